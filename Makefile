@@ -1,0 +1,32 @@
+# Everything runs in the project's own .venv; the first command makes it.
+PYTHON ?= python3
+RUN := .venv/bin/
+
+.PHONY: help demo test test-slow bench lint clean
+
+help: ## what can be made
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
+
+.venv/ready: pyproject.toml
+	$(PYTHON) -m venv .venv
+	$(RUN)pip install --quiet --disable-pip-version-check -e '.[dev]'
+	touch $@
+
+demo: .venv/ready ## the whole method on real images, in a few minutes; leaves runs/demo
+	$(RUN)python examples/demo.py
+
+test: .venv/ready lint ## lint and the fast tests
+	$(RUN)python -m pytest
+
+test-slow: .venv/ready ## the tests marked slow
+	$(RUN)python -m pytest -m slow
+
+lint: .venv/ready ## style
+	$(RUN)ruff check .
+	$(RUN)ruff format --check .
+
+bench: .venv/ready ## speed, as ratios measured in one run
+	$(RUN)python benchmarks/speed.py
+
+clean: ## remove the environment and caches
+	rm -rf .venv .pytest_cache .ruff_cache .mypy_cache

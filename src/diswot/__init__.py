@@ -1,0 +1,36 @@
+"""DisWOT: find the student network that a teacher can teach best, without training; then teach it.
+
+Method: Dong, Li, Wei, "DisWOT: Student Architecture Search for Distillation WithOut Training",
+CVPR 2023 (arXiv 2303.15678). Names are imported on first use, so that `import diswot` is quick.
+"""
+
+from __future__ import annotations
+
+import importlib
+
+__version__ = "0.1.0"
+
+_HOME = {
+    "Budget": "diswot.budget",
+    "Observation": "diswot.observe",
+    "UserError": "diswot.errors",
+    "distill": "diswot.distill",
+    "observe": "diswot.observe",
+    "score": "diswot.proxies",
+    "search": "diswot.search",
+}
+_MODULES = ("data", "knowledge", "spaces", "teachers")
+
+__all__ = ["__version__", *_HOME, *_MODULES]  # noqa: PLE0604
+
+
+def __getattr__(name: str) -> object:
+    if name in _HOME:
+        return getattr(importlib.import_module(_HOME[name]), name)
+    if name in _MODULES:
+        return importlib.import_module(f"diswot.{name}")
+    raise AttributeError(f"module 'diswot' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,33 @@
+"""What the class gradients know: which channels speak for which class."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from diswot.errors import UserError
+from diswot.observe import Observation
+from diswot.similarity import rank_one_distance
+
+
+def semantic(teacher: Observation, student: Observation) -> Tensor:
+    """Semantic distance of DisWOT: the channel correlations of the class gradients, compared.
+
+    For each class, the C x C correlation matrix of its gradient row, rows scaled to unit length;
+    squared difference of teacher and student, summed, over K * C. DisWOT, CVPR 2023, eq. 3 to 5.
+    The paper draws it from Grad-CAM maps; the published code, and this function, from the
+    gradient of the classifier's weight. Rows are scaled exactly, where the published code adds
+    an epsilon that erases classes of tiny gradient.
+
+    Returns:
+        A scalar between 0 and 4.
+
+    Raises:
+        UserError: Teacher and student have different numbers of classes or channels.
+    """
+    shapes = tuple(teacher.class_gradient.shape), tuple(student.class_gradient.shape)
+    if shapes[0] != shapes[1]:
+        raise UserError(
+            "semantic needs classifiers of one shape (classes x channels): "
+            f"teacher {shapes[0]}, student {shapes[1]}"
+        )
+    return rank_one_distance(teacher.class_gradient, student.class_gradient)

@@ -1,0 +1,195 @@
+"""One forward pass of any classifier, and everything that the metrics need from it.
+
+Letters: B batch, K classes, C channels, D features, H x W positions, N tokens.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy, one_hot
+from torch.nn.modules.batchnorm import _NormBase
+
+from diswot.errors import UserError
+from diswot.trace import Layers, Trace, as_map, kind, run
+
+_GUESS: Layers = {}
+
+
+@dataclass(frozen=True)
+class Observation:
+    """What one forward pass shows of a model on one labelled batch.
+
+    Attributes:
+        stages: The feature map that ends each resolution stage, B x C x H x W each, from the
+            largest to the smallest. Tokens are laid out as a map, B x D x h x w.
+        last: The map before global pooling, B x C x H x W.
+        pooled: What enters the classifier, B x D.
+        logits: B x K.
+        labels: B.
+        class_gradient: Gradient of the mean cross-entropy in the classifier's weight, K x D.
+    """
+
+    stages: tuple[Tensor, ...]
+    last: Tensor
+    pooled: Tensor
+    logits: Tensor
+    labels: Tensor
+    class_gradient: Tensor
+
+
+def observe(
+    model: nn.Module, images: Tensor, labels: Tensor, *, layers: Layers = _GUESS
+) -> Observation:
+    """Run `model` once, without gradients, and return what was seen.
+
+    Normalisation layers use the batch's statistics; dropout and stochastic depth are off. The
+    model is left exactly as it was found: mode, running statistics, gradients, hooks, and the
+    global random state, also when its forward pass raises.
+
+    Args:
+        model: Any classifier that maps images to one tensor of logits.
+        images: B x 3 x H x W, on the model's device.
+        labels: B, class indices below K.
+        layers: Names of modules where the guess is wrong: `classifier` and `last` (a name each),
+            `stages` (a list of names).
+
+    Raises:
+        UserError: No classifier or no feature map is found, a layer's name is unknown, or the
+            images do not fit the model.
+    """
+    with _measuring(model), torch.no_grad():
+        trace = run(model, images, layers)
+        if trace.overwritten():
+            trace = run(model, images, layers, copy=True)
+        return _observation(trace, model, images, labels, layers)
+
+
+def record(
+    model: nn.Module, images: Tensor, labels: Tensor, *, layers: Layers = _GUESS
+) -> Observation:
+    """Observe the forward pass of a training step: the model's own mode, gradients kept.
+
+    Arguments and errors as `observe`; in addition a map that the model itself overwrites in
+    place, which would make the observation untrue, is an error.
+    """
+    trace = run(model, images, layers)
+    if trace.overwritten():
+        raise UserError("the model overwrites a stage's map in place; name other stages in layers")
+    return _observation(trace, model, images, labels, layers)
+
+
+def _observation(
+    trace: Trace, model: nn.Module, images: Tensor, labels: Tensor, layers: Layers
+) -> Observation:
+    logits = trace.logits
+    assert logits is not None
+    _check_labels(labels, logits)
+    stages = tuple(_named_map(trace, name) for name in layers.get("stages", ())) or trace.stages()
+    last = _named_map(trace, str(layers["last"])) if "last" in layers else None
+    if last is None and not stages:
+        raise UserError("no feature map found in the model; name one in layers['last']")
+    last = stages[-1] if last is None else last
+    name, weight = _classifier(trace, logits, layers)
+    head = trace.heads.get(name)
+    if head is not None and head.gives(logits):
+        gradient = linear_class_gradient(head.input, logits, labels)
+    else:
+        gradient = _autograd_class_gradient(model, images, logits, labels, weight)
+    pooled = last.mean((2, 3)) if head is None else head.input
+    return Observation(stages or (last,), last, pooled, logits, labels, gradient)
+
+
+def _named_map(trace: Trace, name: str) -> Tensor:
+    if name not in trace.named:
+        raise UserError(f"layer {name!r} gave no output for the batch")
+    features = as_map(trace.named[name], trace.image_size)
+    if features is None:
+        raise UserError(f"layer {name!r} gives {kind(trace.named[name])}, which is no feature map")
+    return features
+
+
+def _classifier(trace: Trace, logits: Tensor, layers: Layers) -> tuple[str, Tensor]:
+    """Name and weight of the layer that gives the logits, or else of the last with K outputs."""
+    if "classifier" in layers:
+        names = [str(layers["classifier"])]
+    else:
+        names = [name for name, head in trace.heads.items() if head.gives(logits)]
+        names += [name for name in trace.weighted if name not in names][::-1]
+    for name in names:
+        weight = getattr(trace.weighted.get(name), "weight", None)
+        if isinstance(weight, Tensor) and len(weight) == logits.shape[1]:
+            return name, weight
+    raise UserError(
+        f"no classifier found: no linear or convolutional layer has {logits.shape[1]} outputs; "
+        "name it in layers['classifier']"
+    )
+
+
+def linear_class_gradient(pooled: Tensor, logits: Tensor, labels: Tensor) -> Tensor:
+    """Gradient of the mean cross-entropy in a linear classifier's weight, without autograd.
+
+    Args:
+        pooled: Inputs of the classifier, B x D.
+        logits: Its outputs, which must be the model's, B x K.
+        labels: B.
+
+    Returns:
+        (softmax(z) - onehot(y))^T h / B, K x D.
+    """
+    error = logits.float().softmax(1) - one_hot(labels, logits.shape[1])
+    return error.T @ pooled.float() / len(labels)
+
+
+def _autograd_class_gradient(
+    model: nn.Module, images: Tensor, logits: Tensor, labels: Tensor, weight: Tensor
+) -> Tensor:
+    """The same where the head is not one linear layer: through the graph, rebuilt if need be."""
+    keep_graph = logits.requires_grad
+    needed = weight.requires_grad
+    try:
+        with torch.enable_grad():
+            weight.requires_grad_(True)
+            outputs = logits if keep_graph else model(images)
+            loss = cross_entropy(outputs.float(), labels)
+            (gradient,) = torch.autograd.grad(loss, weight, create_graph=keep_graph)
+    finally:
+        weight.requires_grad_(needed)
+    return gradient.flatten(1)
+
+
+@contextmanager
+def _measuring(model: nn.Module) -> Iterator[None]:
+    """Batch statistics, no dropout, nothing left behind; restores each module's own mode.
+
+    `model.train()` is called once on the way out because some models drop caches there that
+    were filled in evaluation mode.
+    """
+    modules = list(model.modules())
+    modes = [module.training for module in modules]
+    norms = [(m, m.track_running_stats) for m in modules if isinstance(m, _NormBase)]
+    devices = {p.device.index for p in model.parameters() if p.device.type == "cuda"}
+    with torch.random.fork_rng(devices=sorted(devices)):
+        try:
+            model.eval()
+            for norm, _ in norms:
+                norm.training, norm.track_running_stats = True, False
+            yield
+        finally:
+            model.train()
+            for module, mode in zip(modules, modes, strict=True):
+                module.training = mode
+            for norm, tracked in norms:
+                norm.track_running_stats = tracked
+
+
+def _check_labels(labels: Tensor, logits: Tensor) -> None:
+    if labels.shape != logits.shape[:1]:
+        raise UserError(f"labels must be one class index an image, not {kind(labels)}")
+    top = int(labels.max())
+    if top >= logits.shape[1] or int(labels.min()) < 0:
+        raise UserError(f"label {top} does not fit a model with {logits.shape[1]} classes")

@@ -1,0 +1,64 @@
+"""Tensor maths behind the knowledge distances. Imports only torch.
+
+Letters: B batch, K classes, C channels, D features. Every function is pure and differentiable.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+def unit_rows(rows: Tensor) -> Tensor:
+    """Divide each row by its Euclidean length; a row of zeros stays zero.
+
+    Rows are scaled by their largest entry first, so that the tiny gradients of a saturated
+    softmax neither underflow nor meet an epsilon: the direction of any non-zero row survives.
+
+    Args:
+        rows: ... x D.
+    """
+    tiny = torch.finfo(rows.dtype).tiny
+    largest = rows.detach().abs().amax(-1, keepdim=True).clamp_min(tiny)
+    scaled = rows / largest
+    return scaled / torch.linalg.vector_norm(scaled, dim=-1, keepdim=True).clamp_min(tiny)
+
+
+def gram(features: Tensor) -> Tensor:
+    """Inner products of all pairs of samples, B x B, of features B x ... (flattened)."""
+    flat = features.flatten(1)
+    return flat @ flat.T
+
+
+def relation_matrix(features: Tensor) -> Tensor:
+    """Sample relations, B x B: the Gram matrix of B x ... features with rows of unit length."""
+    return unit_rows(gram(features))
+
+
+def class_similarity(class_gradient: Tensor) -> Tensor:
+    """Cosines between the classes' gradient rows, K x K, of a class gradient K x C."""
+    rows = unit_rows(class_gradient)
+    return rows @ rows.T
+
+
+def rank_one_distance(teacher: Tensor, student: Tensor) -> Tensor:
+    """Distance of channel-correlation matrices of class gradients, averaged over classes.
+
+    For each class with gradient g (length C) take the C x C matrix g g^T and scale its rows to
+    unit length; sum the squared difference of teacher and student and divide by C. Row i of the
+    scaled matrix is sign(g_i) g / |g|, so the sum is, exactly and in O(KC),
+    n_T + n_S - 2 a cos(g_T, g_S), with n the share of non-zero channels and a the mean over
+    channels of sign(g_T) sign(g_S).
+
+    Args:
+        teacher: K x C.
+        student: K x C.
+
+    Returns:
+        A scalar, 0 for equal directions, at most 4.
+    """
+    signs_t, signs_s = teacher.sign(), student.sign()
+    nonzero = signs_t.abs().mean(-1) + signs_s.abs().mean(-1)
+    agreement = (signs_t * signs_s).mean(-1)
+    cosine = (unit_rows(teacher) * unit_rows(student)).sum(-1)
+    return (nonzero - 2 * agreement * cosine).mean()
