@@ -21,7 +21,7 @@ _HOME = {
 }
 _MODULES = ("data", "knowledge", "spaces", "teachers")
 
-__all__ = ["__version__", *_HOME, *_MODULES]  # noqa: PLE0604
+__all__ = ["__version__", *_HOME, *_MODULES]
 
 
 def __getattr__(name: str) -> object:

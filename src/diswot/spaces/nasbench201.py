@@ -16,7 +16,6 @@ biases included. MACs: the multiplications of convolutions and of the classifier
 
 from __future__ import annotations
 
-import difflib
 import functools
 from collections import OrderedDict
 from collections.abc import Mapping
@@ -24,6 +23,8 @@ from collections.abc import Mapping
 import torch
 from optuna.trial import BaseTrial
 from torch import Tensor, nn
+
+from diswot.errors import UserError, unknown
 
 OPERATIONS: tuple[str, ...] = (
     "none",
@@ -71,7 +72,7 @@ def to_string(params: Mapping[str, str]) -> str:
     """Writes parameters in the benchmark's notation, `|op~0|+|op~0|op~1|+|op~0|op~1|op~2|`.
 
     Raises:
-        ValueError: if one of the six parameters is missing, or its operation is unknown.
+        UserError: if one of the six parameters is missing, or its operation is unknown.
     """
     nodes = []
     for node in NODES:
@@ -84,11 +85,11 @@ def from_string(text: str) -> dict[str, str]:
     """Reads the benchmark's notation into the parameters that `FixedTrial` takes.
 
     Raises:
-        ValueError: naming the part that is malformed, reads a wrong input or is unknown.
+        UserError: naming the part that is malformed, reads a wrong input or is unknown.
     """
     groups = text.split("+")
     if len(groups) != len(NODES):
-        raise ValueError(f"a cell has 3 nodes joined by '+', not {len(groups)}: {text!r}")
+        raise UserError(f"a cell is 3 groups joined by '+', not {len(groups)}: {text!r}")
     params = {}
     for node, group in zip(NODES, groups, strict=True):
         for source, operation in enumerate(_parse_node(node, group)):
@@ -137,7 +138,7 @@ class Reduction(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Maps B x C x H x W to B x C' x H/2 x W/2."""
-        return self.shortcut(x) + self.residual(x)
+        return torch.add(self.shortcut(x), self.residual(x))
 
 
 def _edge(node: int, source: int) -> str:
@@ -188,20 +189,19 @@ def _parse_node(node: int, group: str) -> list[str]:
     terms = group[1:-1].split("|")
     if not (group.startswith("|") and group.endswith("|")) or len(terms) != node:
         shape = "|" + "".join(f"op~{source}|" for source in range(node))
-        raise ValueError(f"node {node} must read {shape}, not {group!r}")
+        raise UserError(f"node {node} must read {shape}, not {group!r}")
     parts = [term.rpartition("~") for term in terms]
     for source, (term, (_, _, given)) in enumerate(zip(terms, parts, strict=True)):
         if given != str(source):
-            raise ValueError(f"operation {source} of node {node} must end in ~{source}: {term!r}")
+            raise UserError(f"operation {source} of node {node} must end in ~{source}: {term!r}")
     return [operation for operation, _, _ in parts]
 
 
 def _chosen(params: Mapping[str, str], name: str) -> str:
     """The operation of one edge, known to exist."""
     if name not in params:
-        raise ValueError(f"parameter {name!r} is missing")
+        raise UserError(f"parameter {name!r} is missing")
     operation = params[name]
     if operation not in OPERATIONS:
-        near = difflib.get_close_matches(str(operation), OPERATIONS, n=2) or OPERATIONS
-        raise ValueError(f"{name}: unknown operation {operation!r}; nearest: {', '.join(near)}")
+        raise unknown(f"operation of {name}", str(operation), OPERATIONS)
     return operation

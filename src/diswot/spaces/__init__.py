@@ -1,0 +1,112 @@
+"""Search spaces: functions of an Optuna trial that return a network, and the table of them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from optuna.trial import BaseTrial
+from torch import nn
+
+from diswot import userfile
+from diswot.errors import UserError, unknown
+from diswot.spaces import cifar_resnet, nasbench201
+from diswot.spaces.choices import Choices, Given
+
+Build = Callable[[BaseTrial], nn.Module]
+Params = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Space:
+    """A built-in search space and its facts.
+
+    Attributes:
+        build: Function of a trial and a number of classes.
+        summary: One line.
+        paper: Where it is from.
+        size: Number of architectures.
+    """
+
+    build: Callable[..., nn.Module]
+    summary: str
+    paper: str
+    size: int
+
+
+SPACES: dict[str, Space] = {
+    "s0": Space(
+        cifar_resnet.build,
+        "CIFAR ResNets, 1, 3, 5 or 7 blocks in each of 3 stages",
+        "DisWOT, CVPR 2023",
+        4**3,
+    ),
+    "nasbench201": Space(
+        nasbench201.build,
+        "cells of 6 edges with 5 operations, 3 stages of 5 cells",
+        "Dong and Yang, ICLR 2020",
+        5**6,
+    ),
+}
+
+
+def get(name: str, classes: int = 100) -> Build:
+    """The space of that name, or a user's own as `file.py:function`, as a function of a trial.
+
+    Args:
+        name: A key of `SPACES`, or `file.py:function`; the function takes a trial and, if it
+            likes, `classes`.
+        classes: Number of logits of the networks, K.
+
+    Raises:
+        UserError: The name is unknown.
+    """
+    if userfile.is_spec(name):
+        return userfile.load(name, classes=classes)
+    if name not in SPACES:
+        raise unknown("space", name, SPACES)
+    return partial(SPACES[name].build, classes=classes)
+
+
+def network(build: Build, params: Params) -> nn.Module:
+    """The network that a space builds from a dict of parameters.
+
+    Raises:
+        UserError: A parameter is missing, unknown to the space, or outside its choices.
+    """
+    trial = Given(params)
+    model = build(trial)
+    if not isinstance(model, nn.Module):
+        raise UserError(f"a space must return a torch module, not a {type(model).__name__}")
+    if unused := params.keys() - trial.distributions.keys():
+        raise unknown("parameter", min(unused), trial.distributions)
+    return model
+
+
+def enumerate_params(build: Build, limit: int) -> list[Params] | None:
+    """All architectures of a space in a fixed order, or None if there are more than `limit`.
+
+    A choice may depend on earlier ones. The number of choices along the first path is taken for
+    a lower bound, so that a large space is recognised from one network.
+    """
+    found: list[Params] = []
+    for path in _paths(build):
+        if not found and math.prod(path.sizes()) > limit:
+            return None
+        found.append(path.params)
+        if len(found) > limit:
+            return None
+    return found
+
+
+def _paths(build: Build) -> Iterator[Choices]:
+    """Every sequence of choices, like the wheels of an odometer: the last turns fastest."""
+    digits: list[int] | None = []
+    while digits is not None:
+        path = Choices(digits)
+        build(path)
+        yield path
+        digits = path.next_digits()

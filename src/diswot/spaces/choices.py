@@ -1,0 +1,85 @@
+"""Trials that need no study: one that takes given values, one that takes choices by number."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+from optuna.distributions import (
+    BaseDistribution,
+    CategoricalDistribution,
+    FloatDistribution,
+    IntDistribution,
+)
+from optuna.trial import FixedTrial
+
+from diswot.errors import UserError
+
+
+class Given(FixedTrial):
+    """A `FixedTrial` that refuses a missing value, or one outside the choices, in one line."""
+
+    def _suggest(self, name: str, distribution: BaseDistribution) -> Any:
+        if name not in self._params:
+            raise UserError(f"parameter {name!r} is missing; its choices: {distribution}")
+        value = self._params[name]
+        try:
+            inside = distribution._contains(distribution.to_internal_repr(value))
+        except (ValueError, TypeError):
+            inside = False
+        if not inside:
+            raise UserError(f"{name} = {value!r} is not among its choices: {distribution}")
+        return super()._suggest(name, distribution)
+
+
+class Choices(FixedTrial):
+    """Takes the given choice at each suggestion, and the first one past the end of the list.
+
+    Args:
+        digits: Index of the choice at each suggestion, in the order of the suggestions.
+    """
+
+    def __init__(self, digits: Sequence[int]) -> None:
+        super().__init__({})
+        self._wanted = list(digits)
+        self._digits: list[int] = []
+
+    def _suggest(self, name: str, distribution: BaseDistribution) -> Any:
+        if name not in self._distributions:
+            turn = len(self._digits)
+            digit = self._wanted[turn] if turn < len(self._wanted) else 0
+            self._digits.append(digit)
+            self._params[name] = choice(distribution, digit)
+        return super()._suggest(name, distribution)
+
+    def sizes(self) -> list[float]:
+        """Number of choices at each suggestion; infinite for a continuous one."""
+        return [size(distribution) for distribution in self.distributions.values()]
+
+    def next_digits(self) -> list[int] | None:
+        """The following sequence of choices, or None after the last."""
+        digits, sizes = list(self._digits), self.sizes()
+        while digits and digits[-1] + 1 >= sizes[len(digits) - 1]:
+            digits.pop()
+        return [*digits[:-1], digits[-1] + 1] if digits else None
+
+
+def size(distribution: BaseDistribution) -> float:
+    """Number of values of a distribution."""
+    if isinstance(distribution, CategoricalDistribution):
+        return len(distribution.choices)
+    if isinstance(distribution, IntDistribution):
+        return (distribution.high - distribution.low) // distribution.step + 1
+    assert isinstance(distribution, FloatDistribution)
+    if distribution.step is None:
+        return 1 if distribution.single() else math.inf
+    return round((distribution.high - distribution.low) / distribution.step) + 1
+
+
+def choice(distribution: BaseDistribution, index: int) -> Any:
+    """Value number `index` of a distribution."""
+    if isinstance(distribution, CategoricalDistribution):
+        return distribution.choices[index]
+    assert isinstance(distribution, IntDistribution | FloatDistribution)
+    return distribution.low + index * (distribution.step or 1)

@@ -1,0 +1,73 @@
+"""CIFAR ResNets (He et al., CVPR 2016) and the space S0 of DisWOT made of them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import optuna
+from torch import Tensor, nn
+from torch.nn.functional import relu
+
+WIDTHS = (16, 32, 64)
+
+
+class BasicBlock(nn.Module):
+    """Two 3x3 convolutions with a shortcut; a 1x1 convolution where the shape changes."""
+
+    def __init__(self, inputs: int, outputs: int, stride: int) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(inputs, outputs, 3, stride, 1, bias=False)
+        self.bn1 = nn.BatchNorm2d(outputs)
+        self.conv2 = nn.Conv2d(outputs, outputs, 3, 1, 1, bias=False)
+        self.bn2 = nn.BatchNorm2d(outputs)
+        self.shortcut: nn.Module | None = None
+        if stride != 1 or inputs != outputs:
+            projection = nn.Conv2d(inputs, outputs, 1, stride, bias=False)
+            self.shortcut = nn.Sequential(projection, nn.BatchNorm2d(outputs))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map B x C x H x W to B x C' x H/stride x W/stride."""
+        y = self.bn2(self.conv2(relu(self.bn1(self.conv1(x)))))
+        return relu(y + (x if self.shortcut is None else self.shortcut(x)))
+
+
+class CifarResNet(nn.Module):
+    """A ResNet for small images: a 3x3 stem and three stages of basic blocks.
+
+    Args:
+        blocks: Basic blocks in each stage; (n, n, n) is ResNet-(6n + 2).
+        classes: Number of logits, K.
+        widths: Channels of each stage.
+    """
+
+    def __init__(
+        self, blocks: Sequence[int], classes: int = 100, widths: Sequence[int] = WIDTHS
+    ) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(3, widths[0], 3, 1, 1, bias=False)
+        self.bn1 = nn.BatchNorm2d(widths[0])
+        self.relu = nn.ReLU()
+        self.layer1 = _stage(blocks[0], widths[0], widths[0], 1)
+        self.layer2 = _stage(blocks[1], widths[0], widths[1], 2)
+        self.layer3 = _stage(blocks[2], widths[1], widths[2], 2)
+        self.pool = nn.AdaptiveAvgPool2d(1)
+        self.fc = nn.Linear(widths[2], classes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map images B x 3 x H x W to logits B x K."""
+        x = self.relu(self.bn1(self.conv1(x)))
+        x = self.layer3(self.layer2(self.layer1(x)))
+        return self.fc(self.pool(x).flatten(1))
+
+
+def _stage(blocks: int, inputs: int, outputs: int, stride: int) -> nn.Sequential:
+    first = BasicBlock(inputs, outputs, stride)
+    return nn.Sequential(first, *(BasicBlock(outputs, outputs, 1) for _ in range(blocks - 1)))
+
+
+def build(trial: optuna.trial.BaseTrial, classes: int = 100) -> CifarResNet:
+    """S0: 1, 3, 5 or 7 basic blocks in each of three stages of 16, 32 and 64 channels.
+
+    64 networks, from ResNet-8 to ResNet-44. DisWOT, CVPR 2023, section 4.1.
+    """
+    return CifarResNet([trial.suggest_int(f"blocks{i}", 1, 7, step=2) for i in (1, 2, 3)], classes)
