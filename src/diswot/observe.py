@@ -5,7 +5,7 @@ Letters: B batch, K classes, C channels, D features, H x W positions, N tokens.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -62,11 +62,18 @@ def observe(
         UserError: No classifier or no feature map is found, a layer's name is unknown, or the
             images do not fit the model.
     """
-    with _measuring(model), torch.no_grad():
-        trace = run(model, images, layers)
+
+    def rerun() -> Tensor:
+        with _measuring(model):
+            return model(images)
+
+    with torch.no_grad():
+        with _measuring(model):
+            trace = run(model, images, layers)
         if trace.overwritten():
-            trace = run(model, images, layers, copy=True)
-        return _observation(trace, model, images, labels, layers)
+            with _measuring(model):
+                trace = run(model, images, layers, copy=True)
+        return _observation(trace, rerun, labels, layers)
 
 
 def record(
@@ -80,26 +87,27 @@ def record(
     trace = run(model, images, layers)
     if trace.overwritten():
         raise UserError("the model overwrites a stage's map in place; name other stages in layers")
-    return _observation(trace, model, images, labels, layers)
+    return _observation(trace, lambda: model(images), labels, layers)
 
 
 def _observation(
-    trace: Trace, model: nn.Module, images: Tensor, labels: Tensor, layers: Layers
+    trace: Trace, rerun: Callable[[], Tensor], labels: Tensor, layers: Layers
 ) -> Observation:
     logits = trace.logits
     assert logits is not None
     _check_labels(labels, logits)
-    stages = tuple(_named_map(trace, name) for name in layers.get("stages", ())) or trace.stages()
+    name, weight = _classifier(trace, logits, layers)
+    stages = tuple(_named_map(trace, stage) for stage in layers.get("stages", ()))
+    stages = stages or trace.stages(name)
     last = _named_map(trace, str(layers["last"])) if "last" in layers else None
     if last is None and not stages:
         raise UserError("no feature map found in the model; name one in layers['last']")
     last = stages[-1] if last is None else last
-    name, weight = _classifier(trace, logits, layers)
     head = trace.heads.get(name)
     if head is not None and head.gives(logits):
         gradient = linear_class_gradient(head.input, logits, labels)
     else:
-        gradient = _autograd_class_gradient(model, images, logits, labels, weight)
+        gradient = _autograd_class_gradient(rerun, logits, labels, weight)
     pooled = last.mean((2, 3)) if head is None else head.input
     return Observation(stages or (last,), last, pooled, logits, labels, gradient)
 
@@ -107,9 +115,10 @@ def _observation(
 def _named_map(trace: Trace, name: str) -> Tensor:
     if name not in trace.named:
         raise UserError(f"layer {name!r} gave no output for the batch")
-    features = as_map(trace.named[name], trace.image_size)
+    output, _ = trace.named[name]
+    features = as_map(output, trace.image_size)
     if features is None:
-        raise UserError(f"layer {name!r} gives {kind(trace.named[name])}, which is no feature map")
+        raise UserError(f"layer {name!r} gives {kind(output)}, which is no feature map")
     return features
 
 
@@ -146,7 +155,7 @@ def linear_class_gradient(pooled: Tensor, logits: Tensor, labels: Tensor) -> Ten
 
 
 def _autograd_class_gradient(
-    model: nn.Module, images: Tensor, logits: Tensor, labels: Tensor, weight: Tensor
+    rerun: Callable[[], Tensor], logits: Tensor, labels: Tensor, weight: Tensor
 ) -> Tensor:
     """The same where the head is not one linear layer: through the graph, rebuilt if need be."""
     keep_graph = logits.requires_grad
@@ -154,7 +163,7 @@ def _autograd_class_gradient(
     try:
         with torch.enable_grad():
             weight.requires_grad_(True)
-            outputs = logits if keep_graph else model(images)
+            outputs = logits if keep_graph else rerun()
             loss = cross_entropy(outputs.float(), labels)
             (gradient,) = torch.autograd.grad(loss, weight, create_graph=keep_graph)
     finally:
@@ -171,25 +180,27 @@ def _measuring(model: nn.Module) -> Iterator[None]:
     """
     modules = list(model.modules())
     modes = [module.training for module in modules]
-    norms = [(m, m.track_running_stats) for m in modules if isinstance(m, _NormBase)]
+    norms = [m for m in modules if isinstance(m, _NormBase)]
+    statistics = [(m.track_running_stats, m.running_mean, m.running_var) for m in norms]
     devices = {p.device.index for p in model.parameters() if p.device.type == "cuda"}
     with torch.random.fork_rng(devices=sorted(devices)):
         try:
             model.eval()
-            for norm, _ in norms:
+            for norm in norms:
                 norm.training, norm.track_running_stats = True, False
+                norm.running_mean = norm.running_var = None
             yield
         finally:
             model.train()
             for module, mode in zip(modules, modes, strict=True):
                 module.training = mode
-            for norm, tracked in norms:
-                norm.track_running_stats = tracked
+            for norm, kept in zip(norms, statistics, strict=True):
+                norm.track_running_stats, norm.running_mean, norm.running_var = kept
 
 
 def _check_labels(labels: Tensor, logits: Tensor) -> None:
-    if labels.shape != logits.shape[:1]:
-        raise UserError(f"labels must be one class index an image, not {kind(labels)}")
-    top = int(labels.max())
-    if top >= logits.shape[1] or int(labels.min()) < 0:
-        raise UserError(f"label {top} does not fit a model with {logits.shape[1]} classes")
+    if labels.shape != logits.shape[:1] or labels.dtype != torch.int64:
+        raise UserError(f"labels must be one int64 class index an image, not {kind(labels)}")
+    for label in (int(labels.min()), int(labels.max())):
+        if not 0 <= label < logits.shape[1]:
+            raise UserError(f"label {label} does not fit a model with {logits.shape[1]} classes")

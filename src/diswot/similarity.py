@@ -13,15 +13,21 @@ def unit_rows(rows: Tensor) -> Tensor:
     """Divide each row by its Euclidean length; a row of zeros stays zero.
 
     Rows are scaled by their largest entry first, so that the tiny gradients of a saturated
-    softmax neither underflow nor meet an epsilon: the direction of any non-zero row survives.
+    softmax neither underflow nor meet an epsilon: the direction of any non-zero row survives. No
+    gradient flows into a row of zeros, which has no direction.
 
     Args:
         rows: ... x D.
     """
-    tiny = torch.finfo(rows.dtype).tiny
-    largest = rows.detach().abs().amax(-1, keepdim=True).clamp_min(tiny)
-    scaled = rows / largest
-    return scaled / torch.linalg.vector_norm(scaled, dim=-1, keepdim=True).clamp_min(tiny)
+    scaled = rows / _size(rows.detach().abs().amax(-1, keepdim=True))
+    length = torch.linalg.vector_norm(scaled, dim=-1, keepdim=True)
+    return scaled / length.masked_fill(length == 0, 1)
+
+
+def _size(largest: Tensor) -> Tensor:
+    """A safe divisor: large enough to divide by, and infinite where there is only zero."""
+    tiny = torch.finfo(largest.dtype).tiny
+    return largest.clamp_min(tiny).masked_fill(largest == 0, torch.inf)
 
 
 def gram(features: Tensor) -> Tensor:
@@ -31,8 +37,12 @@ def gram(features: Tensor) -> Tensor:
 
 
 def relation_matrix(features: Tensor) -> Tensor:
-    """Sample relations, B x B: the Gram matrix of B x ... features with rows of unit length."""
-    return unit_rows(gram(features))
+    """Sample relations, B x B: the Gram matrix of B x ... features with rows of unit length.
+
+    One scale for all features changes nothing, so they are first divided by the largest: squares
+    of the huge maps of a network without normalisation would overflow.
+    """
+    return unit_rows(gram(features / _size(features.detach().abs().max())))
 
 
 def class_similarity(class_gradient: Tensor) -> Tensor:

@@ -16,6 +16,7 @@ Layers = Mapping[str, str | Sequence[str]]
 
 _MAX_PREFIX_TOKENS = 5  # a class token, a distillation token, registers
 _NEVER_A_MAP = (nn.Dropout, nn.Dropout2d, nn.Softmax, nn.Identity, nn.Flatten)
+_CONTAINERS = (nn.Sequential, nn.ModuleList, nn.ModuleDict)
 
 
 @dataclass
@@ -46,14 +47,26 @@ class Head:
 
 @dataclass
 class Trace:
-    """What the hooks of one forward pass keep: the last map per resolution, the linear layers."""
+    """What the hooks of one forward pass keep: the last map per resolution, the linear layers.
+
+    Attributes:
+        image_size: Height and width.
+        copy: Whether maps are copied, for a model that overwrites them.
+        stack: The maps that end the stages so far, and what follows global pooling.
+        named: Outputs of the modules that the user named as maps, with their versions.
+        weighted: Linear and convolutional layers, in the order in which they ran.
+        heads: Linear layers on vectors.
+        scorer: The last convolution that ran, and its input: perhaps the classifier.
+        logits: What the model returned.
+    """
 
     image_size: tuple[int, int]
     copy: bool
     stack: list[Seen] = field(default_factory=list)
-    named: dict[str, Tensor] = field(default_factory=dict)
+    named: dict[str, tuple[Tensor, int]] = field(default_factory=dict)
     weighted: dict[str, nn.Module] = field(default_factory=dict)
     heads: dict[str, Head] = field(default_factory=dict)
+    scorer: tuple[str, Tensor] | None = None
     logits: Tensor | None = None
 
     def see(self, module: nn.Module, depth: int, inputs: Tensor, output: Tensor) -> None:
@@ -64,27 +77,42 @@ class Trace:
         resolution the outermost module's wins, and then the later.
         """
         features = as_map(output, self.image_size)
-        if features is None:
+        if features is None or _stretches(module, inputs, output):
             return
         cells = _cells(features)
         while self.stack and _cells(self.stack[-1].map) < cells:
             self.stack.pop()
-        same = bool(self.stack) and _cells(self.stack[-1].map) == cells
-        pooled = self.stack[-1].after_pooling if same else cells == 1 and _pools(module, inputs)
-        if same and depth > self.stack[-1].depth:
+        peer = self.stack[-1] if self.stack and _cells(self.stack[-1].map) == cells else None
+        if peer is not None and depth > peer.depth:
             return
-        if same:
+        pooled = cells == 1 and _pools(module, inputs, first=peer is None)
+        if peer is not None and (peer.after_pooling or not pooled):
+            pooled = peer.after_pooling
             self.stack.pop()
         kept = features.clone() if self.copy else features
         self.stack.append(Seen(depth, kept, output, output._version, pooled))
 
+    def name(self, name: str, output: Tensor) -> None:
+        """Keep the output of a module that the user named."""
+        kept = output.clone() if self.copy else output
+        self.named[name] = kept, kept._version
+
     def overwritten(self) -> bool:
         """Whether the model changed a kept map in place after it was caught."""
-        return not self.copy and any(s.origin._version != s.version for s in self.stack)
+        kept = [(s.origin, s.version) for s in self.stack] + list(self.named.values())
+        return not self.copy and any(output._version != version for output, version in kept)
 
-    def stages(self) -> tuple[Tensor, ...]:
-        """The maps that end the stages, global pooling and what follows it left out."""
-        return tuple(s.map for s in self.stack if not s.after_pooling)
+    def stages(self, classifier: str) -> tuple[Tensor, ...]:
+        """The maps that end the stages, global pooling and what follows it left out.
+
+        Where the classifier is a convolution, what enters it ends the last stage.
+        """
+        maps = tuple(s.map for s in self.stack if not s.after_pooling)
+        if maps and self.scorer is not None and self.scorer[0] == classifier:
+            entering = self.scorer[1]
+            if entering.shape[2:] == maps[-1].shape[2:]:
+                return (*maps[:-1], entering)
+        return maps
 
 
 def as_map(output: Tensor, image_size: tuple[int, int]) -> Tensor | None:
@@ -125,10 +153,47 @@ def _cells(features: Tensor) -> int:
     return features.shape[2] * features.shape[3]
 
 
-def _pools(module: nn.Module, inputs: Tensor) -> bool:
-    """Whether a first 1 x 1 map comes from pooling rather than from a layer that learns."""
-    learns = next(module.parameters(), None) is not None
-    return not learns or inputs.shape[2:].numel() == 1
+def _pools(module: nn.Module, inputs: Tensor, *, first: bool) -> bool:
+    """Whether a 1 x 1 map, perhaps the first, comes from global pooling.
+
+    A first 1 x 1 map does unless a layer that learns, a local maximum or a choice of tokens made
+    it; a later one, if the module is called a pool.
+    """
+    if not first:
+        return "Pool" in type(module).__name__
+    if inputs.ndim != 4 or isinstance(module, nn.MaxPool2d):
+        return False
+    return not _learns(module) or inputs.shape[2:].numel() == 1
+
+
+def _stretches(module: nn.Module, inputs: Tensor, output: Tensor) -> bool:
+    """Whether a layer that learns nothing enlarged the map, as pooling to a fixed grid may."""
+    if inputs.ndim != 4 or output.ndim != 4 or _learns(module):
+        return False
+    return inputs.shape[2:].numel() < output.shape[2:].numel()
+
+
+def _learns(module: nn.Module) -> bool:
+    return next(module.parameters(), None) is not None
+
+
+def _depths(modules: Mapping[str, nn.Module]) -> dict[str, int]:
+    """How many blocks each module lies in; a container of blocks is not a block."""
+    depths = {"": -1}
+    for name, module in modules.items():
+        if name:
+            parent = name.rpartition(".")[0]
+            depths[name] = depths[parent] + (not parent or not _holds_blocks(modules[parent]))
+    return depths
+
+
+def _holds_blocks(module: nn.Module) -> bool:
+    """Whether this is a plain container of modules that have parts, or of such containers."""
+    if not isinstance(module, _CONTAINERS):
+        return False
+    children = list(module.children())
+    blocks = (child for child in children if not isinstance(child, _CONTAINERS))
+    return any(map(_holds_blocks, children)) or any(any(b.children()) for b in blocks)
 
 
 def run(model: nn.Module, images: Tensor, layers: Layers, *, copy: bool = False) -> Trace:
@@ -136,12 +201,13 @@ def run(model: nn.Module, images: Tensor, layers: Layers, *, copy: bool = False)
     _check_images(images)
     modules = dict(model.named_modules())
     wanted = _wanted(layers, modules)
+    depths = _depths(modules)
     trace = Trace((images.shape[2], images.shape[3]), copy)
     handles = []
     try:
         for name, module in modules.items():
             if name:
-                hook = _hook(trace, name, len(images), wanted)
+                hook = _hook(trace, name, depths[name], len(images), name in wanted)
                 handles.append(module.register_forward_hook(hook))
         logits = model(images)
     finally:
@@ -154,37 +220,39 @@ def run(model: nn.Module, images: Tensor, layers: Layers, *, copy: bool = False)
 
 
 def _hook(
-    trace: Trace, name: str, batch: int, wanted: set[str]
+    trace: Trace, name: str, depth: int, batch: int, wanted: bool
 ) -> Callable[[nn.Module, tuple[object, ...], object], None]:
-    depth = name.count(".")
-
     def hook(module: nn.Module, inputs: tuple[object, ...], output: object) -> None:
         if not isinstance(output, Tensor) or output.ndim == 0 or len(output) != batch:
             return
         if isinstance(module, nn.Linear | nn.Conv2d):
             trace.weighted[name] = module
-        if name in wanted:
-            trace.named[name] = output
+        if wanted:
+            trace.name(name, output)
         if not inputs or not isinstance(inputs[0], Tensor):
             return
         if isinstance(module, nn.Linear) and output.ndim == 2:
             trace.heads[name] = Head(module, inputs[0], output, output._version)
-        elif not isinstance(module, _NEVER_A_MAP):
+            return
+        if isinstance(module, nn.Conv2d):
+            trace.scorer = name, inputs[0]
+        if not isinstance(module, _NEVER_A_MAP):
             trace.see(module, depth, inputs[0], output)
 
     return hook
 
 
 def _wanted(layers: Layers, modules: Mapping[str, nn.Module]) -> set[str]:
+    """The names of modules that are wanted as maps, after a check of all names."""
     for key in layers:
         if key not in ("classifier", "last", "stages"):
             raise unknown("key of layers", key, ("classifier", "last", "stages"))
-    names = {str(layers[key]) for key in ("classifier", "last") if key in layers}
-    names.update(layers.get("stages", ()))
-    for name in names:
+    maps = {str(layers["last"])} if "last" in layers else set()
+    maps.update(layers.get("stages", ()))
+    for name in (*maps, *([str(layers["classifier"])] if "classifier" in layers else ())):
         if name not in modules:
             raise unknown("layer", name, modules)
-    return names
+    return maps
 
 
 def _check_images(images: Tensor) -> None:

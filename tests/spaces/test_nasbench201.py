@@ -32,6 +32,15 @@ ODD = (
 )
 
 
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    """Thousands of tiny kernels: two threads that share a busy core wait for each other."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
 def chosen(*operations: str) -> dict[str, str]:
     return dict(zip(EDGES, operations, strict=True))
 

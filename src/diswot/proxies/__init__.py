@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -87,17 +87,30 @@ class Scorer:
     init: str = "gaussian"
     seed: int = 0
 
-    def __call__(
-        self, build: Callable[[], nn.Module], proxies: Sequence[str]
+    def fresh(self, build: Callable[[], nn.Module], repeat: int = 0) -> nn.Module:
+        """Build a candidate with the weights of a repeat."""
+        return fresh(build, self.init, self.seed, repeat)
+
+    def score(
+        self, students: Iterable[nn.Module], proxies: Sequence[str]
     ) -> dict[str, list[float]]:
-        """Score a candidate; the scores of the repeats, by proxy."""
+        """Score a candidate, given with the weights of each repeat; a list a proxy.
+
+        Raises:
+            ArithmeticError: A score is not finite.
+        """
         rows = {name: get(name) for name in proxies}
         values: dict[str, list[float]] = {name: [] for name in rows}
-        for repeat, (teacher, batch) in enumerate(zip(self.teachers, self.batches, strict=True)):
-            student = fresh(build, self.init, self.seed, repeat)
+        for teacher, batch, student in zip(self.teachers, self.batches, students, strict=True):
             for name, value in _scores(rows, teacher, student, batch).items():
                 values[name].append(value)
         return values
+
+    def score_build(
+        self, build: Callable[[], nn.Module], proxies: Sequence[str]
+    ) -> dict[str, list[float]]:
+        """Build a candidate anew for each repeat and score it."""
+        return self.score((self.fresh(build, r) for r in range(len(self.batches))), proxies)
 
 
 def scorer(

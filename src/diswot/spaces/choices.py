@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 from optuna.distributions import (
     BaseDistribution,
     CategoricalDistribution,
@@ -83,3 +84,15 @@ def choice(distribution: BaseDistribution, index: int) -> Any:
         return distribution.choices[index]
     assert isinstance(distribution, IntDistribution | FloatDistribution)
     return distribution.low + index * (distribution.step or 1)
+
+
+def draw(distribution: BaseDistribution, random: np.random.Generator) -> Any:
+    """A value of a distribution, each equally likely (a continuous one on its own scale)."""
+    count = size(distribution)
+    if math.isfinite(count):
+        return choice(distribution, int(random.integers(int(count))))
+    assert isinstance(distribution, FloatDistribution)
+    low, high = distribution.low, distribution.high
+    if distribution.log:
+        return float(math.exp(random.uniform(math.log(low), math.log(high))))
+    return float(random.uniform(low, high))

@@ -1,0 +1,97 @@
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from reference import semantic_distance
+from toys import LinearHead, batch, observation, seeded
+
+from diswot.errors import UserError
+from diswot.knowledge import KNOWLEDGE, get
+from diswot.knowledge.semantic import semantic
+from diswot.observe import observe
+
+quick = settings(derandomize=True, deadline=None, max_examples=25, database=None)
+
+
+@quick
+@given(st.integers(0, 10**6), st.integers(1, 7), st.integers(1, 20))
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_equals_the_correlation_matrices(
+    dtype: torch.dtype, seed: int, classes: int, channels: int
+) -> None:
+    teacher = observation(seed, classes=classes, channels=channels, dtype=dtype)
+    student = observation(seed + 1, classes=classes, channels=channels, dtype=dtype)
+    expected = semantic_distance(teacher.class_gradient, student.class_gradient)
+    assert float(semantic(teacher, student)) == pytest.approx(expected, abs=1e-6)
+
+
+def test_by_hand() -> None:
+    teacher, student = observation(0, classes=2, channels=2), observation(1, classes=2, channels=2)
+    teacher = replace(teacher, class_gradient=torch.tensor([[3.0, 4.0], [1.0, 0.0]]))
+    student = replace(student, class_gradient=torch.tensor([[4.0, 3.0], [0.0, -1.0]]))
+    # 2 - 2 * 24/25 for the first class, 1/2 + 1/2 for the second
+    assert float(semantic(teacher, student)) == pytest.approx((0.08 + 1.0) / 2, abs=1e-6)
+
+
+def test_only_the_class_gradient_counts_and_not_its_scale() -> None:
+    teacher, student = observation(0), observation(1)
+    other = replace(observation(2, size=7, grid=3), class_gradient=5 * student.class_gradient)
+    assert float(semantic(teacher, other)) == pytest.approx(float(semantic(teacher, student)))
+
+
+def test_zero_for_identical_observations_and_more_for_others() -> None:
+    assert float(semantic(observation(0), observation(0))) == pytest.approx(0, abs=1e-6)
+    assert float(semantic(observation(0), observation(1))) > 0.1
+
+
+def test_symmetric() -> None:
+    forth, back = (semantic(observation(a), observation(1 - a)) for a in (0, 1))
+    assert float(forth) == pytest.approx(float(back))
+
+
+def test_the_order_of_the_batch_does_not_matter() -> None:
+    images, labels = batch()
+    order = torch.tensor([3, 0, 5, 1, 4, 2])
+    teacher, student = seeded(LinearHead, 0), seeded(LinearHead, 1)
+    plain, other = (
+        semantic(observe(teacher, x, y), observe(student, x, y))
+        for x, y in ((images, labels), (images[order], labels[order]))
+    )
+    assert float(plain) > 0.1
+    assert float(other) == pytest.approx(float(plain), abs=1e-5)
+
+
+@pytest.mark.parametrize("wrong", [{"channels": 5}, {"classes": 3}])
+def test_other_shapes_are_told(wrong: dict[str, int]) -> None:
+    with pytest.raises(UserError, match=r"teacher \(5, 6\), student \((5, 5|3, 6)\)"):
+        semantic(observation(0), observation(1, **wrong))
+
+
+@pytest.mark.parametrize("size", [0.0, 1e-30, 1.0])
+def test_gradients_are_finite_with_zero_channels_and_classes(size: float) -> None:
+    student = observation(1)
+    gradient = student.class_gradient * size
+    gradient[1] = 0
+    gradient.requires_grad_()
+    semantic(observation(0), replace(student, class_gradient=gradient)).backward()
+    assert gradient.grad.isfinite().all()
+    assert bool(gradient.grad.any()) == (size > 0)
+
+
+def test_descending_its_gradient_lessens_it() -> None:
+    teacher, student = observation(0), observation(1)
+    gradient = student.class_gradient.requires_grad_()
+    before = semantic(teacher, student)
+    (slope,) = torch.autograd.grad(before, gradient)
+    after = semantic(teacher, replace(student, class_gradient=gradient - 0.01 * slope))
+    assert after < before
+
+
+def test_listed_as_needing_one_width() -> None:
+    assert get("semantic") is KNOWLEDGE["semantic"]
+    assert KNOWLEDGE["semantic"].distance is semantic
+    assert KNOWLEDGE["semantic"].same_width

@@ -1,0 +1,197 @@
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from reference import class_similarity as slow_class_similarity
+from reference import gram as slow_gram
+from reference import semantic_distance
+from reference import unit_rows as slow_unit_rows
+from torch import Tensor
+
+from diswot.similarity import (
+    class_similarity,
+    gram,
+    rank_one_distance,
+    relation_matrix,
+    unit_rows,
+)
+
+DTYPES = (torch.float32, torch.float64)
+quick = settings(derandomize=True, deadline=None, max_examples=40, database=None)
+seeds = st.integers(0, 10**6)
+dtypes = st.sampled_from(DTYPES)
+short = st.integers(1, 9)
+
+
+def draw(seed: int, *shape: int, dtype: torch.dtype = torch.float64) -> Tensor:
+    """Normal numbers, about a fifth of them zero, rows of very different size."""
+    generator = torch.Generator().manual_seed(seed)
+    values = torch.randn(shape, generator=generator, dtype=torch.float64)
+    values *= torch.rand(shape, generator=generator) > 0.2
+    sizes = 10 ** torch.randint(-6, 3, (shape[0], *[1] * (len(shape) - 1)), generator=generator)
+    return (values * sizes).to(dtype)
+
+
+def tolerance(dtype: torch.dtype) -> float:
+    return 1e-12 if dtype == torch.float64 else 1e-6
+
+
+def assert_near(actual: Tensor, expected: Tensor, atol: float) -> None:
+    assert actual.shape == expected.shape
+    assert float((actual.double() - expected).abs().max()) <= atol
+
+
+@quick
+@given(seeds, short, short, dtypes)
+def test_unit_rows_equals_naive(seed: int, rows: int, width: int, dtype: torch.dtype) -> None:
+    values = draw(seed, rows, width, dtype=dtype)
+    assert unit_rows(values).dtype == dtype
+    assert_near(unit_rows(values), slow_unit_rows(values), tolerance(dtype))
+
+
+@quick
+@given(seeds, short, short, st.integers(1, 3), dtypes)
+def test_gram_equals_naive(
+    seed: int, batch: int, channels: int, side: int, dtype: torch.dtype
+) -> None:
+    features = draw(seed, batch, channels, side, side, dtype=dtype)
+    expected = slow_gram(features)
+    atol = tolerance(dtype) * max(1.0, float(expected.abs().max()))
+    assert_near(gram(features), expected, atol)
+
+
+@quick
+@given(seeds, short, short, st.integers(1, 3), dtypes)
+def test_relation_matrix_equals_naive(
+    seed: int, batch: int, channels: int, side: int, dtype: torch.dtype
+) -> None:
+    features = draw(seed, batch, channels, side, side, dtype=dtype)
+    expected = slow_unit_rows(slow_gram(features))
+    assert_near(relation_matrix(features), expected, tolerance(dtype))
+
+
+@quick
+@given(seeds, short, short, dtypes)
+def test_class_similarity_equals_naive(
+    seed: int, classes: int, channels: int, dtype: torch.dtype
+) -> None:
+    gradient = draw(seed, classes, channels, dtype=dtype)
+    assert_near(class_similarity(gradient), slow_class_similarity(gradient), tolerance(dtype))
+
+
+@quick
+@given(seeds, short, st.integers(1, 24), dtypes)
+def test_rank_one_distance_equals_the_matrices(
+    seed: int, classes: int, channels: int, dtype: torch.dtype
+) -> None:
+    teacher = draw(seed, classes, channels, dtype=dtype)
+    student = draw(seed + 1, classes, channels, dtype=dtype)
+    fast = float(rank_one_distance(teacher, student))
+    assert fast == pytest.approx(semantic_distance(teacher, student), abs=tolerance(dtype))
+
+
+@quick
+@given(seeds, short, short, dtypes)
+def test_rank_one_distance_lies_between_zero_and_four_and_is_symmetric(
+    seed: int, classes: int, channels: int, dtype: torch.dtype
+) -> None:
+    teacher = draw(seed, classes, channels, dtype=dtype)
+    student = draw(seed + 1, classes, channels, dtype=dtype)
+    distance = float(rank_one_distance(teacher, student))
+    assert -tolerance(dtype) <= distance <= 4
+    assert float(rank_one_distance(student, teacher)) == pytest.approx(distance, abs=1e-6)
+
+
+def test_unit_rows_by_hand() -> None:
+    rows = torch.tensor([[3.0, -4.0], [0.0, 0.0], [0.0, 7.0]])
+    assert_near(unit_rows(rows), torch.tensor([[0.6, -0.8], [0.0, 0.0], [0.0, 1.0]]), 1e-7)
+
+
+def test_relation_matrix_by_hand() -> None:
+    # Gram [[1, 1], [1, 2]]: first row over sqrt 2, second over sqrt 5; a third sample is zero.
+    features = torch.tensor([[1.0, 0.0], [1.0, 1.0], [0.0, 0.0]])
+    two, five = 1 / math.sqrt(2), 1 / math.sqrt(5)
+    expected = torch.tensor([[two, two, 0.0], [five, 2 * five, 0.0], [0.0, 0.0, 0.0]])
+    assert_near(relation_matrix(features), expected, 1e-7)
+
+
+@pytest.mark.parametrize(
+    ("teacher", "student", "expected"),
+    [
+        ([[1.0, 0.0]], [[0.0, 1.0]], 1.0),  # one channel each, none shared: (1 + 1) / 2
+        ([[1.0, 1.0]], [[1.0, -1.0]], 2.0),  # a = 0: n_T + n_S
+        ([[1.0, 2.0]], [[-1.0, -2.0]], 0.0),  # g g^T knows no overall sign
+        ([[1.0, 2.0]], [[30.0, 60.0]], 0.0),  # nor a scale
+        ([[0.0, 0.0]], [[1.0, 2.0]], 1.0),  # a class without gradient against a full one
+        ([[3.0, 4.0]], [[4.0, 3.0]], 2 - 2 * 24 / 25),
+        ([[3.0, 4.0], [1.0, 0.0]], [[4.0, 3.0], [0.0, 1.0]], (2 - 2 * 24 / 25 + 1) / 2),
+    ],
+)
+def test_rank_one_distance_by_hand(
+    teacher: list[list[float]], student: list[list[float]], expected: float
+) -> None:
+    tensors = torch.tensor(teacher), torch.tensor(student)
+    assert float(rank_one_distance(*tensors)) == pytest.approx(expected, abs=1e-6)
+    assert semantic_distance(*tensors) == pytest.approx(expected, abs=1e-12)
+
+
+@pytest.mark.parametrize("size", [1e-30, 1e-37, 1e30])
+def test_directions_survive_any_size(size: float) -> None:
+    rows, others = draw(0, 3, 5, dtype=torch.float32), draw(1, 3, 5, dtype=torch.float32)
+    rows, others = unit_rows(rows), unit_rows(others)
+    assert_near(unit_rows(rows * size), rows.double(), 1e-6)
+    assert_near(class_similarity(rows * size), class_similarity(rows).double(), 1e-6)
+    small = rank_one_distance(rows * size, others)
+    assert float(small) == pytest.approx(semantic_distance(rows, others), abs=1e-6)
+
+
+@pytest.mark.parametrize("size", [1e-30, 1e30])
+def test_relations_survive_any_size(size: float) -> None:
+    features = draw(0, 4, 7, dtype=torch.float32)
+    assert_near(relation_matrix(features * size), relation_matrix(features).double(), 1e-6)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_zero_rows_stay_zero(dtype: torch.dtype) -> None:
+    nothing = torch.zeros(3, 4, dtype=dtype)
+    for function in (unit_rows, relation_matrix, class_similarity):
+        assert not function(nothing).any()
+    assert float(rank_one_distance(nothing, nothing)) == 0
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("function", [unit_rows, relation_matrix, class_similarity])
+@pytest.mark.parametrize("size", [0.0, 1e-30, 1.0, 1e15])
+def test_gradients_are_finite(function, size: float, dtype: torch.dtype) -> None:
+    features = torch.randn(4, 5, generator=torch.Generator().manual_seed(0), dtype=dtype)
+    features[1] = 0  # a sample or a class without a signal
+    features[:, 2] = 0
+    features = (features * size).requires_grad_()
+    target = torch.randn(function(features).shape, generator=torch.Generator().manual_seed(1))
+    (function(features) - target).square().sum().backward()
+    assert features.grad.isfinite().all()
+
+
+@pytest.mark.parametrize("size", [0.0, 1e-30, 1.0, 1e15])
+def test_gradients_of_the_rank_one_distance_are_finite(size: float) -> None:
+    teacher, student = draw(0, 4, 5, dtype=torch.float32), draw(1, 4, 5, dtype=torch.float32)
+    student[1], teacher[2] = 0, 0
+    student = (student * size).requires_grad_()
+    rank_one_distance(teacher, student).backward()
+    assert student.grad.isfinite().all()
+
+
+@pytest.mark.parametrize("function", [unit_rows, relation_matrix, class_similarity])
+def test_gradients_equal_finite_differences(function) -> None:
+    features = torch.randn(3, 4, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    assert torch.autograd.gradcheck(function, features.requires_grad_())
+
+
+def test_gradient_of_the_rank_one_distance_equals_finite_differences() -> None:
+    generator = torch.Generator().manual_seed(0)
+    teacher, student = torch.randn(2, 3, 4, generator=generator, dtype=torch.float64)
+    assert torch.autograd.gradcheck(rank_one_distance, (teacher, student.requires_grad_()))
