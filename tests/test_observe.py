@@ -580,11 +580,11 @@ def test_images_that_do_not_fit_are_told(look, images: Tensor, message: str) -> 
 
 @both
 def test_a_model_without_a_classifier_is_told(look) -> None:
-    with pytest.raises(UserError, match="no classifier found: .* 5 outputs.*layers"):
+    with pytest.raises(UserError, match=r"no classifier found: .* 5 outputs.*layers"):
         look(seeded(toys.NoClassifier), *batch())
 
 
 @both
 def test_a_model_without_a_map_is_told(look) -> None:
-    with pytest.raises(UserError, match="no feature map found.*layers"):
+    with pytest.raises(UserError, match=r"no feature map found.*layers"):
         look(seeded(toys.NoMap), *batch())

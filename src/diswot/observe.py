@@ -65,7 +65,8 @@ def observe(
 
     def rerun() -> Tensor:
         with _measuring(model):
-            return model(images)
+            logits: Tensor = model(images)
+        return logits
 
     with torch.no_grad():
         with _measuring(model):

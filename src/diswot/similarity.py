@@ -20,7 +20,7 @@ def unit_rows(rows: Tensor) -> Tensor:
         rows: ... x D.
     """
     scaled = rows / _size(rows.detach().abs().amax(-1, keepdim=True))
-    length = torch.linalg.vector_norm(scaled, dim=-1, keepdim=True)
+    length: Tensor = torch.linalg.vector_norm(scaled, dim=-1, keepdim=True)
     return scaled / length.masked_fill(length == 0, 1)
 
 

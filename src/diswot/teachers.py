@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import pickle
 from functools import partial
 from pathlib import Path
 
-import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from diswot import userfile
 from diswot.errors import UserError, unknown
+from diswot.files import load_tensors
 from diswot.spaces.cifar_resnet import CifarResNet
 
 TEACHERS = {f"resnet{6 * n + 2}": partial(CifarResNet, (n, n, n)) for n in (3, 5, 7, 9, 18)}
@@ -58,14 +57,13 @@ def load_weights(model: nn.Module, path: str | Path) -> None:
 def _read(path: Path) -> dict[str, Tensor]:
     if not path.is_file():
         raise UserError(f"no such weights: {path}")
-    try:
-        if path.suffix == ".safetensors":
+    if path.suffix == ".safetensors":
+        try:
             return load_file(path)
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except (SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError, OSError) as error:
-        raise UserError(f"{path} holds no readable weights: {type(error).__name__}") from error
-    if isinstance(state, dict) and isinstance(state.get("state_dict"), dict):
-        state = state["state_dict"]
+        except (SafetensorError, OSError) as error:
+            raise UserError(f"{path} cannot be read: {error}") from error
+    state = load_tensors(path)
+    state = next((state[k] for k in ("state_dict", "student") if k in state), state)
     if not isinstance(state, dict) or not all(isinstance(v, Tensor) for v in state.values()):
         raise UserError(f"{path} is no state dict")
     return state

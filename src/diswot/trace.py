@@ -134,11 +134,13 @@ def as_map(output: Tensor, image_size: tuple[int, int]) -> Tensor | None:
 
 def _tokens_as_map(tokens: Tensor, image_size: tuple[int, int]) -> Tensor | None:
     height, width = image_size
-    for prefix in range(min(_MAX_PREFIX_TOKENS, tokens.shape[1] - 1) + 1):
-        count = tokens.shape[1] - prefix
+    batch, length, features = tokens.shape
+    for prefix in range(min(_MAX_PREFIX_TOKENS, length - 1) + 1):
+        count = length - prefix
         rows = round((count * height / width) ** 0.5)
         if rows and count % rows == 0 and _fits(rows, count // rows, image_size):
-            return tokens[:, prefix:].transpose(1, 2).unflatten(2, (rows, count // rows))
+            grid = tokens[:, prefix:].transpose(1, 2)
+            return grid.reshape(batch, features, rows, count // rows)
     return None
 
 
@@ -180,7 +182,7 @@ def _learns(module: nn.Module) -> bool:
 def _depths(modules: Mapping[str, nn.Module]) -> dict[str, int]:
     """How many blocks each module lies in; a container of blocks is not a block."""
     depths = {"": -1}
-    for name, module in modules.items():
+    for name in modules:
         if name:
             parent = name.rpartition(".")[0]
             depths[name] = depths[parent] + (not parent or not _holds_blocks(modules[parent]))

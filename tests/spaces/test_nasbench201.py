@@ -278,15 +278,31 @@ def test_pooling_leaves_the_padding_out() -> None:
     assert pooled[0, 5].tolist() == [[2, 2.5, 3], [3.5, 4, 4.5], [5, 5.5, 6]]
 
 
-def test_none_and_what_only_none_reads_is_not_run() -> None:
-    params = nasbench201.from_string(
-        "|nor_conv_3x3~0|+|nor_conv_1x1~0|nor_conv_3x3~1|+|nor_conv_1x1~0|skip_connect~1|none~2|"
-    )
-    network, ran = nasbench201.build(FixedTrial(params)), []
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (
+            "|nor_conv_3x3~0|+|nor_conv_1x1~0|nor_conv_3x3~1|+"
+            "|nor_conv_1x1~0|skip_connect~1|none~2|",
+            ["op_1_0", "op_3_0", "op_3_1"],
+        ),
+        (
+            "|none~0|+|none~0|skip_connect~1|+|nor_conv_1x1~0|avg_pool_3x3~1|avg_pool_3x3~2|",
+            ["op_3_0"],
+        ),
+        (
+            "|none~0|+|none~0|nor_conv_1x1~1|+|none~0|skip_connect~1|skip_connect~2|",
+            ["op_2_1", "op_3_2"],
+        ),
+    ],
+)
+def test_an_edge_that_cannot_matter_is_not_run(text: str, expected: list[str]) -> None:
+    network = nasbench201.build(FixedTrial(nasbench201.from_string(text)))
+    ran: list[str] = []
     for name, module in network.stage1[0].edges.items():
         module.register_forward_hook(lambda *_, name=name: ran.append(name))
     network(images().float())
-    assert ran == ["op_1_0", "op_3_0", "op_3_1"]
+    assert ran == expected
 
 
 def test_a_cell_without_a_path_gives_finite_constant_logits() -> None:

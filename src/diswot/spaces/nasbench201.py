@@ -4,7 +4,9 @@ A cell has four nodes: node 0 is its input, node 3 its output, and every later n
 one operation on each earlier node. The network stacks five equal cells in each of three stages.
 
     images -> stem -> stage1 -> stage2 -> stage3 -> norm -> pool -> flatten -> classifier
-    B x 3 x H x W     16, H x W  32, H/2   64, H/4   BN, ReLU  B x 64 x 1 x 1    B x K
+
+The stem and stage 1 give B x 16 x H x W, stage 2 B x 32 x H/2 x W/2, stage 3 and the norm, which
+ends in a ReLU, B x 64 x H/4 x W/4.
 
 Paper: Dong and Yang, "NAS-Bench-201: Extending the Scope of Reproducible Neural Architecture
 Search", ICLR 2020, arXiv 2001.00326; the topology space of NATS-Bench, arXiv 2009.00437.
@@ -39,7 +41,7 @@ CELLS = 5
 
 
 def build(trial: BaseTrial, classes: int = 100, channels: int = 3) -> nn.Module:
-    """Builds the network of one cell, chosen by six categorical parameters.
+    """Build the network of one cell, chosen by six categorical parameters.
 
     The parameter `op_2_1` is the operation on the edge into node 2 from node 1. All six are
     suggested before the first module is made. The last output of each resolution is the output of
@@ -69,7 +71,7 @@ def build(trial: BaseTrial, classes: int = 100, channels: int = 3) -> nn.Module:
 
 
 def to_string(params: Mapping[str, str]) -> str:
-    """Writes parameters in the benchmark's notation, `|op~0|+|op~0|op~1|+|op~0|op~1|op~2|`.
+    """Write parameters in the benchmark's notation, `|op~0|+|op~0|op~1|+|op~0|op~1|op~2|`.
 
     Raises:
         UserError: if one of the six parameters is missing, or its operation is unknown.
@@ -82,7 +84,7 @@ def to_string(params: Mapping[str, str]) -> str:
 
 
 def from_string(text: str) -> dict[str, str]:
-    """Reads the benchmark's notation into the parameters that `FixedTrial` takes.
+    """Read the benchmark's notation into the parameters that `FixedTrial` takes.
 
     Raises:
         UserError: naming the part that is malformed, reads a wrong input or is unknown.
@@ -110,7 +112,7 @@ class Cell(nn.Module):
     """
 
     def __init__(self, operations: Mapping[str, str], width: int) -> None:
-        """Builds the operations at `width` channels, named as the parameters are."""
+        """Build the operations at `width` channels, named as the parameters are."""
         super().__init__()
         used = {name: kind for name, kind in operations.items() if kind != "none"}
         self.edges = nn.ModuleDict({name: _operation(kind, width) for name, kind in used.items()})
@@ -129,7 +131,7 @@ class Reduction(nn.Module):
     """The residual block between stages: halves height and width, which must be even."""
 
     def __init__(self, inputs: int, outputs: int) -> None:
-        """Builds a block from `inputs` to `outputs` channels."""
+        """Build a block from `inputs` to `outputs` channels."""
         super().__init__()
         self.residual = nn.Sequential(
             _convolution(inputs, outputs, 3, stride=2), _convolution(outputs, outputs, 3)
@@ -137,7 +139,7 @@ class Reduction(nn.Module):
         self.shortcut = nn.Sequential(nn.AvgPool2d(2), nn.Conv2d(inputs, outputs, 1, bias=False))
 
     def forward(self, x: Tensor) -> Tensor:
-        """Maps B x C x H x W to B x C' x H/2 x W/2."""
+        """Map B x C x H x W to B x C' x H/2 x W/2."""
         return torch.add(self.shortcut(x), self.residual(x))
 
 
@@ -185,7 +187,7 @@ def _passes(kind: str, fed: bool) -> bool:
 
 
 def _parse_node(node: int, group: str) -> list[str]:
-    """Reads `|op~0|op~1|` into its operations, of any name."""
+    """Read `|op~0|op~1|` into its operations, of any name."""
     terms = group[1:-1].split("|")
     if not (group.startswith("|") and group.endswith("|")) or len(terms) != node:
         shape = "|" + "".join(f"op~{source}|" for source in range(node))

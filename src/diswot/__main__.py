@@ -1,0 +1,5 @@
+"""`python -m diswot`."""
+
+from diswot.cli import main
+
+main()

@@ -1,0 +1,32 @@
+"""What a result depends on besides the command: versions and hardware."""
+
+from __future__ import annotations
+
+import platform
+import sys
+from importlib.metadata import version
+
+PACKAGES = ("diswot", "torch", "torchvision", "timm", "optuna", "numpy")
+
+
+def versions() -> dict[str, str]:
+    """Versions of Python and of the packages that figures depend on."""
+    return {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}}
+
+
+def hardware() -> dict[str, str | int]:
+    """The processor or the card in use."""
+    import torch
+
+    facts: dict[str, str | int] = {
+        "machine": platform.machine(),
+        "threads": torch.get_num_threads(),
+    }
+    if torch.cuda.is_available():
+        facts["gpu"] = torch.cuda.get_device_name()
+    return facts
+
+
+def command() -> list[str]:
+    """The command line of this process."""
+    return ["diswot", *sys.argv[1:]]
