@@ -95,11 +95,16 @@ class Data:
         if self.train is None:
             images = random.standard_normal((size, *self.image_shape), dtype=np.float32)
             labels = random.permutation(np.arange(size) % len(self.classes))
-            return Batch(torch.from_numpy(images), torch.from_numpy(labels))
+            return _laid_out(torch.from_numpy(images), torch.from_numpy(labels))
         if size > len(self.train):
             raise UserError(f"{self.name} has {len(self.train)} training images, not {size}")
         chosen = balanced(self.train.labels.numpy(), size, random)
-        return Batch(self.normalise(self.train.read(chosen)), self.train.labels[chosen])
+        return _laid_out(self.normalise(self.train.read(chosen)), self.train.labels[chosen])
+
+
+def _laid_out(images: Tensor, labels: Tensor) -> Batch:
+    """Channels last in memory, which halves the time of a convolution on a CPU."""
+    return Batch(images.contiguous(memory_format=torch.channels_last), labels)
 
 
 def balanced(labels: np.ndarray, size: int, random: np.random.Generator) -> list[int]:

@@ -220,8 +220,8 @@ class _Training:
         self.optimizer.step()
         self.schedule.step()
         right = (logits.argmax(1) == labels).float().mean()
-        values = {name: float(part) for name, part in parts.items()}
-        return {"loss": float(loss), **values, "train_accuracy": 100 * float(right)}
+        values = {name: float(part.detach()) for name, part in parts.items()}
+        return {"loss": float(loss.detach()), **values, "train_accuracy": 100 * float(right)}
 
     def _losses(self, images: Tensor, labels: Tensor) -> tuple[dict[str, Tensor], Tensor]:
         """The weighted parts of the loss, and the logits."""
