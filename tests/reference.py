@@ -10,7 +10,7 @@ import math
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import cross_entropy
+from torch.nn.functional import cross_entropy, normalize
 
 
 def unit_rows(matrix: Tensor) -> Tensor:
@@ -37,13 +37,19 @@ def class_similarity(class_gradient: Tensor) -> Tensor:
     )
 
 
-def semantic_distance(teacher: Tensor, student: Tensor) -> float:
-    """Sum over the classes of |N(g_T g_T^T) - N(g_S g_S^T)|^2, over K * C; N scales the rows."""
+def semantic_distance(teacher: Tensor, student: Tensor, eps: float = 0.0) -> float:
+    """Sum over the classes of |N(g_T g_T^T) - N(g_S g_S^T)|^2, over K * C.
+
+    N divides each row by its length, or by `eps` where the length is less.
+    """
     classes, channels = teacher.shape
     total = 0.0
     for row_t, row_s in zip(teacher.double(), student.double(), strict=True):
-        matrix_t, matrix_s = torch.outer(row_t, row_t), torch.outer(row_s, row_s)
-        total += float((unit_rows(matrix_t) - unit_rows(matrix_s)).square().sum())
+        scaled = []
+        for row in (row_t, row_s):
+            matrix = torch.outer(row, row)
+            scaled.append(normalize(matrix, dim=1, eps=eps) if eps else unit_rows(matrix))
+        total += float((scaled[0] - scaled[1]).square().sum())
     return total / (classes * channels)
 
 

@@ -75,6 +75,13 @@ ROWS = (
         pooled=True,
     ),
     Row(
+        "torchvision:densenet121",
+        ((64, 2), (256, 4), (512, 8), (1024, 16), (1024, 32)),
+        1024,
+        "classifier",
+        pixels=(64, 224),
+    ),
+    Row(
         "timm:resnet50",
         ((64, 2), (256, 4), (512, 8), (1024, 16), (2048, 32)),
         2048,
@@ -94,6 +101,23 @@ ROWS = (
         "head_dist",
         pooled=True,
         pixels=(224,),  # its attention knows one resolution
+    ),
+    Row(
+        "timm:efficientformerv2_s0",
+        ((16, 2), (32, 4), (48, 8), (96, 16), (176, 32)),
+        176,
+        "head_dist",
+        pooled=True,
+        pixels=(224,),
+    ),
+    Row(
+        "timm:mvitv2_tiny",  # its stages return tuples
+        ((96, 4), (192, 8), (384, 16), (768, 32)),
+        768,
+        "head.fc",
+        pooled=True,
+        sized="img_size",
+        pixels=(64, 224),
     ),
     Row("timm:deit_tiny_patch16_224", ((192, 16),), 192, "head", sized="img_size"),
     Row(

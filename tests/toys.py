@@ -273,6 +273,54 @@ def fold(features: Tensor) -> Tensor:
     return torch.cat(parts, 3)
 
 
+class FixedGrid(nn.Module):
+    """Pools to a grid larger than its last map, as VGG does with small images."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.features = nn.Sequential(stage(3, 4, 2), stage(4, 6, 2))
+        self.pool = nn.AdaptiveAvgPool2d(3)
+        self.fc = nn.Linear(6 * 3 * 3, CLASSES)
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.fc(self.pool(self.features(images)).flatten(1))
+
+
+class TalkingHeads(nn.Module):
+    """Attention among the positions of a map; a convolution mixes its B x 2 x N x N matrices."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.talk, self.project = nn.Conv2d(2, 2, 1), nn.Conv2d(channels, channels, 1)
+
+    def forward(self, features: Tensor) -> Tensor:
+        heads = features.flatten(2).unflatten(1, (2, -1))
+        weights = self.talk(heads.transpose(2, 3) @ heads).softmax(3)
+        return self.project((heads @ weights).flatten(1, 2).view_as(features))
+
+
+class TupleBlock(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.reduce, self.attention = nn.Conv2d(4, 6, 4, 4), TalkingHeads(6)
+
+    def forward(self, features: Tensor) -> tuple[Tensor, torch.Size]:
+        features = self.reduce(features)
+        features = features + self.attention(features)
+        return features, features.shape
+
+
+class AttentionMatrices(nn.Module):
+    """Matrices of attention look like maps; a block returns a tuple."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.block, self.fc = stage(3, 4, 1), TupleBlock(), nn.Linear(6, CLASSES)
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.fc(self.block(self.stem(images))[0].mean((2, 3)))
+
+
 class InstanceStatistics(nn.Module):
     """Instance normalisation that tracks running statistics."""
 

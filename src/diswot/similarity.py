@@ -51,24 +51,32 @@ def class_similarity(class_gradient: Tensor) -> Tensor:
     return rows @ rows.T
 
 
-def rank_one_distance(teacher: Tensor, student: Tensor) -> Tensor:
+def rank_one_distance(teacher: Tensor, student: Tensor, eps: float = 0.0) -> Tensor:
     """Distance of channel-correlation matrices of class gradients, averaged over classes.
 
-    For each class with gradient g (length C) take the C x C matrix g g^T and scale its rows to
-    unit length; sum the squared difference of teacher and student and divide by C. Row i of the
-    scaled matrix is sign(g_i) g / |g|, so the sum is, exactly and in O(KC),
-    n_T + n_S - 2 a cos(g_T, g_S), with n the share of non-zero channels and a the mean over
-    channels of sign(g_T) sign(g_S).
+    For each class with gradient g (length C) take the C x C matrix g g^T and divide each row by
+    its length, or by `eps` where the length is below; sum the squared difference of teacher and
+    student and divide by C. Row i of the scaled matrix is s_i u, with u = g / |g| and
+    s_i = g_i |g| / max(|g_i| |g|, eps), so the sum is, exactly and in O(KC),
+    mean(s_T^2) + mean(s_S^2) - 2 mean(s_T s_S) cos(g_T, g_S). Without eps, s is the sign.
 
     Args:
         teacher: K x C.
         student: K x C.
+        eps: Smallest length of a row of g g^T that is scaled to one.
 
     Returns:
         A scalar, 0 for equal directions, at most 4.
     """
-    signs_t, signs_s = teacher.sign(), student.sign()
-    nonzero = signs_t.abs().mean(-1) + signs_s.abs().mean(-1)
-    agreement = (signs_t * signs_s).mean(-1)
+    rows_t, rows_s = _row_lengths(teacher, eps), _row_lengths(student, eps)
+    own = rows_t.square().mean(-1) + rows_s.square().mean(-1)
     cosine = (unit_rows(teacher) * unit_rows(student)).sum(-1)
-    return (nonzero - 2 * agreement * cosine).mean()
+    return (own - 2 * (rows_t * rows_s).mean(-1) * cosine).mean()
+
+
+def _row_lengths(gradient: Tensor, eps: float) -> Tensor:
+    """Signed lengths s, K x C, of the scaled rows of g g^T: at most 1, and below eps smaller."""
+    if not eps:
+        return gradient.sign()
+    rows = gradient * torch.linalg.vector_norm(gradient, dim=-1, keepdim=True)
+    return rows / rows.abs().clamp_min(eps)

@@ -72,17 +72,18 @@ class Trace:
     def see(self, module: nn.Module, depth: int, inputs: Tensor, output: Tensor) -> None:
         """Keep `output` if it ends, so far, the stage of its resolution.
 
-        Kept maps shrink from first to last. A larger map than the last drops those smaller than
-        itself: they were a side branch, as in squeeze-and-excitation. Among maps of one
-        resolution the outermost module's wins, and then the later.
+        Kept maps shrink from first to last. Among maps of one resolution the outermost module's
+        wins, and then the later. A larger map than the last drops those smaller than itself, which
+        were a side branch, as in squeeze-and-excitation; unless it lies deeper, and is a side
+        branch itself, as a matrix of attention.
         """
         features = as_map(output, self.image_size)
         if features is None or _stretches(module, inputs, output):
             return
         cells = _cells(features)
-        while self.stack and _cells(self.stack[-1].map) < cells:
+        while self.stack and _cells(self.stack[-1].map) < cells and depth <= self.stack[-1].depth:
             self.stack.pop()
-        peer = self.stack[-1] if self.stack and _cells(self.stack[-1].map) == cells else None
+        peer = self.stack[-1] if self.stack and _cells(self.stack[-1].map) <= cells else None
         if peer is not None and depth > peer.depth:
             return
         pooled = cells == 1 and _pools(module, inputs, first=peer is None)
@@ -190,12 +191,17 @@ def _depths(modules: Mapping[str, nn.Module]) -> dict[str, int]:
 
 
 def _holds_blocks(module: nn.Module) -> bool:
-    """Whether this is a plain container of modules that have parts, or of such containers."""
+    """Whether this is a plain container of modules with parts that learn, or of such containers."""
     if not isinstance(module, _CONTAINERS):
         return False
     children = list(module.children())
-    blocks = (child for child in children if not isinstance(child, _CONTAINERS))
-    return any(map(_holds_blocks, children)) or any(any(b.children()) for b in blocks)
+    parts = [
+        part
+        for child in children
+        if not isinstance(child, _CONTAINERS)
+        for part in child.children()
+    ]
+    return any(map(_learns, parts)) or any(map(_holds_blocks, children))
 
 
 def run(model: nn.Module, images: Tensor, layers: Layers, *, copy: bool = False) -> Trace:
@@ -225,6 +231,8 @@ def _hook(
     trace: Trace, name: str, depth: int, batch: int, wanted: bool
 ) -> Callable[[nn.Module, tuple[object, ...], object], None]:
     def hook(module: nn.Module, inputs: tuple[object, ...], output: object) -> None:
+        if isinstance(output, tuple) and output:
+            output = output[0]
         if not isinstance(output, Tensor) or output.ndim == 0 or len(output) != batch:
             return
         if isinstance(module, nn.Linear | nn.Conv2d):

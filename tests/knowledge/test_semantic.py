@@ -25,8 +25,26 @@ def test_equals_the_correlation_matrices(
 ) -> None:
     teacher = observation(seed, classes=classes, channels=channels, dtype=dtype)
     student = observation(seed + 1, classes=classes, channels=channels, dtype=dtype)
-    expected = semantic_distance(teacher.class_gradient, student.class_gradient)
+    expected = semantic_distance(teacher.class_gradient, student.class_gradient, eps=1e-12)
     assert float(semantic(teacher, student)) == pytest.approx(expected, abs=1e-6)
+
+
+@quick
+@given(st.integers(0, 10**6), st.lists(st.floats(-9, 0), min_size=5, max_size=5))
+def test_rows_of_tiny_gradients_are_not_brought_to_unit_length(
+    seed: int, sizes: list[float]
+) -> None:
+    teacher, student = observation(seed), observation(seed + 1)
+    tiny = student.class_gradient * 10 ** torch.tensor(sizes)[:, None]
+    expected = semantic_distance(teacher.class_gradient, tiny, eps=1e-12)
+    faded = semantic(teacher, replace(student, class_gradient=tiny))
+    assert float(faded) == pytest.approx(expected, abs=1e-6)
+
+
+def test_a_class_of_vanishing_gradient_counts_as_having_none() -> None:
+    teacher, student = observation(0), observation(1)
+    gone, none = (replace(student, class_gradient=s * student.class_gradient) for s in (1e-20, 0))
+    assert float(semantic(teacher, gone)) == pytest.approx(float(semantic(teacher, none)))
 
 
 def test_by_hand() -> None:
@@ -79,7 +97,7 @@ def test_gradients_are_finite_with_zero_channels_and_classes(size: float) -> Non
     gradient.requires_grad_()
     semantic(observation(0), replace(student, class_gradient=gradient)).backward()
     assert gradient.grad.isfinite().all()
-    assert bool(gradient.grad.any()) == (size > 0)
+    assert bool(gradient.grad.any()) == (size > 1e-6)
 
 
 def test_descending_its_gradient_lessens_it() -> None:
