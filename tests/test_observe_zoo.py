@@ -75,7 +75,7 @@ ROWS = (
         pooled=True,
     ),
     Row(
-        "torchvision:densenet121",
+        "timm:densenet121",
         ((64, 2), (256, 4), (512, 8), (1024, 16), (1024, 32)),
         1024,
         "classifier",
@@ -155,15 +155,6 @@ def expected_stages(row: Row, pixels: int) -> list[tuple[int, int, int]]:
     """One map a resolution, the later where two strides leave as many pixels."""
     channels = {-(-pixels // stride): channels for channels, stride in row.stages}
     return [(count, side, side) for side, count in channels.items()]
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    """Threads that wait for one another on a shared machine take ten times as long."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.mark.parametrize(("row", "pixels"), list(cases()))

@@ -84,26 +84,27 @@ def test_class_similarity_equals_naive(
 
 
 @quick
-@given(seeds, short, st.integers(1, 24), dtypes)
+@given(seeds, short, st.integers(1, 24), dtypes, st.sampled_from([0.0, 1e-12, 1e-3]))
 def test_rank_one_distance_equals_the_matrices(
-    seed: int, classes: int, channels: int, dtype: torch.dtype
+    seed: int, classes: int, channels: int, dtype: torch.dtype, eps: float
 ) -> None:
     teacher = draw(seed, classes, channels, dtype=dtype)
     student = draw(seed + 1, classes, channels, dtype=dtype)
-    fast = float(rank_one_distance(teacher, student))
-    assert fast == pytest.approx(semantic_distance(teacher, student), abs=tolerance(dtype))
+    fast = float(rank_one_distance(teacher, student, eps))
+    assert fast == pytest.approx(semantic_distance(teacher, student, eps), abs=tolerance(dtype))
 
 
 @quick
-@given(seeds, short, short, dtypes)
+@given(seeds, short, short, dtypes, st.sampled_from([0.0, 1e-3]))
 def test_rank_one_distance_lies_between_zero_and_four_and_is_symmetric(
-    seed: int, classes: int, channels: int, dtype: torch.dtype
+    seed: int, classes: int, channels: int, dtype: torch.dtype, eps: float
 ) -> None:
     teacher = draw(seed, classes, channels, dtype=dtype)
     student = draw(seed + 1, classes, channels, dtype=dtype)
-    distance = float(rank_one_distance(teacher, student))
+    distance = float(rank_one_distance(teacher, student, eps))
     assert -tolerance(dtype) <= distance <= 4
-    assert float(rank_one_distance(student, teacher)) == pytest.approx(distance, abs=1e-6)
+    back = float(rank_one_distance(student, teacher, eps))
+    assert back == pytest.approx(distance, abs=tolerance(dtype))
 
 
 def test_unit_rows_by_hand() -> None:
@@ -137,6 +138,31 @@ def test_rank_one_distance_by_hand(
     tensors = torch.tensor(teacher), torch.tensor(student)
     assert float(rank_one_distance(*tensors)) == pytest.approx(expected, abs=1e-6)
     assert semantic_distance(*tensors) == pytest.approx(expected, abs=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("size", "expected"),
+    [(10.0, 2 - 2 * 0.96), (1e-3, 1 + 0.125 - 2 * 0.35 * 0.96), (1e-9, 1.0)],
+)
+def test_rank_one_distance_with_an_epsilon_by_hand(size: float, expected: float) -> None:
+    # The cosine is 0.96. Rows of the student's g g^T have the lengths 0.8 and 0.6 times the square
+    # of the size, 100, 1e-6 or 1e-18, against eps = 2e-6: s = (1, 1), (0.4, 0.3) or (0, 0). The
+    # distance is 1 + mean(s^2) - 2 mean(s) * 0.96.
+    teacher = torch.tensor([[3.0, 4.0]])
+    student = size * torch.tensor([[0.8, 0.6]])
+    distance = float(rank_one_distance(teacher, student, 2e-6))
+    assert distance == pytest.approx(expected, abs=1e-6)
+
+
+@pytest.mark.parametrize("size", [1e18, 1e30])
+def test_huge_gradients_count_as_any_others_above_the_epsilon(size: float) -> None:
+    teacher, student = draw(0, 4, 5, dtype=torch.float32), draw(1, 4, 5, dtype=torch.float32)
+    huge = (unit_rows(student) * size).requires_grad_()
+    distance = rank_one_distance(teacher, huge, 1e-12)
+    expected = float(rank_one_distance(teacher, student))
+    assert float(distance.detach()) == pytest.approx(expected, abs=1e-6)
+    distance.backward()
+    assert huge.grad.isfinite().all()
 
 
 @pytest.mark.parametrize("size", [1e-30, 1e-37, 1e30])
@@ -176,12 +202,13 @@ def test_gradients_are_finite(function, size: float, dtype: torch.dtype) -> None
     assert features.grad.isfinite().all()
 
 
+@pytest.mark.parametrize("eps", [0.0, 1e-12])
 @pytest.mark.parametrize("size", [0.0, 1e-30, 1.0, 1e15])
-def test_gradients_of_the_rank_one_distance_are_finite(size: float) -> None:
+def test_gradients_of_the_rank_one_distance_are_finite(size: float, eps: float) -> None:
     teacher, student = draw(0, 4, 5, dtype=torch.float32), draw(1, 4, 5, dtype=torch.float32)
     student[1], teacher[2] = 0, 0
     student = (student * size).requires_grad_()
-    rank_one_distance(teacher, student).backward()
+    rank_one_distance(teacher, student, eps).backward()
     assert student.grad.isfinite().all()
 
 
@@ -191,7 +218,9 @@ def test_gradients_equal_finite_differences(function) -> None:
     assert torch.autograd.gradcheck(function, features.requires_grad_())
 
 
-def test_gradient_of_the_rank_one_distance_equals_finite_differences() -> None:
+@pytest.mark.parametrize("eps", [0.0, 1.0])
+def test_gradient_of_the_rank_one_distance_equals_finite_differences(eps: float) -> None:
     generator = torch.Generator().manual_seed(0)
     teacher, student = torch.randn(2, 3, 4, generator=generator, dtype=torch.float64)
-    assert torch.autograd.gradcheck(rank_one_distance, (teacher, student.requires_grad_()))
+    arguments = (teacher, student.requires_grad_(), eps)
+    assert torch.autograd.gradcheck(rank_one_distance, arguments)

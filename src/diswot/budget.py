@@ -7,7 +7,10 @@ pooling left out.
 
 from __future__ import annotations
 
+import math
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
@@ -18,7 +21,7 @@ from diswot.errors import UserError
 
 Shape = tuple[int, int, int]
 
-_UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "B": 10**9}
+_POWERS = {"": 0, "K": 3, "M": 6, "G": 9, "B": 9}
 
 
 def count_params(model: nn.Module) -> int:
@@ -36,22 +39,50 @@ def count_macs(model: nn.Module, image_shape: Shape) -> int:
         model: On any device.
         image_shape: C, H, W.
     """
-    modes = [(module, module.training) for module in model.modules()]
     device = next((p.device for p in model.parameters()), torch.device("cpu"))
-    try:
-        model.eval()
-        with torch.no_grad(), FlopCounterMode(display=False) as counter:
-            model(torch.zeros(1, *image_shape, device=device))
-    finally:
-        for module, mode in modes:
-            module.training = mode
+    with _evaluating(model), FlopCounterMode(display=False) as counter:
+        model(torch.zeros(1, *image_shape, device=device))
     return int(counter.get_total_flops()) // 2
+
+
+@contextmanager
+def _evaluating(model: nn.Module) -> Iterator[None]:
+    """Evaluation mode without the fused attention layers, whose products no counter sees."""
+    modes = [(module, module.training) for module in model.modules()]
+    fused = torch.backends.mha.get_fastpath_enabled()
+    with torch.no_grad(), torch.random.fork_rng(devices=[]):
+        try:
+            torch.backends.mha.set_fastpath_enabled(False)
+            model.eval()
+            yield
+        finally:
+            torch.backends.mha.set_fastpath_enabled(fused)
+            for module, mode in modes:
+                module.training = mode
 
 
 def count_depth(model: nn.Module) -> int:
     """Number of trainable layers: modules whose own weight has two dimensions or more."""
     weights = (getattr(module, "weight", None) for module in model.modules())
     return sum(isinstance(w, nn.Parameter) and w.requires_grad and w.ndim > 1 for w in weights)
+
+
+@dataclass(frozen=True)
+class Excess:
+    """A limit that a network breaks.
+
+    Attributes:
+        of: What is limited, with its unit.
+        value: The network's.
+        limit: The budget's.
+    """
+
+    of: str
+    value: int
+    limit: float
+
+    def __str__(self) -> str:
+        return f"{self.value:,} {self.of} > {self.limit:,.15g}"
 
 
 @dataclass(frozen=True)
@@ -71,12 +102,12 @@ class Budget:
             if limit is not None and not limit > 0:
                 raise UserError(f"{name} must be above zero, not {limit}")
 
-    def excess(self, model: nn.Module, image_shape: Shape) -> str | None:
-        """Say which limit a network breaks and by how much, or None; MACs only if limited."""
+    def excess(self, model: nn.Module, image_shape: Shape) -> Excess | None:
+        """The first limit that a network breaks, or None; MACs are counted only if limited."""
         if self.max_params is not None and (params := count_params(model)) > self.max_params:
-            return f"{show_count(params)} params > {show_count(self.max_params)}"
+            return Excess("params", params, self.max_params)
         if self.max_macs is not None and (macs := count_macs(model, image_shape)) > self.max_macs:
-            return f"{show_count(macs)} MACs > {show_count(self.max_macs)}"
+            return Excess("MACs", macs, self.max_macs)
         return None
 
 
@@ -86,19 +117,21 @@ def parse_count(text: str) -> float:
     Raises:
         UserError: The text is no such number, or not above zero.
     """
-    match = re.fullmatch(r"(\d+(?:\.\d*)?|\.\d+)(?:e(\d{1,2}))?([KMGB]?)", text.strip(), re.I)
+    form = r"(\d+(?:\.\d*)?|\.\d+)(?:e(\d{1,2}))?([KMGB]?)"
+    match = re.fullmatch(form, text.strip(), re.ASCII | re.IGNORECASE)
     if not match:
         raise UserError(f"{text!r} is no number such as 400000, 0.4M or 1.2G")
     number, exponent, unit = match.groups()
-    value = float(number) * 10 ** int(exponent or 0) * _UNITS[unit.upper()]
-    if not value > 0:
-        raise UserError(f"a limit must be above zero, not {text}")
+    value = float(f"{number}e{int(exponent or 0) + _POWERS[unit.upper()]}")
+    if not 0 < value < math.inf:
+        raise UserError(f"a limit must be above zero and finite, not {text!r}")
     return value
 
 
 def show_count(number: float) -> str:
     """Write a count with three digits and a unit: 278324 as 278K."""
+    rounded = float(f"{number:.3g}")
     for unit, size in (("G", 1e9), ("M", 1e6), ("K", 1e3)):
-        if number >= size:
-            return f"{number / size:.3g}{unit}"
-    return f"{number:.4g}"
+        if rounded >= size:
+            return f"{rounded / size:.15g}{unit}"
+    return f"{rounded:g}"

@@ -3,23 +3,46 @@
 from __future__ import annotations
 
 import json
+import math
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, redirect_stdout
+from typing import TYPE_CHECKING, Any, Protocol
 
-Advance = Callable[[int, int, str], None]
+if TYPE_CHECKING:
+    from rich.progress import Progress, TaskID
+
+
+class Advance(Protocol):
+    """Moves the bar of a title to so many steps of so many, with a note behind it."""
+
+    def __call__(self, title: str, done: int, total: int, note: str = "") -> None:
+        """Draw the bar anew."""
 
 
 @contextmanager
-def progress(title: str, *, quiet: bool) -> Iterator[Advance]:
-    """A progress bar on standard error; silent when quiet or not on a terminal.
+def progress(*, quiet: bool) -> Iterator[Advance]:
+    """Progress bars on standard error while there is work; none when quiet or not on a terminal.
 
-    Yields a function of the steps done, of all steps, and a note.
+    What a user's own code prints meanwhile goes to standard error, too: standard output is for
+    the result.
     """
-    if quiet or not sys.stderr.isatty():
-        yield lambda done, total, note="": None
-        return
+    with redirect_stdout(sys.stderr):
+        if quiet or not sys.stderr.isatty():
+            yield lambda title, done, total, note="": None
+            return
+        with _bars() as bars:
+            tasks: dict[str, TaskID] = {}
+
+            def advance(title: str, done: int, total: int, note: str = "") -> None:
+                if title not in tasks:
+                    tasks[title] = bars.add_task(title, total=total, note=note)
+                bars.update(tasks[title], completed=done, total=total, note=note)
+
+            yield advance
+
+
+def _bars() -> Progress:
     from rich.console import Console
     from rich.progress import (
         BarColumn,
@@ -29,27 +52,29 @@ def progress(title: str, *, quiet: bool) -> Iterator[Advance]:
         TimeRemainingColumn,
     )
 
-    columns = [
+    return Progress(
         TextColumn("{task.description}"),
         BarColumn(),
         MofNCompleteColumn(),
         TimeRemainingColumn(),
-        TextColumn("{task.fields[note]}"),
-    ]
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task(title, total=None, note="")
-        yield lambda done, total, note="": bar.update(task, completed=done, total=total, note=note)
+        TextColumn("{task.fields[note]}", markup=False),
+        console=Console(stderr=True),
+        transient=True,
+    )
 
 
-def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """Print a table on standard output; all but the first column to the right."""
+def table(
+    title: str, columns: Sequence[str], rows: Sequence[Sequence[str]], *, text: int = 1
+) -> None:
+    """Print a table on standard output; the first `text` columns to the left, numbers right."""
     from rich.console import Console
     from rich.markup import escape
     from rich.table import Table
 
     drawn = Table(title=escape(title), title_justify="left")
     for index, column in enumerate(columns):
-        drawn.add_column(escape(column), justify="right" if index else "left", overflow="fold")
+        left = index < text
+        drawn.add_column(escape(column), justify="left" if left else "right", overflow="fold")
     for row in rows:
         drawn.add_row(*map(escape, row))
     wide = Console() if sys.stdout.isatty() else Console(width=110)
@@ -57,8 +82,16 @@ def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> 
 
 
 def show_json(value: Mapping[str, Any]) -> None:
-    """Print one JSON object on one line of standard output."""
-    print(json.dumps(value), flush=True)
+    """Print one JSON object on one line of standard output; what is not finite becomes null."""
+    print(json.dumps(_finite(value), allow_nan=False), flush=True)
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {name: _finite(inner) for name, inner in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_finite(inner) for inner in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def note(text: str, *, quiet: bool = False) -> None:

@@ -5,27 +5,25 @@ from __future__ import annotations
 import math
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
 from accelerate import Accelerator
 from torch import Generator, Tensor, nn
-from torch.nn.functional import cross_entropy, pad
+from torch.nn.functional import cross_entropy
 
-from diswot import files, knowledge
-from diswot.data import Data, Split
+from diswot import checkpoint, files, knowledge
+from diswot.checkpoint import Row
+from diswot.data import Data, whole
+from diswot.data.augment import augment
 from diswot.errors import UserError
+from diswot.evaluate import accuracy, check_fit, frozen
 from diswot.initialise import derive_seed
 from diswot.observe import record
 from diswot.recipe import SCHEDULES, Recipe
-
-CHECKPOINT, HISTORY, WEIGHTS = "checkpoint.pt", "history.jsonl", "student.safetensors"
-EVAL_BATCH = 500
-
-Row = dict[str, float]
 
 
 @dataclass(frozen=True)
@@ -35,7 +33,7 @@ class Distilled:
     Attributes:
         student: The trained network, in evaluation mode.
         history: A row an epoch: `epoch`, `loss` and its named parts, `train_accuracy` and
-            `test_accuracy` in %, `lr`, `seconds`.
+            `test_accuracy` in %, `lr` of the last batch, `seconds`.
         seconds: Spent in all epochs, those before a resume included.
     """
 
@@ -58,95 +56,66 @@ def distill(
     out: str | Path | None = None,
     resume: bool = False,
     on_step: Callable[[int, int, Row], None] = lambda step, steps, row: None,
+    on_read: Callable[[int, int], None] = lambda done, total: None,
 ) -> Distilled:
     """Train a student from a teacher, or, without one, alone.
 
     The loss is cross-entropy with the labels plus weighted knowledge distances to the teacher,
-    which sees the same augmented images in evaluation mode. The same call gives the same curve
-    on one machine, also when it was stopped and resumed.
+    which sees the same augmented images in evaluation mode. The images that are left when an
+    epoch is cut into batches are left out of it. The same call gives the same curve on one
+    machine, also when it was stopped and resumed.
 
     Args:
-        student: Trained in place.
-        teacher: Trained already; None trains on the labels alone.
+        student: Trained in place, on the device that Accelerate picks.
+        teacher: Trained already; moved to that device, and otherwise left as it is. None trains
+            on the labels alone.
         data: With training and test images.
         recipe: How to train.
         out: Folder for the checkpoint, the history and the weights; nothing is kept without it.
         resume: Go on from the checkpoint in `out`, if there is one.
         on_step: Called after each batch with the step, the number of steps and the last row.
+        on_read: Called while images are read, with those read and all.
 
     Raises:
-        UserError: The data cannot be trained on, or `out` holds a training that is not resumed
-            or differs.
-        FloatingPointError: The loss is not finite.
+        UserError: The data cannot be trained on, a network does not fit them, `out` cannot be
+            written, or it holds a training that is not resumed or differs.
+        FloatingPointError: The loss or the weights are not finite.
     """
     recipe = recipe or Recipe()
     if data.train is None or data.test is None:
         raise UserError(f"{data.name} has no images to train on")
+    if len(data.train) < 2 or not len(data.test):
+        raise UserError(f"{data.name} has too few images to train and test on")
+    if teacher is None and not recipe.cross_entropy:
+        raise UserError("without a teacher, cross_entropy must be weighted above zero")
+    if teacher is student:
+        raise UserError("the student cannot be its own teacher")
     device = Accelerator().device
-    splits = whole(data.train, device), whole(data.test, device)
-    run = _Training(student, teacher, data, recipe, *splits, device, Path(out) if out else None)
-    with torch.random.fork_rng(devices=[]):
+    place = Path(out) if out else None
+    cuda = [device] if device.type == "cuda" else []
+    with torch.random.fork_rng(devices=cuda), frozen(teacher):
+        run = _Training(student, teacher, data, recipe, device, place)
         run.restore(resume=resume)
+        if len(run.history) < recipe.epochs:
+            run.read(on_read)
         while len(run.history) < recipe.epochs:
             run.epoch(on_step)
-    return run.finish()
-
-
-def whole(split: Split, device: torch.device) -> tuple[Tensor, Tensor]:
-    """All images of a split as one tensor of bytes, N x 3 x S x S, and the labels, N."""
-    images = split.read(range(len(split)))
-    return images.to(device), split.labels.to(device)
-
-
-def augment(images: Tensor, crop: int, flip: bool, generator: Generator) -> Tensor:
-    """Shift each image by up to `crop` pixels, zeros coming in, and mirror every other one.
-
-    Args:
-        images: B x C x S x S, of any type.
-        crop: Largest shift in pixels.
-        flip: Whether to mirror.
-        generator: On the CPU.
-    """
-    count, _, side, _ = images.shape
-    if crop:
-        shifts = torch.randint(0, 2 * crop + 1, (2, count), generator=generator)
-        shifts = shifts.to(images.device)
-        span = torch.arange(side, device=images.device)
-        rows = (shifts[0, :, None] + span)[:, :, None]
-        columns = (shifts[1, :, None] + span)[:, None, :]
-        sample = torch.arange(count, device=images.device)[:, None, None]
-        padded = pad(images, [crop] * 4)
-        images = padded[sample, :, rows, columns].permute(0, 3, 1, 2)
-    if flip:
-        mirrored = torch.rand(count, generator=generator).to(images.device) < 0.5
-        images = torch.where(mirrored[:, None, None, None], images.flip(3), images)
-    return images
-
-
-@torch.no_grad()
-def accuracy(
-    model: nn.Module, data: Data, split: tuple[Tensor, Tensor], bf16: bool = False
-) -> float:
-    """Share of images, in %, whose label has the highest logit; in evaluation mode."""
-    images, labels = split
-    training = model.training
-    model.eval()
-    right = 0
-    with torch.autocast(images.device.type, torch.bfloat16, enabled=bf16):
-        for i in range(0, len(labels), EVAL_BATCH):
-            batch = data.normalise(images[i : i + EVAL_BATCH])
-            logits = model(batch.contiguous(memory_format=torch.channels_last))
-            right += int((logits.argmax(1) == labels[i : i + EVAL_BATCH]).sum())
-    model.train(training)
-    return 100 * right / len(labels)
+        return run.finish()
 
 
 def computes_in_bf16(device: torch.device) -> bool:
     """Whether the device has instructions for bf16, so that autocast saves time."""
     if device.type == "cuda":
         return torch.cuda.get_device_capability(device)[0] >= 8
-    abilities = getattr(torch.cpu, "get_capabilities", dict)()
+    abilities: dict[str, bool] = getattr(torch.cpu, "get_capabilities", dict)()
     return bool(abilities.get("avx512_bf16") or abilities.get("amx_bf16"))
+
+
+def _seed(seed: int, device: torch.device) -> None:
+    """Seed what dropout draws from."""
+    torch.default_generator.manual_seed(seed)
+    if device.type == "cuda":
+        torch.cuda.manual_seed(seed)
 
 
 @dataclass
@@ -157,44 +126,53 @@ class _Training:
     teacher: nn.Module | None
     data: Data
     recipe: Recipe
-    train: tuple[Tensor, Tensor]
-    test: tuple[Tensor, Tensor]
     device: torch.device
     out: Path | None
     history: list[Row] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        recipe, layout = self.recipe, {"memory_format": torch.channels_last}
-        self.student.to(self.device, **layout)
-        if self.teacher is not None:
-            self.teacher.to(self.device, **layout).eval().requires_grad_(False)
+        recipe = self.recipe
+        for role, model in (("student", self.student), ("teacher", self.teacher)):
+            if model is not None:
+                model.to(self.device).to(memory_format=torch.channels_last).eval()
+                check_fit(role, model, self.data, self.device)
         auto = recipe.precision == "auto" and computes_in_bf16(self.device)
         self.bf16 = auto or recipe.precision == "bf16"
-        self.optimizer = torch.optim.SGD(
-            _groups(self.student, recipe.weight_decay), recipe.lr, recipe.momentum, nesterov=True
-        )
-        self.steps = len(self.train[1]) // recipe.batch_size or 1
-        self.schedule = SCHEDULES[recipe.schedule](
-            self.optimizer, recipe.lr, self.steps * recipe.epochs
-        )
+        groups, momentum = _groups(self.student, recipe.weight_decay), float(recipe.momentum)
+        self.optimizer = torch.optim.SGD(groups, momentum=momentum, nesterov=momentum > 0)
+        assert self.data.train is not None
+        self.steps = len(self.data.train) // recipe.batch_size or 1
+        self.schedule = SCHEDULES[recipe.schedule]
+
+    def read(self, on_read: Callable[[int, int], None]) -> None:
+        """Read all images onto the device."""
+        train, test = self.data.train, self.data.test
+        assert train is not None and test is not None
+        first, total = len(train), len(train) + len(test)
+        self.train = whole(train, self.device, lambda done: on_read(done, total))
+        self.test = whole(test, self.device, lambda done: on_read(first + done, total))
 
     def epoch(self, on_step: Callable[[int, int, Row], None]) -> None:
         """One pass over the training images, then the test images, then a checkpoint."""
         start, number = time.perf_counter(), len(self.history)
         seed = derive_seed(self.recipe.seed, number)
-        torch.default_generator.manual_seed(seed)
+        _seed(seed, self.device)
         self.student.train()
         total: Counter[str] = Counter()
-        for step, (images, labels) in enumerate(self._batches(seed)):
-            total.update(self._step(images, labels))
-            last = self.history[-1] if self.history else {}
-            on_step(number * self.steps + step + 1, self.steps * self.recipe.epochs, last)
+        last = self.history[-1] if self.history else {}
+        steps = self.steps * self.recipe.epochs
+        for step, (images, labels) in enumerate(self._batches(seed), number * self.steps):
+            lr = float(self.recipe.lr * self.schedule(step / steps))
+            total.update(self._step(images, labels, lr))
+            on_step(step + 1, steps, last)
+        self._check_weights()
         row = {"epoch": number + 1, **{name: value / self.steps for name, value in total.items()}}
         row["test_accuracy"] = accuracy(self.student, self.data, self.test, self.bf16)
-        row["lr"] = self.optimizer.param_groups[0]["lr"]
+        row["lr"] = lr
         row["seconds"] = time.perf_counter() - start
         self.history.append(row)
-        self._save()
+        if self.out is not None:
+            checkpoint.save(self.out, self.facts, self.student, self.optimizer, self.history)
 
     def _batches(self, seed: int) -> Iterator[tuple[Tensor, Tensor]]:
         """The epoch's batches of normalised, augmented images; a last small one is left out."""
@@ -207,18 +185,20 @@ class _Training:
             batch = self.data.normalise(batch)
             yield batch.contiguous(memory_format=torch.channels_last), labels[chosen]
 
-    def _step(self, images: Tensor, labels: Tensor) -> Row:
+    def _step(self, images: Tensor, labels: Tensor, lr: float) -> Row:
         """One batch: losses by name and accuracy, in %."""
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
             parts, logits = self._losses(images, labels)
         loss = sum(parts.values())
         assert isinstance(loss, Tensor)
         if not torch.isfinite(loss):
-            raise FloatingPointError(self._where_not_finite(parts))
+            bad = [name for name, part in parts.items() if not torch.isfinite(part)]
+            raise self._not_finite(" and ".join(bad or ["loss"]))
+        for group in self.optimizer.param_groups:
+            group["lr"] = lr
         self.optimizer.zero_grad()
         loss.backward()
         self.optimizer.step()
-        self.schedule.step()
         right = (logits.argmax(1) == labels).float().mean()
         values = {name: float(part.detach()) for name, part in parts.items()}
         return {"loss": float(loss.detach()), **values, "train_accuracy": 100 * float(right)}
@@ -227,8 +207,11 @@ class _Training:
         """The weighted parts of the loss, and the logits."""
         recipe = self.recipe
         if self.teacher is None or not recipe.losses:
-            logits = self.student(images).float()
-            return {"cross_entropy": cross_entropy(logits, labels)}, logits
+            logits = self.student(images)
+            if not isinstance(logits, Tensor):
+                raise UserError(f"the student gives a {type(logits).__name__} in training mode")
+            parts = {"cross_entropy": recipe.cross_entropy * cross_entropy(logits.float(), labels)}
+            return parts, logits
         with torch.no_grad():
             taught = record(self.teacher, images, labels)
         seen = record(self.student, images, labels)
@@ -239,50 +222,47 @@ class _Training:
                 parts[name] = weight * knowledge.get(name).distance(taught, seen)
         return parts, logits
 
-    def _where_not_finite(self, parts: Mapping[str, Tensor]) -> str:
-        bad = [name for name, part in parts.items() if not torch.isfinite(part)]
+    def _check_weights(self) -> None:
+        """Refuse to keep weights that are not finite, though every loss was."""
+        for name, value in self.student.state_dict().items():
+            if not torch.isfinite(value).all():
+                raise self._not_finite(name)
+
+    def _not_finite(self, what: str) -> FloatingPointError:
         kept = f"; the last good state is in {self.out}" if self.out and self.history else ""
-        return f"{' and '.join(bad)} not finite in epoch {len(self.history) + 1}{kept}"
+        when = f"in epoch {len(self.history) + 1}"
+        return FloatingPointError(f"{what} not finite {when}; try a lower lr{kept}")
 
     def _facts(self) -> dict[str, Any]:
-        return {**asdict(self.recipe), "data": self.data.name, "taught": self.teacher is not None}
-
-    def _save(self) -> None:
-        if self.out is None:
-            return
-        state = {
-            "facts": self._facts(),
-            "student": self.student.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
-            "schedule": self.schedule.state_dict(),
-            "history": self.history,
+        """What a training that is resumed must share."""
+        assert self.data.train is not None
+        return {
+            **vars(self.recipe),
+            "losses": dict(self.recipe.losses),
+            "data": self.data.name,
+            "classes": len(self.data.classes),
+            "image_size": self.data.size,
+            "training_images": len(self.data.train),
+            "taught": self.teacher is not None,
+            "teacher_checksum": checkpoint.checksum(self.teacher) if self.teacher else None,
         }
-        files.write(self.out / CHECKPOINT, lambda path: torch.save(state, path))
-        files.write_lines(self.out / HISTORY, self.history)
 
     def restore(self, *, resume: bool) -> None:
-        """Load the checkpoint, if there is one; refuse to overwrite or to mix trainings."""
-        path = self.out / CHECKPOINT if self.out else None
-        if path is None or not path.exists():
+        """Take up the checkpoint, if there is one; refuse to overwrite or to mix trainings."""
+        if self.out is None:
+            return
+        self.facts = self._facts()
+        if not (self.out / checkpoint.CHECKPOINT).exists():
             return
         if not resume:
             raise UserError(f"{self.out} holds a training already; resume it, or choose another")
-        state = files.load_tensors(path)
-        facts = self._facts()
-        for name in facts:
-            if state["facts"].get(name) != facts[name]:
-                was = state["facts"].get(name)
-                raise UserError(f"the training to resume has {name} = {was!r}, not {facts[name]!r}")
-        self.student.load_state_dict(state["student"])
-        self.optimizer.load_state_dict(state["optimizer"])
-        self.schedule.load_state_dict(state["schedule"])
-        self.history = state["history"]
+        self.history = checkpoint.load(self.out, self.facts, self.student, self.optimizer)
 
     def finish(self) -> Distilled:
         """Write the weights; the result."""
         self.student.eval()
         if self.out is not None:
-            files.save_weights(self.student, self.out / WEIGHTS)
+            files.save_weights(self.student, self.out / checkpoint.WEIGHTS)
         seconds = math.fsum(row["seconds"] for row in self.history)
         return Distilled(self.student, tuple(self.history), seconds)
 
@@ -290,5 +270,7 @@ class _Training:
 def _groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
     weights = [p for p in model.parameters() if p.requires_grad and p.ndim > 1]
     others = [p for p in model.parameters() if p.requires_grad and p.ndim <= 1]
-    groups = [(weights, weight_decay), (others, 0.0)]
+    if not weights and not others:
+        raise UserError("the student has no weights to train")
+    groups = [(weights, float(weight_decay)), (others, 0.0)]
     return [{"params": params, "weight_decay": decay} for params, decay in groups if params]

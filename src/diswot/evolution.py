@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import zlib
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from typing import Any
 
 import numpy as np
@@ -12,12 +13,17 @@ from optuna.samplers import BaseSampler
 from optuna.study import Study, StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
-from diswot.spaces.choices import draw, size
+from diswot.errors import UserError
+from diswot.spaces.choices import choice, draw, size
 
 Params = dict[str, Any]
 Key = frozenset[tuple[str, Any]]
 
-RETRIES = 100
+RETRIES = 100  # random children, before unknown architectures are looked for one by one
+PATIENCE = 10  # of them with one change, then with two, and so on
+MAX_SCAN = 20_000  # architectures of a space in which they are
+
+_BUILT = (TrialState.COMPLETE, TrialState.PRUNED)
 
 
 def key(params: Mapping[str, Any]) -> Key:
@@ -25,34 +31,83 @@ def key(params: Mapping[str, Any]) -> Key:
     return frozenset(params.items())
 
 
+class Known:
+    """The architectures of a history, and whether a proposal would become one of them.
+
+    A proposal has a value for every choice of a space; where choices appear only under others, an
+    architecture has met but some of them. So it is the proposal's if its values are.
+
+    Args:
+        trials: The history.
+        names: All choices of the space.
+    """
+
+    def __init__(self, trials: Iterable[FrozenTrial], names: Set[str]) -> None:
+        self._keys = set()
+        self._shapes = {frozenset(names)}
+        for trial in trials:
+            self._keys.add(key(trial.params))
+            if trial.state in _BUILT and trial.params.keys() <= names:
+                self._shapes.add(frozenset(trial.params))
+
+    def __contains__(self, proposal: Params) -> bool:
+        return any(
+            key({name: proposal[name] for name in shape}) in self._keys for shape in self._shapes
+        )
+
+
 def random_child(
-    space: Mapping[str, BaseDistribution], known: Container[Key], random: np.random.Generator
+    space: Mapping[str, BaseDistribution], known: Known, random: np.random.Generator
 ) -> Params:
-    """Random values for a space; unknown ones if that succeeds within `RETRIES` draws."""
+    """Random values for a space: an unknown architecture, if there is one."""
     for _ in range(RETRIES):
         child = {name: draw(distribution, random) for name, distribution in space.items()}
-        if key(child) not in known:
-            break
-    return child
+        if child not in known:
+            return child
+    return _unknown(space, known, random) or child
 
 
 def mutated_child(
     parent: Params,
     space: Mapping[str, BaseDistribution],
-    known: Container[Key],
+    known: Known,
     random: np.random.Generator,
 ) -> Params:
-    """The parent with one choice changed; while the child is known, with one more, to `RETRIES`."""
-    child = dict(parent)
+    """The parent with one choice changed: an unknown architecture, if there is one.
+
+    After every `PATIENCE` children that are known already, one choice more is changed. Choices
+    that the parent has not met get random values.
+    """
     names = [name for name in parent if name in space and size(space[name]) > 1]
-    for _ in range(RETRIES if names else 0):
-        name = names[random.integers(len(names))]
-        before = child[name]
-        while child[name] == before:
-            child[name] = draw(space[name], random)
-        if child != parent and key(child) not in known:
-            break
-    return child
+    child = {name: parent.get(name, draw(d, random)) for name, d in space.items()}
+    for retry in range(RETRIES if names else 0):
+        child |= {name: parent[name] for name in names}
+        for _ in range(1 + retry // PATIENCE):
+            name = names[random.integers(len(names))]
+            child[name] = _changed(child[name], space[name], random)
+        if child not in known:
+            return child
+    return _unknown(space, known, random) or child
+
+
+def _changed(value: Any, distribution: BaseDistribution, random: np.random.Generator) -> Any:
+    """Another value, each equally likely; the same one if none turns up."""
+    drawn = (draw(distribution, random) for _ in range(RETRIES))
+    return next((other for other in drawn if other != value), value)
+
+
+def _unknown(
+    space: Mapping[str, BaseDistribution], known: Known, random: np.random.Generator
+) -> Params | None:
+    """Any unknown architecture; None if there is none, or the space is too large to look."""
+    sizes = [size(distribution) for distribution in space.values()]
+    count = math.prod(sizes)
+    for index in random.permutation(int(count)) if count <= MAX_SCAN else ():
+        digits = np.unravel_index(index, [int(n) for n in sizes])
+        child = {n: choice(d, int(i)) for (n, d), i in zip(space.items(), digits, strict=True)}
+        if child not in known:
+            return child
+    return None
 
 
 def winner(
@@ -61,16 +116,18 @@ def winner(
     """The best of `tournament` members drawn without replacement."""
     count = min(tournament, len(population))
     drawn = random.choice(len(population), size=count, replace=False)
-    return max((population[i] for i in drawn), key=lambda trial: sign * trial.value)
+    best: FrozenTrial = max((population[i] for i in drawn), key=lambda trial: sign * trial.value)
+    return best
 
 
 class AgingEvolutionSampler(BaseSampler):
     """Random distinct architectures fill a population; then children of tournament winners.
 
     The population is the last `population` scored trials, so the oldest dies. A child differs
-    from its parent in one choice, or in more where that one is known already. Trials that were
+    from its parent in one choice, or in more where such children are known. Trials that were
     pruned (outside the budget) or failed are known but are no parents. Choices that appear only
-    under other choices are drawn at random when they appear.
+    under other choices are drawn at random when they appear. A known architecture is proposed
+    again only when no other is found.
 
     A proposal depends on (seed, trial number) and the history alone; nothing is kept in between.
 
@@ -78,11 +135,16 @@ class AgingEvolutionSampler(BaseSampler):
         population: Number of living members.
         tournament: Members that compete to become the parent.
         seed: Of all proposals.
+
+    Raises:
+        UserError: A number is too small.
     """
 
     def __init__(self, *, population: int = 20, tournament: int = 5, seed: int = 0) -> None:
         if population < 1 or tournament < 1:
-            raise ValueError("population and tournament must be at least 1")
+            raise UserError("population and tournament must be at least 1")
+        if seed < 0:
+            raise UserError(f"a seed must not be below zero, as {seed} is")
         self._population = population
         self._tournament = tournament
         self._seed = seed
@@ -90,8 +152,8 @@ class AgingEvolutionSampler(BaseSampler):
     def infer_relative_search_space(
         self, study: Study, trial: FrozenTrial
     ) -> dict[str, BaseDistribution]:
-        """The distributions that the latest trials met."""
-        trials = study.get_trials(deepcopy=False)[-self._population - 1 :]
+        """The distributions that the trials so far met, the latest of each name."""
+        trials = study.get_trials(deepcopy=False)
         return {name: d for t in trials for name, d in t.distributions.items()}
 
     def sample_relative(
@@ -100,8 +162,8 @@ class AgingEvolutionSampler(BaseSampler):
         """The next architecture, as far as its choices are known beforehand."""
         if not search_space:
             return {}
-        trials = study.get_trials(deepcopy=False)
-        known = {key(t.params) for t in trials if t.number != trial.number}
+        trials = [t for t in study.get_trials(deepcopy=False) if t.number != trial.number]
+        known = Known(trials, search_space.keys())
         scored = [t for t in trials if t.state == TrialState.COMPLETE]
         random = np.random.default_rng((self._seed, trial.number))
         if len(scored) < self._population:

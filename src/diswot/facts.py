@@ -5,6 +5,7 @@ from __future__ import annotations
 import platform
 import sys
 from importlib.metadata import version
+from pathlib import Path
 
 PACKAGES = ("diswot", "torch", "torchvision", "timm", "optuna", "numpy")
 
@@ -20,11 +21,20 @@ def hardware() -> dict[str, str | int]:
 
     facts: dict[str, str | int] = {
         "machine": platform.machine(),
+        "processor": _processor(),
         "threads": torch.get_num_threads(),
     }
     if torch.cuda.is_available():
         facts["gpu"] = torch.cuda.get_device_name()
     return facts
+
+
+def _processor() -> str:
+    """The processor's name where Linux tells it, or what Python knows."""
+    known = Path("/proc/cpuinfo")
+    lines = known.read_text().splitlines() if known.is_file() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or "unknown"
 
 
 def command() -> list[str]:

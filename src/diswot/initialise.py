@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Generator, Tensor, nn
 
-from diswot.errors import unknown
+from diswot.errors import UserError, unknown
 
 STUDENT, TEACHER = 0, 1
 
@@ -18,7 +18,13 @@ _NORMS = (nn.modules.batchnorm._BatchNorm, nn.GroupNorm, nn.LayerNorm)
 
 
 def derive_seed(seed: int, *place: int) -> int:
-    """A 63-bit seed for one place (a repeat, an epoch) under a user's seed."""
+    """A 63-bit seed for one place (a repeat, an epoch) under a user's seed.
+
+    Raises:
+        UserError: The user's seed is below zero.
+    """
+    if seed < 0:
+        raise UserError(f"a seed must not be below zero, as {seed} is")
     return int(np.random.SeedSequence((seed, *place)).generate_state(1, np.uint64)[0] >> 1)
 
 

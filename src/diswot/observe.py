@@ -14,10 +14,13 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, one_hot
 from torch.nn.modules.batchnorm import _NormBase
 
+from diswot import cam as cams
 from diswot.errors import UserError
 from diswot.trace import Layers, Trace, as_map, kind, run
 
 _GUESS: Layers = {}
+
+Rerun = Callable[[], Tensor]
 
 
 @dataclass(frozen=True)
@@ -32,6 +35,8 @@ class Observation:
         logits: B x K.
         labels: B.
         class_gradient: Gradient of the mean cross-entropy in the classifier's weight, K x D.
+        cam_weights: How much each channel of `last` speaks for the sample's label, B x C, as in
+            Grad-CAM. None where they would cost a pass more and were not asked for.
     """
 
     stages: tuple[Tensor, ...]
@@ -40,10 +45,16 @@ class Observation:
     logits: Tensor
     labels: Tensor
     class_gradient: Tensor
+    cam_weights: Tensor | None = None
 
 
 def observe(
-    model: nn.Module, images: Tensor, labels: Tensor, *, layers: Layers = _GUESS
+    model: nn.Module,
+    images: Tensor,
+    labels: Tensor,
+    *,
+    layers: Layers = _GUESS,
+    cam: bool = False,
 ) -> Observation:
     """Run `model` once, without gradients, and return what was seen.
 
@@ -57,6 +68,8 @@ def observe(
         labels: B, class indices below K.
         layers: Names of modules where the guess is wrong: `classifier` and `last` (a name each),
             `stages` (a list of names).
+        cam: Whether `cam_weights` are wanted also where they cost another forward pass and a
+            backward pass as far as the last map.
 
     Raises:
         UserError: No classifier or no feature map is found, a layer's name is unknown, or the
@@ -64,21 +77,26 @@ def observe(
     """
 
     def rerun() -> Tensor:
-        with _measuring(model):
+        with measuring(model):
             logits: Tensor = model(images)
         return logits
 
     with torch.no_grad():
-        with _measuring(model):
+        with measuring(model):
             trace = run(model, images, layers)
         if trace.overwritten():
-            with _measuring(model):
+            with measuring(model):
                 trace = run(model, images, layers, copy=True)
-        return _observation(trace, rerun, labels, layers)
+        return _observation(model, trace, rerun, labels, layers, cam)
 
 
 def record(
-    model: nn.Module, images: Tensor, labels: Tensor, *, layers: Layers = _GUESS
+    model: nn.Module,
+    images: Tensor,
+    labels: Tensor,
+    *,
+    layers: Layers = _GUESS,
+    cam: bool = False,
 ) -> Observation:
     """Observe the forward pass of a training step: the model's own mode, gradients kept.
 
@@ -88,29 +106,41 @@ def record(
     trace = run(model, images, layers)
     if trace.overwritten():
         raise UserError("the model overwrites a stage's map in place; name other stages in layers")
-    return _observation(trace, lambda: model(images), labels, layers)
+    return _observation(model, trace, lambda: model(images), labels, layers, cam)
 
 
 def _observation(
-    trace: Trace, rerun: Callable[[], Tensor], labels: Tensor, layers: Layers
+    model: nn.Module, trace: Trace, rerun: Rerun, labels: Tensor, layers: Layers, cam: bool
 ) -> Observation:
     logits = trace.logits
     assert logits is not None
     _check_labels(labels, logits)
     name, weight = _classifier(trace, logits, layers)
+    stages, last = _maps(trace, name, layers)
+    head = trace.heads.get(name)
+    linear = head is not None and head.gives(logits)
+    pooled = last.mean((2, 3)) if head is None else head.input
+    if linear:
+        gradient = linear_class_gradient(pooled, logits, labels)
+    else:
+        gradient = _autograd_class_gradient(rerun, logits, labels, weight)
+    speaks = None
+    if linear and cams.sees_the_mean(pooled, last):
+        speaks = cams.linear_cam_weights(weight, labels, last)
+    elif cam:
+        speaks = _autograd_cam_weights(model, trace, rerun, labels, name, layers)
+    return Observation(stages, last, pooled, logits, labels, gradient, speaks)
+
+
+def _maps(trace: Trace, classifier: str, layers: Layers) -> tuple[tuple[Tensor, ...], Tensor]:
+    """The maps that end the stages, and the last map."""
     stages = tuple(_named_map(trace, stage) for stage in layers.get("stages", ()))
-    stages = stages or trace.stages(name)
+    stages = stages or trace.stages(classifier)
     last = _named_map(trace, str(layers["last"])) if "last" in layers else None
     if last is None and not stages:
         raise UserError("no feature map found in the model; name one in layers['last']")
     last = stages[-1] if last is None else last
-    head = trace.heads.get(name)
-    if head is not None and head.gives(logits):
-        gradient = linear_class_gradient(head.input, logits, labels)
-    else:
-        gradient = _autograd_class_gradient(rerun, logits, labels, weight)
-    pooled = last.mean((2, 3)) if head is None else head.input
-    return Observation(stages or (last,), last, pooled, logits, labels, gradient)
+    return stages or (last,), last
 
 
 def _named_map(trace: Trace, name: str) -> Tensor:
@@ -156,7 +186,7 @@ def linear_class_gradient(pooled: Tensor, logits: Tensor, labels: Tensor) -> Ten
 
 
 def _autograd_class_gradient(
-    rerun: Callable[[], Tensor], logits: Tensor, labels: Tensor, weight: Tensor
+    rerun: Rerun, logits: Tensor, labels: Tensor, weight: Tensor
 ) -> Tensor:
     """The same where the head is not one linear layer: through the graph, rebuilt if need be."""
     keep_graph = logits.requires_grad
@@ -172,8 +202,39 @@ def _autograd_class_gradient(
     return gradient.flatten(1)
 
 
+def _autograd_cam_weights(
+    model: nn.Module, trace: Trace, rerun: Rerun, labels: Tensor, classifier: str, layers: Layers
+) -> Tensor:
+    """Through the graph; where there is none, through one of a second pass from the map on."""
+    name, source, enters = _source(trace, classifier, layers)
+    logits = trace.logits
+    assert logits is not None
+    keep_graph = source.requires_grad and logits.requires_grad
+    if not keep_graph:
+        module = model.get_submodule(name)
+        with cams.graph_from(module, source.shape, enters=enters) as sources:
+            logits = rerun()
+        source = sources[-1]
+    slope = cams.label_slope(logits, labels, source, keep_graph=keep_graph)
+    features = as_map(slope, trace.image_size)
+    assert features is not None
+    return features.mean((2, 3))
+
+
+def _source(trace: Trace, classifier: str, layers: Layers) -> tuple[str, Tensor, bool]:
+    """The module that gives the last map, its output, and whether it is its input instead."""
+    named = [str(layers["last"])] if "last" in layers else list(layers.get("stages", ()))
+    if named:
+        return named[-1], trace.named[named[-1]][0], False
+    last = trace.stages(classifier)[-1]
+    for seen in trace.stack:
+        if seen.map is last:
+            return seen.name, seen.origin, False
+    return classifier, last, True  # a convolution that classifies
+
+
 @contextmanager
-def _measuring(model: nn.Module) -> Iterator[None]:
+def measuring(model: nn.Module) -> Iterator[None]:
     """Batch statistics, no dropout, nothing left behind; restores each module's own mode.
 
     `model.train()` is called once on the way out because some models drop caches there that

@@ -2,21 +2,42 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-
-from torch.optim import Optimizer
-from torch.optim.lr_scheduler import CosineAnnealingLR, LRScheduler, OneCycleLR
 
 from diswot import knowledge
 from diswot.errors import UserError, unknown
 
 PRECISIONS = ("auto", "fp32", "bf16")
 
-SCHEDULES: dict[str, Callable[[Optimizer, float, int], LRScheduler]] = {
-    "cosine": lambda optimizer, lr, steps: CosineAnnealingLR(optimizer, steps),
-    "onecycle": lambda optimizer, lr, steps: OneCycleLR(optimizer, lr, total_steps=steps),
-}
+LARGEST = 1e9  # of learning rates and weights: beyond, single precision overflows at once
+WARM_UP, START = 0.3, 0.04  # of one-cycle: share of the steps, and of the highest learning rate
+
+
+def cosine(done: float) -> float:
+    """Share of the highest learning rate, from 1 down to 0 along half a cosine.
+
+    Args:
+        done: Share of the training that is done, from 0 to 1.
+    """
+    return (1 + math.cos(math.pi * done)) / 2
+
+
+def onecycle(done: float) -> float:
+    """Up from `START` to 1 within `WARM_UP` of the training, then down to 0; along cosines.
+
+    Smith and Topin, 2019 (arXiv 1708.07120), with the momentum left as it is.
+
+    Args:
+        done: Share of the training that is done, from 0 to 1.
+    """
+    if done < WARM_UP:
+        return START + (1 - START) * (1 - cosine(done / WARM_UP))
+    return cosine((done - WARM_UP) / (1 - WARM_UP))
+
+
+SCHEDULES: dict[str, Callable[[float], float]] = {"cosine": cosine, "onecycle": onecycle}
 
 
 @dataclass(frozen=True)
@@ -35,7 +56,7 @@ class Recipe:
         crop: Random shifts of up to so many pixels.
         flip: Random horizontal flips.
         precision: `fp32`, `bf16` (autocast), or `auto`: bf16 where the device computes in it.
-        seed: Of the order and the augmentation of the images.
+        seed: Of the order and the augmentation of the images, 0 or more.
     """
 
     epochs: int = 240
@@ -52,31 +73,41 @@ class Recipe:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name, least in (("epochs", 1), ("batch_size", 2), ("crop", 0)):
+        for name, least in (("epochs", 1), ("batch_size", 2), ("crop", 0), ("seed", 0)):
             if getattr(self, name) < least:
                 raise UserError(f"{name} must be at least {least}, not {getattr(self, name)}")
-        if not self.lr > 0:
-            raise UserError(f"lr must be above zero, not {self.lr}")
+        if not 0 < self.lr < LARGEST:
+            raise UserError(f"lr must be above 0 and below {LARGEST:g}, not {self.lr}")
+        if not 0 <= self.momentum < 1:
+            raise UserError(f"momentum must be at least 0 and below 1, not {self.momentum}")
         if self.schedule not in SCHEDULES:
             raise unknown("schedule", self.schedule, SCHEDULES)
         if self.precision not in PRECISIONS:
             raise unknown("precision", self.precision, PRECISIONS)
         for name in self.losses:
             knowledge.get(name)
+        weights = {"weight_decay": self.weight_decay, "cross_entropy": self.cross_entropy}
+        for name, weight in {**weights, **self.losses}.items():
+            if not 0 <= weight < LARGEST:
+                raise UserError(f"{name} must be at least 0 and below {LARGEST:g}, not {weight}")
 
 
 def parse_losses(text: str) -> dict[str, float]:
     """Read weighted knowledge distances such as `kd:0.9,relation:1`; no weight means 1.
 
     Raises:
-        UserError: A name is unknown or a weight is no number.
+        UserError: A name is unknown or there twice, a weight is no number, or there is none.
     """
-    losses = {}
+    losses: dict[str, float] = {}
     for part in filter(None, (piece.strip() for piece in text.split(","))):
-        name, _, weight = part.partition(":")
+        name, _, weight = (piece.strip() for piece in part.partition(":"))
         knowledge.get(name)
+        if name in losses:
+            raise UserError(f"{name} is weighted twice in {text!r}")
         try:
             losses[name] = float(weight or 1)
         except ValueError as error:
             raise UserError(f"{weight!r} is no weight for {name}") from error
+    if not losses:
+        raise UserError("no loss is named; name some, such as kd:0.9,relation:1")
     return losses

@@ -1,39 +1,31 @@
-"""The search: ask for an architecture, check its size, score it without training, tell."""
+"""The search of a space for the student with the highest score, and its result."""
 
 from __future__ import annotations
 
+import json
 import statistics
 import time
-from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import optuna
 import torch
-from optuna.samplers import BaseSampler, NSGAIISampler, RandomSampler, TPESampler
-from optuna.trial import TrialState
 from torch import nn
 
-from diswot.budget import Budget, Shape, count_macs, count_params
+from diswot.budget import Budget, Excess, count_macs
 from diswot.data import Batch
 from diswot.errors import SearchFailed, UserError, unknown
-from diswot.evolution import AgingEvolutionSampler, Key, key
-from diswot.proxies import Scorer, get, scorer
+from diswot.loop import End, Loop, Progress
+from diswot.proxies import get, scorer
+from diswot.samplers import SAMPLERS
 from diswot.spaces import Build, Params, enumerate_params, network
 from diswot.storage import open_storage, open_study
 
-SAMPLERS: dict[str, Callable[[int], BaseSampler]] = {
-    "evolution": lambda seed: AgingEvolutionSampler(seed=seed),
-    "random": lambda seed: RandomSampler(seed=seed),
-    "tpe": lambda seed: TPESampler(seed=seed),
-    "nsga2": lambda seed: NSGAIISampler(seed=seed, population_size=20),
-}
+__all__ = ["SAMPLERS", "Found", "Progress", "Student", "search"]
 
-MAX_REJECTED = 500  # proposals in a row outside the budget before a search gives up
 TOP = 10
-MAX_FAILED = 20  # first candidates in a row that fail before a search gives up
 
 
 @dataclass(frozen=True)
@@ -90,15 +82,6 @@ class Found:
         return asdict(self)
 
 
-@dataclass(frozen=True)
-class Progress:
-    """Told after each trial: how many of how many are done, and the best score so far."""
-
-    done: int
-    total: int
-    best: float | None
-
-
 def search(
     teacher: nn.Module,
     space: Build,
@@ -135,9 +118,9 @@ def search(
         trained_teacher: Take the teacher's weights as they are, instead of drawing fresh ones.
         storage: A run folder for the journal, or an Optuna storage URL; memory if not given.
         study_name: Name of the study in the storage.
-        resume: Go on with the study that is there.
+        resume: Go on with the study that is there, if there is one.
         config: Plain facts that a resumed study must share, such as the teacher's name.
-        on_trial: Called after each trial.
+        on_trial: Called at first and after each trial.
 
     Raises:
         UserError: A name is unknown, nothing fits the budget, or the study cannot be resumed.
@@ -146,173 +129,79 @@ def search(
     start = time.perf_counter()
     if sampler not in SAMPLERS:
         raise unknown("sampler", sampler, SAMPLERS)
-    if trials < 1:
-        raise UserError(f"a search needs at least one trial, not {trials}")
     get(proxy)
     repeats = [batches] if isinstance(batches, Batch) else list(batches)
-    score = scorer(teacher, repeats, init=init, seed=seed, trained_teacher=trained_teacher)
-    study = open_study(open_storage(storage), study_name, SAMPLERS[sampler](seed), resume=resume)
-    limits = budget or Budget()
-    facts = {"proxy": proxy, "init": init, "seed": seed, "repeats": len(repeats)}
+    if trials < 1 or not repeats:
+        raise UserError("a search needs at least one trial and one batch")
+    fixed = scorer(teacher, repeats, init=init, seed=seed, trained_teacher=trained_teacher)
+    limits, (_, channels, height, width) = budget or Budget(), repeats[0].images.shape
+    facts = {"proxy": proxy, "init": init, "seed": seed, "trained_teacher": trained_teacher}
+    facts |= {"batches": [list(batch.images.shape) for batch in repeats]}
     facts |= {"sampler": sampler, "budget": asdict(limits), **(config or {})}
-    _agree(study, facts)
-    shape = tuple(repeats[0].images.shape[1:])
-    run = _Run(study, space, score, proxy, limits, (shape[0], shape[1], shape[2]))
     with torch.random.fork_rng(devices=[]):
-        exhaustive = run.go(trials, on_trial)
-        return run.found(exhaustive, time.perf_counter() - start)
+        plan = enumerate_params(space, trials)
+        proposals = SAMPLERS[sampler](seed)
+        study = open_study(open_storage(storage), study_name, proposals, resume=resume)
+        _agree(study, facts)
+        loop = Loop(study, space, fixed, proxy, limits, (channels, height, width))
+        loop.recall()
+        if plan is None:
+            loop.sample(trials, on_trial)
+        else:
+            loop.visit(plan, on_trial)
+        return _found(loop, plan is not None, start)
 
 
-def _agree(study: optuna.Study, facts: dict[str, Any]) -> None:
+def _agree(study: optuna.Study, facts: Mapping[str, Any]) -> None:
     """Store the facts of a new study; refuse to resume one that differs in them."""
     before = study.user_attrs.get("config")
+    now = json.loads(json.dumps(facts, default=str))
     if before is None:
-        study.set_user_attr("config", facts)
+        study.set_user_attr("config", now)
         return
-    for name in sorted(before.keys() | facts.keys()):
-        if before.get(name) != facts.get(name):
-            was, now = before.get(name), facts.get(name)
-            raise UserError(f"the search to resume has {name} = {was!r}, not {now!r}")
+    for name in sorted(before.keys() | now.keys()):
+        if before.get(name) != now.get(name):
+            was, is_now = before.get(name), now.get(name)
+            raise UserError(f"the search to resume has {name} = {was!r}, not {is_now!r}")
 
 
-@dataclass
-class _Run:
-    """One process's part in a study. Each ended trial tells in `end` how it ended."""
-
-    study: optuna.Study
-    space: Build
-    scorer: Scorer
-    proxy: str
-    budget: Budget
-    image_shape: Shape
-    known: dict[Key, dict[str, Any]] = field(default_factory=dict)
-    ends: Counter[str] = field(default_factory=Counter)
-    best: float | None = None
-    seconds: list[float] = field(default_factory=list)
-
-    def go(self, trials: int, on_trial: Callable[[Progress], None]) -> bool:
-        """Run what is missing of `trials`; return whether that is the whole space."""
-        for trial in self.study.get_trials(deepcopy=False):
-            if trial.state.is_finished() and "end" in trial.user_attrs:
-                self._remember(trial.params, trial.number, trial.user_attrs["end"])
-        self._give_up_running()
-        plan = enumerate_params(self.space, trials)
-        if plan is not None:
-            self._enqueue(plan)
-            trials = len(plan)
-        in_a_row = 0
-        while (done := self._done(plan)) < trials and not self._hopeless(in_a_row):
-            on_trial(Progress(done, trials, self.best))
-            in_a_row = in_a_row + 1 if "rejected" in self._step() else 0
-        on_trial(Progress(done, trials, self.best))
-        return plan is not None
-
-    def _done(self, plan: list[Params] | None) -> int:
-        return self.ends.total() - (self.ends["rejected"] if plan is None else 0)
-
-    def _hopeless(self, rejected: int) -> bool:
-        """Whether there is no sign that another proposal will be scored."""
-        failing = self.ends["failed"] >= MAX_FAILED and not self.ends["scores"]
-        return rejected >= MAX_REJECTED or failing
-
-    def _give_up_running(self) -> None:
-        """Close trials that a killed process left open; they will be proposed anew."""
-        for trial in self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
-            self.study.tell(trial.number, state=TrialState.FAIL)
-
-    def _enqueue(self, plan: Sequence[Params]) -> None:
-        waiting = self.study.get_trials(deepcopy=False, states=(TrialState.WAITING,))
-        planned = {key(trial.system_attrs["fixed_params"]) for trial in waiting}
-        for params in plan:
-            if key(params) not in self.known and key(params) not in planned:
-                self.study.enqueue_trial(params)
-
-    def _step(self) -> dict[str, Any]:
-        """One trial from proposal to result; what it came to."""
-        start = time.perf_counter()
-        trial = self.study.ask()
-        end = self._try(trial)
-        trial.set_user_attr("end", end)
-        if "score" in end:
-            self.study.tell(trial, end["score"])
-        else:
-            state = TrialState.PRUNED if "rejected" in end else TrialState.FAIL
-            self.study.tell(trial, state=state)
-        if "scores" in end:
-            self.seconds.append(time.perf_counter() - start)
-        self._remember(trial.params, trial.number, end)
-        return end
-
-    def _try(self, trial: optuna.Trial) -> dict[str, Any]:
-        """Build, check and score the proposed candidate, unless its result is known."""
-        try:
-            first = self.scorer.fresh(lambda: self.space(trial))
-            if (before := self.known.get(key(trial.params))) is not None:
-                return _reused(before)
-            if (excess := self.budget.excess(first, self.image_shape)) is not None:
-                return {"rejected": excess, "model_params": count_params(first)}
-            scores = self.scorer.score(self._students(first, trial.params), [self.proxy])
-        except Exception as error:  # whatever a user's network raises is this candidate's failure
-            reason = (str(error).splitlines() or [""])[0]
-            return {"failed": f"{type(error).__name__}: {reason}"}
-        mean = statistics.fmean(scores[self.proxy])
-        return {"score": mean, "scores": scores, "model_params": count_params(first)}
-
-    def _students(self, first: nn.Module, params: Params) -> Iterator[nn.Module]:
-        yield first
-        for repeat in range(1, len(self.scorer.batches)):
-            yield self.scorer.fresh(lambda: network(self.space, params), repeat)
-
-    def _remember(self, params: Params, number: int, end: dict[str, Any]) -> None:
-        kinds = ("reused", "scores", "rejected", "failed")
-        self.ends[next(kind for kind in kinds if kind in end)] += 1
-        self.known.setdefault(key(params), {**end, "trial": number, "params": dict(params)})
-        if "score" in end:
-            self.best = end["score"] if self.best is None else max(end["score"], self.best)
-
-    def found(self, exhaustive: bool, seconds: float) -> Found:
-        """The result of everything in the study."""
-        scored = [end for end in self.known.values() if "scores" in end]
-        if not scored:
-            raise self._nothing()
-        ranked = sorted(scored, key=lambda end: (-end["score"], end["trial"]))
-        top = tuple(self._student(end) for end in ranked[:TOP])
-        return Found(
-            best=top[0],
-            top=top,
-            trials=self.ends.total() - self.ends["rejected"],
-            scored=self.ends["scores"],
-            reused=self.ends["reused"],
-            rejected=self.ends["rejected"],
-            failed=self.ends["failed"],
-            failures=self._failures(),
-            exhaustive=exhaustive,
-            seconds=seconds,
-            seconds_per_candidate=statistics.median(self.seconds) if self.seconds else 0.0,
-        )
-
-    def _student(self, end: Mapping[str, Any]) -> Student:
-        macs = count_macs(network(self.space, end["params"]), self.image_shape)
-        return Student(end["params"], end["score"], end["model_params"], macs, end["trial"])
-
-    def _failures(self) -> dict[str, int]:
-        return dict(Counter(end["failed"] for end in self.known.values() if "failed" in end))
-
-    def _nothing(self) -> Exception:
-        """Why no candidate was scored."""
-        if failures := self._failures():
-            reason = max(failures, key=lambda reason: failures[reason])
-            return SearchFailed(f"all {self.ends['failed']} candidates failed, such as: {reason}")
-        rejected = [end for end in self.known.values() if "rejected" in end]
-        nearest = min(rejected, key=lambda end: end["model_params"])
-        return UserError(
-            f"no student fits the budget among {len(rejected)} different ones; "
-            f"the smallest: {nearest['rejected']}"
-        )
+def _found(loop: Loop, exhaustive: bool, start: float) -> Found:
+    """The result of everything in the study."""
+    scored = [end for end in loop.known.values() if "scores" in end]
+    if not scored:
+        raise _nothing(loop)
+    ranked = sorted(scored, key=lambda end: (-end["score"], end["trial"]))
+    top = tuple(_student(loop, end) for end in ranked[:TOP])
+    return Found(
+        best=top[0],
+        top=top,
+        trials=loop.trials(),
+        scored=loop.ends["scores"],
+        reused=loop.ends["reused"],
+        rejected=loop.ends["rejected"],
+        failed=loop.ends["failed"],
+        failures=dict(loop.reasons),
+        exhaustive=exhaustive,
+        seconds=time.perf_counter() - start,
+        seconds_per_candidate=statistics.median(loop.seconds) if loop.seconds else 0.0,
+    )
 
 
-def _reused(before: dict[str, Any]) -> dict[str, Any]:
-    """The end of a trial whose architecture came to an end before."""
-    if "score" in before:
-        return {"reused": before["trial"], "score": before["score"]}
-    return {name: value for name, value in before.items() if name not in ("trial", "params")}
+def _student(loop: Loop, end: End) -> Student:
+    macs = count_macs(network(loop.space, end["params"]), loop.image_shape)
+    return Student(end["params"], end["score"], end["model_params"], macs, end["trial"])
+
+
+def _nothing(loop: Loop) -> Exception:
+    """Why no candidate was scored."""
+    if loop.reasons:
+        ((reason, _),) = loop.reasons.most_common(1)
+        within = " within the budget" if loop.ends["rejected"] else ""
+        count = loop.ends["failed"]
+        return SearchFailed(f"no candidate{within} has a score; {count} failed, such as: {reason}")
+    rejected = [Excess(**end["rejected"]) for end in loop.known.values()]
+    smallest = {each.of: str(each) for each in sorted(rejected, key=lambda e: -e.value)}
+    return UserError(
+        f"no student fits the budget among {len(rejected)} different ones; "
+        f"the smallest: {', '.join(smallest.values())}"
+    )

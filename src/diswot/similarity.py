@@ -75,8 +75,14 @@ def rank_one_distance(teacher: Tensor, student: Tensor, eps: float = 0.0) -> Ten
 
 
 def _row_lengths(gradient: Tensor, eps: float) -> Tensor:
-    """Signed lengths s, K x C, of the scaled rows of g g^T: at most 1, and below eps smaller."""
+    """Signed lengths s, K x C, of the scaled rows of g g^T: at most 1, and below eps smaller.
+
+    Rows of huge gradients, whose squares would overflow, are first brought down to 1e15.
+    """
     if not eps:
         return gradient.sign()
-    rows = gradient * torch.linalg.vector_norm(gradient, dim=-1, keepdim=True)
+    largest = gradient.detach().abs().amax(-1, keepdim=True)
+    gradient = gradient / (largest / 1e15).clamp_min(1)
+    length: Tensor = torch.linalg.vector_norm(gradient, dim=-1, keepdim=True)
+    rows = gradient * length
     return rows / rows.abs().clamp_min(eps)

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor, nn
+from torch.nn.modules.utils import consume_prefix_in_state_dict_if_present
 
-from diswot import userfile
+from diswot import files, userfile
 from diswot.errors import UserError, unknown
-from diswot.files import load_tensors
 from diswot.spaces.cifar_resnet import CifarResNet
 
 TEACHERS = {f"resnet{6 * n + 2}": partial(CifarResNet, (n, n, n)) for n in (3, 5, 7, 9, 18)}
@@ -26,44 +25,54 @@ def get(name: str, classes: int = 100) -> nn.Module:
         classes: Number of logits, K.
 
     Raises:
-        UserError: The name is unknown.
+        UserError: The name is unknown, or the user's function fails.
     """
+    return builder(name, classes)()
+
+
+def builder(name: str, classes: int = 100) -> Callable[[], nn.Module]:
+    """A function that builds the network of that name; arguments and errors as `get`."""
     if userfile.is_spec(name):
-        model = userfile.load(name, classes=classes)()
-        if not isinstance(model, nn.Module):
-            raise UserError(f"{name} must return a torch module, not a {type(model).__name__}")
-        return model
+        return partial(_built, name, userfile.load(name, classes=classes))
     if name not in TEACHERS:
         raise unknown("teacher", name, TEACHERS)
-    return TEACHERS[name](classes)
+    return partial(TEACHERS[name], classes)
+
+
+def _built(name: str, function: Callable[[], object]) -> nn.Module:
+    try:
+        model = function()
+    except (Exception, SystemExit) as error:  # whatever a user's function raises is told in one line
+        raise UserError(f"{name} fails: {userfile.explain(error, name)}") from error
+    if not isinstance(model, nn.Module):
+        raise UserError(f"{name} must return a torch module, not a {type(model).__name__}")
+    return model
 
 
 def load_weights(model: nn.Module, path: str | Path) -> None:
     """Load a trained network's weights: safetensors, or a state dict saved by torch.
 
-    Nothing but tensors is unpickled.
+    Nothing but tensors is unpickled. The network stays as it is where the weights do not fit.
 
     Raises:
         UserError: The file cannot be read so, or does not fit the network.
     """
-    state = _read(Path(path))
-    try:
-        model.load_state_dict(state)
-    except RuntimeError as error:
-        detail = " ".join(str(error).split())
-        raise UserError(f"{path} does not fit the network: {detail[:300]}") from error
+    state = files.load_weights(Path(path))
+    wanted = model.state_dict()
+    if not any(name.startswith("module.") for name in wanted):  # as DataParallel's are named
+        consume_prefix_in_state_dict_if_present(state, "module.")
+    if misfit := _misfit(wanted, state):
+        raise UserError(f"{path} does not fit the network: {misfit}")
+    model.load_state_dict(state)
 
 
-def _read(path: Path) -> dict[str, Tensor]:
-    if not path.is_file():
-        raise UserError(f"no such weights: {path}")
-    if path.suffix == ".safetensors":
-        try:
-            return load_file(path)
-        except (SafetensorError, OSError) as error:
-            raise UserError(f"{path} cannot be read: {error}") from error
-    state = load_tensors(path)
-    state = next((state[k] for k in ("state_dict", "student") if k in state), state)
-    if not isinstance(state, dict) or not all(isinstance(v, Tensor) for v in state.values()):
-        raise UserError(f"{path} is no state dict")
-    return state
+def _misfit(wanted: Mapping[str, Tensor], given: Mapping[str, Tensor]) -> str:
+    """The first difference between two state dicts and how many there are, or nothing."""
+    differences = [f"it lacks {name}" for name in wanted if name not in given]
+    differences += [f"it has {name} too" for name in given if name not in wanted]
+    for name in wanted.keys() & given.keys():
+        shapes = tuple(given[name].shape), tuple(wanted[name].shape)
+        if shapes[0] != shapes[1]:
+            differences.append(f"{name} has the shape {shapes[0]}, not {shapes[1]}")
+    more = f", and {len(differences) - 1} more differences" if len(differences) > 1 else ""
+    return min(differences, default="") + more

@@ -23,6 +23,7 @@ _CONTAINERS = (nn.Sequential, nn.ModuleList, nn.ModuleDict)
 class Seen:
     """A feature map caught by a hook, with the state of its memory at that time."""
 
+    name: str
     depth: int
     map: Tensor
     origin: Tensor
@@ -69,7 +70,7 @@ class Trace:
     scorer: tuple[str, Tensor] | None = None
     logits: Tensor | None = None
 
-    def see(self, module: nn.Module, depth: int, inputs: Tensor, output: Tensor) -> None:
+    def see(self, name: str, module: nn.Module, depth: int, inputs: Tensor, output: Tensor) -> None:
         """Keep `output` if it ends, so far, the stage of its resolution.
 
         Kept maps shrink from first to last. Among maps of one resolution the outermost module's
@@ -91,7 +92,7 @@ class Trace:
             pooled = peer.after_pooling
             self.stack.pop()
         kept = features.clone() if self.copy else features
-        self.stack.append(Seen(depth, kept, output, output._version, pooled))
+        self.stack.append(Seen(name, depth, kept, output, output._version, pooled))
 
     def name(self, name: str, output: Tensor) -> None:
         """Keep the output of a module that the user named."""
@@ -247,7 +248,7 @@ def _hook(
         if isinstance(module, nn.Conv2d):
             trace.scorer = name, inputs[0]
         if not isinstance(module, _NEVER_A_MAP):
-            trace.see(module, depth, inputs[0], output)
+            trace.see(name, module, depth, inputs[0], output)
 
     return hook
 

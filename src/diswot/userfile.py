@@ -4,41 +4,73 @@ from __future__ import annotations
 
 import importlib.util
 import inspect
+import re
+import sys
+import traceback
+import zlib
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from diswot.errors import UserError, unknown
 
 
 def is_spec(name: str) -> bool:
-    """Whether a name has the form `file.py:function`."""
-    path, _, function = name.rpartition(":")
-    return path.endswith(".py") and bool(function)
+    """Whether a name has the form `file.py:function`, or `file.py` with the function forgotten."""
+    return name.endswith(".py") or name.rpartition(":")[0].endswith(".py")
+
+
+def absolute(name: str) -> str:
+    """The same name from the root on, so that it holds in any folder."""
+    path, colon, function = name.rpartition(":")
+    return f"{Path(path).resolve()}{colon}{function}" if path else str(Path(name).resolve())
 
 
 def load(name: str, **options: Any) -> Callable[..., Any]:
     """Import `file.py` and return its `function`, with those options that it takes bound.
 
-    The file's code is run: it is the user's own.
+    The file's code is run: it is the user's own. It may import what lies beside it.
 
     Raises:
         UserError: The file or the function in it does not exist, or the file fails to import.
     """
+    if name.endswith(".py"):
+        raise UserError(f"name a function in {name}, as {name}:function")
     path, _, attribute = name.rpartition(":")
     if not Path(path).is_file():
         raise UserError(f"no such file: {path}")
-    spec = importlib.util.spec_from_file_location(Path(path).stem, path)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    try:
-        spec.loader.exec_module(module)
-    except Exception as error:
-        raise UserError(f"{path} fails to import: {type(error).__name__}: {error}") from error
-    functions = {key: value for key, value in vars(module).items() if callable(value)}
+    functions = {key: value for key, value in vars(_module(path)).items() if callable(value)}
     if attribute not in functions:
         raise unknown(f"function in {path}", attribute, functions)
     function = functions[attribute]
     taken = inspect.signature(function).parameters
     return partial(function, **{key: value for key, value in options.items() if key in taken})
+
+
+def _module(path: str) -> ModuleType:
+    """Run a file as a module, known to Python as dataclasses and pickles need it."""
+    place = Path(path).resolve()
+    unique = re.sub(r"\W", "_", f"{place.stem}_{zlib.crc32(bytes(place)):08x}")
+    spec = importlib.util.spec_from_file_location(unique, place)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    if str(place.parent) not in sys.path:
+        sys.path.append(str(place.parent))
+    try:
+        spec.loader.exec_module(module)
+    except (Exception, SystemExit) as error:  # whatever a user's file raises is told in one line
+        del sys.modules[spec.name]
+        raise UserError(f"{path} fails to import: {explain(error, name=path)}") from error
+    return module
+
+
+def explain(error: BaseException, name: str) -> str:
+    """One line: what was raised, and at which line of the file in `name`."""
+    text = " ".join(f"{type(error).__name__}: {error}".split()).removesuffix(":")
+    file = absolute(name).partition(".py")[0] + ".py"
+    frames = traceback.extract_tb(error.__traceback__)
+    lines = [frame.lineno for frame in frames if frame.filename == file]
+    return f"{text} (line {lines[-1]})" if lines else text

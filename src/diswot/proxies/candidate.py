@@ -2,30 +2,82 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import TypeVar
 
-from torch import nn
+import torch
+from torch import Generator, Tensor, nn
 
 from diswot.data import Batch
 from diswot.observe import Observation, observe
+from diswot.proxies import passes
+from diswot.proxies.watch import Watch
+
+W = TypeVar("W", bound=Watch)
 
 
 @dataclass(frozen=True)
 class Candidate:
     """A student about to be scored.
 
+    Whatever a proxy looks at here is computed when first asked for and shared by all proxies; no
+    proxy's score depends on which others are asked for, or in which order.
+
     Attributes:
         student: With the weights it is scored with.
         teacher: What was observed of the teacher on the batch.
         batch: Normalised images and labels.
+        seed: Of the random numbers of proxies that draw some.
+        watches: What is caught during the one forward pass, beside the observation.
+        cam: Whether the observation must hold `cam_weights`.
     """
 
     student: nn.Module
     teacher: Observation
     batch: Batch
+    seed: int = 0
+    watches: tuple[type[Watch], ...] = ()
+    cam: bool = False
+
+    @property
+    def observation(self) -> Observation:
+        """The student's one forward pass."""
+        return self._pass[0]
+
+    def watched(self, kind: type[W]) -> W:
+        """What was caught during that pass; if it was not watched for, during another one."""
+        if kind not in self.watches:
+            return replace(self, watches=(kind,)).watched(kind)
+        watch = self._pass[1][kind]
+        assert isinstance(watch, kind)
+        return watch
 
     @cached_property
-    def observation(self) -> Observation:
-        """The student's one forward pass, made when first asked for and shared by all proxies."""
-        return observe(self.student, *self.batch)
+    def _pass(self) -> tuple[Observation, dict[type[Watch], Watch]]:
+        watches = {kind: kind(self.student, self.batch.images) for kind in self.watches}
+        with ExitStack() as stack:
+            for watch in watches.values():
+                stack.enter_context(watch)
+            return observe(self.student, *self.batch, cam=self.cam), watches
+
+    @cached_property
+    def constant(self) -> bool:
+        """Whether the logits are the same for all images: no path leads from input to output."""
+        logits = self.observation.logits
+        return bool((logits == logits[0]).all())
+
+    @cached_property
+    def weight_gradients(self) -> dict[str, Tensor]:
+        """Gradient of the mean cross-entropy in each weight, by name."""
+        return passes.weight_gradients(self.student, self.batch)
+
+    @cached_property
+    def input_jacobian(self) -> Tensor:
+        """Gradient of the sum of all logits in each image, B x 3HW."""
+        return passes.input_jacobian(self.student, self.batch.images)
+
+    def generator(self) -> Generator:
+        """Random numbers from the seed alone, the same for each proxy that asks."""
+        return torch.Generator().manual_seed(self.seed)

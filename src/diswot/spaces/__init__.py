@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -75,30 +76,46 @@ def network(build: Build, params: Params) -> nn.Module:
     """The network that a space builds from a dict of parameters.
 
     Raises:
-        UserError: A parameter is missing, unknown to the space, or outside its choices.
+        UserError: A parameter is missing, unknown to the space, or outside its choices, or the
+            space returns something else.
     """
     trial = Given(params)
+    model = construct(build, trial)
+    if unused := params.keys() - trial.distributions.keys():
+        raise unknown("parameter", min(unused), trial.distributions)
+    return model
+
+
+def construct(build: Build, trial: BaseTrial) -> nn.Module:
+    """The network that a space builds from a trial.
+
+    Raises:
+        UserError: The space returns something else.
+    """
     model = build(trial)
     if not isinstance(model, nn.Module):
         raise UserError(f"a space must return a torch module, not a {type(model).__name__}")
-    if unused := params.keys() - trial.distributions.keys():
-        raise unknown("parameter", min(unused), trial.distributions)
     return model
 
 
 def enumerate_params(build: Build, limit: int) -> list[Params] | None:
     """All architectures of a space in a fixed order, or None if there are more than `limit`.
 
-    A choice may depend on earlier ones. The number of choices along the first path is taken for
-    a lower bound, so that a large space is recognised from one network.
+    A choice may depend on earlier ones. At most `limit` + 2 networks are built, and only two
+    where the first and the last architecture both promise more than `limit`. An architecture
+    whose network cannot be built is one, too.
+
+    Raises:
+        UserError: A choice is no plain value, and so cannot be stored.
     """
+    first, last = _follow(build, Choices()), _follow(build, Choices(last=True))
+    if limit < min(math.prod(path.sizes()) for path in (first, last)):
+        return None
     found: list[Params] = []
     for path in _paths(build):
-        if not found and math.prod(path.sizes()) > limit:
+        if len(found) == limit or math.inf in path.sizes():
             return None
         found.append(path.params)
-        if len(found) > limit:
-            return None
     return found
 
 
@@ -106,7 +123,14 @@ def _paths(build: Build) -> Iterator[Choices]:
     """Every sequence of choices, like the wheels of an odometer: the last turns fastest."""
     digits: list[int] | None = []
     while digits is not None:
-        path = Choices(digits)
-        build(path)
+        path = _follow(build, Choices(digits))
         yield path
         digits = path.next_digits()
+
+
+def _follow(build: Build, path: Choices) -> Choices:
+    """Let a space make its suggestions; that its network fails is for its scoring to say."""
+    with suppress(Exception):
+        build(path)
+    path.check()
+    return path

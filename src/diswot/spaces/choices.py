@@ -35,24 +35,43 @@ class Given(FixedTrial):
 
 
 class Choices(FixedTrial):
-    """Takes the given choice at each suggestion, and the first one past the end of the list.
+    """Takes the given choice at each suggestion, and the first or last past the end of the list.
 
     Args:
         digits: Index of the choice at each suggestion, in the order of the suggestions.
+        last: Whether to take the last choice past the end, the first if there are too many.
     """
 
-    def __init__(self, digits: Sequence[int]) -> None:
+    def __init__(self, digits: Sequence[int] = (), *, last: bool = False) -> None:
         super().__init__({})
         self._wanted = list(digits)
+        self._last = last
         self._digits: list[int] = []
 
     def _suggest(self, name: str, distribution: BaseDistribution) -> Any:
         if name not in self._distributions:
-            turn = len(self._digits)
-            digit = self._wanted[turn] if turn < len(self._wanted) else 0
+            digit = self._digit(distribution)
             self._digits.append(digit)
             self._params[name] = choice(distribution, digit)
         return super()._suggest(name, distribution)
+
+    def _digit(self, distribution: BaseDistribution) -> int:
+        turn, count = len(self._digits), size(distribution)
+        if turn < len(self._wanted):
+            return self._wanted[turn]
+        return int(count) - 1 if self._last and math.isfinite(count) else 0
+
+    def check(self) -> None:
+        """Refuse choices that no storage would give back as they are.
+
+        Raises:
+            UserError: A choice is no plain value.
+        """
+        for name, distribution in self.distributions.items():
+            for value in getattr(distribution, "choices", ()):
+                if not isinstance(value, bool | int | float | str | None):
+                    kind = type(value).__name__
+                    raise UserError(f"choices of {name!r} must be numbers or strings, not {kind}")
 
     def sizes(self) -> list[float]:
         """Number of choices at each suggestion; infinite for a continuous one."""
@@ -83,7 +102,7 @@ def choice(distribution: BaseDistribution, index: int) -> Any:
     if isinstance(distribution, CategoricalDistribution):
         return distribution.choices[index]
     assert isinstance(distribution, IntDistribution | FloatDistribution)
-    return distribution.low + index * (distribution.step or 1)
+    return min(distribution.low + index * (distribution.step or 1), distribution.high)
 
 
 def draw(distribution: BaseDistribution, random: np.random.Generator) -> Any:
@@ -94,5 +113,6 @@ def draw(distribution: BaseDistribution, random: np.random.Generator) -> Any:
     assert isinstance(distribution, FloatDistribution)
     low, high = distribution.low, distribution.high
     if distribution.log:
-        return float(math.exp(random.uniform(math.log(low), math.log(high))))
+        drawn = math.exp(random.uniform(math.log(low), math.log(high)))
+        return min(max(drawn, low), high)
     return float(random.uniform(low, high))

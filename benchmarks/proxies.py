@@ -1,0 +1,69 @@
+"""What each proxy costs, as a ratio to one bare forward pass of the same network and batch.
+
+The bare pass runs in inference mode with batch statistics, as scoring does. The rows that need but
+a forward pass share one: all of them together are timed as well.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Sequence
+from functools import partial
+
+import torch
+from timing import footer, in_turn
+from torch import nn
+
+from diswot import console, data, spaces, teachers
+from diswot.initialise import fresh
+from diswot.proxies import PROXIES, Scorer, scorer
+from diswot.spaces import nasbench201, network
+
+CELL = "|nor_conv_3x3~0|+|nor_conv_1x1~0|skip_connect~1|+|skip_connect~0|none~1|nor_conv_3x3~2|"
+STUDENTS = {
+    "S0 3-3-3 (ResNet-20)": ("s0", {"blocks1": 3, "blocks2": 3, "blocks3": 3}),
+    "NAS-Bench-201 cell": ("nasbench201", nasbench201.from_string(CELL)),
+}
+TOGETHER = "all forward rows together"
+
+
+def rows(score: Scorer, model: nn.Module, turns: int) -> list[list[str]]:
+    """Time every row on one student; each turn runs everything once."""
+    forward = [name for name, row in PROXIES.items() if row.cost == "forward"]
+
+    def run(names: Sequence[str]) -> object:
+        return score.score([model], names)
+
+    def bare() -> None:
+        with torch.inference_mode():
+            model(score.batches[0].images)
+
+    work: dict[str, Callable[[], object]] = {"bare": bare, TOGETHER: partial(run, forward)}
+    work |= {name: partial(run, [name]) for name in PROXIES}
+    times = in_turn(work, turns, warm_up=1)
+    costs = {TOGETHER: f"{len(forward)} forward"} | {n: r.cost for n, r in PROXIES.items()}
+    lines = [["bare forward pass", "", f"{1e3 * times['bare'].median:.1f} ms", "1"]]
+    for name, cost in costs.items():
+        milliseconds = f"{1e3 * times[name].median:.1f} ms"
+        lines.append([name, cost, milliseconds, times[name].over(times["bare"])])
+    return lines
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--turns", type=int, default=9)
+    parser.add_argument("--batch-size", type=int, default=64)
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    batch = data.get("noise", classes=100).batch(options.batch_size)
+    score = scorer(teachers.get("resnet56", 100), [batch])
+    for name, (space, params) in STUDENTS.items():
+        model = fresh(partial(network, spaces.get(space, 100), params), "gaussian", 0)
+        title = f"{name}, batch {options.batch_size}; target for {TOGETHER}: 1.6"
+        heads = ["proxy", "cost", "time", "over one forward pass"]
+        console.table(title, heads, rows(score, model, options.turns))
+    print(footer(options.turns))
+
+
+if __name__ == "__main__":
+    main()

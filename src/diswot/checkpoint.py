@@ -1,0 +1,83 @@
+"""The state of a training at the end of an epoch, on disk."""
+
+from __future__ import annotations
+
+import json
+import zlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from torch.optim import Optimizer
+
+from diswot import files
+from diswot.errors import UserError
+
+CHECKPOINT, HISTORY, WEIGHTS = "checkpoint.pt", "history.jsonl", "student.safetensors"
+
+Row = dict[str, float]
+Facts = Mapping[str, Any]
+
+
+def save(
+    folder: Path, facts: Facts, student: nn.Module, optimizer: Optimizer, history: list[Row]
+) -> None:
+    """Write what a training goes on from, and the history as lines of JSON.
+
+    Args:
+        folder: Made if it is not there.
+        facts: Plain values that a training which goes on must share.
+        student: Its state is kept.
+        optimizer: Its state is kept.
+        history: A row an epoch.
+
+    Raises:
+        UserError: It cannot be written; the last checkpoint is there still.
+    """
+    state = {
+        "facts": _plain(facts),
+        "student": student.state_dict(),
+        "optimizer": optimizer.state_dict(),
+        "history": history,
+    }
+    files.write(folder / CHECKPOINT, lambda path: torch.save(state, path))
+    files.write_lines(folder / HISTORY, history)
+
+
+def load(folder: Path, facts: Facts, student: nn.Module, optimizer: Optimizer) -> list[Row]:
+    """Put student and optimizer into the state of the checkpoint; the history up to there.
+
+    Raises:
+        UserError: The checkpoint cannot be read, or is another training's.
+    """
+    path = folder / CHECKPOINT
+    state = files.load_tensors(path)
+    if not {"facts", "student", "optimizer", "history"} <= state.keys():
+        raise UserError(f"{path} is not what diswot writes")
+    for name, now in _plain(facts).items():
+        if (before := state["facts"].get(name)) != now:
+            raise UserError(f"the training to resume has {name} = {before!r}, not {now!r}")
+    try:
+        student.load_state_dict(state["student"])
+        optimizer.load_state_dict(state["optimizer"])
+    except (RuntimeError, ValueError) as error:
+        raise UserError(f"the training to resume in {folder} has another student") from error
+    history: list[Row] = state["history"]
+    return history
+
+
+def checksum(model: nn.Module) -> int:
+    """Of all weights and buffers."""
+    total = 0
+    for value in model.state_dict().values():
+        flat = value.detach().cpu().contiguous().flatten()
+        total = zlib.crc32(flat.view(torch.uint8).numpy(), total)
+    return total
+
+
+def _plain(facts: Facts) -> dict[str, Any]:
+    """The same as JSON knows them: what was stored compares equal to what was given."""
+    plain: dict[str, Any] = json.loads(json.dumps(dict(facts), default=float))
+    return plain

@@ -1,0 +1,74 @@
+"""The command line: search, distill, score, list.
+
+A module a command; each imports what it needs when it runs, so that `--help` is quick.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated, Any
+
+import typer
+
+from diswot.cli.distill import distill
+from diswot.cli.names import list_names
+from diswot.cli.runs import Stopped
+from diswot.cli.score import score
+from diswot.cli.search import search
+from diswot.errors import SearchFailed, UserError
+
+app = typer.Typer(
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    help="Find the student network that a teacher can teach best, without training; then teach it.",
+)
+app.command("search")(search)
+app.command("score")(score)
+app.command("distill")(distill)
+app.command("list")(list_names)
+
+
+@app.callback(invoke_without_command=True)
+def _top(
+    context: typer.Context,
+    version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
+) -> None:
+    if version:
+        from diswot import __version__
+
+        typer.echo(__version__)
+    elif context.invoked_subcommand is None:
+        typer.echo(context.get_help())
+
+
+# Typer brings its own copy of Click and exports only some of the errors, of one family.
+_USAGE: Any = next(kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "ClickException")
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run the command line; exit with 1 where it could not be done, 2 for a user's mistake.
+
+    Ctrl-C exits with 130; a reader of the output that goes away, with 1 and without a word.
+    """
+    try:
+        typer.main.get_command(app).main(arguments, prog_name="diswot", standalone_mode=False)
+    except UserError as error:
+        _leave(str(error), 2)
+    except _USAGE as error:
+        _leave(error.format_message(), 2)
+    except (SearchFailed, FloatingPointError) as error:
+        _leave(str(error), 1)
+    except OSError as error:
+        _leave(f"{error.strerror or error}: {error.filename or 'in reading or writing'}", 1)
+    except MemoryError:
+        _leave("out of memory; ask for smaller images or a smaller batch", 1)
+    except Stopped as stop:
+        _leave(str(stop), 130)
+    except (KeyboardInterrupt, typer.Abort):
+        _leave("stopped", 130)
+
+
+def _leave(message: str, status: int) -> None:
+    print(f"diswot: {' '.join(message.split())}", file=sys.stderr)
+    sys.exit(status)

@@ -1,0 +1,176 @@
+"""`diswot distill`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from diswot import console
+from diswot.cli import inputs, options, runs
+from diswot.errors import UserError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from torch import nn
+
+    from diswot.data import Data
+
+_UNTRAINED = (
+    "a teacher must be trained to teach; give --teacher-weights, or train it first: "
+    "diswot distill --student {teacher} --teacher none --data {data} --out FOLDER, "
+    "which leaves FOLDER/student.safetensors"
+)
+_BOUND = {"teacher": ["teacher_weights"], "data": ["data_root", "image_size"]}
+_DEFAULTS = {"student": None, "teacher": None, "teacher_weights": None, "space": "s0"}
+_DEFAULTS |= {"data": "digits", "data_root": None, "image_size": None}
+
+
+def distill(
+    run: options.Run = None,
+    *,
+    student: options.OtherStudent = None,
+    teacher: options.OtherTeacher = None,
+    teacher_weights: options.Weights = None,
+    space: options.OtherSpace = None,
+    data: options.OtherData = None,
+    data_root: options.DataRoot = None,
+    image_size: options.ImageSize = None,
+    epochs: options.Epochs = 240,
+    batch_size: options.TrainingBatch = 64,
+    lr: options.Lr = 0.05,
+    schedule: options.Schedule = "cosine",
+    losses: options.Losses = "kd:1",
+    cross_entropy: options.CrossEntropy = 1.0,
+    flip: options.Flip = None,
+    precision: options.Precision = "auto",
+    seed: options.Seed = 0,
+    out: options.TrainingFolder = None,
+    resume: options.Resume = False,
+    as_json: options.Json = False,
+    quiet: options.Quiet = False,
+) -> None:
+    """Train the found student, or any network, from a trained teacher or alone."""
+    from diswot.recipe import Recipe, parse_losses
+
+    given: dict[str, Any] = {"student": student, "space": space, "data": data}
+    given |= {"data_root": data_root, "image_size": image_size}
+    given |= {"teacher": teacher, "teacher_weights": teacher_weights}
+    job = _job(run, given)
+    alone = job["teacher"] == "none"
+    weighted = parse_losses(losses)
+    recipe = Recipe(
+        epochs=epochs,
+        batch_size=batch_size,
+        lr=lr,
+        schedule=schedule,
+        losses={} if alone else weighted,
+        cross_entropy=cross_entropy,
+        flip=job["data"] != "digits" if flip is None else flip,
+        precision=precision,
+        seed=seed,
+    )
+    if out is None and run is not None and student is None:
+        out = run / ("alone" if alone else "distilled")
+    if out is None:
+        raise UserError("name a folder to keep the training in: --out")
+    with runs.resumable(out), console.progress(quiet=quiet) as advance:
+        result = _train(job, recipe, out, resume, advance)
+    if as_json:
+        console.show_json(result)
+    else:
+        _show(runs.trainings(out.parent) if run and out.parent == run else [result])
+        console.note(f"kept in {out}, the weights in student.safetensors", quiet=quiet)
+
+
+def _job(run: Path | None, given: Mapping[str, Any]) -> dict[str, Any]:
+    """What to train on what: the options, else those of the search, else the defaults.
+
+    An option for the teacher or the data discards what the search was told of its own.
+    """
+    before = runs.searched(run) if run else {}
+    given = {name: value for name, value in given.items() if value is not None}
+    for name in _BOUND.keys() & given.keys():
+        before = {key: value for key, value in before.items() if key not in _BOUND[name]}
+    job = {**_DEFAULTS, **before, **given}
+    if job["student"] is None:
+        raise UserError("name a student: the folder of a search, or --student")
+    if job["teacher"] is None:
+        raise UserError("name a teacher, or none to train alone: --teacher")
+    return job
+
+
+def _train(
+    job: Mapping[str, Any], recipe: Any, out: Path, resume: bool, advance: console.Advance
+) -> dict[str, Any]:
+    """Train, and write the result into the folder."""
+    from diswot import files
+    from diswot.budget import count_macs, count_params
+    from diswot.distill import distill as train
+    from diswot.initialise import fresh
+
+    images = inputs.data_set(job["data"], None, job["image_size"], job["data_root"])
+    if images.train is None:
+        raise UserError(f"{images.name} has no images to train on; name others with --data")
+    build, named = inputs.student_builder(job["student"], job["space"], len(images.classes))
+    taught = _teacher(job, images)
+    model = fresh(build, "default", recipe.seed)
+
+    def on_step(step: int, steps: int, row: Mapping[str, float]) -> None:
+        advance("training", step, steps, f"test {row['test_accuracy']:.2f} %" if row else "")
+
+    trained = train(
+        model,
+        taught,
+        images,
+        recipe,
+        out=out,
+        resume=resume,
+        on_step=on_step,
+        on_read=lambda done, total: advance("reading images", done, total),
+    )
+    result = {
+        "student": named,
+        "teacher": job["teacher"] if taught else None,
+        "losses": recipe.losses,
+        "test_accuracy": trained.test_accuracy,
+        "train_accuracy": trained.history[-1]["train_accuracy"],
+        "model_params": count_params(model),
+        "macs": count_macs(model, images.image_shape),
+        "epochs": recipe.epochs,
+        "seconds": trained.seconds,
+        "out": str(out),
+    }
+    files.write_json(out / runs.TRAINED, {**runs.facts(), "result": result})
+    return result
+
+
+def _teacher(job: Mapping[str, Any], images: Data) -> nn.Module | None:
+    if job["teacher"] == "none":
+        return None
+    if job["teacher_weights"] is None:
+        raise UserError(_UNTRAINED.format(teacher=job["teacher"], data=images.name))
+    return inputs.teaching(job["teacher"], len(images.classes), job["teacher_weights"])
+
+
+def _show(results: list[dict[str, Any]]) -> None:
+    """A row a training; those of one run folder under each other, alone and taught."""
+    from diswot.budget import show_count
+
+    rows = []
+    for result in results:
+        student = result["student"]
+        losses = ", ".join(f"{weight:g} {name}" for name, weight in result["losses"].items())
+        rows.append(
+            [
+                student if isinstance(student, str) else console.show_params(student),
+                f"{result['teacher']}: {losses}" if result["teacher"] else "alone",
+                f"{result['test_accuracy']:.2f}",
+                show_count(result["model_params"]),
+                show_count(result["macs"]),
+                str(result["epochs"]),
+                f"{result['seconds']:.1f}",
+            ]
+        )
+    columns = ["student", "taught by", "test accuracy %", "params", "MACs", "epochs", "seconds"]
+    console.table("trained students", columns, rows, text=2)

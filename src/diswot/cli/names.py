@@ -1,0 +1,68 @@
+"""`diswot list`."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from typer import Argument
+
+from diswot import console
+from diswot.cli import options
+from diswot.errors import unknown
+
+Rows = dict[str, list[str]]
+
+_SAMPLERS = {
+    "evolution": ["children of tournament winners; the oldest die", "Real et al., AAAI 2019"],
+    "random": ["independent draws", ""],
+    "tpe": ["draws where good students are dense", "Bergstra et al., NeurIPS 2011"],
+    "nsga2": ["a genetic algorithm", "Deb et al., 2002"],
+}
+
+
+def list_names(
+    what: Annotated[
+        str, Argument(help="teachers, spaces, data, proxies, losses, samplers or inits.")
+    ] = "all",
+    *,
+    as_json: options.Json = False,
+) -> None:
+    """List what can be named."""
+    names = _names()
+    if what != "all" and what not in names:
+        raise unknown("list", what, names)
+    wanted = names if what == "all" else {what: names[what]}
+    if as_json:
+        console.show_json(wanted)
+        return
+    for title, rows in wanted.items():
+        lines = [[name, *row] for name, row in rows.items()]
+        console.table(title, ["name", "what", "from"], lines, text=3)
+
+
+def _names() -> dict[str, Rows]:
+    from diswot.data import SETS
+    from diswot.initialise import INITS
+    from diswot.knowledge import KNOWLEDGE
+    from diswot.proxies import PROXIES
+    from diswot.search import SAMPLERS
+    from diswot.spaces import SPACES
+
+    return {
+        "teachers": _teachers(),
+        "spaces": {n: [f"{s.summary}; {s.size:,} networks", s.paper] for n, s in SPACES.items()},
+        "data": {name: [row.summary, row.paper] for name, row in SETS.items()},
+        "proxies": {name: [row.summary, row.paper] for name, row in PROXIES.items()},
+        "losses": {name: [row.summary, row.paper] for name, row in KNOWLEDGE.items()},
+        "samplers": {name: _SAMPLERS.get(name, ["", ""]) for name in SAMPLERS},
+        "inits": {name: [(f.__doc__ or "").split(".")[0], ""] for name, f in INITS.items()},
+    }
+
+
+def _teachers() -> Rows:
+    from diswot import teachers
+    from diswot.budget import count_params, show_count
+
+    sizes = {name: show_count(count_params(teachers.get(name))) for name in teachers.TEACHERS}
+    paper = "He et al., CVPR 2016"
+    return {n: [f"CIFAR ResNet, {size} params for 100 classes", paper] for n, size in sizes.items()}

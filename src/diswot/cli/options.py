@@ -1,0 +1,62 @@
+"""The options of the commands, by the name of their parameter, one line each in the help."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+from typer import Argument, Option
+
+Teacher = Annotated[str, Option(help="Name (diswot list teachers), or file.py:function.")]
+Weights = Annotated[
+    Path | None, Option(help="The trained teacher's weights: safetensors or a state dict.")
+]
+Space = Annotated[str, Option(help="Name (diswot list spaces), or file.py:function.")]
+DataName = Annotated[str, Option("--data", help="Name (diswot list data), or a folder.")]
+DataRoot = Annotated[Path | None, Option(help="Where CIFAR lies or is put.")]
+Classes = Annotated[int | None, Option(help="Number of classes; for noise.")]
+ImageSize = Annotated[int | None, Option(help="Height and width in pixels.")]
+ScoringBatch = Annotated[int, Option("--batch-size", help="Images to score on.")]
+Repeats = Annotated[int, Option(help="Batches and initialisations to average over.")]
+Init = Annotated[str, Option(help="Weights to score with: gaussian, kaiming or default.")]
+Seed = Annotated[int, Option(min=0, help="Of everything random.")]
+Json = Annotated[bool, Option("--json", help="Print one JSON object on standard output.")]
+Quiet = Annotated[bool, Option("--quiet", "-q", help="No progress bars, no notes.")]
+
+Trials = Annotated[int, Option(help="Candidates within the budget to score.")]
+MaxParams = Annotated[str | None, Option(help="Such as 0.4M.")]
+MaxMacs = Annotated[str | None, Option(help="Of one image, such as 40M.")]
+Proxy = Annotated[str, Option(help="Score (diswot list proxies).")]
+Sampler = Annotated[str, Option(help="evolution, random, tpe or nsga2.")]
+RunFolder = Annotated[Path | None, Option(help="Run folder, to keep everything in.")]
+Storage = Annotated[
+    str | None, Option(help="Optuna storage URL, instead of a journal in the run folder.")
+]
+Study = Annotated[str, Option(help="Name of the study in the storage.")]
+Resume = Annotated[bool, Option("--resume", help="Go on with what was stopped.")]
+
+Student = Annotated[str, Option(help="Parameters as JSON, or a network's name.")]
+Proxies = Annotated[str, Option(help="Names with commas, or all.")]
+
+Run = Annotated[Path | None, Argument(help="Folder of a search.")]
+OtherStudent = Annotated[
+    str | None, Option(help="Parameters as JSON, or a network's name; else the found.")
+]
+OtherTeacher = Annotated[
+    str | None, Option(help="Name, or none to train alone; else the search's.")
+]
+OtherSpace = Annotated[str | None, Option(help="Else the search's, else s0.")]
+OtherData = Annotated[str | None, Option("--data", help="Else the search's, else digits.")]
+Epochs = Annotated[int, Option(help="Passes over the training images.")]
+TrainingBatch = Annotated[int, Option("--batch-size", help="Images a step.")]
+Lr = Annotated[float, Option(help="Highest learning rate.")]
+Schedule = Annotated[str, Option(help="cosine or onecycle.")]
+Losses = Annotated[
+    str, Option(help="Weighted knowledge distances (diswot list losses): kd:0.9,relation:1.")
+]
+CrossEntropy = Annotated[float, Option(help="Weight of the labels' loss.")]
+Flip = Annotated[bool | None, Option(help="Mirror images; by default all but digits.")]
+Precision = Annotated[str, Option(help="auto, fp32 or bf16.")]
+TrainingFolder = Annotated[
+    Path | None, Option("--out", help="Folder; else RUN/distilled, or RUN/alone without teacher.")
+]

@@ -1,0 +1,71 @@
+"""The run folder: what a search leaves, what the trainings in it leave, and how to go on."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from diswot.errors import UserError
+
+RUN, FOUND, TRAINED = "run.json", "found.json", "trained.json"
+
+
+class Stopped(Exception):
+    """The user pressed Ctrl-C; says how to go on."""
+
+
+@contextmanager
+def resumable(place: object) -> Iterator[None]:
+    """Turn Ctrl-C into a line about what is kept at `place`, which may be None."""
+    try:
+        yield
+    except KeyboardInterrupt as stop:
+        kept = f"{place} goes on with --resume" if place else "nothing is kept without --out"
+        raise Stopped(f"stopped; {kept}") from stop
+
+
+def facts() -> dict[str, Any]:
+    """What a result depends on."""
+    from diswot import facts
+
+    return {
+        "command": facts.command(),
+        "versions": facts.versions(),
+        "hardware": facts.hardware(),
+    }
+
+
+def refuse_used(folder: Path) -> None:
+    """Refuse a folder that holds a search."""
+    if (folder / RUN).exists():
+        raise UserError(f"{folder} holds a search already; add --resume, or name another")
+
+
+def searched(run: Path) -> dict[str, Any]:
+    """How a search was told to go, and the student it found, in JSON, as `student`.
+
+    Raises:
+        UserError: There is no search, it is not finished, or its files are damaged.
+    """
+    from diswot import files
+
+    if not (run / RUN).is_file():
+        raise UserError(f"{run} is no folder of a search: it has no {RUN}")
+    if not (run / FOUND).is_file():
+        raise UserError(f"the search in {run} has not finished; go on with it by --resume")
+    config = files.read_json(run / RUN).get("config")
+    best = files.read_json(run / FOUND).get("best")
+    if not isinstance(config, dict) or not isinstance(best, dict) or "params" not in best:
+        raise UserError(f"{run}/{RUN} or {FOUND} is not what diswot writes")
+    return {**config, "student": json.dumps(best["params"])}
+
+
+def trainings(run: Path) -> list[dict[str, Any]]:
+    """The results of the trainings in a run folder, in the order of their names."""
+    from diswot import files
+
+    results = (files.read_json(path).get("result") for path in sorted(run.glob(f"*/{TRAINED}")))
+    return [result for result in results if isinstance(result, dict)]

@@ -1,0 +1,98 @@
+"""`diswot score`."""
+
+from __future__ import annotations
+
+from statistics import fmean, stdev
+from typing import TYPE_CHECKING
+
+from diswot import console
+from diswot.cli import inputs, options
+from diswot.errors import UserError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from torch import nn
+
+    from diswot.proxies import Scorer
+
+
+def score(
+    student: options.Student,
+    teacher: options.Teacher = "resnet56",
+    space: options.Space = "s0",
+    data: options.DataName = "noise",
+    *,
+    proxies: options.Proxies = "all",
+    teacher_weights: options.Weights = None,
+    data_root: options.DataRoot = None,
+    classes: options.Classes = None,
+    image_size: options.ImageSize = None,
+    batch_size: options.ScoringBatch = 64,
+    repeats: options.Repeats = 1,
+    init: options.Init = "gaussian",
+    seed: options.Seed = 0,
+    as_json: options.Json = False,
+    quiet: options.Quiet = False,
+) -> None:
+    """Score one student, training nothing."""
+    from diswot.proxies import PROXIES, get, scorer
+
+    names = list(PROXIES) if proxies == "all" else [n.strip() for n in proxies.split(",")]
+    needing = [name for name in names if get(name).needs_forward]
+    with console.progress(quiet=quiet) as advance:
+        images = inputs.data_set(data, classes, image_size, data_root)
+        count = len(images.classes)
+        build, params = inputs.student_builder(student, space, count)
+        fixed = scorer(
+            inputs.teaching(teacher, count, teacher_weights),
+            inputs.scoring_batches(images, batch_size, repeats, seed),
+            init=init,
+            seed=seed,
+            trained_teacher=teacher_weights is not None,
+        )
+        outcomes: dict[str, list[float] | str] = {}
+        for group in _groups(names):
+            advance("scoring", len(outcomes), len(names), ", ".join(group[:1]))
+            outcomes |= _score(fixed, build, group)
+    values = {n: outcomes[n] for n in names if not isinstance(outcomes[n], str)}
+    unscored = {n: outcomes[n] for n in names if isinstance(outcomes[n], str)}
+    if unscored and (proxies != "all" or all(name in unscored for name in needing)):
+        raise UserError(f"the student has no score: {next(iter(unscored.values()))}")
+    scores = {name: fmean(v) for name, v in values.items()}
+    errors = {n: stdev(v) / len(v) ** 0.5 if len(v) > 1 else None for n, v in values.items()}
+    if as_json:
+        result = {"student": params, "scores": scores, "standard_errors": errors}
+        console.show_json({**result, "repeats": values, "unscored": unscored})
+        return
+    rows = [[name, f"{score:.6g}", _show_error(errors[name])] for name, score in scores.items()]
+    console.table(f"scores of {student}", ["proxy", "score", "standard error"], rows)
+    for reason in unscored.values():
+        console.note(f"not scored: {reason}", quiet=quiet)
+
+
+def _show_error(error: float | None) -> str:
+    return "" if error is None else f"{error:.2g}"
+
+
+def _groups(names: list[str]) -> list[list[str]]:
+    """All proxies that share one forward pass in a group, and every other one alone."""
+    from diswot.proxies import PROXIES
+
+    sharing = [name for name in names if PROXIES[name].cost == "forward"]
+    return [group for group in (sharing, *([n] for n in names if n not in sharing)) if group]
+
+
+def _score(
+    fixed: Scorer, build: Callable[[], nn.Module], names: list[str]
+) -> dict[str, list[float] | str]:
+    """Scores by proxy, one a repeat, or why there is none: one may not fit where others do."""
+    try:
+        return {**fixed.score_build(build, names)}
+    except (UserError, ArithmeticError) as error:
+        reason = str(error)
+    except Exception as error:  # whatever a user's network raises is told in one line
+        reason = f"{names[0]}: {type(error).__name__}: {error}"
+    if len(names) == 1:
+        return {names[0]: reason}
+    return {key: v for name in names for key, v in _score(fixed, build, [name]).items()}

@@ -1,0 +1,117 @@
+"""`diswot search`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from diswot import console
+from diswot.cli import inputs, options, runs
+
+if TYPE_CHECKING:
+    from diswot.search import Progress
+
+
+def search(
+    teacher: options.Teacher = "resnet56",
+    space: options.Space = "s0",
+    data: options.DataName = "noise",
+    *,
+    trials: options.Trials = 100,
+    max_params: options.MaxParams = None,
+    max_macs: options.MaxMacs = None,
+    proxy: options.Proxy = "diswot",
+    sampler: options.Sampler = "evolution",
+    teacher_weights: options.Weights = None,
+    data_root: options.DataRoot = None,
+    classes: options.Classes = None,
+    image_size: options.ImageSize = None,
+    batch_size: options.ScoringBatch = 64,
+    repeats: options.Repeats = 1,
+    init: options.Init = "gaussian",
+    seed: options.Seed = 0,
+    out: options.RunFolder = None,
+    storage: options.Storage = None,
+    study: options.Study = "diswot",
+    resume: options.Resume = False,
+    as_json: options.Json = False,
+    quiet: options.Quiet = False,
+) -> None:
+    """Search a space for the best student of a teacher, training nothing."""
+    from diswot import files, spaces
+    from diswot.budget import Budget, parse_count
+    from diswot.search import search as find
+
+    if out is not None and not resume:
+        runs.refuse_used(out)
+    with runs.resumable(storage or out), console.progress(quiet=quiet) as advance:
+        _quiet_optuna()
+        limits = [None if text is None else parse_count(text) for text in (max_params, max_macs)]
+        images = inputs.data_set(data, classes, image_size, data_root)
+        count = len(images.classes)
+        config = {
+            "teacher": inputs.from_root(teacher),
+            "teacher_weights": teacher_weights and str(teacher_weights.resolve()),
+            "space": inputs.from_root(space),
+            "data": images.name,
+            "data_root": data_root and str(data_root.resolve()),
+            "classes": count,
+            "image_size": images.size,
+            "batch_size": batch_size,
+        }
+
+        def on_trial(p: Progress) -> None:
+            if out is not None and not (out / runs.RUN).exists():
+                files.write_json(out / runs.RUN, {**runs.facts(), "config": config})
+            advance("scoring", p.done, p.total, "" if p.best is None else f"best {p.best:.4f}")
+
+        found = find(
+            inputs.teaching(teacher, count, teacher_weights),
+            spaces.get(space, count),
+            inputs.scoring_batches(images, batch_size, repeats, seed),
+            trials=trials,
+            proxy=proxy,
+            budget=Budget(*limits),
+            sampler=sampler,
+            init=init,
+            seed=seed,
+            trained_teacher=teacher_weights is not None,
+            storage=storage or out,
+            study_name=study,
+            resume=resume,
+            config=config,
+            on_trial=on_trial,
+        )
+        result = found.as_dict()
+        if out is not None:
+            files.write_json(out / runs.FOUND, result)
+    if as_json:
+        console.show_json(result)
+        return
+    _show(result, proxy)
+    if found.trials < trials and not found.exhaustive:
+        console.note(f"stopped at {found.trials} trials: nothing new fits the budget", quiet=quiet)
+    if out is not None:
+        console.note(f"kept in {out}; next: diswot distill {out}", quiet=quiet)
+
+
+def _quiet_optuna() -> None:
+    import optuna
+
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+
+
+def _show(result: dict[str, Any], proxy: str) -> None:
+    from diswot.budget import show_count
+
+    rows = [
+        [
+            console.show_params(row["params"]),
+            f"{row['score']:.5g}",
+            show_count(row["model_params"]),
+            show_count(row["macs"]),
+        ]
+        for row in result["top"]
+    ]
+    counts = ", ".join(f"{result[n]} {n}" for n in ("scored", "reused", "rejected", "failed"))
+    title = f"best of {result['trials']} students ({counts}) in {result['seconds']:.1f} s"
+    console.table(title, ["student", proxy, "params", "MACs"], rows)

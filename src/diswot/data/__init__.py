@@ -1,0 +1,79 @@
+"""Labelled images by name, and the fixed batches on which networks are scored.
+
+Images are kept as bytes, N x 3 x S x S, and normalised when used. Grey images become RGB.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from diswot.data.builtin import digits, noise
+from diswot.data.cifar import cifar
+from diswot.data.folder import folder
+from diswot.data.images import Batch, Data, Split, balanced, whole
+from diswot.errors import UserError, unknown
+
+__all__ = ["SETS", "Batch", "Data", "Source", "Split", "balanced", "get", "whole"]
+
+
+@dataclass(frozen=True)
+class Source:
+    """A data set by name, and its facts.
+
+    Attributes:
+        load: Takes the options of `get`.
+        summary: One line.
+        paper: Where it is from.
+    """
+
+    load: Callable[..., Data]
+    summary: str
+    paper: str = ""
+
+
+_KRIZHEVSKY = "Krizhevsky, 2009"
+
+SETS: dict[str, Source] = {
+    "noise": Source(noise, "normal noise, to score on without any images"),
+    "digits": Source(
+        digits, "1,797 handwritten digits, in scikit-learn", "Alpaydin and Kaynak, 1998"
+    ),
+    "cifar10": Source(cifar, "60,000 photographs of 10 classes, downloaded", _KRIZHEVSKY),
+    "cifar100": Source(cifar, "60,000 photographs of 100 classes, downloaded", _KRIZHEVSKY),
+}
+
+
+def get(
+    name: str,
+    *,
+    classes: int | None = None,
+    size: int | None = None,
+    root: str | Path | None = None,
+    download: bool = True,
+) -> Data:
+    """The data set of that name.
+
+    Args:
+        name: `noise`, `digits`, `cifar10`, `cifar100`, or a folder with one folder a class, either
+            directly in it or in `train`, and in `test` or `val` if there is one; without, a fifth
+            is kept for testing.
+        classes: K, for noise only (100 if not given).
+        size: S; 32 if not given, and for a folder its first image's shorter side, at most 224.
+        root: Where CIFAR lies or is put; `~/.cache/diswot` if not given.
+        download: Whether CIFAR may be downloaded.
+
+    Raises:
+        UserError: The name is unknown, the folder holds no images, or CIFAR is not there and
+            cannot be downloaded.
+    """
+    if size is not None and size < 1:
+        raise UserError(f"images need at least 1 pixel a side, not {size}")
+    if name in SETS:
+        return SETS[name].load(name, classes=classes, size=size, root=root, download=download)
+    if not name or not Path(name).exists():
+        raise unknown("data", name, [*SETS, "a folder of images"])
+    if not Path(name).is_dir():
+        raise UserError(f"{name} is a file; name a folder of images")
+    return folder(name, size=size)

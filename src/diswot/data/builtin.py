@@ -1,0 +1,39 @@
+"""Data sets that need no files: noise, and digits that ship with scikit-learn."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn.functional import interpolate
+
+from diswot.data.images import Data, Split, hold_out
+from diswot.errors import UserError
+
+
+def noise(name: str, *, classes: int | None, size: int | None, **_: object) -> Data:
+    """Normal noise as images, to score on; 100 classes and 32 x 32 if not given."""
+    count = 100 if classes is None else classes
+    if count < 2:
+        raise UserError(f"noise needs at least 2 classes, not {count}")
+    names = tuple(str(i) for i in range(count))
+    return Data(name, names, size or 32, (0.0,) * 3, (1.0,) * 3, None, None)
+
+
+def digits(name: str, *, size: int | None, **_: object) -> Data:
+    """The handwritten digits, 8 x 8 grey, enlarged to `size` or 32; a fixed fifth for testing."""
+    from sklearn.datasets import load_digits
+
+    raw = load_digits()
+    side = size or 32
+    grey = torch.from_numpy(raw.images).float().unsqueeze(1) * (255 / 16)
+    large = interpolate(grey, size=(side, side), mode="bilinear", align_corners=False)
+    images, labels = large.round().to(torch.uint8), torch.from_numpy(raw.target).long()
+    train, test = (torch.from_numpy(part) for part in hold_out(raw.target))
+    values = images[train].float() / 255
+    mean, std = (float(values.mean()),) * 3, (float(values.std()),) * 3
+    splits = [_grey(images[part], labels[part]) for part in (train, test)]
+    return Data(name, tuple("0123456789"), side, mean, std, *splits)
+
+
+def _grey(images: Tensor, labels: Tensor) -> Split:
+    return Split(labels, lambda indices: images[torch.as_tensor(indices)].expand(-1, 3, -1, -1))

@@ -1,0 +1,54 @@
+"""CIFAR-10 and CIFAR-100, through torchvision."""
+
+from __future__ import annotations
+
+import sys
+from contextlib import redirect_stdout
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from torch.nn.functional import interpolate
+
+from diswot.data.images import Data, Split
+from diswot.errors import UserError
+
+_STATISTICS = {
+    "cifar10": ((0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)),
+    "cifar100": ((0.5071, 0.4865, 0.4409), (0.2673, 0.2564, 0.2762)),
+}
+
+
+def cifar(
+    name: str, *, size: int | None, root: str | Path | None, download: bool, **_: object
+) -> Data:
+    """The set of that name, from `root` or `~/.cache/diswot`, where it is put if not there."""
+    from torchvision import datasets
+
+    home = Path(root) if root else Path.home() / ".cache" / "diswot"
+    kind = datasets.CIFAR10 if name == "cifar10" else datasets.CIFAR100
+    try:
+        with redirect_stdout(sys.stderr):  # torchvision may print while it downloads
+            sets = [kind(str(home), train=train, download=download) for train in (True, False)]
+    except (OSError, RuntimeError) as error:
+        so = "cannot be downloaded" if download else "was not to be downloaded"
+        reason = str(error).splitlines()[0]
+        raise UserError(f"{name} is not in {home} and {so}: {reason}") from error
+    splits = [
+        _sized(torch.from_numpy(s.data).permute(0, 3, 1, 2), torch.tensor(s.targets), size or 32)
+        for s in sets
+    ]
+    return Data(name, tuple(sets[0].classes), size or 32, *_STATISTICS[name], *splits)
+
+
+def _sized(images: Tensor, labels: Tensor, side: int) -> Split:
+    """Images that are brought to `side` pixels when they are read."""
+
+    def read(indices: object) -> Tensor:
+        chosen = images[torch.as_tensor(indices)].contiguous()
+        if chosen.shape[-1] == side:
+            return chosen
+        sized = interpolate(chosen.float(), size=(side, side), mode="bilinear", antialias=True)
+        return sized.round().clamp(0, 255).to(torch.uint8)
+
+    return Split(labels, read)

@@ -1,0 +1,102 @@
+"""A folder of images: one folder a class, as torchvision's ImageFolder."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from diswot.data.images import Data, Split, hold_out
+from diswot.errors import UserError
+
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+TEST_FOLDERS = ("test", "val", "valid", "validation")
+LARGEST = 224  # pixels, unless a size is given
+
+Sample = tuple[str, int]
+
+
+def folder(name: str, *, size: int | None) -> Data:
+    """The images in a folder, normalised with ImageNet's statistics.
+
+    Args:
+        name: Path of a folder with one folder a class, either directly in it or in `train`, and
+            in one of `TEST_FOLDERS`; without those, a fifth is kept for testing.
+        size: S; if not given, the shorter side of the first image, at most 224.
+
+    Raises:
+        UserError: There are no images, or too few, or classes differ between the two parts.
+    """
+    classes, train, test = _parts(Path(name))
+    side = size or min(LARGEST, *_open(train[0][0]).size)
+    splits = [_split(samples, side) for samples in (train, test)]
+    return Data(name, classes, side, IMAGENET_MEAN, IMAGENET_STD, *splits)
+
+
+def _parts(root: Path) -> tuple[tuple[str, ...], list[Sample], list[Sample]]:
+    """Classes, and the samples for training and for testing."""
+    apart = (root / "train").is_dir()
+    train = _scan(root / "train" if apart else root)
+    held = next((root / n for n in TEST_FOLDERS if (root / n).is_dir()), None) if apart else None
+    if held is None:
+        parts = hold_out(np.array(train.targets))
+        kept, tested = ([train.samples[i] for i in part] for part in parts)
+        return tuple(train.classes), kept, tested
+    test = _scan(held)
+    if differing := sorted(set(train.classes) ^ set(test.classes)):
+        raise UserError(f"{root}/train and {held} hold different classes, such as {differing[0]}")
+    return tuple(train.classes), train.samples, test.samples
+
+
+def _scan(path: Path) -> Any:
+    """The ImageFolder at a path, known to have two classes and an image in each."""
+    from torchvision.datasets import ImageFolder
+
+    try:
+        found = ImageFolder(str(path), allow_empty=True)
+    except OSError as error:
+        raise UserError(f"no images in {path}: it needs one folder of images a class") from error
+    filled = {label for _, label in found.samples}
+    if not filled:
+        raise UserError(f"no images in {path}: it needs one folder of images a class")
+    for label, class_name in enumerate(found.classes):
+        if label not in filled:
+            raise UserError(f"no images in {path / class_name}, the folder of a class")
+    if len(filled) < 2:
+        raise UserError(f"{path} has one class, {found.classes[0]}, and needs at least 2")
+    return found
+
+
+def _split(samples: Sequence[Sample], side: int) -> Split:
+    paths = [path for path, _ in samples]
+    return Split(torch.tensor([label for _, label in samples]), partial(_read, paths, side))
+
+
+def _read(paths: Sequence[str], side: int, indices: Sequence[int]) -> Tensor:
+    """Decode images: the shorter side is brought to `side` pixels, then the centre cut out."""
+    from PIL import ImageOps
+
+    images = torch.empty(len(indices), 3, side, side, dtype=torch.uint8)
+    for image, index in zip(images, indices, strict=True):
+        pixels = np.array(ImageOps.fit(_open(paths[index]), (side, side)))
+        image.copy_(torch.from_numpy(pixels).permute(2, 0, 1))
+    return images
+
+
+def _open(path: str) -> Any:
+    """Decode an image to RGB, what is transparent in the colour that it has."""
+    from PIL import Image
+
+    try:
+        with Image.open(path) as image:
+            if image.mode[0] in "IF":
+                raise UserError(f"{path} has more than 8 bits a pixel; convert it first")
+            plain = image.convert("RGBA") if "transparency" in image.info else image
+            return plain.convert("RGB")
+    except (OSError, SyntaxError, Image.DecompressionBombError) as error:
+        raise UserError(f"{path} cannot be read as an image") from error

@@ -1,0 +1,74 @@
+"""A network as it is: held still, checked against the data, measured."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+
+from diswot.data import Data
+from diswot.errors import UserError
+
+BATCH = 500
+
+
+@torch.no_grad()
+def accuracy(
+    model: nn.Module, data: Data, split: tuple[Tensor, Tensor], bf16: bool = False
+) -> float:
+    """Share of images, in %, whose label has the highest logit; in evaluation mode.
+
+    Args:
+        model: On the device of the images.
+        data: Tells how to normalise.
+        split: Images as bytes, N x 3 x S x S, and labels, N, with N at least 1.
+        bf16: Whether to compute in bf16.
+    """
+    images, labels = split
+    training = model.training
+    model.eval()
+    right = 0
+    with torch.autocast(images.device.type, torch.bfloat16, enabled=bf16):
+        for i in range(0, len(labels), BATCH):
+            batch = data.normalise(images[i : i + BATCH])
+            logits = model(batch.contiguous(memory_format=torch.channels_last))
+            right += int((logits.argmax(1) == labels[i : i + BATCH]).sum())
+    model.train(training)
+    return 100 * right / len(labels)
+
+
+@contextmanager
+def frozen(model: nn.Module | None) -> Iterator[None]:
+    """Evaluation mode without gradients, for as long as it lasts; then as it was."""
+    modes = [(module, module.training) for module in model.modules()] if model else []
+    needed = [(weight, weight.requires_grad) for weight in model.parameters()] if model else []
+    try:
+        if model is not None:
+            model.eval().requires_grad_(False)
+        yield
+    finally:
+        for module, mode in modes:
+            module.training = mode
+        for weight, need in needed:
+            weight.requires_grad_(need)
+
+
+@torch.no_grad()
+def check_fit(role: str, model: nn.Module, data: Data, device: torch.device) -> None:
+    """See whether a network, in evaluation mode, maps the data's images to a logit a class.
+
+    Raises:
+        UserError: It does not.
+    """
+    try:
+        logits = model(torch.zeros(2, *data.image_shape, device=device))
+    except Exception as error:  # whatever a user's network raises is told in one line
+        reason = " ".join(str(error).split())
+        what = f"the {role} cannot take images of shape {data.image_shape}"
+        raise UserError(f"{what}: {reason}") from error
+    shape = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
+    if shape != (2, len(data.classes)):
+        wanted = f"{data.name} with {len(data.classes)} classes"
+        raise UserError(f"the {role} gives {shape} for 2 images, which does not fit {wanted}")

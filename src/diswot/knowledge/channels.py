@@ -1,0 +1,66 @@
+"""What the feature maps say of channels: which of them respond together."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import pairwise
+
+import torch
+from torch import Tensor
+from torch.nn.functional import adaptive_max_pool2d, mse_loss
+
+from diswot.knowledge.stages import average, matched, scaled
+from diswot.observe import Observation
+from diswot.similarity import unit_rows
+
+
+def flows(maps: Sequence[Tensor]) -> list[tuple[Tensor, Tensor]]:
+    """Each stage with the next; a single stage with itself."""
+    return list(pairwise(maps)) or [(maps[0], maps[0])]
+
+
+def fsp(teacher: Observation, student: Observation) -> Tensor:
+    """Flow of solution procedure: how channels lead to those of the next stage, compared.
+
+    The C x C' inner products over positions of the maps of two stages, over H W, the larger map
+    max-pooled to the smaller grid; squared difference, here the mean over entries, of samples
+    and pairs of stages. Yim et al., CVPR 2017, eq. 1 and 2. The paper takes the first and the
+    last map of one resolution; here it is the ends of two stages that follow each other. Where
+    there is a single stage, it is the flow from its end to itself.
+
+    Raises:
+        UserError: A pair of maps differs in width.
+    """
+    pairs = matched("fsp", teacher, student, widths=True)
+    ours, theirs = (map(_flow, flows(maps)) for maps in zip(*pairs, strict=True))
+    return average(mse_loss(b, a) for a, b in zip(ours, theirs, strict=True))
+
+
+def _flow(ends: tuple[Tensor, Tensor]) -> Tensor:
+    first, second = ends
+    grid = tuple(map(min, first.shape[2:], second.shape[2:]))
+    first, second = (m if m.shape[2:] == grid else adaptive_max_pool2d(m, grid) for m in ends)
+    return torch.einsum("bchw,bdhw->bcd", first, second) / (grid[0] * grid[1])
+
+
+def ickd(teacher: Observation, student: Observation) -> Tensor:
+    """Inter-channel correlation: which channels are alike, compared. Liu et al., ICCV 2021.
+
+    For each sample the C x C inner products of the channels' maps, rows scaled to unit length, as
+    in the published code; squared difference, summed, over C, mean of samples and of pairs of
+    stages, of which the row takes the last, as the paper does. Works for any grids.
+
+    Returns:
+        A scalar between 0 and 4.
+
+    Raises:
+        UserError: A pair of maps differs in width.
+    """
+    pairs = matched("ickd", teacher, student, widths=True)
+    alike = ((_correlation(ours), _correlation(theirs)) for ours, theirs in pairs)
+    return average((ours - theirs).square().sum(2).mean() for ours, theirs in alike)
+
+
+def _correlation(maps: Tensor) -> Tensor:
+    rows = scaled(maps).flatten(2)
+    return unit_rows(rows @ rows.mT)

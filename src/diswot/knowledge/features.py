@@ -1,0 +1,101 @@
+"""What the feature maps say at every position: the values themselves, compared."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import mse_loss, softplus
+
+from diswot.knowledge.stages import average, matched
+from diswot.observe import Observation
+
+
+def fitnet(teacher: Observation, student: Observation) -> Tensor:
+    """Hints: the values of the maps, compared. Romero et al., ICLR 2015, eq. 3.
+
+    ||A_T - r(A_S)||^2, here the mean over all entries instead of half the sum, and over pairs of
+    stages, of which the row takes the middle one, as the paper does. The regressor r is the
+    adapter's: a 1x1 convolution, which later work uses for the paper's larger one.
+
+    Raises:
+        UserError: A pair of maps differs in width or grid.
+    """
+    pairs = matched("fitnet", teacher, student, widths=True, grids=True)
+    return average(mse_loss(theirs, ours) for ours, theirs in pairs)
+
+
+def ab(teacher: Observation, student: Observation, margin: float = 1.0) -> Tensor:
+    """Activation boundaries: which neurons are on, compared. Heo et al., AAAI 2019.
+
+    Where the teacher's neuron is on (A_T > 0) the student is to exceed the margin,
+    max(0, m - A_S)^2, elsewhere to stay below its negative, max(0, m + A_S)^2; mean over entries
+    and pairs of stages, where the paper sums. The student's maps are to be signed: after a ReLU
+    they get their sign from the adapter, the paper's connector without its batch norm. So the
+    distance of a network to itself is not zero.
+
+    Args:
+        teacher: Its stages are used.
+        student: Likewise.
+        margin: m, above zero.
+
+    Raises:
+        UserError: A pair of maps differs in width or grid.
+    """
+    pairs = matched("ab", teacher, student, widths=True, grids=True)
+    signs = ((2 * (ours > 0).to(theirs) - 1, theirs) for ours, theirs in pairs)
+    return average((margin - sign * theirs).relu().square().mean() for sign, theirs in signs)
+
+
+def vid(
+    teacher: Observation, student: Observation, variances: Sequence[Tensor] | None = None
+) -> Tensor:
+    """Variational information distillation: how surprising the teacher's maps are, given ours.
+
+    The negative log-likelihood of the teacher's map under a Gaussian around the student's, with
+    one variance v a channel, without its constant: (A_T - mu(A_S))^2 / 2v + log(v) / 2, mean over
+    entries and pairs of stages. Ahn et al., CVPR 2019. As a loss, mu is the
+    adapter's 1x1 convolution (the paper's has several layers) and v is learned (`Variances`); as
+    a proxy every v is 1, so that it is half a mean squared difference.
+
+    Args:
+        teacher: Its stages are used.
+        student: Likewise.
+        variances: C for each stage, above zero; 1 without.
+
+    Raises:
+        UserError: A pair of maps differs in width or grid.
+    """
+    pairs = matched("vid", teacher, student, widths=True, grids=True)
+    spread = variances or [ours.new_ones(ours.shape[1]) for ours, _ in pairs]
+    return average(
+        _surprise(ours - theirs, variance)
+        for (ours, theirs), variance in zip(pairs, spread, strict=True)
+    )
+
+
+def _surprise(error: Tensor, variance: Tensor) -> Tensor:
+    variance = variance[:, None, None]
+    return (error.square() / variance + variance.log()).mean() / 2
+
+
+class Variances(nn.Module):
+    """What `vid` learns as a loss besides its adapter: a variance a channel, 1 at first.
+
+    Args:
+        teacher: Adapted, for the widths of its stages.
+    """
+
+    LEAST = 1e-5
+
+    def __init__(self, teacher: Observation) -> None:
+        super().__init__()
+        start = math.log(math.expm1(1 - self.LEAST))
+        widths = [stage.shape[1] for stage in teacher.stages]
+        self.raw = nn.ParameterList([torch.full((width,), start) for width in widths])
+
+    def forward(self) -> dict[str, list[Tensor]]:
+        """The keyword arguments of `vid`."""
+        return {"variances": [softplus(raw) + self.LEAST for raw in self.raw]}

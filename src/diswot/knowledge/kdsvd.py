@@ -1,0 +1,91 @@
+"""What the leading singular vectors of the feature maps say, and how they flow."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from diswot.knowledge.channels import flows
+from diswot.knowledge.stages import average, matched, scaled
+from diswot.observe import Observation
+from diswot.similarity import unit_rows
+
+CANDIDATES = 4  # singular vectors of the student among which the teacher's finds its like
+TINY = 1e-5  # share of the largest squared singular value that counts as none
+
+
+def kdsvd(teacher: Observation, student: Observation) -> Tensor:
+    """Singular vectors of the maps, and their flow from stage to stage, compared.
+
+    Of each sample's map, as HW x C, the first right singular vector v, which has a number a
+    channel. The student's is the one of its first four that is most like the teacher's, up to
+    sign. From one stage to the next goes exp(-(v_c - v'_d)^2 / 8), C x C'; squared difference,
+    summed, mean of samples and pairs of stages. Lee et al., ECCV 2018, with one vector, as
+    published. Signs, which a decomposition leaves open, are set: the teacher's vector has a sum
+    of at least zero, and so has the student's where the two are at right angles. Where there is a
+    single stage, it is the flow to itself.
+
+    Slopes are those of the singular vectors; between singular values that are equal they have
+    none and are taken as zero. Works for any grids.
+
+    Raises:
+        UserError: A pair of maps differs in width.
+    """
+    pairs = matched("kdsvd", teacher, student, widths=True)
+    ours = [_positive(right_vectors(map_t, 1)) for map_t, _ in pairs]
+    theirs = [
+        _aligned(_positive(right_vectors(map_s, CANDIDATES)), vector)
+        for (_, map_s), vector in zip(pairs, ours, strict=True)
+    ]
+    both = zip(flows(ours), flows(theirs), strict=True)
+    return average((_kernel(*a) - _kernel(*b)).square().sum((1, 2)).mean() for a, b in both)
+
+
+def _kernel(vectors: Tensor, following: Tensor) -> Tensor:
+    """B x C x C', of B x C x 1 and B x C' x 1."""
+    return (-(vectors - following.mT).square() / 8).exp()
+
+
+def _positive(vectors: Tensor) -> Tensor:
+    return vectors * _sign(vectors.sum(1, keepdim=True))
+
+
+def _aligned(vectors: Tensor, teacher: Tensor) -> Tensor:
+    """The one of B x C x k vectors that is most like the teacher's, B x C x 1, with its sign."""
+    cosines = (vectors * teacher).sum(1, keepdim=True)
+    best = cosines.abs().argmax(2, keepdim=True)
+    chosen = vectors.gather(2, best.expand(-1, vectors.shape[1], -1))
+    return chosen * _sign(cosines.gather(2, best))
+
+
+def _sign(values: Tensor) -> Tensor:
+    return torch.where(values.detach() < 0, -1.0, 1.0).to(values.dtype)
+
+
+def right_vectors(maps: Tensor, count: int) -> Tensor:
+    """Leading right singular vectors of maps B x C x H x W, as HW x C, in columns: B x C x k.
+
+    At most `count`, and no more than there are channels or positions. Those whose singular value
+    is nothing are zero. Computed on the side of channels or of positions, whichever are fewer.
+    """
+    rows = scaled(maps).flatten(2)
+    if rows.shape[1] <= rows.shape[2]:
+        return leading(rows @ rows.mT, count)
+    return unit_rows((rows @ leading(rows.mT @ rows, count)).mT).mT
+
+
+def leading(grams: Tensor, count: int) -> Tensor:
+    """Leading eigenvectors of B positive semi-definite matrices, in columns: B x N x k.
+
+    Their slope is that of first-order perturbation, dv_i = sum_j v_j (v_j . dG v_i) / (l_i - l_j)
+    over all j with another eigenvalue; it stays finite where eigenvalues meet.
+    """
+    values, vectors = torch.linalg.eigh(grams.detach())
+    values, vectors = values.flip(1), vectors.flip(2)
+    first = vectors[:, :, :count]
+    floor = TINY * values[:, None, :1]
+    gaps = values[:, None, :count] - values[:, :, None]
+    slopes = torch.where(gaps.abs() > floor, 1 / gaps.masked_fill(gaps == 0, 1), 0)
+    change = vectors.mT @ ((grams - grams.detach()) @ first)  # zero, but it has a slope
+    leaders: Tensor = (first + vectors @ (change * slopes)) * (values[:, None, :count] > floor)
+    return leaders

@@ -1,0 +1,144 @@
+"""What the batch knows, in other words: samples among samples, whatever the width."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+from torch.nn.functional import mse_loss, smooth_l1_loss
+
+from diswot.knowledge.stages import average, centred, matched, scaled, single
+from diswot.observe import Observation
+from diswot.similarity import gram, relation_matrix, unit_rows
+
+
+def sp(teacher: Observation, student: Observation) -> Tensor:
+    """Similarity-preserving distillation: which samples look alike at each stage, compared.
+
+    The B x B Gram matrix of the flattened maps, rows scaled to unit length; squared Frobenius
+    norm of the difference over B^2, mean over pairs of stages, where the paper sums. Tung and
+    Mori, ICCV 2019. `relation` is the same on the last maps alone.
+
+    Returns:
+        A scalar between 0 and 4 / B.
+    """
+    pairs = matched("sp", teacher, student)
+    return average(mse_loss(relation_matrix(b), relation_matrix(a)) for a, b in pairs)
+
+
+def cka(teacher: Observation, student: Observation) -> Tensor:
+    """One minus the linear centred kernel alignment of the maps, mean over pairs of stages.
+
+    Kornblith et al., ICML 2019, with linear kernels, on flattened maps. It measures the samples'
+    geometry without their mean or scale. The estimate is the plain one: with few samples and many
+    features it leans towards alike.
+
+    Returns:
+        A scalar between 0 and 1.
+    """
+    pairs = matched("cka", teacher, student)
+    return average(1 - linear_cka(ours, theirs) for ours, theirs in pairs)
+
+
+def linear_cka(first: Tensor, second: Tensor) -> Tensor:
+    """Linear centred kernel alignment, a scalar, of features B x ... and B x ...'.
+
+    It is 0 where all samples have the same features.
+    """
+    grams = (gram(centred(scaled(features), 0)) for features in (first, second))
+    one, other = (unit_rows(matrix.flatten()) for matrix in grams)
+    return (one * other).sum()
+
+
+def rkd(
+    teacher: Observation, student: Observation, distance: float = 1.0, angle: float = 2.0
+) -> Tensor:
+    """Relational knowledge: the distances and the angles among the samples, compared.
+
+    What enters the classifier, B x D; distances of all pairs over the mean of those above zero,
+    and cosines of the angles of all triples; Huber's loss, mean over pairs and over triples. Park
+    et al., CVPR 2019. The weights keep the paper's ratio of one to two.
+
+    Args:
+        teacher: Its `pooled` is used.
+        student: Likewise.
+        distance: Weight of the distances.
+        angle: Weight of the angles.
+    """
+    lines = [_lines(seen) for seen in (teacher, student)]
+    lengths, turns = (map(part, lines) for part in (_lengths, _turns))
+    return distance * _huber(*lengths) + angle * _huber(*turns)
+
+
+def _lines(seen: Observation) -> Tensor:
+    """From every sample to every other, B x B x D."""
+    points = scaled(seen.pooled)
+    return points[None] - points[:, None]
+
+
+def _lengths(lines: Tensor) -> Tensor:
+    lengths: Tensor = torch.linalg.vector_norm(lines, dim=2)
+    apart = (lengths > 0).sum().clamp_min(1)
+    mean = lengths.sum() / apart
+    return lengths / mean.masked_fill(mean == 0, 1)
+
+
+def _turns(lines: Tensor) -> Tensor:
+    directions = unit_rows(lines)
+    return directions @ directions.mT
+
+
+def _huber(teacher: Tensor, student: Tensor) -> Tensor:
+    return smooth_l1_loss(student, teacher)
+
+
+def pkt(teacher: Observation, student: Observation) -> Tensor:
+    """Probabilistic knowledge transfer: who is whose neighbour, compared.
+
+    What enters the classifier, B x D; among the other samples j, p(j | i) is in proportion to
+    (1 + cos(i, j)) / 2; KL(p_T || p_S), mean over i, where the paper sums. Passalis and Tefas,
+    ECCV 2018. As published, 1e-7 is added to every probability before the logarithm.
+
+    Args:
+        teacher: Its `pooled` is used.
+        student: Likewise.
+    """
+    ours, theirs = _neighbours(teacher), _neighbours(student)
+    return (ours * ((ours + 1e-7).log() - (theirs + 1e-7).log())).sum(1).mean()
+
+
+def _neighbours(seen: Observation) -> Tensor:
+    """Probabilities, B x B, of each row's neighbours; zero for itself."""
+    points = unit_rows(single(seen.pooled))
+    closeness = (1 + points @ points.T) / 2
+    near = closeness > 8 * torch.finfo(points.dtype).eps  # of what is opposite rounding is left
+    closeness = closeness * near * (1 - torch.eye(len(points)).to(closeness))
+    total = closeness.sum(1, keepdim=True)
+    return closeness / total.masked_fill(total == 0, 1)
+
+
+def cc(teacher: Observation, student: Observation, gamma: float = 0.4, order: int = 2) -> Tensor:
+    """Correlation congruence: a kernel of all pairs of samples, compared. Peng et al., ICCV 2019.
+
+    What enters the classifier, B x D, rows scaled to unit length; the Gaussian kernel by its
+    Taylor series, sum_p exp(-2 gamma) (2 gamma)^p (x . y)^p / p!; squared difference, mean over
+    pairs. The paper first maps both to one width by a learned layer, which
+    the kernel does not need.
+
+    Args:
+        teacher: Its `pooled` is used.
+        student: Likewise.
+        gamma: Of the kernel.
+        order: Last power of the series.
+    """
+    ours, theirs = (
+        _gaussian(unit_rows(single(seen.pooled)), gamma, order) for seen in (teacher, student)
+    )
+    return mse_loss(theirs, ours)
+
+
+def _gaussian(points: Tensor, gamma: float, order: int) -> Tensor:
+    cosines = points @ points.T
+    powers = ((2 * gamma * cosines) ** p / math.factorial(p) for p in range(order + 1))
+    return math.exp(-2 * gamma) * torch.stack(list(powers)).sum(0)

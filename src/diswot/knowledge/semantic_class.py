@@ -1,0 +1,32 @@
+"""What the class gradients know, whatever the channels: which classes are alike."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from diswot.errors import UserError
+from diswot.observe import Observation
+from diswot.similarity import class_similarity
+
+
+def semantic_class(teacher: Observation, student: Observation) -> Tensor:
+    """Class form of the semantic distance: which classes use the same channels, compared.
+
+    The K x K cosines between the classes' rows of the class gradient; squared Frobenius norm of
+    the difference of teacher and student, over K^2. Works for any widths. Ours: the published
+    method has only the channel form, `semantic`.
+
+    Returns:
+        A scalar between 0 and 4.
+
+    Raises:
+        UserError: Teacher and student have different numbers of classes.
+    """
+    classes = len(teacher.class_gradient), len(student.class_gradient)
+    if classes[0] != classes[1]:
+        raise UserError(
+            "semantic_class needs one number of classes: "
+            f"teacher {classes[0]}, student {classes[1]}"
+        )
+    difference = class_similarity(teacher.class_gradient) - class_similarity(student.class_gradient)
+    return difference.square().mean()

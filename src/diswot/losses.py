@@ -1,0 +1,64 @@
+"""Knowledge distances as losses, with what they learn beside the student."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from torch import Tensor, nn
+
+from diswot import knowledge
+from diswot.knowledge import Knowledge
+from diswot.knowledge.adapters import Learned
+from diswot.observe import Observation
+
+
+class Loss(nn.Module):
+    """A knowledge distance as a loss: any two networks, brought together by a learned adapter.
+
+    Its parameters are the adapter's and what else the distance learns; often there are none.
+
+    Args:
+        row: The distance and its facts.
+        teacher: Observed once, for the shapes.
+        student: Likewise.
+    """
+
+    def __init__(self, row: Knowledge, teacher: Observation, student: Observation) -> None:
+        super().__init__()
+        self.distance = row.distance
+        self.adapter = Learned(row.adapter, teacher, student) if row.adapter else None
+        if self.adapter is not None:
+            teacher, student = self.adapter(teacher, student)
+        self.settings = row.learned(teacher) if row.learned else None
+
+    def forward(self, teacher: Observation, student: Observation) -> Tensor:
+        """The distance, a scalar."""
+        if self.adapter is not None:
+            teacher, student = self.adapter(teacher, student)
+        settings = self.settings() if self.settings is not None else {}
+        return self.distance(teacher, student, **settings)
+
+
+class Losses(nn.Module):
+    """Weighted knowledge distances, by name.
+
+    Attributes:
+        needs_cam: Whether any of them needs `Observation.cam_weights`.
+    """
+
+    def __init__(
+        self, weights: Mapping[str, float], teacher: Observation, student: Observation
+    ) -> None:
+        super().__init__()
+        rows = {name: knowledge.get(name) for name in weights}
+        self.weights = dict(weights)
+        self.needs_cam = any(row.needs_cam for row in rows.values())
+        self.rows = nn.ModuleDict(
+            {name: Loss(row, teacher, student) for name, row in rows.items()}
+        )
+
+    def forward(self, teacher: Observation, student: Observation) -> dict[str, Tensor]:
+        """Each distance times its weight."""
+        return {
+            name: self.weights[name] * loss(teacher, student) for name, loss in self.rows.items()
+        }

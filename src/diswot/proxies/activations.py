@@ -1,0 +1,125 @@
+"""Scores from how a network at initialisation tells images, or a disturbance of them, apart.
+
+Letters: B batch, C channels, H x W positions.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from contextlib import AbstractContextManager
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from diswot.errors import UserError
+from diswot.observe import observe
+from diswot.proxies.candidate import Candidate
+from diswot.proxies.watch import Codes, Watch
+
+_K = 1e-5  # keeps logarithms and inverses finite, in jacov and epe_nas
+_MANY_CLASSES = 100  # tau of epe_nas
+_ALPHA = 0.01  # size of zen's disturbance
+
+
+def naswot(candidate: Candidate) -> float:
+    """log|det K|, where K counts the rectifiers on which two images agree, B x B.
+
+    Mellor et al., "Neural Architecture Search without Training", ICML 2021, eq. 2. What counts as
+    a rectifier is said in `Codes`; the paper's networks have ReLUs only. K is exact; a K that is
+    singular to the precision of float64, as where two images have equal codes, scores minus
+    infinity, which is its logarithm and the lowest score.
+
+    Raises:
+        UserError: No rectifier runs in the network.
+    """
+    codes = candidate.watched(Codes)
+    if not codes.units:
+        raise UserError("naswot needs a network with rectifiers, such as ReLU or GELU")
+    values = torch.linalg.eigvalsh(codes.agreement)
+    noise = len(values) * torch.finfo(values.dtype).eps * values[-1]
+    return float(values.log().sum()) if values[0] > noise else -math.inf
+
+
+def jacov(candidate: Candidate) -> float:
+    """-sum_i (log(v_i + k) + 1/(v_i + k)), v the eigenvalues of the Jacobian's correlations.
+
+    Mellor et al., the first version of "Neural Architecture Search without Training", 2020, arXiv
+    2006.04647v1, with k = 1e-5. The Jacobian's row of an image is the gradient of the
+    sum of logits in it. At most -B (1 + k), reached where no two rows correlate.
+    """
+    values = torch.linalg.eigvalsh(correlations(candidate.input_jacobian)).clamp_min(0) + _K
+    return -float((values.log() + 1 / values).sum())
+
+
+def epe_nas(candidate: Candidate) -> float:
+    """Sum over the batch's classes of |e|, e = sum of log(|r| + k) over pairs within the class.
+
+    Lopes et al., "EPE-NAS", ICANN 2021, with k = 1e-5; r are correlations between the
+    rows of the Jacobian (see `jacov`), each with itself included. With more than 100 classes in
+    the batch, e is divided by its number of pairs, and the score is the mean over classes of the
+    sum of |e_i - e_j| over later classes. A class of one image says nothing (e is log(1 + k)): on
+    a batch of nothing but such the score is the same for all networks.
+    """
+    labels = candidate.batch.labels
+    members = [labels == label for label in sorted(set(labels.tolist()))]
+    blocks = [correlations(candidate.input_jacobian[member]) for member in members]
+    sums = torch.stack([(block.abs() + _K).log().sum() for block in blocks])
+    if len(blocks) <= _MANY_CLASSES:
+        return float(sums.abs().sum())
+    means = sums / torch.tensor([block.numel() for block in blocks])
+    return float((means[:, None] - means).abs().triu().sum() / len(means))
+
+
+def correlations(rows: Tensor) -> Tensor:
+    """Pearson's correlations of all pairs of rows, in float64; of a constant row, not a number."""
+    centred = rows.double() - rows.double().mean(1, keepdim=True)
+    unit = centred / torch.linalg.vector_norm(centred, dim=1, keepdim=True)
+    products: Tensor = unit @ unit.T
+    return products
+
+
+def zen(candidate: Candidate) -> float:
+    """Logarithm of E|f(x) - f(x + 0.01 e)|, plus those of each batch normalisation's deviation.
+
+    Lin et al., "Zen-NAS", ICCV 2021, algorithm 1: log E|f(x) - f(x + 0.01 e)|, plus, for each
+    batch normalisation, log sqrt(mean over channels of the variance that enters it). f is the last
+    map, |.| its Frobenius norm, x and e are N(0, 1) of the batch's shape. Unlike there, residual
+    connections stay, the weights are the candidate's (N(0, 1) only if so initialised), and one
+    pair of batches is drawn. Normalisations whose input does not vary are left out, as in a cell
+    that convolves zeros.
+    """
+    model, (images, labels) = candidate.student, candidate.batch
+    random = candidate.generator()
+    noise, disturbance = (_normal_like(images, random) for _ in range(2))
+    with _Variances(model, noise) as seen:
+        last = observe(model, noise, labels).last
+    disturbed = observe(model, noise + _ALPHA * disturbance, labels).last
+    distance = float((last - disturbed).flatten(1).double().norm(dim=1).mean())
+    spread = sum(0.5 * math.log(variance) for variance in seen.means if variance > 0)
+    return math.log(distance) + spread if distance else -math.inf
+
+
+def _normal_like(images: Tensor, random: torch.Generator) -> Tensor:
+    """N(0, 1) of the same shape, type, device and layout in memory."""
+    return torch.empty_like(images).copy_(torch.randn(images.shape, generator=random))
+
+
+class _Variances(Watch):
+    """The mean over channels of the variance that enters each batch normalisation."""
+
+    def __init__(self, model: nn.Module, images: Tensor) -> None:
+        super().__init__(model, images)
+        self.means: list[float] = []
+
+    def hooks(self) -> Iterator[AbstractContextManager[object]]:
+        """One hook a batch normalisation."""
+        norms = (module for module in self.model.modules() if isinstance(module, _BatchNorm))
+        return (norm.register_forward_pre_hook(self._see) for norm in norms)
+
+    def _see(self, module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        if not self.active:
+            return
+        columns = inputs[0].detach().movedim(1, -1).flatten(0, -2)
+        self.means.append(float(columns.var(0, correction=0).double().mean()))

@@ -1,0 +1,119 @@
+"""The four parts of AZ-NAS. Lee and Ham, CVPR 2024, arXiv 2403.19232.
+
+Letters: B batch, C channels, H x W positions, L primary blocks. Which modules are primary blocks is
+said in `blocks`; only those whose output is a map of the image count. The paper adds the logarithms
+of a candidate's relative ranks under the four; a rank needs all candidates, so that is done where
+they are compared, not here.
+"""
+
+from __future__ import annotations
+
+import math
+from itertools import pairwise
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import pad, pixel_unshuffle
+
+from diswot.errors import UserError
+from diswot.proxies import capacity, passes
+from diswot.proxies.blocks import map_of, primary_blocks
+from diswot.proxies.candidate import Candidate
+from diswot.proxies.watch import Entropies
+
+complexity = capacity.macs
+
+
+def expressivity(candidate: Candidate) -> float:
+    """Sum over blocks of the entropy of the map's principal components.
+
+    The entropy of the normalised eigenvalues of the channels' covariance over all positions of all
+    images, in nats: the more evenly the variance is spread, the higher.
+    """
+    values = candidate.watched(Entropies).values
+    _check_blocks(len(values), 1)
+    return math.fsum(values)
+
+
+def progressivity(candidate: Candidate) -> float:
+    """The smallest gain in that entropy from one block to the next.
+
+    Raises:
+        UserError: Fewer than two blocks give a map.
+    """
+    values = candidate.watched(Entropies).values
+    _check_blocks(len(values), 2)
+    return min(after - before for before, after in pairwise(values))
+
+
+def trainability(candidate: Candidate) -> float:
+    """Mean over blocks, from the second, of 2 - s - 1/s; s is the Jacobian's spectral norm.
+
+    At most 0, reached where every block keeps the size of gradients. A block is taken
+    for a matrix that maps channels to channels at each position. Its transpose is estimated by the
+    mean over positions and images of g v^T, where v is random signs at the block's output and g
+    the gradient of v . output at the output of the block before. Where the block shrinks the grid,
+    each square of positions that becomes one is laid into the channels of g (the paper does not
+    say how), padded with zeros if need be. A block that does not depend on the one before, as in
+    parallel branches, is left out.
+
+    Raises:
+        UserError: No two blocks in a row give a map and depend on one another.
+    """
+    model, images = candidate.student, candidate.batch.images
+    random = candidate.generator()
+    with passes.differentiating(model):
+        outputs = _outputs(model, images)
+        _check_blocks(len(outputs), 2)
+        norms = [_spectral_norm(*pair, images, random) for pair in pairwise(outputs)]
+    scores = [2 - s - 1 / s if s else -math.inf for s in norms if s is not None]
+    _check_blocks(len(scores), 1)
+    return math.fsum(scores) / len(scores)
+
+
+def _outputs(model: nn.Module, images: Tensor) -> list[Tensor]:
+    """What the primary blocks return, in running order, as far as they are maps of the images."""
+    outputs: list[Tensor] = []
+
+    def keep(module: nn.Module, inputs: object, output: Tensor | tuple[Tensor, ...]) -> None:
+        if map_of(output, images) is not None:
+            outputs.append(output[0] if isinstance(output, tuple) else output)
+
+    handles = [block.register_forward_hook(keep) for block in primary_blocks(model)]
+    try:
+        model(images)
+    finally:
+        for handle in handles:
+            handle.remove()
+    return outputs
+
+
+def _spectral_norm(
+    before: Tensor, after: Tensor, images: Tensor, random: torch.Generator
+) -> float | None:
+    """Of the Jacobian of one block, or None where it does not depend on the one before."""
+    signs = torch.randint(0, 2, after.shape, generator=random).to(after) * 2 - 1
+    if not (after.requires_grad and before.requires_grad):
+        return None
+    (slope,) = torch.autograd.grad(after, before, signs, retain_graph=True, allow_unused=True)
+    if slope is None:
+        return None
+    v, g = map_of(signs, images), map_of(slope, images)
+    assert v is not None and g is not None
+    rows = _fold(g, v.shape[2], v.shape[3]).movedim(1, -1).flatten(0, -2)
+    columns = v.movedim(1, -1).flatten(0, -2)
+    matrix = (rows.T @ columns).double() / len(rows)
+    return float(torch.linalg.matrix_norm(matrix, 2))
+
+
+def _fold(features: Tensor, height: int, width: int) -> Tensor:
+    """Lay squares of positions into the channels until the grid is `height` x `width`."""
+    rows, columns = features.shape[2:]
+    factor = max(math.ceil(rows / height), math.ceil(columns / width))
+    padding = (0, factor * width - columns, 0, factor * height - rows)
+    return pixel_unshuffle(pad(features, padding), factor)
+
+
+def _check_blocks(found: int, needed: int) -> None:
+    if found < needed:
+        raise UserError("too few of the model's blocks, in a row, give a map of the images")

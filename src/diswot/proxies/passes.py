@@ -1,0 +1,67 @@
+"""Forward and backward passes that leave the model as it was. Letters: B batch, K classes.
+
+As in `observe`, normalisation layers use the batch's statistics and dropout is off. Gradients are
+taken with `torch.autograd.grad`, so that no parameter's `.grad` is touched.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.nn.functional import cross_entropy
+
+from diswot.data import Batch
+from diswot.observe import measuring
+from diswot.proxies.blocks import weights
+
+
+@contextmanager
+def differentiating(model: nn.Module) -> Iterator[None]:
+    """As `measuring`, with gradients, and with attention that can be differentiated twice."""
+    with measuring(model), torch.enable_grad(), sdpa_kernel(SDPBackend.MATH):
+        yield
+
+
+def gradients(
+    output: Tensor, inputs: Sequence[Tensor], *, keep: bool = False, again: bool = False
+) -> list[Tensor]:
+    """Gradient of a scalar in each input, zeros where it does not depend on one.
+
+    Args:
+        output: A scalar.
+        inputs: What it was computed from.
+        keep: Whether the graph is kept.
+        again: Whether the gradient can itself be differentiated.
+    """
+    found = torch.autograd.grad(
+        output,
+        inputs,
+        retain_graph=keep or again,
+        create_graph=again,
+        allow_unused=True,
+        materialize_grads=True,
+    )
+    return list(found)
+
+
+def weight_gradients(model: nn.Module, batch: Batch) -> dict[str, Tensor]:
+    """Gradient of the mean cross-entropy in each of `weights`, by name."""
+    by_name = weights(model)
+    with differentiating(model):
+        loss = cross_entropy(model(batch.images), batch.labels)
+        return dict(zip(by_name, gradients(loss, list(by_name.values())), strict=True))
+
+
+def input_jacobian(model: nn.Module, images: Tensor) -> Tensor:
+    """Gradient of the sum of all logits in each image, B x 3HW.
+
+    Batch statistics tie the images together, so that a row is not of its image's logits alone.
+    """
+    with differentiating(model):
+        leaf = images.detach().requires_grad_()
+        (gradient,) = gradients(model(leaf).sum(), [leaf])
+    return gradient.flatten(1)

@@ -1,0 +1,202 @@
+"""Computes proxies: of one student, or of all candidates of a search.
+
+A proxy's value is a finite number, or minus infinity, the lowest, or none (NaN, plus infinity). A
+student whose logits are the same for all images has no trainable path from input to output, as a
+cell of NAS-Bench-201 all of whose edges are `none`: every proxy that looks at a pass has the value
+minus infinity for it. Sizes (`params`, `macs`, `depth`) are what they are. Whatever is not finite
+is a `NotScored` error with the reason, never replaced by a number; `Scorer.outcomes` returns these
+errors beside the other proxies' values instead of raising the first one.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+import torch
+from torch import nn
+
+from diswot.data import Batch
+from diswot.errors import UserError
+from diswot.initialise import TEACHER, derive_seed, fresh
+from diswot.observe import Observation, observe
+from diswot.proxies.candidate import Candidate
+from diswot.proxies.table import Proxy, get
+
+PROXY = 2  # what proxies draw, apart from initialise.STUDENT and TEACHER
+
+
+class NotScored(ArithmeticError):
+    """A proxy has no finite value.
+
+    Attributes:
+        proxy: Its name.
+        value: Minus infinity is the lowest score; NaN and plus infinity are none.
+    """
+
+    def __init__(self, proxy: str, value: float, reason: str = "") -> None:
+        super().__init__(f"{proxy} is {value}" + (f": {reason}" if reason else ""))
+        self.proxy, self.value, self.reason = proxy, value, reason
+
+    def __reduce__(self) -> tuple[type[NotScored], tuple[str, float, str]]:
+        return type(self), (self.proxy, self.value, self.reason)
+
+    @property
+    def lowest(self) -> bool:
+        """Whether the student ranks below all that have a finite value."""
+        return self.value == -math.inf
+
+
+Outcome = float | NotScored
+
+
+@dataclass(frozen=True)
+class Scorer:
+    """What stays the same for all candidates of a search: the teacher is observed once.
+
+    Repeat r scores a candidate on batch r, with weights drawn from (seed, r), against teacher r.
+
+    Attributes:
+        teachers: The teacher's observation in each repeat.
+        batches: The images and labels of each repeat.
+        init: How candidates are initialised.
+        seed: The user's seed.
+    """
+
+    teachers: tuple[Observation, ...]
+    batches: tuple[Batch, ...]
+    init: str = "gaussian"
+    seed: int = 0
+
+    def fresh(self, build: Callable[[], nn.Module], repeat: int = 0) -> nn.Module:
+        """Build a candidate with the weights of a repeat."""
+        return fresh(build, self.init, self.seed, repeat)
+
+    def outcomes(
+        self, students: Iterable[nn.Module], proxies: Sequence[str]
+    ) -> dict[str, list[Outcome]]:
+        """Score a candidate, given with the weights of each repeat; a list a proxy."""
+        rows = {name: get(name) for name in proxies}
+        found: dict[str, list[Outcome]] = {name: [] for name in rows}
+        repeats = zip(self.teachers, self.batches, students, strict=True)
+        for repeat, (teacher, batch, student) in enumerate(repeats):
+            seed = derive_seed(self.seed, repeat, PROXY)
+            for name, outcome in _outcomes(rows, teacher, student, batch, seed).items():
+                found[name].append(outcome)
+        return found
+
+    def score(
+        self, students: Iterable[nn.Module], proxies: Sequence[str]
+    ) -> dict[str, list[float]]:
+        """The same where all is finite.
+
+        Raises:
+            NotScored: A score is not finite.
+        """
+        found = self.outcomes(students, proxies)
+        return {name: [_finite(outcome) for outcome in values] for name, values in found.items()}
+
+    def score_build(
+        self, build: Callable[[], nn.Module], proxies: Sequence[str]
+    ) -> dict[str, list[float]]:
+        """Build a candidate anew for each repeat and score it."""
+        return self.score((self.fresh(build, r) for r in range(len(self.batches))), proxies)
+
+
+def scorer(
+    teacher: nn.Module,
+    batches: Sequence[Batch],
+    *,
+    init: str = "gaussian",
+    seed: int = 0,
+    trained_teacher: bool = False,
+) -> Scorer:
+    """Observe the teacher on each batch, and keep what scoring needs.
+
+    A fresh teacher draws its weights apart from the candidates', or else a candidate would agree
+    with it by the weights they share.
+
+    Args:
+        teacher: Left as it is.
+        batches: One a repeat.
+        init: A key of `initialise.INITS`, for the teacher and for candidates.
+        seed: The user's seed.
+        trained_teacher: Whether to take the teacher's weights as they are.
+
+    Raises:
+        UserError: The teacher cannot be observed on these images.
+    """
+    seen = []
+    for repeat, batch in enumerate(batches):
+        model = teacher
+        if not trained_teacher:
+            model = fresh(partial(copy.deepcopy, teacher), init, seed, repeat, TEACHER)
+        try:
+            seen.append(observe(model, *batch, cam=True))
+        except RuntimeError as error:
+            shape, reason = tuple(batch.images.shape[1:]), str(error).splitlines()[0]
+            raise UserError(f"the teacher cannot take images of shape {shape}: {reason}") from error
+    return Scorer(tuple(seen), tuple(batches), init, seed)
+
+
+def score(
+    teacher: nn.Module | Observation,
+    student: nn.Module,
+    batch: Batch,
+    proxies: Sequence[str] = ("diswot",),
+    *,
+    seed: int = 0,
+) -> dict[str, float]:
+    """Score one student against one teacher, both with the weights they have.
+
+    Args:
+        teacher: A network, or what was observed of it on the same batch.
+        student: A network.
+        batch: Normalised images, B x 3 x H x W, and labels, B.
+        proxies: Keys of `PROXIES`.
+        seed: Of the proxies that draw random numbers.
+
+    Returns:
+        A finite number by proxy; higher is better.
+
+    Raises:
+        UserError: A proxy is unknown, or does not fit the two networks.
+        NotScored: A score is not finite.
+    """
+    rows = {name: get(name) for name in proxies}
+    seen = teacher
+    if not isinstance(seen, Observation):
+        seen = observe(seen, *batch, cam=_needs_cam(rows))
+    found = _outcomes(rows, seen, student, batch, derive_seed(seed, 0, PROXY))
+    return {name: _finite(outcome) for name, outcome in found.items()}
+
+
+def _outcomes(
+    rows: Mapping[str, Proxy], teacher: Observation, student: nn.Module, batch: Batch, seed: int
+) -> dict[str, Outcome]:
+    watches = dict.fromkeys(row.watch for row in rows.values() if row.watch)
+    with torch.no_grad():
+        candidate = Candidate(student, teacher, batch, seed, tuple(watches), _needs_cam(rows))
+        return {name: _outcome(name, row, candidate) for name, row in rows.items()}
+
+
+def _needs_cam(rows: Mapping[str, Proxy]) -> bool:
+    return any(row.needs_cam for row in rows.values())
+
+
+def _outcome(name: str, row: Proxy, candidate: Candidate) -> Outcome:
+    if row.needs_forward and candidate.constant:
+        return NotScored(name, -math.inf, "the logits do not depend on the images")
+    if row.cost == "forward" and not candidate.observation.logits.isfinite().all():
+        return NotScored(name, math.nan, "the logits are not finite")
+    value = row.score(candidate)
+    return value if math.isfinite(value) else NotScored(name, value)
+
+
+def _finite(outcome: Outcome) -> float:
+    if isinstance(outcome, NotScored):
+        raise outcome
+    return outcome

@@ -1,0 +1,108 @@
+"""Synaptic flow: how much passes through a network whose weights are all positive."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from functools import partial
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+from torch.nn.modules.batchnorm import _NormBase
+
+from diswot.proxies import passes
+from diswot.proxies.blocks import primary_blocks, weights
+from diswot.proxies.candidate import Candidate
+
+_NORMS = (_NormBase, nn.GroupNorm, nn.LayerNorm, nn.RMSNorm)
+
+
+def synflow(candidate: Candidate) -> float:
+    """Logarithm of the sum over all weights of |w dR/dw|, R the sum of logits of an image of ones.
+
+    Tanaka et al., NeurIPS 2020, with every parameter replaced by its absolute value and
+    biases by zero, summed as in Abdelfattah et al., ICLR 2021. Normalisation is taken out,
+    scale and all, as there. The weights counted are matrices and kernels. Nothing comes through:
+    minus infinity, the lowest score.
+
+    All is in float64. Where even that overflows, what leaves each primary block is divided by a
+    power of two, which is given back in the logarithm. In a network of ReLUs that is a row of
+    blocks this changes nothing; that the result does not depend on the powers is checked, and
+    where it does the score is not finite.
+    """
+    model = candidate.student
+    ones = torch.ones_like(candidate.batch.images[:1], dtype=torch.float64)
+    state = _positive(model)
+    with passes.differentiating(model), _without_norms(model):
+        flow = _log_flow(model, state, ones)
+        if math.isfinite(flow) or flow == -math.inf:
+            return flow
+        flow, check = (_scaled_log_flow(model, state, ones, extra) for extra in (0, 1))
+    return flow if math.isclose(flow, check, rel_tol=1e-9) else math.inf
+
+
+def _positive(model: nn.Module) -> dict[str, Tensor]:
+    """Absolute parameters and buffers in float64, biases zero; `weights` need gradients."""
+    tensors = {**dict(model.named_parameters()), **dict(model.named_buffers())}
+    state = {n: t.detach().double().abs() for n, t in tensors.items() if t.is_floating_point()}
+    for name, tensor in state.items():
+        if name.endswith("bias"):
+            tensor.zero_()
+    for name in weights(model):
+        state[name].requires_grad_()
+    return state
+
+
+@contextmanager
+def _without_norms(model: nn.Module) -> Iterator[None]:
+    """Let normalisation layers return what they are given."""
+    norms = [module for module in model.modules() if isinstance(module, _NORMS)]
+    own = [vars(norm).get("forward") for norm in norms]
+    try:
+        for norm in norms:
+            vars(norm)["forward"] = lambda features: features
+        yield
+    finally:
+        for norm, forward in zip(norms, own, strict=True):
+            del vars(norm)["forward"]
+            if forward is not None:
+                vars(norm)["forward"] = forward
+
+
+def _log_flow(model: nn.Module, state: Mapping[str, Tensor], ones: Tensor) -> float:
+    leaves = [tensor for tensor in state.values() if tensor.requires_grad]
+    flow = functional_call(model, dict(state), (ones,)).sum()
+    if not flow.requires_grad:
+        return -math.inf
+    slopes = passes.gradients(flow, leaves)
+    pairs = zip(leaves, slopes, strict=True)
+    total = sum(float((w.detach() * g).abs().sum()) for w, g in pairs)
+    return math.log(total) if total else -math.inf
+
+
+def _scaled_log_flow(
+    model: nn.Module, state: Mapping[str, Tensor], ones: Tensor, extra: int
+) -> float:
+    """The same with each block's output brought to a size from 1 to 2, or 2^extra below."""
+    powers: list[int] = []
+    hook = partial(_shrink, powers, extra)
+    handles = [block.register_forward_hook(hook) for block in primary_blocks(model)]
+    try:
+        return _log_flow(model, state, ones) + sum(powers) * math.log(2)
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _shrink(
+    powers: list[int], extra: int, module: nn.Module, inputs: object, output: object
+) -> object:
+    if not isinstance(output, Tensor):
+        return output
+    size = float(output.detach().max())
+    if not 0 < size < math.inf:
+        return output
+    powers.append(math.frexp(size)[1] - 1 + extra)
+    return output * 2.0 ** -powers[-1]

@@ -1,0 +1,192 @@
+"""The table of proxies."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from diswot import knowledge
+from diswot.errors import unknown
+from diswot.proxies import activations, az_nas, capacity, gradients, spectra
+from diswot.proxies.candidate import Candidate
+from diswot.proxies.composite import diswot
+from diswot.proxies.synflow import synflow
+from diswot.proxies.watch import Codes, Entropies, Watch
+
+_LABELLED = ("semantic", "semantic_class", "gradcam", "dkd")  # distances that look at labels
+
+Score = Callable[[Candidate], float]
+Cost = Literal["free", "forward", "backward", "many"]
+
+
+@dataclass(frozen=True)
+class Proxy:
+    """A training-free score and its facts.
+
+    All scores are oriented so that higher is better; where the paper's quantity is better when it
+    is lower, the summary begins with "minus".
+
+    Attributes:
+        score: Of a candidate. Minus infinity is a score, the lowest; other infinities and NaN say
+            that there is none.
+        summary: One line.
+        paper: Where it is from.
+        cost: `free`: no pass over the batch; `forward`: all of these share one forward pass;
+            `backward`: a forward and a backward pass; `many`: several of either.
+        needs_teacher: Whether it compares with a teacher.
+        needs_labels: Whether it looks at the labels.
+        needs_backward: Whether it differentiates through the network.
+        needs_batches: Whether it splits the batch into several.
+        needs_cam: Whether it needs `Observation.cam_weights`.
+        watch: What it wants caught during the one forward pass.
+        higher_is_better: Always.
+    """
+
+    score: Score
+    summary: str
+    paper: str
+    cost: Cost = "free"
+    needs_teacher: bool = False
+    needs_labels: bool = False
+    needs_backward: bool = False
+    needs_batches: bool = False
+    needs_cam: bool = False
+    watch: type[Watch] | None = None
+    higher_is_better: bool = True
+
+    @property
+    def needs_forward(self) -> bool:
+        """Whether it looks at a pass, and so depends on images and weights."""
+        return self.cost != "free"
+
+
+def _closeness(name: str, row: knowledge.Knowledge) -> Proxy:
+    """A knowledge distance at initialisation, through its fixed adapter, negated."""
+
+    def score(candidate: Candidate) -> float:
+        return -float(row.between(candidate.teacher, candidate.observation))
+
+    return Proxy(
+        score,
+        f"minus: {row.summary}",
+        row.paper,
+        "forward",
+        needs_teacher=True,
+        needs_labels=name in _LABELLED,
+        needs_cam=row.needs_cam,
+    )
+
+
+def _gradient(score: Score, summary: str, paper: str) -> Proxy:
+    return Proxy(score, summary, paper, "backward", needs_labels=True, needs_backward=True)
+
+
+def _jacobian(score: Score, summary: str, paper: str) -> Proxy:
+    return Proxy(score, summary, paper, "backward", needs_backward=True)
+
+
+_DISWOT = Proxy(
+    diswot,
+    "minus semantic, minus relation distance",
+    "DisWOT, CVPR 2023",
+    "forward",
+    needs_teacher=True,
+    needs_labels=True,
+)
+
+PROXIES: dict[str, Proxy] = {
+    "diswot": _DISWOT,
+    **{name: _closeness(name, row) for name, row in knowledge.KNOWLEDGE.items()},
+    "params": Proxy(capacity.params, "trainable parameters", ""),
+    "macs": Proxy(capacity.macs, "multiply-adds of one image", ""),
+    "depth": Proxy(capacity.depth, "trainable layers", ""),
+    "grad_norm": _gradient(
+        gradients.grad_norm, "norm of the loss's gradient", "Abdelfattah et al., ICLR 2021"
+    ),
+    "snip": _gradient(gradients.snip, "sum of |weight x gradient|", "Lee et al., ICLR 2019"),
+    "grasp": replace(
+        _gradient(
+            gradients.grasp, "minus sum of weight x Hessian x gradient", "Wang et al., ICLR 2020"
+        ),
+        cost="many",
+    ),
+    "fisher": _gradient(
+        gradients.fisher, "squared activation x gradient of channels", "Theis et al., 2018"
+    ),
+    "zico": replace(
+        _gradient(gradients.zico, "mean over deviation of gradients", "Li et al., ICLR 2023"),
+        cost="many",
+        needs_batches=True,
+    ),
+    "synflow": _jacobian(
+        synflow, "log of the flow through positive weights", "Tanaka et al., NeurIPS 2020"
+    ),
+    "ntk_cond": replace(
+        _jacobian(
+            spectra.ntk_cond,
+            "minus the condition number of the neural tangent kernel",
+            "TE-NAS, Chen et al., ICLR 2021",
+        ),
+        cost="many",
+    ),
+    "vkdnw": Proxy(
+        spectra.vkdnw,
+        "entropy of the Fisher information's spectrum",
+        "Tybl and Neumann, CVPR 2025",
+        "many",
+    ),
+    "naswot": Proxy(
+        activations.naswot,
+        "log-determinant of agreements of activation codes",
+        "Mellor et al., ICML 2021",
+        "forward",
+        watch=Codes,
+    ),
+    "jacov": _jacobian(
+        activations.jacov, "lack of correlation between input gradients", "Mellor et al., 2020"
+    ),
+    "epe_nas": replace(
+        _jacobian(
+            activations.epe_nas,
+            "correlation of input gradients within classes of several images",
+            "Lopes et al., ICANN 2021",
+        ),
+        needs_labels=True,
+    ),
+    "zen": Proxy(
+        activations.zen,
+        "log of the effect of a disturbance of noise images",
+        "Lin et al., ICCV 2021",
+        "many",
+    ),
+    "expressivity": Proxy(
+        az_nas.expressivity,
+        "entropy of the principal components of the blocks' maps",
+        "AZ-NAS, Lee and Ham, CVPR 2024",
+        "forward",
+        watch=Entropies,
+    ),
+    "progressivity": Proxy(
+        az_nas.progressivity,
+        "smallest gain in that entropy from block to block",
+        "AZ-NAS, Lee and Ham, CVPR 2024",
+        "forward",
+        watch=Entropies,
+    ),
+    "trainability": _jacobian(
+        az_nas.trainability,
+        "closeness to 1 of the spectral norms of the blocks' Jacobians",
+        "AZ-NAS, Lee and Ham, CVPR 2024",
+    ),
+    "complexity": Proxy(
+        az_nas.complexity, "multiply-adds of one image", "AZ-NAS, Lee and Ham, CVPR 2024"
+    ),
+}
+
+
+def get(name: str) -> Proxy:
+    """The proxy of that name; an unknown name is a `UserError` with the nearest."""
+    if name not in PROXIES:
+        raise unknown("proxy", name, PROXIES)
+    return PROXIES[name]

@@ -1,0 +1,163 @@
+"""What some proxies want caught during a candidate's one forward pass, beyond the observation.
+
+Letters: B batch, C channels, H x W positions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack
+from typing import Self
+
+import torch
+from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from diswot.proxies.blocks import map_of, primary_blocks
+
+_RECTIFIERS = tuple(
+    getattr(torch.ops.aten, name + end)
+    for name in ("relu", "leaky_relu", "elu", "hardtanh", "gelu", "silu", "hardswish", "mish")
+    for end in ("", "_")
+    if hasattr(torch.ops.aten, name + end)
+)
+
+
+class Watch:
+    """Catches one thing while a model runs; as a context it leaves no hook behind.
+
+    An observation may run a model more than once: only the first run counts, and nothing outside
+    of it.
+    """
+
+    def __init__(self, model: nn.Module, images: Tensor) -> None:
+        self.model, self.images = model, images
+        self.runs, self.active = 0, False
+
+    def hooks(self) -> Iterator[AbstractContextManager[object]]:
+        """What catches it, made one by one and undone together; heeded while `active`."""
+        raise NotImplementedError
+
+    def __enter__(self) -> Self:
+        with ExitStack() as stack:
+            stack.enter_context(self.model.register_forward_pre_hook(self._start))
+            stack.enter_context(self.model.register_forward_hook(self._stop))
+            for hook in self.hooks():
+                stack.enter_context(hook)
+            self._stack = stack.pop_all()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._stack.close()
+
+    def _start(self, *_: object) -> None:
+        self.runs += 1
+        self.active = self.runs == 1
+
+    def _stop(self, *_: object) -> None:
+        self.active = False
+
+
+class Codes(Watch):
+    """On how many rectifiers each pair of images agrees.
+
+    A rectifier is any ReLU, LeakyReLU, ELU, ReLU6, GELU, SiLU, Hardswish or Mish that runs, be it
+    a module, a function or in place: they are seen as PyTorch's operations, below the modules. Its
+    binary code is whether its input is above zero.
+
+    Attributes:
+        agreement: B x B, in float64.
+        units: Number of rectifiers.
+    """
+
+    def __init__(self, model: nn.Module, images: Tensor) -> None:
+        super().__init__(model, images)
+        size = len(images), len(images)
+        self.agreement = torch.zeros(size, dtype=torch.float64, device=images.device)
+        self.units = 0
+
+    def hooks(self) -> Iterator[AbstractContextManager[object]]:
+        """One hook below all modules."""
+        yield _Rectifiers(self._see)
+
+    def _see(self, inputs: Tensor) -> None:
+        """Add a layer: with sets a and b of units that are on, N - |a| - |b| + 2 |a and b|."""
+        if not self.active or inputs.ndim < 2 or len(inputs) % len(self.images):
+            return
+        code = _rows(inputs.detach() > 0, len(self.images))
+        both = _both(code).double()
+        on = both.diagonal()
+        self.agreement += 2 * both - on - on[:, None] + code.shape[1]
+        self.units += code.shape[1]
+
+
+def _both(code: Tensor) -> Tensor:
+    """How many entries are true in both of two rows, for all pairs; exact below 2^24 entries."""
+    if code.device.type == "cpu" and torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]
+        bytes_ = code.view(torch.int8)
+        return torch._int_mm(bytes_, bytes_.T)  # twice as fast
+    return code.float() @ code.float().T
+
+
+class _Rectifiers(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch has no types
+    """Shows the input of every rectifier to a function before the rectifier runs."""
+
+    def __init__(self, see: Callable[[Tensor], None]) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.see = see
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):  # type: ignore[no-untyped-def]
+        if func.overloadpacket in _RECTIFIERS:
+            self.see(args[0])
+        return func(*args, **(kwargs or {}))
+
+
+def _rows(features: Tensor, count: int) -> Tensor:
+    """One row an image; in any order of the units that needs no copy."""
+    if features.ndim == 4 and features.is_contiguous(memory_format=torch.channels_last):
+        features = features.permute(0, 2, 3, 1)
+    return features.reshape(count, -1)
+
+
+class Entropies(Watch):
+    """The entropy of the principal components of each primary block's map, in running order.
+
+    Attributes:
+        values: One a block, as `component_entropy` gives them.
+    """
+
+    def __init__(self, model: nn.Module, images: Tensor) -> None:
+        super().__init__(model, images)
+        self.values: list[float] = []
+
+    def hooks(self) -> Iterator[AbstractContextManager[object]]:
+        """One hook a block."""
+        return (block.register_forward_hook(self._see) for block in primary_blocks(self.model))
+
+    def _see(self, module: nn.Module, inputs: object, output: object) -> None:
+        features = map_of(output, self.images) if self.active else None
+        if features is not None:
+            self.values.append(component_entropy(features.detach()))
+
+
+def component_entropy(features: Tensor) -> float:
+    """Entropy of the shares of variance of a map's principal components, in nats.
+
+    The positions of all images are the samples, the channels the variables. A constant map, which
+    has no components, has entropy 0. The map is scaled by its largest deviation, so that none is
+    too large; the smaller of the covariance and the Gram matrix is taken, whose shares are equal.
+
+    Args:
+        features: B x C x H x W.
+    """
+    samples = features.movedim(1, -1).flatten(0, -2)
+    samples = samples - samples.mean(0)
+    largest = torch.maximum(samples.amax(), -samples.amin())
+    if largest == 0:
+        return 0.0
+    samples /= largest
+    wide = len(samples) < samples.shape[1]
+    square = samples @ samples.T if wide else samples.T @ samples
+    values = torch.linalg.eigvalsh(square.double()).clamp_min(0)
+    shares = values / values.sum()
+    return -float(torch.xlogy(shares, shares).sum())

@@ -1,0 +1,101 @@
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from knowledge import naive
+from knowledge.made import made
+
+from diswot.errors import UserError
+from diswot.knowledge.logits import dist, dkd, kd
+
+quick = settings(derandomize=True, deadline=None, max_examples=25, database=None)
+warmth = st.sampled_from([1.0, 4.0])
+weight = st.sampled_from([0.0, 1.0, 8.0])
+dtypes = pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+
+
+@quick
+@given(st.integers(0, 10**6), st.integers(1, 6), st.integers(2, 9), weight, weight, warmth)
+@dtypes
+def test_dkd_equals_the_sums(
+    dtype: torch.dtype, seed: int, size: int, classes: int, alpha: float, beta: float, t: float
+) -> None:
+    teacher, student = (made(s, size=size, classes=classes, dtype=dtype) for s in (seed, seed + 1))
+    expected = naive.dkd(teacher.logits, student.logits, student.labels, alpha, beta, t)
+    actual = float(dkd(teacher, student, alpha, beta, t))
+    assert actual == pytest.approx(expected, rel=1e-5, abs=1e-5)
+
+
+@quick
+@given(st.integers(0, 10**6), st.integers(2, 6), st.integers(2, 9), weight, weight, warmth)
+@dtypes
+def test_dist_equals_the_loops(
+    dtype: torch.dtype, seed: int, size: int, classes: int, beta: float, gamma: float, t: float
+) -> None:
+    teacher, student = (made(s, size=size, classes=classes, dtype=dtype) for s in (seed, seed + 1))
+    expected = naive.dist(teacher.logits, student.logits, beta, gamma, t)
+    actual = float(dist(teacher, student, beta, gamma, t))
+    assert actual == pytest.approx(expected, rel=1e-4, abs=1e-5)
+
+
+def test_dkd_by_hand() -> None:
+    # p = (1/2, 3/8, 1/8), q = (1/4, 1/2, 1/4), the label is the first: b = (1/2, 1/2) against
+    # (1/4, 3/4); the others (3/4, 1/4) against (2/3, 1/3).
+    teacher = replace(made(0), logits=torch.tensor([[0.5, 0.375, 0.125]] * 2).log())
+    student = replace(
+        made(1),
+        logits=torch.tensor([[0.25, 0.5, 0.25]] * 2).log(),
+        labels=torch.zeros(2, dtype=torch.long),
+    )
+    target = 0.5 * math.log(2) + 0.5 * math.log(2 / 3)
+    others = 0.75 * math.log(9 / 8) + 0.25 * math.log(3 / 4)
+    assert float(dkd(teacher, student, 1, 0, 1)) == pytest.approx(target, abs=1e-6)
+    assert float(dkd(teacher, student, 0, 1, 1)) == pytest.approx(others, abs=1e-6)
+    assert float(dkd(teacher, student, 1, 8, 1)) == pytest.approx(target + 8 * others, abs=1e-5)
+
+
+def test_dkd_decouples_kd() -> None:
+    # Hinton's loss is the target part plus the teacher's doubt, 1 - p_y, times the other part.
+    teacher, student = made(0, size=1), made(1, size=1)
+    doubt = 1 - float((teacher.logits / 4).softmax(1)[0, student.labels[0]])
+    assert float(dkd(teacher, student, 1, doubt)) == pytest.approx(
+        float(kd(teacher, student)), rel=1e-5
+    )
+
+
+def test_dkd_of_two_classes_is_the_target_part_alone() -> None:
+    teacher, student = made(0, classes=2), made(1, classes=2)
+    assert float(dkd(teacher, student)) == pytest.approx(float(kd(teacher, student)), rel=1e-5)
+
+
+def test_dist_by_hand() -> None:
+    # Each row of the student is the teacher's turned round: -1 between classes; columns too.
+    teacher = replace(made(0), logits=torch.tensor([[0.9, 0.1], [0.2, 0.8]]).log())
+    student = replace(made(1), logits=torch.tensor([[0.1, 0.9], [0.8, 0.2]]).log())
+    assert float(dist(teacher, student)) == pytest.approx(4, abs=1e-5)
+    assert float(dist(teacher, student, 1, 0)) == pytest.approx(2, abs=1e-5)
+    assert float(dist(teacher, student, 1, 3, 2)) == pytest.approx(4 * (2 + 6), abs=1e-4)
+
+
+def test_dist_ignores_shift_and_scale_of_the_probabilities() -> None:
+    teacher, student = made(0), made(1)
+    probabilities = student.logits.softmax(1)
+    milder = replace(student, logits=(0.5 * probabilities + 0.1).log())
+    plain = float(dist(teacher, student))
+    assert float(dist(teacher, milder)) == pytest.approx(plain, abs=1e-5)
+
+
+def test_dist_of_constant_outputs_is_that_of_none() -> None:
+    student = replace(made(1), logits=torch.full_like(made(1).logits, 0.3))
+    assert float(dist(made(0), student)) == pytest.approx(2, abs=1e-6)
+
+
+@pytest.mark.parametrize(("distance", "name"), [(dkd, "dkd"), (dist, "dist")])
+def test_other_numbers_of_classes_are_told(distance, name: str) -> None:
+    with pytest.raises(UserError, match=f"{name} needs .*: teacher 5, student 3"):
+        distance(made(0), made(1, classes=3))

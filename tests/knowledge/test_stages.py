@@ -1,0 +1,96 @@
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+from knowledge.made import THREE, made
+
+from diswot.errors import UserError
+from diswot.knowledge.stages import average, centred, matched, pair, pair_indices, scaled, single
+
+
+@pytest.mark.parametrize(
+    ("teacher", "student", "expected"),
+    [
+        (1, 1, [(0, 0)]),
+        (3, 3, [(0, 0), (1, 1), (2, 2)]),
+        (3, 5, [(0, 1), (1, 2), (2, 4)]),  # depths 5/3, 10/3, 5 of five: second, third, fifth
+        (5, 3, [(1, 0), (2, 1), (4, 2)]),
+        (3, 4, [(0, 0), (1, 2), (2, 3)]),  # 4/3, 8/3, 4
+        (4, 5, [(0, 0), (1, 2), (2, 3), (3, 4)]),  # 5/4, 5/2, 15/4, 5: the half goes deeper
+        (2, 3, [(0, 1), (1, 2)]),  # 3/2, 3
+        (3, 1, [(2, 0)]),
+        (1, 5, [(0, 4)]),
+        (2, 5, [(0, 2), (1, 4)]),
+    ],
+)
+def test_pairs_by_hand(teacher: int, student: int, expected: list[tuple[int, int]]) -> None:
+    assert pair_indices(teacher, student) == expected
+
+
+@pytest.mark.parametrize("teacher", range(1, 9))
+@pytest.mark.parametrize("student", range(1, 9))
+def test_pairs_are_in_order_distinct_and_end_with_the_last(teacher: int, student: int) -> None:
+    ours, theirs = zip(*pair_indices(teacher, student), strict=True)
+    assert len(ours) == min(teacher, student)
+    for indices, count in ((ours, teacher), (theirs, student)):
+        assert list(indices) == sorted(set(indices))
+        assert indices[-1] == count - 1
+        assert indices[0] >= 0
+    assert [(j, i) for i, j in pair_indices(teacher, student)] == pair_indices(student, teacher)
+
+
+def test_maps_are_paired_as_their_indices_are() -> None:
+    teacher, student = made(0), made(1, THREE[:2])
+    ours, theirs = pair(teacher.stages, student.stages)
+    assert ours[0] is teacher.stages[1] and ours[1] is student.stages[0]
+    assert theirs[0] is teacher.stages[2] and theirs[1] is student.stages[1]
+
+
+def test_other_numbers_of_stages_are_told() -> None:
+    with pytest.raises(UserError, match=r"some needs a stage .*: teacher 3, student 2;.*adapter"):
+        matched("some", made(0), made(1, THREE[:2]))
+
+
+@pytest.mark.parametrize(
+    ("wanted", "message"),
+    [
+        ({"widths": True}, r"one width .*: teacher \(3, 4, 4\), student \(4, 4, 4\)"),
+        ({"grids": True}, r"one grid .*: teacher \(5, 3, 2\), student \(5, 3, 3\)"),
+        ({"widths": True, "grids": True}, "one width and grid"),
+    ],
+)
+def test_other_shapes_are_told_where_they_matter(wanted: dict[str, bool], message: str) -> None:
+    student = made(1, ((4, 4, 4), (5, 3, 3), (6, 2, 2)))
+    assert len(matched("some", made(0), student)) == 3
+    with pytest.raises(UserError, match=message):
+        matched("some", made(0), student, **wanted)
+
+
+def test_half_precision_is_raised_and_double_kept() -> None:
+    values = torch.ones(2)
+    kinds = [torch.bfloat16, torch.float16, torch.float32, torch.float64]
+    assert [single(values.to(kind)).dtype for kind in kinds] == [*[torch.float32] * 3, kinds[3]]
+    half = replace(made(0), stages=tuple(stage.bfloat16() for stage in made(0).stages))
+    assert {m.dtype for maps in matched("some", half, half) for m in maps} == {torch.float32}
+
+
+def test_scaled_has_a_largest_entry_of_one_and_spares_zeros() -> None:
+    values = torch.tensor([[0.0, -4.0], [1.0, 2.0]], requires_grad=True)
+    assert torch.equal(scaled(values), values / 4)
+    assert torch.equal(scaled(torch.zeros(2, 3)), torch.zeros(2, 3))
+    scaled(values).sum().backward()
+    assert torch.equal(values.grad, torch.full((2, 2), 0.25))
+
+
+def test_centred_rows_lose_their_mean_and_constant_ones_everything() -> None:
+    values = torch.tensor([[1.0, 3.0], [0.1, 0.1], [0.0, 0.0]])
+    assert torch.equal(centred(values, 1), torch.tensor([[-1.0, 1.0], [0.0, 0.0], [0.0, 0.0]]))
+    softmax = torch.full((1, 7), 3.3).softmax(1)
+    assert not centred(softmax, 1).any()
+    assert torch.equal(centred(values.T, 0), centred(values, 1).T)
+
+
+def test_average_is_the_mean() -> None:
+    assert float(average(torch.tensor(v) for v in (1.0, 2.0, 6.0))) == 3

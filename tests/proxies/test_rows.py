@@ -1,0 +1,278 @@
+"""What holds for every row of the table, on every kind of network."""
+
+from __future__ import annotations
+
+import functools
+import json
+import math
+import pickle
+from collections.abc import Callable
+
+import pytest
+import timm
+import torch
+import toys
+from torch import nn
+from toys import seeded
+
+from diswot import data, spaces, teachers
+from diswot.data import Batch
+from diswot.observe import observe
+from diswot.proxies import PROXIES, Candidate, NotScored, Outcome, Proxy, Scorer, get, score, scorer
+from diswot.spaces import nasbench201, network
+from diswot.spaces.cifar_resnet import CifarResNet
+
+CELL = "|nor_conv_3x3~0|+|nor_conv_1x1~0|skip_connect~1|+|skip_connect~0|none~1|nor_conv_3x3~2|"
+POOLS = "|avg_pool_3x3~0|+|skip_connect~0|avg_pool_3x3~1|+|avg_pool_3x3~0|none~1|skip_connect~2|"
+ZEROS = "|none~0|+|none~0|nor_conv_3x3~1|+|skip_connect~0|none~1|nor_conv_3x3~2|"
+NONE = "|none~0|+|none~0|none~1|+|none~0|none~1|none~2|"
+APART = "|nor_conv_3x3~0|+|nor_conv_3x3~0|none~1|+|none~0|none~1|none~2|"
+CLASSES = 10
+
+
+def cell(text: str) -> nn.Module:
+    return network(spaces.get("nasbench201", CLASSES), nasbench201.from_string(text))
+
+
+def vit() -> nn.Module:
+    return timm.models.VisionTransformer(
+        img_size=32, patch_size=8, embed_dim=64, depth=2, num_heads=4, num_classes=CLASSES
+    )
+
+
+STUDENTS: dict[str, Callable[[], nn.Module]] = {
+    "s0": lambda: CifarResNet((1, 1, 1), CLASSES),
+    "cell": lambda: cell(CELL),
+    "pools and skips": lambda: cell(POOLS),
+    "convolutions of zeros": lambda: cell(ZEROS),
+    "vit": vit,
+}
+CUT = {"none": lambda: cell(NONE), "disconnected": lambda: cell(APART)}
+FREE = [name for name, row in PROXIES.items() if row.cost == "free"]
+
+every_row = pytest.mark.parametrize("name", PROXIES)
+every_student = pytest.mark.parametrize("student", STUDENTS)
+
+
+@functools.cache
+def fixed() -> Scorer:
+    batch = data.get("noise", classes=CLASSES).batch(12)
+    return scorer(teachers.get("resnet20", CLASSES), [batch])
+
+
+def student(name: str) -> nn.Module:
+    return fixed().fresh({**STUDENTS, **CUT}[name])
+
+
+@functools.cache
+def together(name: str) -> dict[str, Outcome]:
+    """All rows of one student in the order of the table."""
+    found = fixed().outcomes([student(name)], list(PROXIES))
+    return {proxy: outcome for proxy, (outcome,) in found.items()}
+
+
+def state(model: nn.Module) -> dict[str, object]:
+    """All that a visitor could leave behind, in values that compare with ==."""
+    modules = dict(model.named_modules())
+    kinds = [key for key in vars(model) if key.endswith("_hooks")]
+    return {
+        "modes": {name: m.training for name, m in modules.items()},
+        "attributes": {name: list(vars(m)) for name, m in modules.items()},
+        "buffers": {name: (id(b), b.tolist()) for name, b in model.named_buffers()},
+        "parameters": {name: (id(p), p.tolist()) for name, p in model.named_parameters()},
+        "versions": {name: p._version for name, p in model.named_parameters()},
+        "needed": {name: p.requires_grad for name, p in model.named_parameters()},
+        "gradients": {name: p.grad for name, p in model.named_parameters()},
+        "hooks": {name: [dict(vars(m)[key]) for key in kinds] for name, m in modules.items()},
+        "random": torch.get_rng_state().tolist(),
+        "gradient mode": torch.is_grad_enabled(),
+    }
+
+
+# Values
+
+
+@every_row
+@every_student
+def test_is_finite_or_says_why(name: str, student: str) -> None:
+    outcome = together(student)[name]
+    if isinstance(outcome, NotScored):
+        assert outcome.lowest, outcome
+    else:
+        assert type(outcome) in (float, int)
+        assert math.isfinite(outcome)
+        json.dumps(outcome)
+
+
+def test_hardly_any_score_is_lowest() -> None:
+    lowest = {(s, n) for s in STUDENTS for n, o in together(s).items() if isinstance(o, NotScored)}
+    assert lowest == set()
+
+
+@pytest.mark.parametrize("name", CUT)
+def test_a_student_without_a_path_scores_lowest_wherever_a_pass_is_looked_at(name: str) -> None:
+    outcomes = together(name)
+    scored = [proxy for proxy, outcome in outcomes.items() if not isinstance(outcome, NotScored)]
+    assert scored == FREE == ["params", "macs", "depth", "complexity"]
+    for proxy, outcome in outcomes.items():
+        if isinstance(outcome, NotScored):
+            assert outcome.lowest
+            assert str(outcome) == f"{proxy} is -inf: the logits do not depend on the images"
+
+
+# Independence
+
+
+@every_student
+def test_a_row_alone_is_the_row_in_company_bit_for_bit(student: str) -> None:
+    model = fixed().fresh(STUDENTS[student])
+    for name, outcome in together(student).items():
+        (alone,) = fixed().outcomes([model], [name])[name]
+        assert alone == outcome, name
+
+
+@every_student
+def test_order_does_not_matter(student: str) -> None:
+    reverse = list(PROXIES)[::-1]
+    found = fixed().outcomes([fixed().fresh(STUDENTS[student])], reverse)
+    assert {name: outcome for name, (outcome,) in found.items()} == together(student)
+
+
+@every_student
+def test_the_global_random_state_does_not_matter(student: str) -> None:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(123)
+        found = fixed().outcomes([fixed().fresh(STUDENTS[student])], list(PROXIES))
+    assert {name: outcome for name, (outcome,) in found.items()} == together(student)
+
+
+@pytest.mark.parametrize("mode", [True, False])
+@every_student
+def test_the_model_is_left_as_found(student: str, mode: bool) -> None:
+    model = fixed().fresh(STUDENTS[student]).train(mode)
+    before = state(model)
+    fixed().outcomes([model], list(PROXIES))
+    assert state(model) == before
+
+
+@every_row
+def test_the_model_is_left_as_found_when_it_breaks(name: str) -> None:
+    model = seeded(toys.Broken)
+    batch = Batch(*toys.batch())
+    before = state(model)
+    if get(name).cost != "free":
+        seen = observe(seeded(toys.LinearHead), *batch)
+        watches = [get(name).watch] if get(name).watch else []
+        with pytest.raises(RuntimeError, match="half-way"):
+            get(name).score(Candidate(model, seen, batch, 0, tuple(watches)))
+    assert state(model) == before
+
+
+# Facts
+
+
+@every_row
+def test_facts(name: str) -> None:
+    row = PROXIES[name]
+    assert row.summary and "\n" not in row.summary and row.summary[0].islower()
+    assert row.higher_is_better
+    assert row.needs_forward == (row.cost != "free")
+    assert not row.watch or row.cost == "forward"
+    assert not row.needs_backward or row.cost in ("backward", "many")
+    assert not row.needs_batches or row.cost == "many"
+
+
+@every_row
+def test_looks_at_labels_only_if_it_says_so(name: str) -> None:
+    batch = fixed().batches[0]
+    labels = (batch.labels * 3 + batch.labels.flip(0)) % CLASSES
+    changed = Batch(batch.images, labels)
+    values = []
+    for other in (batch, changed):
+        seen = observe(seeded(lambda: teachers.get("resnet20", CLASSES)), *other, cam=True)
+        values.append(score(seen, student("s0"), other, [name])[name])
+    assert (values[0] != values[1]) == PROXIES[name].needs_labels
+
+
+@every_row
+def test_looks_at_the_teacher_only_if_it_says_so(name: str) -> None:
+    model, batch = student("s0"), fixed().batches[0]
+    blind = Candidate(model, None, batch, cam=True)  # type: ignore[arg-type]
+    if PROXIES[name].needs_teacher:
+        with pytest.raises(AttributeError):
+            PROXIES[name].score(blind)
+    else:
+        PROXIES[name].score(blind)
+
+
+def test_forward_rows_share_one_pass_and_free_ones_make_none() -> None:
+    model, passes = student("s0"), []
+    model.register_forward_pre_hook(lambda module, inputs: passes.append(len(inputs[0])))
+    forward = [name for name, row in PROXIES.items() if row.cost == "forward"]
+    fixed().outcomes([model], forward)
+    assert passes == [12]
+    passes.clear()
+    fixed().outcomes([model], FREE)
+    assert set(passes) == {1}
+
+
+# Depth
+
+
+@pytest.mark.parametrize("init", ["gaussian", "kaiming", "default"])
+def test_a_deep_network_does_not_overflow(init: str) -> None:
+    batch = data.get("noise", classes=CLASSES, size=8).batch(6)
+    deep = scorer(teachers.get("resnet20", CLASSES), [batch], init=init)
+    proxies = [name for name, row in PROXIES.items() if row.cost != "many" or init == "gaussian"]
+    found = deep.outcomes([deep.fresh(lambda: CifarResNet((18, 18, 18), CLASSES))], proxies)
+    assert {n: o for n, (o,) in found.items() if isinstance(o, NotScored)} == {}
+
+
+# What is not scored
+
+
+def plain(value: float) -> Proxy:
+    return Proxy(lambda candidate: value, "made up", "")
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+def test_what_is_not_finite_is_never_a_number(
+    value: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(PROXIES, "made", plain(value))
+    model, batch = student("s0"), fixed().batches[0]
+    with pytest.raises(NotScored, match=f"made is {value}") as raised:
+        score(fixed().teachers[0], model, batch, ["params", "made"])
+    assert raised.value.lowest == (value == -math.inf)
+    found = fixed().outcomes([model], ["params", "made"])
+    assert found["params"] == [fixed().score([model], ["params"])["params"][0]]
+    (error,) = found["made"]
+    again = pickle.loads(pickle.dumps(error))
+    assert (str(again), again.proxy, again.lowest) == (str(error), "made", error.lowest)
+
+
+def test_a_network_that_overflows_is_not_scored() -> None:
+    model = student("s0")
+    with torch.no_grad():
+        model.fc.weight.fill_(3e38)
+        model.bn1.weight.fill_(1e10)
+    found = fixed().outcomes([model], ["kd", "naswot", "snip"])
+    assert str(found["naswot"][0]) == "naswot is nan: the logits are not finite"
+    assert all(math.isnan(outcome.value) for (outcome,) in found.values())
+
+
+def test_repeats_draw_apart_and_score_draws_as_the_first() -> None:
+    batch = fixed().batches[0]
+    twice = Scorer(fixed().teachers * 2, (batch, batch))
+    model = student("s0")
+    values = twice.score([model, model], ["zen", "trainability", "vkdnw"])
+    for name, (first, second) in values.items():
+        assert first != second
+        assert score(twice.teachers[0], model, batch, [name])[name] == first
+
+
+def test_frozen_weights_do_not_count() -> None:
+    model = student("s0")
+    (before,) = fixed().score([model], ["snip"])["snip"]
+    model.fc.requires_grad_(False)
+    assert fixed().score([model], ["snip"])["snip"][0] < before
