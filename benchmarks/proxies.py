@@ -24,12 +24,13 @@ STUDENTS = {
     "S0 3-3-3 (ResNet-20)": ("s0", {"blocks1": 3, "blocks2": 3, "blocks3": 3}),
     "NAS-Bench-201 cell": ("nasbench201", nasbench201.from_string(CELL)),
 }
-TOGETHER = "all forward rows together"
+TOGETHER, TEACHER_FREE = "all forward rows together", "those without a teacher together"
 
 
 def rows(score: Scorer, model: nn.Module, turns: int) -> list[list[str]]:
     """Time every row on one student; each turn runs everything once."""
     forward = [name for name, row in PROXIES.items() if row.cost == "forward"]
+    groups = {TOGETHER: forward, TEACHER_FREE: [n for n in forward if not PROXIES[n].needs_teacher]}
 
     def run(names: Sequence[str]) -> object:
         return score.score([model], names)
@@ -38,10 +39,12 @@ def rows(score: Scorer, model: nn.Module, turns: int) -> list[list[str]]:
         with torch.inference_mode():
             model(score.batches[0].images)
 
-    work: dict[str, Callable[[], object]] = {"bare": bare, TOGETHER: partial(run, forward)}
+    work: dict[str, Callable[[], object]] = {"bare": bare}
+    work |= {name: partial(run, group) for name, group in groups.items()}
     work |= {name: partial(run, [name]) for name in PROXIES}
     times = in_turn(work, turns, warm_up=1)
-    costs = {TOGETHER: f"{len(forward)} forward"} | {n: r.cost for n, r in PROXIES.items()}
+    costs = {name: f"{len(group)} forward" for name, group in groups.items()}
+    costs |= {name: row.cost for name, row in PROXIES.items()}
     lines = [["bare forward pass", "", f"{1e3 * times['bare'].median:.1f} ms", "1"]]
     for name, cost in costs.items():
         milliseconds = f"{1e3 * times[name].median:.1f} ms"

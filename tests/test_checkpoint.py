@@ -30,6 +30,11 @@ def trained(seed: int) -> tuple[nn.Module, torch.optim.Optimizer]:
     return model, optimizer
 
 
+def parts(seed: int) -> dict[str, Any]:
+    model, optimizer = trained(seed)
+    return {"student": model, "optimizer": optimizer}
+
+
 def same(one: Any, other: Any) -> bool:
     if isinstance(one, torch.Tensor):
         return torch.equal(one, other)
@@ -43,10 +48,11 @@ def same(one: Any, other: Any) -> bool:
 def test_everything_comes_back(tmp_path: Path) -> None:
     model, optimizer = trained(0)
     rows = [{"epoch": 1, "loss": 0.1 + 0.2}, {"epoch": 2, "loss": 1e-30}]
-    checkpoint.save(tmp_path / "run", FACTS, model, optimizer, rows)
+    checkpoint.save(tmp_path / "run", FACTS, {"student": model, "optimizer": optimizer}, rows)
     other, others = trained(1)
     assert not same(model.state_dict(), other.state_dict())
-    assert checkpoint.load(tmp_path / "run", dict(FACTS), other, others) == rows
+    given = {"student": other, "optimizer": others}
+    assert checkpoint.load(tmp_path / "run", dict(FACTS), given) == rows
     assert same(model.state_dict(), other.state_dict())
     assert same(optimizer.state_dict(), others.state_dict())
     lines = (tmp_path / "run" / HISTORY).read_text().splitlines()
@@ -54,10 +60,9 @@ def test_everything_comes_back(tmp_path: Path) -> None:
 
 
 def test_facts_of_numpy_are_the_same_facts(tmp_path: Path) -> None:
-    model, optimizer = trained(0)
-    checkpoint.save(tmp_path, {"seed": np.int64(3), "lr": np.float32(0.5)}, model, optimizer, [])
+    checkpoint.save(tmp_path, {"seed": np.int64(3), "lr": np.float32(0.5)}, parts(0), [])
     for facts in ({"seed": 3, "lr": 0.5}, {"seed": np.int32(3), "lr": np.float64(0.5)}):
-        assert checkpoint.load(tmp_path, facts, model, optimizer) == []
+        assert checkpoint.load(tmp_path, facts, parts(1)) == []
 
 
 @pytest.mark.parametrize(
@@ -70,27 +75,27 @@ def test_facts_of_numpy_are_the_same_facts(tmp_path: Path) -> None:
     ],
 )
 def test_other_facts(tmp_path: Path, name: str, value: object, message: str) -> None:
-    model, optimizer = trained(0)
-    checkpoint.save(tmp_path, FACTS, model, optimizer, [])
-    other, others = trained(1)
-    before = {key: tensor.clone() for key, tensor in other.state_dict().items()}
+    checkpoint.save(tmp_path, FACTS, parts(0), [])
+    other = parts(1)
+    before = {key: tensor.clone() for key, tensor in other["student"].state_dict().items()}
     with pytest.raises(UserError) as caught:
-        checkpoint.load(tmp_path, {**FACTS, name: value}, other, others)
-    assert message in str(caught.value) and same(before, dict(other.state_dict()))
+        checkpoint.load(tmp_path, {**FACTS, name: value}, other)
+    assert message in str(caught.value) and same(before, dict(other["student"].state_dict()))
 
 
 def test_another_student(tmp_path: Path) -> None:
-    checkpoint.save(tmp_path, FACTS, *trained(0), [])
+    checkpoint.save(tmp_path, FACTS, parts(0), [])
     model = nn.Linear(2, 2)
+    other = {"student": model, "optimizer": torch.optim.SGD(model.parameters(), 0.1)}
     with pytest.raises(UserError, match="has another student"):
-        checkpoint.load(tmp_path, FACTS, model, torch.optim.SGD(model.parameters(), 0.1))
+        checkpoint.load(tmp_path, FACTS, other)
 
 
 @pytest.mark.parametrize("content", [{}, {"student": {}}, {"facts": {}, "history": []}])
 def test_of_something_else(tmp_path: Path, content: dict[str, object]) -> None:
     torch.save(content, tmp_path / CHECKPOINT)
     with pytest.raises(UserError, match="is not what diswot writes"):
-        checkpoint.load(tmp_path, FACTS, *trained(0))
+        checkpoint.load(tmp_path, FACTS, parts(0))
 
 
 @pytest.mark.parametrize("part", ["facts", "student", "optimizer", "history"])
@@ -99,20 +104,18 @@ def test_a_pickled_object_is_refused_and_not_run(tmp_path: Path, part: str) -> N
         def __reduce__(self) -> tuple[object, tuple[str]]:
             return os.mkdir, (str(tmp_path / "trap"),)
 
-    model, optimizer = trained(0)
-    checkpoint.save(tmp_path, FACTS, model, optimizer, [])
+    checkpoint.save(tmp_path, FACTS, parts(0), [])
     state = torch.load(tmp_path / CHECKPOINT, weights_only=True)
     torch.save({**state, part: {"x": Bomb()}}, tmp_path / CHECKPOINT)
     with pytest.raises(UserError) as caught:
-        checkpoint.load(tmp_path, FACTS, model, optimizer)
+        checkpoint.load(tmp_path, FACTS, parts(0))
     assert not (tmp_path / "trap").exists() and "\n" not in str(caught.value)
 
 
 def test_a_failing_save_leaves_the_last_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    model, optimizer = trained(0)
-    checkpoint.save(tmp_path, FACTS, model, optimizer, [{"epoch": 1}])
+    checkpoint.save(tmp_path, FACTS, parts(0), [{"epoch": 1}])
 
     def full(state: object, path: str) -> None:
         Path(path).write_bytes(b"half")
@@ -121,8 +124,8 @@ def test_a_failing_save_leaves_the_last_one(
     with monkeypatch.context() as patch:
         patch.setattr(torch, "save", full)
         with pytest.raises(UserError, match=r"cannot write .*checkpoint.pt: No space left"):
-            checkpoint.save(tmp_path, FACTS, model, optimizer, [{"epoch": 1}, {"epoch": 2}])
-    assert checkpoint.load(tmp_path, FACTS, model, optimizer) == [{"epoch": 1}]
+            checkpoint.save(tmp_path, FACTS, parts(0), [{"epoch": 1}, {"epoch": 2}])
+    assert checkpoint.load(tmp_path, FACTS, parts(1)) == [{"epoch": 1}]
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted([CHECKPOINT, HISTORY])
 
 

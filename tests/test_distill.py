@@ -29,6 +29,7 @@ from diswot.errors import UserError
 from diswot.evaluate import accuracy
 from diswot.observe import record
 from diswot.recipe import Recipe
+from diswot.spaces.cifar_resnet import CifarResNet
 
 SHORT = Recipe(
     epochs=2, batch_size=32, lr=0.1, losses={"kd": 1.0}, crop=1, flip=False, precision="fp32"
@@ -61,6 +62,10 @@ def _trained() -> nn.Module:
 def teacher() -> nn.Module:
     """A trained one."""
     return copy.deepcopy(_trained())
+
+
+def wide_teacher() -> nn.Module:
+    return seeded(lambda: CifarResNet((1, 1, 1), CLASSES))
 
 
 def states_equal(one: nn.Module, other: nn.Module) -> bool:
@@ -155,6 +160,32 @@ class TestLearning:
         recipe = replace(SHORT, schedule=schedule, momentum=momentum, epochs=3)
         rates = [row["lr"] for row in distill(seeded(LinearHead), None, digits(), recipe).history]
         assert 0 < rates[-1] < 0.01 * recipe.lr and max(rates) <= recipe.lr
+
+    @pytest.mark.parametrize("name", sorted(knowledge.KNOWLEDGE))
+    def test_every_distance_is_a_loss_for_other_widths(self, name: str, tmp_path: Path) -> None:
+        recipe = replace(SHORT, lr=0.01, losses={name: 0.1}, epochs=3)
+        few, wide = digits(96, 20), CifarResNet((1, 1, 1), CLASSES, (8, 16, 24))
+        start = copy.deepcopy(wide)
+        if knowledge.KNOWLEDGE[name].same_width:
+            with pytest.raises(UserError, match=f"{name} needs"):
+                distill(start, wide_teacher(), few, recipe)
+            return
+        straight = distill(wide, wide_teacher(), few, recipe)
+        assert all(np.isfinite(row[name]) for row in straight.history)
+        with pytest.raises(KeyboardInterrupt):
+            stop = at_step(5, interrupt)
+            distill(copy.deepcopy(start), wide_teacher(), few, recipe, out=tmp_path, on_step=stop)
+        resumed = distill(start, wide_teacher(), few, recipe, out=tmp_path, resume=True)
+        assert curve(resumed) == curve(straight)
+
+    def test_what_a_loss_learns_moves_and_comes_back(self, tmp_path: Path) -> None:
+        recipe = replace(SHORT, lr=0.05, losses={"fitnet": 1.0}, epochs=6)
+        student = CifarResNet((1, 1, 1), CLASSES, (8, 16, 24))
+        trained = distill(student, wide_teacher(), digits(96, 20), recipe, out=tmp_path)
+        values = [row["fitnet"] for row in trained.history]
+        assert values[-1] < 0.8 * values[0]
+        kept = torch.load(tmp_path / CHECKPOINT, weights_only=True)
+        assert kept["losses"] and kept["student"].keys() == student.state_dict().keys()
 
     def test_bf16(self) -> None:
         losses = {"kd": 1.0, "semantic": 1.0, "relation": 1.0}

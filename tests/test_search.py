@@ -628,6 +628,14 @@ def test_used_folder_is_refused_without_resume(tmp_path: Path) -> None:
     run(trials=2, storage=tmp_path, study_name="another")
 
 
+def test_study_of_something_else_is_refused(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/studies.db"
+    optuna.create_study(storage=url, study_name="diswot").optimize(lambda trial: 1, n_trials=1)
+
+    with pytest.raises(UserError, match="the study 'diswot' there is of something else"):
+        run(storage=url, resume=True)
+
+
 def test_database_keeps_and_resumes(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path}/studies.db"
     log: Counter[Key] = Counter()

@@ -19,18 +19,16 @@ CHECKPOINT, HISTORY, WEIGHTS = "checkpoint.pt", "history.jsonl", "student.safete
 
 Row = dict[str, float]
 Facts = Mapping[str, Any]
+Parts = Mapping[str, nn.Module | Optimizer]
 
 
-def save(
-    folder: Path, facts: Facts, student: nn.Module, optimizer: Optimizer, history: list[Row]
-) -> None:
+def save(folder: Path, facts: Facts, parts: Parts, history: list[Row]) -> None:
     """Write what a training goes on from, and the history as lines of JSON.
 
     Args:
         folder: Made if it is not there.
         facts: Plain values that a training which goes on must share.
-        student: Its state is kept.
-        optimizer: Its state is kept.
+        parts: What has a state, by name.
         history: A row an epoch.
 
     Raises:
@@ -38,30 +36,29 @@ def save(
     """
     state = {
         "facts": _plain(facts),
-        "student": student.state_dict(),
-        "optimizer": optimizer.state_dict(),
         "history": history,
+        **{name: part.state_dict() for name, part in parts.items()},
     }
     files.write(folder / CHECKPOINT, lambda path: torch.save(state, path))
     files.write_lines(folder / HISTORY, history)
 
 
-def load(folder: Path, facts: Facts, student: nn.Module, optimizer: Optimizer) -> list[Row]:
-    """Put student and optimizer into the state of the checkpoint; the history up to there.
+def load(folder: Path, facts: Facts, parts: Parts) -> list[Row]:
+    """Put the parts, in their order, into the states of the checkpoint; the history up to there.
 
     Raises:
         UserError: The checkpoint cannot be read, or is another training's.
     """
     path = folder / CHECKPOINT
     state = files.load_tensors(path)
-    if not {"facts", "student", "optimizer", "history"} <= state.keys():
+    if not {"facts", "history", *parts} <= state.keys():
         raise UserError(f"{path} is not what diswot writes")
     for name, now in _plain(facts).items():
         if (before := state["facts"].get(name)) != now:
             raise UserError(f"the training to resume has {name} = {before!r}, not {now!r}")
     try:
-        student.load_state_dict(state["student"])
-        optimizer.load_state_dict(state["optimizer"])
+        for name, part in parts.items():
+            part.load_state_dict(state[name])
     except (RuntimeError, ValueError) as error:
         raise UserError(f"the training to resume in {folder} has another student") from error
     history: list[Row] = state["history"]

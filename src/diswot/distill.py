@@ -15,14 +15,15 @@ from accelerate import Accelerator
 from torch import Generator, Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from diswot import checkpoint, files, knowledge
+from diswot import checkpoint, files
 from diswot.checkpoint import Row
 from diswot.data import Data, whole
 from diswot.data.augment import augment
 from diswot.errors import UserError
 from diswot.evaluate import accuracy, check_fit, frozen
 from diswot.initialise import derive_seed
-from diswot.observe import record
+from diswot.losses import Losses
+from diswot.observe import observe, record
 from diswot.recipe import SCHEDULES, Recipe
 
 
@@ -138,11 +139,23 @@ class _Training:
                 check_fit(role, model, self.data, self.device)
         auto = recipe.precision == "auto" and computes_in_bf16(self.device)
         self.bf16 = auto or recipe.precision == "bf16"
-        groups, momentum = _groups(self.student, recipe.weight_decay), float(recipe.momentum)
+        _seed(derive_seed(recipe.seed), self.device)
+        self.losses = self._made_losses()
+        groups = _groups(self.student, self.losses, recipe.weight_decay)
+        momentum = float(recipe.momentum)
         self.optimizer = torch.optim.SGD(groups, momentum=momentum, nesterov=momentum > 0)
         assert self.data.train is not None
         self.steps = len(self.data.train) // recipe.batch_size or 1
         self.schedule = SCHEDULES[recipe.schedule]
+
+    def _made_losses(self) -> Losses | None:
+        """The knowledge distances, with what they learn, made for the shapes of both networks."""
+        if self.teacher is None or not self.recipe.losses:
+            return None
+        images = torch.zeros(2, *self.data.image_shape, device=self.device)
+        labels = torch.zeros(2, dtype=torch.int64, device=self.device)
+        seen = [observe(model, images, labels, cam=True) for model in (self.teacher, self.student)]
+        return Losses(self.recipe.losses, *seen).to(self.device)
 
     def read(self, on_read: Callable[[int, int], None]) -> None:
         """Read all images onto the device."""
@@ -172,7 +185,7 @@ class _Training:
         row["seconds"] = time.perf_counter() - start
         self.history.append(row)
         if self.out is not None:
-            checkpoint.save(self.out, self.facts, self.student, self.optimizer, self.history)
+            checkpoint.save(self.out, self.facts, self._parts(), self.history)
 
     def _batches(self, seed: int) -> Iterator[tuple[Tensor, Tensor]]:
         """The epoch's batches of normalised, augmented images; a last small one is left out."""
@@ -205,22 +218,20 @@ class _Training:
 
     def _losses(self, images: Tensor, labels: Tensor) -> tuple[dict[str, Tensor], Tensor]:
         """The weighted parts of the loss, and the logits."""
-        recipe = self.recipe
-        if self.teacher is None or not recipe.losses:
+        weight = self.recipe.cross_entropy
+        if self.teacher is None or self.losses is None:
             logits = self.student(images)
             if not isinstance(logits, Tensor):
                 raise UserError(f"the student gives a {type(logits).__name__} in training mode")
-            parts = {"cross_entropy": recipe.cross_entropy * cross_entropy(logits.float(), labels)}
-            return parts, logits
+            return {"cross_entropy": weight * cross_entropy(logits.float(), labels)}, logits
+        cam = self.losses.needs_cam
         with torch.no_grad():
-            taught = record(self.teacher, images, labels)
-        seen = record(self.student, images, labels)
+            taught = record(self.teacher, images, labels, cam=cam)
+        seen = record(self.student, images, labels, cam=cam)
         logits = seen.logits.float()
-        parts = {"cross_entropy": recipe.cross_entropy * cross_entropy(logits, labels)}
         with torch.autocast(self.device.type, enabled=False):
-            for name, weight in recipe.losses.items():
-                parts[name] = weight * knowledge.get(name).distance(taught, seen)
-        return parts, logits
+            distances = self.losses(taught, seen)
+        return {"cross_entropy": weight * cross_entropy(logits, labels), **distances}, logits
 
     def _check_weights(self) -> None:
         """Refuse to keep weights that are not finite, though every loss was."""
@@ -256,7 +267,12 @@ class _Training:
             return
         if not resume:
             raise UserError(f"{self.out} holds a training already; resume it, or choose another")
-        self.history = checkpoint.load(self.out, self.facts, self.student, self.optimizer)
+        self.history = checkpoint.load(self.out, self.facts, self._parts())
+
+    def _parts(self) -> checkpoint.Parts:
+        """What has a state."""
+        parts: dict[str, Any] = {"student": self.student, "optimizer": self.optimizer}
+        return parts if self.losses is None else {**parts, "losses": self.losses}
 
     def finish(self) -> Distilled:
         """Write the weights; the result."""
@@ -267,10 +283,15 @@ class _Training:
         return Distilled(self.student, tuple(self.history), seconds)
 
 
-def _groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
-    weights = [p for p in model.parameters() if p.requires_grad and p.ndim > 1]
-    others = [p for p in model.parameters() if p.requires_grad and p.ndim <= 1]
-    if not weights and not others:
+def _groups(
+    student: nn.Module, losses: nn.Module | None, weight_decay: float
+) -> list[dict[str, Any]]:
+    """Weights, which decay, and biases and normalisation, which do not."""
+    trained = [p for p in student.parameters() if p.requires_grad]
+    if not trained:
         raise UserError("the student has no weights to train")
+    trained += losses.parameters() if losses is not None else []
+    weights = [p for p in trained if p.ndim > 1]
+    others = [p for p in trained if p.ndim <= 1]
     groups = [(weights, float(weight_decay)), (others, 0.0)]
     return [{"params": params, "weight_decay": decay} for params, decay in groups if params]

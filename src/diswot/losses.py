@@ -53,9 +53,7 @@ class Losses(nn.Module):
         rows = {name: knowledge.get(name) for name in weights}
         self.weights = dict(weights)
         self.needs_cam = any(row.needs_cam for row in rows.values())
-        self.rows = nn.ModuleDict(
-            {name: Loss(row, teacher, student) for name, row in rows.items()}
-        )
+        self.rows = nn.ModuleDict({name: Loss(row, teacher, student) for name, row in rows.items()})
 
     def forward(self, teacher: Observation, student: Observation) -> dict[str, Tensor]:
         """Each distance times its weight."""

@@ -157,6 +157,8 @@ def _agree(study: optuna.Study, facts: Mapping[str, Any]) -> None:
     before = study.user_attrs.get("config")
     now = json.loads(json.dumps(facts, default=str))
     if before is None:
+        if study.get_trials(deepcopy=False):
+            raise UserError(f"the study {study.study_name!r} there is of something else")
         study.set_user_attr("config", now)
         return
     for name in sorted(before.keys() | now.keys()):

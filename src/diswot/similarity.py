@@ -31,7 +31,12 @@ def _size(largest: Tensor) -> Tensor:
 
 
 def gram(features: Tensor) -> Tensor:
-    """Inner products of all pairs of samples, B x B, of features B x ... (flattened)."""
+    """Inner products of all pairs of samples, B x B, of features B x ... (flattened).
+
+    The order of the features does not matter: a map laid out channels last is taken as it lies.
+    """
+    if features.ndim == 4 and features.is_contiguous(memory_format=torch.channels_last):
+        features = features.permute(0, 2, 3, 1)
     flat = features.flatten(1)
     return flat @ flat.T
 
@@ -39,10 +44,20 @@ def gram(features: Tensor) -> Tensor:
 def relation_matrix(features: Tensor) -> Tensor:
     """Sample relations, B x B: the Gram matrix of B x ... features with rows of unit length.
 
-    One scale for all features changes nothing, so they are first divided by the largest: squares
-    of the huge maps of a network without normalisation would overflow.
+    One scale for all features changes nothing, so it is first made a moderate one.
     """
-    return unit_rows(gram(features / _size(features.detach().abs().max())))
+    return unit_rows(gram(moderate(features)))
+
+
+def moderate(features: Tensor) -> Tensor:
+    """The features as they are, or over the largest, held constant, if they are huge or tiny.
+
+    For what does not depend on scale: squares of the maps of a network without normalisation
+    would overflow. Features between 1e-6 and 1e6 are not copied.
+    """
+    low, high = features.detach().aminmax()
+    largest = torch.maximum(-low, high)
+    return features if 1e-6 <= largest <= 1e6 else features / _size(largest)
 
 
 def class_similarity(class_gradient: Tensor) -> Tensor:

@@ -42,7 +42,10 @@ def builder(name: str, classes: int = 100) -> Callable[[], nn.Module]:
 def _built(name: str, function: Callable[[], object]) -> nn.Module:
     try:
         model = function()
-    except (Exception, SystemExit) as error:  # whatever a user's function raises is told in one line
+    except (
+        Exception,
+        SystemExit,
+    ) as error:  # whatever a user's function raises is told in one line
         raise UserError(f"{name} fails: {userfile.explain(error, name)}") from error
     if not isinstance(model, nn.Module):
         raise UserError(f"{name} must return a torch module, not a {type(model).__name__}")

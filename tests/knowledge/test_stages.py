@@ -1,13 +1,16 @@
 from __future__ import annotations
 
+import weakref
 from dataclasses import replace
 
 import pytest
 import torch
 from knowledge.made import THREE, made
+from torch import Tensor
 
 from diswot.errors import UserError
-from diswot.knowledge.stages import average, centred, matched, pair, pair_indices, scaled, single
+from diswot.knowledge import stages
+from diswot.knowledge.stages import average, centred, matched, once, pair, pair_indices, single
 
 
 @pytest.mark.parametrize(
@@ -76,12 +79,40 @@ def test_half_precision_is_raised_and_double_kept() -> None:
     assert {m.dtype for maps in matched("some", half, half) for m in maps} == {torch.float32}
 
 
-def test_scaled_has_a_largest_entry_of_one_and_spares_zeros() -> None:
-    values = torch.tensor([[0.0, -4.0], [1.0, 2.0]], requires_grad=True)
-    assert torch.equal(scaled(values), values / 4)
-    assert torch.equal(scaled(torch.zeros(2, 3)), torch.zeros(2, 3))
-    scaled(values).sum().backward()
-    assert torch.equal(values.grad, torch.full((2, 2), 0.25))
+def test_what_is_known_of_a_tensor_is_not_computed_again() -> None:
+    calls = []
+
+    @once
+    def total(values: Tensor, power: int = 1) -> Tensor:
+        """Documented."""
+        calls.append(power)
+        return values.pow(power).sum()
+
+    values = torch.ones(3)
+    assert [float(total(values)) for _ in range(3)] == [3, 3, 3]
+    assert float(total(torch.ones(3))) == 3
+    assert float(total(values, 2)) == float(total(values, 2)) == 3
+    assert calls == [1, 1, 2]
+    values += 1
+    assert float(total(values)) == 6
+    assert total.__doc__ == "Documented."
+    learned = torch.ones(3, requires_grad=True)
+    total(learned).backward()
+    total(learned).backward()
+    assert torch.equal(learned.grad, torch.full((3,), 2.0))
+    with torch.inference_mode():
+        assert float(total(torch.ones(2))) == 2
+
+
+def test_nothing_outlives_its_tensor() -> None:
+    kept = []
+    values, before = torch.ones(3), len(stages._KNOWN)
+    remembered = once(lambda values: kept.append(weakref.ref(values)) or Tensor())
+    remembered(values)
+    assert len(stages._KNOWN) == before + 1
+    del values
+    assert len(stages._KNOWN) == before
+    assert kept[0]() is None
 
 
 def test_centred_rows_lose_their_mean_and_constant_ones_everything() -> None:

@@ -9,7 +9,7 @@ import torch
 import toys
 from proxies import naive
 from torch import Tensor, nn
-from torch.nn.functional import relu
+from torch.nn import functional
 from toys import seeded
 
 from diswot.data import Batch
@@ -19,7 +19,7 @@ from diswot.proxies.blocks import weights
 from diswot.proxies.candidate import Candidate
 from diswot.proxies.synflow import synflow
 
-TOYS = (toys.LinearHead, toys.Nested, toys.SqueezeExcite)
+TOYS = (toys.LinearHead, toys.SqueezeExcite, toys.ClassToken)
 every_toy = pytest.mark.parametrize("toy", TOYS, ids=lambda toy: toy.__name__)
 
 
@@ -160,6 +160,16 @@ def test_fisher_information_of_a_coin() -> None:
     torch.testing.assert_close(found, torch.tensor([[0.16, 0.0], [0.0, 0.0]]))
 
 
+class Hard(toys.LinearHead):
+    def features(self, images: Tensor) -> Tensor:
+        return functional.hardsigmoid(super().features(images))
+
+
+def test_grasp_of_what_has_no_second_derivative() -> None:
+    with pytest.raises(UserError, match=r"twice: derivative for aten::hardsigmoid_backward"):
+        gradients.grasp(exact(Hard))
+
+
 # Synflow where numbers are large
 
 
@@ -187,7 +197,7 @@ class Part(nn.Module):
         nn.init.constant_(self.conv.weight, -weight)
 
     def forward(self, images: Tensor) -> Tensor:
-        return images + relu(self.conv(self.norm(images)))
+        return images + functional.relu(self.conv(self.norm(images)))
 
 
 @pytest.mark.parametrize(("depth", "weight"), [(3, 2.0), (60, 1e3), (300, 1e3), (40, 2.0**100)])

@@ -55,8 +55,9 @@ def score(
         for group in _groups(names):
             advance("scoring", len(outcomes), len(names), ", ".join(group[:1]))
             outcomes |= _score(fixed, build, group)
-    values = {n: outcomes[n] for n in names if not isinstance(outcomes[n], str)}
-    unscored = {n: outcomes[n] for n in names if isinstance(outcomes[n], str)}
+    ordered = [(name, outcomes[name]) for name in names]
+    values = {name: outcome for name, outcome in ordered if not isinstance(outcome, str)}
+    unscored = {name: outcome for name, outcome in ordered if isinstance(outcome, str)}
     if unscored and (proxies != "all" or all(name in unscored for name in needing)):
         raise UserError(f"the student has no score: {next(iter(unscored.values()))}")
     scores = {name: fmean(v) for name, v in values.items()}

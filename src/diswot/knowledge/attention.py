@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from diswot.knowledge.stages import average, matched, scaled
+from diswot.knowledge.stages import average, matched, once
 from diswot.observe import Observation
-from diswot.similarity import unit_rows
+from diswot.similarity import moderate, unit_rows
 
 
 def at(teacher: Observation, student: Observation) -> Tensor:
     """Attention transfer: where there is activity, compared. Zagoruyko and Komodakis, ICLR 2017.
 
-    The maps of sum_c A_c^2, scaled to unit length; squared difference (the paper's eq. 2 has the
+    The maps of sum_c A_c^2 to unit length; squared difference (the paper's eq. 2 has the
     norm itself, whose slope is infinite where the maps agree), summed over positions, mean of
     samples and pairs of stages. A map of zeros stays zero. Works for any widths.
 
@@ -27,8 +27,9 @@ def at(teacher: Observation, student: Observation) -> Tensor:
     return average((ours - theirs).square().sum(1).mean() for ours, theirs in looks)
 
 
+@once
 def _attention(maps: Tensor) -> Tensor:
-    return unit_rows(scaled(maps).square().sum(1).flatten(1))
+    return unit_rows(moderate(maps).square().sum(1).flatten(1))
 
 
 def nst(teacher: Observation, student: Observation) -> Tensor:
@@ -46,24 +47,34 @@ def nst(teacher: Observation, student: Observation) -> Tensor:
         UserError: A pair of maps differs in its grid.
     """
     pairs = matched("nst", teacher, student, grids=True)
-    return average(
-        _discrepancy(unit_rows(ours.flatten(2)), unit_rows(theirs.flatten(2))).mean()
-        for ours, theirs in pairs
-    )
+    return average(_discrepancy(ours, theirs).mean() for ours, theirs in pairs)
 
 
 def _discrepancy(teacher: Tensor, student: Tensor) -> Tensor:
-    """B, of B x C x N and B x C' x N; by way of N x N moments where these are the smaller."""
-    if teacher.shape[2] ** 2 <= teacher.shape[1] * student.shape[1]:
+    """B, of maps; by way of the HW x HW moments where these are the smaller."""
+    if teacher.shape[2:].numel() ** 2 <= teacher.shape[1] * student.shape[1]:
         return (_moments(teacher) - _moments(student)).square().sum((1, 2))
-    own = _kernel(teacher, teacher) + _kernel(student, student)
-    return own - 2 * _kernel(teacher, student)
+    (own, first), (others, second) = _self_kernel(teacher), _self_kernel(student)
+    inner = moderate(teacher).flatten(2) @ moderate(student).flatten(2).mT
+    return own + others - 2 * _kernel(inner, first, second)
 
 
-def _moments(rows: Tensor) -> Tensor:
+@once
+def _moments(maps: Tensor) -> Tensor:
+    rows = unit_rows(maps.flatten(2))
     return rows.mT @ rows / rows.shape[1]
 
 
-def _kernel(rows: Tensor, others: Tensor) -> Tensor:
-    """Mean of k over all pairs of rows."""
-    return (rows @ others.mT).square().mean((1, 2))
+@once
+def _self_kernel(maps: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean of k over all pairs of channels, B, and the channels' squared lengths, B x C."""
+    rows = moderate(maps).flatten(2)
+    inner = rows @ rows.mT
+    lengths = inner.diagonal(dim1=1, dim2=2)
+    return _kernel(inner, lengths, lengths), lengths
+
+
+def _kernel(inner: Tensor, first: Tensor, second: Tensor) -> Tensor:
+    """Mean of the squared cosines, from inner products and squared lengths; B."""
+    lengths = first[:, :, None] * second[:, None, :]
+    return (inner.square() / (lengths + (lengths == 0))).mean((1, 2))

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 from torch.nn.functional import adaptive_max_pool2d, mse_loss
 
-from diswot.knowledge.stages import average, matched, scaled
+from diswot.knowledge.stages import average, matched
 from diswot.observe import Observation
-from diswot.similarity import unit_rows
+from diswot.similarity import moderate, unit_rows
 
 
 def flows(maps: Sequence[Tensor]) -> list[tuple[Tensor, Tensor]]:
@@ -57,10 +57,24 @@ def ickd(teacher: Observation, student: Observation) -> Tensor:
         UserError: A pair of maps differs in width.
     """
     pairs = matched("ickd", teacher, student, widths=True)
-    alike = ((_correlation(ours), _correlation(theirs)) for ours, theirs in pairs)
-    return average((ours - theirs).square().sum(2).mean() for ours, theirs in alike)
+    flat = ((moderate(ours).flatten(2), moderate(theirs).flatten(2)) for ours, theirs in pairs)
+    return average(_unlike(ours, theirs).sum(1).mean() / ours.shape[1] for ours, theirs in flat)
 
 
-def _correlation(maps: Tensor) -> Tensor:
-    rows = scaled(maps).flatten(2)
-    return unit_rows(rows @ rows.mT)
+def _unlike(teacher: Tensor, student: Tensor) -> Tensor:
+    """B x C, squared differences of the scaled rows of F F^T, of B x C x N and B x C x N'.
+
+    Where there are fewer positions than channels it is n_T + n_S - 2 cos, and the C x C matrices
+    are never made: the inner product of row c of F F^T and of H H^T is f_c (F^T H) h_c^T.
+    """
+    if max(teacher.shape[2], student.shape[2]) >= teacher.shape[1]:
+        ours, theirs = (unit_rows(maps @ maps.mT) for maps in (teacher, student))
+        return (ours - theirs).square().sum(2)
+    teacher_rows, student_rows = unit_rows(teacher), unit_rows(student)
+    inner = ((teacher_rows @ (teacher.mT @ student)) * student_rows).sum(2)
+    ours = ((teacher_rows @ (teacher.mT @ teacher)) * teacher_rows).sum(2)
+    theirs = ((student_rows @ (student.mT @ student)) * student_rows).sum(2)
+    there = (ours > 0) & (theirs > 0)
+    lengths = torch.where(there, ours * theirs, 1).sqrt()
+    cosine = torch.where(there, inner / lengths, 0)
+    return (ours > 0).to(cosine) + (theirs > 0).to(cosine) - 2 * cosine

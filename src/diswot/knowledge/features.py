@@ -45,8 +45,8 @@ def ab(teacher: Observation, student: Observation, margin: float = 1.0) -> Tenso
         UserError: A pair of maps differs in width or grid.
     """
     pairs = matched("ab", teacher, student, widths=True, grids=True)
-    signs = ((2 * (ours > 0).to(theirs) - 1, theirs) for ours, theirs in pairs)
-    return average((margin - sign * theirs).relu().square().mean() for sign, theirs in signs)
+    wrong = (theirs * (1 - 2 * (ours > 0).to(theirs)) for ours, theirs in pairs)
+    return average((margin + far).relu().square().mean() for far in wrong)
 
 
 def vid(

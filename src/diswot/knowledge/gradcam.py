@@ -7,9 +7,9 @@ from torch import Tensor
 
 from diswot.errors import UserError
 from diswot.knowledge.adapters import pool
-from diswot.knowledge.stages import scaled
+from diswot.knowledge.stages import single
 from diswot.observe import Observation
-from diswot.similarity import unit_rows
+from diswot.similarity import moderate, unit_rows
 
 
 def gradcam(teacher: Observation, student: Observation) -> Tensor:
@@ -46,5 +46,5 @@ def class_activation(seen: Observation) -> Tensor:
     """Grad-CAM of each sample's label, B x H x W, up to a scale that all samples share."""
     if seen.cam_weights is None:
         raise UserError("gradcam needs weights of the maps, seen with observe(..., cam=True)")
-    weighted = torch.einsum("bc,bchw->bhw", scaled(seen.cam_weights), scaled(seen.last))
-    return weighted.relu()
+    weights, maps = (moderate(single(values)) for values in (seen.cam_weights, seen.last))
+    return torch.einsum("bc,bchw->bhw", weights, maps).relu()

@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 from torch.nn.functional import mse_loss, smooth_l1_loss
 
-from diswot.knowledge.stages import average, centred, matched, scaled, single
+from diswot.knowledge.stages import average, matched, once, single
 from diswot.observe import Observation
-from diswot.similarity import gram, relation_matrix, unit_rows
+from diswot.similarity import gram, moderate, relation_matrix, unit_rows
 
 
 def sp(teacher: Observation, student: Observation) -> Tensor:
@@ -24,7 +24,10 @@ def sp(teacher: Observation, student: Observation) -> Tensor:
         A scalar between 0 and 4 / B.
     """
     pairs = matched("sp", teacher, student)
-    return average(mse_loss(relation_matrix(b), relation_matrix(a)) for a, b in pairs)
+    return average(mse_loss(_alike(theirs), _alike(ours)) for ours, theirs in pairs)
+
+
+_alike = once(relation_matrix)
 
 
 def cka(teacher: Observation, student: Observation) -> Tensor:
@@ -44,11 +47,20 @@ def cka(teacher: Observation, student: Observation) -> Tensor:
 def linear_cka(first: Tensor, second: Tensor) -> Tensor:
     """Linear centred kernel alignment, a scalar, of features B x ... and B x ...'.
 
-    It is 0 where all samples have the same features.
+    It is 0 where all samples have the same features, to within rounding.
     """
-    grams = (gram(centred(scaled(features), 0)) for features in (first, second))
-    one, other = (unit_rows(matrix.flatten()) for matrix in grams)
+    one, other = (unit_rows(_centred_gram(features).flatten()) for features in (first, second))
     return (one * other).sum()
+
+
+@once
+def _centred_gram(features: Tensor) -> Tensor:
+    features = moderate(features)
+    mean = features.mean(0)
+    centred = gram(features - mean)
+    noise = 8 * torch.finfo(features.dtype).eps
+    left, lost = centred.detach().trace(), len(features) * mean.detach().square().sum()
+    return centred * (left > noise**2 * lost)
 
 
 def rkd(
@@ -73,7 +85,7 @@ def rkd(
 
 def _lines(seen: Observation) -> Tensor:
     """From every sample to every other, B x B x D."""
-    points = scaled(seen.pooled)
+    points = moderate(single(seen.pooled))
     return points[None] - points[:, None]
 
 

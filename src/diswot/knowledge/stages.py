@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import functools
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, TypeVar, cast
 
 import torch
 from torch import Tensor
+from torch.utils.weak import WeakIdKeyDictionary
 
 from diswot.errors import UserError
 from diswot.observe import Observation
@@ -92,14 +95,29 @@ def single(values: Tensor) -> Tensor:
     return values.to(torch.promote_types(values.dtype, torch.float32))
 
 
-def scaled(values: Tensor) -> Tensor:
-    """In single precision at least, and divided by the largest magnitude, held constant.
+R = TypeVar("R")
 
-    For distances that do not depend on scale: the squares of huge maps would overflow.
+_KNOWN: Any = WeakIdKeyDictionary()
+
+
+def once(function: Callable[..., R]) -> Callable[..., R]:
+    """Remember a function of a tensor for as long as the tensor lives and is not overwritten.
+
+    So that what a distance computes of the teacher is computed once a search, not once a
+    candidate. Only where there is no graph.
     """
-    values = single(values)
-    largest = values.detach().abs().amax()
-    return values / largest.masked_fill(largest == 0, 1)
+
+    @functools.wraps(function)
+    def remembered(values: Tensor, *settings: object) -> R:
+        if values.requires_grad or values.is_inference():
+            return function(values, *settings)
+        known = _KNOWN.setdefault(values, {})
+        key = function, settings, values._version
+        if key not in known:
+            known[key] = function(values, *settings)
+        return cast(R, known[key])
+
+    return remembered
 
 
 def centred(values: Tensor, dim: int) -> Tensor:

@@ -16,6 +16,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from diswot.errors import UserError
 from diswot.observe import observe
 from diswot.proxies.candidate import Candidate
+from diswot.proxies.eigen import eigenvalues
 from diswot.proxies.watch import Codes, Watch
 
 _K = 1e-5  # keeps logarithms and inverses finite, in jacov and epe_nas
@@ -37,7 +38,7 @@ def naswot(candidate: Candidate) -> float:
     codes = candidate.watched(Codes)
     if not codes.units:
         raise UserError("naswot needs a network with rectifiers, such as ReLU or GELU")
-    values = torch.linalg.eigvalsh(codes.agreement)
+    values = eigenvalues(codes.agreement)
     noise = len(values) * torch.finfo(values.dtype).eps * values[-1]
     return float(values.log().sum()) if values[0] > noise else -math.inf
 
@@ -49,7 +50,7 @@ def jacov(candidate: Candidate) -> float:
     2006.04647v1, with k = 1e-5. The Jacobian's row of an image is the gradient of the
     sum of logits in it. At most -B (1 + k), reached where no two rows correlate.
     """
-    values = torch.linalg.eigvalsh(correlations(candidate.input_jacobian)).clamp_min(0) + _K
+    values = eigenvalues(correlations(candidate.input_jacobian)).clamp_min(0) + _K
     return -float((values.log() + 1 / values).sum())
 
 
@@ -68,7 +69,7 @@ def epe_nas(candidate: Candidate) -> float:
     sums = torch.stack([(block.abs() + _K).log().sum() for block in blocks])
     if len(blocks) <= _MANY_CLASSES:
         return float(sums.abs().sum())
-    means = sums / torch.tensor([block.numel() for block in blocks])
+    means = sums / sums.new_tensor([block.numel() for block in blocks])
     return float((means[:, None] - means).abs().triu().sum() / len(means))
 
 

@@ -19,6 +19,7 @@ from diswot.errors import UserError
 from diswot.proxies import capacity, passes
 from diswot.proxies.blocks import map_of, primary_blocks
 from diswot.proxies.candidate import Candidate
+from diswot.proxies.eigen import spectral_norm
 from diswot.proxies.watch import Entropies
 
 complexity = capacity.macs
@@ -102,8 +103,7 @@ def _spectral_norm(
     assert v is not None and g is not None
     rows = _fold(g, v.shape[2], v.shape[3]).movedim(1, -1).flatten(0, -2)
     columns = v.movedim(1, -1).flatten(0, -2)
-    matrix = (rows.T @ columns).double() / len(rows)
-    return float(torch.linalg.matrix_norm(matrix, 2))
+    return spectral_norm(rows.T @ columns / len(rows))
 
 
 def _fold(features: Tensor, height: int, width: int) -> Tensor:

@@ -63,10 +63,14 @@ class Candidate:
             return observe(self.student, *self.batch, cam=self.cam), watches
 
     @cached_property
-    def constant(self) -> bool:
-        """Whether the logits are the same for all images: no path leads from input to output."""
-        logits = self.observation.logits
-        return bool((logits == logits[0]).all())
+    def cut_off(self) -> bool:
+        """Whether no path leads from the images to the logits.
+
+        Both the logits and what enters the classifier are the same for all images. Where only the
+        logits are, the classifier is zero, as ViTs initialise it, and can learn.
+        """
+        seen = self.observation
+        return _constant(seen.logits) and _constant(seen.pooled)
 
     @cached_property
     def weight_gradients(self) -> dict[str, Tensor]:
@@ -81,3 +85,7 @@ class Candidate:
     def generator(self) -> Generator:
         """Random numbers from the seed alone, the same for each proxy that asks."""
         return torch.Generator().manual_seed(self.seed)
+
+
+def _constant(rows: Tensor) -> bool:
+    return bool(rows.isfinite().all() and (rows == rows[0]).all())

@@ -48,15 +48,28 @@ def grasp(candidate: Candidate) -> float:
     Gradient signal preservation of Wang et al., "GraSP", ICLR 2020, summed as in Abdelfattah et
     al., ICLR 2021, section 3. The logits are not divided by a temperature of 200, as in GraSP.
     Each weight that a normalisation follows adds, but for its epsilon, |g|^2.
+
+    Raises:
+        UserError: PyTorch cannot differentiate the network twice, as with Hardsigmoid.
     """
     parameters = list(weights(candidate.student).values())
     with passes.differentiating(candidate.student):
         loss = cross_entropy(candidate.student(candidate.batch.images), candidate.batch.labels)
         first = passes.gradients(loss, parameters, again=True)
         products = [(g * g.detach()).sum() for g in first if g.requires_grad]
-        second = passes.gradients(torch.stack(products).sum(), parameters)
+        second = _second(torch.stack(products).sum(), parameters)
     pairs = zip(parameters, second, strict=True)
     return -sum(float((w.detach() * h).sum(dtype=torch.float64)) for w, h in pairs)
+
+
+def _second(output: Tensor, parameters: list[nn.Parameter]) -> list[Tensor]:
+    try:
+        return passes.gradients(output, parameters)
+    except RuntimeError as error:
+        if "is not implemented" not in str(error):
+            raise
+        reason = str(error).splitlines()[0]
+        raise UserError(f"grasp cannot differentiate this network twice: {reason}") from error
 
 
 def fisher(candidate: Candidate) -> float:
@@ -111,12 +124,12 @@ def zico(candidate: Candidate) -> float:
     halves = zip(images.tensor_split(_BATCHES), labels.tensor_split(_BATCHES), strict=True)
     slopes = [passes.weight_gradients(candidate.student, Batch(*half)) for half in halves]
     sums = (_inverse_variation([slope[name] for slope in slopes]) for name in slopes[0])
-    return sum(math.log(total) for total in sums if total > 0)
+    return sum(math.log(total) for total in sums if total)
 
 
 def _inverse_variation(slopes: list[Tensor]) -> float:
     """Sum over the weights of one layer of mean over deviation of the gradient's size."""
     sizes = torch.stack(slopes).abs().double()
     deviation = sizes.std(0, correction=0)
-    ratios = (sizes.mean(0) / deviation)[deviation > 0]
+    ratios = (sizes.mean(0) / deviation)[deviation != 0]
     return float(ratios.sum())

@@ -1,10 +1,10 @@
 """Computes proxies: of one student, or of all candidates of a search.
 
 A proxy's value is a finite number, or minus infinity, the lowest, or none (NaN, plus infinity). A
-student whose logits are the same for all images has no trainable path from input to output, as a
-cell of NAS-Bench-201 all of whose edges are `none`: every proxy that looks at a pass has the value
-minus infinity for it. Sizes (`params`, `macs`, `depth`) are what they are. Whatever is not finite
-is a `NotScored` error with the reason, never replaced by a number; `Scorer.outcomes` returns these
+student without a path from the images to the logits cannot be trained, as with a cell of
+NAS-Bench-201 all of whose edges are `none`: every proxy that looks at a pass has the value minus
+infinity for it. Sizes (`params`, `macs`, `depth`) are what they are. Whatever is not finite is a
+`NotScored` error with the reason, never replaced by a number; `Scorer.outcomes` returns these
 errors beside the other proxies' values instead of raising the first one.
 """
 
@@ -137,7 +137,8 @@ def scorer(
         try:
             seen.append(observe(model, *batch, cam=True))
         except RuntimeError as error:
-            shape, reason = tuple(batch.images.shape[1:]), str(error).splitlines()[0]
+            shape = tuple(batch.images.shape[1:])
+            reason = next(iter(str(error).splitlines()), type(error).__name__)
             raise UserError(f"the teacher cannot take images of shape {shape}: {reason}") from error
     return Scorer(tuple(seen), tuple(batches), init, seed)
 
@@ -188,7 +189,7 @@ def _needs_cam(rows: Mapping[str, Proxy]) -> bool:
 
 
 def _outcome(name: str, row: Proxy, candidate: Candidate) -> Outcome:
-    if row.needs_forward and candidate.constant:
+    if row.needs_forward and candidate.cut_off:
         return NotScored(name, -math.inf, "the logits do not depend on the images")
     if row.cost == "forward" and not candidate.observation.logits.isfinite().all():
         return NotScored(name, math.nan, "the logits are not finite")

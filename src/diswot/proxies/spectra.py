@@ -21,6 +21,7 @@ from diswot.observe import measuring
 from diswot.proxies import passes
 from diswot.proxies.blocks import weights
 from diswot.proxies.candidate import Candidate
+from diswot.proxies.eigen import eigenvalues, spectral_entropy
 
 _IMAGES = 16
 _MOST_WEIGHTS = 128  # of vkdnw
@@ -33,7 +34,8 @@ def ntk_cond(candidate: Candidate) -> float:
     TE-NAS, Chen et al., ICLR 2021: the largest over the smallest eigenvalue of J J^T, where
     the row of an image in J is the gradient of the sum of its logits in all weights. A kernel that
     is singular to the precision of the gradients scores minus infinity, which is its condition
-    number's negative and the lowest score.
+    number's negative and the lowest score; with batch statistics, so does each network that has a
+    batch normalisation right before its classifier, for then the outputs sum to a constant.
     """
     model, images = candidate.student, candidate.batch.images[:_IMAGES]
     parameters = list(weights(model).values())
@@ -41,9 +43,9 @@ def ntk_cond(candidate: Candidate) -> float:
         outputs = model(images).sum(1)
         rows = [passes.gradients(z, parameters, keep=True) for z in outputs]
     parts = (torch.stack(part).flatten(1).double() for part in zip(*rows, strict=True))
-    values = torch.linalg.eigvalsh(torch.stack([part @ part.T for part in parts]).sum(0))
+    values = eigenvalues(torch.stack([part @ part.T for part in parts]).sum(0))
     noise = len(values) * torch.finfo(images.dtype).eps * values[-1]
-    return -float(values[-1] / values[0]) if values[0] > noise else -math.inf
+    return -math.inf if values[0] <= noise else -float(values[-1] / values[0])
 
 
 def vkdnw(candidate: Candidate) -> float:
@@ -55,18 +57,16 @@ def vkdnw(candidate: Candidate) -> float:
     from the candidate's seed (of at most 128 matrices, evenly spaced). With l_1 to l_9 the deciles
     of F's eigenvalues (linearly interpolated), divided by their sum, the score is
     -sum_i l_i log l_i: the more alike the weights are in how well they can be estimated, the
-    higher. The paper's VKDNW_single adds the number of layers to this: `depth` + `vkdnw`. Where
-    F is zero there is no score (NaN).
+    higher. The paper's VKDNW_single adds the number of layers to this: `depth` + `vkdnw`. Zero
+    where F is zero.
     """
     model, images = candidate.student, candidate.batch.images[:_IMAGES]
     chosen = _draw(weights(model), candidate.generator())
     with measuring(model), _forward_mode():
         shares = model(images).double().softmax(1)
         slopes = [_logit_slopes(model, images, *place) for place in chosen]
-    values = torch.linalg.eigvalsh(fisher_information(torch.stack(slopes).double(), shares))
-    deciles = torch.quantile(values.clamp_min(0), values.new_tensor(_DECILES))
-    deciles = deciles / deciles.sum()
-    return -float(torch.xlogy(deciles, deciles).sum())
+    values = eigenvalues(fisher_information(torch.stack(slopes).double(), shares)).clamp_min(0)
+    return spectral_entropy(torch.quantile(values, values.new_tensor(_DECILES)))
 
 
 def fisher_information(slopes: Tensor, shares: Tensor) -> Tensor:
@@ -95,10 +95,18 @@ def _draw(
 
 @contextmanager
 def _forward_mode() -> Iterator[None]:
-    """Forward differentiation only, without a warning from torch about how it loads its rules."""
+    """Forward differentiation only, through attention that has it.
+
+    A warning of torch about how it loads its own rules is kept back.
+    """
+    fast = torch.backends.mha.get_fastpath_enabled()
     with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), warnings.catch_warnings():
         warnings.filterwarnings("ignore", ".*torch.jit.script.*")
-        yield
+        torch.backends.mha.set_fastpath_enabled(False)
+        try:
+            yield
+        finally:
+            torch.backends.mha.set_fastpath_enabled(fast)
 
 
 def _logit_slopes(

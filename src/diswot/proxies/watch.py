@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack
+from functools import cached_property
 from typing import Self
 
 import torch
@@ -14,6 +15,7 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from diswot.proxies.blocks import map_of, primary_blocks
+from diswot.proxies.eigen import eigenvalues, spectral_entropy
 
 _RECTIFIERS = tuple(
     getattr(torch.ops.aten, name + end)
@@ -62,8 +64,9 @@ class Codes(Watch):
     """On how many rectifiers each pair of images agrees.
 
     A rectifier is any ReLU, LeakyReLU, ELU, ReLU6, GELU, SiLU, Hardswish or Mish that runs, be it
-    a module, a function or in place: they are seen as PyTorch's operations, below the modules. Its
-    binary code is whether its input is above zero.
+    a module, a function or in place: they are seen as PyTorch's operations, below the modules.
+    Those inside a fused kernel, as of `nn.TransformerEncoderLayer`, are not. A rectifier's binary
+    code is whether its input is above zero.
 
     Attributes:
         agreement: B x B, in float64.
@@ -120,15 +123,11 @@ def _rows(features: Tensor, count: int) -> Tensor:
 
 
 class Entropies(Watch):
-    """The entropy of the principal components of each primary block's map, in running order.
-
-    Attributes:
-        values: One a block, as `component_entropy` gives them.
-    """
+    """The entropy of the principal components of each primary block's map, in running order."""
 
     def __init__(self, model: nn.Module, images: Tensor) -> None:
         super().__init__(model, images)
-        self.values: list[float] = []
+        self.squares: list[Tensor] = []
 
     def hooks(self) -> Iterator[AbstractContextManager[object]]:
         """One hook a block."""
@@ -137,27 +136,34 @@ class Entropies(Watch):
     def _see(self, module: nn.Module, inputs: object, output: object) -> None:
         features = map_of(output, self.images) if self.active else None
         if features is not None:
-            self.values.append(component_entropy(features.detach()))
+            self.squares.append(_component_square(features.detach()))
+
+    @cached_property
+    def values(self) -> list[float]:
+        """One a block, as `component_entropy` gives them."""
+        return [spectral_entropy(eigenvalues(square)) for square in self.squares]
 
 
 def component_entropy(features: Tensor) -> float:
     """Entropy of the shares of variance of a map's principal components, in nats.
 
     The positions of all images are the samples, the channels the variables. A constant map, which
-    has no components, has entropy 0. The map is scaled by its largest deviation, so that none is
-    too large; the smaller of the covariance and the Gram matrix is taken, whose shares are equal.
+    has no components, has entropy 0.
 
     Args:
         features: B x C x H x W.
     """
+    return spectral_entropy(eigenvalues(_component_square(features)))
+
+
+def _component_square(features: Tensor) -> Tensor:
+    """The covariance up to a factor, or if smaller the Gram matrix, which has the same spectrum.
+
+    Deviations are divided by the largest, so that no square is too large or small.
+    """
     samples = features.movedim(1, -1).flatten(0, -2)
     samples = samples - samples.mean(0)
     largest = torch.maximum(samples.amax(), -samples.amin())
-    if largest == 0:
-        return 0.0
-    samples /= largest
+    samples /= largest.masked_fill(largest == 0, 1)
     wide = len(samples) < samples.shape[1]
-    square = samples @ samples.T if wide else samples.T @ samples
-    values = torch.linalg.eigvalsh(square.double()).clamp_min(0)
-    shares = values / values.sum()
-    return -float(torch.xlogy(shares, shares).sum())
+    return samples @ samples.T if wide else samples.T @ samples

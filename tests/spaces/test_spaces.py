@@ -1,0 +1,266 @@
+from __future__ import annotations
+
+import itertools
+import json
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import optuna
+import pytest
+import torch
+from optuna.trial import BaseTrial, FixedTrial
+from torch import nn
+from toyspaces import branching, tiny
+
+from diswot import spaces
+from diswot.budget import count_params
+from diswot.errors import UserError
+from diswot.evolution import key
+from diswot.observe import observe
+from diswot.spaces import SPACES, Build, Params, construct, enumerate_params, network
+
+CLASSES = 3
+
+
+def samples(build: Build, count: int, seed: int = 0) -> list[tuple[Params, nn.Module]]:
+    """Random choices, and the networks that came of them."""
+    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=seed))
+    found = []
+    for _ in range(count):
+        trial = study.ask()
+        model = construct(build, trial)
+        found.append((trial.params, model))
+    return found
+
+
+# Every space
+
+
+@pytest.fixture(params=SPACES)
+def named(request: pytest.FixtureRequest) -> str:
+    return request.param
+
+
+def test_200_random_networks_build_run_and_round_trip(
+    named: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for layer in (nn.Conv2d, nn.Linear):  # shapes are looked at, no weights: half the time
+        monkeypatch.setattr(layer, "reset_parameters", lambda self: None)
+    build, images = spaces.get(named, classes=CLASSES), torch.zeros(2, 3, 8, 8)
+    for params, model in samples(build, 200):
+        with torch.no_grad():
+            assert model(images).shape == (2, CLASSES)
+        again = network(build, dict(reversed(params.items())))
+        shapes = {name: value.shape for name, value in model.state_dict().items()}
+        assert {name: value.shape for name, value in again.state_dict().items()} == shapes
+        assert json.loads(json.dumps(params)) == params
+
+
+def test_networks_can_be_observed(named: str) -> None:
+    batch = torch.randn(4, 3, 16, 16), torch.tensor([0, 1, 2, 0])
+    for _, model in samples(spaces.get(named, classes=CLASSES), 3, seed=2):
+        seen = observe(model, *batch)
+        assert seen.class_gradient.shape == (CLASSES, seen.last.shape[1])
+        assert len(seen.stages) == 3
+
+
+def test_size_is_the_product_of_the_choices(named: str) -> None:
+    for params, _ in samples(spaces.get(named), 5, seed=3):
+        trial = FixedTrial(params)
+        spaces.get(named)(trial)
+        sizes = [spaces.choices.size(distribution) for distribution in trial.distributions.values()]
+        assert math.prod(sizes) == SPACES[named].size
+
+
+def test_row_has_facts(named: str) -> None:
+    assert SPACES[named].summary and SPACES[named].paper
+
+
+def test_number_of_classes(named: str) -> None:
+    ((params, _),) = samples(spaces.get(named), 1)
+    sizes = [count_params(network(spaces.get(named, classes=k), params)) for k in (1, 2, 3)]
+
+    assert sizes[2] - sizes[1] == sizes[1] - sizes[0] > 0
+
+
+# By name
+
+
+def test_unknown_space() -> None:
+    with pytest.raises(UserError, match="unknown space 'nasbench200'; did you mean nasbench201"):
+        spaces.get("nasbench200")
+    with pytest.raises(UserError, match="unknown space 'zzz'; known: "):
+        spaces.get("zzz")
+
+
+@pytest.fixture
+def mine(tmp_path: Path) -> str:
+    (tmp_path / "mine.py").write_text(
+        "from torch import nn\n"
+        "def space(trial, classes):\n"
+        "    return nn.Linear(trial.suggest_int('width', 1, 3), classes)\n"
+        "def plain(trial):\n"
+        "    return nn.Linear(trial.suggest_int('width', 1, 3), 2)\n"
+    )
+    return str(tmp_path / "mine.py")
+
+
+def test_space_of_a_file(mine: str) -> None:
+    assert network(spaces.get(f"{mine}:space", classes=7), {"width": 2}).out_features == 7
+    assert network(spaces.get(f"{mine}:plain", classes=7), {"width": 2}).out_features == 2
+    assert enumerate_params(spaces.get(f"{mine}:space"), 9) == [{"width": w} for w in (1, 2, 3)]
+
+
+def test_space_of_a_file_that_is_not_there(mine: str) -> None:
+    with pytest.raises(UserError, match="did you mean space"):
+        spaces.get(f"{mine}:spaec")
+    with pytest.raises(UserError, match="no such file"):
+        spaces.get("nowhere.py:space")
+
+
+# One network
+
+
+GOOD = {"width": 4, "kernel": 3, "depth": 2, "act": "tanh"}
+
+
+@pytest.mark.parametrize(
+    ("params", "message"),
+    [
+        ({}, "parameter 'width' is missing; its choices"),
+        ({k: v for k, v in GOOD.items() if k != "act"}, "parameter 'act' is missing"),
+        (GOOD | {"depth": 4}, "depth = 4 is not among its choices"),
+        (GOOD | {"width": "4"}, "width = '4' is not among its choices"),
+        (GOOD | {"kernal": 3}, "unknown parameter 'kernal'; did you mean kernel"),
+        ({**GOOD, "a": 1, "b": 2}, "unknown parameter 'a'"),
+    ],
+)
+def test_network_says_what_is_wrong(params: Params, message: str) -> None:
+    with pytest.raises(UserError, match=message) as error:
+        network(tiny, params)
+    assert "\n" not in str(error.value)
+
+
+def test_choice_of_another_branch_is_unknown() -> None:
+    with pytest.raises(UserError, match="unknown parameter 'width1'"):
+        network(branching, {"depth": 1, "width0": 2, "width1": 4})
+
+
+@pytest.mark.parametrize("made", [None, 3, nn.ReLU, [nn.ReLU()]])
+def test_space_must_return_a_module(made: Any) -> None:
+    with pytest.raises(UserError, match="a space must return a torch module, not a"):
+        network(lambda trial: made, {})
+    with pytest.raises(UserError, match="a space must return a torch module, not a"):
+        construct(lambda trial: made, FixedTrial({}))
+
+
+# All networks
+
+
+def brute(build: Build, wanted: int) -> set[Any]:
+    """As many architectures as random sampling finds."""
+    return {key(params) for params, _ in samples(build, 15 * wanted)}
+
+
+@pytest.mark.parametrize(("build", "size"), [(tiny, 36), (branching, 14)])
+def test_all_architectures_once(build: Build, size: int) -> None:
+    plan = enumerate_params(build, size)
+
+    assert plan is not None and len(plan) == size
+    assert {key(params) for params in plan} == brute(build, size)
+    assert enumerate_params(build, size + 1) == plan == enumerate_params(build, 10**9)
+    for limit in (1, size // 2, size - 1):
+        assert enumerate_params(build, limit) is None
+    for params in plan:
+        network(build, params)
+
+
+def test_no_choice_is_one_architecture() -> None:
+    assert enumerate_params(lambda trial: nn.ReLU(), 1) == [{}]
+
+
+def built(build: Callable[[BaseTrial], object], limit: int) -> tuple[int, list[Params] | None]:
+    """How many networks the enumeration builds, and what it gives."""
+    count = itertools.count()
+
+    def space(trial: BaseTrial) -> nn.Module:
+        next(count)
+        build(trial)
+        return nn.ReLU()
+
+    plan = enumerate_params(space, limit)
+    return next(count), plan
+
+
+def large(trial: BaseTrial) -> None:
+    for i in range(30):
+        trial.suggest_categorical(f"a{i}", list("abcde"))
+
+
+def richest_first(trial: BaseTrial) -> None:
+    """101 architectures, though the first promises 200."""
+    if trial.suggest_categorical("rich", [True, False]):
+        trial.suggest_int("a", 1, 100)
+
+
+def growing(trial: BaseTrial) -> None:
+    """21 architectures, though the last promises a million."""
+    for i in range(20):
+        if not trial.suggest_categorical(f"more{i}", [False, True]):
+            return
+
+
+def continuous(trial: BaseTrial) -> None:
+    if trial.suggest_categorical("kind", ["fixed", "free"]) == "free":
+        trial.suggest_float("rate", 0, 1)
+    trial.suggest_categorical("last", ["a", "b"])
+
+
+@pytest.mark.parametrize(
+    ("build", "limit", "builds", "size"),
+    [
+        (large, 1000, 2, None),
+        (large, 10**15, 2, None),
+        (richest_first, 150, 103, 101),
+        (richest_first, 101, 103, 101),
+        (richest_first, 100, 103, None),
+        (growing, 21, 23, 21),
+        (growing, 20, 23, None),
+        (continuous, 100, 5, None),
+        (lambda trial: trial.suggest_float("rate", 0, 1), 10**9, 2, None),
+        (lambda trial: trial.suggest_float("rate", 0, 0.3, step=0.1), 9, 6, 4),
+        (lambda trial: trial.suggest_float("rate", 2, 2), 9, 3, 1),
+        (lambda trial: trial.suggest_int("large", 1, 10**12), 10**6, 2, None),
+    ],
+)
+def test_few_networks_are_built_to_count(
+    build: Build, limit: int, builds: int, size: int | None
+) -> None:
+    made, plan = built(build, limit)
+
+    assert made == builds
+    assert (plan and len(plan)) == size
+
+
+def test_architecture_that_cannot_be_built_is_one() -> None:
+    def space(trial: BaseTrial) -> nn.Module:
+        a = trial.suggest_int("a", 0, 2)
+        if a == 1:
+            raise optuna.TrialPruned
+        trial.suggest_int("b", 0, a)
+        return nn.ReLU()
+
+    pairs = [(0, 0), (2, 0), (2, 1), (2, 2)]
+    plan = [{"a": a, "b": b} for a, b in pairs]
+    assert enumerate_params(space, 5) == [plan[0], {"a": 1}, *plan[1:]]
+    assert enumerate_params(space, 4) is None
+
+
+def test_interrupt_is_no_architecture() -> None:
+    def space(trial: BaseTrial) -> nn.Module:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        enumerate_params(space, 5)

@@ -1,0 +1,631 @@
+"""The command line: its contract, and what it says of mistakes."""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pytest
+import torch
+from full_disk import full_disk
+from PIL import Image
+
+import diswot
+from diswot import spaces, teachers
+from diswot.cli import main
+from diswot.cli.distill import _job
+from diswot.cli.names import _SAMPLERS
+from diswot.files import load_weights
+from diswot.samplers import SAMPLERS
+
+SMALL = "--classes 10 --batch-size 4 --image-size 8"
+SEARCH = f"search --teacher resnet20 {SMALL} --trials 5"
+SCORE = f"score --teacher resnet20 {SMALL}"
+TRAIN = "distill --data digits --image-size 8 --epochs 1 --batch-size 256 --precision fp32"
+STUDENT = '{"blocks1": 1, "blocks2": 1, "blocks3": 3}'
+
+NETS = """
+import torch
+from torch import nn
+
+def net(classes, pixels=32, width=8):
+    body = [nn.Conv2d(3, width, 3, padding=1), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten()]
+    return nn.Sequential(*body, nn.Linear(width, classes))
+
+def no_classifier():
+    return nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU())
+
+def other_pixels(classes):
+    flat = [nn.Conv2d(3, 8, 3, padding=1), nn.ReLU(), nn.Flatten()]
+    return nn.Sequential(*flat, nn.Linear(8 * 32 * 32, classes))
+
+def raising():
+    raise ValueError("first\\nsecond")
+
+def number():
+    return 3
+
+def loud(classes):
+    print("a user's own words")
+    return net(classes)
+
+def space(trial, classes):
+    print("a user's own words")
+    return net(classes, width=trial.suggest_int("width", 4, 6))
+
+def raising_space(trial):
+    trial.suggest_int("width", 4, 6)
+    raise RuntimeError("no such\\nnetwork")
+"""
+
+SLOW = """
+def slow(trial, classes):
+    import time
+    time.sleep(0.1)
+    return net(classes, width=trial.suggest_int("width", 1, 30))
+"""
+
+
+class Ran(NamedTuple):
+    status: int
+    out: str
+    err: str
+
+    @property
+    def json(self) -> Any:
+        assert self.status == 0, self.err
+        assert self.out.count("\n") == 1, self.out
+        return json.loads(self.out, parse_constant=pytest.fail)
+
+    def mistake(self, status: int = 2) -> str:
+        """The one line that tells of it."""
+        assert self.status == status and self.out == "", self
+        assert self.err.startswith("diswot: ") and self.err.count("\n") == 1, self.err
+        return self.err.removeprefix("diswot: ").rstrip("\n")
+
+
+Run = Callable[..., Ran]
+
+
+@pytest.fixture
+def run(capsys: pytest.CaptureFixture[str]) -> Run:
+    """Runs a command line in this process."""
+
+    def run(line: str, *more: str) -> Ran:
+        capsys.readouterr()
+        status: Any = 0
+        try:
+            main([*shlex.split(line), *more])
+        except SystemExit as stop:
+            status = stop.code
+        return Ran(status, *capsys.readouterr())
+
+    return run
+
+
+def call(line: str, *more: str, **options: Any) -> Ran:
+    """Runs a command line in a process of its own."""
+    command = [sys.executable, "-m", "diswot", *shlex.split(line), *more]
+    ran = subprocess.run(command, capture_output=True, text=True, **options)
+    return Ran(ran.returncode, ran.stdout, ran.stderr)
+
+
+@pytest.fixture(scope="session")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Holds nets.py, a finished search on digits and a trained teacher; not to be changed."""
+    root: Path = tmp_path_factory.mktemp("cli")
+    (root / "nets.py").write_text(NETS)
+    found = root / "found"
+    search = f"search --teacher resnet20 --data digits --image-size 8 --batch-size 8 --out {found}"
+    main([*shlex.split(search), "--trials", "4", "--max-params", "0.3M", "--quiet"])
+    teacher = f"{TRAIN} --student resnet20 --teacher none --out {root / 'teacher'} --quiet"
+    main(shlex.split(teacher))
+    return root
+
+
+@pytest.fixture
+def here(place: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The working directory is where nets.py is."""
+    monkeypatch.chdir(place)
+    return place
+
+
+class TestSearch:
+    def test_json(self, run: Run) -> None:
+        found = run(f"{SEARCH} --max-params 0.4M --json").json
+        keys = {"best", "top", "trials", "scored", "failed", "seconds", "seconds_per_candidate"}
+        assert keys <= found.keys() and found["failed"] == 0
+        best = found["best"]
+        assert {"params", "score", "model_params", "macs"} <= best.keys()
+        assert best == found["top"][0] and len(found["top"]) == 5 == found["trials"]
+        scores = [row["score"] for row in found["top"]]
+        assert scores == sorted(scores, reverse=True)
+        assert all(row["model_params"] <= 400_000 for row in found["top"])
+        assert best["params"].keys() == {"blocks1", "blocks2", "blocks3"}
+        model = spaces.network(spaces.get("s0", 10), best["params"])
+        assert best["model_params"] == sum(p.numel() for p in model.parameters())
+
+    def test_table(self, run: Run) -> None:
+        ran = run(SEARCH)
+        assert ran.status == 0 and ran.err == ""
+        assert "best of 5 students" in ran.out and "diswot" in ran.out and "blocks1=" in ran.out
+
+    def test_score_is_that_of_the_search_in_another_process(self, run: Run) -> None:
+        found = run(f"{SEARCH} --repeats 2 --seed 7 --json").json
+        student = json.dumps(found["best"]["params"])
+        alone = run(f"{SCORE} --repeats 2 --seed 7 --proxies diswot --json --student", student)
+        line = f"{SCORE} --repeats 2 --seed 7 --proxies kd,diswot,params --json --student"
+        other = call(line, student).json
+        assert alone.json["scores"]["diswot"] == found["best"]["score"]
+        assert other["scores"]["diswot"] == found["best"]["score"]
+        assert other["repeats"]["diswot"] == alone.json["repeats"]["diswot"]
+
+    def test_whole_space(self, run: Run) -> None:
+        found = run(f"{SEARCH} --trials 100 --proxy params --json").json
+        assert found["exhaustive"] and found["scored"] == 64 and len(found["top"]) == 10
+        assert found["best"]["params"] == {"blocks1": 7, "blocks2": 7, "blocks3": 7}
+
+    @pytest.mark.parametrize("sampler", sorted(SAMPLERS))
+    def test_samplers(self, run: Run, sampler: str) -> None:
+        assert run(f"{SEARCH} --sampler {sampler} --json").json["trials"] == 5
+
+    def test_run_folder(self, run: Run, tmp_path: Path) -> None:
+        out = tmp_path / "a" / "run"
+        ran = run(f"{SEARCH} --out {out}")
+        assert f"next: diswot distill {out}" in ran.err
+        names = sorted(path.name for path in out.iterdir())
+        assert names == ["found.json", "run.json", "study.journal"]
+        facts = json.loads((out / "run.json").read_text())
+        assert facts.keys() == {"command", "versions", "hardware", "config"}
+        assert facts["config"]["teacher"] == "resnet20" and facts["config"]["image_size"] == 8
+        assert "holds a search already; add --resume" in run(f"{SEARCH} --out {out}").mistake()
+        found = json.loads((out / "found.json").read_text())
+        again = run(f"{SEARCH} --out {out} --resume --json").json
+        more = run(f"{SEARCH} --out {out} --resume --json --trials 8").json
+        assert again["top"] == found["top"] and again["scored"] == found["scored"] == 5
+        assert more["trials"] == 8 and json.loads((out / "found.json").read_text()) == more
+        assert json.loads((out / "run.json").read_text()) == facts
+
+    @pytest.mark.parametrize(
+        ("option", "message"),
+        [
+            ("--seed 1", "has seed = 0, not 1"),
+            ("--proxy relation", "has proxy = 'diswot', not 'relation'"),
+            ("--init kaiming", "has init = 'gaussian', not 'kaiming'"),
+            ("--teacher resnet32", "has teacher = 'resnet20', not 'resnet32'"),
+            ("--max-params 0.3M", "has budget = "),
+            ("--space nasbench201", "has space = 's0', not 'nasbench201'"),
+            ("--image-size 16", "has "),
+            ("--data digits", "has "),
+        ],
+    )
+    def test_resume_with_other_options(
+        self, run: Run, tmp_path: Path, option: str, message: str
+    ) -> None:
+        run(f"{SEARCH} --trials 2 --out {tmp_path} -q")
+        line = f"{SEARCH} --trials 2 --out {tmp_path} --resume {option}"
+        assert f"the search to resume {message}" in run(line).mistake()
+
+    def test_a_mistake_does_not_use_up_the_folder(self, run: Run, tmp_path: Path) -> None:
+        out = tmp_path / "run"
+        for wrong in ("--proxy x", "--sampler x", "--init x", "--trials 0", "--teacher x"):
+            run(f"{SEARCH} --out {out} {wrong}").mistake()
+        assert not out.exists()
+        assert run(f"{SEARCH} --out {out} --json").json["trials"] == 5
+
+    def test_storage(self, run: Run, tmp_path: Path) -> None:
+        url = f"sqlite:///{tmp_path / 'study.db'}"
+        first = run(f"{SEARCH} --storage {url} --study mine --json").json
+        assert "resume it" in run(f"{SEARCH} --storage {url} --study mine").mistake()
+        line = f"{SEARCH} --storage {url} --study mine --resume --json"
+        assert run(line).json["top"] == first["top"]
+
+    def test_users_own_from_any_folder(self, run: Run, here: Path, tmp_path: Path) -> None:
+        line = "--teacher nets.py:loud --space nets.py:space --trials 9 --proxy relation"
+        ran = run(f"search {line} {SMALL} --out {tmp_path} --json")
+        assert ran.json["exhaustive"] and ran.json["scored"] == 3
+        assert "a user's own words" in ran.err
+        config = json.loads((tmp_path / "run.json").read_text())["config"]
+        assert config["teacher"] == f"{here.resolve() / 'nets.py'}:loud"
+        os.chdir(tmp_path)
+        line = line.replace("nets.py", str(here / "nets.py"))
+        assert run(f"search {line} {SMALL} --out . --resume --json").json["scored"] == 3
+
+    @pytest.mark.parametrize("space", ["space", "raising_space"])
+    def test_all_candidates_fail(self, run: Run, here: Path, space: str) -> None:
+        line = f"search --teacher resnet20 {SMALL} --space nets.py:{space} --trials 3 -q"
+        ran = run(line)
+        last = Ran(ran.status, ran.out, ran.err.splitlines()[-1] + "\n").mistake(1)
+        assert "3 failed, such as: " in last
+
+    @pytest.mark.parametrize("data", ["digits", "folder"])
+    def test_real_images(self, run: Run, tmp_path: Path, data: str) -> None:
+        if data == "folder":
+            data = str(images(tmp_path / "data"))
+        line = f"search --teacher resnet20 --data {data} --image-size 8 --batch-size 4 --trials 2"
+        assert run(f"{line} --json").json["trials"] == 2
+
+
+class TestScore:
+    def test_json(self, run: Run) -> None:
+        scored = run(f"{SCORE} --json --student", STUDENT).json
+        assert scored["student"] == json.loads(STUDENT)
+        assert {"diswot", "semantic", "relation", "kd", "params", "macs"} <= scored["scores"].keys()
+        parts = scored["scores"]["semantic"] + scored["scores"]["relation"]
+        assert scored["scores"]["diswot"] == pytest.approx(parts)
+        model = spaces.network(spaces.get("s0", 10), json.loads(STUDENT))
+        assert scored["scores"]["params"] == sum(p.numel() for p in model.parameters())
+
+    def test_together_as_alone(self, run: Run) -> None:
+        together = run(f"{SCORE} --json --student", STUDENT).json
+        for name in ("kd", "relation", "naswot", "grad_norm", "params"):
+            alone = run(f"{SCORE} --json --proxies {name} --student", STUDENT).json
+            assert alone["scores"] == {name: together["scores"][name]}
+
+    def test_repeats(self, run: Run) -> None:
+        line = f"{SCORE} --proxies kd,relation --repeats 3 --json --student"
+        scored = run(line, STUDENT).json
+        assert all(len(values) == 3 for values in scored["repeats"].values())
+        for name, values in scored["repeats"].items():
+            assert scored["scores"][name] == pytest.approx(np.mean(values))
+            assert scored["standard_errors"][name] == pytest.approx(np.std(values, ddof=1) / 3**0.5)
+
+    def test_table(self, run: Run) -> None:
+        ran = run(f"{SCORE} --proxies params --student resnet20")
+        assert ran.status == 0 and "272474" in ran.out and ran.err == ""
+
+    def test_what_does_not_fit_is_told_and_left_out(self, run: Run, here: Path) -> None:
+        ran = run(f"{SCORE} --student nets.py:net --json")
+        assert "semantic needs" in ran.json["unscored"]["semantic"]
+        assert "semantic" not in ran.json["scores"] and "relation" in ran.json["scores"]
+        assert "not scored: semantic needs" in run(f"{SCORE} --student nets.py:net").err
+        told = run(f"{SCORE} --student nets.py:net --proxies relation,semantic").mistake()
+        assert "the student has no score: semantic needs" in told
+
+    def test_trained_teacher(self, run: Run, place: Path) -> None:
+        weights = place / "teacher" / "student.safetensors"
+        line = f"{SCORE} --data digits --proxies kd --json --student resnet20"
+        trained = run(f"{line} --teacher-weights {weights}").json["scores"]["kd"]
+        assert trained != run(line).json["scores"]["kd"]
+
+
+class TestDistill:
+    def test_after_a_search_alone_and_taught(self, run: Run, place: Path, tmp_path: Path) -> None:
+        folder = tmp_path / "run"
+        folder.mkdir()
+        for name in ("run.json", "found.json"):
+            (folder / name).write_bytes((place / "found" / name).read_bytes())
+        best = json.loads((folder / "found.json").read_text())["best"]
+        line = f"distill {folder} --epochs 1 --batch-size 256"
+        untrained = run(line).mistake()
+        assert "diswot distill --student resnet20 --teacher none --data digits" in untrained
+        alone = run(f"{line} --teacher none --json").json
+        assert alone["teacher"] is None and alone["out"] == str(folder / "alone")
+        weights = place / "teacher" / "student.safetensors"
+        ran = run(f"{line} --teacher-weights {weights} --losses kd:0.9,relation")
+        assert " alone " in ran.out and "resnet20: 0.9 kd, 1" in ran.out
+        taught = run(f"{line} --teacher-weights {weights} --losses kd:0.9,relation --resume --json")
+        result = taught.json
+        assert result["teacher"] == "resnet20" and result["out"] == str(folder / "distilled")
+        assert result["losses"] == {"kd": 0.9, "relation": 1.0}
+        assert result["student"] == best["params"]
+        assert result["model_params"] == best["model_params"] and result["macs"] == best["macs"]
+        assert result["epochs"] == 1 and result["seconds"] > 0
+        assert 0 <= result["test_accuracy"] <= 100 and 0 <= result["train_accuracy"] <= 100
+        kept = json.loads((folder / "distilled" / "trained.json").read_text())
+        assert kept["result"] == result and kept["versions"]["torch"]
+        model = spaces.network(spaces.get("s0", 10), best["params"])
+        teachers.load_weights(model, folder / "distilled" / "student.safetensors")
+
+    def test_named_student(self, run: Run, place: Path, tmp_path: Path) -> None:
+        weights = place / "teacher" / "student.safetensors"
+        line = f"{TRAIN} --student resnet20 --teacher resnet20 --teacher-weights {weights}"
+        result = run(f"{line} --out {tmp_path / 'x'} --json").json
+        assert result["student"] == "resnet20" and result["model_params"] == 272_474
+        assert load_weights(tmp_path / "x" / "student.safetensors").keys()
+
+    def test_users_own_student(self, run: Run, here: Path, tmp_path: Path) -> None:
+        line = f"{TRAIN} --student nets.py:loud --teacher none --out {tmp_path / 'x'} --json"
+        assert run(line).json["student"] == "nets.py:loud"
+
+    def test_what_belongs_to_the_search_goes_with_it(self, tmp_path: Path) -> None:
+        config = {"teacher": "a", "teacher_weights": "w", "space": "s", "classes": 3}
+        config |= {"data": "d", "data_root": "r", "image_size": 8, "batch_size": 4}
+        (tmp_path / "run.json").write_text(json.dumps({"config": config}))
+        (tmp_path / "found.json").write_text(json.dumps({"best": {"params": {"x": 1}}}))
+        whole = _job(tmp_path, {"student": None, "teacher": None, "data": None})
+        wanted = ("teacher", "teacher_weights", "space", "data", "data_root", "image_size")
+        assert {name: whole[name] for name in wanted} == {name: config[name] for name in wanted}
+        assert whole["student"] == '{"x": 1}'
+        other = _job(tmp_path, {"teacher": "b"})
+        assert (other["teacher_weights"], other["image_size"]) == (None, 8)
+        other = _job(tmp_path, {"data": "digits", "teacher_weights": Path("v")})
+        assert (other["teacher_weights"], other["image_size"]) == (Path("v"), None)
+        assert other["data_root"] is None and other["teacher"] == "a"
+
+    def test_resume(self, run: Run, tmp_path: Path) -> None:
+        line = f"{TRAIN} --student resnet20 --teacher none --out {tmp_path / 'x'} --json"
+        first = run(line).json
+        assert "holds a training already; resume it" in run(line).mistake()
+        assert run(f"{line} --resume").json == first
+        assert "has epochs = 1, not 2" in run(f"{line} --resume --epochs 2").mistake()
+        assert "has another student" in run(f"{line} --resume --student resnet32").mistake()
+
+    def test_folder_of_images(self, run: Run, tmp_path: Path) -> None:
+        root = images(tmp_path / "data")
+        line = f"{TRAIN} --data {root} --image-size 8 --batch-size 4 --student resnet20"
+        assert run(f"{line} --teacher none --out {tmp_path / 'x'} --json").json["epochs"] == 1
+
+    def test_diverging(self, run: Run, tmp_path: Path) -> None:
+        line = f"{TRAIN} --student resnet20 --teacher none --lr 1e8 --epochs 9"
+        told = run(f"{line} --out {tmp_path / 'x'}").mistake(1)
+        assert "not finite in epoch" in told and "try a lower lr" in told
+
+
+def images(root: Path) -> Path:
+    """Two classes of five images."""
+    for name in ("cat", "dog"):
+        (root / name).mkdir(parents=True)
+        for i in range(5):
+            pixels = np.full((9, 8, 3), 20 * i + 10 * len(name), dtype=np.uint8)
+            Image.fromarray(pixels).save(root / name / f"{i}.png")
+    return root
+
+
+MISTAKES = [
+    ("search --teacher resnet57", "unknown teacher 'resnet57'; did you mean resnet56"),
+    ("search --teacher ''", "unknown teacher ''; known: resnet110, "),
+    ("search --space s1", "unknown space 's1'; did you mean s0"),
+    ("search --data digit", "unknown data 'digit'; did you mean digits"),
+    ("search --data ''", "unknown data ''"),
+    ("search --data nets.py", "nets.py is a file; name a folder of images"),
+    ("search --data .", "no images in "),
+    ("search --data digits --classes 7", "digits has 10 classes, not 7"),
+    ("search --data digits --batch-size 2000", "digits has 1437 training images, not 2000"),
+    ("search --classes 1", "noise needs at least 2 classes, not 1"),
+    (f"{SEARCH} --proxy diswott", "unknown proxy 'diswott'; did you mean diswot"),
+    (f"{SEARCH} --sampler evolutions", "unknown sampler 'evolutions'; did you mean evolution"),
+    (f"{SEARCH} --init gausian", "unknown initialisation 'gausian'; did you mean gaussian"),
+    (f"{SEARCH} --max-params 0.4Q", "'0.4Q' is no number such as 400000, 0.4M or 1.2G"),
+    (f"{SEARCH} --max-params -1", "'-1' is no number"),
+    (f"{SEARCH} --max-params nan", "'nan' is no number"),
+    (f"{SEARCH} --max-params inf", "'inf' is no number"),
+    (f"{SEARCH} --max-params ''", "'' is no number"),
+    (f"{SEARCH} --max-params 0", "above zero"),
+    (f"{SEARCH} --max-macs 10km", "'10km' is no number"),
+    (f"{SEARCH} --trials 100 --max-params 1K", "no student fits the budget"),
+    (f"{SEARCH} --trials 100 --max-macs 1K", "no student fits the budget"),
+    (f"{SEARCH} --trials 0", "at least one trial"),
+    (f"{SEARCH} --trials many", "Invalid value for '--trials'"),
+    (f"{SEARCH} --batch-size 1", "at least 2 images, not 1"),
+    (f"{SEARCH} --image-size 0", "at least 1 pixel a side, not 0"),
+    (f"{SEARCH} --image-size -4", "at least 1 pixel a side, not -4"),
+    (f"{SEARCH} --repeats 0", "repeats must be at least 1, not 0"),
+    (f"{SEARCH} --seed -1", "Invalid value for '--seed'"),
+    (f"{SEARCH} --teacher nets.py:no_classifier", "must return one tensor of logits"),
+    (f"{SEARCH} --teacher nets.py:other_pixels", "the teacher cannot take images of shape"),
+    (f"{SEARCH} --teacher nets.py:raising", "fails: ValueError: first second (line "),
+    (f"{SEARCH} --teacher nets.py:number", "must return a torch module, not a int"),
+    (f"{SEARCH} --teacher nets.py:nett", "unknown function in nets.py 'nett'; did you mean net"),
+    (f"{SEARCH} --teacher nets.py", "name a function in nets.py, as nets.py:function"),
+    (f"{SEARCH} --teacher none.py:f", "no such file: none.py"),
+    (f"{SEARCH} --space none.py:f", "no such file: none.py"),
+    (f"{SEARCH} --teacher broken.py:f", "broken.py fails to import: ZeroDivisionError"),
+    (f"{SEARCH} --teacher-weights none.pt", "no such weights: none.pt"),
+    (f"{SEARCH} --teacher-weights nets.py", "nets.py is no file of tensors"),
+    (f"{SEARCH} --out nets.py", "nets.py"),
+    (f"{SEARCH} --out nets.py/run", "nets.py/run"),
+    (f"{SEARCH} --storage foo://x", "cannot open foo://x"),
+    (f"{SEARCH} --storage sqlite:////none/x.db", "cannot open sqlite:////none/x.db"),
+    (f"{SEARCH} extra", "unexpected extra argument"),
+    (f"{SEARCH} --sed 3", "No such option: --sed"),
+    ("serch", "No such command 'serch'. Did you mean 'search'?"),
+    ("score", "Missing option '--student'"),
+    (f"{SCORE} --student '{{'", "the student's parameters are no JSON: "),
+    (f"{SCORE} --student '[3, 3, 3]'", "unknown student '[3, 3, 3]'"),
+    (f"{SCORE} --student ''", "unknown student ''; known: "),
+    (f"{SCORE} --student resnet21", "unknown student 'resnet21'; did you mean "),
+    (f"{SCORE} --student '{{\"blocks1\": 3}}'", "parameter 'blocks2' is missing"),
+    (f"{SCORE} --student nets.py:other_pixels", "mat1 and mat2 shapes cannot be multiplied"),
+    (f"{SCORE} --student nets.py:no_classifier", "must return one tensor of logits"),
+    (f"{SCORE} --student resnet20 --proxies x", "unknown proxy 'x'"),
+    (f"{SCORE} --student resnet20 --proxies ''", "unknown proxy ''"),
+    ("distill", "name a student: the folder of a search, or --student"),
+    ("distill none", "none is no folder of a search: it has no run.json"),
+    ("distill nets.py", "nets.py is no folder of a search"),
+    ("distill --student resnet20", "name a teacher, or none to train alone"),
+    ("distill --student resnet20 --teacher none", "name a folder to keep the training in: --out"),
+    (f"{TRAIN} --student x --teacher none --out x", "unknown student 'x'"),
+    (f"{TRAIN} --student resnet20 --teacher x --out x", "give --teacher-weights, or train it"),
+    (f"{TRAIN} --student resnet20 --teacher none --data noise --out x", "noise has no images to"),
+    (f"{TRAIN} --student resnet20 --teacher none --out nets.py", "cannot write nets.py/checkpoint"),
+    (f"{TRAIN} --student nets.py:other_pixels --teacher none --out x", "student cannot take"),
+    (f"{TRAIN} --student nets.py:no_classifier --teacher none --out x", "student gives (2, 8, 6"),
+    (f"{TRAIN} --losses kdd --student resnet20 --teacher none --out x", "did you mean kd"),
+    (f"{TRAIN} --losses kd:x --student resnet20 --teacher none --out x", "'x' is no weight for kd"),
+    (f"{TRAIN} --losses '' --student resnet20 --teacher none --out x", "no loss is named"),
+    (f"{TRAIN} --schedule cosin --student resnet20 --teacher none --out x", "did you mean cosine"),
+    (f"{TRAIN} --precision fp23 --student resnet20 --teacher none --out x", "did you mean fp32"),
+    (f"{TRAIN} --lr 0 --student resnet20 --teacher none --out x", "lr must be above 0"),
+    (f"{TRAIN} --lr nan --student resnet20 --teacher none --out x", "lr must be above 0"),
+    (f"{TRAIN} --epochs 0 --student resnet20 --teacher none --out x", "epochs must be at least 1"),
+    (f"{TRAIN} --batch-size 1 --student resnet20 --teacher none --out x", "batch_size must be at"),
+    (f"{TRAIN} --cross-entropy -1 --student resnet20 --teacher none --out x", "cross_entropy must"),
+    (f"{TRAIN} --cross-entropy 0 --student resnet20 --teacher none --out x", "without a teacher"),
+    ("list sampler", "unknown list 'sampler'; did you mean samplers"),
+    ("list '' ", "unknown list ''; known: data, inits, "),
+]
+
+
+@pytest.mark.parametrize(("line", "message"), MISTAKES, ids=[line for line, _ in MISTAKES])
+def test_a_mistake_is_told_in_one_line(
+    run: Run, here: Path, line: str, message: str, tmp_path: Path
+) -> None:
+    (here / "broken.py").write_text("1 / 0")
+    before = sorted(here.iterdir())
+    assert message in run(f"{line} --json" if line != "serch" else line).mistake()
+    assert sorted(here.iterdir()) == before
+
+
+@pytest.mark.parametrize("damage", ["", "{", "[]", "{}", '{"config": 3}', '{"best": {}}', None])
+@pytest.mark.parametrize("name", ["run.json", "found.json"])
+def test_a_damaged_run_folder(
+    run: Run, place: Path, tmp_path: Path, name: str, damage: str | None
+) -> None:
+    for kept in ("run.json", "found.json"):
+        (tmp_path / kept).write_bytes((place / "found" / kept).read_bytes())
+    if damage is None:
+        (tmp_path / name).unlink()
+    else:
+        (tmp_path / name).write_text(damage)
+    told = run(f"distill {tmp_path} --teacher none --epochs 1").mistake()
+    assert str(tmp_path) in told
+    if damage is None:
+        reason = "no folder of a search" if name == "run.json" else "has not finished; go on"
+        assert reason in told
+
+
+class TestWeights:
+    def test_of_another_network(self, run: Run, place: Path) -> None:
+        line = f"{SEARCH} --teacher resnet32 --teacher-weights {place}/teacher/student.safetensors"
+        assert "does not fit the network: it lacks layer1.3" in run(line).mistake()
+
+    def test_malicious(self, run: Run, tmp_path: Path) -> None:
+        class Bomb:
+            def __reduce__(self) -> tuple[object, tuple[str]]:
+                return os.mkdir, (str(tmp_path / "trap"),)
+
+        torch.save({"fc.weight": Bomb()}, tmp_path / "w.pt")
+        told = run(f"{SEARCH} --teacher-weights {tmp_path / 'w.pt'}").mistake()
+        assert "is no file of tensors and plain values" in told
+        assert not (tmp_path / "trap").exists()
+
+
+class TestList:
+    def test_all(self, run: Run) -> None:
+        listed = run("list --json").json
+        kinds = {"teachers", "spaces", "data", "proxies", "losses", "samplers", "inits"}
+        assert listed.keys() == kinds
+        for rows in listed.values():
+            for name, (what, _) in rows.items():
+                assert what and "\n" not in what, name
+        assert listed["teachers"]["resnet56"][0] == "CIFAR ResNet, 862K params for 100 classes"
+
+    @pytest.mark.parametrize("what", ["teachers", "spaces", "data", "proxies", "losses"])
+    def test_one(self, run: Run, what: str) -> None:
+        ran = run(f"list {what}")
+        names = run(f"list {what} --json").json[what]
+        assert ran.status == 0 and ran.err == "" and all(name in ran.out for name in names)
+
+    def test_every_sampler_is_described(self) -> None:
+        assert _SAMPLERS.keys() == SAMPLERS.keys()
+
+
+class TestProcess:
+    def test_import_and_help_stay_quick_by_construction(self) -> None:
+        code = """
+import sys
+import diswot
+assert {"search", "distill", "score"} <= set(dir(diswot))
+from diswot.cli import main
+for line in (["--help"], [], ["search", "--help"], ["distill", "--help"], ["--version"]):
+    main(line)
+heavy = {"torch", "optuna", "matplotlib", "numpy", "torchvision", "sklearn", "accelerate", "timm"}
+assert not heavy & sys.modules.keys(), heavy & sys.modules.keys()
+"""
+        ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+        assert ran.returncode == 0 and ran.stderr == ""
+        for text in ("Usage: diswot [OPTIONS]", "--max-params", "--teacher-weights", "0.1.0"):
+            assert text in ran.stdout
+
+    def test_the_installed_command(self) -> None:
+        command = Path(sys.executable).parent / "diswot"
+        ran = subprocess.run([command, "--version"], capture_output=True, text=True)
+        assert (ran.returncode, ran.stdout, ran.stderr) == (0, f"{diswot.__version__}\n", "")
+
+    @pytest.mark.parametrize("line", ["list samplers --json", "--help"])
+    def test_broken_pipe(self, line: str) -> None:
+        command = f"{sys.executable} -m diswot {line} | true; exit ${{PIPESTATUS[0]}}"
+        ran = subprocess.run(["bash", "-c", command], capture_output=True, text=True)
+        assert ran.returncode in (0, 1) and ran.stderr == ""
+
+    def test_interrupted_and_resumed(
+        self, run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        (tmp_path / "slow.py").write_text(NETS + SLOW)
+        place = tmp_path / "run"
+        line = f"search --teacher resnet20 {SMALL} --space {tmp_path}/slow.py:slow --trials 30"
+        line += " --proxy relation"
+        command = [sys.executable, "-m", "diswot", *shlex.split(line), "--out", str(place)]
+        process = subprocess.Popen(command, stdout=-1, stderr=-1, text=True)
+        journal, deadline = place / "study.journal", time.monotonic() + 60
+        while time.monotonic() < deadline:
+            if journal.exists() and journal.read_bytes().count(b'"end"') >= 3:
+                break
+            time.sleep(0.01)
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=60)
+        told = Ran(process.returncode, out, err).mistake(130)
+        assert told == f"stopped; {place} goes on with --resume"
+        assert not (place / "found.json").exists()
+        assert "has not finished" in run(f"distill {place} --teacher none").mistake()
+        monkeypatch.setattr(time, "sleep", lambda seconds: None)
+        resumed = run(f"{line} --out {place} --resume --json").json
+        assert resumed["scored"] == 30 and resumed["reused"] == resumed["failed"] == 0
+        straight = run(f"{line} --json").json
+        for one, other in zip(resumed["top"], straight["top"], strict=True):
+            assert {**one, "trial": 0} == {**other, "trial": 0}
+
+    def test_full_disk(self, run: Run, tmp_path: Path) -> None:
+        train = f"{TRAIN} --student resnet20 --teacher none --epochs 2 --out {tmp_path}/x"
+        search = f"{SEARCH} --trials 20 --json --out {tmp_path}/y"
+        with full_disk(9000):
+            told = run(train).mistake(), run(search)
+        assert told[0].startswith(f"cannot write {tmp_path}/x/checkpoint.pt: ")
+        assert not list((tmp_path / "x").iterdir())
+        assert told[1].status in (1, 2) and "arge" in told[1].mistake(told[1].status)
+        resumed = run(f"{search} --resume").json
+        assert resumed["scored"] + resumed["reused"] == 20 and resumed["failed"] == 0
+
+    @pytest.mark.parametrize("kept", [True, False])
+    def test_ctrl_c_says_how_to_go_on(
+        self, run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kept: bool
+    ) -> None:
+        def stop(*args: object, **options: object) -> None:
+            raise KeyboardInterrupt
+
+        monkeypatch.setattr(sys.modules["diswot.search"], "search", stop)
+        told = run(f"{SEARCH} {f'--out {tmp_path}' if kept else ''}").mistake(130)
+        hint = f"{tmp_path} goes on with --resume" if kept else "nothing is kept without --out"
+        assert told == f"stopped; {hint}"
+
+
+@pytest.mark.slow
+def test_the_contract() -> None:
+    """The two commands of the contract, word for word."""
+    line = "search --teacher resnet56 --space s0 --data noise --classes 100 --trials 64 --seed 0"
+    import tempfile
+
+    with tempfile.TemporaryDirectory() as folder:
+        found = call(f"{line} --out {folder}/RUN --json").json
+    keys = ["best", "trials", "scored", "failed", "seconds", "seconds_per_candidate", "top"]
+    assert all(key in found for key in keys)
+    best = found["best"]
+    assert isinstance(best["params"], dict) and len(found["top"]) == 10
+    assert {"params", "score", "model_params", "macs"} <= best.keys()
+    assert found["trials"] == found["scored"] == 64 and found["failed"] == 0
+    options = "--teacher resnet56 --space s0 --data noise --classes 100 --seed 0 --json"
+    hand = '{"blocks1":3,"blocks2":3,"blocks3":3}'
+    scored = call(f"score {options} --student", hand).json
+    assert isinstance(scored["scores"], dict) and scored["scores"]["params"] == 278_324
+    again = call(f"score {options} --student", json.dumps(best["params"])).json
+    assert again["scores"]["diswot"] == best["score"]
