@@ -311,6 +311,9 @@ class TestDistill:
         alone = run(f"{line} --teacher none --json").json
         assert alone["teacher"] is None and alone["out"] == str(folder / "alone")
         weights = place / "teacher" / "student.safetensors"
+        for name, damage in (("other", "{"), ("third", '{"result": {}}')):
+            (folder / name).mkdir()
+            (folder / name / "trained.json").write_text(damage)
         ran = run(f"{line} --teacher-weights {weights} --losses kd:0.9,relation")
         assert " alone " in ran.out and "resnet20: 0.9 kd, 1" in ran.out
         taught = run(f"{line} --teacher-weights {weights} --losses kd:0.9,relation --resume --json")
@@ -460,7 +463,7 @@ MISTAKES = [
     (f"{TRAIN} --epochs 0 --student resnet20 --teacher none --out x", "epochs must be at least 1"),
     (f"{TRAIN} --batch-size 1 --student resnet20 --teacher none --out x", "batch_size must be at"),
     (f"{TRAIN} --cross-entropy -1 --student resnet20 --teacher none --out x", "cross_entropy must"),
-    (f"{TRAIN} --cross-entropy 0 --student resnet20 --teacher none --out x", "without a teacher"),
+    (f"{TRAIN} --cross-entropy 0 --student resnet20 --teacher none --out x", "nothing to learn"),
     ("list sampler", "unknown list 'sampler'; did you mean samplers"),
     ("list '' ", "unknown list ''; known: data, inits, "),
 ]
@@ -516,7 +519,7 @@ class TestList:
         kinds = {"teachers", "spaces", "data", "proxies", "losses", "samplers", "inits"}
         assert listed.keys() == kinds
         for rows in listed.values():
-            for name, (what, _) in rows.items():
+            for name, (what, *_) in rows.items():
                 assert what and "\n" not in what, name
         assert listed["teachers"]["resnet56"][0] == "CIFAR ResNet, 862K params for 100 classes"
 

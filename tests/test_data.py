@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 from torch import Tensor
@@ -23,6 +23,7 @@ from diswot.data.augment import augment
 from diswot.errors import UserError
 
 Pixels = np.ndarray[Any, Any]
+quick = settings(derandomize=True, deadline=None, max_examples=50, database=None)
 
 
 def paint(seed: int, width: int = 8, height: int = 8) -> Pixels:
@@ -342,6 +343,7 @@ class TestNames:
 
 
 class TestBatch:
+    @quick
     @given(
         counts=st.lists(st.integers(0, 12), min_size=1, max_size=8).filter(any),
         seed=st.integers(0, 2**32),
@@ -359,6 +361,7 @@ class TestBatch:
         for label, count in enumerate(counts):
             assert drawn[label] >= min(count, most - 1)
 
+    @quick
     @given(size=st.integers(2, 300), classes=st.integers(2, 120), seed=st.integers(0, 10**6))
     def test_noise_labels_are_even(self, size: int, classes: int, seed: int) -> None:
         _, labels = data.get("noise", classes=classes, size=1).batch(size, seed)

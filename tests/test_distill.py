@@ -473,8 +473,10 @@ class TestRefused:
                 distill(seeded(LinearHead), None, few, SHORT)
 
     def test_nothing_to_learn_from(self) -> None:
-        with pytest.raises(UserError, match="cross_entropy must be weighted above zero"):
-            distill(seeded(LinearHead), None, digits(), replace(SHORT, cross_entropy=0.0))
+        mute = replace(SHORT, cross_entropy=0.0, losses={"kd": 0.0})
+        for master, recipe in [(None, replace(mute, losses={"kd": 1.0})), (teacher(), mute)]:
+            with pytest.raises(UserError, match="nothing to learn from: cross_entropy is 0"):
+                distill(seeded(LinearHead), master, digits(), recipe)
 
     def test_no_weights_to_train(self) -> None:
         with pytest.raises(UserError, match="no weights to train"):

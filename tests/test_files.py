@@ -168,7 +168,12 @@ class TestTensors:
         with pytest.raises(UserError, match=r"cannot read|is no file"):
             files.load_tensors(tmp_path)
 
-    @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+    @settings(
+        suppress_health_check=[HealthCheck.function_scoped_fixture],
+        derandomize=True,
+        deadline=None,
+        database=None,
+    )
     @given(start=st.integers(0, 4), noise=st.binary(max_size=200), cut=st.floats(0, 1))
     def test_garbage_is_one_line(
         self, tmp_path: Path, start: int, noise: bytes, cut: float

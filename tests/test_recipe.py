@@ -7,12 +7,14 @@ from typing import Any
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from diswot.errors import UserError
 from diswot.knowledge import KNOWLEDGE
 from diswot.recipe import SCHEDULES, START, WARM_UP, Recipe, cosine, onecycle, parse_losses
+
+quick = settings(derandomize=True, deadline=None, max_examples=50, database=None)
 
 
 def test_defaults_are_valid() -> None:
@@ -83,12 +85,14 @@ def test_parse_losses_refuses(text: str, message: str) -> None:
         parse_losses(text)
 
 
+@quick
 @given(st.dictionaries(st.sampled_from(sorted(KNOWLEDGE)), st.floats(0, 1e6), min_size=1))
 def test_losses_read_back(losses: dict[str, float]) -> None:
     assert parse_losses(",".join(f"{name}:{w!r}" for name, w in losses.items())) == losses
 
 
 @pytest.mark.parametrize("name", sorted(SCHEDULES))
+@quick
 @given(done=st.floats(0, 1))
 def test_schedules_stay_between_zero_and_the_highest(name: str, done: float) -> None:
     assert 0 <= SCHEDULES[name](done) <= 1

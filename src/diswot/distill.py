@@ -87,8 +87,9 @@ def distill(
         raise UserError(f"{data.name} has no images to train on")
     if len(data.train) < 2 or not len(data.test):
         raise UserError(f"{data.name} has too few images to train and test on")
-    if teacher is None and not recipe.cross_entropy:
-        raise UserError("without a teacher, cross_entropy must be weighted above zero")
+    weights = [recipe.cross_entropy, *(recipe.losses.values() if teacher is not None else [])]
+    if not any(weights):
+        raise UserError("nothing to learn from: cross_entropy is 0, and so is every loss")
     if teacher is student:
         raise UserError("the student cannot be its own teacher")
     device = Accelerator().device

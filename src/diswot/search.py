@@ -18,7 +18,7 @@ from diswot.budget import Budget, Excess, count_macs
 from diswot.data import Batch
 from diswot.errors import SearchFailed, UserError, unknown
 from diswot.loop import End, Loop, Progress
-from diswot.proxies import get, scorer
+from diswot.proxies import get, scorer, standard_error
 from diswot.samplers import SAMPLERS
 from diswot.spaces import Build, Params, enumerate_params, network
 from diswot.storage import open_storage, open_study
@@ -35,6 +35,7 @@ class Student:
     Attributes:
         params: Its choices; `spaces.network(space, params)` builds it.
         score: Higher is better; the mean over the repeats.
+        standard_error: Of that mean; None for a single repeat.
         model_params: Trainable parameters.
         macs: Multiply-adds of one image.
         trial: Number of the trial that scored it.
@@ -42,6 +43,7 @@ class Student:
 
     params: Params
     score: float
+    standard_error: float | None
     model_params: int
     macs: int
     trial: int
@@ -191,7 +193,8 @@ def _found(loop: Loop, exhaustive: bool, start: float) -> Found:
 
 def _student(loop: Loop, end: End) -> Student:
     macs = count_macs(network(loop.space, end["params"]), loop.image_shape)
-    return Student(end["params"], end["score"], end["model_params"], macs, end["trial"])
+    error = standard_error(end["scores"][loop.proxy])
+    return Student(end["params"], end["score"], error, end["model_params"], macs, end["trial"])
 
 
 def _nothing(loop: Loop) -> Exception:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from typer import Argument
 
@@ -10,8 +10,12 @@ from diswot import console
 from diswot.cli import options
 from diswot.errors import unknown
 
+if TYPE_CHECKING:
+    from diswot.proxies import Proxy
+
 Rows = dict[str, list[str]]
 
+_COLUMNS = {"proxies": ["what (higher is better)", "needs", "cost", "from"]}
 _SAMPLERS = {
     "evolution": ["children of tournament winners; the oldest die", "Real et al., AAAI 2019"],
     "random": ["independent draws", ""],
@@ -37,7 +41,8 @@ def list_names(
         return
     for title, rows in wanted.items():
         lines = [[name, *row] for name, row in rows.items()]
-        console.table(title, ["name", "what", "from"], lines, text=3)
+        columns = ["name", *_COLUMNS.get(title, ["what", "from"])]
+        console.table(title, columns, lines, text=len(columns))
 
 
 def _names() -> dict[str, Rows]:
@@ -52,11 +57,23 @@ def _names() -> dict[str, Rows]:
         "teachers": _teachers(),
         "spaces": {n: [f"{s.summary}; {s.size:,} networks", s.paper] for n, s in SPACES.items()},
         "data": {name: [row.summary, row.paper] for name, row in SETS.items()},
-        "proxies": {name: [row.summary, row.paper] for name, row in PROXIES.items()},
+        "proxies": {name: _facts(row) for name, row in PROXIES.items()},
         "losses": {name: [row.summary, row.paper] for name, row in KNOWLEDGE.items()},
         "samplers": {name: _SAMPLERS.get(name, ["", ""]) for name in SAMPLERS},
         "inits": {name: [(f.__doc__ or "").split(".")[0], ""] for name, f in INITS.items()},
     }
+
+
+def _facts(row: Proxy) -> list[str]:
+    """What a proxy needs and costs; all are oriented so that higher is better."""
+    wanted = {
+        "teacher": row.needs_teacher,
+        "labels": row.needs_labels,
+        "backward": row.needs_backward,
+        "batches": row.needs_batches,
+    }
+    needs = ", ".join(name for name, needed in wanted.items() if needed)
+    return [row.summary, needs, row.cost, row.paper]
 
 
 def _teachers() -> Rows:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -64,8 +64,11 @@ def searched(run: Path) -> dict[str, Any]:
 
 
 def trainings(run: Path) -> list[dict[str, Any]]:
-    """The results of the trainings in a run folder, in the order of their names."""
+    """The results of the trainings in a run folder, by their names; damaged ones are left out."""
     from diswot import files
 
-    results = (files.read_json(path).get("result") for path in sorted(run.glob(f"*/{TRAINED}")))
-    return [result for result in results if isinstance(result, dict)]
+    results = []
+    for path in sorted(run.glob(f"*/{TRAINED}")):
+        with suppress(UserError):
+            results.append(files.read_json(path).get("result"))
+    return [result for result in results if isinstance(result, dict) and "losses" in result]

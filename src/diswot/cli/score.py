@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from statistics import fmean, stdev
+from statistics import fmean
 from typing import TYPE_CHECKING
 
 from diswot import console
@@ -36,7 +36,7 @@ def score(
     quiet: options.Quiet = False,
 ) -> None:
     """Score one student, training nothing."""
-    from diswot.proxies import PROXIES, get, scorer
+    from diswot.proxies import PROXIES, get, scorer, standard_error
 
     names = list(PROXIES) if proxies == "all" else [n.strip() for n in proxies.split(",")]
     needing = [name for name in names if get(name).needs_forward]
@@ -61,7 +61,7 @@ def score(
     if unscored and (proxies != "all" or all(name in unscored for name in needing)):
         raise UserError(f"the student has no score: {next(iter(unscored.values()))}")
     scores = {name: fmean(v) for name, v in values.items()}
-    errors = {n: stdev(v) / len(v) ** 0.5 if len(v) > 1 else None for n, v in values.items()}
+    errors = {name: standard_error(v) for name, v in values.items()}
     if as_json:
         result = {"student": params, "scores": scores, "standard_errors": errors}
         console.show_json({**result, "repeats": values, "unscored": unscored})

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from diswot import console
 from diswot.cli import inputs, options, runs
 
 if TYPE_CHECKING:
-    from diswot.search import Progress
+    from collections.abc import Callable
+
+    from diswot.data import Data
+    from diswot.search import Found, Progress
 
 
 def search(
@@ -37,7 +41,7 @@ def search(
     quiet: options.Quiet = False,
 ) -> None:
     """Search a space for the best student of a teacher, training nothing."""
-    from diswot import files, spaces
+    from diswot import spaces
     from diswot.budget import Budget, parse_count
     from diswot.search import search as find
 
@@ -48,22 +52,8 @@ def search(
         limits = [None if text is None else parse_count(text) for text in (max_params, max_macs)]
         images = inputs.data_set(data, classes, image_size, data_root)
         count = len(images.classes)
-        config = {
-            "teacher": inputs.from_root(teacher),
-            "teacher_weights": teacher_weights and str(teacher_weights.resolve()),
-            "space": inputs.from_root(space),
-            "data": images.name,
-            "data_root": data_root and str(data_root.resolve()),
-            "classes": count,
-            "image_size": images.size,
-            "batch_size": batch_size,
-        }
-
-        def on_trial(p: Progress) -> None:
-            if out is not None and not (out / runs.RUN).exists():
-                files.write_json(out / runs.RUN, {**runs.facts(), "config": config})
-            advance("scoring", p.done, p.total, "" if p.best is None else f"best {p.best:.4f}")
-
+        config = _config(teacher, teacher_weights, space, images, data_root)
+        config["batch_size"] = batch_size
         found = find(
             inputs.teaching(teacher, count, teacher_weights),
             spaces.get(space, count),
@@ -79,11 +69,48 @@ def search(
             study_name=study,
             resume=resume,
             config=config,
-            on_trial=on_trial,
+            on_trial=_told(out, config, advance),
         )
-        result = found.as_dict()
-        if out is not None:
-            files.write_json(out / runs.FOUND, result)
+    _report(found, proxy, trials, out, as_json, quiet)
+
+
+def _config(
+    teacher: str, weights: Path | None, space: str, images: Data, root: Path | None
+) -> dict[str, Any]:
+    """What a distillation of the found student needs to know, and a resumed search must share."""
+    return {
+        "teacher": inputs.from_root(teacher),
+        "teacher_weights": weights and str(weights.resolve()),
+        "space": inputs.from_root(space),
+        "data": images.name,
+        "data_root": root and str(root.resolve()),
+        "classes": len(images.classes),
+        "image_size": images.size,
+    }
+
+
+def _told(
+    out: Path | None, config: dict[str, Any], advance: console.Advance
+) -> Callable[[Progress], None]:
+    """Moves the bar; the run folder is told of the search once it is under way."""
+    from diswot import files
+
+    def on_trial(p: Progress) -> None:
+        if out is not None and not (out / runs.RUN).exists():
+            files.write_json(out / runs.RUN, {**runs.facts(), "config": config})
+        advance("scoring", p.done, p.total, "" if p.best is None else f"best {p.best:.4f}")
+
+    return on_trial
+
+
+def _report(
+    found: Found, proxy: str, trials: int, out: Path | None, as_json: bool, quiet: bool
+) -> None:
+    from diswot import files
+
+    result = found.as_dict()
+    if out is not None:
+        files.write_json(out / runs.FOUND, result)
     if as_json:
         console.show_json(result)
         return

@@ -74,15 +74,14 @@ class Learned(nn.Module):
         super().__init__()
         self.adapter = adapter
         pairs = _pairs(adapter, teacher, student)
-        self.maps = nn.ModuleList(
-            [self._map(ours.shape[1], theirs.shape[1]) for ours, theirs in pairs]
-        )
+        self.maps = nn.ModuleList([self._map(theirs, ours.shape[1]) for ours, theirs in pairs])
 
-    def _map(self, outputs: int, inputs: int) -> nn.Module:
+    def _map(self, student: Tensor, outputs: int) -> nn.Module:
+        inputs = student.shape[1]
         same = outputs == inputs
         if not self.adapter.widths or (same and not self.adapter.always):
             return nn.Identity()
-        layer = nn.Conv2d(inputs, outputs, 1, device="meta").to_empty(device="cpu")
+        layer = nn.Conv2d(inputs, outputs, 1, device="meta").to_empty(device=student.device)
         start = torch.eye(inputs) if same else _fixed(outputs, inputs)
         with torch.no_grad():
             layer.weight.copy_(start[:, :, None, None])

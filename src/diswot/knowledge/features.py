@@ -93,8 +93,9 @@ class Variances(nn.Module):
     def __init__(self, teacher: Observation) -> None:
         super().__init__()
         start = math.log(math.expm1(1 - self.LEAST))
-        widths = [stage.shape[1] for stage in teacher.stages]
-        self.raw = nn.ParameterList([torch.full((width,), start) for width in widths])
+        self.raw = nn.ParameterList(
+            [torch.full((s.shape[1],), start, device=s.device) for s in teacher.stages]
+        )
 
     def forward(self) -> dict[str, list[Tensor]]:
         """The keyword arguments of `vid`."""

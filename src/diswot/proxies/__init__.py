@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from diswot.proxies.candidate import Candidate
-from diswot.proxies.scoring import NotScored, Outcome, Scorer, score, scorer
+from diswot.proxies.scoring import NotScored, Outcome, Scorer, score, scorer, standard_error
 from diswot.proxies.table import PROXIES, Proxy, Score, get
 
 __all__ = [
@@ -17,4 +17,5 @@ __all__ = [
     "get",
     "score",
     "scorer",
+    "standard_error",
 ]

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import copy
 import math
+import statistics
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -173,6 +174,11 @@ def score(
         seen = observe(seen, *batch, cam=_needs_cam(rows))
     found = _outcomes(rows, seen, student, batch, derive_seed(seed, 0, PROXY))
     return {name: _finite(outcome) for name, outcome in found.items()}
+
+
+def standard_error(values: Sequence[float]) -> float | None:
+    """Of the mean of a score over repeats; None for a single one."""
+    return statistics.stdev(values) / math.sqrt(len(values)) if len(values) > 1 else None
 
 
 def _outcomes(

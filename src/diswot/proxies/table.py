@@ -14,8 +14,6 @@ from diswot.proxies.composite import diswot
 from diswot.proxies.synflow import synflow
 from diswot.proxies.watch import Codes, Entropies, Watch
 
-_LABELLED = ("semantic", "semantic_class", "gradcam", "dkd")  # distances that look at labels
-
 Score = Callable[[Candidate], float]
 Cost = Literal["free", "forward", "backward", "many"]
 
@@ -61,7 +59,7 @@ class Proxy:
         return self.cost != "free"
 
 
-def _closeness(name: str, row: knowledge.Knowledge) -> Proxy:
+def _closeness(row: knowledge.Knowledge) -> Proxy:
     """A knowledge distance at initialisation, through its fixed adapter, negated."""
 
     def score(candidate: Candidate) -> float:
@@ -73,7 +71,7 @@ def _closeness(name: str, row: knowledge.Knowledge) -> Proxy:
         row.paper,
         "forward",
         needs_teacher=True,
-        needs_labels=name in _LABELLED,
+        needs_labels=row.needs_labels,
         needs_cam=row.needs_cam,
     )
 
@@ -97,7 +95,7 @@ _DISWOT = Proxy(
 
 PROXIES: dict[str, Proxy] = {
     "diswot": _DISWOT,
-    **{name: _closeness(name, row) for name, row in knowledge.KNOWLEDGE.items()},
+    **{name: _closeness(row) for name, row in knowledge.KNOWLEDGE.items()},
     "params": Proxy(capacity.params, "trainable parameters", ""),
     "macs": Proxy(capacity.macs, "multiply-adds of one image", ""),
     "depth": Proxy(capacity.depth, "trainable layers", ""),
