@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
+from diswot.knowledge.stages import single
 from diswot.observe import Observation
 from diswot.similarity import relation_matrix
 
@@ -19,5 +20,5 @@ def relation(teacher: Observation, student: Observation) -> Tensor:
     Returns:
         A scalar between 0 and 4 / B.
     """
-    difference = relation_matrix(teacher.last) - relation_matrix(student.last)
-    return difference.square().mean()
+    relations = [relation_matrix(single(seen.last)) for seen in (teacher, student)]
+    return (relations[0] - relations[1]).square().mean()

@@ -87,7 +87,7 @@ class Codes(Watch):
         """Add a layer: with sets a and b of units that are on, N - |a| - |b| + 2 |a and b|."""
         if not self.active or inputs.ndim < 2 or len(inputs) % len(self.images):
             return
-        code = _rows(inputs.detach() > 0, len(self.images))
+        code = _rows(inputs.detach().relu().bool(), len(self.images))  # quicker than > 0
         both = _both(code).double()
         on = both.diagonal()
         self.agreement += 2 * both - on - on[:, None] + code.shape[1]
