@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import copy
 import itertools
 import math
 from collections.abc import Callable
@@ -158,6 +159,19 @@ def test_only_scored_trials_are_parents(state: TrialState) -> None:
     for number in range(12, 60):
         scored = range(0, number, 3)
         assert differences(proposals[number], proposals[scored[-4]]) == 1
+
+
+def test_proposals_asked_for_at_once_differ() -> None:
+    study = started(population=4, seed=5)
+    run(study, wide, 8)
+    space = study.sampler.infer_relative_search_space(study, study.trials[-1])
+    proposals = []
+    for number in range(8, 14):
+        trial = copy.copy(study.trials[-1])
+        trial.number = number
+        proposals.append(study.sampler.sample_relative(study, trial, space))
+
+    assert distinct(proposals) == 6
 
 
 @pytest.mark.parametrize("space", [wide, narrow, mixed, toyspaces.branching])

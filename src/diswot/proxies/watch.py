@@ -17,7 +17,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from diswot.proxies.blocks import map_of, primary_blocks
 from diswot.proxies.eigen import eigenvalues, spectral_entropy
 
-_RECTIFIERS = tuple(
+_RECTIFIERS = frozenset(
     getattr(torch.ops.aten, name + end)
     for name in ("relu", "leaky_relu", "elu", "hardtanh", "gelu", "silu", "hardswish", "mish")
     for end in ("", "_")
@@ -69,28 +69,31 @@ class Codes(Watch):
     code is whether its input is above zero.
 
     Attributes:
-        agreement: B x B, in float64.
+        both: How many are on in both of two images, B x B; on the diagonal, in one.
         units: Number of rectifiers.
     """
 
     def __init__(self, model: nn.Module, images: Tensor) -> None:
         super().__init__(model, images)
         size = len(images), len(images)
-        self.agreement = torch.zeros(size, dtype=torch.float64, device=images.device)
+        self.both = torch.zeros(size, dtype=torch.int64, device=images.device)
         self.units = 0
+
+    @property
+    def agreement(self) -> Tensor:
+        """How many are on in both or in neither: N - |a| - |b| + 2 |a and b|, B x B, float64."""
+        on = self.both.diagonal()
+        return (2 * self.both - on - on[:, None] + self.units).double()
 
     def hooks(self) -> Iterator[AbstractContextManager[object]]:
         """One hook below all modules."""
         yield _Rectifiers(self._see)
 
     def _see(self, inputs: Tensor) -> None:
-        """Add a layer: with sets a and b of units that are on, N - |a| - |b| + 2 |a and b|."""
         if not self.active or inputs.ndim < 2 or len(inputs) % len(self.images):
             return
         code = _rows(inputs.detach().relu().bool(), len(self.images))  # quicker than > 0
-        both = _both(code).double()
-        on = both.diagonal()
-        self.agreement += 2 * both - on - on[:, None] + code.shape[1]
+        self.both += _both(code)
         self.units += code.shape[1]
 
 
@@ -99,7 +102,7 @@ def _both(code: Tensor) -> Tensor:
     if code.device.type == "cpu" and torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]
         bytes_ = code.view(torch.int8)
         return torch._int_mm(bytes_, bytes_.T)  # twice as fast
-    return code.float() @ code.float().T
+    return (code.float() @ code.float().T).int()
 
 
 class _Rectifiers(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch has no types
@@ -159,11 +162,17 @@ def component_entropy(features: Tensor) -> float:
 def _component_square(features: Tensor) -> Tensor:
     """The covariance up to a factor, or if smaller the Gram matrix, which has the same spectrum.
 
-    Deviations are divided by the largest, so that no square is too large or small.
+    Where squares are too large or too small for single precision, all deviations are first divided
+    by the largest.
     """
     samples = features.movedim(1, -1).flatten(0, -2)
     samples = samples - samples.mean(0)
-    largest = torch.maximum(samples.amax(), -samples.amin())
-    samples /= largest.masked_fill(largest == 0, 1)
-    wide = len(samples) < samples.shape[1]
-    return samples @ samples.T if wide else samples.T @ samples
+    square = _smaller_square(samples)
+    if 1e-20 < square.diagonal().amax() < 1e30:
+        return square
+    largest = samples.abs().max()
+    return _smaller_square(samples / largest.masked_fill(largest == 0, 1))
+
+
+def _smaller_square(rows: Tensor) -> Tensor:
+    return rows @ rows.T if len(rows) < rows.shape[1] else rows.T @ rows
