@@ -27,6 +27,7 @@ lint: .venv/ready ## style
 
 bench: .venv/ready ## speed, as ratios measured in one run
 	$(RUN)python benchmarks/speed.py
+	$(RUN)python benchmarks/proxies.py
 
 clean: ## remove the environment and caches
 	rm -rf .venv .pytest_cache .ruff_cache .mypy_cache
