@@ -237,27 +237,49 @@ def _source(trace: Trace, classifier: str, layers: Layers) -> tuple[str, Tensor,
 def measuring(model: nn.Module) -> Iterator[None]:
     """Batch statistics, no dropout, nothing left behind; restores each module's own mode.
 
-    `model.train()` is called once on the way out because some models drop caches there that
-    were filled in evaluation mode.
+    Modes are written past `Module.__setattr__`, which takes longer than the layers of a small
+    network. Where a module has a `train()` of its own, it is called on the way in and out: some
+    drop caches there that were filled in evaluation mode.
     """
     modules = list(model.modules())
     modes = [module.training for module in modules]
     norms = [m for m in modules if isinstance(m, _NormBase)]
-    statistics = [(m.track_running_stats, m.running_mean, m.running_var) for m in norms]
+    statistics = [_statistics(norm) for norm in norms]
+    special = any(type(m).train is not nn.Module.train for m in modules)
     devices = {p.device.index for p in model.parameters() if p.device.type == "cuda"}
     with torch.random.fork_rng(devices=sorted(devices)):
         try:
-            model.eval()
+            if special:
+                model.eval()
+            _set_modes(modules, [isinstance(module, _NormBase) for module in modules])
             for norm in norms:
-                norm.training, norm.track_running_stats = True, False
-                norm.running_mean = norm.running_var = None
+                _set_statistics(norm, (False, None, None))
             yield
         finally:
-            model.train()
-            for module, mode in zip(modules, modes, strict=True):
-                module.training = mode
+            if special:
+                model.train()
+            _set_modes(modules, modes)
             for norm, kept in zip(norms, statistics, strict=True):
-                norm.track_running_stats, norm.running_mean, norm.running_var = kept
+                _set_statistics(norm, kept)
+
+
+_Statistics = tuple[bool, Tensor | None, Tensor | None]
+
+
+def _set_modes(modules: list[nn.Module], modes: list[bool]) -> None:
+    for module, mode in zip(modules, modes, strict=True):
+        vars(module)["training"] = mode
+
+
+def _statistics(norm: _NormBase) -> _Statistics:
+    return norm.track_running_stats, norm.running_mean, norm.running_var
+
+
+def _set_statistics(norm: _NormBase, statistics: _Statistics) -> None:
+    vars(norm)["track_running_stats"] = statistics[0]
+    for name, value in zip(("running_mean", "running_var"), statistics[1:], strict=True):
+        if name in norm._buffers:
+            norm._buffers[name] = value
 
 
 def _check_labels(labels: Tensor, logits: Tensor) -> None:

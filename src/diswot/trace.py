@@ -172,9 +172,9 @@ def _pools(module: nn.Module, inputs: Tensor, *, first: bool) -> bool:
 
 def _stretches(module: nn.Module, inputs: Tensor, output: Tensor) -> bool:
     """Whether a layer that learns nothing enlarged the map, as pooling to a fixed grid may."""
-    if inputs.ndim != 4 or output.ndim != 4 or _learns(module):
+    if inputs.ndim != 4 or output.ndim != 4:
         return False
-    return inputs.shape[2:].numel() < output.shape[2:].numel()
+    return inputs.shape[2:].numel() < output.shape[2:].numel() and not _learns(module)
 
 
 def _learns(module: nn.Module) -> bool:
@@ -183,11 +183,12 @@ def _learns(module: nn.Module) -> bool:
 
 def _depths(modules: Mapping[str, nn.Module]) -> dict[str, int]:
     """How many blocks each module lies in; a container of blocks is not a block."""
-    depths = {"": -1}
-    for name in modules:
+    depths, holds = {"": -1}, {"": False}
+    for name, module in modules.items():
         if name:
             parent = name.rpartition(".")[0]
-            depths[name] = depths[parent] + (not parent or not _holds_blocks(modules[parent]))
+            holds[name] = _holds_blocks(module)
+            depths[name] = depths[parent] + (not holds[parent])
     return depths
 
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from diswot.knowledge.stages import single
+from diswot.knowledge.stages import once, single
 from diswot.observe import Observation
 from diswot.similarity import relation_matrix
+
+_alike = once(relation_matrix)
 
 
 def relation(teacher: Observation, student: Observation) -> Tensor:
@@ -20,5 +22,5 @@ def relation(teacher: Observation, student: Observation) -> Tensor:
     Returns:
         A scalar between 0 and 4 / B.
     """
-    relations = [relation_matrix(single(seen.last)) for seen in (teacher, student)]
+    relations = [_alike(single(seen.last)) for seen in (teacher, student)]
     return (relations[0] - relations[1]).square().mean()
