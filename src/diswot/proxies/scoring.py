@@ -59,6 +59,8 @@ class Scorer:
     """What stays the same for all candidates of a search: the teacher is observed once.
 
     Repeat r scores a candidate on batch r, with weights drawn from (seed, r), against teacher r.
+    Its scores are the same to the last bit in any order and in any process, on one machine and
+    one number of threads: sums are split among threads.
 
     Attributes:
         teachers: The teacher's observation in each repeat.
