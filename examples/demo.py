@@ -22,7 +22,7 @@ from diswot.cli import main
 
 OUT = Path("runs/demo")
 TRAINING = "--data digits --schedule onecycle --lr 0.1"
-TEACHER_EPOCHS, EPOCHS, SEEDS = 8, 8, 3
+TEACHER_EPOCHS, EPOCHS, SEEDS = 16, 8, 3
 
 
 def diswot(command: str) -> dict[str, Any]:
