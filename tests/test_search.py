@@ -354,7 +354,8 @@ def test_wrong_options(options: dict[str, Any], message: str, tmp_path: Path) ->
 
 def test_seed_may_be_large() -> None:
     for sampler in SAMPLERS:
-        run(letters, trials=3, proxy="params", sampler=sampler, seed=2**70)
+        found = run(letters, trials=3, proxy="params", sampler=sampler, seed=2**70)
+        assert found.trials == 3
 
 
 def test_choices_that_no_storage_keeps_are_refused(tmp_path: Path) -> None:
