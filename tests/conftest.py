@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import os
+import shlex
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 import torch
+from commands import Ran, Run
+
+from diswot.cli import main
 
 
 @pytest.fixture(autouse=True, scope="session")
@@ -25,3 +30,19 @@ def one_thread() -> Iterator[None]:
         del os.environ["OMP_NUM_THREADS"]
     else:
         os.environ["OMP_NUM_THREADS"] = told
+
+
+@pytest.fixture
+def run(capsys: pytest.CaptureFixture[str]) -> Run:
+    """Runs a command line in this process."""
+
+    def run(line: str, *more: str) -> Ran:
+        capsys.readouterr()
+        status: Any = 0
+        try:
+            main([*shlex.split(line), *more])
+        except SystemExit as stop:
+            status = stop.code
+        return Ran(status, *capsys.readouterr())
+
+    return run

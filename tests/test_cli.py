@@ -9,13 +9,12 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
 import torch
+from commands import Ran, Run, call
 from full_disk import full_disk
 from PIL import Image
 
@@ -73,50 +72,6 @@ def slow(trial, classes):
     time.sleep(0.1)
     return net(classes, width=trial.suggest_int("width", 1, 30))
 """
-
-
-class Ran(NamedTuple):
-    status: int
-    out: str
-    err: str
-
-    @property
-    def json(self) -> Any:
-        assert self.status == 0, self.err
-        assert self.out.count("\n") == 1, self.out
-        return json.loads(self.out, parse_constant=pytest.fail)
-
-    def mistake(self, status: int = 2) -> str:
-        """The one line that tells of it."""
-        assert self.status == status and self.out == "", self
-        assert self.err.startswith("diswot: ") and self.err.count("\n") == 1, self.err
-        return self.err.removeprefix("diswot: ").rstrip("\n")
-
-
-Run = Callable[..., Ran]
-
-
-@pytest.fixture
-def run(capsys: pytest.CaptureFixture[str]) -> Run:
-    """Runs a command line in this process."""
-
-    def run(line: str, *more: str) -> Ran:
-        capsys.readouterr()
-        status: Any = 0
-        try:
-            main([*shlex.split(line), *more])
-        except SystemExit as stop:
-            status = stop.code
-        return Ran(status, *capsys.readouterr())
-
-    return run
-
-
-def call(line: str, *more: str, **options: Any) -> Ran:
-    """Runs a command line in a process of its own."""
-    command = [sys.executable, "-m", "diswot", *shlex.split(line), *more]
-    ran = subprocess.run(command, capture_output=True, text=True, **options)
-    return Ran(ran.returncode, ran.stdout, ran.stderr)
 
 
 @pytest.fixture(scope="session")

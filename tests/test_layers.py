@@ -20,7 +20,7 @@ ORDER = (
     # what a teacher knows and a student does not
     *("knowledge", "losses", "recipe"),
     # networks and images
-    *("initialise", "budget", "spaces", "teachers", "data"),
+    *("initialise", "budget", "spaces", "tables", "teachers", "data"),
     # score
     "proxies",
     # search

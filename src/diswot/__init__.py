@@ -18,10 +18,11 @@ _HOME = {
     "UserError": "diswot.errors",
     "distill": "diswot.distill",
     "observe": "diswot.observe",
+    "rank": "diswot.rank",
     "score": "diswot.proxies",
     "search": "diswot.search",
 }
-_MODULES = ("data", "knowledge", "spaces", "teachers")
+_MODULES = ("data", "knowledge", "spaces", "tables", "teachers")
 
 __all__ = ["__version__", *_HOME, *_MODULES]
 

@@ -83,14 +83,15 @@ def table(
 
 def show_json(value: Mapping[str, Any]) -> None:
     """Print one JSON object on one line of standard output; what is not finite becomes null."""
-    print(json.dumps(_finite(value), allow_nan=False), flush=True)
+    print(json.dumps(finite(value), allow_nan=False), flush=True)
 
 
-def _finite(value: Any) -> Any:
+def finite(value: Any) -> Any:
+    """The same with null in the place of numbers that JSON cannot hold."""
     if isinstance(value, Mapping):
-        return {name: _finite(inner) for name, inner in value.items()}
+        return {name: finite(inner) for name, inner in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_finite(inner) for inner in value]
+        return [finite(inner) for inner in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 

@@ -44,7 +44,11 @@ def load(name: str, **options: Any) -> Callable[..., Any]:
     functions = {key: value for key, value in vars(_module(path)).items() if callable(value)}
     if attribute not in functions:
         raise unknown(f"function in {path}", attribute, functions)
-    function = functions[attribute]
+    return bind(functions[attribute], **options)
+
+
+def bind(function: Callable[..., Any], **options: Any) -> Callable[..., Any]:
+    """The function with those options bound that it takes."""
     taken = inspect.signature(function).parameters
     return partial(function, **{key: value for key, value in options.items() if key in taken})
 

@@ -4,6 +4,7 @@ import itertools
 import json
 import math
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -22,17 +23,21 @@ from diswot.observe import observe
 from diswot.spaces import SPACES, Build, Params, construct, enumerate_params, network
 
 CLASSES = 3
+STAGES = {"autoformer": 1, "pit": 4}  # of PiT the class token is one
 
 
 def samples(build: Build, count: int, seed: int = 0) -> list[tuple[Params, nn.Module]]:
-    """Random choices, and the networks that came of them."""
+    """Random choices, and the networks that came of them; at most half are refused."""
     study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=seed))
-    found = []
-    for _ in range(count):
+    found: list[tuple[Params, nn.Module]] = []
+    for _ in range(2 * count):
         trial = study.ask()
-        model = construct(build, trial)
-        found.append((trial.params, model))
-    return found
+        with suppress(UserError):
+            model = construct(build, trial)
+            found.append((trial.params, model))
+        if len(found) == count:
+            return found
+    pytest.fail(f"{len(found)} of {2 * count} random choices are networks")
 
 
 # Every space
@@ -43,16 +48,16 @@ def named(request: pytest.FixtureRequest) -> str:
     return request.param
 
 
-def test_200_random_networks_build_run_and_round_trip(
-    named: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    for layer in (nn.Conv2d, nn.Linear, nn.BatchNorm2d):  # shapes are looked at, no weights
-        monkeypatch.setattr(layer, "reset_parameters", lambda self: None)
-    build, images = spaces.get(named, classes=CLASSES), torch.zeros(2, 3, 8, 8)
-    for params, model in samples(build, 200):
-        with torch.no_grad():
-            assert model(images).shape == (2, CLASSES)
-        again = network(build, dict(reversed(params.items())))
+def test_random_networks_build_run_and_round_trip(named: str) -> None:
+    build = spaces.get(named, classes=CLASSES, image_size=16)
+    with torch.device("meta"):  # shapes are looked at, no weights
+        found, images = samples(build, 50), torch.zeros(2, 3, 16, 16)
+    for number, (params, model) in enumerate(found):
+        if number < 10:
+            with torch.no_grad():
+                assert model(images).shape == (2, CLASSES)
+        with torch.device("meta"):
+            again = network(build, dict(reversed(params.items())))
         shapes = {name: value.shape for name, value in model.state_dict().items()}
         assert {name: value.shape for name, value in again.state_dict().items()} == shapes
         assert json.loads(json.dumps(params)) == params
@@ -60,12 +65,13 @@ def test_200_random_networks_build_run_and_round_trip(
 
 def test_networks_can_be_observed(named: str) -> None:
     batch = torch.randn(4, 3, 16, 16), torch.tensor([0, 1, 2, 0])
-    for _, model in samples(spaces.get(named, classes=CLASSES), 3, seed=2):
+    for _, model in samples(spaces.get(named, classes=CLASSES, image_size=16), 3, seed=2):
         seen = observe(model, *batch)
         assert seen.class_gradient.shape == (CLASSES, seen.last.shape[1])
-        assert len(seen.stages) == 3
+        assert len(seen.stages) == STAGES.get(named, 3)
 
 
+@pytest.mark.parametrize("named", ["s0", "nasbench201", "pit"])
 def test_size_is_the_product_of_the_choices(named: str) -> None:
     for params, _ in samples(spaces.get(named), 5, seed=3):
         trial = FixedTrial(params)

@@ -112,7 +112,9 @@ def _train(
     images = inputs.data_set(job["data"], None, job["image_size"], job["data_root"])
     if images.train is None:
         raise UserError(f"{images.name} has no images to train on; name others with --data")
-    build, named = inputs.student_builder(job["student"], job["space"], len(images.classes))
+    build, named = inputs.student_builder(
+        job["student"], job["space"], len(images.classes), images.size
+    )
     taught = _teacher(job, images)
     model = fresh(build, "default", recipe.seed)
 

@@ -53,7 +53,9 @@ def teaching(name: str, classes: int, weights: str | Path | None) -> nn.Module:
     return model
 
 
-def student_builder(text: str, space: str, classes: int) -> tuple[Callable[[], nn.Module], Any]:
+def student_builder(
+    text: str, space: str, classes: int, image_size: int
+) -> tuple[Callable[[], nn.Module], Any]:
     """How to build a student named by a JSON dict of parameters, or as teachers are.
 
     Returns:
@@ -69,6 +71,6 @@ def student_builder(text: str, space: str, classes: int) -> tuple[Callable[[], n
         params = json.loads(text)
     except ValueError as error:
         raise UserError(f"the student's parameters are no JSON: {error}") from error
-    build = spaces.get(space, classes)
+    build = spaces.get(space, classes, image_size)
     spaces.network(build, params)
     return partial(spaces.network, build, params), params

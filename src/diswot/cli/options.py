@@ -60,3 +60,17 @@ Precision = Annotated[str, Option(help="auto, fp32 or bf16.")]
 TrainingFolder = Annotated[
     Path | None, Option("--out", help="Folder; else RUN/distilled, or RUN/alone without teacher.")
 ]
+
+Table = Annotated[Path | None, Option(help="File of architectures and accuracies.")]
+Target = Annotated[str | None, Option(help="Column of accuracies; else the distilled, or first.")]
+Limit = Annotated[int | None, Option(min=3, help="Score a random sample of so many.")]
+SeedDeviation = Annotated[
+    float | None, Option(help="Standard deviation of an accuracy over seeds, for the ceiling.")
+]
+Resamples = Annotated[int, Option(min=0, help="Bootstrap resamples behind each interval.")]
+Workers = Annotated[int, Option(min=1, help="Processes to score with.")]
+RankFolder = Annotated[Path | None, Option("--out", help="Run folder, to keep everything in.")]
+ScoresFile = Annotated[Path | None, Option(help="CSV file to write, a line an architecture.")]
+ScoresAgain = Annotated[
+    Path | None, Option("--from", help="Scores written before, instead of a table.")
+]

@@ -44,6 +44,28 @@ def refuse_used(folder: Path) -> None:
         raise UserError(f"{folder} holds a search already; add --resume, or name another")
 
 
+def begin(folder: Path, config: dict[str, Any], *, resume: bool) -> None:
+    """Note in a run folder how it was told to go; a resumed one must be told the same.
+
+    Raises:
+        UserError: The folder is in use and not to be resumed, or was told something else.
+    """
+    from diswot import files
+
+    path = folder / RUN
+    if not path.exists():
+        files.write_json(path, {**facts(), "config": config})
+        return
+    if not resume:
+        raise UserError(f"{folder} holds a run already; add --resume, or name another")
+    before = files.read_json(path).get("config")
+    if not isinstance(before, dict) or before.keys() != config.keys():
+        raise UserError(f"{folder} holds a run of another command")
+    for name, value in config.items():
+        if before[name] != value:
+            raise UserError(f"the run to resume has {name} = {before[name]!r}, not {value!r}")
+
+
 def searched(run: Path) -> dict[str, Any]:
     """How a search was told to go, and the student it found, in JSON, as `student`.
 

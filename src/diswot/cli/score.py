@@ -43,7 +43,7 @@ def score(
     with console.progress(quiet=quiet) as advance:
         images = inputs.data_set(data, classes, image_size, data_root)
         count = len(images.classes)
-        build, params = inputs.student_builder(student, space, count)
+        build, params = inputs.student_builder(student, space, count, images.size)
         fixed = scorer(
             inputs.teaching(teacher, count, teacher_weights),
             inputs.scoring_batches(images, batch_size, repeats, seed),

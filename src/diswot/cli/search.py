@@ -56,7 +56,7 @@ def search(
         config["batch_size"] = batch_size
         found = find(
             inputs.teaching(teacher, count, teacher_weights),
-            spaces.get(space, count),
+            spaces.get(space, count, images.size),
             inputs.scoring_batches(images, batch_size, repeats, seed),
             trials=trials,
             proxy=proxy,

@@ -6,7 +6,6 @@ import math
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 from optuna.trial import BaseTrial
@@ -14,7 +13,7 @@ from torch import nn
 
 from diswot import userfile
 from diswot.errors import UserError, unknown
-from diswot.spaces import cifar_resnet, nasbench201
+from diswot.spaces import autoformer, cifar_resnet, nasbench101, nasbench201, pit
 from diswot.spaces.choices import Choices, Given
 
 Build = Callable[[BaseTrial], nn.Module]
@@ -51,25 +50,44 @@ SPACES: dict[str, Space] = {
         "Dong and Yang, ICLR 2020",
         5**6,
     ),
+    "nasbench101": Space(
+        nasbench101.build,
+        "cells of up to 7 vertices and 9 edges with 3 operations, 3 stages of 3 cells",
+        "Ying et al., ICML 2019",
+        nasbench101.SIZE,
+    ),
+    "autoformer": Space(
+        autoformer.build,
+        "vision transformers, 12 to 14 layers, each with its own heads and MLP ratio",
+        "Chen et al., ICCV 2021",
+        autoformer.SIZE,
+    ),
+    "pit": Space(
+        pit.build,
+        "pooling vision transformers of three stages",
+        "Heo et al., ICCV 2021",
+        pit.SIZE,
+    ),
 }
 
 
-def get(name: str, classes: int = 100) -> Build:
+def get(name: str, classes: int = 100, image_size: int = 32) -> Build:
     """The space of that name, or a user's own as `file.py:function`, as a function of a trial.
 
     Args:
         name: A key of `SPACES`, or `file.py:function`; the function takes a trial and, if it
-            likes, `classes`.
+            likes, `classes` and `image_size`.
         classes: Number of logits of the networks, K.
+        image_size: Height and width of the images, in pixels.
 
     Raises:
         UserError: The name is unknown.
     """
     if userfile.is_spec(name):
-        return userfile.load(name, classes=classes)
+        return userfile.load(name, classes=classes, image_size=image_size)
     if name not in SPACES:
         raise unknown("space", name, SPACES)
-    return partial(SPACES[name].build, classes=classes)
+    return userfile.bind(SPACES[name].build, classes=classes, image_size=image_size)
 
 
 def network(build: Build, params: Params) -> nn.Module:

@@ -1,0 +1,218 @@
+"""The rank study: scores every table that is there, and writes docs/study.md.
+
+    python benchmarks/study.py --tables DIR
+
+DIR holds the accuracy tables (s0_cifar100.csv, nasbench201.csv.gz, nasbench101.csv.gz,
+vit_autoformer.json) and the images (cifar100.zip, a folder of images a class in an archive).
+A study that was stopped goes on where it was: every job keeps its scores in runs/study.
+"""
+
+from __future__ import annotations
+
+import argparse
+import multiprocessing
+import os
+import signal
+import sys
+import tempfile
+import time
+import zipfile
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from diswot import tables
+from diswot.cli import runs
+from diswot.cli.rank import BASELINES, setting
+from diswot.proxies import PROXIES
+from diswot.rank.scoring import Scores, score_table
+from diswot.tables import Table
+
+OUT = Path("runs/study")
+SEED = 0
+LIMIT = 300
+PUBLISHED = ("diswot", "semantic", "relation")
+SHARED = tuple(name for name, row in PROXIES.items() if row.cost in ("free", "forward"))
+COSTLY = tuple(name for name, row in PROXIES.items() if row.cost not in ("free", "forward"))
+TEACHERS = ("resnet20", "resnet32", "resnet44", "resnet56", "resnet110")
+
+
+@dataclass(frozen=True)
+class Job:
+    """One table scored in one way.
+
+    Attributes:
+        name: Its folder.
+        table: File name.
+        space: Of the table.
+        proxies: What to score.
+        limit: How many architectures; all if None.
+        cost: Rough seconds, to begin with the longest.
+        settings: What differs from the defaults below.
+    """
+
+    name: str
+    table: str
+    space: str
+    proxies: tuple[str, ...]
+    cost: float
+    limit: int | None = None
+    settings: dict[str, Any] = field(default_factory=dict)
+
+
+DEFAULTS: dict[str, Any] = {
+    "teacher": "resnet110",
+    "teacher_weights": None,
+    "data": "noise",
+    "data_root": None,
+    "classes": 100,
+    "image_size": None,
+    "batch_size": 64,
+    "repeats": 5,
+    "init": "gaussian",
+    "seed": SEED,
+}
+S0 = ("s0_cifar100.csv", "s0")
+NB201 = ("nasbench201.csv.gz", "nasbench201")
+NB101 = ("nasbench101.csv.gz", "nasbench101")
+VIT = ("vit_autoformer.json", "autoformer")
+
+
+def jobs(images: Path) -> list[Job]:
+    """All of the study."""
+    both = {"noise": {}, "images": {"data": str(images)}}
+    found = []
+    for kind, data in both.items():
+        found += list(_tables(kind, data))
+        for teacher in TEACHERS:
+            settings = {**data, "teacher": teacher}
+            found.append(Job(f"teacher/{teacher}/{kind}", *S0, PUBLISHED, 60, None, settings))
+        for size in (16, 32, 128, 256):
+            settings = {**data, "batch_size": size}
+            found.append(Job(f"batch/{size}/{kind}", *S0, PUBLISHED, size, None, settings))
+        for init in ("kaiming", "default"):
+            settings = {**data, "init": init}
+            found.append(Job(f"init/{init}/{kind}", *S0, PUBLISHED, 60, None, settings))
+        settings = {**data, "repeats": 16}
+        found.append(Job(f"repeats/16/{kind}", *S0, PUBLISHED, 200, None, settings))
+    for classes in (10, 20, 50, 200):
+        settings = {"classes": classes}
+        found.append(Job(f"classes/{classes}/noise", *S0, PUBLISHED, 60, None, settings))
+    return found
+
+
+def _tables(kind: str, data: dict[str, Any]) -> Iterator[Job]:
+    """Every table by every proxy: those of one forward pass averaged, the others once."""
+    once = {**data, "repeats": 1}
+    yield Job(f"s0/shared/{kind}", *S0, SHARED, 100, None, data)
+    yield Job(f"s0/costly/{kind}", *S0, COSTLY, 500, None, once)
+    two = {**data, "repeats": 2}
+    yield Job(f"nasbench201/shared/{kind}", *NB201, SHARED, 400, LIMIT, two)
+    yield Job(f"autoformer/shared/{kind}", *VIT, SHARED, 500, None, {**two, "batch_size": 32})
+    yield Job(f"nasbench101/shared/{kind}", *NB101, SHARED, 900, LIMIT, {**once, "batch_size": 16})
+    if kind == "images":
+        small = {**once, "batch_size": 32}
+        yield Job(f"nasbench201/costly/{kind}", *NB201, COSTLY, 900, LIMIT, small)
+        yield Job(f"autoformer/costly/{kind}", *VIT, COSTLY, 900, None, {**small, "batch_size": 16})
+        yield Job(
+            f"nasbench101/costly/{kind}", *NB101, COSTLY, 2000, LIMIT, {**once, "batch_size": 8}
+        )
+
+
+def table_of(job: Job, folder: Path) -> Table:
+    """The architectures of a job."""
+    whole = tables.read(folder / job.table, job.space)
+    return whole if job.limit is None else tables.sample(whole, job.limit, SEED)
+
+
+def run(job: Job, folder: Path) -> tuple[str, int, float]:
+    """Score what is not scored yet, and keep it."""
+    start, out = time.perf_counter(), OUT / job.name
+    config = {**DEFAULTS, **job.settings, "table": job.table, "space": job.space}
+    runs.begin(out, config, resume=True)
+    rows = {row.name: row.params for row in table_of(job, folder).rows}
+    proxies = list(dict.fromkeys([*job.proxies, *BASELINES]))
+    score_table(partial(setting, config), rows, proxies, keep=out / "scores.jsonl")
+    return job.name, len(rows), time.perf_counter() - start
+
+
+def scores(job: Job) -> dict[str, Scores]:
+    """What a finished job left."""
+    from diswot.rank.scoring import read_kept
+
+    return read_kept(OUT / job.name / "scores.jsonl")
+
+
+def unpacked(folder: Path) -> Path:
+    """The training images of the archive, in the system's folder for temporary files."""
+    place = Path(tempfile.gettempdir()) / "diswot-study"
+    inside = place / "cifar100" / "train"
+    if not (place / "done").exists():
+        with zipfile.ZipFile(folder / "cifar100.zip") as archive:
+            names = [name for name in archive.namelist() if name.startswith("cifar100/train/")]
+            archive.extractall(place, names)
+        (place / "done").touch()
+    return inside
+
+
+def there(wanted: Iterable[Job], folder: Path) -> list[Job]:
+    """The jobs whose table is there; says which are not."""
+    missing = sorted({job.table for job in wanted if not (folder / job.table).is_file()})
+    for name in missing:
+        print(f"left out: {folder / name} is not there")
+    return [job for job in wanted if job.table not in missing]
+
+
+def score_all(todo: list[Job], folder: Path, workers: int) -> None:
+    """A process a job, the longest first."""
+    spawn = multiprocessing.get_context("spawn")
+    start = time.perf_counter()
+    threads = max(1, torch.get_num_threads() // workers)
+    with ProcessPoolExecutor(workers, spawn, _begin, (threads,)) as pool:
+        longest = sorted(todo, key=lambda job: -job.cost)
+        running = [pool.submit(run, job, folder) for job in longest]
+        try:
+            for done, future in enumerate(as_completed(running), 1):
+                name, rows, seconds = future.result()
+                passed = (time.perf_counter() - start) / 60
+                print(
+                    f"{passed:5.1f} min  {done}/{len(todo)}  {name}: {rows} in {seconds:.0f} s",
+                    flush=True,
+                )
+        except KeyboardInterrupt:
+            for process in pool._processes.values():
+                process.terminate()
+            raise
+
+
+def _begin(threads: int) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    torch.set_num_threads(threads)
+
+
+def main() -> None:
+    """Run the study and write its page."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--tables", type=Path, required=True)
+    parser.add_argument("--workers", type=int, default=min(2, os.cpu_count() or 1))
+    parser.add_argument("--only", default="", help="jobs whose name begins with this")
+    parser.add_argument("--no-page", action="store_true", help="score, and write no page")
+    given = parser.parse_args()
+    if not (given.tables / "cifar100.zip").is_file():
+        sys.exit(f"skipped: {given.tables} holds no cifar100.zip, or is not there")
+    todo = there(jobs(unpacked(given.tables)), given.tables)
+    chosen = [job for job in todo if job.name.startswith(given.only)]
+    score_all(chosen, given.tables, given.workers)
+    if not given.no_page:
+        import study_page
+
+        study_page.write(todo, given.tables)
+
+
+if __name__ == "__main__":
+    main()

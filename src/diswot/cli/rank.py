@@ -1,0 +1,248 @@
+"""`diswot rank`."""
+
+from __future__ import annotations
+
+import math
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from diswot import console
+from diswot.cli import inputs, options, runs
+from diswot.errors import UserError
+
+if TYPE_CHECKING:
+    from diswot.rank import Ranking
+    from diswot.rank.scoring import Setting
+    from diswot.rank.sheet import Sheet
+
+BASELINES = ("params", "macs", "depth")
+VANILLA = "vanilla"
+
+_COLUMNS = {
+    "kendall": "tau-b",
+    "spearman": "Spearman",
+    "pearson": "Pearson",
+    "precision_top10": "in top 10%",
+    "regret": "lost %",
+    "kendall_given_params": "tau given params",
+    "kendall_within_deciles": "tau in deciles",
+}
+
+
+def rank(
+    table: options.Table = None,
+    space: options.Space = "s0",
+    teacher: options.Teacher = "resnet56",
+    data: options.DataName = "noise",
+    *,
+    proxies: options.Proxies = "diswot,semantic,relation",
+    target: options.Target = None,
+    limit: options.Limit = None,
+    teacher_weights: options.Weights = None,
+    data_root: options.DataRoot = None,
+    classes: options.Classes = None,
+    image_size: options.ImageSize = None,
+    batch_size: options.ScoringBatch = 64,
+    repeats: options.Repeats = 1,
+    init: options.Init = "gaussian",
+    seed: options.Seed = 0,
+    seed_sd: options.SeedDeviation = None,
+    resamples: options.Resamples = 1000,
+    workers: options.Workers = 1,
+    out: options.RankFolder = None,
+    resume: options.Resume = False,
+    scores: options.ScoresFile = None,
+    again: options.ScoresAgain = None,
+    as_json: options.Json = False,
+    quiet: options.Quiet = False,
+) -> None:
+    """Compare scores with the accuracies of a table, beside params, MACs and depth."""
+    if (again is None) == (table is None):
+        raise UserError("name either a --table to score, or the scores to read with --from")
+    with runs.resumable(out), console.progress(quiet=quiet) as advance:
+        if table is None:
+            held = _read(again)
+        else:
+            job = {
+                "table": str(table.resolve()),
+                "space": inputs.from_root(space),
+                "teacher": inputs.from_root(teacher),
+                "teacher_weights": teacher_weights and str(teacher_weights.resolve()),
+                "data": inputs.from_root(data),
+                "data_root": data_root and str(data_root.resolve()),
+                "classes": classes,
+                "image_size": image_size,
+                "batch_size": batch_size,
+                "repeats": repeats,
+                "init": init,
+                "seed": seed,
+            }
+            held = _score(job, _names(proxies), limit, out, resume, workers, advance)
+        chosen = _target(held, target)
+        rankings = _rank(held, chosen, resamples, seed_sd, seed)
+    result = {
+        "table": str(table or again),
+        "target": chosen,
+        "n": len(held.names),
+        "rows": {name: row.as_dict() for name, row in rankings.items()},
+    }
+    _keep(result, held, rankings, out, scores)
+    if as_json:
+        console.show_json(result)
+        return
+    _show(result, rankings)
+    _tell_missing(rankings, quiet)
+    if out is not None:
+        console.note(f"kept in {out}: rank.json, scores.csv and plots", quiet=quiet)
+
+
+def _names(proxies: str) -> list[str]:
+    """Proxies asked for, and the baselines that no table goes without."""
+    from diswot.proxies import PROXIES, get
+
+    asked = list(PROXIES) if proxies == "all" else [name.strip() for name in proxies.split(",")]
+    for name in asked:
+        get(name)
+    return list(dict.fromkeys([*asked, *BASELINES]))
+
+
+def setting(job: dict[str, Any]) -> Setting:
+    """The scorer and the space of a job; each worker process makes its own."""
+    from diswot import spaces
+    from diswot.proxies import scorer
+
+    images = inputs.data_set(job["data"], job["classes"], job["image_size"], job["data_root"])
+    count = len(images.classes)
+    fixed = scorer(
+        inputs.teaching(job["teacher"], count, job["teacher_weights"]),
+        inputs.scoring_batches(images, job["batch_size"], job["repeats"], job["seed"]),
+        init=job["init"],
+        seed=job["seed"],
+        trained_teacher=job["teacher_weights"] is not None,
+    )
+    return fixed, spaces.get(job["space"], count, images.size)
+
+
+def _score(
+    job: dict[str, Any],
+    names: list[str],
+    limit: int | None,
+    out: Path | None,
+    resume: bool,
+    workers: int,
+    advance: console.Advance,
+) -> Sheet:
+    from diswot import tables
+    from diswot.rank.scoring import score_table
+    from diswot.rank.sheet import sheet
+
+    table = tables.read(job["table"], job["space"])
+    if limit is not None:
+        table = tables.sample(table, limit, job["seed"])
+    if out is not None:
+        runs.begin(out, job, resume=resume)
+    found = score_table(
+        partial(setting, job),
+        {row.name: row.params for row in table.rows},
+        names,
+        keep=None if out is None else out / "scores.jsonl",
+        workers=workers,
+        on_row=lambda done, total: advance("scoring", done, total),
+    )
+    return sheet(table, found, names)
+
+
+def _read(path: Path | None) -> Sheet:
+    from diswot.rank import sheet
+
+    assert path is not None
+    held = sheet.read(path)
+    if "params" not in held.scores or not held.accuracies:
+        raise UserError(f"{path} needs a column params and one of accuracies")
+    return held
+
+
+def _target(held: Sheet, name: str | None) -> str:
+    from diswot import tables
+
+    return tables.target(held.accuracies, name)
+
+
+def _rank(
+    held: Sheet, target: str, resamples: int, deviation: float | None, seed: int
+) -> dict[str, Ranking]:
+    """Rows by falling tau."""
+    import numpy as np
+
+    from diswot.rank import CEILING
+    from diswot.rank import rank as compare
+    from diswot.tables import vanilla
+
+    alone = vanilla(target, held.accuracies)
+    rows = compare(
+        {**held.scores, **({VANILLA: held.accuracies[alone]} if alone else {})},
+        held.accuracies[target],
+        held.scores["params"],
+        resamples=resamples,
+        seed_deviation=deviation,
+        random=np.random.default_rng(seed),
+    )
+
+    def place(name: str) -> tuple[bool, float]:
+        tau = rows[name].statistics["kendall"].value
+        return name == CEILING, math.inf if math.isnan(tau) else -tau
+
+    return {name: rows[name] for name in sorted(rows, key=place)}
+
+
+def _keep(
+    result: dict[str, Any],
+    held: Sheet,
+    rankings: dict[str, Ranking],
+    out: Path | None,
+    scores: Path | None,
+) -> None:
+    from diswot import files
+    from diswot.rank import sheet
+
+    if scores is not None:
+        sheet.write(scores, held)
+    if out is None:
+        return
+    from diswot import plots
+
+    sheet.write(out / "scores.csv", held)
+    files.write_json(out / "rank.json", console.finite(result))
+    plots.save(plots.bars(plots.bar_data({result["target"]: rankings})), out / "tau")
+    plots.save(plots.scatter(plots.scatter_data(held, result["target"], rankings)), out / "scores")
+
+
+def _show(result: dict[str, Any], rankings: dict[str, Ranking]) -> None:
+    lines = []
+    for name, row in rankings.items():
+        cells = [_cell(row, statistic) for statistic in _COLUMNS]
+        lines.append([name, *cells, str(row.n)])
+    title = f"{result['target']} of {result['n']} architectures (below: 95 % interval)"
+    console.table(title, ["score", *_COLUMNS.values(), "n"], lines)
+
+
+def _cell(row: Ranking, statistic: str) -> str:
+    found = row.statistics.get(statistic)
+    if found is None or math.isnan(found.value):
+        return "-"
+    digits = 2 if statistic == "regret" else 3
+    value = f"{found.value:.{digits}f}"
+    return value if math.isnan(found.low) else f"{value}\n{found.low:.2f} {found.high:.2f}"
+
+
+def _tell_missing(rankings: dict[str, Ranking], quiet: bool) -> None:
+    """Say what was left out, and where scores tie."""
+    for name, row in rankings.items():
+        facts = {
+            f"{row.missing} without a score or accuracy left out": row.missing,
+            f"{row.lowest} with the lowest score": row.lowest,
+            f"{row.tied:.0%} of pairs tied": row.tied >= 0.01,
+        }
+        if said := ", ".join(text for text, there in facts.items() if there):
+            console.note(f"{name}: {said}", quiet=quiet)

@@ -1,0 +1,206 @@
+"""How well scores rank architectures, for many resamples of a table at once.
+
+Letters: N architectures, R resamples. A resample is a row of weights, R x N: how often each
+architecture was drawn; a row of ones is the table as it is. Every statistic is exact for the
+resample written out with its repetitions, ties included, and is a vector of R numbers, NaN where
+it is not defined. A score may be minus infinity, the lowest rank; NaN has to be left out before.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[np.float64]
+
+BINS = 10
+_ROWS = 1000  # of an N x N matrix, held at a time
+
+
+@dataclass(frozen=True)
+class Ranked:
+    """Scores beside what they should predict.
+
+    Attributes:
+        score: N, higher is better.
+        accuracy: N, in percent.
+        size: N, trainable parameters.
+        budgets: Limits on the parameters at which the lost accuracy is averaged.
+    """
+
+    score: Array
+    accuracy: Array
+    size: Array
+    budgets: Array
+
+
+def kendall(x: Array, y: Array, weights: Array) -> Array:
+    """Kendall's tau-b: concordant less discordant pairs, over pairs not tied in x and in y."""
+    untied = _untied(x, weights) * _untied(y, weights)
+    return _ratio(_concordance(x, y, weights), np.sqrt(untied))
+
+
+def partial_kendall(x: Array, y: Array, z: Array, weights: Array) -> Array:
+    """Kendall's partial tau of x and y given z (Kendall, "Partial Rank Correlation", 1942).
+
+    The logarithm of z, or any other growing function of it, gives the same.
+    """
+    xy, xz, yz = (kendall(a, b, weights) for a, b in ((x, y), (x, z), (y, z)))
+    left = np.maximum(0, (1 - xz**2) * (1 - yz**2))
+    return _ratio(xy - xz * yz, np.sqrt(np.where(left < 1e-12, 0, left)))
+
+
+def binned_kendall(x: Array, y: Array, z: Array, weights: Array, bins: int = BINS) -> Array:
+    """Mean tau-b within bins of equally many by z; equal values of z share a bin.
+
+    A bin where x is constant and y is not counts as 0: x tells nothing there. A bin where y is
+    constant is left out.
+    """
+    place = (midranks(z, np.ones((1, len(z))))[0] - 0.5) / len(z)
+    parts = []
+    for number in range(bins):
+        inside = np.floor(place * bins) == number
+        held = weights[:, inside]
+        tau = kendall(x[inside], y[inside], held)
+        silent = (_untied(x[inside], held) == 0) & (_untied(y[inside], held) > 0)
+        parts.append(np.where(silent, 0.0, tau))
+    return _mean(np.stack(parts))
+
+
+def spearman(x: Array, y: Array, weights: Array) -> Array:
+    """Spearman's rho: Pearson's r of the mid-ranks."""
+    return _weighted_pearson(midranks(x, weights), midranks(y, weights), weights)
+
+
+def pearson(x: Array, y: Array, weights: Array) -> Array:
+    """Pearson's r over the finite scores."""
+    finite = np.isfinite(x)
+    return _weighted_pearson(x[None, finite], y[None, finite], weights[:, finite])
+
+
+def precision(x: Array, y: Array, weights: Array, share: float = 0.1) -> Array:
+    """How many of the best tenth by x are in the best tenth by y; expected, ties drawn by lot."""
+    count = np.maximum(1, np.round(share * weights.sum(1)))
+    both = _best(x, weights, count) * _best(y, weights, count) * weights
+    return _ratio(both.sum(1), count)
+
+
+def regret(x: Array, y: Array, size: Array, budgets: Array, weights: Array) -> Array:
+    """Highest y within a budget less y of the pick by x, averaged over budgets.
+
+    The pick is the mean of those tied; a budget in which nothing lies is left out.
+    """
+    _, rank = np.unique(x, return_inverse=True)
+    losses = []
+    for budget in budgets:
+        held = np.where(size <= budget, weights, 0)
+        pick = np.where(held > 0, rank, -1)
+        tied = held * (pick == pick.max(1, keepdims=True))
+        best = np.where(held > 0, y, -np.inf).max(1)
+        losses.append(np.where(held.any(1), best, np.nan) - _ratio((tied * y).sum(1), tied.sum(1)))
+    return _mean(np.stack(losses))
+
+
+STATISTICS: dict[str, Callable[[Ranked, Array], Array]] = {
+    "kendall": lambda r, w: kendall(r.score, r.accuracy, w),
+    "spearman": lambda r, w: spearman(r.score, r.accuracy, w),
+    "pearson": lambda r, w: pearson(r.score, r.accuracy, w),
+    "precision_top10": lambda r, w: precision(r.score, r.accuracy, w),
+    "regret": lambda r, w: regret(r.score, r.accuracy, r.size, r.budgets, w),
+    "kendall_given_params": lambda r, w: partial_kendall(r.score, r.accuracy, r.size, w),
+    "kendall_within_deciles": lambda r, w: binned_kendall(r.score, r.accuracy, r.size, w),
+}
+
+
+def midranks(x: Array, weights: Array) -> Array:
+    """Rank of each value in each resample, R x N; ties share the mean of their ranks."""
+    values, group = np.unique(x, return_inverse=True)
+    held = _by_group(weights, group, len(values))
+    return np.asarray((held.cumsum(1) - held / 2 + 0.5)[:, group])
+
+
+def ceiling(accuracy: Array, deviation: float, draws: int, random: np.random.Generator) -> Array:
+    """Tau-b that a perfect score reaches with accuracies measured with seed noise; one a draw.
+
+    The perfect score is the accuracy without noise. It is not known; the measured accuracies,
+    drawn together until noise added to them gives the measured variance, stand for it.
+
+    Args:
+        accuracy: N, as measured.
+        deviation: Standard deviation of one measured accuracy over seeds.
+        draws: R.
+        random: Draws the noise.
+    """
+    variance = accuracy.var()
+    shrink = np.sqrt(max(0.0, 1 - deviation**2 / variance)) if variance else 0.0
+    true = accuracy.mean() + shrink * (accuracy - accuracy.mean())
+    once = np.ones((1, len(true)))
+    noisy = (true + random.normal(0, deviation, len(true)) for _ in range(draws))
+    return np.array([kendall(true, measured, once)[0] for measured in noisy])
+
+
+def _concordance(x: Array, y: Array, weights: Array) -> Array:
+    """Concordant less discordant ordered pairs, R."""
+    total = np.zeros(len(weights))
+    light = weights.astype(np.float32)
+    for rows in _chunks(len(x)):
+        signs = _signs(x, rows) * _signs(y, rows)
+        total += np.einsum("rn,rn->r", weights[:, rows], (light @ signs.T).astype(np.float64))
+    return total
+
+
+def _signs(x: Array, rows: slice) -> NDArray[np.float32]:
+    """Sign of x_i - x_j, also where both are infinite."""
+    own = x[rows, None]
+    return (own > x).astype(np.float32) - (own < x).astype(np.float32)
+
+
+def _untied(x: Array, weights: Array) -> Array:
+    """Ordered pairs with different values, R."""
+    values, group = np.unique(x, return_inverse=True)
+    held = _by_group(weights, group, len(values))
+    return np.asarray(weights.sum(1) ** 2 - (held**2).sum(1))
+
+
+def _best(x: Array, weights: Array, count: Array) -> Array:
+    """Chance of each to be among the `count` best, R x N."""
+    values, group = np.unique(-x, return_inverse=True)
+    held = _by_group(weights, group, len(values))
+    left = count[:, None] - (held.cumsum(1) - held)
+    return np.clip(left / np.maximum(held, 1), 0, 1)[:, group]
+
+
+def _by_group(weights: Array, group: NDArray[np.intp], groups: int) -> Array:
+    """Weight of each group of equal values, R x G."""
+    if not groups:
+        return np.zeros((len(weights), 0))
+    order = np.argsort(group, kind="stable")
+    starts = np.searchsorted(group[order], np.arange(groups))
+    return np.asarray(np.add.reduceat(weights[:, order], starts, axis=1), dtype=np.float64)
+
+
+def _weighted_pearson(x: Array, y: Array, weights: Array) -> Array:
+    total = np.maximum(weights.sum(1, keepdims=True), 1)
+    x, y = (v - (weights * v).sum(1, keepdims=True) / total for v in (x, y))
+    spread = [(weights * v**2).sum(1) for v in (x, y)]
+    flat = [s <= 1e-24 * total[:, 0] for s in spread]
+    both = np.where(flat[0] | flat[1], 0, spread[0] * spread[1])
+    return _ratio((weights * x * y).sum(1), np.sqrt(both))
+
+
+def _ratio(above: Array, below: Array) -> Array:
+    """Their quotient, NaN where `below` is 0."""
+    return np.divide(above, below, out=np.full(len(above), np.nan), where=below > 0)
+
+
+def _mean(parts: Array) -> Array:
+    """Mean down the columns of what is not NaN."""
+    there = ~np.isnan(parts)
+    return _ratio(np.where(there, parts, 0).sum(0), there.sum(0).astype(np.float64))
+
+
+def _chunks(count: int) -> Iterator[slice]:
+    return (slice(start, start + _ROWS) for start in range(0, count, _ROWS))

@@ -1,0 +1,133 @@
+"""The AutoFormer space of vision transformers: depth, width, and heads and MLP ratio a layer.
+
+    images -> patch_embed (+ position) -> blocks -> norm -> mean over patches -> head
+
+Papers: Chen et al., "AutoFormer: Searching Transformers for Visual Recognition", ICCV 2021, arXiv
+2107.00651, supernet Tiny; its students on small data sets: Wei et al., "Auto-Prox", AAAI 2024,
+arXiv 2312.09059. Heads have 64 channels whatever the width. Where we differ: no relative positions,
+and no class token, which the average over patches does not read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from optuna.trial import BaseTrial
+from timm.layers import Attention, PatchEmbed, trunc_normal_
+from timm.models.vision_transformer import Block
+from torch import Tensor, nn
+from torch.nn.parameter import Parameter
+
+from diswot.errors import UserError
+
+WIDTHS = (192, 216, 240)
+DEPTHS = (12, 13, 14)
+HEADS = (3, 4)
+RATIOS = (3.5, 4.0)
+HEAD_WIDTH = 64
+SIZE = len(WIDTHS) * sum((len(HEADS) * len(RATIOS)) ** depth for depth in DEPTHS)
+
+
+class WideAttention(Attention):
+    """Attention with heads of 64 channels, however wide the tokens are."""
+
+    def __init__(self, dim: int, num_heads: int, **options: Any) -> None:
+        super().__init__(dim, num_heads, attn_head_dim=HEAD_WIDTH, **options)
+
+
+class AutoFormer(nn.Module):
+    """A vision transformer with its own heads and MLP ratio in each layer.
+
+    Args:
+        width: Channels of a token, D.
+        heads: Attention heads of each layer, 64 channels each.
+        ratios: Hidden width of each layer's MLP, over D.
+        classes: Number of logits, K.
+        image_size: Height and width of the images; a multiple of the patch size.
+    """
+
+    def __init__(
+        self,
+        width: int,
+        heads: Sequence[int],
+        ratios: Sequence[float],
+        classes: int = 100,
+        image_size: int = 32,
+    ) -> None:
+        super().__init__()
+        self.patch_embed = PatchEmbed(image_size, patch_size(image_size), 3, width)
+        self.pos_embed = Parameter(torch.zeros(1, self.patch_embed.num_patches, width))
+        trunc_normal_(self.pos_embed, std=0.02)
+        self.blocks = nn.Sequential(
+            *(
+                Block(width, count, ratio, qkv_bias=True, attn_layer=WideAttention)
+                for count, ratio in zip(heads, ratios, strict=True)
+            )
+        )
+        self.norm = nn.LayerNorm(width)
+        self.head = nn.Linear(width, classes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map images B x 3 x S x S to logits B x K."""
+        tokens = self.norm(self.blocks(self.patch_embed(x) + self.pos_embed))
+        logits: Tensor = self.head(tokens.mean(1))
+        return logits
+
+
+def build(trial: BaseTrial, classes: int = 100, image_size: int = 32) -> AutoFormer:
+    """Build a transformer: `depth` and `hidden_dim`, and `heads_i` and `ratio_i` of each layer.
+
+    Args:
+        trial: Asked for the depth first; what it asks for next depends on it.
+        classes: K.
+        image_size: In pixels; sets the patch size.
+    """
+    depth = trial.suggest_categorical("depth", DEPTHS)
+    width = trial.suggest_categorical("hidden_dim", WIDTHS)
+    heads = [trial.suggest_categorical(f"heads_{i}", HEADS) for i in range(1, depth + 1)]
+    ratios = [trial.suggest_categorical(f"ratio_{i}", RATIOS) for i in range(1, depth + 1)]
+    return AutoFormer(width, heads, ratios, classes, image_size)
+
+
+def patch_size(image_size: int) -> int:
+    """The largest power of two that leaves 8 patches a side: 16 at 224, 8 at 64, 4 at 32."""
+    return max(2, 1 << max(0, (image_size // 8).bit_length() - 1))
+
+
+def from_arch(arch: Mapping[str, Any]) -> dict[str, Any]:
+    """The parameters of an architecture as the benchmark of Auto-Prox writes it.
+
+    Args:
+        arch: `hidden_dim`, `depth`, and lists `num_heads` and `mlp_ratio` of that length.
+
+    Raises:
+        UserError: Something is missing, or a list is of another length.
+    """
+    try:
+        depth, width = int(arch["depth"]), int(arch["hidden_dim"])
+        heads, ratios = list(arch["num_heads"]), list(arch["mlp_ratio"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise UserError(f"an architecture of autoformer lacks {error}") from error
+    for name, values, known in (("num_heads", heads, HEADS), ("mlp_ratio", ratios, RATIOS)):
+        if len(values) != depth:
+            raise UserError(f"{name} has {len(values)} values for {depth} layers")
+        if bad := [value for value in values if value not in known]:
+            raise UserError(f"{name} has {bad[0]!r}; known: {', '.join(map(str, known))}")
+    if depth not in DEPTHS or width not in WIDTHS:
+        raise UserError(f"depth {depth} or hidden_dim {width} is not in the space")
+    params: dict[str, Any] = {"depth": depth, "hidden_dim": width}
+    params |= {f"heads_{i}": int(value) for i, value in enumerate(heads, 1)}
+    return params | {f"ratio_{i}": float(value) for i, value in enumerate(ratios, 1)}
+
+
+def to_arch(params: Mapping[str, Any]) -> dict[str, Any]:
+    """The same in the benchmark's own form."""
+    layers = range(1, int(params["depth"]) + 1)
+    return {
+        "hidden_dim": params["hidden_dim"],
+        "mlp_ratio": [params[f"ratio_{i}"] for i in layers],
+        "depth": params["depth"],
+        "num_heads": [params[f"heads_{i}"] for i in layers],
+    }

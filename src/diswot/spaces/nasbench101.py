@@ -1,0 +1,276 @@
+"""The NAS-Bench-101 space: cells of at most seven vertices and nine edges.
+
+A cell is a directed graph. Vertex 0 is its input, vertex 6 its output, and each vertex between is
+one operation on the sum of what the edges bring. What ends at the output is concatenated, so that
+the cell's channels are split among those vertices; a vertex before them has as many channels as
+the widest it feeds, which takes the first of them. The cell's input passes a 1x1 convolution
+wherever it is read; into the output it is added.
+
+    images -> stem -> stack1 -> stack2 -> stack3 -> pool -> flatten -> classifier
+
+Three equal cells a stack; the stem and stack 1 give B x 128 x H x W, stack 2 B x 256 x H/2 x W/2,
+stack 3 B x 512 x H/4 x W/4.
+
+Paper: Ying et al., "NAS-Bench-101: Towards Reproducible Neural Architecture Search", ICML 2019,
+arXiv 1902.09635. Every convolution is followed by batch norm and ReLU and has no bias; parameters
+are all trainable ones, as the benchmark counts them. There are 423,624 different cells.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Sequence
+from itertools import pairwise, permutations
+from typing import Any
+
+import torch
+from optuna.trial import BaseTrial
+from torch import Tensor, nn
+
+from diswot.errors import UserError
+
+OPERATIONS: tuple[str, ...] = ("conv3x3-bn-relu", "conv1x1-bn-relu", "maxpool3x3")
+VERTICES, EDGES = 7, 9
+WIDTHS = (128, 256, 512)
+CELLS = 3
+SIZE = 423_624
+
+Edges = frozenset[tuple[int, int]]
+
+_OUTPUT = VERTICES - 1
+_PAIRS = tuple(f"{i}-{j}" for j in range(1, VERTICES) for i in range(j))
+
+
+def build(trial: BaseTrial, classes: int = 10, channels: int = 3) -> nn.Module:
+    """Build the network of one cell, chosen by fourteen categorical parameters.
+
+    The parameters `edge_1` to `edge_9` are edges, such as `0-6` from the input to the output; one
+    that is there twice counts once, so that every choice has at most nine. `op_1` to `op_5` are the
+    operations of the vertices between. This is the benchmark's encoding with a variable an edge
+    (section 4.1), except that repeated edges are allowed. What is on no path from the input to the
+    output is not built.
+
+    Args:
+        trial: Asked for the fourteen.
+        classes: K, the width of the logits.
+        channels: Of the images, whose height and width must be multiples of 4.
+
+    Raises:
+        UserError: No path leads from the input to the output.
+    """
+    chosen = [trial.suggest_categorical(f"edge_{k}", _PAIRS) for k in range(1, EDGES + 1)]
+    named = {
+        vertex: trial.suggest_categorical(f"op_{vertex}", OPERATIONS)
+        for vertex in range(1, _OUTPUT)
+    }
+    edges = _alive(frozenset(_pair(text) for text in chosen))
+    stem = _convolution(channels, WIDTHS[0], 3)
+    layers = OrderedDict(
+        stem=stem,
+        stack1=_stack(edges, named, WIDTHS[0], WIDTHS[0]),
+        stack2=nn.Sequential(nn.MaxPool2d(2), *_stack(edges, named, WIDTHS[0], WIDTHS[1])),
+        stack3=nn.Sequential(nn.MaxPool2d(2), *_stack(edges, named, WIDTHS[1], WIDTHS[2])),
+        pool=nn.AdaptiveAvgPool2d(1),
+        flatten=nn.Flatten(),
+        classifier=nn.Linear(WIDTHS[2], classes),
+    )
+    return nn.Sequential(layers)
+
+
+def from_matrix(
+    matrix: Sequence[Sequence[int]], operations: Sequence[str], count: int | None = None
+) -> dict[str, str]:
+    """The parameters of a cell as the benchmark gives it.
+
+    The same cell may be numbered in several ways, and the channels that a division leaves over go
+    to the vertices with lower numbers: the benchmark's figures are of one numbering, which is not
+    always the one of its matrix (in 83 of 5,000 rows). `count` tells which.
+
+    Args:
+        matrix: V x V, upper triangular; 1 where an edge leads from the row to the column.
+        operations: V names: `input`, those of `OPERATIONS`, `output`.
+        count: Trainable parameters of the network for 10 classes. If the cell as numbered has
+            another number, the first numbering that has it is taken, if there is one.
+
+    Raises:
+        UserError: It is no cell of the space.
+    """
+    _check(matrix, operations)
+    edges, named = _numbered(matrix, operations, range(len(matrix)))
+    _alive(edges)
+    if count is not None and parameters(edges, named) != count:
+        inner = range(1, len(matrix) - 1)
+        orders = ([0, *order, len(matrix) - 1] for order in permutations(inner))
+        others = (_numbered(matrix, operations, o) for o in orders if _upward(matrix, o))
+        fitting = (other for other in others if parameters(*other) == count)
+        edges, named = next(fitting, (edges, named))
+    listed = sorted(edges)
+    slots = [*listed, *[listed[-1]] * (EDGES - len(listed))]
+    params = {f"edge_{k}": f"{i}-{j}" for k, (i, j) in enumerate(slots, 1)}
+    inner = range(1, _OUTPUT)
+    return params | {f"op_{vertex}": named.get(vertex, OPERATIONS[0]) for vertex in inner}
+
+
+def to_matrix(params: dict[str, Any]) -> tuple[list[list[int]], list[str]]:
+    """The cell of parameters as the benchmark gives it, without what is on no path.
+
+    Raises:
+        UserError: A parameter is missing, or no path leads from the input to the output.
+    """
+    names = [f"edge_{k}" for k in range(1, EDGES + 1)]
+    names += [f"op_{vertex}" for vertex in range(1, _OUTPUT)]
+    if missing := [name for name in names if name not in params]:
+        raise UserError(f"parameter {missing[0]!r} is missing")
+    edges = _alive(frozenset(_pair(params[f"edge_{k}"]) for k in range(1, EDGES + 1)))
+    vertices = sorted({vertex for edge in edges for vertex in edge})
+    matrix = [[int((i, j) in edges) for j in vertices] for i in vertices]
+    inner = [str(params[f"op_{vertex}"]) for vertex in vertices[1:-1]]
+    return matrix, ["input", *inner, "output"]
+
+
+class Cell(nn.Module):
+    """The operations of a cell and the projections of its input; B x C x H x W in and out."""
+
+    def __init__(self, edges: Edges, operations: dict[int, str], inputs: int, outputs: int) -> None:
+        """Build what lies on a path from vertex 0 to the output, `outputs` channels wide."""
+        super().__init__()
+        self.widths = vertex_widths(edges, outputs)
+        self.sources = {
+            vertex: [source for source in range(1, vertex) if (source, vertex) in edges]
+            for vertex in sorted(self.widths)
+        }
+        self.operations = nn.ModuleDict(
+            {
+                str(vertex): _operation(operations[vertex], width)
+                for vertex, width in self.widths.items()
+                if vertex != _OUTPUT
+            }
+        )
+        self.projections = nn.ModuleDict(
+            {
+                str(vertex): _convolution(inputs, width, 1)
+                for vertex, width in self.widths.items()
+                if (0, vertex) in edges
+            }
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Run the vertices in order."""
+        values: dict[int, Tensor] = {}
+        for vertex, sources in self.sources.items():
+            terms = [values[source] for source in sources]
+            if vertex == _OUTPUT:
+                terms = [torch.cat(terms, 1)] if terms else []
+            else:
+                terms = [term[:, : self.widths[vertex]] for term in terms]
+            if str(vertex) in self.projections:
+                terms.append(self.projections[str(vertex)](x))
+            total = terms[0]
+            for term in terms[1:]:
+                total = total + term
+            values[vertex] = total if vertex == _OUTPUT else self.operations[str(vertex)](total)
+        return values[_OUTPUT]
+
+
+def vertex_widths(edges: Edges, outputs: int) -> dict[int, int]:
+    """Channels of each vertex after the input, by the benchmark's rule.
+
+    The vertices before the output share its channels, the first of them one more where the
+    division leaves a rest; any other is as wide as the widest it feeds.
+    """
+    last = sorted(i for i, j in edges if j == _OUTPUT and i != 0)
+    widths = {_OUTPUT: outputs}
+    for place, vertex in enumerate(last):
+        widths[vertex] = outputs // len(last) + (place < outputs % len(last))
+    for vertex in sorted({i for i, _ in edges} - {0, *last}, reverse=True):
+        widths[vertex] = max(widths[j] for i, j in edges if i == vertex)
+    return dict(sorted(widths.items()))
+
+
+def parameters(edges: Edges, operations: dict[int, str], classes: int = 10) -> int:
+    """Trainable parameters of a cell's network on images of three channels, without building it."""
+    alive = _alive(edges)
+    total = _weights(3, WIDTHS[0], 3) + WIDTHS[-1] * classes + classes
+    for inputs, outputs in pairwise((WIDTHS[0], *WIDTHS)):
+        widths = vertex_widths(alive, outputs)
+        for entering in (inputs, *[outputs] * (CELLS - 1)):
+            total += sum(_weights(entering, w, 1) for v, w in widths.items() if (0, v) in alive)
+        inner = ((operations[v], w) for v, w in widths.items() if v != _OUTPUT)
+        sized = ((w, 3 if name == OPERATIONS[0] else 1) for name, w in inner if "conv" in name)
+        total += CELLS * sum(_weights(w, w, size) for w, size in sized)
+    return total
+
+
+def _weights(inputs: int, outputs: int, size: int) -> int:
+    """Of a convolution and its batch norm."""
+    return inputs * outputs * size**2 + 2 * outputs
+
+
+def _numbered(
+    matrix: Sequence[Sequence[int]], operations: Sequence[str], order: Sequence[int]
+) -> tuple[Edges, dict[int, str]]:
+    """Edges and operations when the vertices are taken in an order; the last one is the output."""
+    place = {old: new for new, old in enumerate(order)} | {order[-1]: _OUTPUT}
+    size = range(len(matrix))
+    edges = frozenset((place[i], place[j]) for i in size for j in size if matrix[i][j])
+    return edges, {place[old]: operations[old] for old in order[1:-1]}
+
+
+def _upward(matrix: Sequence[Sequence[int]], order: Sequence[int]) -> bool:
+    """Whether every edge leads to a later vertex in an order."""
+    size = range(len(matrix))
+    return not any(matrix[order[i]][order[j]] for i in size for j in range(i + 1))
+
+
+def _stack(edges: Edges, operations: dict[int, str], inputs: int, outputs: int) -> nn.Sequential:
+    widths = (inputs, *[outputs] * (CELLS - 1))
+    return nn.Sequential(*(Cell(edges, operations, width, outputs) for width in widths))
+
+
+def _convolution(inputs: int, outputs: int, size: int) -> nn.Sequential:
+    """Convolution, batch norm, ReLU."""
+    return nn.Sequential(
+        nn.Conv2d(inputs, outputs, size, padding=size // 2, bias=False),
+        nn.BatchNorm2d(outputs),
+        nn.ReLU(),
+    )
+
+
+def _operation(name: str, width: int) -> nn.Module:
+    if name == "maxpool3x3":
+        return nn.MaxPool2d(3, stride=1, padding=1)
+    return _convolution(width, width, 3 if name == "conv3x3-bn-relu" else 1)
+
+
+def _alive(edges: Edges) -> Edges:
+    """The edges on a path from the input to the output."""
+    ahead, back = {0}, {_OUTPUT}
+    for i, j in sorted(edges):
+        ahead |= {j} if i in ahead else set()
+    for i, j in sorted(edges, key=lambda edge: -edge[1]):
+        back |= {i} if j in back else set()
+    found = frozenset(edge for edge in edges if set(edge) <= ahead & back)
+    if not found:
+        raise UserError("no path leads from the cell's input to its output")
+    return found
+
+
+def _pair(text: str) -> tuple[int, int]:
+    source, _, target = text.partition("-")
+    return int(source), int(target)
+
+
+def _check(matrix: Sequence[Sequence[int]], operations: Sequence[str]) -> None:
+    size = len(matrix)
+    if not 2 <= size <= VERTICES or {len(row) for row in matrix} != {size}:
+        raise UserError(f"a cell is a square matrix of 2 to {VERTICES} vertices")
+    if any(matrix[i][j] for i in range(size) for j in range(i + 1)):
+        raise UserError("a cell's edges lead to later vertices: its matrix is upper triangular")
+    count = sum(bool(value) for row in matrix for value in row)
+    if count > EDGES:
+        raise UserError(f"a cell has at most {EDGES} edges, not {count}")
+    inner = list(operations[1:-1])
+    if len(operations) != size or (operations[0], operations[-1]) != ("input", "output"):
+        raise UserError(f"a cell of {size} vertices has as many operations, input and output too")
+    if bad := [name for name in inner if name not in OPERATIONS]:
+        raise UserError(f"unknown operation {bad[0]!r}; known: {', '.join(OPERATIONS)}")

@@ -1,0 +1,205 @@
+"""`diswot rank`: its contract, from a table to files and back."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from commands import Run, call
+from scipy import stats
+
+from diswot import spaces
+from diswot.budget import count_params
+
+OPTIONS = "--teacher resnet20 --classes 10 --batch-size 4 --image-size 8 --resamples 50"
+ROWS = [(1, 1, 1, 60.0, 62), (3, 1, 1, 61.5, 64), (1, 3, 1, 62.0, 63), (1, 1, 3, 62.5, 66)]
+ROWS += [(3, 3, 1, 63.0, 66.5), (5, 1, 1, 62.0, 65), (3, 3, 3, 64.0, 69), (7, 7, 7, 65.0, 71)]
+TAU = "kendall"
+
+
+@pytest.fixture
+def table(tmp_path: Path) -> Path:
+    path = tmp_path / "table.csv"
+    lines = ["blocks1,blocks2,blocks3,vanilla_acc,distilled_acc"]
+    lines += [",".join(map(str, row)) for row in ROWS]
+    path.write_text("\n".join(lines) + "\n")
+    return path
+
+
+def params() -> list[int]:
+    build = spaces.get("s0", 10)
+    names = ("blocks1", "blocks2", "blocks3")
+    return [
+        count_params(spaces.network(build, dict(zip(names, row, strict=False)))) for row in ROWS
+    ]
+
+
+def test_json(run: Run, table: Path) -> None:
+    found = run(f"rank --table {table} {OPTIONS} --proxies diswot,kd --json").json
+
+    assert found["target"] == "distilled_acc" and found["n"] == 8
+    assert found["rows"].keys() == {"diswot", "kd", "params", "macs", "depth", "vanilla"}
+    expected = stats.kendalltau(params(), [row[4] for row in ROWS]).statistic
+    row = found["rows"]["params"]
+    assert row[TAU] == pytest.approx(expected)
+    assert row["n"] == 8 and row["missing"] == 0
+    low, high = row["kendall_interval"]
+    assert low <= row[TAU] <= high
+    keys = {"spearman", "pearson", "precision_top10", "regret", "kendall_given_params"}
+    assert {*keys, "kendall_within_deciles"} <= row.keys()
+    assert row["kendall_given_params"] is None
+    vanilla = stats.kendalltau([row[3] for row in ROWS], [row[4] for row in ROWS]).statistic
+    assert found["rows"]["vanilla"][TAU] == pytest.approx(vanilla)
+
+
+def test_table_shows_the_best_first_and_says_what_ties(run: Run, table: Path) -> None:
+    ran = run(f"rank --table {table} {OPTIONS} --seed-sd 0.3")
+
+    assert ran.status == 0
+    places = [ran.out.index(name) for name in ("params ", "depth ", "ceiling ")]
+    assert places == sorted(places)
+    assert "tau-b" in ran.out and "lost %" in ran.out
+    assert "depth: " in ran.err and "pairs tied" in ran.err
+    assert run(f"rank --table {table} {OPTIONS} --quiet").err == ""
+
+
+def test_another_target(run: Run, table: Path) -> None:
+    line = f"rank --table {table} {OPTIONS} --proxies params"
+    found = run(f"{line} --target vanilla_acc --json").json
+
+    assert found["rows"].keys() == {"params", "macs", "depth"}
+    expected = stats.kendalltau(params(), [row[3] for row in ROWS]).statistic
+    assert found["rows"]["params"][TAU] == pytest.approx(expected)
+    said = run(f"{line} --target vanila_acc").mistake()
+    assert "unknown target 'vanila_acc'; did you mean vanilla_acc" in said
+
+
+def test_run_folder_and_resume(run: Run, table: Path, tmp_path: Path) -> None:
+    out = tmp_path / "new" / "run"
+    line = f"rank --table {table} {OPTIONS} --out {out}"
+    first = run(f"{line} --limit 5 --json").json
+    names = {"run.json", "rank.json", "scores.csv", "scores.jsonl"}
+    pictures = {f"{name}.{kind}" for name in ("tau", "scores") for kind in ("svg", "png")}
+
+    assert {path.name for path in out.iterdir()} == names | pictures
+    assert json.loads((out / "rank.json").read_text()) == first
+    assert first["n"] == 5
+    assert "add --resume" in run(line).mistake()
+    said = run(f"{line} --resume --batch-size 8").mistake()
+    assert "has batch_size = 4, not 8" in said
+
+    kept = (out / "scores.jsonl").read_text()
+    whole = run(f"{line} --resume --json --proxies diswot,semantic,relation,kd").json
+    assert whole["n"] == 8 and "kd" in whole["rows"]
+    assert (out / "scores.jsonl").read_text().startswith(kept)
+    fresh = run(f"rank --table {table} {OPTIONS} --proxies diswot,semantic,relation,kd --json").json
+    assert fresh["rows"] == whole["rows"]
+
+
+def test_folder_of_a_search_is_not_taken(run: Run, table: Path, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    search = "search --teacher resnet20 --classes 10 --batch-size 4 --image-size 8 --trials 1"
+    assert run(f"{search} --out {out}").status == 0
+
+    said = run(f"rank --table {table} {OPTIONS} --out {out} --resume").mistake()
+
+    assert "holds a run of another command" in said
+
+
+def test_scores_are_read_again_without_scoring(
+    run: Run,
+    table: Path,
+    tmp_path: Path,
+) -> None:
+    scores = tmp_path / "scores.csv"
+    line = f"--proxies diswot,kd --resamples 50 --json --scores {scores}"
+    first = run(f"rank --table {table} {OPTIONS} --repeats 2 {line}").json
+
+    with scores.open() as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 8 and json.loads(rows[0]["architecture"]) == {
+        "blocks1": 1,
+        "blocks2": 1,
+        "blocks3": 1,
+    }
+    assert float(rows[0]["distilled_acc"]) == 62 and float(rows[0]["kd_se"]) > 0
+    again = run(f"rank --from {scores} --resamples 50 --json").json
+    assert again["rows"] == first["rows"]
+    other = run(f"rank --from {scores} --target vanilla_acc --json").json
+    assert other["rows"]["params"][TAU] != again["rows"]["params"][TAU]
+
+
+def test_workers_find_the_same(run: Run, table: Path) -> None:
+    line = f"rank --table {table} {OPTIONS} --json --proxies diswot"
+
+    assert run(f"{line} --workers 2").json["rows"] == run(line).json["rows"]
+
+
+def test_interrupted_and_resumed(table: Path, tmp_path: Path, run: Run) -> None:
+    out = tmp_path / "run"
+    slow = f"rank --table {table} {OPTIONS} --repeats 40 --out {out} --proxies all --quiet"
+    command = [sys.executable, "-m", "diswot", *slow.split()]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+        while not (out / "scores.jsonl").exists():
+            assert process.poll() is None
+            time.sleep(0.05)
+        process.send_signal(signal.SIGINT)
+        _, said = process.communicate()
+
+    assert process.returncode == 130 and "goes on with --resume" in said
+    kept = (out / "scores.jsonl").read_text()
+    assert 1 <= len(kept.splitlines()) < 8
+    assert not (out / "rank.json").exists()
+
+
+def test_killed_it_loses_no_row(table: Path, tmp_path: Path, run: Run) -> None:
+    out = tmp_path / "run"
+    line = f"rank --table {table} {OPTIONS} --repeats 20 --out {out} --proxies kd,zico"
+    command = [sys.executable, "-m", "diswot", *line.split()]
+    with subprocess.Popen(command, stderr=subprocess.DEVNULL) as process:
+        while not (out / "scores.jsonl").exists():
+            assert process.poll() is None
+            time.sleep(0.02)
+        os.kill(process.pid, signal.SIGKILL)
+    kept = (out / "scores.jsonl").read_bytes()
+
+    whole = run(f"{line} --resume --json").json
+
+    assert whole["n"] == 8 and whole["rows"]["kd"]["missing"] == 0
+    assert (out / "scores.jsonl").read_bytes().startswith(kept[: kept.rfind(b"\n") + 1])
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("rank", "name either a --table to score, or the scores to read with --from"),
+        ("rank --table {t} --from {t}", "name either a --table to score"),
+        ("rank --table {t}.gone", "gone"),
+        ("rank --table {t} --space nasbench201", "table.csv"),
+        ("rank --table {t} --space s1", "unknown space 's1'"),
+        ("rank --table {t} --proxies dizwot", "unknown proxy 'dizwot'; did you mean diswot"),
+        ("rank --table {t} --limit 2", "--limit"),
+        ("rank --table {t} --workers 0", "--workers"),
+        ("rank --table {t} --seed-sd -1", "standard deviation must be at least 0"),
+        ("rank --from {t}", "is no file of scores that diswot rank wrote"),
+        ("rank --from {t}.gone", "cannot read"),
+    ],
+)
+def test_mistakes(run: Run, table: Path, line: str, said: str) -> None:
+    assert said in run(f"{line.format(t=table)} --quiet").mistake()
+
+
+def test_help_names_what_there_is() -> None:
+    ran = call("rank --help")
+    words: list[Any] = ["--table", "--space", "--teacher", "--data", "--proxies", "--target"]
+    words += ["--limit", "--repeats", "--seed", "--out", "--json", "--scores", "--workers"]
+
+    assert ran.status == 0 and all(word in ran.out for word in words)
