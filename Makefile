@@ -2,7 +2,7 @@
 PYTHON ?= python3
 RUN := .venv/bin/
 
-.PHONY: help demo test test-slow bench lint clean
+.PHONY: help demo test test-slow bench study lint clean
 
 help: ## what can be made
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
@@ -28,6 +28,10 @@ lint: .venv/ready ## style
 bench: .venv/ready ## speed, as ratios measured in one run
 	$(RUN)python benchmarks/speed.py
 	$(RUN)python benchmarks/proxies.py
+
+TABLES ?= ../shared/data
+study: .venv/ready ## scores against the accuracies of tables; TABLES=DIR holds them; about an hour
+	$(RUN)python benchmarks/study.py --tables $(TABLES)
 
 clean: ## remove the environment and caches
 	rm -rf .venv .pytest_cache .ruff_cache .mypy_cache

@@ -39,6 +39,9 @@ LIMIT = 300
 PUBLISHED = ("diswot", "semantic", "relation")
 SHARED = tuple(name for name, row in PROXIES.items() if row.cost in ("free", "forward"))
 COSTLY = tuple(name for name, row in PROXIES.items() if row.cost not in ("free", "forward"))
+WIDE = f"{Path(__file__).resolve().parent / 'study_teachers.py'}:wide"
+SLOW = ("vkdnw", "ntk_cond", "grasp")
+QUICKER = tuple(name for name in COSTLY if name not in SLOW)
 TEACHERS = ("resnet20", "resnet32", "resnet44", "resnet56", "resnet110")
 
 
@@ -89,7 +92,7 @@ def jobs(images: Path) -> list[Job]:
     found = []
     for kind, data in both.items():
         found += list(_tables(kind, data))
-        for teacher in TEACHERS:
+        for teacher in TEACHERS[:-1]:
             settings = {**data, "teacher": teacher}
             found.append(Job(f"teacher/{teacher}/{kind}", *S0, PUBLISHED, 60, None, settings))
         for size in (16, 32, 128, 256):
@@ -107,21 +110,25 @@ def jobs(images: Path) -> list[Job]:
 
 
 def _tables(kind: str, data: dict[str, Any]) -> Iterator[Job]:
-    """Every table by every proxy: those of one forward pass averaged, the others once."""
-    once = {**data, "repeats": 1}
+    """Every table by every proxy that it can afford.
+
+    Those of one forward pass are averaged over repeats; the others are scored once, on smaller
+    batches. What takes 2 to 20 seconds a network is left to S0 and 100 networks of NAS-Bench-201.
+    """
+    once, two = {**data, "repeats": 1}, {**data, "repeats": 2}
+    wide = {**once, "teacher": WIDE}
     yield Job(f"s0/shared/{kind}", *S0, SHARED, 100, None, data)
-    yield Job(f"s0/costly/{kind}", *S0, COSTLY, 500, None, once)
-    two = {**data, "repeats": 2}
-    yield Job(f"nasbench201/shared/{kind}", *NB201, SHARED, 400, LIMIT, two)
-    yield Job(f"autoformer/shared/{kind}", *VIT, SHARED, 500, None, {**two, "batch_size": 32})
-    yield Job(f"nasbench101/shared/{kind}", *NB101, SHARED, 900, LIMIT, {**once, "batch_size": 16})
+    yield Job(f"nasbench201/shared/{kind}", *NB201, SHARED, 300, LIMIT, two)
+    yield Job(f"autoformer/shared/{kind}", *VIT, SHARED, 70, None, {**two, "batch_size": 32})
+    yield Job(f"nasbench101/shared/{kind}", *NB101, SHARED, 250, LIMIT, {**wide, "batch_size": 16})
     if kind == "images":
-        small = {**once, "batch_size": 32}
-        yield Job(f"nasbench201/costly/{kind}", *NB201, COSTLY, 900, LIMIT, small)
-        yield Job(f"autoformer/costly/{kind}", *VIT, COSTLY, 900, None, {**small, "batch_size": 16})
-        yield Job(
-            f"nasbench101/costly/{kind}", *NB101, COSTLY, 2000, LIMIT, {**once, "batch_size": 8}
-        )
+        small, few = {**once, "batch_size": 32}, {**once, "batch_size": 16}
+        yield Job(f"s0/costly/{kind}", *S0, COSTLY, 450, None, once)
+        yield Job(f"nasbench201/costly/{kind}", *NB201, QUICKER, 1300, LIMIT, small)
+        yield Job(f"nasbench201/slow/{kind}", *NB201, SLOW, 1200, 100, small)
+        yield Job(f"autoformer/costly/{kind}", *VIT, (*QUICKER, "grasp"), 800, None, few)
+        less = {**wide, "batch_size": 8}
+        yield Job(f"nasbench101/costly/{kind}", *NB101, QUICKER, 2000, LIMIT, less)
 
 
 def table_of(job: Job, folder: Path) -> Table:
@@ -151,13 +158,12 @@ def scores(job: Job) -> dict[str, Scores]:
 def unpacked(folder: Path) -> Path:
     """The training images of the archive, in the system's folder for temporary files."""
     place = Path(tempfile.gettempdir()) / "diswot-study"
-    inside = place / "cifar100" / "train"
     if not (place / "done").exists():
         with zipfile.ZipFile(folder / "cifar100.zip") as archive:
             names = [name for name in archive.namelist() if name.startswith("cifar100/train/")]
             archive.extractall(place, names)
         (place / "done").touch()
-    return inside
+    return place / "cifar100"
 
 
 def there(wanted: Iterable[Job], folder: Path) -> list[Job]:

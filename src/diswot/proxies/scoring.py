@@ -5,7 +5,9 @@ student without a path from the images to the logits cannot be trained, as with 
 NAS-Bench-201 all of whose edges are `none`: every proxy that looks at a pass has the value minus
 infinity for it. Sizes (`params`, `macs`, `depth`) are what they are. Whatever is not finite is a
 `NotScored` error with the reason, never replaced by a number; `Scorer.outcomes` returns these
-errors beside the other proxies' values instead of raising the first one.
+errors beside the other proxies' values instead of raising the first one. So it does with a proxy
+that does not fit the two networks, or that fails in them; a network that cannot even be observed
+fails as a whole.
 """
 
 from __future__ import annotations
@@ -36,14 +38,17 @@ class NotScored(ArithmeticError):
     Attributes:
         proxy: Its name.
         value: Minus infinity is the lowest score; NaN and plus infinity are none.
+        reason: What is known of why.
+        misfit: Whether the proxy does not fit the two networks, which is a user's mistake.
     """
 
-    def __init__(self, proxy: str, value: float, reason: str = "") -> None:
+    def __init__(self, proxy: str, value: float, reason: str = "", *, misfit: bool = False) -> None:
         super().__init__(f"{proxy} is {value}" + (f": {reason}" if reason else ""))
-        self.proxy, self.value, self.reason = proxy, value, reason
+        self.proxy, self.value, self.reason, self.misfit = proxy, value, reason, misfit
 
-    def __reduce__(self) -> tuple[type[NotScored], tuple[str, float, str]]:
-        return type(self), (self.proxy, self.value, self.reason)
+    def __reduce__(self) -> tuple[object, ...]:
+        state = {"misfit": self.misfit}
+        return type(self), (self.proxy, self.value, self.reason), state
 
     @property
     def lowest(self) -> bool:
@@ -139,7 +144,9 @@ def scorer(
             model = fresh(partial(copy.deepcopy, teacher), init, seed, repeat, TEACHER)
         try:
             seen.append(observe(model, *batch, cam=True))
-        except RuntimeError as error:
+        except UserError:
+            raise
+        except Exception as error:  # whatever a user's network raises is told in one line
             shape = tuple(batch.images.shape[1:])
             reason = next(iter(str(error).splitlines()), type(error).__name__)
             raise UserError(f"the teacher cannot take images of shape {shape}: {reason}") from error
@@ -189,6 +196,8 @@ def _outcomes(
     watches = dict.fromkeys(row.watch for row in rows.values() if row.watch)
     with torch.no_grad():
         candidate = Candidate(student, teacher, batch, seed, tuple(watches), _needs_cam(rows))
+        if any(row.needs_forward for row in rows.values()):
+            _ = candidate.observation
         return {name: _outcome(name, row, candidate) for name, row in rows.items()}
 
 
@@ -201,11 +210,17 @@ def _outcome(name: str, row: Proxy, candidate: Candidate) -> Outcome:
         return NotScored(name, -math.inf, "the logits do not depend on the images")
     if row.cost == "forward" and not candidate.observation.logits.isfinite().all():
         return NotScored(name, math.nan, "the logits are not finite")
-    value = row.score(candidate)
+    try:
+        value = row.score(candidate)
+    except UserError as error:
+        return NotScored(name, math.nan, str(error), misfit=True)
+    except Exception as error:  # whatever a user's network raises is told in one line
+        reason = " ".join(f"{type(error).__name__}: {error}".split())
+        return NotScored(name, math.nan, reason)
     return value if math.isfinite(value) else NotScored(name, value)
 
 
 def _finite(outcome: Outcome) -> float:
     if isinstance(outcome, NotScored):
-        raise outcome
+        raise UserError(outcome.reason) if outcome.misfit else outcome
     return outcome
