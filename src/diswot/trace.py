@@ -161,10 +161,12 @@ def _pools(module: nn.Module, inputs: Tensor, *, first: bool) -> bool:
     """Whether a 1 x 1 map, perhaps the first, comes from global pooling.
 
     A first 1 x 1 map does unless a layer that learns, a local maximum or a choice of tokens made
-    it; a later one, if the module is called a pool.
+    it; a later one, if the module is called a pool. A class token that comes alone is no map.
     """
     if not first:
         return "Pool" in type(module).__name__
+    if inputs.ndim == 3:
+        return inputs.shape[1] == 1
     if inputs.ndim != 4 or isinstance(module, nn.MaxPool2d):
         return False
     return not _learns(module) or inputs.shape[2:].numel() == 1
