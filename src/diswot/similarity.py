@@ -49,14 +49,23 @@ def relation_matrix(features: Tensor) -> Tensor:
     return unit_rows(gram(moderate(features)))
 
 
-def moderate(features: Tensor) -> Tensor:
+def magnitude(features: Tensor) -> Tensor:
+    """The largest absolute value, a constant scalar."""
+    low, high = features.detach().aminmax()
+    return torch.maximum(-low, high)
+
+
+def moderate(features: Tensor, largest: Tensor | None = None) -> Tensor:
     """The features as they are, or over the largest, held constant, if they are huge or tiny.
 
     For what does not depend on scale: squares of the maps of a network without normalisation
     would overflow. Features between 1e-6 and 1e6 are not copied.
+
+    Args:
+        features: Of any shape.
+        largest: Their `magnitude`, if it is known.
     """
-    low, high = features.detach().aminmax()
-    largest = torch.maximum(-low, high)
+    largest = magnitude(features) if largest is None else largest
     return features if 1e-6 <= largest <= 1e6 else features / _size(largest)
 
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 
-from diswot.knowledge.stages import average, matched, once
+from diswot.knowledge.stages import average, channel_gram, matched, moderate, once
 from diswot.observe import Observation
-from diswot.similarity import moderate, unit_rows
+from diswot.similarity import unit_rows
 
 
 def at(teacher: Observation, student: Observation) -> Tensor:
@@ -29,7 +30,7 @@ def at(teacher: Observation, student: Observation) -> Tensor:
 
 @once
 def _attention(maps: Tensor) -> Tensor:
-    return unit_rows(moderate(maps).square().sum(1).flatten(1))
+    return unit_rows(torch.linalg.vector_norm(moderate(maps), dim=1).square().flatten(1))
 
 
 def nst(teacher: Observation, student: Observation) -> Tensor:
@@ -68,8 +69,7 @@ def _moments(maps: Tensor) -> Tensor:
 @once
 def _self_kernel(maps: Tensor) -> tuple[Tensor, Tensor]:
     """Mean of k over all pairs of channels, B, and the channels' squared lengths, B x C."""
-    rows = moderate(maps).flatten(2)
-    inner = rows @ rows.mT
+    inner = channel_gram(maps)
     lengths = inner.diagonal(dim1=1, dim2=2)
     return _kernel(inner, lengths, lengths), lengths
 

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 from torch.nn.functional import adaptive_max_pool2d, mse_loss
 
-from diswot.knowledge.stages import average, matched
+from diswot.knowledge.stages import average, channel_gram, matched, moderate
 from diswot.observe import Observation
-from diswot.similarity import moderate, unit_rows
+from diswot.similarity import unit_rows
 
 
 def flows(maps: Sequence[Tensor]) -> list[tuple[Tensor, Tensor]]:
@@ -40,7 +40,7 @@ def _flow(ends: tuple[Tensor, Tensor]) -> Tensor:
     first, second = ends
     grid = tuple(map(min, first.shape[2:], second.shape[2:]))
     first, second = (m if m.shape[2:] == grid else adaptive_max_pool2d(m, grid) for m in ends)
-    return torch.einsum("bchw,bdhw->bcd", first, second) / (grid[0] * grid[1])
+    return first.flatten(2) @ second.flatten(2).mT / (grid[0] * grid[1])
 
 
 def ickd(teacher: Observation, student: Observation) -> Tensor:
@@ -57,19 +57,19 @@ def ickd(teacher: Observation, student: Observation) -> Tensor:
         UserError: A pair of maps differs in width.
     """
     pairs = matched("ickd", teacher, student, widths=True)
-    flat = ((moderate(ours).flatten(2), moderate(theirs).flatten(2)) for ours, theirs in pairs)
-    return average(_unlike(ours, theirs).sum(1).mean() / ours.shape[1] for ours, theirs in flat)
+    return average(_unlike(ours, theirs).sum(1).mean() / ours.shape[1] for ours, theirs in pairs)
 
 
 def _unlike(teacher: Tensor, student: Tensor) -> Tensor:
-    """B x C, squared differences of the scaled rows of F F^T, of B x C x N and B x C x N'.
+    """B x C, squared differences of the scaled rows of F F^T, of maps F with C channels.
 
     Where there are fewer positions than channels it is n_T + n_S - 2 cos, and the C x C matrices
     are never made: the inner product of row c of F F^T and of H H^T is f_c (F^T H) h_c^T.
     """
-    if max(teacher.shape[2], student.shape[2]) >= teacher.shape[1]:
-        ours, theirs = (unit_rows(maps @ maps.mT) for maps in (teacher, student))
+    if max(maps.shape[2:].numel() for maps in (teacher, student)) >= teacher.shape[1]:
+        ours, theirs = (unit_rows(channel_gram(maps)) for maps in (teacher, student))
         return (ours - theirs).square().sum(2)
+    teacher, student = (moderate(maps).flatten(2) for maps in (teacher, student))
     teacher_rows, student_rows = unit_rows(teacher), unit_rows(student)
     inner = ((teacher_rows @ (teacher.mT @ student)) * student_rows).sum(2)
     ours = ((teacher_rows @ (teacher.mT @ teacher)) * teacher_rows).sum(2)

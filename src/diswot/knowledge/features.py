@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import mse_loss, softplus
 
-from diswot.knowledge.stages import average, matched
+from diswot.knowledge.stages import average, matched, once
 from diswot.observe import Observation
 
 
@@ -45,8 +45,14 @@ def ab(teacher: Observation, student: Observation, margin: float = 1.0) -> Tenso
         UserError: A pair of maps differs in width or grid.
     """
     pairs = matched("ab", teacher, student, widths=True, grids=True)
-    wrong = (theirs * (1 - 2 * (ours > 0).to(theirs)) for ours, theirs in pairs)
-    return average((margin + far).relu().square().mean() for far in wrong)
+    wrong = (torch.addcmul(theirs.new_tensor(margin), theirs, _off(ours)) for ours, theirs in pairs)
+    return average(torch.linalg.vector_norm(far.relu()).square() / far.numel() for far in wrong)
+
+
+@once
+def _off(maps: Tensor) -> Tensor:
+    """1 where a neuron is off, -1 where it is on."""
+    return 1 - 2 * (maps > 0).to(maps)
 
 
 def vid(
@@ -77,8 +83,8 @@ def vid(
 
 
 def _surprise(error: Tensor, variance: Tensor) -> Tensor:
-    variance = variance[:, None, None]
-    return (error.square() / variance + variance.log()).mean() / 2
+    squares = torch.linalg.vector_norm(error, dim=(0, 2, 3)).square()
+    return (squares / error[:, 0].numel() / variance + variance.log()).mean() / 2
 
 
 class Variances(nn.Module):

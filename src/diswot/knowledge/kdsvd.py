@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 
 from diswot.knowledge.channels import flows
-from diswot.knowledge.stages import average, matched, once
+from diswot.knowledge.stages import average, channel_gram, matched, moderate, once
 from diswot.observe import Observation
-from diswot.similarity import moderate, unit_rows
+from diswot.similarity import unit_rows
 
 CANDIDATES = 4  # singular vectors of the student among which the teacher's finds its like
 TINY = 1e-5  # share of the largest squared singular value that counts as none
@@ -85,9 +85,9 @@ def right_vectors(maps: Tensor, count: int) -> Tensor:
     At most `count`, and no more than there are channels or positions. Those whose singular value
     is nothing are zero. Computed on the side of channels or of positions, whichever are fewer.
     """
+    if maps.shape[1] <= maps.shape[2:].numel():
+        return leading(channel_gram(maps), count)
     rows = moderate(maps).flatten(2)
-    if rows.shape[1] <= rows.shape[2]:
-        return leading(rows @ rows.mT, count)
     return unit_rows((rows @ leading(rows.mT @ rows, count)).mT).mT
 
 

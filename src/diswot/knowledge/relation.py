@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from diswot.knowledge.stages import once, single
+from diswot.knowledge.stages import sample_gram, single
 from diswot.observe import Observation
-from diswot.similarity import relation_matrix
-
-_alike = once(relation_matrix)
+from diswot.similarity import unit_rows
 
 
 def relation(teacher: Observation, student: Observation) -> Tensor:
@@ -22,5 +20,5 @@ def relation(teacher: Observation, student: Observation) -> Tensor:
     Returns:
         A scalar between 0 and 4 / B.
     """
-    relations = [_alike(single(seen.last)) for seen in (teacher, student)]
+    relations = [unit_rows(sample_gram(single(seen.last))) for seen in (teacher, student)]
     return (relations[0] - relations[1]).square().mean()

@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 from torch.nn.functional import mse_loss, smooth_l1_loss
 
-from diswot.knowledge.stages import average, matched, once, single
+from diswot.knowledge.stages import average, matched, moderate, once, sample_gram, single
 from diswot.observe import Observation
-from diswot.similarity import gram, moderate, relation_matrix, unit_rows
+from diswot.similarity import gram, unit_rows
 
 
 def sp(teacher: Observation, student: Observation) -> Tensor:
@@ -27,7 +27,8 @@ def sp(teacher: Observation, student: Observation) -> Tensor:
     return average(mse_loss(_alike(theirs), _alike(ours)) for ours, theirs in pairs)
 
 
-_alike = once(relation_matrix)
+def _alike(maps: Tensor) -> Tensor:
+    return unit_rows(sample_gram(maps))
 
 
 def cka(teacher: Observation, student: Observation) -> Tensor:
@@ -53,8 +54,20 @@ def linear_cka(first: Tensor, second: Tensor) -> Tensor:
     return (one * other).sum()
 
 
+_LEAST_LEFT = 0.02  # share of the squares, for the mean to be taken off afterwards
+
+
 @once
 def _centred_gram(features: Tensor) -> Tensor:
+    """Inner products of the features less their mean, B x B.
+
+    From the plain inner products, which other distances have use for, unless so little is left of
+    them that rounding would show.
+    """
+    plain = sample_gram(features).double()
+    centred = plain - plain.mean(0) - plain.mean(1, keepdim=True) + plain.mean()
+    if centred.detach().trace() > _LEAST_LEFT * plain.detach().trace():
+        return centred.to(features.dtype)
     features = moderate(features)
     mean = features.mean(0)
     centred = gram(features - mean)

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from torch.utils.weak import WeakIdKeyDictionary
 
+from diswot import similarity
 from diswot.errors import UserError
 from diswot.observe import Observation
 
@@ -118,6 +119,27 @@ def once(function: Callable[..., R]) -> Callable[..., R]:
         return cast(R, known[key])
 
     return remembered
+
+
+_magnitude = once(similarity.magnitude)
+
+
+def moderate(values: Tensor) -> Tensor:
+    """As `similarity.moderate`, with the largest value remembered."""
+    return similarity.moderate(values, _magnitude(values))
+
+
+@once
+def sample_gram(features: Tensor) -> Tensor:
+    """Inner products of all pairs of samples, B x B, of moderate features B x ..."""
+    return similarity.gram(moderate(features))
+
+
+@once
+def channel_gram(maps: Tensor) -> Tensor:
+    """Inner products of all pairs of channels, B x C x C, of moderate maps B x C x H x W."""
+    rows = moderate(maps).flatten(2)
+    return rows @ rows.mT
 
 
 def centred(values: Tensor, dim: int) -> Tensor:
