@@ -3,6 +3,7 @@ from __future__ import annotations
 import copy
 import math
 import random
+import warnings
 from collections.abc import Callable
 
 import numpy as np
@@ -609,3 +610,33 @@ def test_a_model_without_a_classifier_is_told(look) -> None:
 def test_a_model_without_a_map_is_told(look) -> None:
     with pytest.raises(UserError, match=r"no feature map found.*layers"):
         look(seeded(toys.NoMap), *batch())
+
+
+def test_which_of_several_classifiers_is_taken_is_said() -> None:
+    model = seeded(toys.TwoHeads)
+    with pytest.warns(UserWarning, match="fc, fc_dist; fc_dist is taken"):
+        observe(model, *batch())
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        first = observe(model, *batch(), layers={"classifier": "fc"})
+        observe(seeded(toys.LinearHead), *batch())
+    assert first.class_gradient.shape == (CLASSES, 6)
+
+
+def test_one_name_of_a_stage_is_not_a_list_of_names() -> None:
+    with pytest.raises(UserError, match="a list of names"):
+        observe(seeded(toys.LinearHead), *batch(), layers={"stages": "block1"})
+
+
+def test_what_follows_pooling_may_be_overwritten() -> None:
+    """As the first layers of a classifier do, dropout or a rectifier in place."""
+
+    class Model(toys.LinearHead):
+        def forward(self, images: Tensor) -> Tensor:
+            pooled = self.pool(self.block2(self.block1(images)))
+            return self.fc(pooled.flatten(1).mul_(2))
+
+    model = seeded(Model).train()
+    seen = record(model, *batch())
+    assert [tuple(stage.shape[1:]) for stage in seen.stages] == SHAPES[toys.LinearHead][0]
+    assert torch.equal(model.fc(seen.pooled), seen.logits)

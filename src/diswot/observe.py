@@ -5,6 +5,7 @@ Letters: B batch, K classes, C channels, D features, H x W positions, N tokens.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -156,18 +157,31 @@ def _named_map(trace: Trace, name: str) -> Tensor:
 def _classifier(trace: Trace, logits: Tensor, layers: Layers) -> tuple[str, Tensor]:
     """Name and weight of the layer that gives the logits, or else of the last with K outputs."""
     if "classifier" in layers:
-        names = [str(layers["classifier"])]
+        names = given = [str(layers["classifier"])]
     else:
-        names = [name for name, head in trace.heads.items() if head.gives(logits)]
-        names += [name for name in trace.weighted if name not in names][::-1]
+        given = [name for name, head in trace.heads.items() if head.gives(logits)]
+        names = given + [name for name in trace.weighted if name not in given][::-1]
     for name in names:
         weight = getattr(trace.weighted.get(name), "weight", None)
         if isinstance(weight, Tensor) and len(weight) == logits.shape[1]:
+            if name not in given:
+                _warn_of_several(trace, name, logits.shape[1])
             return name, weight
     raise UserError(
         f"no classifier found: no linear or convolutional layer has {logits.shape[1]} outputs; "
         "name it in layers['classifier']"
     )
+
+
+def _warn_of_several(trace: Trace, taken: str, classes: int) -> None:
+    """Say which one is taken where logits are made of several linear layers' outputs."""
+    heads = [name for name, head in trace.heads.items() if head.output.shape[1] == classes]
+    if len(heads) > 1:
+        warnings.warn(
+            f"several layers may be the classifier: {', '.join(heads)}; {taken} is taken, "
+            "unless layers['classifier'] names another",
+            stacklevel=2,
+        )
 
 
 def linear_class_gradient(pooled: Tensor, logits: Tensor, labels: Tensor) -> Tensor:

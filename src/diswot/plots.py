@@ -9,7 +9,7 @@ import math
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import matplotlib
 import numpy as np
@@ -164,7 +164,7 @@ def grid(data: Grid) -> Figure:
 def save(figure: Figure, path: Path) -> list[Path]:
     """Write `path`.svg and `path`.png; the same figure gives the same bytes."""
     written = [path.with_name(f"{path.name}.{kind}") for kind in ("svg", "png")]
-    options = {"svg": {"metadata": {"Date": None}}, "png": {"dpi": 150}}
+    options: dict[str, dict[str, Any]] = {"svg": {"metadata": {"Date": None}}, "png": {"dpi": 150}}
     with matplotlib.rc_context({"svg.hashsalt": "diswot"}):
         for place in written:
             kind = place.suffix[1:]

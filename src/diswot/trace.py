@@ -101,7 +101,8 @@ class Trace:
 
     def overwritten(self) -> bool:
         """Whether the model changed a kept map in place after it was caught."""
-        kept = [(s.origin, s.version) for s in self.stack] + list(self.named.values())
+        kept = [(s.origin, s.version) for s in self.stack if not s.after_pooling]
+        kept += self.named.values()
         return not self.copy and any(output._version != version for output, version in kept)
 
     def stages(self, classifier: str) -> tuple[Tensor, ...]:
@@ -261,6 +262,8 @@ def _wanted(layers: Layers, modules: Mapping[str, nn.Module]) -> set[str]:
     for key in layers:
         if key not in ("classifier", "last", "stages"):
             raise unknown("key of layers", key, ("classifier", "last", "stages"))
+    if isinstance(layers.get("stages"), str):
+        raise UserError("layers['stages'] must be a list of names, not one name")
     maps = {str(layers["last"])} if "last" in layers else set()
     maps.update(layers.get("stages", ()))
     for name in (*maps, *([str(layers["classifier"])] if "classifier" in layers else ())):

@@ -11,11 +11,15 @@ from diswot.cli import options
 from diswot.errors import unknown
 
 if TYPE_CHECKING:
+    from diswot.knowledge import Knowledge
     from diswot.proxies import Proxy
 
 Rows = dict[str, list[str]]
 
-_COLUMNS = {"proxies": ["what (higher is better)", "needs", "cost", "from"]}
+_COLUMNS = {
+    "proxies": ["what (higher is better)", "needs", "cost", "from"],
+    "losses": ["what", "stages, and other shapes", "from"],
+}
 _SAMPLERS = {
     "evolution": ["children of tournament winners; the oldest die", "Real et al., AAAI 2019"],
     "random": ["independent draws", ""],
@@ -58,10 +62,16 @@ def _names() -> dict[str, Rows]:
         "spaces": {n: [f"{s.summary}; {s.size:,} networks", s.paper] for n, s in SPACES.items()},
         "data": {name: [row.summary, row.paper] for name, row in SETS.items()},
         "proxies": {name: _facts(row) for name, row in PROXIES.items()},
-        "losses": {name: [row.summary, row.paper] for name, row in KNOWLEDGE.items()},
+        "losses": {name: _loss(row) for name, row in KNOWLEDGE.items()},
         "samplers": {name: _SAMPLERS.get(name, ["", ""]) for name in SAMPLERS},
         "inits": {name: [(f.__doc__ or "").split(".")[0], ""] for name, f in INITS.items()},
     }
+
+
+def _loss(row: Knowledge) -> list[str]:
+    """What a distance compares, and what it does where two networks differ in shape."""
+    needs = "equal widths" * row.same_width
+    return [row.summary, row.adapter.summary if row.adapter else needs, row.paper]
 
 
 def _facts(row: Proxy) -> list[str]:

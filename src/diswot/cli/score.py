@@ -88,12 +88,19 @@ def _score(
     fixed: Scorer, build: Callable[[], nn.Module], names: list[str]
 ) -> dict[str, list[float] | str]:
     """Scores by proxy, one a repeat, or why there is none: one may not fit where others do."""
+    from diswot.proxies import NotScored
+
     try:
-        return {**fixed.score_build(build, names)}
-    except (UserError, ArithmeticError) as error:
-        reason = str(error)
+        students = (fixed.fresh(build, repeat) for repeat in range(len(fixed.batches)))
+        found = fixed.outcomes(students, names)
+    except UserError:
+        raise
     except Exception as error:  # whatever a user's network raises is told in one line
-        reason = f"{names[0]}: {type(error).__name__}: {error}"
-    if len(names) == 1:
-        return {names[0]: reason}
-    return {key: v for name in names for key, v in _score(fixed, build, [name]).items()}
+        raise UserError(f"the student fails: {type(error).__name__}: {error}") from error
+    scores: dict[str, list[float] | str] = {}
+    for name, outcomes in found.items():
+        failed = [outcome for outcome in outcomes if isinstance(outcome, NotScored)]
+        values = [float(outcome) for outcome in outcomes if not isinstance(outcome, NotScored)]
+        reasons = [error.reason if error.misfit else str(error) for error in failed]
+        scores[name] = reasons[0] if reasons else values
+    return scores

@@ -83,7 +83,7 @@ def vid(
 
 
 def _surprise(error: Tensor, variance: Tensor) -> Tensor:
-    squares = torch.linalg.vector_norm(error, dim=(0, 2, 3)).square()
+    squares: Tensor = torch.linalg.vector_norm(error, dim=(0, 2, 3)).square()
     return (squares / error[:, 0].numel() / variance + variance.log()).mean() / 2
 
 

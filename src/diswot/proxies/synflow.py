@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn.modules.batchnorm import _NormBase
 
+from diswot.errors import UserError
 from diswot.proxies import passes
 from diswot.proxies.blocks import primary_blocks, weights
 from diswot.proxies.candidate import Candidate
@@ -29,8 +30,10 @@ def synflow(candidate: Candidate) -> float:
 
     All is in float64. Where even that overflows, what leaves each primary block is divided by a
     power of two, which is given back in the logarithm. In a network of ReLUs that is a row of
-    blocks this changes nothing; that the result does not depend on the powers is checked, and
-    where it does the score is not finite.
+    blocks this changes nothing; that the result does not depend on the powers is checked.
+
+    Raises:
+        UserError: It does depend on them, as with deep attention.
     """
     model = candidate.student
     ones = torch.ones_like(candidate.batch.images[:1], dtype=torch.float64)
@@ -40,7 +43,11 @@ def synflow(candidate: Candidate) -> float:
         if math.isfinite(flow) or flow == -math.inf:
             return flow
         flow, check = (_scaled_log_flow(model, state, ones, extra) for extra in (0, 1))
-    return flow if math.isclose(flow, check, rel_tol=1e-9) else math.inf
+    if not math.isclose(flow, check, rel_tol=1e-9):
+        raise UserError(
+            "synflow overflows, and the blocks' outputs are not in proportion to inputs"
+        )
+    return flow
 
 
 def _positive(model: nn.Module) -> dict[str, Tensor]:

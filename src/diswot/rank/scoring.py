@@ -8,7 +8,7 @@ import multiprocessing
 import os
 import signal
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import closing
@@ -172,7 +172,7 @@ Task = tuple[str, Params, list[str]]
 
 def _run(
     make: Callable[[], Setting], tasks: Sequence[Task], workers: int
-) -> Iterator[tuple[str, Scores]]:
+) -> Generator[tuple[str, Scores], None, None]:
     """The tasks' results as they come."""
     if workers <= 1:
         setting = make() if tasks else None

@@ -193,7 +193,8 @@ def _weighted_pearson(x: Array, y: Array, weights: Array) -> Array:
 
 def _ratio(above: Array, below: Array) -> Array:
     """Their quotient, NaN where `below` is 0."""
-    return np.divide(above, below, out=np.full(len(above), np.nan), where=below > 0)
+    quotient: Array = np.divide(above, below, out=np.full(len(above), np.nan), where=below > 0)
+    return quotient
 
 
 def _mean(parts: Array) -> Array:

@@ -15,7 +15,9 @@ from typing import Any
 
 import torch
 from optuna.trial import BaseTrial
-from timm.layers import Attention, PatchEmbed, trunc_normal_
+from timm.layers.attention import Attention
+from timm.layers.patch_embed import PatchEmbed
+from timm.layers.weight_init import trunc_normal_
 from timm.models.vision_transformer import Block
 from torch import Tensor, nn
 from torch.nn.parameter import Parameter
