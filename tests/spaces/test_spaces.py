@@ -23,7 +23,7 @@ from diswot.observe import observe
 from diswot.spaces import SPACES, Build, Params, construct, enumerate_params, network
 
 CLASSES = 3
-STAGES = {"autoformer": 1, "pit": 4}  # of PiT the class token is one
+STAGES = {"autoformer": 1}
 
 
 def samples(build: Build, count: int, seed: int = 0) -> list[tuple[Params, nn.Module]]:
