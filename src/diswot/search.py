@@ -90,10 +90,10 @@ def search(
     batches: Batch | Sequence[Batch],
     *,
     trials: int = 100,
-    proxy: str = "diswot",
+    proxy: str = "default",
     budget: Budget | None = None,
     sampler: str = "evolution",
-    init: str = "gaussian",
+    init: str | None = None,
     seed: int = 0,
     trained_teacher: bool = False,
     storage: str | Path | None = None,
@@ -115,7 +115,7 @@ def search(
         proxy: A key of `proxies.PROXIES`.
         budget: Limits; candidates outside are never scored.
         sampler: A key of `SAMPLERS`.
-        init: A key of `initialise.INITS`.
+        init: A key of `initialise.INITS`; the proxy's own if not given.
         seed: Of the proposals and of all weights.
         trained_teacher: Take the teacher's weights as they are, instead of drawing fresh ones.
         storage: A run folder for the journal, or an Optuna storage URL; memory if not given.
@@ -131,7 +131,7 @@ def search(
     start = time.perf_counter()
     if sampler not in SAMPLERS:
         raise unknown("sampler", sampler, SAMPLERS)
-    get(proxy)
+    init = init or get(proxy).init
     repeats = [batches] if isinstance(batches, Batch) else list(batches)
     if trials < 1 or not repeats:
         raise UserError("a search needs at least one trial and one batch")

@@ -178,7 +178,7 @@ def test_facts(name: str) -> None:
     assert row.summary and "\n" not in row.summary and row.summary[0].islower()
     assert row.higher_is_better
     assert row.needs_forward == (row.cost != "free")
-    assert not row.watch or row.cost == "forward"
+    assert not row.watch or row.needs_forward
     assert not row.needs_backward or row.cost in ("backward", "many")
     assert not row.needs_batches or row.cost == "many"
 

@@ -18,7 +18,9 @@ Classes = Annotated[int | None, Option(help="Number of classes; for noise.")]
 ImageSize = Annotated[int | None, Option(help="Height and width in pixels.")]
 ScoringBatch = Annotated[int, Option("--batch-size", help="Images to score on.")]
 Repeats = Annotated[int, Option(help="Batches and initialisations to average over.")]
-Init = Annotated[str, Option(help="Weights to score with: gaussian, kaiming or default.")]
+Init = Annotated[
+    str | None, Option(help="Weights to score with, else the score's own (diswot list inits).")
+]
 Seed = Annotated[int, Option(min=0, help="Of everything random.")]
 Json = Annotated[bool, Option("--json", help="Print one JSON object on standard output.")]
 Quiet = Annotated[bool, Option("--quiet", "-q", help="No progress bars, no notes.")]

@@ -36,7 +36,7 @@ def rank(
     teacher: options.Teacher = "resnet56",
     data: options.DataName = "noise",
     *,
-    proxies: options.Proxies = "diswot,semantic,relation",
+    proxies: options.Proxies = "default,diswot,semantic,relation",
     target: options.Target = None,
     limit: options.Limit = None,
     teacher_weights: options.Weights = None,
@@ -45,7 +45,7 @@ def rank(
     image_size: options.ImageSize = None,
     batch_size: options.ScoringBatch = 64,
     repeats: options.Repeats = 1,
-    init: options.Init = "gaussian",
+    init: options.Init = None,
     seed: options.Seed = 0,
     seed_sd: options.SeedDeviation = None,
     resamples: options.Resamples = 1000,
@@ -134,7 +134,8 @@ def _score(
     advance: console.Advance,
 ) -> Sheet:
     from diswot import tables
-    from diswot.rank.scoring import score_table
+    from diswot.proxies import by_init
+    from diswot.rank.scoring import Scores, score_table
     from diswot.rank.sheet import sheet
 
     table = tables.read(job["table"], job["space"])
@@ -142,14 +143,19 @@ def _score(
         table = tables.sample(table, limit, job["seed"])
     if out is not None:
         runs.begin(out, job, resume=resume)
-    found = score_table(
-        partial(setting, job),
-        {row.name: row.params for row in table.rows},
-        names,
-        keep=None if out is None else out / "scores.jsonl",
-        workers=workers,
-        on_row=lambda done, total: advance("scoring", done, total),
-    )
+    rows = {row.name: row.params for row in table.rows}
+    found = dict.fromkeys(rows, Scores())
+    for own, group in by_init(names, job["init"]).items():
+        scored = score_table(
+            partial(setting, {**job, "init": own}),
+            rows,
+            group,
+            keep=None if out is None else out / "scores.jsonl",
+            workers=workers,
+            on_row=lambda done, total, own=own: advance(f"scoring, {own}", done, total),
+        )
+        kept = out is not None  # and then what was scored before comes back, too
+        found = scored if kept else {name: found[name] | new for name, new in scored.items()}
     return sheet(table, found, names)
 
 

@@ -30,13 +30,13 @@ def score(
     image_size: options.ImageSize = None,
     batch_size: options.ScoringBatch = 64,
     repeats: options.Repeats = 1,
-    init: options.Init = "gaussian",
+    init: options.Init = None,
     seed: options.Seed = 0,
     as_json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
     """Score one student, training nothing."""
-    from diswot.proxies import PROXIES, get, scorer, standard_error
+    from diswot.proxies import PROXIES, by_init, get, scorer, standard_error
 
     names = list(PROXIES) if proxies == "all" else [n.strip() for n in proxies.split(",")]
     needing = [name for name in names if get(name).needs_forward]
@@ -44,17 +44,18 @@ def score(
         images = inputs.data_set(data, classes, image_size, data_root)
         count = len(images.classes)
         build, params = inputs.student_builder(student, space, count, images.size)
-        fixed = scorer(
-            inputs.teaching(teacher, count, teacher_weights),
-            inputs.scoring_batches(images, batch_size, repeats, seed),
-            init=init,
-            seed=seed,
-            trained_teacher=teacher_weights is not None,
-        )
         outcomes: dict[str, list[float] | str] = {}
-        for group in _groups(names):
-            advance("scoring", len(outcomes), len(names), ", ".join(group[:1]))
-            outcomes |= _score(fixed, build, group)
+        for own, alike in by_init(names, init).items():
+            fixed = scorer(
+                inputs.teaching(teacher, count, teacher_weights),
+                inputs.scoring_batches(images, batch_size, repeats, seed),
+                init=own,
+                seed=seed,
+                trained_teacher=teacher_weights is not None,
+            )
+            for group in _groups(alike):
+                advance("scoring", len(outcomes), len(names), ", ".join(group[:1]))
+                outcomes |= _score(fixed, build, group)
     ordered = [(name, outcomes[name]) for name in names]
     values = {name: outcome for name, outcome in ordered if not isinstance(outcome, str)}
     unscored = {name: outcome for name, outcome in ordered if isinstance(outcome, str)}

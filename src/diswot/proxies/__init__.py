@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from diswot.proxies.candidate import Candidate
 from diswot.proxies.scoring import NotScored, Outcome, Scorer, score, scorer, standard_error
-from diswot.proxies.table import PROXIES, Proxy, Score, get
+from diswot.proxies.table import PROXIES, Proxy, Score, by_init, get
 
 __all__ = [
     "PROXIES",
@@ -14,6 +14,7 @@ __all__ = [
     "Proxy",
     "Score",
     "Scorer",
+    "by_init",
     "get",
     "score",
     "scorer",

@@ -12,12 +12,12 @@ import math
 from itertools import pairwise
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn.functional import pad, pixel_unshuffle
 
 from diswot.errors import UserError
 from diswot.proxies import capacity, passes
-from diswot.proxies.blocks import map_of, primary_blocks
+from diswot.proxies.blocks import map_of
 from diswot.proxies.candidate import Candidate
 from diswot.proxies.eigen import spectral_norm
 from diswot.proxies.watch import Entropies
@@ -64,29 +64,12 @@ def trainability(candidate: Candidate) -> float:
     model, images = candidate.student, candidate.batch.images
     random = candidate.generator()
     with passes.differentiating(model):
-        outputs = _outputs(model, images)
+        _, outputs = passes.block_outputs(model, images)
         _check_blocks(len(outputs), 2)
         norms = [_spectral_norm(*pair, images, random) for pair in pairwise(outputs)]
     scores = [2 - s - 1 / s if s else -math.inf for s in norms if s is not None]
     _check_blocks(len(scores), 1)
     return math.fsum(scores) / len(scores)
-
-
-def _outputs(model: nn.Module, images: Tensor) -> list[Tensor]:
-    """What the primary blocks return, in running order, as far as they are maps of the images."""
-    outputs: list[Tensor] = []
-
-    def keep(module: nn.Module, inputs: object, output: Tensor | tuple[Tensor, ...]) -> None:
-        if map_of(output, images) is not None:
-            outputs.append(output[0] if isinstance(output, tuple) else output)
-
-    handles = [block.register_forward_hook(keep) for block in primary_blocks(model)]
-    try:
-        model(images)
-    finally:
-        for handle in handles:
-            handle.remove()
-    return outputs
 
 
 def _spectral_norm(

@@ -13,6 +13,7 @@ from torch import Generator, Tensor, nn
 from diswot.data import Batch
 from diswot.observe import Observation, observe
 from diswot.proxies import passes
+from diswot.proxies.anatomy import Opening
 from diswot.proxies.watch import Watch
 
 W = TypeVar("W", bound=Watch)
@@ -32,6 +33,7 @@ class Candidate:
         seed: Of the random numbers of proxies that draw some.
         watches: What is caught during the one forward pass, beside the observation.
         cam: Whether the observation must hold `cam_weights`.
+        opening: What the teacher's first blocks show of the batch, if known.
     """
 
     student: nn.Module
@@ -40,6 +42,7 @@ class Candidate:
     seed: int = 0
     watches: tuple[type[Watch], ...] = ()
     cam: bool = False
+    opening: Opening | None = None
 
     @property
     def observation(self) -> Observation:

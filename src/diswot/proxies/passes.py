@@ -16,7 +16,7 @@ from torch.nn.functional import cross_entropy
 
 from diswot.data import Batch
 from diswot.observe import measuring
-from diswot.proxies.blocks import weights
+from diswot.proxies.blocks import map_of, primary_blocks, weights
 
 
 @contextmanager
@@ -65,3 +65,20 @@ def input_jacobian(model: nn.Module, images: Tensor) -> Tensor:
         leaf = images.detach().requires_grad_()
         (gradient,) = gradients(model(leaf).sum(), [leaf])
     return gradient.flatten(1)
+
+
+def block_outputs(model: nn.Module, images: Tensor) -> tuple[Tensor, list[Tensor]]:
+    """The logits, and what the primary blocks return in running order, if maps of the images."""
+    outputs: list[Tensor] = []
+
+    def keep(module: nn.Module, inputs: object, output: Tensor | tuple[Tensor, ...]) -> None:
+        if map_of(output, images) is not None:
+            outputs.append(output[0] if isinstance(output, tuple) else output)
+
+    handles = [block.register_forward_hook(keep) for block in primary_blocks(model)]
+    try:
+        logits: Tensor = model(images)
+    finally:
+        for handle in handles:
+            handle.remove()
+    return logits, outputs

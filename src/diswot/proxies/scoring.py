@@ -25,7 +25,8 @@ from torch import nn
 from diswot.data import Batch
 from diswot.errors import UserError
 from diswot.initialise import TEACHER, derive_seed, fresh
-from diswot.observe import Observation, observe
+from diswot.observe import Observation, measuring, observe
+from diswot.proxies.anatomy import Anatomy, Opening
 from diswot.proxies.candidate import Candidate
 from diswot.proxies.table import Proxy, get
 
@@ -69,12 +70,14 @@ class Scorer:
 
     Attributes:
         teachers: The teacher's observation in each repeat.
+        openings: What the teacher's first blocks showed in each repeat.
         batches: The images and labels of each repeat.
         init: How candidates are initialised.
         seed: The user's seed.
     """
 
     teachers: tuple[Observation, ...]
+    openings: tuple[Opening | None, ...]
     batches: tuple[Batch, ...]
     init: str = "gaussian"
     seed: int = 0
@@ -89,10 +92,10 @@ class Scorer:
         """Score a candidate, given with the weights of each repeat; a list a proxy."""
         rows = {name: get(name) for name in proxies}
         found: dict[str, list[Outcome]] = {name: [] for name in rows}
-        repeats = zip(self.teachers, self.batches, students, strict=True)
-        for repeat, (teacher, batch, student) in enumerate(repeats):
+        repeats = zip(self.teachers, self.openings, self.batches, students, strict=True)
+        for repeat, (teacher, opening, batch, student) in enumerate(repeats):
             seed = derive_seed(self.seed, repeat, PROXY)
-            for name, outcome in _outcomes(rows, teacher, student, batch, seed).items():
+            for name, outcome in _outcomes(rows, teacher, opening, student, batch, seed).items():
                 found[name].append(outcome)
         return found
 
@@ -125,7 +128,8 @@ def scorer(
     """Observe the teacher on each batch, and keep what scoring needs.
 
     A fresh teacher draws its weights apart from the candidates', or else a candidate would agree
-    with it by the weights they share.
+    with it by the weights they share. Not so for its opening, with which theirs is compared: there
+    the same draw keeps chance out, and the weights are fresh also where the teacher is trained.
 
     Args:
         teacher: Left as it is.
@@ -137,20 +141,23 @@ def scorer(
     Raises:
         UserError: The teacher cannot be observed on these images.
     """
-    seen = []
+    seen, openings = [], []
     for repeat, batch in enumerate(batches):
         model = teacher
         if not trained_teacher:
             model = fresh(partial(copy.deepcopy, teacher), init, seed, repeat, TEACHER)
         try:
             seen.append(observe(model, *batch, cam=True))
+            openings.append(
+                _opening(fresh(partial(copy.deepcopy, teacher), init, seed, repeat), batch)
+            )
         except UserError:
             raise
         except Exception as error:  # whatever a user's network raises is told in one line
             shape = tuple(batch.images.shape[1:])
             reason = next(iter(str(error).splitlines()), type(error).__name__)
             raise UserError(f"the teacher cannot take images of shape {shape}: {reason}") from error
-    return Scorer(tuple(seen), tuple(batches), init, seed)
+    return Scorer(tuple(seen), tuple(openings), tuple(batches), init, seed)
 
 
 def score(
@@ -178,10 +185,11 @@ def score(
         NotScored: A score is not finite.
     """
     rows = {name: get(name) for name in proxies}
-    seen = teacher
+    seen, opening = teacher, None
     if not isinstance(seen, Observation):
+        opening = _opening(seen, batch)
         seen = observe(seen, *batch, cam=_needs_cam(rows))
-    found = _outcomes(rows, seen, student, batch, derive_seed(seed, 0, PROXY))
+    found = _outcomes(rows, seen, opening, student, batch, derive_seed(seed, 0, PROXY))
     return {name: _finite(outcome) for name, outcome in found.items()}
 
 
@@ -191,14 +199,27 @@ def standard_error(values: Sequence[float]) -> float | None:
 
 
 def _outcomes(
-    rows: Mapping[str, Proxy], teacher: Observation, student: nn.Module, batch: Batch, seed: int
+    rows: Mapping[str, Proxy],
+    teacher: Observation,
+    opening: Opening | None,
+    student: nn.Module,
+    batch: Batch,
+    seed: int,
 ) -> dict[str, Outcome]:
     watches = dict.fromkeys(row.watch for row in rows.values() if row.watch)
     with torch.no_grad():
-        candidate = Candidate(student, teacher, batch, seed, tuple(watches), _needs_cam(rows))
+        candidate = Candidate(
+            student, teacher, batch, seed, tuple(watches), _needs_cam(rows), opening
+        )
         if any(row.needs_forward for row in rows.values()):
             _ = candidate.observation
         return {name: _outcome(name, row, candidate) for name, row in rows.items()}
+
+
+def _opening(teacher: nn.Module, batch: Batch) -> Opening | None:
+    with torch.no_grad(), Anatomy(teacher, batch.images) as anatomy, measuring(teacher):
+        teacher(batch.images)
+    return anatomy.opening
 
 
 def _needs_cam(rows: Mapping[str, Proxy]) -> bool:

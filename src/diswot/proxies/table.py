@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from typing import Literal
 
 from diswot import knowledge
 from diswot.errors import unknown
-from diswot.proxies import activations, az_nas, capacity, gradients, spectra
+from diswot.proxies import activations, az_nas, capacity, default, gradients, spectra
+from diswot.proxies.anatomy import Anatomy
 from diswot.proxies.candidate import Candidate
 from diswot.proxies.composite import diswot
 from diswot.proxies.synflow import synflow
@@ -38,6 +39,7 @@ class Proxy:
         needs_batches: Whether it splits the batch into several.
         needs_cam: Whether it needs `Observation.cam_weights`.
         watch: What it wants caught during the one forward pass.
+        init: The initialisation that is part of its definition: a key of `initialise.INITS`.
         higher_is_better: Always.
     """
 
@@ -51,6 +53,7 @@ class Proxy:
     needs_batches: bool = False
     needs_cam: bool = False
     watch: type[Watch] | None = None
+    init: str = "gaussian"
     higher_is_better: bool = True
 
     @property
@@ -93,7 +96,47 @@ _DISWOT = Proxy(
     needs_labels=True,
 )
 
+
+def _anatomy(score: Score, summary: str, *, needs_teacher: bool = True) -> Proxy:
+    return Proxy(
+        score,
+        summary,
+        "",
+        "forward",
+        needs_teacher=needs_teacher,
+        watch=Anatomy,
+        init="kaiming",
+    )
+
+
+_STEADINESS = Proxy(
+    default.steadiness,
+    "minus how much more gradients change from block to block than in residual networks",
+    "",
+    "backward",
+    needs_labels=True,
+    needs_backward=True,
+    init="kaiming",
+)
+
 PROXIES: dict[str, Proxy] = {
+    "default": replace(
+        _STEADINESS,
+        score=default.default,
+        summary="capacity, less what is lacking in detail, diversity and steadiness",
+        needs_teacher=True,
+        watch=Anatomy,
+    ),
+    "capacity": _anatomy(
+        default.capacity, "log of the working layers' widths and reach", needs_teacher=False
+    ),
+    "detail": _anatomy(
+        default.detail, "minus what the first block smooths away and the teacher's does not"
+    ),
+    "diversity": _anatomy(
+        default.diversity, "minus the gap to the teacher in how different the first channels are"
+    ),
+    "steadiness": _STEADINESS,
     "diswot": _DISWOT,
     **{name: _closeness(row) for name, row in knowledge.KNOWLEDGE.items()},
     "params": Proxy(capacity.params, "trainable parameters", ""),
@@ -188,3 +231,21 @@ def get(name: str) -> Proxy:
     if name not in PROXIES:
         raise unknown("proxy", name, PROXIES)
     return PROXIES[name]
+
+
+def by_init(names: Iterable[str], init: str | None = None) -> dict[str, list[str]]:
+    """Proxies by the initialisation that they are scored with, in their order.
+
+    Those that look at no pass go with any: with the first of the others.
+
+    Args:
+        names: Keys of `PROXIES`.
+        init: For all of them; if not given, each proxy's own.
+    """
+    rows = {name: get(name) for name in names}
+    passing = {name: init or row.init for name, row in rows.items() if row.needs_forward}
+    common = next(iter(passing.values()), init or Proxy.init)
+    found: dict[str, list[str]] = {}
+    for name in rows:
+        found.setdefault(passing.get(name, common), []).append(name)
+    return found

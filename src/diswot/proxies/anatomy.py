@@ -1,0 +1,136 @@
+"""What one forward pass shows of how a network is built: working layers, and its first blocks.
+
+Letters: B batch, C channels, H x W positions. Which modules are blocks is said in `blocks`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from functools import partial
+
+import torch
+from torch import Tensor, nn
+
+from diswot.proxies.blocks import layers, map_of, primary_blocks
+from diswot.proxies.eigen import eigenvalues, spectral_entropy
+from diswot.proxies.watch import Watch
+
+
+@dataclass(frozen=True)
+class Opening:
+    """How the first blocks of a network show images.
+
+    Attributes:
+        roughness: Of the first block's map; see `roughness`.
+        entropies: Of the channels' correlations in the map of each block at the resolution and
+            width of the first, in nats.
+    """
+
+    roughness: float
+    entropies: tuple[float, ...]
+
+
+class Anatomy(Watch):
+    """Catches which layers work, how wide the block of each is, and how the network opens.
+
+    A layer works if it gives a map that differs between the first two images: not one that is
+    never run, or is fed with zeros only.
+
+    Attributes:
+        size: Sum over working layers of C log2(1 + k / sqrt(groups)), C the channels of the map
+            of the layer's block and k the side of its kernel, 1 for a linear layer.
+    """
+
+    def __init__(self, model: nn.Module, images: Tensor) -> None:
+        super().__init__(model, images)
+        self.size = 0.0
+        self._reach: dict[nn.Module, float] = {}
+        self._first: tuple[int, ...] = ()
+        self._roughness = -math.inf
+        self._correlations: list[Tensor] = []
+
+    @property
+    def opening(self) -> Opening | None:
+        """How the network opens; None if no block gives a map."""
+        if not self._first:
+            return None
+        entropies = (spectral_entropy(eigenvalues(c)) for c in self._correlations)
+        return Opening(self._roughness, tuple(entropies))
+
+    def hooks(self) -> Iterator[AbstractContextManager[object]]:
+        """One hook a layer and one a block."""
+        blocks = primary_blocks(self.model)
+        for block in blocks:
+            inner = layers(block)
+            for layer in inner:
+                yield layer.register_forward_hook(self._see_layer)
+            yield block.register_forward_hook(partial(self._see_block, inner))
+
+    def _see_layer(self, layer: nn.Module, inputs: object, output: object) -> None:
+        if self.active and _differs(output, len(self.images)):
+            self._reach[layer] = _reach(layer)
+
+    def _see_block(
+        self, inner: list[nn.Module], block: nn.Module, inputs: object, output: object
+    ) -> None:
+        features = map_of(output, self.images) if self.active else None
+        if features is None:
+            return
+        features = features.detach()
+        self.size += features.shape[1] * math.fsum(self._reach.pop(x, 0.0) for x in inner)
+        if not self._first:
+            self._first = tuple(features.shape)
+            self._roughness = roughness(features)
+        if features.shape == self._first:
+            self._correlations.append(channel_correlations(features))
+
+
+def _reach(layer: nn.Module) -> float:
+    """How far a layer looks: log2(1 + k), less where groups keep channels apart."""
+    kernel = getattr(layer, "kernel_size", (1,))
+    side = math.prod(kernel) ** (1 / len(kernel))
+    return math.log2(1 + side / math.sqrt(getattr(layer, "groups", 1)))
+
+
+def _differs(output: object, batch: int) -> bool:
+    """Whether this is a map, or tokens, of which those of the first two images differ."""
+    if not isinstance(output, Tensor) or output.ndim < 3 or len(output) % batch:
+        return False
+    step = len(output) // batch
+    return not torch.equal(output[:step], output[step : 2 * step])
+
+
+def roughness(features: Tensor) -> float:
+    """Logarithm of the mean squared step to the next position, over the variance, in nats.
+
+    Steps down and steps across are averaged each and added, so that white noise has log 4. What
+    smooths, as pooling does, lowers it; a map that does not vary has minus infinity.
+
+    Args:
+        features: B x C x H x W.
+    """
+    variance = features.var((0, 2, 3), correction=0).double().mean()
+    steps = sum(
+        features.diff(dim=dim).square().double().mean() for dim in (2, 3) if features.shape[dim] > 1
+    )
+    return math.log(steps / variance) if variance > 0 and steps > 0 else -math.inf
+
+
+def channel_correlations(features: Tensor) -> Tensor:
+    """Pearson's correlations of the channels over all positions of all images, C x C.
+
+    A channel that does not vary has none, with itself either.
+
+    Args:
+        features: B x C x H x W.
+    """
+    samples = features.movedim(1, -1).flatten(0, -2)
+    samples = samples - samples.mean(0)
+    samples = samples / samples.abs().amax(0).clamp_min(torch.finfo(samples.dtype).tiny)
+    square = samples.T @ samples
+    deviation = square.diagonal().sqrt()
+    unit = torch.where(deviation > 0, 1 / deviation, 0)
+    return square * unit * unit[:, None]

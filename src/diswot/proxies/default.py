@@ -1,0 +1,115 @@
+"""The default score: capacity, less what the student lacks to use it.
+
+    default = capacity + detail + diversity + 3 steadiness
+
+A student learns the better the more its layers can hold (`capacity`), if its first blocks keep as
+much of the images as the teacher's do (`detail`, `diversity`), and if gradients pass its blocks
+as evenly as those of a residual network (`steadiness`). The last three are gaps: zero where nothing
+is lacking, and below zero otherwise, so they cannot make up for capacity, and say nothing among
+students that all lack nothing. All four are in natural units (nats), so that the score needs no
+calibration: it does not depend on which other students are looked at. It is ours, of no paper.
+
+The form, the weight 3 and the tolerance 0.1 were chosen on halves of four tables of accuracies, and
+are the same for all spaces and teachers; docs/score_log.md tells what was tried.
+
+Letters: B batch, C channels, H x W positions, D features that enter the classifier.
+"""
+
+from __future__ import annotations
+
+import math
+from itertools import groupby, pairwise
+from statistics import fmean
+
+from torch.nn.functional import cross_entropy
+
+from diswot.errors import UserError
+from diswot.proxies import passes
+from diswot.proxies.anatomy import Anatomy, Opening
+from diswot.proxies.blocks import map_of
+from diswot.proxies.candidate import Candidate
+
+_WEIGHT = 3
+_TOLERANCE = 0.1  # nats a block
+_IMAGES = 16
+
+
+def default(candidate: Candidate) -> float:
+    """What a student can hold, less what it lacks to use it; see the module."""
+    gaps = detail(candidate) + diversity(candidate) + _WEIGHT * steadiness(candidate)
+    return capacity(candidate) + gaps
+
+
+def capacity(candidate: Candidate) -> float:
+    """log(sum over working layers of C log2(1 + k / sqrt(groups)) / sqrt(D)).
+
+    C is the width of the layer's block, k the side of its kernel. Parameters grow with the square
+    of width and of k; accuracy does not, so that here a layer more counts as much wherever it
+    stands in a stage, and a 3 x 3 kernel as two 1 x 1. A hidden width inside a block, as of an MLP,
+    is not counted: a block passes on no more than it gives. Dividing by sqrt(D) makes depth count
+    more than width where all of a network is widened. Layers that no image reaches hold nothing
+    (see `Anatomy`).
+    """
+    size = candidate.watched(Anatomy).size
+    features = candidate.observation.pooled.shape[1]
+    return math.log(size / math.sqrt(features)) if size else -math.inf
+
+
+def detail(candidate: Candidate) -> float:
+    """How much less rough the first block's map is than the teacher's, in nats; 0 if it is not.
+
+    What the first block smooths away, no later one brings back. See `anatomy.roughness`.
+
+    Raises:
+        UserError: The teacher's first block, or the student's, is not known.
+    """
+    teacher, student = _openings(candidate)
+    return min(0.0, student.roughness - teacher.roughness)
+
+
+def diversity(candidate: Candidate) -> float:
+    """How much lower the entropy of the channels' correlations is than the teacher's, in nats.
+
+    The gap to the teacher's first block, 0 if there is none, in the mean over the student's blocks
+    at the first resolution. Channels that say the same show less of an image.
+
+    Raises:
+        UserError: The teacher's first block, or the student's, is not known.
+    """
+    teacher, student = _openings(candidate)
+    return fmean(min(0.0, entropy - teacher.entropies[0]) for entropy in student.entropies)
+
+
+def steadiness(candidate: Candidate) -> float:
+    """Minus how much more gradients change from block to block than in a residual network.
+
+    g_i is the norm of the cross-entropy's gradient in the map of block i, on the first 16 images.
+    In a stage of residual blocks whose branches are alike, the stream's variance after block i is i
+    times a branch's, so |log g_i - log g_(i+1)| is about log((i + 1) / i) / 2. What exceeds that,
+    in the mean over all blocks that follow one of the same shape, and exceeds 0.1, is the gap. In
+    networks without shortcuts the change is the same at every block, and multiplies.
+    """
+    model, batch = candidate.student, candidate.batch
+    images, labels = batch.images[:_IMAGES], batch.labels[:_IMAGES]
+    with passes.differentiating(model):
+        leaf = images.detach().requires_grad_()
+        logits, outputs = passes.block_outputs(model, leaf)
+        reached = [output for output in outputs if output.requires_grad]
+        slopes = passes.gradients(cross_entropy(logits.float(), labels), reached)
+    maps = [features for slope in slopes if (features := map_of(slope, images)) is not None]
+    norms = [(tuple(m.shape), float(m.double().norm())) for m in maps]
+    excess = [
+        max(0.0, abs(math.log(before / after)) - math.log((place + 1) / place) / 2)
+        for _, stage in groupby((n for n in norms if n[1] > 0), key=lambda n: n[0])
+        for place, ((_, before), (_, after)) in enumerate(pairwise(stage), 1)
+    ]
+    return min(0.0, _TOLERANCE - fmean(excess)) if excess else 0.0
+
+
+def _openings(candidate: Candidate) -> tuple[Opening, Opening]:
+    student = candidate.watched(Anatomy).opening
+    if candidate.opening is None:
+        raise UserError("needs what the first block of the teacher shows: give the teacher itself")
+    if student is None:
+        raise UserError("no block of the student gives a map of the images")
+    return candidate.opening, student
