@@ -76,5 +76,6 @@ def _self_kernel(maps: Tensor) -> tuple[Tensor, Tensor]:
 
 def _kernel(inner: Tensor, first: Tensor, second: Tensor) -> Tensor:
     """Mean of the squared cosines, from inner products and squared lengths; B."""
-    lengths = first[:, :, None] * second[:, None, :]
-    return (inner.square() / (lengths + (lengths == 0))).mean((1, 2))
+    left, right = (1 / (lengths + (lengths == 0)) for lengths in (first, second))
+    squares = left[:, None] @ inner.square() @ right[:, :, None]
+    return squares.flatten() / inner[0].numel()

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import adaptive_max_pool2d, mse_loss
 
-from diswot.knowledge.stages import average, channel_gram, matched, moderate
+from diswot.knowledge.stages import average, channel_gram, matched, moderate, once
 from diswot.observe import Observation
 from diswot.similarity import unit_rows
 
@@ -39,8 +39,18 @@ def fsp(teacher: Observation, student: Observation) -> Tensor:
 def _flow(ends: tuple[Tensor, Tensor]) -> Tensor:
     first, second = ends
     grid = tuple(map(min, first.shape[2:], second.shape[2:]))
-    first, second = (m if m.shape[2:] == grid else adaptive_max_pool2d(m, grid) for m in ends)
+    first, second = (m if m.shape[2:] == grid else _largest(m, *grid) for m in ends)
     return first.flatten(2) @ second.flatten(2).mT / (grid[0] * grid[1])
+
+
+@once
+def _largest(maps: Tensor, rows: int, columns: int) -> Tensor:
+    """The largest value of the cells that overlap each cell of a smaller grid."""
+    if maps.shape[2:] != (2 * rows, 2 * columns):
+        pooled: Tensor = adaptive_max_pool2d(maps, (rows, columns))
+        return pooled
+    maps = torch.maximum(maps[:, :, ::2], maps[:, :, 1::2])
+    return torch.maximum(maps[..., ::2], maps[..., 1::2])  # several times as quick
 
 
 def ickd(teacher: Observation, student: Observation) -> Tensor:

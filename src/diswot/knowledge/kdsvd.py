@@ -35,10 +35,7 @@ def kdsvd(teacher: Observation, student: Observation) -> Tensor:
     """
     pairs = matched("kdsvd", teacher, student, widths=True)
     ours = [_positive(right_vectors(map_t, 1)) for map_t, _ in pairs]
-    theirs = [
-        _aligned(_positive(right_vectors(map_s, CANDIDATES)), vector)
-        for (_, map_s), vector in zip(pairs, ours, strict=True)
-    ]
+    theirs = [_most_like(map_s, v) for (_, map_s), v in zip(pairs, ours, strict=True)]
     both = zip(flows(ours), flows(theirs), strict=True)
     return average(_unlike(*a, *b).mean() for a, b in both)
 
@@ -64,6 +61,51 @@ def _powers(vectors: Tensor) -> Tensor:
 
 def _positive(vectors: Tensor) -> Tensor:
     return vectors * _sign(vectors.sum(1, keepdim=True))
+
+
+def _most_like(maps: Tensor, teacher: Tensor) -> Tensor:
+    """The student's vector, B x C x 1, of maps B x C x H x W.
+
+    Squared cosines of one vector with several at right angles sum to at most 1, so that where the
+    first one's is above a half, none is more alike, and no other is needed. Without a graph.
+    """
+    if maps.requires_grad or not 1 < maps.shape[1] <= maps.shape[2:].numel():
+        return _aligned(_positive(right_vectors(maps, CANDIDATES)), teacher)
+    grams = channel_gram(maps)
+    first, found = dominant(grams)
+    chosen = _aligned(first, teacher)
+    rest = ~(found & ((chosen * teacher).sum((1, 2)).square() > 0.5))
+    if rest.any():
+        candidates = _positive(leading(grams[rest], CANDIDATES))
+        chosen[rest] = _aligned(candidates, teacher[rest])
+    return chosen
+
+
+def dominant(grams: Tensor) -> tuple[Tensor, Tensor]:
+    """The first eigenvector by powers, which is quicker than a decomposition, and whether it is.
+
+    Args:
+        grams: Positive semi-definite matrices, B x N x N.
+
+    Returns:
+        B x N x 1, and B: whether it is one to within rounding, which it is not where the second
+        eigenvalue is almost as large.
+    """
+    power = _scaled(grams)
+    for _ in range(3):
+        power = _scaled(power @ power)
+    vectors = power.sum(2, keepdim=True)
+    for _ in range(8):
+        vectors = unit_rows((power @ vectors).mT).mT
+    images = grams @ vectors
+    values = (vectors * images).sum(1, keepdim=True)
+    errors = torch.linalg.vector_norm(images - values * vectors, dim=1)[:, 0]
+    return vectors, errors < 16 * torch.finfo(grams.dtype).eps * values[:, 0, 0]
+
+
+def _scaled(grams: Tensor) -> Tensor:
+    traces = grams.diagonal(dim1=1, dim2=2).sum(1)[:, None, None]
+    return grams / traces.masked_fill(traces == 0, 1)
 
 
 def _aligned(vectors: Tensor, teacher: Tensor) -> Tensor:

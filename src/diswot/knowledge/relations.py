@@ -91,15 +91,16 @@ def rkd(
         distance: Weight of the distances.
         angle: Weight of the angles.
     """
-    lines = [_lines(seen) for seen in (teacher, student)]
-    lengths, turns = (map(part, lines) for part in (_lengths, _turns))
-    return distance * _huber(*lengths) + angle * _huber(*turns)
+    ours, theirs = (_geometry(single(seen.pooled)) for seen in (teacher, student))
+    return distance * _huber(ours[0], theirs[0]) + angle * _huber(ours[1], theirs[1])
 
 
-def _lines(seen: Observation) -> Tensor:
-    """From every sample to every other, B x B x D."""
-    points = moderate(single(seen.pooled))
-    return points[None] - points[:, None]
+@once
+def _geometry(points: Tensor) -> tuple[Tensor, Tensor]:
+    """Distances of all pairs over their mean, B x B, and cosines at all triples, B x B x B."""
+    points = moderate(points)
+    lines = points[None] - points[:, None]
+    return _lengths(lines), _turns(lines)
 
 
 def _lengths(lines: Tensor) -> Tensor:

@@ -16,13 +16,18 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from diswot.proxies.blocks import map_of, primary_blocks
 from diswot.proxies.eigen import eigenvalues, spectral_entropy
+from diswot.similarity import as_it_lies
 
-_RECTIFIERS = frozenset(
-    getattr(torch.ops.aten, name + end)
-    for name in ("relu", "leaky_relu", "elu", "hardtanh", "gelu", "silu", "hardswish", "mish")
-    for end in ("", "_")
-    if hasattr(torch.ops.aten, name + end)
-)
+
+
+def _operations(*names: str) -> frozenset[object]:
+    """PyTorch's operations of these names, and those in place."""
+    both = (name + end for name in names for end in ("", "_"))
+    return frozenset(getattr(torch.ops.aten, n) for n in both if hasattr(torch.ops.aten, n))
+
+
+_RELU = _operations("relu")
+_OTHERS = _operations("leaky_relu", "elu", "hardtanh", "gelu", "silu", "hardswish", "mish")
 
 
 class Watch:
@@ -78,6 +83,7 @@ class Codes(Watch):
         size = len(images), len(images)
         self.both = torch.zeros(size, dtype=torch.int64, device=images.device)
         self.units = 0
+        self._room = torch.empty(0, dtype=torch.bool, device=images.device)
 
     @property
     def agreement(self) -> Tensor:
@@ -89,10 +95,14 @@ class Codes(Watch):
         """One hook below all modules."""
         yield _Rectifiers(self._see)
 
-    def _see(self, inputs: Tensor) -> None:
-        if not self.active or inputs.ndim < 2 or len(inputs) % len(self.images):
+    def _see(self, rectified: Tensor) -> None:
+        """Take a code from what is zero where a rectifier is off."""
+        if not self.active or rectified.ndim < 2 or len(rectified) % len(self.images):
             return
-        code = _rows(inputs.detach().relu().bool(), len(self.images))  # quicker than > 0
+        rows = as_it_lies(rectified.detach()).reshape(len(self.images), -1)
+        if self._room.numel() < rows.numel():
+            self._room = self._room.new_empty(rows.numel())
+        code = self._room[: rows.numel()].view(rows.shape).copy_(rows)  # quicker than > 0
         self.both += _both(code)
         self.units += code.shape[1]
 
@@ -106,23 +116,19 @@ def _both(code: Tensor) -> Tensor:
 
 
 class _Rectifiers(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch has no types
-    """Shows the input of every rectifier to a function before the rectifier runs."""
+    """Shows every rectifier's input to a function, with zero in place of what is negative."""
 
     def __init__(self, see: Callable[[Tensor], None]) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.see = see
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):  # type: ignore[no-untyped-def]
-        if func.overloadpacket in _RECTIFIERS:
-            self.see(args[0])
-        return func(*args, **(kwargs or {}))
-
-
-def _rows(features: Tensor, count: int) -> Tensor:
-    """One row an image; in any order of the units that needs no copy."""
-    if features.ndim == 4 and features.is_contiguous(memory_format=torch.channels_last):
-        features = features.permute(0, 2, 3, 1)
-    return features.reshape(count, -1)
+        if func.overloadpacket in _OTHERS:
+            self.see(args[0].relu())
+        output = func(*args, **(kwargs or {}))
+        if func.overloadpacket in _RELU:
+            self.see(output)
+        return output
 
 
 class Entropies(Watch):
@@ -166,13 +172,26 @@ def _component_square(features: Tensor) -> Tensor:
     by the largest.
     """
     samples = features.movedim(1, -1).flatten(0, -2)
-    samples = samples - samples.mean(0)
-    square = _smaller_square(samples)
+    mean = samples.mean(0)
+    square = _smaller_square(samples, mean)
     if 1e-20 < square.diagonal().amax() < 1e30:
         return square
+    samples = samples - mean
     largest = samples.abs().max()
-    return _smaller_square(samples / largest.masked_fill(largest == 0, 1))
+    scaled = samples / largest.masked_fill(largest == 0, 1)
+    return _smaller_square(scaled, torch.zeros_like(mean))
 
 
-def _smaller_square(rows: Tensor) -> Tensor:
-    return rows @ rows.T if len(rows) < rows.shape[1] else rows.T @ rows
+_ROWS = 8192  # at a time, so that what is between stays in the processor's cache
+
+
+def _smaller_square(rows: Tensor, mean: Tensor) -> Tensor:
+    """Of the rows less their mean: inner products of rows or of columns, whichever are fewer."""
+    if len(rows) < rows.shape[1]:
+        rows = rows - mean
+        return rows @ rows.T
+    square = rows.new_zeros(rows.shape[1], rows.shape[1])
+    for part in rows.split(_ROWS if rows.device.type == "cpu" else len(rows)):
+        left = part - mean
+        square.addmm_(left.T, left)
+    return square
