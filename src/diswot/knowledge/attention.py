@@ -53,7 +53,7 @@ def nst(teacher: Observation, student: Observation) -> Tensor:
 
 def _discrepancy(teacher: Tensor, student: Tensor) -> Tensor:
     """B, of maps; by way of the HW x HW moments where these are the smaller."""
-    if teacher.shape[2:].numel() ** 2 <= teacher.shape[1] * student.shape[1]:
+    if teacher.shape[2:].numel() ** 2 < teacher.shape[1] * student.shape[1]:
         return (_moments(teacher) - _moments(student)).square().sum((1, 2))
     (own, first), (others, second) = _self_kernel(teacher), _self_kernel(student)
     inner = moderate(teacher).flatten(2) @ moderate(student).flatten(2).mT

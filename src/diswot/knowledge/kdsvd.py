@@ -34,7 +34,7 @@ def kdsvd(teacher: Observation, student: Observation) -> Tensor:
         UserError: A pair of maps differs in width.
     """
     pairs = matched("kdsvd", teacher, student, widths=True)
-    ours = [_positive(right_vectors(map_t, 1)) for map_t, _ in pairs]
+    ours = [_first(map_t) for map_t, _ in pairs]
     theirs = [_most_like(map_s, v) for (_, map_s), v in zip(pairs, ours, strict=True)]
     both = zip(flows(ours), flows(theirs), strict=True)
     return average(_unlike(*a, *b).mean() for a, b in both)
@@ -52,11 +52,20 @@ def _unlike(first: Tensor, second: Tensor, other: Tensor, following: Tensor) -> 
     return ((left.mT @ left) * (right.mT @ right)).sum((1, 2)).to(first.dtype)
 
 
+@once
 def _powers(vectors: Tensor) -> Tensor:
     """exp(-v^2 / 8) (v / 2)^p / sqrt(p!) for p below eight, B x C x 8."""
     half = vectors.double() / 2
-    powers = [half**p / math.sqrt(math.factorial(p)) for p in range(8)]
-    return (-half.square() / 2).exp() * torch.cat(powers, 2)
+    powers = [(-half.square() / 2).exp()]
+    for p in range(1, 8):
+        powers.append(powers[-1] * half / math.sqrt(p))
+    return torch.cat(powers, 2)
+
+
+@once
+def _first(maps: Tensor) -> Tensor:
+    """The teacher's vector, B x C x 1."""
+    return _positive(right_vectors(maps, 1))
 
 
 def _positive(vectors: Tensor) -> Tensor:
@@ -91,12 +100,10 @@ def dominant(grams: Tensor) -> tuple[Tensor, Tensor]:
         B x N x 1, and B: whether it is one to within rounding, which it is not where the second
         eigenvalue is almost as large.
     """
-    power = _scaled(grams)
-    for _ in range(3):
+    power = _scaled(grams.clone())
+    for _ in range(4):
         power = _scaled(power @ power)
-    vectors = power.sum(2, keepdim=True)
-    for _ in range(8):
-        vectors = unit_rows((power @ vectors).mT).mT
+    vectors = unit_rows((power @ power.sum(2, keepdim=True)).mT).mT
     images = grams @ vectors
     values = (vectors * images).sum(1, keepdim=True)
     errors = torch.linalg.vector_norm(images - values * vectors, dim=1)[:, 0]
@@ -104,8 +111,9 @@ def dominant(grams: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _scaled(grams: Tensor) -> Tensor:
+    """Each over its trace, in place."""
     traces = grams.diagonal(dim1=1, dim2=2).sum(1)[:, None, None]
-    return grams / traces.masked_fill(traces == 0, 1)
+    return grams.div_(traces.masked_fill(traces == 0, 1))
 
 
 def _aligned(vectors: Tensor, teacher: Tensor) -> Tensor:

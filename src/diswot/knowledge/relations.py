@@ -100,19 +100,10 @@ def _geometry(points: Tensor) -> tuple[Tensor, Tensor]:
     """Distances of all pairs over their mean, B x B, and cosines at all triples, B x B x B."""
     points = moderate(points)
     lines = points[None] - points[:, None]
-    return _lengths(lines), _turns(lines)
-
-
-def _lengths(lines: Tensor) -> Tensor:
     lengths: Tensor = torch.linalg.vector_norm(lines, dim=2)
-    apart = (lengths > 0).sum().clamp_min(1)
-    mean = lengths.sum() / apart
-    return lengths / mean.masked_fill(mean == 0, 1)
-
-
-def _turns(lines: Tensor) -> Tensor:
-    directions = unit_rows(lines)
-    return directions @ directions.mT
+    mean = lengths.sum() / (lengths > 0).sum().clamp_min(1)
+    directions = lines / lengths.masked_fill(lengths == 0, 1)[:, :, None]
+    return lengths / mean.masked_fill(mean == 0, 1), directions @ directions.mT
 
 
 def _huber(teacher: Tensor, student: Tensor) -> Tensor:

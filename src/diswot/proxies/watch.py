@@ -168,30 +168,27 @@ def component_entropy(features: Tensor) -> float:
 def _component_square(features: Tensor) -> Tensor:
     """The covariance up to a factor, or if smaller the Gram matrix, which has the same spectrum.
 
-    Where squares are too large or too small for single precision, all deviations are first divided
-    by the largest.
+    The mean is taken off the covariance, not off the features, unless so little is left of the
+    squares that rounding would show. Where these are too large or too small for single precision,
+    all deviations are first divided by the largest.
     """
     samples = features.movedim(1, -1).flatten(0, -2)
     mean = samples.mean(0)
-    square = _smaller_square(samples, mean)
+    if len(samples) >= len(mean):
+        plain = (samples.T @ samples).double()
+        square = plain - len(samples) * torch.outer(mean.double(), mean.double())
+        if 1e-20 < plain.trace() < 1e30 and square.trace() > _LEAST_LEFT * plain.trace():
+            return square
+    samples = samples - mean
+    square = _smaller_square(samples)
     if 1e-20 < square.diagonal().amax() < 1e30:
         return square
-    samples = samples - mean
     largest = samples.abs().max()
-    scaled = samples / largest.masked_fill(largest == 0, 1)
-    return _smaller_square(scaled, torch.zeros_like(mean))
+    return _smaller_square(samples / largest.masked_fill(largest == 0, 1))
 
 
-_ROWS = 8192  # at a time, so that what is between stays in the processor's cache
+_LEAST_LEFT = 0.1  # share of the squares, for the mean to be taken off afterwards
 
 
-def _smaller_square(rows: Tensor, mean: Tensor) -> Tensor:
-    """Of the rows less their mean: inner products of rows or of columns, whichever are fewer."""
-    if len(rows) < rows.shape[1]:
-        rows = rows - mean
-        return rows @ rows.T
-    square = rows.new_zeros(rows.shape[1], rows.shape[1])
-    for part in rows.split(_ROWS if rows.device.type == "cpu" else len(rows)):
-        left = part - mean
-        square.addmm_(left.T, left)
-    return square
+def _smaller_square(rows: Tensor) -> Tensor:
+    return rows @ rows.T if len(rows) < rows.shape[1] else rows.T @ rows
