@@ -155,7 +155,7 @@ def slices(*maps: Tensor) -> Iterator[tuple[Tensor, ...]]:
     if any(m.requires_grad or m.device.type != "cpu" for m in maps):
         return iter([maps])
     count = max(1, _NUMBERS * len(first) // max(1, first.numel()))
-    return zip(*(m.split(count) for m in maps), strict=True)
+    return zip(*(torch.split(m, count) for m in maps), strict=True)
 
 
 def centred(values: Tensor, dim: int) -> Tensor:

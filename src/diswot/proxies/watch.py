@@ -19,7 +19,6 @@ from diswot.proxies.eigen import eigenvalues, spectral_entropy
 from diswot.similarity import as_it_lies
 
 
-
 def _operations(*names: str) -> frozenset[object]:
     """PyTorch's operations of these names, and those in place."""
     both = (name + end for name in names for end in ("", "_"))
