@@ -8,11 +8,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack
 from functools import cached_property
-from typing import Self
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.weak import WeakIdKeyDictionary
 
 from diswot.proxies.blocks import map_of, primary_blocks
 from diswot.proxies.eigen import eigenvalues, spectral_entropy
@@ -83,6 +84,7 @@ class Codes(Watch):
         self.both = torch.zeros(size, dtype=torch.int64, device=images.device)
         self.units = 0
         self._room = torch.empty(0, dtype=torch.bool, device=images.device)
+        self._known: Any = WeakIdKeyDictionary()
 
     @property
     def agreement(self) -> Tensor:
@@ -94,16 +96,23 @@ class Codes(Watch):
         """One hook below all modules."""
         yield _Rectifiers(self._see)
 
-    def _see(self, rectified: Tensor) -> None:
-        """Take a code from what is zero where a rectifier is off."""
-        if not self.active or rectified.ndim < 2 or len(rectified) % len(self.images):
+    def _see(self, inputs: Tensor, rectified: Tensor | None) -> None:
+        """Take a code; once of a tensor that several rectifiers get, as in a cell."""
+        if not self.active or inputs.ndim < 2 or len(inputs) % len(self.images):
             return
+        known = self._known.get(inputs)
+        if known is None or known[0] != inputs._version:
+            code = self._code(inputs.relu() if rectified is None else rectified)
+            known = self._known[inputs] = inputs._version, _both(code), code.shape[1]
+        self.both += known[1]
+        self.units += known[2]
+
+    def _code(self, rectified: Tensor) -> Tensor:
+        """One row an image, in memory that is used again; quicker than a comparison."""
         rows = as_it_lies(rectified.detach()).reshape(len(self.images), -1)
         if self._room.numel() < rows.numel():
             self._room = self._room.new_empty(rows.numel())
-        code = self._room[: rows.numel()].view(rows.shape).copy_(rows)  # quicker than > 0
-        self.both += _both(code)
-        self.units += code.shape[1]
+        return self._room[: rows.numel()].view(rows.shape).copy_(rows)
 
 
 def _both(code: Tensor) -> Tensor:
@@ -115,18 +124,18 @@ def _both(code: Tensor) -> Tensor:
 
 
 class _Rectifiers(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch has no types
-    """Shows every rectifier's input to a function, with zero in place of what is negative."""
+    """Shows every rectifier's input to a function, and if it is a ReLU the output."""
 
-    def __init__(self, see: Callable[[Tensor], None]) -> None:
+    def __init__(self, see: Callable[[Tensor, Tensor | None], None]) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.see = see
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):  # type: ignore[no-untyped-def]
         if func.overloadpacket in _OTHERS:
-            self.see(args[0].relu())
+            self.see(args[0], None)
         output = func(*args, **(kwargs or {}))
         if func.overloadpacket in _RELU:
-            self.see(output)
+            self.see(args[0], output)
         return output
 
 
