@@ -90,7 +90,7 @@ def zen(candidate: Candidate) -> float:
     batch normalisation, log sqrt(mean over channels of the variance that enters it). f is the last
     map, |.| its Frobenius norm, x and e are N(0, 1) of the batch's shape. Unlike there, residual
     connections stay, the weights are the candidate's (N(0, 1) only if so initialised), and one
-    pair of batches is drawn; the published code takes the mean of absolute values for the norm.
+    pair of batches is drawn; the published code sums absolute values instead of the norm.
     Normalisations whose input does not vary are left out, as in a cell that convolves zeros.
     """
     model, (images, labels) = candidate.student, candidate.batch
