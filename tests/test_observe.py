@@ -607,6 +607,12 @@ def test_a_model_without_a_classifier_is_told(look) -> None:
 
 
 @both
+def test_a_model_with_buffers_only_is_told(look) -> None:
+    with pytest.raises(UserError, match=r"no classifier found: .* 5 outputs.*layers"):
+        look(toys.BuffersOnly(), *batch())
+
+
+@both
 def test_a_model_without_a_map_is_told(look) -> None:
     with pytest.raises(UserError, match=r"no feature map found.*layers"):
         look(seeded(toys.NoMap), *batch())

@@ -7,6 +7,7 @@ import pytest
 import timm
 import torch
 import torchvision
+import toys
 from reference import class_gradient
 from torch import nn
 from toys import batch, seeded
@@ -128,6 +129,12 @@ ROWS = (
         sized="img_size",
     ),
     Row(
+        "a user's nested model",
+        ((5, 1), (6, 2), (7, 4)),
+        7,
+        "head.linear",
+    ),
+    Row(
         "timm:mobilevit_xs",
         ((32, 2), (48, 4), (64, 8), (80, 16), (384, 32)),
         384,
@@ -146,6 +153,10 @@ def cases() -> Iterator[object]:
 def build(row: Row, pixels: int) -> nn.Module:
     library, _, name = row.name.partition(":")
     options = {row.sized: pixels} if row.sized else {}
+    if not name:
+        model = toys.Nested()
+        model.head.linear = nn.Linear(row.width, CLASSES)
+        return model
     if library == "timm":
         return timm.create_model(name, pretrained=False, num_classes=CLASSES, **options)
     return torchvision.models.get_model(name, weights=None, num_classes=CLASSES, **options)

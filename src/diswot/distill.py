@@ -193,7 +193,7 @@ class _Training:
         generator = Generator().manual_seed(seed)
         images, labels = self.train
         order = torch.randperm(len(labels), generator=generator)
-        for chosen in order.split(self.recipe.batch_size)[: self.steps]:
+        for chosen in torch.split(order, self.recipe.batch_size)[: self.steps]:
             chosen = chosen.to(self.device)
             batch = augment(images[chosen], self.recipe.crop, self.recipe.flip, generator)
             batch = self.data.normalise(batch)
@@ -211,7 +211,7 @@ class _Training:
         for group in self.optimizer.param_groups:
             group["lr"] = lr
         self.optimizer.zero_grad()
-        loss.backward()
+        torch.autograd.backward(loss)
         self.optimizer.step()
         right = (logits.argmax(1) == labels).float().mean()
         values = {name: float(part.detach()) for name, part in parts.items()}

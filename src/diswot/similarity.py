@@ -35,10 +35,19 @@ def gram(features: Tensor) -> Tensor:
 
     The order of the features does not matter: a map laid out channels last is taken as it lies.
     """
-    if features.ndim == 4 and features.is_contiguous(memory_format=torch.channels_last):
-        features = features.permute(0, 2, 3, 1)
-    flat = features.flatten(1)
+    flat = as_it_lies(features).flatten(1)
     return flat @ flat.T
+
+
+def as_it_lies(features: Tensor) -> Tensor:
+    """A map laid out channels last as B x H x W x C, anything else as it is; no copy.
+
+    For what does not depend on the order of the features: walking through memory in order is
+    several times as quick.
+    """
+    if features.ndim == 4 and features.is_contiguous(memory_format=torch.channels_last):
+        return features.permute(0, 2, 3, 1)
+    return features
 
 
 def relation_matrix(features: Tensor) -> Tensor:
@@ -51,7 +60,7 @@ def relation_matrix(features: Tensor) -> Tensor:
 
 def magnitude(features: Tensor) -> Tensor:
     """The largest absolute value, a constant scalar."""
-    low, high = features.detach().aminmax()
+    low, high = as_it_lies(features.detach()).aminmax()
     return torch.maximum(-low, high)
 
 

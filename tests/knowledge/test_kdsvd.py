@@ -12,7 +12,7 @@ from knowledge.made import THREE, made, pairs
 from torch import Tensor
 
 from diswot.errors import UserError
-from diswot.knowledge.kdsvd import kdsvd, leading, right_vectors
+from diswot.knowledge.kdsvd import dominant, kdsvd, leading, right_vectors
 
 quick = settings(derandomize=True, deadline=None, max_examples=20, database=None)
 small = st.integers(1, 4)
@@ -101,3 +101,38 @@ def test_other_widths_are_told_and_other_grids_are_not() -> None:
     with pytest.raises(UserError, match="kdsvd needs maps of one width"):
         kdsvd(made(0), made(1, ((4, 4, 4), *THREE[1:])))
     assert float(kdsvd(made(0), made(1, ((3, 8, 8), (5, 4, 5), (6, 1, 1))))) > 0
+
+
+def grams_of(values: list[float], seed: int = 0) -> Tensor:
+    """Two symmetric matrices with these eigenvalues."""
+    random = torch.randn(2, len(values), len(values), generator=torch.Generator().manual_seed(seed))
+    basis = torch.linalg.qr(random.double())[0]
+    return (basis * torch.tensor(values).double() @ basis.mT).float()
+
+
+@pytest.mark.parametrize("scale", [1e-12, 1.0, 1e12])
+@pytest.mark.parametrize("values", [[5.0, 2.0, 1.0, 0.0], [1.0], [3.0] + [1.0] * 99])
+def test_the_dominant_vector_is_the_leading_one(values: list[float], scale: float) -> None:
+    grams = grams_of(values) * scale
+    vectors, found = dominant(grams)
+    assert found.all()
+    expected = leading(grams.double(), 1)
+    cosines = (vectors * expected).sum(1, keepdim=True)
+    torch.testing.assert_close(vectors, (expected * cosines.sign()).float(), rtol=0, atol=2e-6)
+
+
+@pytest.mark.parametrize("values", [[0.0, 0.0], [1.0, 0.99, 0.5]])
+def test_where_none_dominates_it_says_so(values: list[float]) -> None:
+    assert not dominant(grams_of(values))[1].any()
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_with_a_graph_or_without_the_distance_is_the_same(seed: int) -> None:
+    shapes = ((8, 5, 5), (6, 3, 3), (4, 2, 2))  # as many positions as channels
+    teacher, student = made(seed, shapes), made(seed + 1, shapes)
+    first = [stage.abs() for stage in student.stages]  # one dominates; of the others none
+    for stages in (first, student.stages):
+        plain = replace(student, stages=tuple(stages))
+        graph = replace(student, stages=tuple(s.clone().requires_grad_() for s in stages))
+        expected = float(kdsvd(teacher, graph).detach())
+        assert float(kdsvd(teacher, plain)) == pytest.approx(expected, abs=1e-5)

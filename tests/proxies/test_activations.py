@@ -112,6 +112,31 @@ def test_every_kind_of_rectifier_is_seen_once(rectifier: object) -> None:
     assert codes.units == 4 * 64
 
 
+class Twice(Plain):
+    """One tensor goes through two rectifiers; the second time perhaps changed in between."""
+
+    def __init__(self, change: bool, rectifier: object) -> None:
+        super().__init__(rectifier)
+        self.change = change
+
+    def forward(self, images: Tensor) -> Tensor:
+        features = self.conv(images)
+        first = self.rectifier(features)
+        if self.change:
+            features.neg_()
+        return self.fc((first + self.rectifier(features)).flatten(1))
+
+
+@pytest.mark.parametrize("change", [False, True])
+@pytest.mark.parametrize("rectifier", [functional.relu, functional.silu])
+def test_a_tensor_rectified_twice_counts_twice(change: bool, rectifier: object) -> None:
+    given = candidate(seeded(lambda: Twice(change, rectifier)), *toys.batch())
+    features = given.student.conv(given.batch.images).flatten(1)
+    pattern = torch.cat((features, -features if change else features), 1) > 0
+    expected = [[int((a == b).sum()) for b in pattern] for a in pattern]
+    assert given.watched(Codes).agreement.tolist() == expected
+
+
 def test_naswot_needs_rectifiers() -> None:
     with pytest.raises(UserError, match="rectifiers"):
         activations.naswot(candidate(Plain(torch.sigmoid), *toys.batch()))

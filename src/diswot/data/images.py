@@ -111,7 +111,7 @@ def whole(
     Raises:
         UserError: The images are no bytes.
     """
-    parts = torch.arange(len(split)).split(READ_BATCH)
+    parts = torch.split(torch.arange(len(split)), READ_BATCH)
     images = torch.empty(0)
     for part in parts:
         read = split.read(part.tolist())

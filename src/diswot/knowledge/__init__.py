@@ -2,6 +2,9 @@
 
 Each serves three masters: its negative at initialisation is a zero-cost proxy, during training it
 is a loss, on an accuracy table it is a column of the rank study.
+
+Region mutual information (Zhao et al., NeurIPS 2019) is not among them: it compares a dense
+prediction with a dense label map, and a classifier has neither.
 """
 
 from __future__ import annotations

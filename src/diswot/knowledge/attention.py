@@ -53,7 +53,7 @@ def nst(teacher: Observation, student: Observation) -> Tensor:
 
 def _discrepancy(teacher: Tensor, student: Tensor) -> Tensor:
     """B, of maps; by way of the HW x HW moments where these are the smaller."""
-    if teacher.shape[2:].numel() ** 2 <= teacher.shape[1] * student.shape[1]:
+    if teacher.shape[2:].numel() ** 2 < teacher.shape[1] * student.shape[1]:
         return (_moments(teacher) - _moments(student)).square().sum((1, 2))
     (own, first), (others, second) = _self_kernel(teacher), _self_kernel(student)
     inner = moderate(teacher).flatten(2) @ moderate(student).flatten(2).mT
@@ -76,5 +76,6 @@ def _self_kernel(maps: Tensor) -> tuple[Tensor, Tensor]:
 
 def _kernel(inner: Tensor, first: Tensor, second: Tensor) -> Tensor:
     """Mean of the squared cosines, from inner products and squared lengths; B."""
-    lengths = first[:, :, None] * second[:, None, :]
-    return (inner.square() / (lengths + (lengths == 0))).mean((1, 2))
+    left, right = (1 / (lengths + (lengths == 0)) for lengths in (first, second))
+    squares = left[:, None] @ inner.square() @ right[:, :, None]
+    return squares.flatten() / inner[0].numel()

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import adaptive_max_pool2d, mse_loss
 
-from diswot.knowledge.stages import average, channel_gram, matched, moderate
+from diswot.knowledge.stages import average, channel_gram, matched, moderate, once
 from diswot.observe import Observation
 from diswot.similarity import unit_rows
 
@@ -39,8 +39,18 @@ def fsp(teacher: Observation, student: Observation) -> Tensor:
 def _flow(ends: tuple[Tensor, Tensor]) -> Tensor:
     first, second = ends
     grid = tuple(map(min, first.shape[2:], second.shape[2:]))
-    first, second = (m if m.shape[2:] == grid else adaptive_max_pool2d(m, grid) for m in ends)
+    first, second = (m if m.shape[2:] == grid else _largest(m, *grid) for m in ends)
     return first.flatten(2) @ second.flatten(2).mT / (grid[0] * grid[1])
+
+
+@once
+def _largest(maps: Tensor, rows: int, columns: int) -> Tensor:
+    """The largest value of the cells that overlap each cell of a smaller grid."""
+    if maps.shape[2:] != (2 * rows, 2 * columns):
+        pooled: Tensor = adaptive_max_pool2d(maps, (rows, columns))
+        return pooled
+    maps = torch.maximum(maps[:, :, ::2], maps[:, :, 1::2])  # several times as quick
+    return torch.maximum(maps[..., ::2], maps[..., 1::2])
 
 
 def ickd(teacher: Observation, student: Observation) -> Tensor:
@@ -57,18 +67,17 @@ def ickd(teacher: Observation, student: Observation) -> Tensor:
         UserError: A pair of maps differs in width.
     """
     pairs = matched("ickd", teacher, student, widths=True)
-    return average(_unlike(ours, theirs).sum(1).mean() / ours.shape[1] for ours, theirs in pairs)
+    return average(_unlike(ours, theirs) for ours, theirs in pairs)
 
 
 def _unlike(teacher: Tensor, student: Tensor) -> Tensor:
-    """B x C, squared differences of the scaled rows of F F^T, of maps F with C channels.
+    """Squared difference of the scaled rows of F F^T, mean of B x C, of maps F with C channels.
 
     Where there are fewer positions than channels it is n_T + n_S - 2 cos, and the C x C matrices
     are never made: the inner product of row c of F F^T and of H H^T is f_c (F^T H) h_c^T.
     """
     if max(maps.shape[2:].numel() for maps in (teacher, student)) >= teacher.shape[1]:
-        ours, theirs = (unit_rows(channel_gram(maps)) for maps in (teacher, student))
-        return (ours - theirs).square().sum(2)
+        return mse_loss(_alike(student), _alike(teacher)) * teacher.shape[1]
     teacher, student = (moderate(maps).flatten(2) for maps in (teacher, student))
     teacher_rows, student_rows = unit_rows(teacher), unit_rows(student)
     inner = ((teacher_rows @ (teacher.mT @ student)) * student_rows).sum(2)
@@ -77,4 +86,10 @@ def _unlike(teacher: Tensor, student: Tensor) -> Tensor:
     there = (ours > 0) & (theirs > 0)
     lengths = torch.where(there, ours * theirs, 1).sqrt()
     cosine = torch.where(there, inner / lengths, 0)
-    return (ours > 0).to(cosine) + (theirs > 0).to(cosine) - 2 * cosine
+    return ((ours > 0).to(cosine) + (theirs > 0).to(cosine) - 2 * cosine).mean()
+
+
+@once
+def _alike(maps: Tensor) -> Tensor:
+    """B x C x C, rows of unit length."""
+    return unit_rows(channel_gram(maps))

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import mse_loss, softplus
 
-from diswot.knowledge.stages import average, matched, once
+from diswot.knowledge.stages import average, matched, once, slices
 from diswot.observe import Observation
 
 
@@ -24,7 +24,13 @@ def fitnet(teacher: Observation, student: Observation) -> Tensor:
         UserError: A pair of maps differs in width or grid.
     """
     pairs = matched("fitnet", teacher, student, widths=True, grids=True)
-    return average(mse_loss(theirs, ours) for ours, theirs in pairs)
+    return average(_mean_square(ours, theirs) for ours, theirs in pairs)
+
+
+def _mean_square(teacher: Tensor, student: Tensor) -> Tensor:
+    """Mean of the squared differences."""
+    sums = [mse_loss(b, a, reduction="sum") for a, b in slices(teacher, student)]
+    return torch.stack(sums).sum() / teacher.numel()
 
 
 def ab(teacher: Observation, student: Observation, margin: float = 1.0) -> Tensor:
@@ -45,8 +51,14 @@ def ab(teacher: Observation, student: Observation, margin: float = 1.0) -> Tenso
         UserError: A pair of maps differs in width or grid.
     """
     pairs = matched("ab", teacher, student, widths=True, grids=True)
-    wrong = (torch.addcmul(theirs.new_tensor(margin), theirs, _off(ours)) for ours, theirs in pairs)
-    return average(torch.linalg.vector_norm(far.relu()).square() / far.numel() for far in wrong)
+    return average(_wrong(theirs, _off(ours), margin) / ours.numel() for ours, theirs in pairs)
+
+
+def _wrong(student: Tensor, off: Tensor, margin: float) -> Tensor:
+    """Sum of the squares of how far neurons are on the wrong side."""
+    least = student.new_tensor(margin)
+    far = (torch.addcmul(least, s, o).relu() for s, o in slices(student, off))
+    return torch.stack([torch.linalg.vector_norm(part).square() for part in far]).sum()
 
 
 @once
@@ -75,10 +87,11 @@ def vid(
         UserError: A pair of maps differs in width or grid.
     """
     pairs = matched("vid", teacher, student, widths=True, grids=True)
-    spread = variances or [ours.new_ones(ours.shape[1]) for ours, _ in pairs]
+    if not variances:
+        return average(_mean_square(ours, theirs) / 2 for ours, theirs in pairs)
     return average(
         _surprise(ours - theirs, variance)
-        for (ours, theirs), variance in zip(pairs, spread, strict=True)
+        for (ours, theirs), variance in zip(pairs, variances, strict=True)
     )
 
 

@@ -34,11 +34,8 @@ def kdsvd(teacher: Observation, student: Observation) -> Tensor:
         UserError: A pair of maps differs in width.
     """
     pairs = matched("kdsvd", teacher, student, widths=True)
-    ours = [_positive(right_vectors(map_t, 1)) for map_t, _ in pairs]
-    theirs = [
-        _aligned(_positive(right_vectors(map_s, CANDIDATES)), vector)
-        for (_, map_s), vector in zip(pairs, ours, strict=True)
-    ]
+    ours = [_first(map_t) for map_t, _ in pairs]
+    theirs = [_most_like(map_s, v) for (_, map_s), v in zip(pairs, ours, strict=True)]
     both = zip(flows(ours), flows(theirs), strict=True)
     return average(_unlike(*a, *b).mean() for a, b in both)
 
@@ -55,15 +52,77 @@ def _unlike(first: Tensor, second: Tensor, other: Tensor, following: Tensor) -> 
     return ((left.mT @ left) * (right.mT @ right)).sum((1, 2)).to(first.dtype)
 
 
+@once
 def _powers(vectors: Tensor) -> Tensor:
     """exp(-v^2 / 8) (v / 2)^p / sqrt(p!) for p below eight, B x C x 8."""
     half = vectors.double() / 2
-    powers = [half**p / math.sqrt(math.factorial(p)) for p in range(8)]
-    return (-half.square() / 2).exp() * torch.cat(powers, 2)
+    powers = [(-half.square() / 2).exp()]
+    for p in range(1, 8):
+        powers.append(powers[-1] * half / math.sqrt(p))
+    return torch.cat(powers, 2)
+
+
+@once
+def _first(maps: Tensor) -> Tensor:
+    """The teacher's vector, B x C x 1."""
+    return _positive(right_vectors(maps, 1))
 
 
 def _positive(vectors: Tensor) -> Tensor:
     return vectors * _sign(vectors.sum(1, keepdim=True))
+
+
+def _most_like(maps: Tensor, teacher: Tensor) -> Tensor:
+    """The student's vector, B x C x 1, of maps B x C x H x W.
+
+    Squared cosines of one vector with several at right angles sum to at most 1, so that where the
+    first one's is above a half, none is more alike, and no other is needed. Without a graph.
+    """
+    if maps.requires_grad or not 1 < maps.shape[1] <= maps.shape[2:].numel():
+        return _aligned(_positive(right_vectors(maps, CANDIDATES)), teacher)
+    grams = channel_gram(maps)
+    first, found = dominant(grams)
+    chosen = _aligned(first, teacher)
+    rest = ~(found & ((chosen * teacher).sum((1, 2)).square() > 0.5))
+    if rest.any():
+        candidates = _positive(leading(grams[rest], CANDIDATES))
+        chosen[rest] = _aligned(candidates, teacher[rest])
+    return chosen
+
+
+def dominant(grams: Tensor) -> tuple[Tensor, Tensor]:
+    """The first eigenvector by powers, which is quicker than a decomposition, and whether it is.
+
+    Args:
+        grams: Positive semi-definite matrices, B x N x N.
+
+    Returns:
+        B x N x 1, and B: whether it is one to within rounding, which it is not where the second
+        eigenvalue is almost as large.
+    """
+    power = _scaled(grams.clone())
+    for _ in range(2):  # the 8th power is often enough, and the 32nd is the last that is tried
+        power = _scaled(power @ power)
+        power = _scaled(power @ power)
+        vectors = unit_rows((power @ power.sum(2, keepdim=True)).mT).mT
+        found = _belongs(vectors, grams)
+        if found.all():
+            break
+    return vectors, found
+
+
+def _belongs(vectors: Tensor, grams: Tensor) -> Tensor:
+    """Whether these are eigenvectors, to within rounding; B."""
+    images = grams @ vectors
+    values = (vectors * images).sum(1, keepdim=True)
+    errors: Tensor = torch.linalg.vector_norm(images - values * vectors, dim=1)
+    return (errors < 16 * torch.finfo(grams.dtype).eps * values[:, 0])[:, 0]
+
+
+def _scaled(grams: Tensor) -> Tensor:
+    """Each over its trace, in place."""
+    traces = grams.diagonal(dim1=1, dim2=2).sum(1)[:, None, None]
+    return grams.div_(traces.masked_fill(traces == 0, 1))
 
 
 def _aligned(vectors: Tensor, teacher: Tensor) -> Tensor:

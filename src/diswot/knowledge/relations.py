@@ -91,27 +91,19 @@ def rkd(
         distance: Weight of the distances.
         angle: Weight of the angles.
     """
-    lines = [_lines(seen) for seen in (teacher, student)]
-    lengths, turns = (map(part, lines) for part in (_lengths, _turns))
-    return distance * _huber(*lengths) + angle * _huber(*turns)
+    ours, theirs = (_geometry(single(seen.pooled)) for seen in (teacher, student))
+    return distance * _huber(ours[0], theirs[0]) + angle * _huber(ours[1], theirs[1])
 
 
-def _lines(seen: Observation) -> Tensor:
-    """From every sample to every other, B x B x D."""
-    points = moderate(single(seen.pooled))
-    return points[None] - points[:, None]
-
-
-def _lengths(lines: Tensor) -> Tensor:
+@once
+def _geometry(points: Tensor) -> tuple[Tensor, Tensor]:
+    """Distances of all pairs over their mean, B x B, and cosines at all triples, B x B x B."""
+    points = moderate(points)
+    lines = points[None] - points[:, None]
     lengths: Tensor = torch.linalg.vector_norm(lines, dim=2)
-    apart = (lengths > 0).sum().clamp_min(1)
-    mean = lengths.sum() / apart
-    return lengths / mean.masked_fill(mean == 0, 1)
-
-
-def _turns(lines: Tensor) -> Tensor:
-    directions = unit_rows(lines)
-    return directions @ directions.mT
+    mean = lengths.sum() / (lengths > 0).sum().clamp_min(1)
+    directions = lines / lengths.masked_fill(lengths == 0, 1)[:, :, None]
+    return lengths / mean.masked_fill(mean == 0, 1), directions @ directions.mT
 
 
 def _huber(teacher: Tensor, student: Tensor) -> Tensor:

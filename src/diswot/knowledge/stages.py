@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, TypeVar, cast
 
 import torch
@@ -140,6 +140,22 @@ def channel_gram(maps: Tensor) -> Tensor:
     """Inner products of all pairs of channels, B x C x C, of moderate maps B x C x H x W."""
     rows = moderate(maps).flatten(2)
     return rows @ rows.mT
+
+
+_NUMBERS = 2**17  # of a slice
+
+
+def slices(*maps: Tensor) -> Iterator[tuple[Tensor, ...]]:
+    """Maps of one shape, a few samples at a time where that is quicker; else all at once.
+
+    Without a graph, on a processor, so that what is computed of a slice stays in its cache. Fresh
+    memory for the whole would take longer than the arithmetic.
+    """
+    first = maps[0]
+    if any(m.requires_grad or m.device.type != "cpu" for m in maps):
+        return iter([maps])
+    count = max(1, _NUMBERS * len(first) // max(1, first.numel()))
+    return zip(*(torch.split(m, count) for m in maps), strict=True)
 
 
 def centred(values: Tensor, dim: int) -> Tensor:

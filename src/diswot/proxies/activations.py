@@ -60,8 +60,10 @@ def epe_nas(candidate: Candidate) -> float:
     Lopes et al., "EPE-NAS", ICANN 2021, with k = 1e-5; r are correlations between the
     rows of the Jacobian (see `jacov`), each with itself included. With more than 100 classes in
     the batch, e is divided by its number of pairs, and the score is the mean over classes of the
-    sum of |e_i - e_j| over later classes. A class of one image says nothing (e is log(1 + k)): on
-    a batch of nothing but such the score is the same for all networks.
+    sum of |e_i - e_j| over later classes. (The published code counts the classes of the data set,
+    divides e by the number of images, and sums over earlier classes, too.) A class of one image
+    says nothing (e is log(1 + k)): on a batch of nothing but such the score is the same for all
+    networks.
     """
     labels = candidate.batch.labels
     members = [labels == label for label in sorted(set(labels.tolist()))]
@@ -88,8 +90,8 @@ def zen(candidate: Candidate) -> float:
     batch normalisation, log sqrt(mean over channels of the variance that enters it). f is the last
     map, |.| its Frobenius norm, x and e are N(0, 1) of the batch's shape. Unlike there, residual
     connections stay, the weights are the candidate's (N(0, 1) only if so initialised), and one
-    pair of batches is drawn. Normalisations whose input does not vary are left out, as in a cell
-    that convolves zeros.
+    pair of batches is drawn; the published code sums absolute values instead of the norm.
+    Normalisations whose input does not vary are left out, as in a cell that convolves zeros.
     """
     model, (images, labels) = candidate.student, candidate.batch
     random = candidate.generator()

@@ -54,9 +54,9 @@ def trainability(candidate: Candidate) -> float:
     for a matrix that maps channels to channels at each position. Its transpose is estimated by the
     mean over positions and images of g v^T, where v is random signs at the block's output and g
     the gradient of v . output at the output of the block before. Where the block shrinks the grid,
-    each square of positions that becomes one is laid into the channels of g (the paper does not
-    say how), padded with zeros if need be. A block that does not depend on the one before, as in
-    parallel branches, is left out.
+    each square of positions that becomes one is laid into the channels of g (as in the published
+    code; the paper does not say how), padded with zeros if need be. A block that does not
+    depend on the one before, as in parallel branches, is left out.
 
     Raises:
         UserError: No two blocks in a row give a map and depend on one another.

@@ -113,7 +113,8 @@ def zico(candidate: Candidate) -> float:
 
     Li et al., "ZiCo", ICLR 2023. Mean and (population) deviation are over two batches, as
     in that paper; here the two halves of the scoring batch. A weight whose gradient is the same in
-    both has no such ratio and is left out, and so is a layer in which all are.
+    both has no such ratio and is left out, and so is a layer in which all are. The published code
+    takes the deviation of the gradient itself; the paper (and this function) that of its size.
 
     Raises:
         UserError: The batch is too small to halve.

@@ -59,6 +59,10 @@ def vkdnw(candidate: Candidate) -> float:
     -sum_i l_i log l_i: the more alike the weights are in how well they can be estimated, the
     higher. The paper's VKDNW_single adds the number of layers to this: `depth` + `vkdnw`. Zero
     where F is zero.
+
+    Where we differ from the published code: it takes the first entry of every parameter, biases
+    and normalisation too, from running statistics in place of the batch's, and mixes the softmax
+    with 5% of the uniform distribution, which a saturated one may need; here F is the exact one.
     """
     model, images = candidate.student, candidate.batch.images[:_IMAGES]
     chosen = _draw(weights(model), candidate.generator())

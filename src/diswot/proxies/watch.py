@@ -8,21 +8,26 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack
 from functools import cached_property
-from typing import Self
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.weak import WeakIdKeyDictionary
 
 from diswot.proxies.blocks import map_of, primary_blocks
 from diswot.proxies.eigen import eigenvalues, spectral_entropy
+from diswot.similarity import as_it_lies
 
-_RECTIFIERS = frozenset(
-    getattr(torch.ops.aten, name + end)
-    for name in ("relu", "leaky_relu", "elu", "hardtanh", "gelu", "silu", "hardswish", "mish")
-    for end in ("", "_")
-    if hasattr(torch.ops.aten, name + end)
-)
+
+def _operations(*names: str) -> frozenset[object]:
+    """PyTorch's operations of these names, and those in place."""
+    both = (name + end for name in names for end in ("", "_"))
+    return frozenset(getattr(torch.ops.aten, n) for n in both if hasattr(torch.ops.aten, n))
+
+
+_RELU = _operations("relu")
+_OTHERS = _operations("leaky_relu", "elu", "hardtanh", "gelu", "silu", "hardswish", "mish")
 
 
 class Watch:
@@ -78,6 +83,8 @@ class Codes(Watch):
         size = len(images), len(images)
         self.both = torch.zeros(size, dtype=torch.int64, device=images.device)
         self.units = 0
+        self._room = torch.empty(0, dtype=torch.bool, device=images.device)
+        self._known: Any = WeakIdKeyDictionary()
 
     @property
     def agreement(self) -> Tensor:
@@ -89,12 +96,23 @@ class Codes(Watch):
         """One hook below all modules."""
         yield _Rectifiers(self._see)
 
-    def _see(self, inputs: Tensor) -> None:
+    def _see(self, inputs: Tensor, rectified: Tensor | None) -> None:
+        """Take a code; once of a tensor that several rectifiers get, as in a cell."""
         if not self.active or inputs.ndim < 2 or len(inputs) % len(self.images):
             return
-        code = _rows(inputs.detach().relu().bool(), len(self.images))  # quicker than > 0
-        self.both += _both(code)
-        self.units += code.shape[1]
+        known = self._known.get(inputs)
+        if known is None or known[0] != inputs._version:
+            code = self._code(inputs.relu() if rectified is None else rectified)
+            known = self._known[inputs] = inputs._version, _both(code), code.shape[1]
+        self.both += known[1]
+        self.units += known[2]
+
+    def _code(self, rectified: Tensor) -> Tensor:
+        """One row an image, in memory that is used again; quicker than a comparison."""
+        rows = as_it_lies(rectified.detach()).reshape(len(self.images), -1)
+        if self._room.numel() < rows.numel():
+            self._room = self._room.new_empty(rows.numel())
+        return self._room[: rows.numel()].view(rows.shape).copy_(rows)
 
 
 def _both(code: Tensor) -> Tensor:
@@ -106,23 +124,19 @@ def _both(code: Tensor) -> Tensor:
 
 
 class _Rectifiers(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch has no types
-    """Shows the input of every rectifier to a function before the rectifier runs."""
+    """Shows every rectifier's input to a function, and if it is a ReLU the output."""
 
-    def __init__(self, see: Callable[[Tensor], None]) -> None:
+    def __init__(self, see: Callable[[Tensor, Tensor | None], None]) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.see = see
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):  # type: ignore[no-untyped-def]
-        if func.overloadpacket in _RECTIFIERS:
-            self.see(args[0])
-        return func(*args, **(kwargs or {}))
-
-
-def _rows(features: Tensor, count: int) -> Tensor:
-    """One row an image; in any order of the units that needs no copy."""
-    if features.ndim == 4 and features.is_contiguous(memory_format=torch.channels_last):
-        features = features.permute(0, 2, 3, 1)
-    return features.reshape(count, -1)
+        if func.overloadpacket in _OTHERS:
+            self.see(args[0], None)
+        output = func(*args, **(kwargs or {}))
+        if func.overloadpacket in _RELU:
+            self.see(args[0], output)
+        return output
 
 
 class Entropies(Watch):
@@ -162,16 +176,26 @@ def component_entropy(features: Tensor) -> float:
 def _component_square(features: Tensor) -> Tensor:
     """The covariance up to a factor, or if smaller the Gram matrix, which has the same spectrum.
 
-    Where squares are too large or too small for single precision, all deviations are first divided
-    by the largest.
+    The mean is taken off the covariance, not off the features, unless so little is left of the
+    squares that rounding would show. Where these are too large or too small for single precision,
+    all deviations are first divided by the largest.
     """
     samples = features.movedim(1, -1).flatten(0, -2)
-    samples = samples - samples.mean(0)
+    mean = samples.mean(0)
+    if len(samples) >= len(mean):
+        plain = (samples.T @ samples).double()
+        square = plain - len(samples) * torch.outer(mean.double(), mean.double())
+        if 1e-20 < plain.trace() < 1e30 and square.trace() > _LEAST_LEFT * plain.trace():
+            return square
+    samples = samples - mean
     square = _smaller_square(samples)
     if 1e-20 < square.diagonal().amax() < 1e30:
         return square
     largest = samples.abs().max()
     return _smaller_square(samples / largest.masked_fill(largest == 0, 1))
+
+
+_LEAST_LEFT = 0.1  # share of the squares, for the mean to be taken off afterwards
 
 
 def _smaller_square(rows: Tensor) -> Tensor:
