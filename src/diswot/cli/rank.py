@@ -152,7 +152,7 @@ def _score(
             group,
             keep=None if out is None else out / "scores.jsonl",
             workers=workers,
-            on_row=lambda done, total, own=own: advance(f"scoring, {own}", done, total),
+            on_row=partial(advance, f"scoring, {own}"),
         )
         kept = out is not None  # and then what was scored before comes back, too
         found = scored if kept else {name: found[name] | new for name, new in scored.items()}

@@ -1,0 +1,134 @@
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from diswot.observe import measuring
+from diswot.proxies.anatomy import Anatomy, channel_correlations, roughness
+from diswot.spaces import nasbench201, network
+from diswot.spaces.cifar_resnet import CifarResNet
+
+IMAGES = torch.randn(4, 3, 16, 16, generator=torch.Generator().manual_seed(0))
+
+
+def seen(model: nn.Module, images: Tensor = IMAGES) -> Anatomy:
+    with torch.no_grad(), Anatomy(model, images) as anatomy, measuring(model):
+        model(images)
+    return anatomy
+
+
+def cell(text: str) -> nn.Module:
+    return network(nasbench201.build, nasbench201.from_string(text))
+
+
+class Block(nn.Module):
+    def __init__(self, *layers: nn.Module) -> None:
+        super().__init__()
+        self.body = nn.Sequential(*layers)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.body(x)
+
+
+def classifier(*blocks: nn.Module, width: int) -> nn.Module:
+    head = (nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(width, 5))
+    return nn.Sequential(nn.Sequential(*blocks), *head)
+
+
+# Size
+
+
+@pytest.mark.parametrize("blocks", [(1, 1, 1), (3, 1, 5), (2, 4, 3)])
+def test_size_of_a_resnet(blocks: tuple[int, int, int]) -> None:
+    """Two 3 x 3 convolutions a block count 2 each, the two 1 x 1 shortcuts 1, times the width."""
+    convolutions = sum(4 * width * count for width, count in zip((16, 32, 64), blocks, strict=True))
+    assert seen(CifarResNet(blocks)).size == pytest.approx(convolutions + 32 + 64)
+
+
+def test_a_block_counts_with_the_width_that_it_gives() -> None:
+    wide = Block(nn.Conv2d(3, 40, 1), nn.Conv2d(40, 8, 5, padding=2))
+    narrow = Block(nn.Conv2d(8, 4, 1), nn.Conv2d(4, 8, 1))
+    expected = 8 * (1 + math.log2(6)) + 8 * 2
+    assert seen(classifier(wide, narrow, width=8)).size == pytest.approx(expected)
+
+
+def test_groups_look_less_far() -> None:
+    apart = Block(nn.Conv2d(3, 4, 1), nn.Conv2d(4, 4, 3, padding=1, groups=4))
+    plain = Block(nn.Conv2d(4, 4, 1))
+    expected = 4 * (1 + math.log2(1 + 3 / 2)) + 4
+    assert seen(classifier(apart, plain, width=4)).size == pytest.approx(expected)
+
+
+def test_a_layer_that_no_image_reaches_does_not_count() -> None:
+    used = "|nor_conv_3x3~0|+|none~0|none~1|+|none~0|skip_connect~1|none~2|"
+    spare = "|nor_conv_3x3~0|+|nor_conv_3x3~0|none~1|+|none~0|skip_connect~1|none~2|"
+    zeros = "|none~0|+|none~0|none~1|+|skip_connect~0|nor_conv_3x3~1|none~2|"
+    empty = "|none~0|+|none~0|none~1|+|skip_connect~0|none~1|none~2|"
+    sizes = [seen(cell(text)).size for text in (used, spare, zeros, empty)]
+    assert sizes[0] == sizes[1] == sizes[2] + 5 * 2 * (16 + 32 + 64)
+    assert sizes[2] == sizes[3]
+
+
+# Opening
+
+
+def test_the_opening_is_of_the_first_block_and_those_like_it() -> None:
+    model = CifarResNet((3, 2, 1))
+    found = seen(model).opening
+    assert found is not None
+    with torch.no_grad(), measuring(model):
+        first = model.layer1[0](torch.relu(model.bn1(model.conv1(IMAGES))))
+    assert found.roughness == pytest.approx(roughness(first))
+    assert len(found.entropies) == 3
+
+
+def test_a_network_without_maps_has_no_opening() -> None:
+    model = nn.Sequential(nn.Flatten(), nn.Linear(768, 8), nn.ReLU(), nn.Linear(8, 5))
+    assert seen(model).opening is None
+    assert seen(model).size == 0
+
+
+# Roughness
+
+
+def test_roughness_by_hand() -> None:
+    ramp = torch.tensor([[0.0, 1.0], [0.0, 1.0]])[None, None]  # variance 1/4, steps 0 and 1
+    assert roughness(ramp) == pytest.approx(math.log(4))
+    assert roughness(7 * ramp + 3) == pytest.approx(math.log(4))
+
+
+def test_roughness_of_white_noise_and_of_what_is_smoothed() -> None:
+    noise = torch.randn(8, 4, 64, 64, generator=torch.Generator().manual_seed(1))
+    assert roughness(noise) == pytest.approx(math.log(4), abs=0.02)
+    once, twice = noise, noise
+    once = nn.functional.avg_pool2d(noise, 3, 1, 1)
+    twice = nn.functional.avg_pool2d(once, 3, 1, 1)
+    assert roughness(noise) > roughness(once) + 1 > roughness(twice) + 1.5
+
+
+def test_what_does_not_vary_is_the_smoothest() -> None:
+    assert roughness(torch.ones(2, 3, 4, 4)) == -math.inf
+    assert roughness(torch.randn(2, 3, 1, 1)) == -math.inf
+
+
+# Correlations
+
+
+def test_correlations_are_pearsons() -> None:
+    features = torch.randn(3, 5, 4, 4, generator=torch.Generator().manual_seed(2))
+    features[:, 1] = 1e4 * (features[:, 0] + features[:, 2]) + 9
+    rows = features.double().movedim(1, 0).flatten(1).numpy()
+    found = channel_correlations(features).numpy()
+    np.testing.assert_allclose(found, np.corrcoef(rows), atol=1e-5)
+
+
+def test_a_channel_that_does_not_vary_has_no_correlations() -> None:
+    features = torch.randn(3, 3, 4, 4, generator=torch.Generator().manual_seed(3))
+    features[:, 1] = 2
+    found = channel_correlations(features)
+    assert found[1].tolist() == [0, 0, 0] == found[:, 1].tolist()
+    assert found[0, 0] == pytest.approx(1)

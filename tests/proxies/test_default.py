@@ -1,0 +1,157 @@
+from __future__ import annotations
+
+import math
+from functools import partial
+from itertools import pairwise
+
+import pytest
+import torch
+from reference import with_batch_statistics
+from torch import Tensor, nn
+from toys import seeded
+
+from diswot import data, spaces, teachers
+from diswot.data import Batch
+from diswot.initialise import fresh
+from diswot.observe import observe
+from diswot.proxies import Candidate, NotScored, scorer
+from diswot.proxies.anatomy import Opening
+from diswot.proxies.default import default, detail, diversity, steadiness
+from diswot.spaces import nasbench201, network
+
+PARTS = ["default", "capacity", "detail", "diversity", "steadiness"]
+SHORTCUT = "|nor_conv_3x3~0|+|skip_connect~0|nor_conv_3x3~1|+|skip_connect~0|none~1|nor_conv_3x3~2|"
+CHAIN = "|nor_conv_3x3~0|+|none~0|nor_conv_3x3~1|+|none~0|none~1|nor_conv_3x3~2|"
+POOLED = "|avg_pool_3x3~0|+|none~0|nor_conv_3x3~1|+|none~0|none~1|nor_conv_3x3~2|"
+
+
+def scored(text: str) -> dict[str, float]:
+    batch = data.get("noise", classes=10, size=16).batch(16)
+    fixed = scorer(teachers.get("resnet20", 10), [batch], init="kaiming")
+    build = spaces.get("nasbench201", 10)
+    found = fixed.score_build(partial(network, build, nasbench201.from_string(text)), PARTS)
+    return {name: value for name, (value,) in found.items()}
+
+
+def test_default_is_the_sum_of_its_parts() -> None:
+    found = scored(CHAIN)
+    gaps = found["detail"] + found["diversity"] + 3 * found["steadiness"]
+    assert found["default"] == pytest.approx(found["capacity"] + gaps)
+    assert gaps < 0
+
+
+def test_what_each_part_is_for() -> None:
+    chain, shortcut, pooled = (scored(text) for text in (CHAIN, SHORTCUT, POOLED))
+    assert chain["capacity"] == shortcut["capacity"] > pooled["capacity"]
+    assert chain["steadiness"] < shortcut["steadiness"]
+    assert pooled["detail"] < chain["detail"] - 0.5
+    assert pooled["default"] < chain["default"] < shortcut["default"]
+
+
+def test_students_that_open_as_the_teacher_have_no_gap() -> None:
+    batch = data.get("noise", classes=10, size=16).batch(8)
+    fixed = scorer(teachers.get("resnet56", 10), [batch], init="kaiming", seed=3)
+    build = spaces.get("s0", 10)
+    for blocks in ((1, 1, 1), (5, 1, 3)):
+        params = {f"blocks{i}": count for i, count in enumerate(blocks, 1)}
+        found = fixed.score_build(partial(network, build, params), ["detail", "diversity"])
+        assert found["detail"] == [0]
+        assert found["diversity"][0] == pytest.approx(0, abs=0.05)
+
+
+# Gaps by hand
+
+
+def candidate(model: nn.Module, opening: Opening | None = None, size: int = 4) -> Candidate:
+    images = torch.randn(size, 3, 8, 8, generator=torch.Generator().manual_seed(size))
+    batch = Batch(images, torch.arange(size) % 5)
+    return Candidate(model, observe(model, *batch), batch, opening=opening)
+
+
+class Grow(nn.Module):
+    """Multiplies by a number."""
+
+    def __init__(self, factor: float) -> None:
+        super().__init__()
+        self.scale = nn.Conv2d(3, 3, 1, bias=False)
+        nn.init.zeros_(self.scale.weight)
+        with torch.no_grad():
+            self.scale.weight[range(3), range(3)] = factor
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.scale(x)
+
+
+def growing(*factors: float) -> nn.Module:
+    head = (nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    blocks = nn.Sequential(*map(Grow, factors))
+    return seeded(lambda: nn.Sequential(blocks, *head, nn.Linear(3, 5)))
+
+
+@pytest.mark.parametrize("factors", [(1, 2, 2), (1, 1, 1), (1, 0.5), (3, 1.4, 1.2), (1, 4, 1, 0.1)])
+def test_gaps_of_gradients_by_hand(factors: tuple[float, ...]) -> None:
+    """A factor f changes gradients by log f; a residual stream by log(2)/2, then log(3/2)/2."""
+    changes = [abs(math.log(factor)) for factor in factors[1:]]
+    excess = [max(0.0, c - math.log((i + 1) / i) / 2) for i, c in enumerate(changes, 1)]
+    expected = min(0.0, 0.1 - sum(excess) / len(excess))
+    assert steadiness(candidate(growing(*factors))) == pytest.approx(expected, abs=1e-5)
+
+
+def test_a_single_block_is_steady() -> None:
+    assert steadiness(candidate(growing(3))) == 0
+
+
+def test_steadiness_looks_at_sixteen_images() -> None:
+    params = {"blocks1": 3, "blocks2": 1, "blocks3": 1}
+    model = fresh(partial(network, spaces.get("s0", 5, 8), params), "kaiming", 0)
+    whole = candidate(model, size=24)
+    part = Candidate(model, whole.teacher, Batch(*(t[:16] for t in whole.batch)))
+    assert steadiness(whole) == steadiness(part)
+
+
+def test_steadiness_against_gradients_by_hooks() -> None:
+    build = partial(network, spaces.get("nasbench201", 5), nasbench201.from_string(CHAIN))
+    model = fresh(build, "kaiming", 0).double()
+    images = torch.randn(12, 3, 8, 8, generator=torch.Generator().manual_seed(0)).double()
+    batch = Batch(images, torch.arange(12) % 5)
+    one = Candidate(model, observe(model, *batch), batch)
+    copy = with_batch_statistics(model)
+    caught: list[Tensor] = []
+    for stage in (copy.stage1, copy.stage2, copy.stage3):
+        for block in stage:
+            block.register_full_backward_hook(lambda m, i, o: caught.append(o[0].norm()))
+    nn.functional.cross_entropy(copy(images), batch.labels).backward()
+    norms = [float(norm) for norm in caught][::-1]
+    excess = [
+        max(0.0, abs(math.log(a / b)) - math.log((i + 1) / i) / 2)
+        for start, end in ((0, 5), (5, 11), (11, 17))
+        for i, (a, b) in enumerate(pairwise(norms[start:end]), 1)
+    ]
+    assert steadiness(one) == pytest.approx(0.1 - sum(excess) / len(excess), abs=1e-6)
+
+
+def test_gaps_to_a_teacher() -> None:
+    params = {f"blocks{i}": 1 for i in (1, 2, 3)}
+    model = fresh(partial(network, spaces.get("s0", 5, 8), params), "kaiming", 0)
+    low = candidate(model, Opening(-9.0, (0.0,)))
+    high = candidate(model, Opening(9.0, (9.0,)))
+    assert (detail(low), diversity(low)) == (0, 0)
+    assert detail(high) < -7 and -9 <= diversity(high) < -6
+
+
+def test_default_needs_the_teacher_itself() -> None:
+    batch = data.get("noise", classes=5, size=8).batch(4)
+    fixed = scorer(teachers.get("resnet20", 5), [batch])
+    model = fixed.fresh(partial(network, spaces.get("s0", 5), {f"blocks{i}": 1 for i in (1, 2, 3)}))
+    blind = Candidate(model, fixed.teachers[0], batch)
+    with pytest.raises(ValueError, match="give the teacher itself"):
+        default(blind)
+
+
+def test_a_student_that_opens_with_nothing_is_lowest() -> None:
+    nothing = "|none~0|+|none~0|none~1|+|none~0|none~1|none~2|"
+    batch = data.get("noise", classes=5, size=8).batch(4)
+    fixed = scorer(teachers.get("resnet20", 5), [batch])
+    build = partial(network, spaces.get("nasbench201", 5), nasbench201.from_string(nothing))
+    (outcome,) = fixed.outcomes([fixed.fresh(build)], ["default"])["default"]
+    assert isinstance(outcome, NotScored) and outcome.lowest
