@@ -98,6 +98,8 @@ def steadiness(candidate: Candidate) -> float:
         slopes = passes.gradients(cross_entropy(logits.float(), labels), reached)
     maps = [features for slope in slopes if (features := map_of(slope, images)) is not None]
     norms = [(tuple(m.shape), float(m.double().norm())) for m in maps]
+    if not all(math.isfinite(norm) for _, norm in norms):
+        return math.nan
     excess = [
         max(0.0, abs(math.log(before / after)) - math.log((place + 1) / place) / 2)
         for _, stage in groupby((n for n in norms if n[1] > 0), key=lambda n: n[0])
