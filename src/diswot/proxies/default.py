@@ -29,14 +29,14 @@ from diswot.proxies.anatomy import Anatomy, Opening
 from diswot.proxies.blocks import map_of
 from diswot.proxies.candidate import Candidate
 
-_WEIGHT = 3
+WEIGHT = 3
 _TOLERANCE = 0.1  # nats a block
 _IMAGES = 16
 
 
 def default(candidate: Candidate) -> float:
     """What a student can hold, less what it lacks to use it; see the module."""
-    gaps = detail(candidate) + diversity(candidate) + _WEIGHT * steadiness(candidate)
+    gaps = detail(candidate) + diversity(candidate) + WEIGHT * steadiness(candidate)
     return capacity(candidate) + gaps
 
 
