@@ -237,9 +237,9 @@ else was tried. There is no calibration and no constant of a space: a candidate'
 
 Kendall's tau-b with the accuracy: on all rows, and in brackets on the rows that nothing was chosen
 on and on those that the form and the constants were chosen on (of S0 and the transformers one half;
-of NAS-Bench-201 a random 400, of NAS-Bench-101 a random 250). The half of S0 and of the transformers
-is not quite unseen: figures of all rows were looked at on the way. *In deciles* is the mean tau
-within tenths of the table of about equal parameter count.
+of NAS-Bench-201 a random 400, of NAS-Bench-101 a random 250). The half of S0 and that of the
+transformers are not quite unseen: figures of all rows were looked at on the way. *In deciles* is
+the mean tau within tenths of the table of about equal parameter count.
 
 {tables}
 

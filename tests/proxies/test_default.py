@@ -93,7 +93,7 @@ def test_gaps_of_gradients_by_hand(factors: tuple[float, ...]) -> None:
     """A factor f changes gradients by log f; a residual stream by log(2)/2, then log(3/2)/2."""
     changes = [abs(math.log(factor)) for factor in factors[1:]]
     excess = [max(0.0, c - math.log((i + 1) / i) / 2) for i, c in enumerate(changes, 1)]
-    expected = min(0.0, 0.1 - sum(excess) / len(excess))
+    expected = min(0.0, 0.125 - sum(excess) / len(excess))
     assert steadiness(candidate(growing(*factors))) == pytest.approx(expected, abs=1e-5)
 
 
@@ -127,7 +127,7 @@ def test_steadiness_against_gradients_by_hooks() -> None:
         for start, end in ((0, 5), (5, 11), (11, 17))
         for i, (a, b) in enumerate(pairwise(norms[start:end]), 1)
     ]
-    assert steadiness(one) == pytest.approx(0.1 - sum(excess) / len(excess), abs=1e-6)
+    assert steadiness(one) == pytest.approx(0.125 - sum(excess) / len(excess), abs=1e-6)
 
 
 def test_gaps_to_a_teacher() -> None:
