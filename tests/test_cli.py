@@ -25,11 +25,15 @@ from diswot.cli.distill import _job
 from diswot.cli.names import _SAMPLERS
 from diswot.files import load_weights
 from diswot.samplers import SAMPLERS
+from diswot.spaces import nasbench201
 
 SMALL = "--classes 10 --batch-size 4 --image-size 8"
-SEARCH = f"search --teacher resnet20 {SMALL} --trials 5"
+PLAIN = f"search --teacher resnet20 {SMALL} --trials 5"
+SEARCH = f"{PLAIN} --proxy diswot"
 SCORE = f"score --teacher resnet20 {SMALL}"
 TRAIN = "distill --data digits --image-size 8 --epochs 1 --batch-size 256 --precision fp32"
+CELL = "|avg_pool_3x3~0|+|none~0|nor_conv_3x3~1|+|none~0|none~1|nor_conv_3x3~2|"
+INITS = ("gaussian", "kaiming", "default")
 STUDENT = '{"blocks1": 1, "blocks2": 1, "blocks3": 3}'
 
 NETS = """
@@ -124,6 +128,23 @@ class TestSearch:
         assert other["scores"]["diswot"] == found["best"]["score"]
         assert other["repeats"]["diswot"] == alone.json["repeats"]["diswot"]
 
+    def test_default_score(self, run: Run, tmp_path: Path) -> None:
+        found = run(f"{PLAIN} --out {tmp_path} --json").json
+        student = json.dumps(found["best"]["params"])
+        alone = run(f"{SCORE} --proxies default --json --student", student).json
+        assert alone["scores"] == {"default": found["best"]["score"]}
+        for option, message in (
+            ("--proxy detail", "has proxy = 'default', not 'detail'"),
+            ("--init gaussian", "has init = 'kaiming', not 'gaussian'"),
+            ("--proxy diswot", "has init = 'kaiming', not 'gaussian'"),
+        ):
+            line = f"{PLAIN} --out {tmp_path} --resume {option}"
+            assert f"the search to resume {message}" in run(line).mistake()
+        line = f"{PLAIN} --out {tmp_path} --resume --proxy default --init kaiming --json"
+        assert run(line).json["top"] == found["top"]
+        shown = run(f"{PLAIN} --out {tmp_path} --resume").out
+        assert "default" in shown and "diswot" not in shown
+
     def test_whole_space(self, run: Run) -> None:
         found = run(f"{SEARCH} --trials 100 --proxy params --json").json
         assert found["exhaustive"] and found["scored"] == 64 and len(found["top"]) == 10
@@ -156,6 +177,7 @@ class TestSearch:
             ("--seed 1", "has seed = 0, not 1"),
             ("--proxy relation", "has proxy = 'diswot', not 'relation'"),
             ("--init kaiming", "has init = 'gaussian', not 'kaiming'"),
+            ("--proxy default", "has init = 'gaussian', not 'kaiming'"),
             ("--teacher resnet32", "has teacher = 'resnet20', not 'resnet32'"),
             ("--max-params 0.3M", "has budget = "),
             ("--space nasbench201", "has space = 's0', not 'nasbench201'"),
@@ -197,8 +219,7 @@ class TestSearch:
 
     @pytest.mark.parametrize("space", ["space", "raising_space"])
     def test_all_candidates_fail(self, run: Run, here: Path, space: str) -> None:
-        line = f"search --teacher resnet20 {SMALL} --space nets.py:{space} --trials 3 -q"
-        ran = run(line)
+        ran = run(f"{SEARCH} --space nets.py:{space} --trials 3 -q")
         last = Ran(ran.status, ran.out, ran.err.splitlines()[-1] + "\n").mistake(1)
         assert "3 failed, such as: " in last
 
@@ -225,6 +246,27 @@ class TestScore:
         for name in ("kd", "relation", "naswot", "grad_norm", "params"):
             alone = run(f"{SCORE} --json --proxies {name} --student", STUDENT).json
             assert alone["scores"] == {name: together["scores"][name]}
+
+    def test_each_row_with_its_own_initialisation_or_the_given_one(self, run: Run) -> None:
+        """Of a cell with gaps, which depend on the weights."""
+        names = ["kd", "default", "params", "diswot", "steadiness"]
+        student = json.dumps(nasbench201.from_string(CELL))
+
+        def scores(proxies: list[str], *options: str) -> dict[str, float]:
+            line = f"{SCORE} --json --proxies {','.join(proxies)}"
+            ran = run(line, "--space", "nasbench201", "--student", student, *options)
+            scored: dict[str, float] = ran.json["scores"]
+            return scored
+
+        given = {init: scores(names, "--init", init) for init in INITS}
+        own = scores(names)
+        assert list(own) == names
+        for name in names:
+            assert scores([name]) == {name: own[name]}
+            init = "kaiming" if name in ("default", "steadiness") else "gaussian"
+            assert own[name] == given[init][name]
+            values = {given[init][name] for init in INITS}
+            assert len(values) == (1 if name == "params" else len(INITS))
 
     def test_repeats(self, run: Run) -> None:
         line = f"{SCORE} --proxies kd,relation --repeats 3 --json --student"

@@ -23,6 +23,15 @@ OPTIONS = "--teacher resnet20 --classes 10 --batch-size 4 --image-size 8 --resam
 ROWS = [(1, 1, 1, 60.0, 62), (3, 1, 1, 61.5, 64), (1, 3, 1, 62.0, 63), (1, 1, 3, 62.5, 66)]
 ROWS += [(3, 3, 1, 63.0, 66.5), (5, 1, 1, 62.0, 65), (3, 3, 3, 64.0, 69), (7, 7, 7, 65.0, 71)]
 TAU = "kendall"
+INITS = ("gaussian", "kaiming", "default")
+CELLS = [
+    f"|{first}~0|+|none~0|nor_conv_3x3~1|+|none~0|none~1|{last}~2|"
+    for first, last in [
+        ("avg_pool_3x3", "nor_conv_3x3"),
+        ("avg_pool_3x3", "nor_conv_1x1"),
+        ("nor_conv_3x3", "avg_pool_3x3"),
+    ]
+]
 
 
 @pytest.fixture
@@ -135,6 +144,29 @@ def test_scores_are_read_again_without_scoring(
     assert again["rows"] == first["rows"]
     other = run(f"rank --from {scores} --target vanilla_acc --json").json
     assert other["rows"]["params"][TAU] != again["rows"]["params"][TAU]
+
+
+def test_each_row_with_its_own_initialisation_or_the_given_one(run: Run, tmp_path: Path) -> None:
+    """Cells with gaps, which depend on the weights."""
+    table, path = tmp_path / "cells.csv", tmp_path / "scores.csv"
+    table.write_text("arch,accuracy\n" + "".join(f"{cell},{i}\n" for i, cell in enumerate(CELLS)))
+
+    def columns(proxies: str, *options: str) -> dict[str, list[float]]:
+        line = f"rank --table {table} --space nasbench201 {OPTIONS} --scores {path} --quiet"
+        assert run(line, "--proxies", proxies, *options).status == 0
+        with path.open() as file:
+            rows = list(csv.DictReader(file))
+        return {name: [float(row[name]) for row in rows] for name in proxies.split(",")}
+
+    own = columns("diswot,default,params")
+    given = {init: columns("diswot,default,params", "--init", init) for init in INITS}
+
+    assert own["diswot"] == given["gaussian"]["diswot"] == columns("diswot")["diswot"]
+    assert own["default"] == given["kaiming"]["default"] == columns("default")["default"]
+    assert all(own["params"] == other["params"] for other in given.values())
+    for name in ("diswot", "default"):
+        for i in range(len(CELLS)):
+            assert len({given[init][name][i] for init in INITS}) == len(INITS)
 
 
 def test_workers_find_the_same(run: Run, table: Path) -> None:

@@ -20,11 +20,14 @@ from diswot.errors import UserError
 from diswot.initialise import STUDENT, TEACHER, fresh
 from diswot.knowledge.semantic import EPSILON
 from diswot.observe import Observation, observe
-from diswot.proxies import PROXIES, get, score, scorer
+from diswot.proxies import PROXIES, by_init, get, score, scorer
 
 SHAPE = (3, toys.PIXELS, toys.PIXELS)
 PARAMS = {"width": 4, "kernel": 3, "depth": 2, "act": "relu"}
-COMPARING = [name for name, row in PROXIES.items() if row.needs_teacher]
+GAPS = ["detail", "diversity"]
+CLOSENESSES = [
+    name for name, row in PROXIES.items() if row.needs_teacher and name not in ("default", *GAPS)
+]
 
 
 def student(seed: int = 0) -> nn.Module:
@@ -57,15 +60,42 @@ def test_diswot_is_minus_both_distances(seed: int) -> None:
     assert scores["diswot"] == scores["semantic"] + scores["relation"]
 
 
-@pytest.mark.parametrize("name", COMPARING)
+@pytest.mark.parametrize("name", CLOSENESSES)
 def test_a_student_can_be_no_closer_than_the_teacher_itself(name: str) -> None:
-    """Equal networks are the limit, which strangers stay below."""
+    """Equal networks are the limit, which strangers stay below.
+
+    Not so for `detail` and `diversity`: they are gaps, zero for whoever lacks nothing, strangers
+    too. Nor for `default`: mostly capacity, which a student may have more of.
+    """
     master, images = student(0), batch()
     itself = score(master, copy.deepcopy(master), images, [name])[name]
     strangers = [score(master, student(seed), images, [name])[name] for seed in (1, 2, 3)]
 
     assert max(strangers) < itself
     assert itself == pytest.approx(0, abs=2e-3) or not name.startswith(("sem", "rel", "kd"))
+
+
+@pytest.mark.parametrize("trained", [False, True])
+@pytest.mark.parametrize("init", ["gaussian", "kaiming"])
+def test_a_copy_of_the_teacher_has_no_gap_to_it(init: str, trained: bool) -> None:
+    """With the scorer's own draw of weights, whatever the teacher's own are; others have gaps."""
+    batches = [batch(4), batch(5), batch(6)]
+    fixed = scorer(teacher(), batches, init=init, seed=7, trained_teacher=trained)
+
+    assert fixed.score_build(teacher, GAPS) == {name: [0, 0, 0] for name in GAPS}
+    strangers = [fresh(teacher, init, seed) for seed in range(len(batches))]
+    assert all(min(values) < 0 for values in fixed.score(strangers, GAPS).values())
+
+
+def test_default_is_no_closeness() -> None:
+    """A wider student than the teacher scores above the teacher's own copy."""
+    fixed = scorer(teacher(), [batch()], init="kaiming")
+    wide = lambda: spaces.network(tiny, PARAMS | {"width": 8, "depth": 3})  # noqa: E731
+
+    assert (
+        fixed.score_build(wide, ["default"])["default"]
+        > (fixed.score_build(teacher, ["default"])["default"])
+    )
 
 
 @pytest.mark.parametrize("name", ["params", "macs", "depth"])
@@ -186,15 +216,17 @@ def test_teacher_is_left_as_it_was(trained: bool) -> None:
     assert torch.equal(torch.get_rng_state(), state)
 
 
-def test_each_teacher_is_observed_once_a_batch() -> None:
+@pytest.mark.parametrize("trained", [False, True])
+def test_each_teacher_is_run_twice_a_batch(trained: bool) -> None:
+    """Once to be observed, and once with the candidates' own draw, for its opening."""
     passes = []
     master = teacher()
     master.register_forward_hook(lambda module, inputs, output: passes.append(len(output)))
 
-    fixed = scorer(master, [batch(4), batch(5)], trained_teacher=True)
-    fixed.score_build(student, ["diswot", "semantic", "params"])
+    fixed = scorer(master, [batch(4), batch(5)], trained_teacher=trained)
+    fixed.score_build(student, ["diswot", "semantic", "default", "detail", "params"])
 
-    assert passes == [4, 5]
+    assert passes == [4, 4, 5, 5]
 
 
 def test_student_is_run_once_for_all_that_look_at_one_pass() -> None:
@@ -205,6 +237,48 @@ def test_student_is_run_once_for_all_that_look_at_one_pass() -> None:
     score(teacher(), model, batch(), ["diswot", "semantic", "relation", "kd", "params", "depth"])
 
     assert passes == [6]
+
+
+# Initialisations
+
+
+@pytest.mark.parametrize(
+    ("names", "init", "groups"),
+    [
+        (["default"], None, {"kaiming": ["default"]}),
+        (["diswot"], None, {"gaussian": ["diswot"]}),
+        (["params"], None, {"gaussian": ["params"]}),
+        ([], None, {}),
+        (
+            ["params", "kd", "detail", "zico", "steadiness", "macs"],
+            None,
+            {"gaussian": ["params", "kd", "zico", "macs"], "kaiming": ["detail", "steadiness"]},
+        ),
+        (
+            ["depth", "capacity", "params", "kd"],
+            None,
+            {"kaiming": ["depth", "capacity", "params"], "gaussian": ["kd"]},
+        ),
+        (["kd", "params", "default"], "default", {"default": ["kd", "params", "default"]}),
+        (["params", "macs"], "kaiming", {"kaiming": ["params", "macs"]}),
+    ],
+)
+def test_proxies_by_initialisation(
+    names: list[str], init: str | None, groups: dict[str, list[str]]
+) -> None:
+    """Sizes go with the first of the others, in the order that was asked for."""
+    found = by_init(names, init)
+
+    assert found == groups and list(found) == list(groups)
+
+
+def test_every_proxy_has_an_initialisation() -> None:
+    own = {name for name, row in PROXIES.items() if row.init == "kaiming"}
+    assert own == {"default", "capacity", "detail", "diversity", "steadiness"}
+    assert {row.init for row in PROXIES.values()} == {"gaussian", "kaiming"}
+    assert sorted(itertools.chain(*by_init(PROXIES).values())) == sorted(PROXIES)
+    with pytest.raises(UserError, match="unknown proxy 'diswott'"):
+        by_init(["diswott"])
 
 
 # What cannot be scored

@@ -11,6 +11,7 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +38,8 @@ SEEDS = range(3)
 
 
 def run(space: spaces.Build = tiny, **options: Any) -> Found:
+    """By the score that looks at one pass a student, unless told otherwise."""
+    options = {"proxy": "diswot", **options}
     return search(teacher(), space, options.pop("batches", batch()), **options)
 
 
@@ -70,7 +73,7 @@ def test_exhaustive_search_scores_every_network_of_s0_once(tmp_path: Path) -> No
     master, few = spaces.cifar_resnet.CifarResNet((1, 1, 1), toys.CLASSES), batch(4)
     space = spaces.get("s0", classes=toys.CLASSES)
 
-    found = search(master, space, few, trials=64, seed=3, storage=tmp_path)
+    found = search(master, space, few, proxy="diswot", trials=64, seed=3, storage=tmp_path)
 
     assert (found.trials, found.scored, found.exhaustive) == (64, 64, True)
     fixed = scorer(master, [few], seed=3)
@@ -126,11 +129,40 @@ def test_repeats_are_averaged() -> None:
 def test_trained_teacher_keeps_its_weights(trained: bool) -> None:
     one, other = teacher(), toys.seeded(toys.LinearHead, 1)
     scores = [
-        search(model, branching, batch(), trials=14, trained_teacher=trained).best.score
+        search(
+            model, branching, batch(), proxy="diswot", trials=14, trained_teacher=trained
+        ).best.score
         for model in (one, other)
     ]
 
     assert (scores[0] != scores[1]) == trained
+
+
+@pytest.mark.parametrize(
+    ("options", "proxy", "init"),
+    [
+        ({}, "default", "kaiming"),
+        ({"proxy": "diswot"}, "diswot", "gaussian"),
+        ({"init": "gaussian"}, "default", "gaussian"),
+        ({"proxy": "diswot", "init": "kaiming"}, "diswot", "kaiming"),
+    ],
+)
+def test_default_score_and_its_initialisation(
+    options: dict[str, str], proxy: str, init: str, tmp_path: Path
+) -> None:
+    search(teacher(), tiny, batch(), trials=36, seed=3, storage=tmp_path, **options)
+
+    def scores(init: str) -> list[float]:
+        fixed = scorer(teacher(), [batch()], init=init, seed=3)
+        builds = [partial(spaces.network, tiny, params) for params, _ in told(tmp_path)]
+        return [fixed.score_build(build, [proxy])[proxy][0] for build in builds]
+
+    study = optuna.load_study(study_name="diswot", storage=open_storage(tmp_path))
+    facts = study.user_attrs["config"]
+    assert (facts["proxy"], facts["init"]) == (proxy, init)
+    found = [value for _, value in told(tmp_path)]
+    assert len(found) == 36 and found == scores(init)
+    assert found != scores("kaiming" if init == "gaussian" else "gaussian")
 
 
 # What is scored
@@ -389,8 +421,8 @@ import sys, torch, toyspaces
 torch.set_num_threads(1)
 torch.manual_seed(99)
 from diswot.search import search
-search(toyspaces.teacher(), toyspaces.tiny, toyspaces.batch(), trials={trials}, seed=4,
-       storage=sys.argv[1], resume=True)
+search(toyspaces.teacher(), toyspaces.tiny, toyspaces.batch(), proxy="diswot", trials={trials},
+       seed=4, storage=sys.argv[1], resume=True)
 """
 
 
@@ -413,7 +445,8 @@ def test_same_scores_in_another_process_and_order(tmp_path: Path) -> None:
     )
 
 
-def test_nothing_outside_is_changed() -> None:
+@pytest.mark.parametrize("proxy", ["default", "diswot"])
+def test_nothing_outside_is_changed(proxy: str) -> None:
     master = teacher()
     master.block1.eval()
     before = {name: value.clone() for name, value in master.state_dict().items()}
@@ -423,8 +456,9 @@ def test_nothing_outside_is_changed() -> None:
     states = torch.get_rng_state(), np.random.get_state()[1].tolist(), random.getstate()
 
     for sampler in SAMPLERS:
-        search(master, tiny, batch(), trials=12, sampler=sampler)
-        search(master, tiny, batch(), trials=12, sampler=sampler, trained_teacher=True)
+        for trained in (False, True):
+            options = {"trials": 12, "sampler": sampler, "trained_teacher": trained}
+            search(master, tiny, batch(), proxy=proxy, **options)
 
     assert torch.equal(torch.get_rng_state(), states[0])
     assert (np.random.get_state()[1].tolist(), random.getstate()) == states[1:]
@@ -591,7 +625,10 @@ def test_killed_by_the_system_and_resumed(tmp_path: Path) -> None:
     ("change", "difference"),
     [
         ({"seed": 1}, "seed = 0, not 1"),
+        ({"proxy": "relation"}, "proxy = 'diswot', not 'relation'"),
         ({"proxy": "params"}, "proxy = 'diswot', not 'params'"),
+        ({"proxy": "default"}, "init = 'gaussian', not 'kaiming'"),
+        ({"proxy": "default", "init": "gaussian"}, "proxy = 'diswot', not 'default'"),
         ({"sampler": "random"}, "sampler = 'evolution', not 'random'"),
         ({"init": "default"}, "init = 'gaussian', not 'default'"),
         ({"trained_teacher": True}, "trained_teacher = False, not True"),

@@ -7,6 +7,7 @@ import json
 import math
 import pickle
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 import timm
@@ -17,6 +18,7 @@ from toys import seeded
 
 from diswot import data, spaces, teachers
 from diswot.data import Batch
+from diswot.errors import UserError
 from diswot.observe import observe
 from diswot.proxies import PROXIES, Candidate, NotScored, Outcome, Proxy, Scorer, get, score, scorer
 from diswot.spaces import nasbench201, network
@@ -26,6 +28,7 @@ CELL = "|nor_conv_3x3~0|+|nor_conv_1x1~0|skip_connect~1|+|skip_connect~0|none~1|
 POOLS = "|avg_pool_3x3~0|+|skip_connect~0|avg_pool_3x3~1|+|avg_pool_3x3~0|none~1|skip_connect~2|"
 ZEROS = "|none~0|+|none~0|nor_conv_3x3~1|+|skip_connect~0|none~1|nor_conv_3x3~2|"
 NONE = "|none~0|+|none~0|none~1|+|none~0|none~1|none~2|"
+LACKING = "|avg_pool_3x3~0|+|none~0|nor_conv_3x3~1|+|none~0|none~1|nor_conv_3x3~2|"
 APART = "|nor_conv_3x3~0|+|nor_conv_3x3~0|none~1|+|none~0|none~1|none~2|"
 CLASSES = 10
 
@@ -45,10 +48,13 @@ STUDENTS: dict[str, Callable[[], nn.Module]] = {
     "cell": lambda: cell(CELL),
     "pools and skips": lambda: cell(POOLS),
     "convolutions of zeros": lambda: cell(ZEROS),
+    "lacking": lambda: cell(LACKING),
     "vit": vit,
 }
 CUT = {"none": lambda: cell(NONE), "disconnected": lambda: cell(APART)}
 FREE = [name for name, row in PROXIES.items() if row.cost == "free"]
+GAPS = ["detail", "diversity", "steadiness"]  # zero where nothing is lacking
+OPENING = ["default", "detail", "diversity"]  # look at the teacher's first blocks
 
 every_row = pytest.mark.parametrize("name", PROXIES)
 every_student = pytest.mark.parametrize("student", STUDENTS)
@@ -102,6 +108,11 @@ def test_is_finite_or_says_why(name: str, student: str) -> None:
         assert type(outcome) in (float, int)
         assert math.isfinite(outcome)
         json.dumps(outcome)
+
+
+def test_every_gap_is_open_somewhere() -> None:
+    """Or else what is said here of the gaps would be said of zeros."""
+    assert all(together("lacking")[name] < 0 for name in GAPS)
 
 
 def test_hardly_any_score_is_lowest() -> None:
@@ -188,10 +199,10 @@ def test_looks_at_labels_only_if_it_says_so(name: str) -> None:
     batch = fixed().batches[0]
     labels = (batch.labels * 3 + batch.labels.flip(0)) % CLASSES
     changed = Batch(batch.images, labels)
-    values = []
-    for other in (batch, changed):
-        seen = observe(seeded(lambda: teachers.get("resnet20", CLASSES)), *other, cam=True)
-        values.append(score(seen, student("s0"), other, [name])[name])
+    teacher = seeded(lambda: teachers.get("resnet20", CLASSES))
+    model = student("lacking" if name in (*GAPS, "default") else "s0")
+    values = [score(teacher, model, other, [name])[name] for other in (batch, changed)]
+    assert 0 not in values
     assert (values[0] != values[1]) == PROXIES[name].needs_labels
 
 
@@ -199,11 +210,27 @@ def test_looks_at_labels_only_if_it_says_so(name: str) -> None:
 def test_looks_at_the_teacher_only_if_it_says_so(name: str) -> None:
     model, batch = student("s0"), fixed().batches[0]
     blind = Candidate(model, None, batch, cam=True)  # type: ignore[arg-type]
-    if PROXIES[name].needs_teacher:
+    if name in OPENING:
+        assert PROXIES[name].needs_teacher
+        with pytest.raises(UserError, match="give the teacher itself"):
+            PROXIES[name].score(blind)
+    elif PROXIES[name].needs_teacher:
         with pytest.raises(AttributeError):
             PROXIES[name].score(blind)
     else:
         PROXIES[name].score(blind)
+
+
+@pytest.mark.parametrize("name", OPENING)
+def test_an_observation_does_not_show_how_the_teacher_opens(name: str) -> None:
+    model, batch = student("s0"), fixed().batches[0]
+    with pytest.raises(UserError, match="give the teacher itself"):
+        score(fixed().teachers[0], model, batch, ["params", name])
+    blind = replace(fixed(), openings=(None,)).outcomes([model], [name, "capacity", "relation"])
+    assert isinstance(blind[name][0], NotScored) and blind[name][0].misfit
+    assert {n: blind[n] for n in ("capacity", "relation")} == fixed().score(
+        [model], ["capacity", "relation"]
+    )
 
 
 def test_forward_rows_share_one_pass_and_free_ones_make_none() -> None:
@@ -266,7 +293,7 @@ def test_a_network_that_overflows_is_not_scored() -> None:
 
 def test_repeats_draw_apart_and_score_draws_as_the_first() -> None:
     batch = fixed().batches[0]
-    twice = Scorer(fixed().teachers * 2, (batch, batch))
+    twice = Scorer(fixed().teachers * 2, fixed().openings * 2, (batch, batch))
     model = student("s0")
     values = twice.score([model, model], ["zen", "trainability", "vkdnw"])
     for name, (first, second) in values.items():
