@@ -274,7 +274,8 @@ def test_proxies_by_initialisation(
 
 def test_every_proxy_has_an_initialisation() -> None:
     own = {name for name, row in PROXIES.items() if row.init == "kaiming"}
-    assert own == {"default", "capacity", "detail", "diversity", "steadiness"}
+    ours = {"default", "capacity", "detail", "diversity", "steadiness"}
+    assert own == ours | {"expressivity", "progressivity", "trainability"}
     assert {row.init for row in PROXIES.values()} == {"gaussian", "kaiming"}
     assert sorted(itertools.chain(*by_init(PROXIES).values())) == sorted(PROXIES)
     with pytest.raises(UserError, match="unknown proxy 'diswott'"):

@@ -108,7 +108,7 @@ def search(
     scored once, however often it is proposed.
 
     Args:
-        teacher: Observed once a batch.
+        teacher: Looked at once a batch, before the first candidate.
         space: A function of an Optuna trial that returns a network.
         batches: Normalised images and labels, or one such batch a repeat.
         trials: Candidates within the budget to look at.

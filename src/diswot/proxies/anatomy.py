@@ -112,10 +112,9 @@ def roughness(features: Tensor) -> float:
     Args:
         features: B x C x H x W.
     """
-    variance = features.var((0, 2, 3), correction=0).double().mean()
-    steps = sum(
-        features.diff(dim=dim).square().double().mean() for dim in (2, 3) if features.shape[dim] > 1
-    )
+    features = features.double()
+    variance = features.var((0, 2, 3), correction=0).mean()
+    steps = sum(features.diff(dim=dim).square().mean() for dim in (2, 3) if features.shape[dim] > 1)
     return math.log(steps / variance) if variance > 0 and steps > 0 else -math.inf
 
 

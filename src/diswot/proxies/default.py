@@ -64,7 +64,7 @@ def detail(candidate: Candidate) -> float:
         UserError: The teacher's first block, or the student's, is not known.
     """
     teacher, student = _openings(candidate)
-    return min(0.0, student.roughness - teacher.roughness)
+    return _gap(student.roughness, teacher.roughness)
 
 
 def diversity(candidate: Candidate) -> float:
@@ -77,7 +77,7 @@ def diversity(candidate: Candidate) -> float:
         UserError: The teacher's first block, or the student's, is not known.
     """
     teacher, student = _openings(candidate)
-    return fmean(min(0.0, entropy - teacher.entropies[0]) for entropy in student.entropies)
+    return fmean(_gap(entropy, teacher.entropies[0]) for entropy in student.entropies)
 
 
 def steadiness(candidate: Candidate) -> float:
@@ -106,6 +106,11 @@ def steadiness(candidate: Candidate) -> float:
         for place, ((_, before), (_, after)) in enumerate(pairwise(stage), 1)
     ]
     return min(0.0, _TOLERANCE - fmean(excess)) if excess else 0.0
+
+
+def _gap(student: float, teacher: float) -> float:
+    """What the student lacks, not a number where one of the two is none."""
+    return 0.0 if student >= teacher else student - teacher
 
 
 def _openings(candidate: Candidate) -> tuple[Opening, Opening]:

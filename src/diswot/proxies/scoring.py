@@ -62,7 +62,7 @@ Outcome = float | NotScored
 
 @dataclass(frozen=True)
 class Scorer:
-    """What stays the same for all candidates of a search: the teacher is observed once.
+    """What stays the same for all candidates of a search: the teacher is looked at once a repeat.
 
     Repeat r scores a candidate on batch r, with weights drawn from (seed, r), against teacher r.
     Its scores are the same to the last bit in any order and in any process, on one machine and
@@ -129,7 +129,8 @@ def scorer(
 
     A fresh teacher draws its weights apart from the candidates', or else a candidate would agree
     with it by the weights they share. Not so for its opening, with which theirs is compared: there
-    the same draw keeps chance out, and the weights are fresh also where the teacher is trained.
+    the same draw keeps chance out, and the weights are fresh also where the teacher is trained
+    (with the initialisation `default`, which draws nothing anew, they are the teacher's own).
 
     Args:
         teacher: Left as it is.
@@ -171,7 +172,8 @@ def score(
     """Score one student against one teacher, both with the weights they have.
 
     Args:
-        teacher: A network, or what was observed of it on the same batch.
+        teacher: A network, or what was observed of it on the same batch, which does not tell of
+            its first blocks: `default`, `detail` and `diversity` need the network.
         student: A network.
         batch: Normalised images, B x 3 x H x W, and labels, B.
         proxies: Keys of `PROXIES`.

@@ -207,6 +207,7 @@ PROXIES: dict[str, Proxy] = {
         "AZ-NAS, Lee and Ham, CVPR 2024",
         "forward",
         watch=Entropies,
+        init="kaiming",
     ),
     "progressivity": Proxy(
         az_nas.progressivity,
@@ -214,11 +215,15 @@ PROXIES: dict[str, Proxy] = {
         "AZ-NAS, Lee and Ham, CVPR 2024",
         "forward",
         watch=Entropies,
+        init="kaiming",
     ),
-    "trainability": _jacobian(
-        az_nas.trainability,
-        "closeness to 1 of the spectral norms of the blocks' Jacobians",
-        "AZ-NAS, Lee and Ham, CVPR 2024",
+    "trainability": replace(
+        _jacobian(
+            az_nas.trainability,
+            "closeness to 1 of the spectral norms of the blocks' Jacobians",
+            "AZ-NAS, Lee and Ham, CVPR 2024",
+        ),
+        init="kaiming",
     ),
     "complexity": Proxy(
         az_nas.complexity, "multiply-adds of one image", "AZ-NAS, Lee and Ham, CVPR 2024"
