@@ -30,7 +30,8 @@ bench: .venv/ready ## speed, as ratios measured in one run
 	$(RUN)python benchmarks/proxies.py
 
 TABLES ?= ../shared/data
-study: .venv/ready ## scores against the accuracies of tables; TABLES=DIR holds them; about an hour
+study: .venv/ready ## scores against the accuracies of tables; TABLES=DIR holds them; takes long
+	$(RUN)python benchmarks/default.py --tables $(TABLES)
 	$(RUN)python benchmarks/study.py --tables $(TABLES)
 
 clean: ## remove the environment and caches

@@ -19,14 +19,14 @@ from statistics import fmean, stdev
 
 import numpy as np
 from numpy.typing import NDArray
-from study import SEED, unpacked
-from study_page import DOCS, markdown, number
+from study import LIMIT, SEED, unpacked
+from study_page import AZ_NAS, DOCS, az_nas, markdown, number
 
 from diswot import files, tables
 from diswot.facts import hardware, versions
 from diswot.proxies.default import WEIGHT
-from diswot.rank import sheet
-from diswot.rank.scoring import read_kept
+from diswot.rank.scoring import Scores, read_kept
+from diswot.rank.sheet import Sheet, sheet
 from diswot.rank.statistics import Array, binned_kendall, kendall
 
 OUT = Path("runs/default")
@@ -43,63 +43,84 @@ class Case:
     Attributes:
         table: File name.
         space: Of the table.
-        options: Of `diswot rank`.
         targets: Columns of accuracies.
         bars: What was aimed at, by target; `mean` is of the taus of all targets.
+        repeats: Draws of weights and images.
+        batch_size: Images.
+        limit: Rows, drawn at random; all if None.
         looked_at: Rows of the random sample that the score was chosen on; if 0, a half of all.
     """
 
     table: str
     space: str
-    options: tuple[str, ...]
     targets: tuple[str, ...]
     bars: Mapping[str, float]
+    repeats: int = 1
+    batch_size: int = 64
+    limit: int | None = None
     looked_at: int = 0
 
 
+_NB201 = ("cifar10_test", "cifar100_test", "imagenet16_120_test")
+_VIT = ("c100_kd_acc", "flower_kd_acc", "chaoyang_kd_acc")
 CASES = {
-    "s0": Case(
-        "s0_cifar100.csv", "s0", ("--repeats=5",), ("distilled_acc",), {"distilled_acc": 0.9}
-    ),
+    "s0": Case("s0_cifar100.csv", "s0", ("distilled_acc",), {"distilled_acc": 0.9}, repeats=5),
     "nasbench201": Case(
         "nasbench201.csv.gz",
         "nasbench201",
-        ("--repeats=2", "--limit=1000"),
-        ("cifar10_test", "cifar100_test", "imagenet16_120_test"),
-        dict.fromkeys(("cifar10_test", "cifar100_test", "imagenet16_120_test"), 0.8),
-        400,
+        _NB201,
+        dict.fromkeys(_NB201, 0.8),
+        repeats=2,
+        limit=1000,
+        looked_at=400,
     ),
     "nasbench101": Case(
         "nasbench101.csv.gz",
         "nasbench101",
-        ("--batch-size=8", "--limit=400"),
         ("cifar10_valid_108",),
         {},
-        250,
+        batch_size=8,
+        limit=300,
+        looked_at=250,
     ),
     "autoformer": Case(
         "vit_autoformer.json",
         "autoformer",
-        ("--repeats=2", "--batch-size=32"),
-        ("c100_kd_acc", "flower_kd_acc", "chaoyang_kd_acc"),
+        _VIT,
         {"c100_kd_acc": 0.72, "mean": 0.55},
+        repeats=2,
+        batch_size=32,
     ),
 }
-PROXIES = {"s0": "default,diswot", "nasbench201": "default,diswot"}
 
 Columns = dict[str, Array]
 
 
-def command(name: str, folder: Path, images: Path) -> list[str]:
-    """The command that scores a table."""
+def commands(name: str, folder: Path, images: Path) -> list[list[str]]:
+    """The commands that score a table: others on the study's rows, the default score on all."""
     case = CASES[name]
-    proxies = ",".join((PROXIES.get(name, "default"), *PARTS))
+    first = [sys.executable, "-m", "diswot", "rank", f"--table={folder / case.table}"]
+    first += [f"--space={case.space}", "--teacher=resnet110", f"--data={images}"]
+    first += [f"--repeats={case.repeats}", f"--batch-size={case.batch_size}"]
+    last = [f"--target={case.targets[0]}", f"--out={OUT / name}", "--resume", "--quiet"]
+    others = (*AZ_NAS[:3], "diswot") if name == "s0" else AZ_NAS[:3]
+    limits = [f"--limit={count}" for count in (min(LIMIT, case.limit or 0), case.limit) if count]
+    asked = (others, ("default", *PARTS))
     return [
-        *(sys.executable, "-m", "diswot", "rank", f"--table={folder / case.table}"),
-        *(f"--space={case.space}", "--teacher=resnet110", f"--data={images}"),
-        *(f"--proxies={proxies}", *case.options, f"--target={case.targets[0]}"),
-        *(f"--out={OUT / name}", "--resume", "--quiet"),
+        [*first, *limits[i : i + 1], f"--proxies={','.join(proxies)}", *last]
+        for i, proxies in enumerate(asked)
     ]
+
+
+def scored(name: str, folder: Path) -> Sheet:
+    """All that was scored of a table."""
+    case = CASES[name]
+    table = tables.read(folder / case.table, case.space)
+    table = tables.sample(table, case.limit, SEED) if case.limit else table
+    kept = read_kept(OUT / name / "scores.jsonl")
+    proxies = dict.fromkeys(proxy for found in kept.values() for proxy in found.values)
+    rows = {row.name: kept.get(row.name, Scores()) for row in table.rows}
+    return sheet(table, rows, list(proxies))
 
 
 def unseen(name: str, rows: Sequence[str], folder: Path) -> NDArray[np.bool_]:
@@ -135,8 +156,12 @@ def inside(score: Array, accuracy: Array, params: Array) -> float:
 
 def ranking(name: str, folder: Path) -> str:
     """Tau of every score, on all rows and on each half, and within deciles."""
-    case, held = CASES[name], sheet.read(OUT / name / "scores.csv")
+    case, held = CASES[name], scored(name, folder)
     columns = variants(held.scores)
+    columns["AZ-NAS"] = az_nas(columns)
+    columns["default, on the same rows"] = np.where(
+        np.isnan(columns["AZ-NAS"]), np.nan, columns["default"]
+    )
     new = unseen(name, held.names, folder)
     everything = np.ones(len(new), dtype=bool)
     accuracies = {t: np.array(held.accuracies[t]) for t in case.targets}
@@ -154,7 +179,8 @@ def ranking(name: str, folder: Path) -> str:
     heads = [h for t in case.targets for h in (f"`{t}`: all (unseen, seen)", "in deciles")]
     heads += ["mean of taus"] if len(accuracies) > 1 else []
     order = ["default", *(f"default without {part}" for part in PARTS), *PARTS]
-    order += [n for n in ("diswot", *SIZES) if n in columns]
+    order += [n for n in (*SIZES, "diswot") if n in columns]
+    order += ["AZ-NAS", "default, on the same rows"]
     aims = [f"{number(case.bars[t], 2)}" if t in case.bars else "" for t in case.targets]
     aimed = [a for aim in aims for a in (aim, "")]
     aimed += [number(case.bars["mean"], 2) if "mean" in case.bars else ""] * (len(accuracies) > 1)
@@ -162,13 +188,12 @@ def ranking(name: str, folder: Path) -> str:
     return f"### {name}, n = {len(new)}, {new.sum()} unseen\n\n" + markdown(["score", *heads], rows)
 
 
-def searches(name: str) -> list[tuple[Columns, Array]]:
+def searches(name: str, held: Sheet) -> list[tuple[Columns, NDArray[np.intp]]]:
     """What five searches know: their candidates' scores, and which rows these are.
 
     Where the table is small a search sees all of it, and each has a draw of weights and images of
     its own; else each sees `DRAWN` random rows.
     """
-    held = sheet.read(OUT / name / "scores.csv")
     kept = read_kept(OUT / name / "scores.jsonl")
     if len(held.names) <= DRAWN and name == "s0":
         every = np.arange(len(held.names))
@@ -186,12 +211,11 @@ def searches(name: str) -> list[tuple[Columns, Array]]:
     return [(columns, random.permutation(len(held.names))[:count]) for _ in range(SEARCHES)]
 
 
-def regret(name: str, target: str) -> list[list[str]]:
+def regret(name: str, target: str, held: Sheet) -> list[list[str]]:
     """Accuracy lost by each score's pick, over budgets and searches."""
-    held = sheet.read(OUT / name / "scores.csv")
     accuracy, params = np.array(held.accuracies[target]), np.array(held.scores["params"])
     limits = np.quantile(params, SHARES)
-    found = searches(name)
+    found = searches(name, held)
 
     def lost(pick: Callable[[Columns, Array], float]) -> list[str]:
         by_search = [
@@ -219,7 +243,8 @@ def page(names: Sequence[str], folder: Path) -> str:
     """The page, from what was scored."""
     facts = ", ".join(f"{k} {v}" for k, v in {**hardware(), **versions()}.items())
     tables = "\n\n".join(ranking(name, folder) for name in names)
-    rows = [row for name in names for target in CASES[name].targets for row in regret(name, target)]
+    sheets = {name: scored(name, folder) for name in names}
+    rows = [row for n in names for t in CASES[n].targets for row in regret(n, t, sheets[n])]
     lost = markdown(["table", "score", "points lost, five budgets", "no budget"], rows)
     return f"""# The default score
 
@@ -258,15 +283,15 @@ searches.
 {facts}. The commands:
 
 ```console
-{chr(10).join("$ " + shown(name) for name in names)}
+{chr(10).join("$ " + line for name in names for line in shown(name))}
 ```
 """
 
 
-def shown(name: str) -> str:
-    """The command as a user would type it, the data as DIR."""
-    words = command(name, Path("DIR"), Path("DIR/cifar100"))
-    return " ".join(["diswot", *words[3:-1]])
+def shown(name: str) -> list[str]:
+    """The commands as a user would type them, the data as DIR."""
+    both = commands(name, Path("DIR"), Path("DIR/cifar100"))
+    return [" ".join(["diswot", *words[3:-1]]) for words in both]
 
 
 def main() -> None:
@@ -279,7 +304,8 @@ def main() -> None:
     images = unpacked(given.tables)
     there = [name for name, case in CASES.items() if (given.tables / case.table).is_file()]
     for name in there:
-        subprocess.run(command(name, given.tables, images), check=True)
+        for each in commands(name, given.tables, images):
+            subprocess.run(each, check=True)
     text = page(there, given.tables)
     files.write(DOCS / "default.md", lambda temporary: Path(temporary).write_text(text))
     print(f"written: {DOCS / 'default.md'}")

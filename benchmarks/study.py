@@ -4,7 +4,8 @@
 
 DIR holds the accuracy tables (s0_cifar100.csv, nasbench201.csv.gz, nasbench101.csv.gz,
 vit_autoformer.json) and the images (cifar100.zip, a folder of images a class in an archive).
-A study that was stopped goes on where it was: every job keeps its scores in runs/study.
+A study that was stopped goes on where it was: every job keeps its scores in runs/study. Scores that
+have Kaiming weights, the default one and AZ-NAS, are of `benchmarks/default.py`, which runs before.
 """
 
 from __future__ import annotations
@@ -37,8 +38,9 @@ OUT = Path("runs/study")
 SEED = 0
 LIMIT = 300
 PUBLISHED = ("diswot", "semantic", "relation")
-SHARED = tuple(name for name, row in PROXIES.items() if row.cost in ("free", "forward"))
-COSTLY = tuple(name for name, row in PROXIES.items() if row.cost not in ("free", "forward"))
+GAUSSIAN = {name: row for name, row in PROXIES.items() if row.init == "gaussian"}
+SHARED = tuple(name for name, row in GAUSSIAN.items() if row.cost in ("free", "forward"))
+COSTLY = tuple(name for name, row in GAUSSIAN.items() if row.cost not in ("free", "forward"))
 WIDE = "benchmarks/study_teachers.py:wide"
 SLOW = ("vkdnw", "ntk_cond", "grasp")
 QUICKER = tuple(name for name in COSTLY if name not in SLOW)
