@@ -33,6 +33,7 @@ TABLES ?= ../shared/data
 study: .venv/ready ## scores against the accuracies of tables; TABLES=DIR holds them; takes long
 	$(RUN)python benchmarks/default.py --tables $(TABLES)
 	$(RUN)python benchmarks/study.py --tables $(TABLES)
+	$(RUN)python benchmarks/study_page.py --tables $(TABLES)
 
 clean: ## remove the environment and caches
 	rm -rf .venv .pytest_cache .ruff_cache .mypy_cache

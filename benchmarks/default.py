@@ -19,15 +19,15 @@ from statistics import fmean, stdev
 
 import numpy as np
 from numpy.typing import NDArray
+from pages import AZ_NAS, DOCS, az_nas, markdown, number, plain_tau
 from study import LIMIT, SEED, unpacked
-from study_page import AZ_NAS, DOCS, az_nas, markdown, number
 
 from diswot import files, tables
 from diswot.facts import hardware, versions
 from diswot.proxies.default import WEIGHT
 from diswot.rank.scoring import Scores, read_kept
 from diswot.rank.sheet import Sheet, sheet
-from diswot.rank.statistics import Array, binned_kendall, kendall
+from diswot.rank.statistics import Array, binned_kendall
 
 OUT = Path("runs/default")
 PARTS = ("capacity", "detail", "diversity", "steadiness")
@@ -143,11 +143,6 @@ def variants(scores: Mapping[str, Sequence[float]]) -> Columns:
     return columns
 
 
-def tau(score: Array, accuracy: Array, chosen: Array) -> float:
-    there = chosen & ~np.isnan(score) & ~np.isnan(accuracy)
-    return float(kendall(score[there], accuracy[there], np.ones((1, there.sum())))[0])
-
-
 def inside(score: Array, accuracy: Array, params: Array) -> float:
     there = ~np.isnan(score) & ~np.isnan(accuracy)
     once = np.ones((1, there.sum()))
@@ -169,11 +164,13 @@ def ranking(name: str, folder: Path) -> str:
     def cells(score: Array) -> list[str]:
         found = []
         for accuracy in accuracies.values():
-            every, fresh, old = (tau(score, accuracy, rows) for rows in (everything, new, ~new))
+            every, fresh, old = (
+                plain_tau(score[rows], accuracy[rows]) for rows in (everything, new, ~new)
+            )
             found += [f"{number(every, 3)} ({number(fresh, 3)}, {number(old, 3)})"]
             found += [number(inside(score, accuracy, columns["params"]), 3)]
         if len(accuracies) > 1:
-            found += [number(fmean(tau(score, a, everything) for a in accuracies.values()), 3)]
+            found += [number(fmean(plain_tau(score, a) for a in accuracies.values()), 3)]
         return found
 
     heads = [h for t in case.targets for h in (f"`{t}`: all (unseen, seen)", "in deciles")]

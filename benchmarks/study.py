@@ -1,4 +1,4 @@
-"""The rank study: scores every table that is there, and writes docs/study.md.
+"""The rank study: scores every table that is there, for `study_page.py` to tell of.
 
     python benchmarks/study.py --tables DIR
 
@@ -204,22 +204,17 @@ def _begin(threads: int) -> None:
 
 
 def main() -> None:
-    """Run the study and write its page."""
+    """Run the study."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--tables", type=Path, required=True)
     parser.add_argument("--workers", type=int, default=min(2, os.cpu_count() or 1))
     parser.add_argument("--only", default="", help="jobs whose name begins with this")
-    parser.add_argument("--no-page", action="store_true", help="score, and write no page")
     given = parser.parse_args()
     if not (given.tables / "cifar100.zip").is_file():
         sys.exit(f"skipped: {given.tables} holds no cifar100.zip, or is not there")
     todo = there(jobs(unpacked(given.tables)), given.tables)
     chosen = [job for job in todo if job.name.startswith(given.only)]
     score_all(chosen, given.tables, given.workers)
-    if not given.no_page:
-        import study_page
-
-        study_page.write(todo, given.tables)
 
 
 if __name__ == "__main__":

@@ -1,108 +1,45 @@
-"""Writes docs/study.md from the scores that `study.py` kept: tables, plots and what follows."""
+"""Writes docs/study.md from the scores that `study.py` and `default.py` kept.
+
+python benchmarks/study_page.py --tables DIR
+"""
 
 from __future__ import annotations
 
+import argparse
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from statistics import fmean, stdev
+from statistics import fmean
 
 import numpy as np
-from study import NB101, NB201, OUT, PUBLISHED, S0, SEED, TEACHERS, VIT, Job, scores, table_of
+from pages import AZ_NAS, DOCS, az_nas, markdown, number, plain_tau, spread
+from study import NB201, PUBLISHED, S0, SEED, TEACHERS, Job, jobs, there, unpacked
+from study_data import (
+    FOLDERS,
+    KINDS,
+    SIZES,
+    TARGETS,
+    TITLES,
+    Rankings,
+    Study,
+    best,
+    ranked,
+    shown,
+    tau,
+    taught_by,
+)
+from study_plots import draw
 
-from diswot import files, plots
+from diswot import files
 from diswot.cli.rank import BASELINES, VANILLA
 from diswot.facts import hardware, versions
-from diswot.rank import Ranking, rank
-from diswot.rank.scoring import Scores, read_kept
-from diswot.rank.sheet import Sheet, sheet
-from diswot.rank.statistics import Array, kendall, midranks
-from diswot.tables import Table, vanilla
-
-DOCS = Path("docs")
-KINDS = ("noise", "images")
-TARGETS = {
-    S0[0]: ("distilled_acc", "vanilla_acc"),
-    NB201[0]: ("cifar10_test", "cifar100_test", "imagenet16_120_test"),
-    NB101[0]: ("cifar10_valid_108",),
-    VIT[0]: ("c100_kd_acc", "flower_kd_acc", "chaoyang_kd_acc", "c100_base_acc"),
-}
-TITLES = {
-    S0[0]: "S0: CIFAR ResNets, CIFAR-100",
-    NB201[0]: "NAS-Bench-201",
-    NB101[0]: "NAS-Bench-101, CIFAR-10",
-    VIT[0]: "AutoFormer vision transformers",
-}
-FOLDERS = {S0[0]: "s0", NB201[0]: "nasbench201", NB101[0]: "nasbench101", VIT[0]: "autoformer"}
-SIZES = ("params", "macs", "depth")
-AZ_NAS = ("expressivity", "progressivity", "trainability", "complexity")
-DEFAULT = Path("runs/default")
+from diswot.rank import Ranking
+from diswot.tables import vanilla
 
 
-class Study:
-    """The finished jobs, and the tables they are of."""
-
-    def __init__(self, jobs: Sequence[Job], folder: Path) -> None:
-        self.jobs = {job.name: job for job in jobs}
-        self.tables: dict[str, Table] = {}
-        for job in jobs:
-            if job.table not in self.tables and job.name.split("/")[1] == "shared":
-                self.tables[job.table] = table_of(job, folder)
-        self.kept = {name: scores(job) for name, job in self.jobs.items()}
-        self.default = {name: default_scores(FOLDERS[name]) for name in self.tables}
-
-    def of(self, table: str, kind: str) -> Sheet:
-        """All scores of a table on noise or on images."""
-        folder, held = FOLDERS[table], self.tables[table]
-        merged: dict[str, Scores] = {row.name: Scores() for row in held.rows}
-        for part in ("slow", "costly", "shared"):
-            job = self.jobs.get(f"{folder}/{part}/{kind}")
-            for name, found in self.kept[job.name].items() if job else ():
-                merged[name] = merged[name] | only(found, (*job.proxies, *BASELINES))
-        for name in merged if kind == "images" else ():
-            merged[name] = self.default[table].get(name, Scores()) | merged[name]
-        proxies = dict.fromkeys(p for found in merged.values() for p in found.values)
-        order = [name for name in proxies if name not in SIZES]
-        return sheet(held, merged, [*order, *SIZES])
-
-    def taus(self, job: str, proxy: str, group: int = 1) -> list[float]:
-        """Tau with the distilled accuracy of S0, of each `group` of repeats averaged."""
-        held, found = self.tables[S0[0]], self.kept[job]
-        accuracy = np.array([row.accuracies["distilled_acc"] for row in held.rows])
-        values = np.array([found[row.name].values[proxy] for row in held.rows])
-        count = values.shape[1] // group
-        means = values[:, : count * group].reshape(len(values), count, group).mean(2)
-        once = np.ones((1, len(values)))
-        return [float(kendall(means[:, i], accuracy, once)[0]) for i in range(count)]
-
-
-def default_scores(folder: str) -> dict[str, Scores]:
-    """What `default.py` kept of a table, on images."""
-    return read_kept(DEFAULT / folder / "scores.jsonl")
-
-
-def only(found: Scores, proxies: Iterable[str]) -> Scores:
-    """The scores of some proxies."""
-    values = {name: found.values[name] for name in proxies if name in found.values}
-    return Scores(values, found.reasons, found.seconds)
-
-
-def az_nas(columns: Mapping[str, Array]) -> Array:
-    """The four parts of AZ-NAS as the paper combines them: the sum of the logarithms of the ranks.
-
-    NaN where one is missing; minus infinity ranks lowest.
-    """
-    parts = [np.asarray(columns[part]) for part in AZ_NAS]
-    there = ~np.isnan(parts).any(0)
-    once = np.ones((1, int(there.sum())))
-    total = np.full(len(there), np.nan)
-    total[there] = sum(np.log(midranks(part[there], once)[0] / there.sum()) for part in parts)
-    return total
-
-
-def write(jobs: Sequence[Job], folder: Path) -> None:
+def write(finished: Sequence[Job], folder: Path) -> None:
     """Write the page and its plots."""
-    study = Study(jobs, folder)
+    study = Study(finished, folder)
     rankings = {
         (table, kind, target): ranked(study.of(table, kind), target)
         for table in study.tables
@@ -123,38 +60,6 @@ def write(jobs: Sequence[Job], folder: Path) -> None:
     text = "\n\n".join(part.strip() for part in parts if part) + "\n"
     files.write(DOCS / "study.md", lambda temporary: Path(temporary).write_text(text))
     print(f"written: {DOCS / 'study.md'}")
-
-
-Rankings = dict[tuple[str, str, str], dict[str, Ranking]]
-
-
-def ranked(held: Sheet, target: str) -> dict[str, Ranking]:
-    alone = vanilla(target, held.accuracies)
-    columns = {**held.scores, **({VANILLA: held.accuracies[alone]} if alone else {})}
-    random = np.random.default_rng(SEED)
-    return rank(columns, held.accuracies[target], held.scores["params"], random=random)
-
-
-def tau(rows: dict[str, Ranking], name: str, statistic: str = "kendall") -> float:
-    return rows[name].statistics[statistic].value if name in rows else math.nan
-
-
-def best(rows: dict[str, Ranking], names: Iterable[str], statistic: str = "kendall") -> str:
-    known = [name for name in names if not math.isnan(tau(rows, name, statistic))]
-    return max(known, key=lambda name: tau(rows, name, statistic))
-
-
-def markdown(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    lines = [" | ".join(columns), "|".join(["---", *["---:"] * (len(columns) - 1)])]
-    return "\n".join(f"| {line} |" for line in [*lines, *(" | ".join(row) for row in rows)])
-
-
-def number(value: float, digits: int = 2) -> str:
-    return "-" if math.isnan(value) else f"{value:.{digits}f}"
-
-
-def spread(values: Sequence[float]) -> str:
-    return f"{fmean(values):.2f} ± {stdev(values):.2f}" if len(values) > 1 else number(values[0])
 
 
 def cell(rows: dict[str, Ranking], name: str, statistic: str = "kendall") -> str:
@@ -305,9 +210,7 @@ def published(study: Study, rankings: Rankings) -> str:
 def combined(study: Study, table: str, target: str) -> float:
     """Tau of AZ-NAS on images."""
     held = study.of(table, "images")
-    score, accuracy = az_nas(held.scores), np.array(held.accuracies[target])
-    there = ~np.isnan(score) & ~np.isnan(accuracy)
-    return float(kendall(score[there], accuracy[there], np.ones((1, there.sum())))[0])
+    return plain_tau(az_nas(held.scores), np.array(held.accuracies[target]))
 
 
 def winners(study: Study) -> str:
@@ -373,11 +276,6 @@ def depends(study: Study) -> str:
     )
 
 
-def taught_by(teacher: str, kind: str) -> str:
-    """The job of S0 scored with that teacher."""
-    return f"s0/shared/{kind}" if teacher == TEACHERS[-1] else f"teacher/{teacher}/{kind}"
-
-
 def teachers(study: Study) -> str:
     if S0[0] not in study.tables:
         return ""
@@ -403,10 +301,6 @@ def teachers(study: Study) -> str:
             "![agreement between teachers](study/teachers.svg)",
         ]
     )
-
-
-def shown(row: object) -> str:
-    return "-".join(str(value) for value in row.params.values())  # type: ignore[attr-defined]
 
 
 def vanilla_section(study: Study, rankings: Rankings) -> str:
@@ -465,59 +359,13 @@ those of NAS-Bench tables are of networks trained alone; intervals are over arch
 nothing of training seeds."""
 
 
-def draw(study: Study, rankings: Rankings) -> None:
-    folder = DOCS / "study"
-    main = {
-        f"{FOLDERS[t]}: {g}": rankings[t, "images", g] for t in study.tables for g in TARGETS[t]
-    }
-    plots.save(plots.bars(plots.bar_data(main)), folder / "tau")
-    for table in study.tables:
-        target = TARGETS[table][0]
-        data = plots.scatter_data(
-            study.of(table, "images"), target, rankings[table, "images", target]
-        )
-        plots.save(plots.scatter(data), folder / FOLDERS[table])
-    if S0[0] in study.tables:
-        plots.save(plots.curves(curve_data(study, rankings)), folder / "depends")
-        plots.save(plots.grid(grid_data(study)), folder / "teachers")
+def main() -> None:
+    """Write the page of what was scored."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--tables", type=Path, required=True)
+    given = parser.parse_args()
+    write(there(jobs(unpacked(given.tables)), given.tables), given.tables)
 
 
-def curve_data(study: Study, rankings: Rankings) -> plots.Curves:
-    def line(proxy: str, kind: str, points: dict[float, list[float]]) -> plots.Line:
-        means = [fmean(values) for values in points.values()]
-        deviations = [stdev(values) for values in points.values()]
-        return plots.Line(f"{proxy}, {kind}", list(points), means, deviations)
-
-    batches: list[plots.Line] = []
-    repeats: list[plots.Line] = []
-    classes: list[plots.Line] = []
-    for proxy in PUBLISHED:
-        for kind in KINDS:
-            at = {64: f"s0/shared/{kind}"}
-            at |= {size: f"batch/{size}/{kind}" for size in (16, 32, 128, 256)}
-            batches.append(line(proxy, kind, {k: study.taus(at[k], proxy) for k in sorted(at)}))
-            groups = {g: study.taus(f"repeats/16/{kind}", proxy, g) for g in (1, 2, 4, 8)}
-            repeats.append(line(proxy, kind, groups))
-        of = {100: "s0/shared/noise"}
-        of |= {count: f"classes/{count}/noise" for count in (10, 20, 50, 200)}
-        classes.append(line(proxy, "noise", {k: study.taus(of[k], proxy) for k in sorted(of)}))
-    rows = rankings[S0[0], "images", "distilled_acc"]
-    levels = {name: tau(rows, name) for name in ("params", "macs")}
-    panels = {"images in the batch": batches, "repeats averaged": repeats, "classes": classes}
-    return plots.Curves(panels, levels)
-
-
-def grid_data(study: Study) -> plots.Grid:
-    held = study.tables[S0[0]]
-    columns, labels = [], []
-    for name in TEACHERS:
-        found = study.kept[taught_by(name, "images")]
-        column = np.array([found[row.name].mean("diswot") for row in held.rows])
-        columns.append(column)
-        labels.append(f"{name}, best {shown(held.rows[int(column.argmax())])}")
-    once = np.ones((1, len(held.rows)))
-    values = [[float(kendall(a, b, once)[0]) for b in columns] for a in columns]
-    return plots.Grid("tau between diswot scores by teacher (S0, images)", labels, values)
-
-
-__all__ = ["OUT", "write"]
+if __name__ == "__main__":
+    main()

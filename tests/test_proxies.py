@@ -118,12 +118,13 @@ def test_score_takes_networks_as_they_are() -> None:
     master, images = teacher(), batch()
     before = copy.deepcopy(master.state_dict())
 
-    first = score(master, student(), images)
+    first = score(master, student(), images, ["diswot"])
     again = score(observe(master, *images), student(), images, ["diswot"])
 
     assert first == again and first.keys() == {"diswot"}
-    assert score(toys.seeded(toys.LinearHead, 1), student(), images) != first
-    assert score(master, student(1), images) != first
+    assert score(toys.seeded(toys.LinearHead, 1), student(), images, ["diswot"]) != first
+    assert score(master, student(1), images, ["diswot"]) != first
+    assert score(master, student(), images) == score(master, student(), images, ["default"])
     assert all(torch.equal(value, before[name]) for name, value in master.state_dict().items())
 
 
@@ -351,4 +352,4 @@ def test_student_that_does_not_fit_the_teacher(
     build: Callable[[], nn.Module], message: str
 ) -> None:
     with pytest.raises(UserError, match=message):
-        score(teacher(), build(), batch())
+        score(teacher(), build(), batch(), ["diswot"])

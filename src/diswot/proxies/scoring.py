@@ -165,7 +165,7 @@ def score(
     teacher: nn.Module | Observation,
     student: nn.Module,
     batch: Batch,
-    proxies: Sequence[str] = ("diswot",),
+    proxies: Sequence[str] = ("default",),
     *,
     seed: int = 0,
 ) -> dict[str, float]:
