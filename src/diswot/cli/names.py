@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 Rows = dict[str, list[str]]
 
 _COLUMNS = {
-    "proxies": ["what (higher is better)", "needs", "cost", "from"],
+    "proxies": ["what (higher is better)", "needs", "cost", "init", "from"],
     "losses": ["what", "stages, and other shapes", "from"],
 }
 _SAMPLERS = {
@@ -83,7 +83,8 @@ def _facts(row: Proxy) -> list[str]:
         "batches": row.needs_batches,
     }
     needs = ", ".join(name for name, needed in wanted.items() if needed)
-    return [row.summary, needs, row.cost, row.paper]
+    init = row.init if row.needs_forward else ""
+    return [row.summary, needs, row.cost, init, row.paper]
 
 
 def _teachers() -> Rows:
