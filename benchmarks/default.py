@@ -24,13 +24,13 @@ from study import LIMIT, SEED, unpacked
 
 from diswot import files, tables
 from diswot.facts import hardware, versions
-from diswot.proxies.default import WEIGHT
+from diswot.proxies.default import WEIGHTS
 from diswot.rank.scoring import Scores, read_kept
 from diswot.rank.sheet import Sheet, sheet
 from diswot.rank.statistics import Array, binned_kendall
 
 OUT = Path("runs/default")
-PARTS = ("capacity", "detail", "diversity", "steadiness")
+PARTS = tuple(WEIGHTS)
 SIZES = ("params", "macs", "depth")
 SHARES = (0.2, 0.4, 0.6, 0.8, 1.0)  # quantiles of the table's params that are budgets
 DRAWN, SEARCHES = 200, 5  # candidates that a search looks at, where a table has more; searches
@@ -136,9 +136,8 @@ def unseen(name: str, rows: Sequence[str], folder: Path) -> NDArray[np.bool_]:
 def variants(scores: Mapping[str, Sequence[float]]) -> Columns:
     """All columns, and the default score without each of its parts."""
     columns = {name: np.array(values) for name, values in scores.items()}
-    weights = {**dict.fromkeys(PARTS, 1.0), "steadiness": float(WEIGHT)}
     for left in PARTS:
-        rest = [weights[part] * columns[part] for part in PARTS if part != left]
+        rest = [WEIGHTS[part] * columns[part] for part in PARTS if part != left]
         columns[f"default without {left}"] = np.sum(rest, axis=0)
     return columns
 
@@ -247,13 +246,14 @@ def page(names: Sequence[str], folder: Path) -> str:
 
 `python benchmarks/default.py` wrote this page.
 
-    default = capacity + detail + diversity + {WEIGHT} steadiness
+    default = {" + ".join(f"{w:g} {part}" for part, w in WEIGHTS.items())}
 
-`capacity` is the logarithm of the working layers' widths times their reach; the other three are
-gaps, zero or below: fine detail and variety of channels that the first blocks lose and the
-teacher's do not, and how much more gradients change from block to block than in a residual
-network. `src/diswot/proxies/default.py` says why each is there; [score_log.md](score_log.md) what
-else was tried. There is no calibration and no constant of a space: a candidate's number is its own.
+`capacity` is the logarithm of the working layers' widths times their reach; the others are gaps,
+zero or below: fine detail and variety of channels that the first blocks lose and the teacher's do
+not, how much more gradients change from block to block than in a residual network, and the layers
+on the shortest path through a block. `src/diswot/proxies/default.py` says why each is there;
+[score_log.md](score_log.md) what else was tried. There is no calibration and no constant of a
+space: a candidate's number is its own.
 
 ## Ranking
 

@@ -21,6 +21,7 @@ from diswot.initialise import STUDENT, TEACHER, fresh
 from diswot.knowledge.semantic import EPSILON
 from diswot.observe import Observation, observe
 from diswot.proxies import PROXIES, by_init, get, score, scorer
+from diswot.proxies.default import WEIGHTS
 
 SHAPE = (3, toys.PIXELS, toys.PIXELS)
 PARAMS = {"width": 4, "kernel": 3, "depth": 2, "act": "relu"}
@@ -275,7 +276,7 @@ def test_proxies_by_initialisation(
 
 def test_every_proxy_has_an_initialisation() -> None:
     own = {name for name, row in PROXIES.items() if row.init == "kaiming"}
-    ours = {"default", "capacity", "detail", "diversity", "steadiness"}
+    ours = {"default", *WEIGHTS}
     assert own == ours | {"expressivity", "progressivity", "trainability"}
     assert {row.init for row in PROXIES.values()} == {"gaussian", "kaiming"}
     assert sorted(itertools.chain(*by_init(PROXIES).values())) == sorted(PROXIES)

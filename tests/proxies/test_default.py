@@ -16,10 +16,10 @@ from diswot.initialise import fresh
 from diswot.observe import observe
 from diswot.proxies import Candidate, NotScored, scorer
 from diswot.proxies.anatomy import Opening
-from diswot.proxies.default import default, detail, diversity, steadiness
+from diswot.proxies.default import WEIGHTS, default, detail, diversity, steadiness
 from diswot.spaces import nasbench201, network
 
-PARTS = ["default", "capacity", "detail", "diversity", "steadiness"]
+PARTS = ["default", *WEIGHTS]
 SHORTCUT = "|nor_conv_3x3~0|+|skip_connect~0|nor_conv_3x3~1|+|skip_connect~0|none~1|nor_conv_3x3~2|"
 CHAIN = "|nor_conv_3x3~0|+|none~0|nor_conv_3x3~1|+|none~0|none~1|nor_conv_3x3~2|"
 POOLED = "|avg_pool_3x3~0|+|none~0|nor_conv_3x3~1|+|none~0|none~1|nor_conv_3x3~2|"
@@ -35,15 +35,17 @@ def scored(text: str) -> dict[str, float]:
 
 def test_default_is_the_sum_of_its_parts() -> None:
     found = scored(CHAIN)
-    gaps = found["detail"] + found["diversity"] + 3 * found["steadiness"]
+    gaps = found["detail"] + found["diversity"] + 2 * found["steadiness"]
+    gaps += 0.15 * found["directness"]
     assert found["default"] == pytest.approx(found["capacity"] + gaps)
-    assert gaps < 0
+    assert all(found[name] < 0 for name in ("steadiness", "directness"))
 
 
 def test_what_each_part_is_for() -> None:
     chain, shortcut, pooled = (scored(text) for text in (CHAIN, SHORTCUT, POOLED))
     assert chain["capacity"] == shortcut["capacity"] > pooled["capacity"]
     assert chain["steadiness"] < shortcut["steadiness"]
+    assert (chain["directness"], shortcut["directness"], pooled["directness"]) == (-3, 0, -2)
     assert pooled["detail"] < chain["detail"] - 0.5
     assert pooled["default"] < chain["default"] < shortcut["default"]
 

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from diswot.proxies.blocks import layers, map_of, primary_blocks
 from diswot.proxies.eigen import eigenvalues, spectral_entropy
+from diswot.proxies.paths import Call
 from diswot.proxies.watch import Watch
 
 
@@ -42,11 +43,13 @@ class Anatomy(Watch):
     Attributes:
         size: Sum over working layers of C log2(1 + k / sqrt(groups)), C the channels of the map
             of the layer's block and k the side of its kernel, 1 for a linear layer.
+        calls: The first block of each shape that gives a map of the shape that it takes.
     """
 
     def __init__(self, model: nn.Module, images: Tensor) -> None:
         super().__init__(model, images)
         self.size = 0.0
+        self.calls: dict[torch.Size, Call] = {}
         self._reach: dict[nn.Module, float] = {}
         self._first: tuple[int, ...] = ()
         self._roughness = -math.inf
@@ -67,19 +70,29 @@ class Anatomy(Watch):
             inner = layers(block)
             for layer in inner:
                 yield layer.register_forward_hook(self._see_layer)
-            yield block.register_forward_hook(partial(self._see_block, inner))
+            yield block.register_forward_hook(partial(self._see_block, inner), with_kwargs=True)
 
     def _see_layer(self, layer: nn.Module, inputs: object, output: object) -> None:
         if self.active and _differs(output, len(self.images)):
             self._reach[layer] = _reach(layer)
 
     def _see_block(
-        self, inner: list[nn.Module], block: nn.Module, inputs: object, output: object
+        self,
+        inner: list[nn.Module],
+        block: nn.Module,
+        inputs: tuple[object, ...],
+        named: dict[str, object],
+        output: object,
     ) -> None:
         features = map_of(output, self.images) if self.active else None
         if features is None:
             return
         features = features.detach()
+        taken = inputs[0] if inputs else None
+        given = output[0] if isinstance(output, tuple) else output
+        if isinstance(taken, Tensor) and isinstance(given, Tensor) and taken.shape == given.shape:
+            call = Call(block, (1, *taken.shape[1:]), inputs[1:], named)
+            self.calls.setdefault(taken.shape, call)
         self.size += features.shape[1] * math.fsum(self._reach.pop(x, 0.0) for x in inner)
         if not self._first:
             self._first = tuple(features.shape)

@@ -1,16 +1,17 @@
 """The default score: capacity, less what the student lacks to use it.
 
-    default = capacity + detail + diversity + 3 steadiness
+    default = capacity + detail + diversity + 2 steadiness + 0.15 directness
 
 A student learns the better the more its layers can hold (`capacity`), if its first blocks keep as
 much of the images as the teacher's do (`detail`, `diversity`), and if gradients pass its blocks
-as evenly as those of a residual network (`steadiness`). The last three are gaps: zero where nothing
-is lacking, and below zero otherwise, so they cannot make up for capacity, and say nothing among
-students that all lack nothing. All four are in natural units (nats), so that the score needs no
-calibration: it does not depend on which other students are looked at. It is ours, of no paper.
+as evenly as those of a residual network (`steadiness`) and on a short way (`directness`). All but
+the first are gaps: zero where nothing is lacking, and below zero otherwise, so they cannot make up
+for capacity, and say nothing among students that all lack nothing. Each is in natural units (nats,
+layers), so that the score needs no calibration: it does not depend on which other students are
+looked at. It is ours, of no paper.
 
-The form, the weight 3 and the tolerance 1/8 were chosen on halves of four tables of accuracies, and
-are the same for all spaces and teachers; docs/score_log.md tells what was tried.
+The form, the two weights and the tolerance 1/8 were chosen on halves of four tables of accuracies,
+and are the same for all spaces and teachers; docs/score_log.md tells what was tried.
 
 Letters: B batch, C channels, H x W positions, D features that enter the classifier.
 """
@@ -28,16 +29,29 @@ from diswot.proxies import passes
 from diswot.proxies.anatomy import Anatomy, Opening
 from diswot.proxies.blocks import map_of
 from diswot.proxies.candidate import Candidate
+from diswot.proxies.paths import shortest_path
 
-WEIGHT = 3
+WEIGHTS = {
+    "capacity": 1.0,
+    "detail": 1.0,
+    "diversity": 1.0,
+    "steadiness": 2.0,
+    "directness": 0.15,
+}
 _TOLERANCE = 0.125  # nats a block
 _IMAGES = 16
 
 
 def default(candidate: Candidate) -> float:
     """What a student can hold, less what it lacks to use it; see the module."""
-    gaps = detail(candidate) + diversity(candidate) + WEIGHT * steadiness(candidate)
-    return capacity(candidate) + gaps
+    parts = {
+        "capacity": capacity(candidate),
+        "detail": detail(candidate),
+        "diversity": diversity(candidate),
+        "steadiness": steadiness(candidate),
+        "directness": directness(candidate),
+    }
+    return sum(WEIGHTS[name] * part for name, part in parts.items())
 
 
 def capacity(candidate: Candidate) -> float:
@@ -106,6 +120,16 @@ def steadiness(candidate: Candidate) -> float:
         for place, ((_, before), (_, after)) in enumerate(pairwise(stage), 1)
     ]
     return min(0.0, _TOLERANCE - fmean(excess)) if excess else 0.0
+
+
+def directness(candidate: Candidate) -> float:
+    """Minus the mean number of layers that even the shortest path through a block has.
+
+    Of the first block of each shape that keeps the shape of its input; 0 where all of these have a
+    shortcut, and where there are none. See `paths.shortest_path`.
+    """
+    calls = candidate.watched(Anatomy).calls.values()
+    return -fmean(map(shortest_path, calls)) if calls else 0.0
 
 
 def _gap(student: float, teacher: float) -> float:

@@ -13,10 +13,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.functional import cross_entropy
+from torch.nn.modules.batchnorm import _NormBase
 
 from diswot.data import Batch
 from diswot.observe import measuring
 from diswot.proxies.blocks import map_of, primary_blocks, weights
+
+_NORMS = (_NormBase, nn.GroupNorm, nn.LayerNorm, nn.RMSNorm)
 
 
 @contextmanager
@@ -24,6 +27,22 @@ def differentiating(model: nn.Module) -> Iterator[None]:
     """As `measuring`, with gradients, and with attention that can be differentiated twice."""
     with measuring(model), torch.enable_grad(), sdpa_kernel(SDPBackend.MATH):
         yield
+
+
+@contextmanager
+def without_norms(model: nn.Module) -> Iterator[None]:
+    """Let normalisation layers return what they are given."""
+    norms = [module for module in model.modules() if isinstance(module, _NORMS)]
+    own = [vars(norm).get("forward") for norm in norms]
+    try:
+        for norm in norms:
+            vars(norm)["forward"] = lambda features: features
+        yield
+    finally:
+        for norm, forward in zip(norms, own, strict=True):
+            del vars(norm)["forward"]
+            if forward is not None:
+                vars(norm)["forward"] = forward
 
 
 def gradients(

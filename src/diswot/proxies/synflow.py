@@ -3,21 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from functools import partial
 
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
-from torch.nn.modules.batchnorm import _NormBase
 
 from diswot.errors import UserError
 from diswot.proxies import passes
 from diswot.proxies.blocks import primary_blocks, weights
 from diswot.proxies.candidate import Candidate
-
-_NORMS = (_NormBase, nn.GroupNorm, nn.LayerNorm, nn.RMSNorm)
 
 
 def synflow(candidate: Candidate) -> float:
@@ -38,7 +34,7 @@ def synflow(candidate: Candidate) -> float:
     model = candidate.student
     ones = torch.ones_like(candidate.batch.images[:1], dtype=torch.float64)
     state = _positive(model)
-    with passes.differentiating(model), _without_norms(model):
+    with passes.differentiating(model), passes.without_norms(model):
         flow = _log_flow(model, state, ones)
         if math.isfinite(flow) or flow == -math.inf:
             return flow
@@ -60,22 +56,6 @@ def _positive(model: nn.Module) -> dict[str, Tensor]:
     for name in weights(model):
         state[name].requires_grad_()
     return state
-
-
-@contextmanager
-def _without_norms(model: nn.Module) -> Iterator[None]:
-    """Let normalisation layers return what they are given."""
-    norms = [module for module in model.modules() if isinstance(module, _NORMS)]
-    own = [vars(norm).get("forward") for norm in norms]
-    try:
-        for norm in norms:
-            vars(norm)["forward"] = lambda features: features
-        yield
-    finally:
-        for norm, forward in zip(norms, own, strict=True):
-            del vars(norm)["forward"]
-            if forward is not None:
-                vars(norm)["forward"] = forward
 
 
 def _log_flow(model: nn.Module, state: Mapping[str, Tensor], ones: Tensor) -> float:

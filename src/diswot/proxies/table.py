@@ -123,12 +123,9 @@ PROXIES: dict[str, Proxy] = {
     "default": replace(
         _STEADINESS,
         score=default.default,
-        summary="capacity, less what is lacking in detail, diversity and steadiness",
+        summary="capacity, less what is lacking in the four rows below",
         needs_teacher=True,
         watch=Anatomy,
-    ),
-    "capacity": _anatomy(
-        default.capacity, "log of the working layers' widths and reach", needs_teacher=False
     ),
     "detail": _anatomy(
         default.detail, "minus what the first block smooths away and the teacher's does not"
@@ -137,6 +134,14 @@ PROXIES: dict[str, Proxy] = {
         default.diversity, "minus the gap to the teacher in how different the first channels are"
     ),
     "steadiness": _STEADINESS,
+    "directness": _anatomy(
+        default.directness,
+        "minus the layers on the shortest path through a block",
+        needs_teacher=False,
+    ),
+    "capacity": _anatomy(
+        default.capacity, "log of the working layers' widths and reach", needs_teacher=False
+    ),
     "diswot": _DISWOT,
     **{name: _closeness(row) for name, row in knowledge.KNOWLEDGE.items()},
     "params": Proxy(capacity.params, "trainable parameters", ""),
