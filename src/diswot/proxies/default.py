@@ -129,7 +129,7 @@ def directness(candidate: Candidate) -> float:
     shortcut, and where there are none. See `paths.shortest_path`.
     """
     calls = candidate.watched(Anatomy).calls.values()
-    return -fmean(map(shortest_path, calls)) if calls else 0.0
+    return 0.0 - fmean(map(shortest_path, calls)) if calls else 0.0
 
 
 def _gap(student: float, teacher: float) -> float:
