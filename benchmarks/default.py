@@ -49,6 +49,7 @@ class Case:
         batch_size: Images.
         limit: Rows, drawn at random; all if None.
         looked_at: Rows of the random sample that the score was chosen on; if 0, a half of all.
+        others: Scores to compare with, on at most the rows of the study.
     """
 
     table: str
@@ -59,12 +60,20 @@ class Case:
     batch_size: int = 64
     limit: int | None = None
     looked_at: int = 0
+    others: tuple[str, ...] = ()
 
 
 _NB201 = ("cifar10_test", "cifar100_test", "imagenet16_120_test")
 _VIT = ("c100_kd_acc", "flower_kd_acc", "chaoyang_kd_acc")
 CASES = {
-    "s0": Case("s0_cifar100.csv", "s0", ("distilled_acc",), {"distilled_acc": 0.9}, repeats=5),
+    "s0": Case(
+        "s0_cifar100.csv",
+        "s0",
+        ("distilled_acc",),
+        {"distilled_acc": 0.9},
+        repeats=5,
+        others=(*AZ_NAS[:3], "diswot"),
+    ),
     "nasbench201": Case(
         "nasbench201.csv.gz",
         "nasbench201",
@@ -73,6 +82,7 @@ CASES = {
         repeats=2,
         limit=1000,
         looked_at=400,
+        others=AZ_NAS[:3],
     ),
     "nasbench101": Case(
         "nasbench101.csv.gz",
@@ -82,6 +92,7 @@ CASES = {
         batch_size=8,
         limit=300,
         looked_at=250,
+        others=AZ_NAS[:3],
     ),
     "autoformer": Case(
         "vit_autoformer.json",
@@ -103,11 +114,10 @@ def commands(name: str, folder: Path, images: Path) -> list[list[str]]:
     first += [f"--space={case.space}", "--teacher=resnet110", f"--data={images}"]
     first += [f"--repeats={case.repeats}", f"--batch-size={case.batch_size}"]
     last = [f"--target={case.targets[0]}", f"--out={OUT / name}", "--resume", "--quiet"]
-    others = (*AZ_NAS[:3], "diswot") if name == "s0" else AZ_NAS[:3]
     limits = [f"--limit={count}" for count in (min(LIMIT, case.limit or 0), case.limit) if count]
-    asked = (others, ("default", *PARTS))
+    asked = [proxies for proxies in (case.others, ("default", *PARTS)) if proxies]
     return [
-        [*first, *limits[i : i + 1], f"--proxies={','.join(proxies)}", *last]
+        [*first, *limits[i - len(asked) :][:1], f"--proxies={','.join(proxies)}", *last]
         for i, proxies in enumerate(asked)
     ]
 
@@ -152,10 +162,10 @@ def ranking(name: str, folder: Path) -> str:
     """Tau of every score, on all rows and on each half, and within deciles."""
     case, held = CASES[name], scored(name, folder)
     columns = variants(held.scores)
-    columns["AZ-NAS"] = az_nas(columns)
-    columns["default, on the same rows"] = np.where(
-        np.isnan(columns["AZ-NAS"]), np.nan, columns["default"]
-    )
+    if set(AZ_NAS[:3]) <= columns.keys():
+        columns["AZ-NAS"] = az_nas({**columns, AZ_NAS[3]: columns["macs"]})
+        missing = np.isnan(columns["AZ-NAS"])
+        columns["default, on its rows"] = np.where(missing, np.nan, columns["default"])
     new = unseen(name, held.names, folder)
     everything = np.ones(len(new), dtype=bool)
     accuracies = {t: np.array(held.accuracies[t]) for t in case.targets}
@@ -176,7 +186,7 @@ def ranking(name: str, folder: Path) -> str:
     heads += ["mean of taus"] if len(accuracies) > 1 else []
     order = ["default", *(f"default without {part}" for part in PARTS), *PARTS]
     order += [n for n in (*SIZES, "diswot") if n in columns]
-    order += ["AZ-NAS", "default, on the same rows"]
+    order += [n for n in ("AZ-NAS", "default, on its rows") if n in columns]
     aims = [f"{number(case.bars[t], 2)}" if t in case.bars else "" for t in case.targets]
     aimed = [a for aim in aims for a in (aim, "")]
     aimed += [number(case.bars["mean"], 2) if "mean" in case.bars else ""] * (len(accuracies) > 1)
