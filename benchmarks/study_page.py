@@ -210,9 +210,10 @@ def published(study: Study, rankings: Rankings) -> str:
 def combined(study: Study, table: str, target: str) -> float:
     """Tau of AZ-NAS on images."""
     held = study.of(table, "images")
-    return plain_tau(
-        az_nas({**held.scores, AZ_NAS[3]: held.scores["macs"]}), np.array(held.accuracies[target])
-    )
+    parts = {**held.scores, AZ_NAS[3]: held.scores["macs"]}
+    if not set(AZ_NAS) <= parts.keys():
+        return math.nan
+    return plain_tau(az_nas(parts), np.array(held.accuracies[target]))
 
 
 def winners(study: Study) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from statistics import fmean, stdev
 
 import numpy as np
@@ -10,6 +11,9 @@ from study import PUBLISHED, S0, TEACHERS
 from study_data import FOLDERS, KINDS, TARGETS, Rankings, Study, shown, tau, taught_by
 
 from diswot import plots
+from diswot.cli.rank import BASELINES
+from diswot.rank import Ranking
+from diswot.rank.sheet import Sheet
 from diswot.rank.statistics import kendall
 
 
@@ -21,13 +25,19 @@ def draw(study: Study, rankings: Rankings) -> None:
     plots.save(plots.bars(plots.bar_data(main)), folder / "tau")
     for table in study.tables:
         target = TARGETS[table][0]
-        data = plots.scatter_data(
-            study.of(table, "images"), target, rankings[table, "images", target]
-        )
-        plots.save(plots.scatter(data), folder / FOLDERS[table])
+        rows = rankings[table, "images", target]
+        held = leading(study.of(table, "images"), rows)
+        plots.save(plots.scatter(plots.scatter_data(held, target, rows)), folder / FOLDERS[table])
     if S0[0] in study.tables:
         plots.save(plots.curves(curve_data(study, rankings)), folder / "depends")
         plots.save(plots.grid(grid_data(study)), folder / "teachers")
+
+
+def leading(held: Sheet, rows: dict[str, Ranking], count: int = 8) -> Sheet:
+    """The scores of highest tau, the published one, the default one and the sizes."""
+    best = sorted(held.scores, key=lambda name: -np.nan_to_num(tau(rows, name), nan=-2))[:count]
+    shown = {*best, "diswot", "default", *BASELINES}
+    return replace(held, scores={n: v for n, v in held.scores.items() if n in shown})
 
 
 def curve_data(study: Study, rankings: Rankings) -> plots.Curves:
