@@ -15,6 +15,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from diswot.errors import UserError
@@ -47,10 +48,10 @@ def count_macs(model: nn.Module, image_shape: Shape) -> int:
 
 @contextmanager
 def _evaluating(model: nn.Module) -> Iterator[None]:
-    """Evaluation mode without the fused attention layers, whose products no counter sees."""
+    """Evaluation mode without fused attention, whose products not every counter sees."""
     modes = [(module, module.training) for module in model.modules()]
     fused = torch.backends.mha.get_fastpath_enabled()
-    with torch.no_grad(), torch.random.fork_rng(devices=[]):
+    with torch.no_grad(), torch.random.fork_rng(devices=[]), sdpa_kernel(SDPBackend.MATH):
         try:
             torch.backends.mha.set_fastpath_enabled(False)
             model.eval()
