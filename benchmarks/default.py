@@ -318,7 +318,7 @@ def main() -> None:
     there = [name for name, case in CASES.items() if (given.tables / case.table).is_file()]
     for name in there:
         for each in commands(name, given.tables, images):
-            subprocess.run(each, check=True)
+            subprocess.run([*each, f"--workers={min(2, os.cpu_count() or 1)}"], check=True)
     text = page(there, given.tables)
     files.write(DOCS / "default.md", lambda temporary: Path(temporary).write_text(text))
     print(f"written: {DOCS / 'default.md'}")

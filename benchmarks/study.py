@@ -128,7 +128,7 @@ def _tables(kind: str, data: dict[str, Any]) -> Iterator[Job]:
         yield Job(f"s0/costly/{kind}", *S0, COSTLY, 450, None, once)
         yield Job(f"nasbench201/costly/{kind}", *NB201, QUICKER, 1300, LIMIT, small)
         yield Job(f"nasbench201/slow/{kind}", *NB201, SLOW, 1200, 100, small)
-        yield Job(f"autoformer/costly/{kind}", *VIT, (*QUICKER, "grasp"), 800, None, few)
+        yield Job(f"autoformer/costly/{kind}", *VIT, QUICKER, 800, None, few)
         less = {**wide, "batch_size": 8}
         yield Job(f"nasbench101/costly/{kind}", *NB101, QUICKER, 2000, LIMIT, less)
 

@@ -91,8 +91,8 @@ widths, have no such score.
 Scores that share a forward pass are means over several batches and initialisations (S0 5,
 NAS-Bench-201 and transformers 2, NAS-Bench-101 1); those that need more passes have one, and
 smaller batches (S0 64, NAS-Bench-201 32, transformers 16, NAS-Bench-101 8), on images only. The
-slowest, `vkdnw`, `ntk_cond` and `grasp`, have been left out of NAS-Bench-101, the first two of
-transformers, and have scored 100 of NAS-Bench-201, so that the study takes about an hour.
+slowest, `vkdnw`, `ntk_cond` and `grasp`, have been left out of NAS-Bench-101 and of transformers,
+and have scored 100 of NAS-Bench-201, so that the study takes about an hour.
 The default score, its parts and those of AZ-NAS have Kaiming weights, which belong to them, a
 ResNet-110 as the teacher everywhere, and images only; [default.md](default.md) says more."""
 
