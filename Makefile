@@ -2,7 +2,7 @@
 PYTHON ?= python3
 RUN := .venv/bin/
 
-.PHONY: help demo test test-slow bench study lint clean
+.PHONY: help demo test test-slow bench study study-default lint clean
 
 help: ## what can be made
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
@@ -30,10 +30,12 @@ bench: .venv/ready ## speed, as ratios measured in one run
 	$(RUN)python benchmarks/proxies.py
 
 TABLES ?= ../shared/data
-study: .venv/ready ## scores against the accuracies of tables; TABLES=DIR holds them; takes long
-	$(RUN)python benchmarks/default.py --tables $(TABLES)
+study: .venv/ready ## scores against the accuracies of tables; TABLES=DIR holds them; about an hour
 	$(RUN)python benchmarks/study.py --tables $(TABLES)
 	$(RUN)python benchmarks/study_page.py --tables $(TABLES)
+
+study-default: .venv/ready ## the default score alone, on more rows; before make study, to be on its page
+	$(RUN)python benchmarks/default.py --tables $(TABLES)
 
 clean: ## remove the environment and caches
 	rm -rf .venv .pytest_cache .ruff_cache .mypy_cache

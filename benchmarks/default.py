@@ -9,6 +9,7 @@ runs/default; what is scored there already is not scored again.
 from __future__ import annotations
 
 import argparse
+import os
 import subprocess
 import sys
 import zlib
@@ -260,7 +261,7 @@ def page(names: Sequence[str], folder: Path) -> str:
     lost = markdown(["table", "score", "points lost, five budgets", "no budget"], rows)
     return f"""# The default score
 
-`python benchmarks/default.py` wrote this page.
+`make study-default` wrote this page.
 
     default = {" + ".join(f"{w:g} {part}" for part, w in WEIGHTS.items())}
 
