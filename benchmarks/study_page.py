@@ -352,7 +352,7 @@ def foot(study: Study) -> str:
 ## How this was made
 
 `make study-default study TABLES=DIR`, seed {SEED}. {len(study.kept)} jobs, {seconds / 3600:.2f}
-processor hours of scoring in all. Median time to score an architecture with all repeats, one thread:
+processor hours of scoring in all. Median time of an architecture with all repeats, one thread:
 {", ".join(medians)}.
 
 {facts}.

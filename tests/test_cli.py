@@ -628,4 +628,4 @@ def test_the_contract() -> None:
     scored = call(f"score {options} --student", hand).json
     assert isinstance(scored["scores"], dict) and scored["scores"]["params"] == 278_324
     again = call(f"score {options} --student", json.dumps(best["params"])).json
-    assert again["scores"]["diswot"] == best["score"]
+    assert again["scores"]["default"] == best["score"]
