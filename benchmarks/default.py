@@ -24,6 +24,7 @@ from pages import AZ_NAS, DOCS, az_nas, markdown, number, plain_tau
 from study import LIMIT, SEED, unpacked
 
 from diswot import files, tables
+from diswot.cli.rank import BASELINES
 from diswot.facts import hardware, versions
 from diswot.proxies.default import WEIGHTS
 from diswot.rank.scoring import Scores, read_kept
@@ -32,7 +33,6 @@ from diswot.rank.statistics import Array, binned_kendall
 
 OUT = Path("runs/default")
 PARTS = tuple(WEIGHTS)
-SIZES = ("params", "macs", "depth")
 SHARES = (0.2, 0.4, 0.6, 0.8, 1.0)  # quantiles of the table's params that are budgets
 DRAWN, SEARCHES = 200, 5  # candidates that a search looks at, where a table has more; searches
 
@@ -165,9 +165,9 @@ def inside(score: Array, accuracy: Array, params: Array) -> float:
     return float(binned_kendall(score[there], accuracy[there], params[there], once)[0])
 
 
-def ranking(name: str, folder: Path) -> str:
+def ranking(name: str, held: Sheet, folder: Path) -> str:
     """Tau of every score, on all rows and on each half, and within deciles."""
-    case, held = CASES[name], scored(name, folder)
+    case = CASES[name]
     columns = variants(held.scores)
     if set(AZ_NAS[:3]) <= columns.keys():
         columns["AZ-NAS"] = az_nas({**columns, AZ_NAS[3]: columns["macs"]})
@@ -192,7 +192,7 @@ def ranking(name: str, folder: Path) -> str:
     heads = [h for t in case.targets for h in (f"`{t}`: all (unseen, seen)", "in deciles")]
     heads += ["mean of taus"] if len(accuracies) > 1 else []
     order = ["default", *(f"default without {part}" for part in PARTS), *PARTS]
-    order += [n for n in (*SIZES, "diswot") if n in columns]
+    order += [n for n in (*BASELINES, "diswot") if n in columns]
     order += [n for n in ("AZ-NAS", "default, on its rows") if n in columns]
     aims = [f"{number(case.bars[t], 2)}" if t in case.bars else "" for t in case.targets]
     aimed = [a for aim in aims for a in (aim, "")]
@@ -204,11 +204,11 @@ def ranking(name: str, folder: Path) -> str:
 def searches(name: str, held: Sheet) -> list[tuple[Columns, NDArray[np.intp]]]:
     """What five searches know: their candidates' scores, and which rows these are.
 
-    Where the table is small a search sees all of it, and each has a draw of weights and images of
-    its own; else each sees `DRAWN` random rows.
+    Where there is a draw of weights and images for each search, it sees all of the table with its
+    own; else it sees `DRAWN` random rows.
     """
     kept = read_kept(OUT / name / "scores.jsonl")
-    if len(held.names) <= DRAWN and name == "s0":
+    if CASES[name].repeats == SEARCHES:
         every = np.arange(len(held.names))
         draws = []
         for i in range(SEARCHES):
@@ -246,7 +246,7 @@ def regret(name: str, target: str, held: Sheet) -> list[list[str]]:
     def by(score: str) -> Callable[[Columns, Array], float]:
         return lambda c, r: float(accuracy[r[np.nan_to_num(c[score][r], nan=-np.inf).argmax()]])
 
-    names = [n for n in ("default", "diswot", *SIZES) if n in found[0][0]]
+    names = [n for n in ("default", "diswot", *BASELINES) if n in found[0][0]]
     rows = [[f"{name}, `{target}`", n, *lost(by(n))] for n in names]
     chance = lost(lambda c, r: float(np.nanmean(accuracy[r])))
     return [*rows, [f"{name}, `{target}`", "a random pick", *chance]]
@@ -255,8 +255,8 @@ def regret(name: str, target: str, held: Sheet) -> list[list[str]]:
 def page(names: Sequence[str], folder: Path) -> str:
     """The page, from what was scored."""
     facts = ", ".join(f"{k} {v}" for k, v in {**hardware(), **versions()}.items())
-    tables = "\n\n".join(ranking(name, folder) for name in names)
     sheets = {name: scored(name, folder) for name in names}
+    ranked = "\n\n".join(ranking(name, held, folder) for name, held in sheets.items())
     rows = [row for n in names for t in CASES[n].targets for row in regret(n, t, sheets[n])]
     lost = markdown(["table", "score", "points lost, five budgets", "no budget"], rows)
     return f"""# The default score
@@ -280,7 +280,7 @@ of NAS-Bench-201 a random 400, of NAS-Bench-101 a random 153). The half of S0 an
 transformers are not quite unseen: figures of all rows were looked at on the way. *In deciles* is
 the mean tau within tenths of the table of about equal parameter count.
 
-{tables}
+{ranked}
 
 ## Picking
 

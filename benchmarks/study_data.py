@@ -7,13 +7,13 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
+from pages import plain_tau
 from study import NB101, NB201, S0, SEED, TEACHERS, VIT, Job, scores, table_of
 
 from diswot.cli.rank import BASELINES, VANILLA
 from diswot.rank import Ranking, rank
 from diswot.rank.scoring import Scores, read_kept
 from diswot.rank.sheet import Sheet, sheet
-from diswot.rank.statistics import kendall
 from diswot.tables import Row, Table, vanilla
 
 KINDS = ("noise", "images")
@@ -30,7 +30,6 @@ TITLES = {
     VIT[0]: "AutoFormer vision transformers",
 }
 FOLDERS = {S0[0]: "s0", NB201[0]: "nasbench201", NB101[0]: "nasbench101", VIT[0]: "autoformer"}
-SIZES = ("params", "macs", "depth")
 DEFAULT = Path("runs/default")
 
 
@@ -57,8 +56,8 @@ class Study:
         for name in merged if kind == "images" else ():
             merged[name] = self.default[table].get(name, Scores()) | merged[name]
         proxies = dict.fromkeys(p for found in merged.values() for p in found.values)
-        order = [name for name in proxies if name not in SIZES]
-        return sheet(held, merged, [*order, *SIZES])
+        order = [name for name in proxies if name not in BASELINES]
+        return sheet(held, merged, [*order, *BASELINES])
 
     def taus(self, job: str, proxy: str, group: int = 1) -> list[float]:
         """Tau with the distilled accuracy of S0, of each `group` of repeats averaged."""
@@ -67,8 +66,7 @@ class Study:
         values = np.array([found[row.name].values[proxy] for row in held.rows])
         count = values.shape[1] // group
         means = values[:, : count * group].reshape(len(values), count, group).mean(2)
-        once = np.ones((1, len(values)))
-        return [float(kendall(means[:, i], accuracy, once)[0]) for i in range(count)]
+        return [plain_tau(means[:, i], accuracy) for i in range(count)]
 
 
 def default_scores(folder: str) -> dict[str, Scores]:

@@ -17,7 +17,6 @@ from study import NB201, PUBLISHED, S0, SEED, TEACHERS, Job, jobs, there, unpack
 from study_data import (
     FOLDERS,
     KINDS,
-    SIZES,
     TARGETS,
     TITLES,
     Rankings,
@@ -111,7 +110,7 @@ def short(study: Study, rankings: Rankings) -> str:
         rows = rankings[case]
         free = [name for name in rows if name not in BASELINES and name != VANILLA]
         top, inside = best(rows, free), best(rows, free, "kendall_within_deciles")
-        size = best(rows, SIZES)
+        size = best(rows, BASELINES)
         lines.append(
             f"- {TITLES[case[0]]}, `{case[2]}`: best score `{top}` {tau(rows, top):.2f}, best size "
             f"`{size}` {tau(rows, size):.2f}, `diswot` {number(tau(rows, 'diswot'))}; among "
@@ -141,7 +140,7 @@ def table_section(study: Study, rankings: Rankings, table: str) -> str:
         order = sorted(images, key=lambda name: -np.nan_to_num(tau(images, name), nan=-2))
         lines = [
             [
-                f"**{name}**" if name in (*SIZES, VANILLA) else name,
+                f"**{name}**" if name in (*BASELINES, VANILLA) else name,
                 cell(images, name),
                 cell(noise, name),
                 cell(images, name, "kendall_given_params"),

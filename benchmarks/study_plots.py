@@ -6,7 +6,7 @@ from dataclasses import replace
 from statistics import fmean, stdev
 
 import numpy as np
-from pages import DOCS
+from pages import DOCS, plain_tau
 from study import PUBLISHED, S0, TEACHERS
 from study_data import FOLDERS, KINDS, TARGETS, Rankings, Study, shown, tau, taught_by
 
@@ -14,7 +14,6 @@ from diswot import plots
 from diswot.cli.rank import BASELINES
 from diswot.rank import Ranking
 from diswot.rank.sheet import Sheet
-from diswot.rank.statistics import kendall
 
 
 def draw(study: Study, rankings: Rankings) -> None:
@@ -73,6 +72,5 @@ def grid_data(study: Study) -> plots.Grid:
         column = np.array([found[row.name].mean("diswot") for row in held.rows])
         columns.append(column)
         labels.append(f"{name}, best {shown(held.rows[int(column.argmax())])}")
-    once = np.ones((1, len(held.rows)))
-    values = [[float(kendall(a, b, once)[0]) for b in columns] for a in columns]
+    values = [[plain_tau(a, b) for b in columns] for a in columns]
     return plots.Grid("tau between diswot scores by teacher (S0, images)", labels, values)

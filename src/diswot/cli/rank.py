@@ -154,8 +154,7 @@ def _score(
             workers=workers,
             on_row=partial(advance, f"scoring, {own}"),
         )
-        kept = out is not None  # and then what was scored before comes back, too
-        found = scored if kept else {name: found[name] | new for name, new in scored.items()}
+        found = {name: found[name] | new for name, new in scored.items()}
     return sheet(table, found, names)
 
 

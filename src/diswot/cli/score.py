@@ -44,11 +44,13 @@ def score(
         images = inputs.data_set(data, classes, image_size, data_root)
         count = len(images.classes)
         build, params = inputs.student_builder(student, space, count, images.size)
+        master = inputs.teaching(teacher, count, teacher_weights)
+        batches = inputs.scoring_batches(images, batch_size, repeats, seed)
         outcomes: dict[str, list[float] | str] = {}
         for own, alike in by_init(names, init).items():
             fixed = scorer(
-                inputs.teaching(teacher, count, teacher_weights),
-                inputs.scoring_batches(images, batch_size, repeats, seed),
+                master,
+                batches,
                 init=own,
                 seed=seed,
                 trained_teacher=teacher_weights is not None,

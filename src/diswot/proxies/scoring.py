@@ -189,8 +189,9 @@ def score(
     rows = {name: get(name) for name in proxies}
     seen, opening = teacher, None
     if not isinstance(seen, Observation):
-        opening = _opening(seen, batch)
-        seen = observe(seen, *batch, cam=_needs_cam(rows))
+        with Anatomy(seen, batch.images) as anatomy:
+            seen = observe(seen, *batch, cam=_needs_cam(rows))
+        opening = anatomy.opening
     found = _outcomes(rows, seen, opening, student, batch, derive_seed(seed, 0, PROXY))
     return {name: _finite(outcome) for name, outcome in found.items()}
 
