@@ -24,7 +24,7 @@ ORDER = (
     # score
     "proxies",
     # search
-    *("evolution", "samplers", "storage", "loop", "search"),
+    *("evolution", "samplers", "storage", "pareto", "loop", "search"),
     # train
     *("checkpoint", "evaluate", "distill"),
     # tell

@@ -26,7 +26,7 @@ from torch import nn
 from toyspaces import batch, branching, counted, letters, teacher, tiny
 
 from diswot import spaces
-from diswot.budget import Budget, count_macs, count_params
+from diswot.budget import Budget, Costs, count_macs, count_params
 from diswot.errors import SearchFailed, UserError
 from diswot.evolution import Key, key
 from diswot.proxies import PROXIES, Candidate, scorer
@@ -720,3 +720,125 @@ def test_evolution_beats_random_where_neighbours_are_alike(toy: Any) -> None:
     for seed in SEEDS:
         assert best("evolution", seed) > best("random", seed)
         assert best("evolution", seed) >= 7
+
+
+# Several objectives
+
+
+@pytest.mark.parametrize("asked", [36, 25])
+def test_front_is_what_no_scored_student_beats(asked: int, tmp_path: Path) -> None:
+    found = run(trials=asked, objectives=("score", "macs", "memory"), storage=tmp_path)
+
+    study = optuna.load_study(study_name="diswot", storage=open_storage(tmp_path))
+    points = {key(student.params): student for student in found.front}
+    assert 1 < len(found.front) == len(points) < found.scored
+    assert set(points) == {key(trial.params) for trial in study.best_trials}
+    for trial in study.best_trials:
+        student = points[key(trial.params)]
+        counts = Costs(spaces.network(tiny, student.params), SHAPE).counts
+        assert (student.macs, student.memory) == (counts.macs, counts.memory)
+        assert trial.values == [student.score, student.macs, student.memory]
+    assert found.front[0] == found.best
+    assert [s.score for s in found.front] == sorted((s.score for s in found.front), reverse=True)
+    assert json.loads(json.dumps(found.as_dict()))["objectives"] == ["score", "macs", "memory"]
+
+
+def test_one_objective_has_no_front() -> None:
+    found = run(trials=5)
+
+    assert (found.objectives, found.front) == (("score",), ())
+
+
+def seconds(params: dict[str, Any]) -> float:
+    """As if measured: the smaller width times depth the faster."""
+    return 1e-3 * params["width"] * params["depth"]
+
+
+@pytest.mark.parametrize("sampler", ["nsga2", "tpe", "random"])
+def test_search_of_a_front_goes_on_as_if_it_had_not_stopped(sampler: str, tmp_path: Path) -> None:
+    options: dict[str, Any] = {"objectives": ("score", "latency"), "sampler": sampler}
+    options |= {"budget": Budget(max_latency=12e-3), "latency": seconds}
+    once, twice = tmp_path / "once", tmp_path / "twice"
+    whole = run(trials=32, storage=once, **options)
+    for count in (3, 22, 32):
+        last = run(trials=count, storage=twice, resume=True, **options)
+
+    assert [(t.params, t.values) for t in trials(once)] == [
+        (t.params, t.values) for t in trials(twice)
+    ]
+    assert (last.front, last.trials, last.reused) == (whole.front, whole.trials, whole.reused)
+    assert whole.reused > 0 < whole.rejected
+
+
+def test_latency_is_measured_once_and_last_and_kept(tmp_path: Path) -> None:
+    measured: Counter[Key] = Counter()
+    log: Counter[Key] = Counter()
+
+    def meter(params: dict[str, Any]) -> float:
+        assert count_params(spaces.network(tiny, params)) <= 300
+        assert not log[key(params)]
+        measured[key(params)] += 1
+        return seconds(params)
+
+    budget = Budget(max_params=300, max_latency=6e-3)
+    for asked in (20, 36):
+        found = run(
+            counted(tiny, log),
+            trials=asked,
+            sampler="random",
+            budget=budget,
+            latency=meter,
+            storage=tmp_path,
+            resume=True,
+        )
+
+    assert set(measured.values()) == {1} and len(measured) > found.scored
+    assert all(student.latency == seconds(student.params) <= 6e-3 for student in found.top)
+    assert {chosen for chosen, passes in log.items() if passes} <= measured.keys()
+    assert run(trials=3).top[0].latency is None
+
+
+def test_constraints_are_optunas(tmp_path: Path) -> None:
+    """By their names, and as the list that its dashboard reads."""
+    budget = Budget(max_params=300, max_macs=4000)
+    run(trials=30, sampler="random", budget=budget, storage=tmp_path)
+
+    assert len(ends(tmp_path, "reused")) > 0 < len(ends(tmp_path, "rejected"))
+    for trial in trials(tmp_path):
+        model = spaces.network(tiny, trial.params)
+        sizes = {
+            "params": count_params(model) / 300 - 1,
+            "macs": count_macs(model, SHAPE) / 4e3 - 1,
+        }
+        if sizes["params"] > 0:
+            del sizes["macs"]
+        named = {name: trial.constraints[name] for name in sizes}
+        assert named == sizes
+        assert trial.system_attrs["constraints"] == list(sizes.values())
+        assert all(value <= 0 for value in sizes.values()) == (trial.state == TrialState.COMPLETE)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"objectives": ("score", "flops")}, "unknown objective 'flops'; known: latency, macs"),
+        ({"objectives": ("params", "macs")}, "objectives must be score and costs, each once"),
+        ({"objectives": ("score", "macs", "macs")}, "must be score and costs, each once"),
+        ({"objectives": ()}, "objectives must be score and costs"),
+        ({"objectives": ("score", "macs"), "sampler": "evolution"}, "evolution has one objective"),
+        ({"objectives": ("score", "latency")}, "nothing is given to measure it"),
+        ({"budget": Budget(max_latency=1)}, "nothing is given to measure it"),
+    ],
+)
+def test_wrong_objectives(options: dict[str, Any], message: str, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=message):
+        run(letters, storage=tmp_path / "new", **options)
+
+    assert not (tmp_path / "new").exists()
+
+
+def test_other_objectives_are_not_resumed(tmp_path: Path) -> None:
+    run(trials=3, storage=tmp_path)
+
+    with pytest.raises(UserError, match=r"objectives = \['score'\], not \['score', 'macs'\]"):
+        run(trials=3, objectives=("score", "macs"), storage=tmp_path, resume=True)

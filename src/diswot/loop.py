@@ -5,15 +5,17 @@ from __future__ import annotations
 import statistics
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from typing import Any
 
 import optuna
 from optuna.trial import TrialState
 from torch import nn
 
-from diswot.budget import Budget, Shape, count_params
+from diswot.budget import COSTS, Budget, Costs, Shape
+from diswot.errors import SearchFailed
 from diswot.evolution import Key, key
 from diswot.proxies import Scorer
 from diswot.samplers import Listed
@@ -23,6 +25,7 @@ MAX_REJECTED = 500  # proposals in a row outside the budget before sampling give
 MAX_FAILED = 20  # candidates that fail, none being scored, before sampling gives up
 
 End = dict[str, Any]
+Latency = Callable[[Params], float]
 
 
 @dataclass(frozen=True)
@@ -40,7 +43,9 @@ class Loop:
 
     How a trial ended is kept, before Optuna is told, in its user attribute `end`, which has
     `scores` (by proxy, a number a repeat), or `reused` (the trial that scored the architecture),
-    or `rejected` (the limit it breaks), or `failed` (the reason); and `score` with the first two.
+    or `rejected` (the limit it breaks), or `failed` (the reason). With the first two go `score`
+    and `costs` (those that are limited or an objective, by their names in `budget.COSTS`); with
+    the first three `margins` (by how much limits are exceeded).
 
     Attributes:
         study: Asked and told.
@@ -49,6 +54,8 @@ class Loop:
         proxy: A key of `PROXIES`.
         budget: Limits.
         image_shape: C, H, W; for the MACs.
+        objectives: `score`, alone or with names of `budget.COSTS`: the study's values.
+        latency: Measures the seconds of one image of an architecture.
         known: How each architecture ended first, with its `params` and `trial`.
         ends: Trials by how they ended.
         reasons: Failed trials by reason.
@@ -62,6 +69,8 @@ class Loop:
     proxy: str
     budget: Budget
     image_shape: Shape
+    objectives: tuple[str, ...] = ("score",)
+    latency: Latency | None = None
     known: dict[Key, End] = field(default_factory=dict)
     ends: Counter[str] = field(default_factory=Counter)
     reasons: Counter[str] = field(default_factory=Counter)
@@ -107,6 +116,7 @@ class Loop:
         start = time.perf_counter()
         trial = self.study.ask()
         end = self._try(trial)
+        _constrain(trial, end.get("margins", {}))
         trial.set_user_attr("end", end)
         self._tell(trial.number, end)
         if "scores" in end:
@@ -120,14 +130,28 @@ class Loop:
             first = self.scorer.fresh(lambda: construct(self.space, trial))
             if (before := self.known.get(key(trial.params))) is not None:
                 return _again(before)
-            if (excess := self.budget.excess(first, self.image_shape)) is not None:
-                return {"rejected": asdict(excess)}
+            costs = self._costs(first, trial.params)
+            excess, margins = self.budget.check(costs)
+            if excess is not None:
+                return {"rejected": asdict(excess), "margins": margins}
             scores = self.scorer.score(self._students(first, trial.params), [self.proxy])
+            found = {name: COSTS[name].value(costs) for name in self._asked()}
+        except SearchFailed:
+            raise
         except Exception as error:  # whatever a user's network raises is this candidate's failure
             reason = next(iter(str(error).splitlines()), "")
             return {"failed": f"{type(error).__name__}: {reason}"}
         mean = statistics.fmean(scores[self.proxy])
-        return {"score": mean, "scores": scores, "model_params": count_params(first)}
+        sizes = {"model_params": costs.params, "costs": found, "margins": margins}
+        return {"score": mean, "scores": scores, **sizes}
+
+    def _costs(self, model: nn.Module, params: Params) -> Costs:
+        latency = None if self.latency is None else partial(self.latency, dict(params))
+        return Costs(model, self.image_shape, latency)
+
+    def _asked(self) -> list[str]:
+        """The costs to find of each candidate that is scored."""
+        return [name for name in COSTS if name in {*self.budget.limits, *self.objectives}]
 
     def _students(self, first: nn.Module, params: Params) -> Iterator[nn.Module]:
         yield first
@@ -136,7 +160,8 @@ class Loop:
 
     def _tell(self, number: int, end: End) -> None:
         if "score" in end:
-            self.study.tell(number, end["score"])
+            values = {"score": end["score"], **end.get("costs", {})}
+            self.study.tell(number, [values[name] for name in self.objectives])
         else:
             state = TrialState.PRUNED if "rejected" in end else TrialState.FAIL
             self.study.tell(number, state=state)
@@ -154,5 +179,21 @@ class Loop:
 def _again(before: End) -> End:
     """The end of a trial whose architecture came to an end before."""
     if "score" in before:
-        return {"reused": before["trial"], "score": before["score"]}
+        kept = ("score", "costs", "margins")
+        return {
+            "reused": before["trial"],
+            **{name: value for name, value in before.items() if name in kept},
+        }
     return {name: value for name, value in before.items() if name not in ("trial", "params")}
+
+
+def _constrain(trial: optuna.Trial, margins: Mapping[str, float]) -> None:
+    """Tell Optuna by how much limits are exceeded, as shares of them; zero or less is within.
+
+    Optuna keeps a constraint under its name since version 5; its dashboard reads the list, under
+    which versions before kept them.
+    """
+    for name, margin in margins.items():
+        trial.set_constraint(name, margin)
+    if margins:
+        trial.storage.set_trial_system_attr(trial._trial_id, "constraints", list(margins.values()))

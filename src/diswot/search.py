@@ -8,16 +8,17 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import optuna
 import torch
 from torch import nn
 
-from diswot.budget import Budget, Excess, count_macs
+from diswot.budget import COSTS, Budget, Excess, count
 from diswot.data import Batch
 from diswot.errors import SearchFailed, UserError, unknown
-from diswot.loop import End, Loop, Progress
+from diswot.loop import End, Latency, Loop, Progress
+from diswot.pareto import front
 from diswot.proxies import get, scorer, standard_error
 from diswot.samplers import SAMPLERS
 from diswot.spaces import Build, Params, enumerate_params, network
@@ -38,6 +39,9 @@ class Student:
         standard_error: Of that mean; None for a single repeat.
         model_params: Trainable parameters.
         macs: Multiply-adds of one image.
+        memory: Bytes of live activations at the peak of one image's forward pass.
+        latency: Measured seconds of one image, if it is limited or an objective.
+        uncounted: Operations with multiply-adds that are not in `macs`, by name.
         trial: Number of the trial that scored it.
     """
 
@@ -46,6 +50,9 @@ class Student:
     standard_error: float | None
     model_params: int
     macs: int
+    memory: int
+    latency: float | None
+    uncounted: tuple[str, ...]
     trial: int
 
 
@@ -56,6 +63,9 @@ class Found:
     Attributes:
         best: The student of the highest score.
         top: The ten best different students, the best first.
+        objectives: What the search was for: `score`, alone or with costs.
+        front: With several objectives the students that none is better than in all of them, the
+            one of the highest score first; else none.
         trials: Candidates within the budget: scored, reused and failed ones.
         scored: Different candidates that were scored.
         reused: Proposals of a candidate that had been scored.
@@ -69,6 +79,8 @@ class Found:
 
     best: Student
     top: tuple[Student, ...]
+    objectives: tuple[str, ...]
+    front: tuple[Student, ...]
     trials: int
     scored: int
     reused: int
@@ -91,8 +103,10 @@ def search(
     *,
     trials: int = 100,
     proxy: str = "default",
+    objectives: Sequence[str] = ("score",),
     budget: Budget | None = None,
-    sampler: str = "evolution",
+    latency: Latency | None = None,
+    sampler: str | None = None,
     init: str | None = None,
     seed: int = 0,
     trained_teacher: bool = False,
@@ -104,8 +118,10 @@ def search(
 ) -> Found:
     """Search a space for the student with the highest score, without training any.
 
-    A space with at most `trials` architectures is searched exhaustively. An architecture is
-    scored once, however often it is proposed.
+    With several objectives it is searched for the front of them: the students that no other is
+    better than in one objective and as good in the rest. A space with at most `trials`
+    architectures is searched exhaustively. An architecture is scored once, however often it is
+    proposed.
 
     Args:
         teacher: Looked at once a batch, before the first candidate.
@@ -113,8 +129,11 @@ def search(
         batches: Normalised images and labels, or one such batch a repeat.
         trials: Candidates within the budget to look at.
         proxy: A key of `proxies.PROXIES`.
+        objectives: `score`, to be high, and names of `budget.COSTS`, to be low.
         budget: Limits; candidates outside are never scored.
-        sampler: A key of `SAMPLERS`.
+        latency: Measures the seconds of one image of an architecture, given its parameters: a
+            `budget.latency.Meter`, as a rule. Needed where latency is limited or an objective.
+        sampler: A key of `SAMPLERS`; if not given evolution, or nsga2 for several objectives.
         init: A key of `initialise.INITS`; the proxy's own if not given.
         seed: Of the proposals and of all weights.
         trained_teacher: Take the teacher's weights as they are, instead of drawing fresh ones.
@@ -129,29 +148,66 @@ def search(
         SearchFailed: Every candidate failed.
     """
     start = time.perf_counter()
-    if sampler not in SAMPLERS:
-        raise unknown("sampler", sampler, SAMPLERS)
+    limits = budget or Budget()
+    sampler = _check(objectives, limits, latency, sampler)
     init = init or get(proxy).init
     repeats = [batches] if isinstance(batches, Batch) else list(batches)
     if trials < 1 or not repeats:
         raise UserError("a search needs at least one trial and one batch")
     fixed = scorer(teacher, repeats, init=init, seed=seed, trained_teacher=trained_teacher)
-    limits, (_, channels, height, width) = budget or Budget(), repeats[0].images.shape
+    _, channels, height, width = repeats[0].images.shape
     facts = {"proxy": proxy, "init": init, "seed": seed, "trained_teacher": trained_teacher}
     facts |= {"batches": [list(batch.images.shape) for batch in repeats]}
-    facts |= {"sampler": sampler, "budget": asdict(limits), **(config or {})}
+    facts |= {"sampler": sampler, "budget": asdict(limits)}
+    facts |= {"objectives": list(objectives), **(config or {})}
     with torch.random.fork_rng(devices=[]):
         plan = enumerate_params(space, trials)
         proposals = SAMPLERS[sampler](seed)
-        study = open_study(open_storage(storage), study_name, proposals, resume=resume)
+        directions = [_direction(name) for name in objectives]
+        study = open_study(
+            open_storage(storage), study_name, proposals, resume=resume, directions=directions
+        )
         _agree(study, facts)
-        loop = Loop(study, space, fixed, proxy, limits, (channels, height, width))
+        loop = Loop(
+            study,
+            space,
+            fixed,
+            proxy,
+            limits,
+            (channels, height, width),
+            tuple(objectives),
+            latency,
+        )
         loop.recall()
         if plan is None:
             loop.sample(trials, on_trial)
         else:
             loop.visit(plan, on_trial)
         return _found(loop, plan is not None, start)
+
+
+def _check(
+    objectives: Sequence[str], budget: Budget, latency: Latency | None, sampler: str | None
+) -> str:
+    """Refuse objectives that do not go together; the sampler, if none is named."""
+    for name in objectives:
+        if name != "score" and name not in COSTS:
+            raise unknown("objective", name, ["score", *COSTS])
+    if "score" not in objectives or len(set(objectives)) < len(objectives):
+        raise UserError("the objectives must be score and costs, each once, as score,latency")
+    if "latency" in {*objectives, *budget.limits} and latency is None:
+        raise UserError("latency is limited or an objective, and nothing is given to measure it")
+    several = len(objectives) > 1
+    sampler = sampler or ("nsga2" if several else "evolution")
+    if sampler not in SAMPLERS:
+        raise unknown("sampler", sampler, SAMPLERS)
+    if several and sampler == "evolution":
+        raise UserError("evolution has one objective; for several take nsga2, tpe or random")
+    return sampler
+
+
+def _direction(objective: str) -> Literal["maximize", "minimize"]:
+    return "maximize" if objective == "score" else "minimize"
 
 
 def _agree(study: optuna.Study, facts: Mapping[str, Any]) -> None:
@@ -179,6 +235,8 @@ def _found(loop: Loop, exhaustive: bool, start: float) -> Found:
     return Found(
         best=top[0],
         top=top,
+        objectives=loop.objectives,
+        front=_front(loop, ranked),
         trials=loop.trials(),
         scored=loop.ends["scores"],
         reused=loop.ends["reused"],
@@ -191,10 +249,28 @@ def _found(loop: Loop, exhaustive: bool, start: float) -> Found:
     )
 
 
+def _front(loop: Loop, ranked: Sequence[End]) -> tuple[Student, ...]:
+    """Of several objectives, in the order of the scores."""
+    if len(loop.objectives) == 1:
+        return ()
+    costs = [name for name in loop.objectives if name != "score"]
+    points = [(-end["score"], *(end["costs"][name] for name in costs)) for end in ranked]
+    return tuple(_student(loop, ranked[place]) for place in front(points))
+
+
 def _student(loop: Loop, end: End) -> Student:
-    macs = count_macs(network(loop.space, end["params"]), loop.image_shape)
-    error = standard_error(end["scores"][loop.proxy])
-    return Student(end["params"], end["score"], error, end["model_params"], macs, end["trial"])
+    counts = count(network(loop.space, end["params"]), loop.image_shape)
+    return Student(
+        params=end["params"],
+        score=end["score"],
+        standard_error=standard_error(end["scores"][loop.proxy]),
+        model_params=end["model_params"],
+        macs=counts.macs,
+        memory=counts.memory,
+        latency=end.get("costs", {}).get("latency"),
+        uncounted=counts.uncounted,
+        trial=end["trial"],
+    )
 
 
 def _nothing(loop: Loop) -> Exception:

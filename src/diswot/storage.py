@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 import os
 import sys
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import optuna
 from optuna.storages import BaseStorage, JournalStorage
@@ -107,9 +108,21 @@ def _database(url: str) -> BaseStorage:
 
 
 def open_study(
-    storage: BaseStorage | None, name: str, sampler: optuna.samplers.BaseSampler, *, resume: bool
+    storage: BaseStorage | None,
+    name: str,
+    sampler: optuna.samplers.BaseSampler,
+    *,
+    resume: bool,
+    directions: Sequence[Literal["maximize", "minimize"]] = ("maximize",),
 ) -> optuna.Study:
-    """Create a study that maximises, or go on with it.
+    """Create a study, or go on with it.
+
+    Args:
+        storage: Where it is kept.
+        name: Its own.
+        sampler: Proposes architectures.
+        resume: Whether it may be there already.
+        directions: `maximize` or `minimize`, an objective each.
 
     Raises:
         UserError: The study is there and is not to be resumed.
@@ -119,7 +132,7 @@ def open_study(
             storage=storage,
             study_name=name,
             sampler=sampler,
-            direction="maximize",
+            directions=list(directions),
             load_if_exists=resume,
         )
     except optuna.exceptions.DuplicatedStudyError as error:
