@@ -526,6 +526,13 @@ class TestList:
         names = run(f"list {what} --json").json[what]
         assert ran.status == 0 and ran.err == "" and all(name in ran.out for name in names)
 
+    def test_which_teachers_fit_is_said(self, run: Run) -> None:
+        listed = run("list proxies --json").json["proxies"]
+        needs = {name: row[1].split(", ") for name, row in listed.items()}
+        equal = [name for name, need in needs.items() if "teacher of equal width" in need]
+        assert equal == ["diswot", "semantic"]
+        assert "teacher" in needs["relation"] and "teacher" not in needs["params"]
+
     def test_every_sampler_is_described(self) -> None:
         assert _SAMPLERS.keys() == SAMPLERS.keys()
 

@@ -601,6 +601,43 @@ def test_images_that_do_not_fit_are_told(look, images: Tensor, message: str) -> 
 
 
 @both
+@pytest.mark.parametrize("channels", [1, 4])
+def test_images_of_other_channels_are_told(look, channels: int) -> None:
+    images = torch.zeros(2, channels, 8, 8)
+    with pytest.raises(UserError, match=f"^the images have {channels} channels, .* takes 3$"):
+        look(seeded(toys.LinearHead), images, torch.zeros(2, dtype=torch.long))
+
+
+def test_channels_that_go_wrong_inside_are_the_models_own_error() -> None:
+    model = nn.Sequential(nn.Conv2d(3, 4, 1), nn.Conv2d(3, 4, 1), nn.Flatten(), nn.Linear(4, 5))
+    with pytest.raises(RuntimeError, match="to have 3 channels, but got 4"):
+        observe(model, *batch())
+
+
+@pytest.mark.parametrize("toy", [toys.LinearHead, toys.TwoHeads, toys.ClassToken])
+@pytest.mark.filterwarnings("ignore:several layers may be the classifier")
+def test_inference_mode_changes_nothing(toy: type[nn.Module]) -> None:
+    model = seeded(toy)
+    expected = observe(model, *batch(), cam=True)
+    with torch.inference_mode():
+        made = tuple(tensor.clone() for tensor in batch())
+        found = observe(model, *made, cam=True)
+    assert not found.last.is_inference() and found.last._version == expected.last._version
+    flat = [[*seen.stages, seen.last, *vars(seen).values()] for seen in (expected, found)]
+    for a, b in zip(*flat, strict=True):
+        assert isinstance(a, tuple) or torch.equal(a, b)
+
+
+def test_a_model_built_in_inference_mode_is_told_where_it_needs_gradients() -> None:
+    with torch.inference_mode():
+        linear, pair = seeded(toys.LinearHead), seeded(toys.TwoHeads)
+    assert observe(linear, *batch()).class_gradient.isfinite().all()
+    message = r"built in torch.inference_mode\(\) has no gradients"
+    with pytest.warns(UserWarning, match="several"), pytest.raises(UserError, match=message):
+        observe(pair, *batch())
+
+
+@both
 def test_a_model_without_a_classifier_is_told(look) -> None:
     with pytest.raises(UserError, match=r"no classifier found: .* 5 outputs.*layers"):
         look(seeded(toys.NoClassifier), *batch())

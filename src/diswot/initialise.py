@@ -49,7 +49,7 @@ def fresh(
     if init not in INITS:
         raise unknown("initialisation", init, INITS)
     number = derive_seed(seed, repeat, role)
-    with torch.random.fork_rng(devices=[]), torch.no_grad():
+    with torch.inference_mode(False), torch.no_grad(), torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(number)
         model = build()
         INITS[init](model, torch.Generator().manual_seed(number))

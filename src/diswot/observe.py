@@ -76,13 +76,13 @@ def observe(
         UserError: No classifier or no feature map is found, a layer's name is unknown, or the
             images do not fit the model.
     """
+    with recordable(images, labels) as (images, labels):
 
-    def rerun() -> Tensor:
-        with measuring(model):
-            logits: Tensor = model(images)
-        return logits
+        def rerun() -> Tensor:
+            with measuring(model):
+                logits: Tensor = model(images)
+            return logits
 
-    with torch.no_grad():
         with measuring(model):
             trace = run(model, images, layers)
         if trace.overwritten():
@@ -203,6 +203,8 @@ def _autograd_class_gradient(
     rerun: Rerun, logits: Tensor, labels: Tensor, weight: Tensor
 ) -> Tensor:
     """The same where the head is not one linear layer: through the graph, rebuilt if need be."""
+    if weight.is_inference():
+        raise UserError("a model that was built in torch.inference_mode() has no gradients")
     keep_graph = logits.requires_grad
     needed = weight.requires_grad
     try:
@@ -245,6 +247,21 @@ def _source(trace: Trace, classifier: str, layers: Layers) -> tuple[str, Tensor,
         if seen.map is last:
             return seen.name, seen.origin, False
     return classifier, last, True  # a convolution that classifies
+
+
+@contextmanager
+def recordable(images: Tensor, labels: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+    """Without gradients, but such that a part may ask for them, also in `torch.inference_mode`.
+
+    Yields:
+        The images and labels, copied if they were made in that mode: no graph may hold such.
+    """
+    with torch.inference_mode(False), torch.no_grad():
+        yield _normal(images), _normal(labels)
+
+
+def _normal(tensor: Tensor) -> Tensor:
+    return tensor.clone() if tensor.is_inference() else tensor
 
 
 @contextmanager

@@ -5,6 +5,7 @@ Letters: B batch, K classes, C channels, D features, H x W positions, N tokens.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -223,6 +224,9 @@ def run(model: nn.Module, images: Tensor, layers: Layers, *, copy: bool = False)
                 hook = _hook(trace, name, depths[name], len(images), name in wanted)
                 handles.append(module.register_forward_hook(hook))
         logits = model(images)
+    except RuntimeError as error:
+        _check_channels(images, error)
+        raise
     finally:
         for handle in handles:
             handle.remove()
@@ -270,6 +274,15 @@ def _wanted(layers: Layers, modules: Mapping[str, nn.Module]) -> set[str]:
         if name not in modules:
             raise unknown("layer", name, modules)
     return maps
+
+
+def _check_channels(images: Tensor, error: RuntimeError) -> None:
+    """Say so if the model failed because it takes images of other channels."""
+    wanted = re.search(r"expected input\[([\d, ]+)\] to have (\d+) channels", str(error))
+    if wanted and wanted[1] == ", ".join(map(str, images.shape)):
+        raise UserError(
+            f"the images have {images.shape[1]} channels, but the model takes {wanted[2]}"
+        ) from error
 
 
 def _check_images(images: Tensor) -> None:

@@ -306,3 +306,31 @@ def test_frozen_weights_do_not_count() -> None:
     (before,) = fixed().score([model], ["snip"])["snip"]
     model.fc.requires_grad_(False)
     assert fixed().score([model], ["snip"])["snip"][0] < before
+
+
+def test_inference_mode_changes_no_score() -> None:
+    names = ["default", "diswot", "synflow", "jacov", "vkdnw", "zen"]
+    teacher, given = teachers.get("resnet20", CLASSES), fixed().batches[0]
+    expected = score(teacher, student("s0"), given, names)
+    with torch.inference_mode():
+        made = Batch(*(tensor.clone() for tensor in given))
+        assert score(teacher, student("s0"), made, names) == expected
+        several = scorer(teacher, [made], init="kaiming")
+        found = several.score_build(STUDENTS["s0"], ["default", "relation"])
+    assert found == scorer(teacher, [given], init="kaiming").score_build(
+        STUDENTS["s0"], ["default", "relation"]
+    )
+
+
+def test_rows_say_which_teacher_fits() -> None:
+    """A teacher of another width is an error just where the row says so."""
+    model, given = student("s0"), fixed().batches[0]
+    with torch.random.fork_rng():
+        wide = nn.Sequential(nn.Conv2d(3, 8, 3, 2), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+        wide.append(nn.Linear(8, CLASSES))
+    for name in [n for n, row in PROXIES.items() if row.needs_teacher and row.cost == "forward"]:
+        (outcome,) = Scorer(
+            (observe(wide, *given, cam=True),), fixed().openings, (given,)
+        ).outcomes([model], [name])[name]
+        misfit = isinstance(outcome, NotScored) and outcome.misfit
+        assert misfit == PROXIES[name].same_width, name

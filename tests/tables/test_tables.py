@@ -303,12 +303,19 @@ def test_nothing_that_a_pickle_names_is_called(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "value",
-    [{}, [], {"200": {}}, nats(all_results={}), nats(dataset_seed=3), nats(arch_str="conv")],
+    ("value", "message"),
+    [
+        ({}, "000000.pickle.pbz2"),
+        ([], "000000.pickle.pbz2"),
+        ({"200": {}}, "000000.pickle.pbz2"),
+        (nats(all_results={}), "000000.pickle.pbz2"),
+        (nats(dataset_seed=3), "000000.pickle.pbz2"),
+        (nats(arch_str="conv"), "row 1: a cell is 3 groups joined by '+', not 1: 'conv'"),
+    ],
 )
-def test_another_layout_is_one_clear_line(tmp_path: Path, value: Any) -> None:
+def test_another_layout_is_one_clear_line(tmp_path: Path, value: Any, message: str) -> None:
     packed(tmp_path, value)
-    refused(tmp_path, "nasbench201")
+    assert message in refused(tmp_path, "nasbench201")
 
 
 @pytest.mark.parametrize("data", [b"", b"BZh9", bz2.compress(b"no pickle"), bz2.compress(b"\x80")])

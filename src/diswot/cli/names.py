@@ -77,7 +77,8 @@ def _loss(row: Knowledge) -> list[str]:
 def _facts(row: Proxy) -> list[str]:
     """What a proxy needs and costs; all are oriented so that higher is better."""
     wanted = {
-        "teacher": row.needs_teacher,
+        "teacher of equal width": row.same_width,
+        "teacher": row.needs_teacher and not row.same_width,
         "labels": row.needs_labels,
         "backward": row.needs_backward,
         "batches": row.needs_batches,

@@ -38,9 +38,14 @@ def ab(teacher: Observation, student: Observation, margin: float = 1.0) -> Tenso
 
     Where the teacher's neuron is on (A_T > 0) the student is to exceed the margin,
     max(0, m - A_S)^2, elsewhere to stay below its negative, max(0, m + A_S)^2; mean over entries
-    and pairs of stages, where the paper sums. The student's maps are to be signed: after a ReLU
-    they get their sign from the adapter, the paper's connector without its batch norm. So the
-    distance of a network to itself is not zero.
+    and pairs of stages. The published code sums over entries instead, with half the weight for
+    each stage before.
+
+    There the student's maps are those before the ReLU, after a connector where widths differ: a 1x1
+    convolution and a batch norm. Here they are the ends of the stages, after the ReLU in most
+    networks, so that their sign comes from the adapter, which has no batch norm: as a loss always,
+    as a proxy only where widths differ. Without one, neurons that are off in both still count m^2,
+    and the distance of a network to itself is not zero.
 
     Args:
         teacher: Its stages are used.
@@ -74,9 +79,9 @@ def vid(
 
     The negative log-likelihood of the teacher's map under a Gaussian around the student's, with
     one variance v a channel, without its constant: (A_T - mu(A_S))^2 / 2v + log(v) / 2, mean over
-    entries and pairs of stages. Ahn et al., CVPR 2019. As a loss, mu is the
-    adapter's 1x1 convolution (the paper's has several layers) and v is learned (`Variances`); as
-    a proxy every v is 1, so that it is half a mean squared difference.
+    entries, as in the published code (the paper sums), and over pairs of stages. Ahn et al., CVPR
+    2019. As a loss, mu is the adapter's 1x1 convolution (theirs has three layers) and v
+    is learned (`Variances`); as a proxy every v is 1, so that it is half a mean squared difference.
 
     Args:
         teacher: Its stages are used.
@@ -101,7 +106,9 @@ def _surprise(error: Tensor, variance: Tensor) -> Tensor:
 
 
 class Variances(nn.Module):
-    """What `vid` learns as a loss besides its adapter: a variance a channel, 1 at first.
+    """What `vid` learns as a loss besides its adapter: a variance a channel.
+
+    softplus(alpha) + 1e-5, as in the paper; 1 at first, where the published code begins with 5.
 
     Args:
         teacher: Adapted, for the widths of its stages.

@@ -40,8 +40,9 @@ def dkd(
 
     T^2 (alpha KL(b_T || b_S) + beta KL(q_T || q_S)), averaged over the batch: b is the pair of
     probabilities of the label and of all else, q the softmax among the classes that are not the
-    label. Zhao et al., CVPR 2022, eq. 7. With alpha = 1 and the teacher's doubt instead of beta
-    it is `kd`.
+    label. Zhao et al., CVPR 2022, eq. 7; the factor T^2, the defaults and no approximation are
+    the published code's, but its weight does not grow over the first epochs. With alpha = 1 and
+    the teacher's doubt instead of beta it is `kd`.
 
     Args:
         teacher: Its logits, B x K with K at least 2, are used.
@@ -71,8 +72,9 @@ def dist(
 
     beta times the mean over samples of 1 - r(p_T, p_S), and gamma times the mean over classes of
     the same between columns; p is softmax(z / T), r Pearson's correlation; times T^2. Huang et
-    al., NeurIPS 2022; the factor T^2 is the published code's. A row or column that
-    is constant, to within rounding, has the correlation 0.
+    al., NeurIPS 2022; the factor T^2 and the defaults are the published code's, which adds 1e-8 to
+    the product of lengths. Here nothing is added: a row or column that is constant, to within
+    rounding, has the correlation 0.
 
     Args:
         teacher: Its logits, B x K, are used.

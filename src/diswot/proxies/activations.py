@@ -47,8 +47,9 @@ def jacov(candidate: Candidate) -> float:
     """-sum_i (log(v_i + k) + 1/(v_i + k)), v the eigenvalues of the Jacobian's correlations.
 
     Mellor et al., the first version of "Neural Architecture Search without Training", 2020, arXiv
-    2006.04647v1, with k = 1e-5. The Jacobian's row of an image is the gradient of the
-    sum of logits in it. At most -B (1 + k), reached where no two rows correlate.
+    2006.04647v1, with k = 1e-5, as its code has it. The Jacobian's row of an image is the gradient
+    of the sum of logits in it. Eigenvalues that rounding makes negative count as zero. At most -B,
+    which to within B k^2 is reached where no two rows correlate.
     """
     values = eigenvalues(correlations(candidate.input_jacobian)).clamp_min(0) + _K
     return -float((values.log() + 1 / values).sum())

@@ -46,8 +46,10 @@ def grasp(candidate: Candidate) -> float:
     """Minus the sum over all weights of w (H g), with H the Hessian of the loss.
 
     Gradient signal preservation of Wang et al., "GraSP", ICLR 2020, summed as in Abdelfattah et
-    al., ICLR 2021, section 3. The logits are not divided by a temperature of 200, as in GraSP.
-    Each weight that a normalisation follows adds, but for its epsilon, |g|^2.
+    al., ICLR 2021, section 3, with the sign of that paper: what to keep, where GraSP ranks what to
+    remove. As in its code, both gradients are of the whole batch and the logits are divided by no
+    temperature (GraSP's is 200). Each weight that a normalisation follows adds, but for its
+    epsilon, |g|^2.
 
     Raises:
         UserError: PyTorch cannot differentiate the network twice, as with Hardsigmoid.
@@ -76,10 +78,15 @@ def fisher(candidate: Candidate) -> float:
     """Sum over layers and channels of 1/(2B) sum_b (sum over positions of a g)^2.
 
     Fisher pruning of Theis et al., 2018, arXiv 1801.05787, for channels as in Turner et al.,
-    "BlockSwap", ICLR 2020, summed as in Abdelfattah et al., ICLR 2021, section 3. The activations
-    a are the outputs of convolutions and linear layers, before normalisation; g is the gradient in
-    them of the batch's summed loss, so that each image's own loss counts once. Layers that run
-    inside a function, as those of `nn.MultiheadAttention`, are not seen.
+    "BlockSwap", ICLR 2020: each channel once. The activations a are the outputs of convolutions and
+    linear layers, before normalisation; g is the gradient in them of the batch's summed loss, so
+    that each image's own loss counts once. Layers that run inside a function, as those of
+    `nn.MultiheadAttention`, are not seen.
+
+    Abdelfattah et al., ICLR 2021, differ: the text of section 3 squares a g at each position and
+    then sums, and their code, which sums first, as here, takes the mean loss (1/B^2 of this) and
+    adds a channel once for each of its weights. In theirs wide layers count more; here all
+    channels count alike, as the saliency is of channels, not of weights.
     """
     model, batch = candidate.student, candidate.batch
     outputs: list[Tensor] = []

@@ -19,13 +19,12 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
-import torch
 from torch import nn
 
 from diswot.data import Batch
 from diswot.errors import UserError
 from diswot.initialise import TEACHER, derive_seed, fresh
-from diswot.observe import Observation, measuring, observe
+from diswot.observe import Observation, measuring, observe, recordable
 from diswot.proxies.anatomy import Anatomy, Opening
 from diswot.proxies.candidate import Candidate
 from diswot.proxies.table import Proxy, get
@@ -210,9 +209,9 @@ def _outcomes(
     seed: int,
 ) -> dict[str, Outcome]:
     watches = dict.fromkeys(row.watch for row in rows.values() if row.watch)
-    with torch.no_grad():
+    with recordable(*batch) as given:
         candidate = Candidate(
-            student, teacher, batch, seed, tuple(watches), _needs_cam(rows), opening
+            student, teacher, Batch(*given), seed, tuple(watches), _needs_cam(rows), opening
         )
         if any(row.needs_forward for row in rows.values()):
             _ = candidate.observation
@@ -220,8 +219,8 @@ def _outcomes(
 
 
 def _opening(teacher: nn.Module, batch: Batch) -> Opening | None:
-    with torch.no_grad(), Anatomy(teacher, batch.images) as anatomy, measuring(teacher):
-        teacher(batch.images)
+    with recordable(*batch) as (images, _), Anatomy(teacher, images) as anatomy, measuring(teacher):
+        teacher(images)
     return anatomy.opening
 
 

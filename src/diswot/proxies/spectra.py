@@ -57,12 +57,13 @@ def vkdnw(candidate: Candidate) -> float:
     from the candidate's seed (of at most 128 matrices, evenly spaced). With l_1 to l_9 the deciles
     of F's eigenvalues (linearly interpolated), divided by their sum, the score is
     -sum_i l_i log l_i: the more alike the weights are in how well they can be estimated, the
-    higher. The paper's VKDNW_single adds the number of layers to this: `depth` + `vkdnw`. Zero
-    where F is zero.
+    higher. The paper's VKDNW_single adds the number of layers to this: `depth` + `vkdnw` (its code
+    counts parameter tensors). Zero where F is zero.
 
     Where we differ from the published code: it takes the first entry of every parameter, biases
-    and normalisation too, from running statistics in place of the batch's, and mixes the softmax
-    with 5% of the uniform distribution, which a saturated one may need; here F is the exact one.
+    and normalisation too, with running statistics in place of the batch's, draws weights as the
+    initialisation `kaiming` does, and mixes the softmax with 5% of the uniform distribution, which
+    a saturated one may need; here F is the exact one.
     """
     model, images = candidate.student, candidate.batch.images[:_IMAGES]
     chosen = _draw(weights(model), candidate.generator())

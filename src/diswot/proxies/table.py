@@ -34,6 +34,7 @@ class Proxy:
         cost: `free`: no pass over the batch; `forward`: all of these share one forward pass;
             `backward`: a forward and a backward pass; `many`: several of either.
         needs_teacher: Whether it compares with a teacher.
+        same_width: Whether the teacher has to be as wide where the classifier begins.
         needs_labels: Whether it looks at the labels.
         needs_backward: Whether it differentiates through the network.
         needs_batches: Whether it splits the batch into several.
@@ -48,6 +49,7 @@ class Proxy:
     paper: str
     cost: Cost = "free"
     needs_teacher: bool = False
+    same_width: bool = False
     needs_labels: bool = False
     needs_backward: bool = False
     needs_batches: bool = False
@@ -74,6 +76,7 @@ def _closeness(row: knowledge.Knowledge) -> Proxy:
         row.paper,
         "forward",
         needs_teacher=True,
+        same_width=row.same_width,
         needs_labels=row.needs_labels,
         needs_cam=row.needs_cam,
     )
@@ -93,6 +96,7 @@ _DISWOT = Proxy(
     "DisWOT, CVPR 2023",
     "forward",
     needs_teacher=True,
+    same_width=knowledge.KNOWLEDGE["semantic"].same_width,
     needs_labels=True,
 )
 
