@@ -161,7 +161,7 @@ class TestSearch:
         names = sorted(path.name for path in out.iterdir())
         assert names == ["found.json", "run.json", "study.journal"]
         facts = json.loads((out / "run.json").read_text())
-        assert facts.keys() == {"command", "versions", "hardware", "config"}
+        assert facts.keys() == {"command", "versions", "hardware", "config", "study"}
         assert facts["config"]["teacher"] == "resnet20" and facts["config"]["image_size"] == 8
         assert "holds a search already; add --resume" in run(f"{SEARCH} --out {out}").mistake()
         found = json.loads((out / "found.json").read_text())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+import re
 import sys
 from importlib.metadata import version
 from pathlib import Path
@@ -38,5 +39,10 @@ def _processor() -> str:
 
 
 def command() -> list[str]:
-    """The command line of this process."""
-    return ["diswot", *sys.argv[1:]]
+    """The command line of this process, without passwords."""
+    return ["diswot", *map(masked, sys.argv[1:])]
+
+
+def masked(text: str) -> str:
+    """A text without the passwords of the addresses in it."""
+    return re.sub(r"(://[^:/@\s]*):[^/\s]*@", r"\1:***@", text)

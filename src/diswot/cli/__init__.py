@@ -1,4 +1,4 @@
-"""The command line: search, distill, score, rank, list.
+"""The command line: search, distill, score, rank, report, list.
 
 A module a command; each imports what it needs when it runs, so that `--help` is quick.
 """
@@ -13,6 +13,7 @@ import typer
 from diswot.cli.distill import distill
 from diswot.cli.names import list_names
 from diswot.cli.rank import rank
+from diswot.cli.report import report
 from diswot.cli.runs import Stopped
 from diswot.cli.score import score
 from diswot.cli.search import search
@@ -28,6 +29,7 @@ app.command("search")(search)
 app.command("score")(score)
 app.command("distill")(distill)
 app.command("rank")(rank)
+app.command("report")(report)
 app.command("list")(list_names)
 
 

@@ -53,7 +53,7 @@ def search(
         images = inputs.data_set(data, classes, image_size, data_root)
         count = len(images.classes)
         config = _config(teacher, teacher_weights, space, images, data_root)
-        config["batch_size"] = batch_size
+        config |= {"batch_size": batch_size, "seed": seed, "proxy": proxy}
         found = find(
             inputs.teaching(teacher, count, teacher_weights),
             spaces.get(space, count, images.size),
@@ -69,7 +69,7 @@ def search(
             study_name=study,
             resume=resume,
             config=config,
-            on_trial=_told(out, config, advance),
+            on_trial=_told(out, config, _kept(storage, study), advance),
         )
     _report(found, proxy, trials, out, as_json, quiet)
 
@@ -89,15 +89,28 @@ def _config(
     }
 
 
+def _kept(storage: str | None, study: str) -> dict[str, Any]:
+    """Where the trials are; a password is not written down."""
+    from sqlalchemy.engine import make_url
+    from sqlalchemy.exc import ArgumentError
+
+    if storage is None:
+        return {"storage": None, "name": study}
+    try:
+        return {"storage": make_url(storage).render_as_string(hide_password=True), "name": study}
+    except ArgumentError:
+        return {"storage": storage, "name": study}
+
+
 def _told(
-    out: Path | None, config: dict[str, Any], advance: console.Advance
+    out: Path | None, config: dict[str, Any], kept: dict[str, Any], advance: console.Advance
 ) -> Callable[[Progress], None]:
     """Moves the bar; the run folder is told of the search once it is under way."""
     from diswot import files
 
     def on_trial(p: Progress) -> None:
         if out is not None and not (out / runs.RUN).exists():
-            files.write_json(out / runs.RUN, {**runs.facts(), "config": config})
+            files.write_json(out / runs.RUN, {**runs.facts(), "config": config, "study": kept})
         advance("scoring", p.done, p.total, "" if p.best is None else f"best {p.best:.4f}")
 
     return on_trial

@@ -1,0 +1,189 @@
+"""Teacher and student of a search, made again: their sizes, and what they see on one batch."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from diswot import data, spaces, teachers
+from diswot.budget import count_depth, count_macs, count_params
+from diswot.data import Batch, Data
+from diswot.errors import UserError
+from diswot.initialise import TEACHER, fresh
+from diswot.knowledge.gradcam import class_activation
+from diswot.observe import Observation, observe
+from diswot.proxies import get
+from diswot.report.pictures import overlay, picture
+from diswot.similarity import relation_matrix
+
+SHOWN = 8  # images with class activation maps
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """Trainable parameters, multiply-adds of one image, trainable layers."""
+
+    params: int
+    macs: int
+    depth: int
+
+
+@dataclass(frozen=True)
+class Map:
+    """An image and where both networks look for its label, as data URIs."""
+
+    label: str
+    image: str
+    teacher: str
+    student: str
+
+
+@dataclass(frozen=True)
+class Look:
+    """What teacher and student show on one batch.
+
+    Attributes:
+        key: Of this state of the two networks.
+        title: Which weights they have.
+        teacher: Relation matrix, B x B, samples in the order of their classes.
+        student: The student's.
+        labels: Class names of the samples in that order.
+        maps: Class activation maps of some of them.
+    """
+
+    key: str
+    title: str
+    teacher: list[list[float]]
+    student: list[list[float]]
+    labels: list[str]
+    maps: list[Map]
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Teacher and space of a search, and its data; made when first asked for.
+
+    Attributes:
+        config: How the search was told to go.
+    """
+
+    config: dict[str, Any]
+
+    def images(self) -> Data:
+        """The data of the search; nothing is downloaded."""
+        root = self.config.get("data_root")
+        name = str(self.config["data"])
+        noise = self.config.get("classes") if name == "noise" else None
+        size = self.config.get("image_size")
+        return data.get(name, classes=noise, size=size, root=root, download=False)
+
+    def teacher(self) -> nn.Module:
+        """The teacher, with its trained weights if they were named and are there."""
+        model = teachers.get(str(self.config["teacher"]), int(self.config["classes"]))
+        weights = self.config.get("teacher_weights")
+        if weights and Path(weights).is_file():
+            teachers.load_weights(model, weights)
+        return model
+
+    def student(self, params: dict[str, Any]) -> nn.Module:
+        """The network of some parameters."""
+        classes, size = int(self.config["classes"]), int(self.config["image_size"])
+        build = spaces.get(str(self.config["space"]), classes, size)
+        return spaces.network(build, params)
+
+    def sizes(self, model: nn.Module) -> Sizes:
+        """Of a network, on images of the search's size."""
+        size = int(self.config["image_size"])
+        macs = count_macs(model, (3, size, size))
+        return Sizes(count_params(model), macs, count_depth(model))
+
+    def batch(self, images: Data) -> Batch:
+        """The first scoring batch of the search."""
+        return images.batch(int(self.config["batch_size"]), self.seed())
+
+    def seed(self) -> int:
+        """The user's.
+
+        Raises:
+            UserError: It was not recorded.
+        """
+        if "seed" not in self.config:
+            raise UserError("the seed of the search is not recorded in the run folder")
+        return int(self.config["seed"])
+
+    def init(self) -> str:
+        """How candidates were initialised: as told, else as the score has it."""
+        return str(self.config.get("init") or get(str(self.config["proxy"])).init)
+
+    def untrained(self, params: dict[str, Any]) -> tuple[nn.Module, nn.Module]:
+        """Teacher and student with the weights that they were scored with."""
+        init, seed = self.init(), self.seed()
+        teacher = self.teacher()
+        if not self.config.get("trained_teacher"):
+            teacher = fresh(partial(copy.deepcopy, teacher), init, seed, 0, TEACHER)
+        return teacher, fresh(partial(self.student, params), init, seed)
+
+
+def attempt(notes: list[str], what: str, make: Callable[[], Any]) -> Any:
+    """What `make` returns, or None and a note: data may be gone, and code may be another's."""
+    try:
+        with torch.random.fork_rng(devices=[]):
+            return make()
+    except UserError as error:
+        notes.append(f"{what}: {error}")
+    except Exception as error:  # whatever a user's network raises is told in one line
+        reason = " ".join(str(error).split())
+        notes.append(f"{what}: {type(error).__name__}: {reason}")
+    return None
+
+
+def looks(pair: Pair, params: dict[str, Any], distilled: Path | None) -> list[Look]:
+    """What both networks show as they were scored, and, where there are weights, trained."""
+    images = pair.images()
+    batch = pair.batch(images)
+    taught = bool(pair.config.get("trained_teacher"))
+    title = "as scored: the student untrained" + ("" if taught else ", and the teacher")
+    found = [_look("scored", title, *pair.untrained(params), batch, images)]
+    weights = pair.config.get("teacher_weights")
+    if distilled is not None and weights and Path(weights).is_file():
+        student = pair.student(params)
+        teachers.load_weights(student, distilled)
+        title = "trained: the teacher, and the student distilled from it"
+        found.append(_look("trained", title, pair.teacher(), student, batch, images))
+    return found
+
+
+def _look(
+    key: str, title: str, teacher: nn.Module, student: nn.Module, batch: Batch, images: Data
+) -> Look:
+    order = batch.labels.argsort(stable=True)
+    batch = Batch(batch.images[order], batch.labels[order])
+    seen = [observe(model, *batch, cam=True) for model in (teacher, student)]
+    ours, theirs = (_rounded(relation_matrix(one.last)) for one in seen)
+    names = [images.classes[label] for label in batch.labels.tolist()]
+    return Look(key, title, ours, theirs, names, _maps(batch, seen, images, names))
+
+
+def _maps(batch: Batch, seen: list[Observation], images: Data, names: list[str]) -> list[Map]:
+    """Of samples spread over the classes."""
+    count = min(SHOWN, len(names))
+    chosen = torch.linspace(0, len(names) - 1, count).round().long().tolist()
+    mean, std = (torch.tensor(v).view(3, 1, 1) for v in (images.mean, images.std))
+    activations = [class_activation(one) for one in seen]
+    maps = []
+    for i in chosen:
+        pixels = (batch.images[i] * std + mean).clamp(0, 1)
+        drawn = (overlay(pixels, activation[i]) for activation in activations)
+        maps.append(Map(names[i], picture(pixels), *drawn))
+    return maps
+
+
+def _rounded(matrix: Tensor) -> list[list[float]]:
+    return [[round(float(value), 4) for value in row] for row in matrix]

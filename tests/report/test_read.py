@@ -1,0 +1,148 @@
+"""What is read of run folders."""
+
+from __future__ import annotations
+
+import json
+import math
+import shutil
+from pathlib import Path
+
+import optuna
+import pytest
+from run_folders import edited, searched
+
+from diswot.errors import UserError
+from diswot.report.read import Run, Search, best_so_far, read
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return searched(tmp_path_factory.mktemp("read") / "run")
+
+
+@pytest.fixture
+def copy(folder: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(folder, tmp_path / "run"))
+
+
+def search(run: Run) -> Search:
+    assert run.search is not None
+    return run.search
+
+
+def test_a_search_is_what_the_study_holds(folder: Path) -> None:
+    run = read(folder)
+    found = json.loads((folder / "found.json").read_text())
+    best = search(run).scored()[0]
+
+    assert best.params == found["best"]["params"] and best.trial == found["best"]["trial"]
+    assert best.score == best.model_params == found["best"]["model_params"]
+    ends = [c.end for c in search(run).candidates]
+    assert [ends.count(n) for n in ("scores", "reused", "rejected")] == [
+        found[name] for name in ("scored", "reused", "rejected")
+    ]
+    assert not run.notes and not run.trainings and not run.studies
+    assert search(run).config["seed"] == 0 and search(run).config["budget"]["max_params"] == 3e5
+    rejected = next(c for c in search(run).candidates if c.end == "rejected")
+    assert "params > 300000" in rejected.note and rejected.score is None
+
+
+def test_reading_leaves_the_folder_as_it_is(folder: Path) -> None:
+    before = {path: (path.read_bytes(), path.stat().st_mtime_ns) for path in folder.iterdir()}
+    read(folder)
+    after = {path: (path.read_bytes(), path.stat().st_mtime_ns) for path in folder.iterdir()}
+    assert after == before
+
+
+def test_an_unfinished_search(copy: Path) -> None:
+    (copy / "found.json").unlink()
+    journal = copy / "study.journal"
+    lines = journal.read_bytes().splitlines(keepends=True)
+    journal.write_bytes(b"".join(lines[: len(lines) // 2]) + b'{"op_code":')
+    run = read(copy)
+    assert search(run).found == {} and search(run).scored()
+
+
+def test_trials_out_of_reach_leave_the_best_of_the_result(copy: Path) -> None:
+    (copy / "study.journal").unlink()
+    run = read(copy)
+    found = json.loads((copy / "found.json").read_text())
+    assert [c.trial for c in search(run).candidates] == [row["trial"] for row in found["top"]]
+    assert search(run).candidates[0].macs == found["best"]["macs"]
+    assert "not in" in run.notes[0]
+
+
+def test_a_damaged_result_is_noted(copy: Path) -> None:
+    (copy / "found.json").write_text("{")
+    run = read(copy)
+    assert search(run).scored() and "found.json" in run.notes[0]
+
+
+def test_a_search_in_a_database(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/trials.db"
+    more = "--sampler random --trials 5 --proxy params --study mine"
+    folder = searched(tmp_path / "run", f"{more} --storage {url}")
+    run = read(folder)
+    assert len(search(run).scored()) == 4 and not run.notes
+    with pytest.raises(UserError, match="no study 'other' there; known: mine"):
+        read(folder, url, "other")
+    (tmp_path / "trials.db").unlink()
+    assert "not in" in read(folder).notes[0]
+    assert not (tmp_path / "trials.db").exists()
+
+
+def test_no_password_is_kept_or_asked_with(copy: Path) -> None:
+    edited(copy / "run.json", lambda run: run.update(study={"storage": "postgresql://a:***@b/c"}))
+    assert "--storage" in read(copy).notes[0]
+
+
+def test_standard_error_by_hand(tmp_path: Path) -> None:
+    more = "--sampler random --trials 5 --proxy relation --repeats 3"
+    run = read(searched(tmp_path / "run", more))
+    best, scores = search(run).scored()[0], None
+    study = search(run).study
+    assert study is not None
+    scores = study.trials[best.trial].user_attrs["end"]["scores"]["relation"]
+    mean = sum(scores) / 3
+    by_hand = math.sqrt(sum((s - mean) ** 2 for s in scores) / 2 / 3)
+    assert best.standard_error == pytest.approx(by_hand) and by_hand > 0
+
+
+def test_trainings_and_damaged_histories(tmp_path: Path) -> None:
+    for name, text in (("a", '{"epoch": 1, "loss": 2.5, "x": NaN}\n'), ("b/c", "{broken\n")):
+        (tmp_path / name).mkdir(parents=True)
+        (tmp_path / name / "history.jsonl").write_text(text)
+    run = read(tmp_path)
+    (training,) = run.trainings
+    assert training.name == "a" and training.history == ({"epoch": 1, "loss": 2.5},)
+    assert len(run.notes) == 1 and "c/history.jsonl" in run.notes[0]
+
+
+@pytest.mark.parametrize("name", ["empty", "missing"])
+def test_nothing_of_diswot(tmp_path: Path, name: str) -> None:
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "empty" / "run.json").write_text('{"command": ["other"]}')
+    with pytest.raises(UserError, match=r"holds no search|no such folder"):
+        read(tmp_path / name)
+
+
+def test_best_so_far() -> None:
+    assert best_so_far([1.0, 0.5, 2.0, 1.5]) == [1.0, 1.0, 2.0, 2.0]
+
+
+def test_a_journal_of_something_else(tmp_path: Path) -> None:
+    (tmp_path / "study.journal").write_text("not a journal\nat all\n")
+    assert "cannot be read" in read_notes(tmp_path)[0]
+
+
+def read_notes(folder: Path) -> tuple[str, ...]:
+    (folder / "found.json").write_text('{"best": {}, "top": []}')
+    return read(folder).notes
+
+
+def test_several_studies_and_no_name(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/trials.db"
+    for name in ("one", "two"):
+        optuna.create_study(storage=url, study_name=name)
+    with pytest.raises(UserError, match="known: one, two"):
+        read(tmp_path, url)
