@@ -55,7 +55,7 @@ def test_trials_and_the_best_so_far() -> None:
 
 
 def test_sizes_mark_the_student() -> None:
-    points, front, star = charts.sizes(SEARCH, CANDIDATES[1])["data"]
+    points, front, star = charts.against(SEARCH, CANDIDATES[1])["data"]
     assert sorted(points["x"]) == [100, 150, 200, 250, 300]
     assert list(front["x"]) == [100, 150, 200] and list(front["y"]) == [1, 2, 3]
     assert (list(star["x"]), list(star["y"])) == ([200], [3.0])

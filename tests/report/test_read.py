@@ -11,7 +11,10 @@ import optuna
 import pytest
 from run_folders import edited, searched
 
+import diswot
+from diswot import data, spaces, teachers
 from diswot.errors import UserError
+from diswot.report import charts
 from diswot.report.read import Run, Search, best_so_far, read
 
 
@@ -124,6 +127,20 @@ def test_nothing_of_diswot(tmp_path: Path, name: str) -> None:
     (tmp_path / "empty" / "run.json").write_text('{"command": ["other"]}')
     with pytest.raises(UserError, match=r"holds no search|no such folder"):
         read(tmp_path / name)
+
+
+def test_costs_of_a_search_with_two_objectives(tmp_path: Path) -> None:
+    teacher, space = teachers.get("resnet20", 10), spaces.get("s0", 10, 8)
+    found = diswot.search(
+        teacher, space, data.get("digits", size=8).batch(10), trials=6, proxy="params",
+        objectives=("score", "memory"), sampler="random", storage=tmp_path,
+    )  # fmt: skip
+    run = read(tmp_path)
+    assert search(run).costs() == ["params", "memory"]
+    front = charts.pareto(search(run).scored(), "memory")
+    assert {c.trial for c in front} == {student.trial for student in found.front}
+    best = search(run).scored()[0]
+    assert best.extra == {"memory": found.best.memory}
 
 
 def test_best_so_far() -> None:

@@ -11,6 +11,7 @@ import optuna
 import plotly.graph_objects as go
 
 from diswot.errors import UserError
+from diswot.pareto import front as pareto_front
 from diswot.report.networks import Look
 from diswot.report.read import Candidate, Search, Study, Training, best_so_far
 
@@ -20,6 +21,8 @@ FEWEST = 4  # candidates from which an importance is computed
 MOST = 4000  # points of a chart; the best and an even choice of the others
 BASELINES = ("params", "macs", "depth", "vanilla", "ceiling")
 STEEL = [[0.0, "#10243a"], [0.5, "#3b82c4"], [1.0, "#f4e9c9"]]
+
+UNITS = {"macs": "MACs", "latency": "latency, seconds an image", "memory": "memory, bytes"}
 
 Chart = dict[str, Any]
 
@@ -36,14 +39,15 @@ def brief(params: Mapping[str, Any], most: int = 8) -> str:
     return " ".join(parts[:most]) + more
 
 
-def pareto(candidates: Sequence[Candidate]) -> list[Candidate]:
-    """Those with no smaller one of at least their score, from the smallest on."""
-    sized = [c for c in candidates if c.model_params is not None and c.score is not None]
-    front: list[Candidate] = []
-    for one in sorted(sized, key=lambda c: (c.model_params or 0, -(c.score or 0), c.trial)):
-        if not front or (one.score or 0) > (front[-1].score or 0):
-            front.append(one)
-    return front
+def pareto(candidates: Sequence[Candidate], cost: str = "params") -> list[Candidate]:
+    """Those with none of lower cost and at least their score, from the lowest cost on."""
+    known = [(c.cost(cost), c.score, c) for c in candidates]
+    points = sorted(
+        ((x, -y, c.trial, c) for x, y, c in known if x is not None and y is not None),
+        key=lambda point: point[:3],
+    )
+    front = pareto_front([point[:2] for point in points])
+    return [points[place][3] for place in front]
 
 
 def trials(search: Search) -> Chart:
@@ -64,27 +68,27 @@ def trials(search: Search) -> Chart:
     return _plain(figure)
 
 
-def sizes(search: Search, best: Candidate | None) -> Chart:
-    """Score against parameters, with the Pareto front."""
-    scored = [c for c in search.scored() if c.model_params]
-    front = pareto(scored)
+def against(search: Search, best: Candidate | None, cost: str = "params") -> Chart:
+    """Score against a cost, with the Pareto front of the two."""
+    scored = [c for c in search.scored() if c.cost(cost) is not None]
+    front = pareto(scored, cost)
     shown = _thinned(scored)
     figure = go.Figure()
-    counts = [c.model_params for c in shown]
+    counts = [c.cost(cost) or 0.0 for c in shown]
     figure.add_scatter(**_points(shown, counts, "candidate", BLUE))
     figure.add_scatter(
-        x=[c.model_params for c in front], y=[c.score for c in front], mode="lines+markers",
+        x=[c.cost(cost) for c in front], y=[c.score for c in front], mode="lines+markers",
         name="Pareto front", line={"color": ORANGE, "width": 2, "shape": "hv"},
         marker={"size": 7}, text=[_told(c) for c in front], hoverinfo="text",
     )  # fmt: skip
-    if best is not None and best.model_params:
+    if best is not None and best.cost(cost) is not None:
         figure.add_scatter(
-            x=[best.model_params], y=[best.score], mode="markers", name="the student",
+            x=[best.cost(cost)], y=[best.score], mode="markers", name="the student",
             marker={"symbol": "star", "size": 16, "color": GREEN}, text=[_told(best)],
             hoverinfo="text",
         )  # fmt: skip
-    kind = "log" if counts and max(counts) > 8 * min(counts) else "linear"  # type: ignore[type-var,operator]
-    figure.update_layout(xaxis_title="params", yaxis_title="score", xaxis_type=kind)
+    kind = "log" if counts and max(counts) > 8 * min(counts) > 0 else "linear"
+    figure.update_layout(xaxis_title=UNITS.get(cost, cost), yaxis_title="score", xaxis_type=kind)
     return _plain(figure)
 
 

@@ -124,7 +124,8 @@ def _see_search(view: View, search: Search, networks: bool) -> None:
     view.contenders = _contenders(view, pair, networks)
     if ranked:
         view.charts["trials"] = charts.trials(search)
-        view.charts["sizes"] = charts.sizes(search, view.best)
+        for cost in search.costs():
+            view.charts[f"against-{cost}"] = charts.against(search, view.best, cost)
         _try_chart(view, "importance", lambda: charts.importance(search))
 
 
@@ -236,6 +237,7 @@ def _page(view: View) -> str:
     environment.filters |= {"count": _count, "brief": charts.brief, "last": _last}
     environment.filters |= {
         "pretty": lambda value: masked(_pretty(value)),
+        "quantity": _quantity,
         "figure": _figure,
         "span": _span,
     }
@@ -302,6 +304,16 @@ def _figure(value: object, form: str = ".5g") -> str:
     """A number in a form, or a dash."""
     known = number(value)
     return NONE if known is None else format(known, form)
+
+
+def _quantity(value: object, name: str) -> str:
+    """A cost with its unit."""
+    known = number(value)
+    if known is None:
+        return NONE
+    if name == "latency":
+        return f"{1000 * known:.3g} ms"
+    return f"{known / 2**20:.3g} MiB" if name == "memory" else format(known, ".5g")
 
 
 def _span(value: object) -> str:

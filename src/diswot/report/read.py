@@ -45,7 +45,7 @@ class Candidate:
         model_params: Trainable parameters.
         macs: Multiply-adds of one image.
         note: Why it was rejected or failed.
-        extra: Other numbers that the search kept of it, such as a latency.
+        extra: Other costs that the search found: `latency` in seconds, `memory` in bytes.
     """
 
     trial: int
@@ -57,6 +57,11 @@ class Candidate:
     macs: float | None = None
     note: str = ""
     extra: Mapping[str, float] = field(default_factory=dict)
+
+    def cost(self, name: str) -> float | None:
+        """A cost by its name among budgets: params, macs, latency or memory."""
+        own = {"params": self.model_params, "macs": self.macs}
+        return own[name] if name in own else self.extra.get(name)
 
 
 @dataclass(frozen=True)
@@ -76,6 +81,12 @@ class Search:
     candidates: tuple[Candidate, ...]
     study: optuna.Study | None
     seconds: float | None
+
+    def costs(self) -> list[str]:
+        """What the score is weighed against: params, and the costs that were objectives."""
+        objectives = self.config.get("objectives")
+        named = map(str, objectives) if isinstance(objectives, list) else ()
+        return list(dict.fromkeys(["params", *(name for name in named if name != "score")]))
 
     def scored(self) -> list[Candidate]:
         """Different candidates with a score, the best first."""
@@ -207,7 +218,7 @@ def _candidate(trial: FrozenTrial) -> Candidate:
     end = _mapping(trial.user_attrs.get("end"))
     kinds = ("reused", "scores", "rejected", "failed")
     kind = next((kind for kind in kinds if kind in end), "running")
-    known = {"score", "scores", "model_params", "macs", *kinds}
+    costs = _numbers(end.get("costs"))
     over = _mapping(end.get("rejected"))
     note = f"{over.get('value')} {over.get('of')} > {over.get('limit')}" if over else ""
     return Candidate(
@@ -217,9 +228,9 @@ def _candidate(trial: FrozenTrial) -> Candidate:
         score=number(end.get("score")),
         standard_error=_standard_error(end),
         model_params=number(end.get("model_params")),
-        macs=number(end.get("macs")),
+        macs=costs.get("macs"),
         note=note or str(end.get("failed", "")),
-        extra={k: v for k in end if k not in known and (v := number(end[k])) is not None},
+        extra={name: value for name, value in costs.items() if name not in ("params", "macs")},
     )
 
 
@@ -244,7 +255,7 @@ def _top(found: Facts) -> tuple[Candidate, ...]:
             params=_mapping(row.get("params")),
             end="scores",
             **{name: number(row.get(name)) for name in known[2:]},  # type: ignore[arg-type]
-            extra={k: v for k in row if k not in known and (v := number(row[k])) is not None},
+            extra={name: v for name, v in _numbers(row).items() if name in ("latency", "memory")},
         )
         for row in (rows if isinstance(rows, list) else [])
         if isinstance(row, dict)
@@ -338,6 +349,11 @@ def _noted(notes: list[str]) -> Iterator[None]:
         yield
     except UserError as error:
         notes.append(str(error))
+
+
+def _numbers(value: object) -> dict[str, float]:
+    """The finite numbers of a mapping."""
+    return {k: v for k, inner in _mapping(value).items() if (v := number(inner)) is not None}
 
 
 def _mapping(value: object) -> Facts:
