@@ -306,7 +306,7 @@ def test_unknown_initialisation() -> None:
     [
         (
             torch.zeros(4, 1, 8, 8),
-            r"the teacher cannot take images of shape \(1, 8, 8\): .*channel",
+            r"^the teacher: the images have 1 channels, but the model takes 3$",
         ),
         (torch.zeros(1, 3, 8, 8), "batch statistics need at least two images"),
         (torch.zeros(4, 3, 8), "images must be a float tensor B x C x H x W"),

@@ -151,8 +151,8 @@ def scorer(
             openings.append(
                 _opening(fresh(partial(copy.deepcopy, teacher), init, seed, repeat), batch)
             )
-        except UserError:
-            raise
+        except UserError as error:
+            raise UserError(f"the teacher: {error}") from error
         except Exception as error:  # whatever a user's network raises is told in one line
             shape = tuple(batch.images.shape[1:])
             reason = next(iter(str(error).splitlines()), type(error).__name__)
