@@ -368,7 +368,7 @@ class TestDistill:
     def test_diverging(self, run: Run, tmp_path: Path) -> None:
         line = f"{TRAIN} --student resnet20 --teacher none --lr 1e8 --epochs 9"
         told = run(f"{line} --out {tmp_path / 'x'}").mistake(1)
-        assert "not finite in epoch" in told and "try a lower lr" in told
+        assert "not finite at step" in told and "try a lower lr" in told
 
 
 def images(root: Path) -> Path:
@@ -513,7 +513,7 @@ class TestWeights:
 class TestList:
     def test_all(self, run: Run) -> None:
         listed = run("list --json").json
-        kinds = {"teachers", "spaces", "data", "proxies", "losses", "samplers", "inits"}
+        kinds = {"teachers", "spaces", "data", "proxies", "losses", "recipes", "samplers", "inits"}
         assert listed.keys() == kinds
         for rows in listed.values():
             for name, (what, *_) in rows.items():

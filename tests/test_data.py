@@ -19,7 +19,7 @@ from torchvision import datasets
 
 from diswot import data
 from diswot.data import SETS, Split, balanced, whole
-from diswot.data.augment import augment
+from diswot.data.augment import Changes, augment
 from diswot.errors import UserError
 
 Pixels = np.ndarray[Any, Any]
@@ -427,12 +427,12 @@ class TestAugment:
     def test_naive(self, crop: int, flip: bool, dtype: torch.dtype) -> None:
         images = torch.randint(1, 256, (40, 3, 6, 6)).to(dtype)
         kept = images.clone()
-        made = augment(images, crop, flip, torch.Generator().manual_seed(5))
+        made = augment(images, Changes(crop, flip=flip), torch.Generator().manual_seed(5))
         generator = torch.Generator().manual_seed(5)
-        shifts = torch.randint(0, 2 * crop + 1, (2, 40), generator=generator) if crop else None
+        shifts = torch.randint(0, 2 * crop + 1, (40, 2), generator=generator) if crop else None
         mirrored = torch.rand(40, generator=generator) < 0.5 if flip else torch.zeros(40)
         for i in range(40):
-            down, right = (int(s) - crop for s in shifts[:, i]) if shifts is not None else (0, 0)
+            down, right = (int(s) - crop for s in shifts[i]) if shifts is not None else (0, 0)
             for y in range(6):
                 for x in range(6):
                     from_x = (5 - x if mirrored[i] else x) + right
@@ -444,11 +444,12 @@ class TestAugment:
     def test_every_shift_and_both_sides_occur(self) -> None:
         image = torch.zeros(1, 1, 5, 5)
         image[0, 0, 2, 2] = 1
-        made = augment(image.expand(2000, -1, -1, -1), 2, False, torch.Generator().manual_seed(0))
+        made = augment(image.expand(2000, -1, -1, -1), Changes(2), torch.Generator().manual_seed(0))
         places = Counter(map(tuple, made.nonzero()[:, 2:].tolist()))
         assert len(places) == 25 and min(places.values()) > 40
         image[0, 0, 2] = torch.arange(5)
-        made = augment(image.expand(2000, -1, -1, -1), 0, True, torch.Generator().manual_seed(0))
+        mirror = Changes(flip=True)
+        made = augment(image.expand(2000, -1, -1, -1), mirror, torch.Generator().manual_seed(0))
         assert 900 < int((made[:, 0, 2, 0] == 4).sum()) < 1100
 
 

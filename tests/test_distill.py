@@ -74,7 +74,8 @@ def states_equal(one: nn.Module, other: nn.Module) -> bool:
 
 
 def curve(trained: Distilled) -> list[dict[str, float]]:
-    return [{k: v for k, v in row.items() if k != "seconds"} for row in trained.history]
+    times = {"seconds", "images_per_second", "joules"}
+    return [{k: v for k, v in row.items() if k not in times} for row in trained.history]
 
 
 def at_step(number: int, act: Callable[[], object]) -> Callable[[int, int, Any], None]:
@@ -113,7 +114,8 @@ class TestLearning:
         for number, row in enumerate(trained.history, 1):
             parts = {"cross_entropy", *losses}
             others = {"epoch", "loss", "train_accuracy", "test_accuracy", "lr", "seconds"}
-            assert row.keys() == parts | others and row["epoch"] == number
+            others |= {"images_per_second"}
+            assert row.keys() - {"joules"} == parts | others and row["epoch"] == number
             assert row["loss"] == pytest.approx(sum(row[name] for name in parts), rel=1e-5)
         assert trained.seconds == pytest.approx(sum(row["seconds"] for row in trained.history))
         assert trained.test_accuracy == trained.history[-1]["test_accuracy"]
@@ -436,7 +438,7 @@ class TestNotFinite:
         with pytest.raises(FloatingPointError) as caught:
             distill(student, None, digits(), SHORT, out=tmp_path)
         kept = f"the last good state is in {tmp_path}"
-        message = f"cross_entropy not finite in epoch 2; try a lower lr; {kept}"
+        message = f"cross_entropy not finite at step 15, in epoch 2; try a lower lr; {kept}"
         assert str(caught.value) == message
         state = torch.load(tmp_path / CHECKPOINT, weights_only=True)
         assert len(state["history"]) == 1 and not (tmp_path / WEIGHTS).exists()
@@ -449,14 +451,16 @@ class TestNotFinite:
         row = replace(knowledge.KNOWLEDGE["relation"], distance=infinite)
         monkeypatch.setitem(knowledge.KNOWLEDGE, "relation", row)
         recipe = replace(SHORT, losses={"kd": 1.0, "relation": 1.0})
-        with pytest.raises(FloatingPointError, match=r"^relation not finite in epoch 1"):
+        with pytest.raises(FloatingPointError, match=r"^relation not finite at step 1, in epoch 1"):
             distill(seeded(LinearHead), teacher(), digits(), recipe)
 
     def test_weights_that_burst_in_the_last_step_are_not_kept(self, tmp_path: Path) -> None:
         student = seeded(LinearHead)
         student.fc.weight.register_hook(lambda gradient: gradient * float("inf"))
         recipe = replace(SHORT, epochs=1, batch_size=330)
-        with pytest.raises(FloatingPointError, match=r"^fc.weight not finite in epoch 1; try"):
+        with pytest.raises(
+            FloatingPointError, match=r"^fc.weight not finite at step 1, in epoch 1; try"
+        ):
             distill(student, None, digits(), recipe, out=tmp_path)
         assert not (tmp_path / CHECKPOINT).exists()
 

@@ -18,7 +18,7 @@ ORDER = (
     # what one forward pass shows
     *("similarity", "trace", "cam", "observe"),
     # what a teacher knows and a student does not
-    *("knowledge", "losses", "recipe"),
+    *("knowledge", "losses", "schedules", "recipe", "recipes"),
     # networks and images
     *("initialise", "budget", "spaces", "tables", "teachers", "data"),
     # score
@@ -26,7 +26,8 @@ ORDER = (
     # search
     *("evolution", "samplers", "storage", "pareto", "loop", "search"),
     # train
-    *("checkpoint", "evaluate", "distill"),
+    *("checkpoint", "evaluate", "processes", "energy", "average", "board"),
+    *("objective", "distill", "verify"),
     # tell
     *("rank", "report", "plots", "export"),
     *("console", "cli", "__main__"),

@@ -6,13 +6,12 @@ import math
 from typing import Any
 
 import pytest
-import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from diswot.errors import UserError
 from diswot.knowledge import KNOWLEDGE
-from diswot.recipe import SCHEDULES, START, WARM_UP, Recipe, cosine, onecycle, parse_losses
+from diswot.recipe import PRESETS, Recipe, parse_losses
 
 quick = settings(derandomize=True, deadline=None, max_examples=50, database=None)
 
@@ -44,7 +43,21 @@ def test_defaults_are_valid() -> None:
         ({"losses": {"relation": -2.0}}, "relation must be at least 0"),
         ({"losses": {"kdd": 1.0}}, "unknown knowledge distance 'kdd'; did you mean"),
         ({"schedule": "cosin"}, "unknown schedule 'cosin'; did you mean cosine"),
-        ({"schedule": "step"}, "unknown schedule 'step'"),
+        ({"schedule": "step"}, "milestones belong to the schedule step, and it needs some"),
+        ({"milestones": (3,)}, "milestones belong to the schedule step"),
+        ({"schedule": "step", "milestones": (5, 5)}, "that rise from above 0, not 5, 5"),
+        ({"schedule": "step", "milestones": (0, 5)}, "that rise from above 0, not 0, 5"),
+        ({"schedule": "step", "milestones": (math.nan,)}, "that rise from above 0, not nan"),
+        ({"accumulate": 0}, "accumulate must be at least 1, not 0"),
+        ({"cutout": -1}, "cutout must be at least 0, not -1"),
+        ({"ema": 1.0}, "ema must be at least 0 and below 1, not 1.0"),
+        ({"label_smoothing": math.nan}, "label_smoothing must be at least 0 and below 1, not nan"),
+        ({"area": 0.0}, "area must be above 0, at most 1, not 0.0"),
+        ({"decay": 1.5}, "decay must be above 0, at most 1, not 1.5"),
+        ({"temperature": 0.0}, "temperature must be above 0, below 1e+09, not 0.0"),
+        ({"temperature": 4.0, "losses": {"relation": 1.0}}, "no temperature in relation"),
+        ({"cache": True}, "cache needs images as they are: crop 0, area 1, no flip, cutout 0"),
+        ({"compile": True, "losses": {"kd": 1.0, "at": 1.0}}, "compile needs losses of outputs"),
         ({"precision": "fp23"}, "unknown precision 'fp23'; did you mean fp32"),
     ],
 )
@@ -91,39 +104,17 @@ def test_losses_read_back(losses: dict[str, float]) -> None:
     assert parse_losses(",".join(f"{name}:{w!r}" for name, w in losses.items())) == losses
 
 
-@pytest.mark.parametrize("name", sorted(SCHEDULES))
-@quick
-@given(done=st.floats(0, 1))
-def test_schedules_stay_between_zero_and_the_highest(name: str, done: float) -> None:
-    assert 0 <= SCHEDULES[name](done) <= 1
+def test_presets() -> None:
+    assert parse_losses("diswot") == {"kd": 1.0, "semantic": 1.0, "relation": 1.0}
+    assert parse_losses("diswot_class:0.5,at:2") == {
+        "kd": 0.5, "semantic_class": 0.5, "relation": 0.5, "at": 2.0,
+    }  # fmt: skip
+    assert all(parse_losses(name) == parts for name, parts in PRESETS.items())
+    with pytest.raises(UserError, match="kd is weighted twice in 'diswot,kd'"):
+        parse_losses("diswot,kd")
 
 
-def test_schedules_at_their_ends() -> None:
-    assert cosine(0) == 1 and cosine(0.5) == pytest.approx(0.5) and cosine(1) == 0
-    assert onecycle(0) == START and onecycle(WARM_UP) == 1 and onecycle(1) == 0
-    assert onecycle(WARM_UP - 1e-9) == pytest.approx(1)
-    rising = [onecycle(WARM_UP * i / 100) for i in range(101)]
-    falling = [onecycle(WARM_UP + (1 - WARM_UP) * i / 100) for i in range(101)]
-    assert rising == sorted(rising) and falling == sorted(falling, reverse=True)
-
-
-def test_cosine_is_torchs() -> None:
-    optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=1.0)
-    theirs = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, 40)
-    for step in range(40):
-        assert theirs.get_last_lr()[0] == pytest.approx(cosine(step / 40), abs=1e-9)
-        optimizer.step()
-        theirs.step()
-
-
-def test_onecycle_is_torchs_to_a_step() -> None:
-    optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=1.0)
-    steps = 1000
-    theirs = torch.optim.lr_scheduler.OneCycleLR(
-        optimizer, 1.0, total_steps=steps, cycle_momentum=False
-    )
-    for step in range(steps):
-        assert theirs.get_last_lr()[0] == pytest.approx(onecycle(step / steps), abs=0.01)
-        if step + 1 < steps:
-            optimizer.step()
-            theirs.step()
+def test_as_dict_makes_the_same_again() -> None:
+    made = Recipe(schedule="step", milestones=(1, 2), losses={"at": 2.0}, ema=0.5)
+    again = made.as_dict() | {"milestones": (1, 2)}
+    assert Recipe(**again) == made

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
 
 from diswot.data import Data
+from diswot.data.stream import Held, Source
 from diswot.errors import UserError
 
 BATCH = 500
 
 
-@torch.no_grad()
 def accuracy(
     model: nn.Module, data: Data, split: tuple[Tensor, Tensor], bf16: bool = False
 ) -> float:
@@ -26,17 +26,36 @@ def accuracy(
         split: Images as bytes, N x 3 x S x S, and labels, N, with N at least 1.
         bf16: Whether to compute in bf16.
     """
-    images, labels = split
+    indices = torch.arange(len(split[1]))
+    return 100 * float(right(model, data, Held(*split), indices, bf16)) / len(indices)
+
+
+def right(
+    model: nn.Module, data: Data, source: Source, indices: Tensor, bf16: bool = False
+) -> Tensor:
+    """The number of those images whose label has the highest logit; in evaluation mode."""
     training = model.training
     model.eval()
-    right = 0
-    with torch.autocast(images.device.type, torch.bfloat16, enabled=bf16):
-        for i in range(0, len(labels), BATCH):
-            batch = data.normalise(images[i : i + BATCH])
-            logits = model(batch.contiguous(memory_format=torch.channels_last))
-            right += int((logits.argmax(1) == labels[i : i + BATCH]).sum())
+    total = torch.zeros((), device=next(model.parameters()).device)
+    for logits, labels in predict(model, data, source.batches(torch.split(indices, BATCH)), bf16):
+        total += (logits.argmax(1) == labels).sum()
     model.train(training)
-    return 100 * right / len(labels)
+    return total
+
+
+@torch.no_grad()
+def predict(
+    model: Callable[[Tensor], Tensor],
+    data: Data,
+    batches: Iterable[tuple[Tensor, Tensor]],
+    bf16: bool = False,
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Logits and labels of batches of bytes and labels."""
+    for images, labels in batches:
+        batch = data.normalise(images).contiguous(memory_format=torch.channels_last)
+        with torch.autocast(images.device.type, torch.bfloat16, enabled=bf16):
+            logits = model(batch)
+        yield logits, labels
 
 
 @contextmanager

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 
 from torch import Tensor, nn
 
@@ -21,11 +22,20 @@ class Loss(nn.Module):
         row: The distance and its facts.
         teacher: Observed once, for the shapes.
         student: Likewise.
+        temperature: T, where the distance softens outputs; None leaves it its own.
     """
 
-    def __init__(self, row: Knowledge, teacher: Observation, student: Observation) -> None:
+    def __init__(
+        self,
+        row: Knowledge,
+        teacher: Observation,
+        student: Observation,
+        temperature: float | None = None,
+    ) -> None:
         super().__init__()
         self.distance = row.distance
+        if temperature is not None and "temperature" in row.defaults:
+            self.distance = partial(row.distance, temperature=temperature)
         self.adapter = Learned(row.adapter, teacher, student) if row.adapter else None
         if self.adapter is not None:
             teacher, student = self.adapter(teacher, student)
@@ -44,19 +54,37 @@ class Losses(nn.Module):
 
     Attributes:
         needs_cam: Whether any of them needs `Observation.cam_weights`.
+        outputs_alone: Whether none looks at more than outputs and labels.
     """
 
     def __init__(
-        self, weights: Mapping[str, float], teacher: Observation, student: Observation
+        self,
+        weights: Mapping[str, float],
+        teacher: Observation,
+        student: Observation,
+        temperature: float | None = None,
     ) -> None:
         super().__init__()
         rows = {name: knowledge.get(name) for name in weights}
         self.weights = dict(weights)
         self.needs_cam = any(row.needs_cam for row in rows.values())
-        self.rows = nn.ModuleDict({name: Loss(row, teacher, student) for name, row in rows.items()})
+        self.outputs_alone = all(row.outputs_alone for row in rows.values())
+        made = {name: Loss(row, teacher, student, temperature) for name, row in rows.items()}
+        self.rows = nn.ModuleDict(made)
 
     def forward(self, teacher: Observation, student: Observation) -> dict[str, Tensor]:
         """Each distance times its weight."""
         return {
             name: self.weights[name] * loss(teacher, student) for name, loss in self.rows.items()
         }
+
+
+def outputs(logits: Tensor, labels: Tensor) -> Observation:
+    """An observation of outputs alone, for the distances that look at nothing else.
+
+    Args:
+        logits: B x K.
+        labels: B.
+    """
+    nothing = logits.new_empty(0)
+    return Observation((), nothing, nothing, logits, labels, nothing)

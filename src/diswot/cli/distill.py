@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from diswot import console
-from diswot.cli import inputs, options, runs
+from diswot.cli import inputs, options, runs, training
 from diswot.errors import UserError
 
 if TYPE_CHECKING:
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from diswot.data import Data
+    from diswot.recipe import Recipe
 
 _UNTRAINED = (
     "a teacher must be trained to teach; give --teacher-weights, or train it first: "
@@ -36,46 +37,73 @@ def distill(
     data: options.OtherData = None,
     data_root: options.DataRoot = None,
     image_size: options.ImageSize = None,
-    epochs: options.Epochs = 240,
-    batch_size: options.TrainingBatch = 64,
-    lr: options.Lr = 0.05,
-    schedule: options.Schedule = "cosine",
-    losses: options.Losses = "kd:1",
-    cross_entropy: options.CrossEntropy = 1.0,
+    recipe: options.RecipeName = None,
+    epochs: options.Epochs = None,
+    batch_size: options.TrainingBatch = None,
+    accumulate: options.Accumulate = None,
+    lr: options.Lr = None,
+    weight_decay: options.WeightDecay = None,
+    schedule: options.Schedule = None,
+    milestones: options.Milestones = None,
+    losses: options.Losses = None,
+    temperature: options.Temperature = None,
+    cross_entropy: options.CrossEntropy = None,
+    label_smoothing: options.LabelSmoothing = None,
+    ema: options.Ema = None,
+    crop: options.Crop = None,
+    area: options.Area = None,
     flip: options.Flip = None,
-    precision: options.Precision = "auto",
+    cutout: options.Cutout = None,
+    cache: options.Cache = None,
+    precision: options.Precision = None,
+    compiled: options.Compile = None,
     seed: options.Seed = 0,
+    hold: options.Hold = None,
+    tensorboard: options.TensorBoard = False,
     out: options.TrainingFolder = None,
     resume: options.Resume = False,
     as_json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
     """Train the found student, or any network, from a trained teacher or alone."""
-    from diswot.recipe import Recipe, parse_losses
-
+    settings = {
+        "epochs": epochs,
+        "batch_size": batch_size,
+        "accumulate": accumulate,
+        "lr": lr,
+        "weight_decay": weight_decay,
+        "schedule": schedule,
+        "milestones": milestones,
+        "losses": losses,
+        "temperature": temperature,
+        "cross_entropy": cross_entropy,
+        "label_smoothing": label_smoothing,
+        "ema": ema,
+        "crop": crop,
+        "area": area,
+        "flip": flip,
+        "cutout": cutout,
+        "cache": cache,
+        "precision": precision,
+        "compile": compiled,
+        "seed": seed,
+    }
     given: dict[str, Any] = {"student": student, "space": space, "data": data}
     given |= {"data_root": data_root, "image_size": image_size}
     given |= {"teacher": teacher, "teacher_weights": teacher_weights}
     job = _job(run, given)
     alone = job["teacher"] == "none"
-    weighted = parse_losses(losses)
-    recipe = Recipe(
-        epochs=epochs,
-        batch_size=batch_size,
-        lr=lr,
-        schedule=schedule,
-        losses={} if alone else weighted,
-        cross_entropy=cross_entropy,
-        flip=job["data"] != "digits" if flip is None else flip,
-        precision=precision,
-        seed=seed,
-    )
+    if job["data"] == "digits" and flip is None:
+        settings["flip"] = False
+    how = training.recipe(recipe, settings, alone=alone)
     if out is None and run is not None and student is None:
         out = run / ("alone" if alone else "distilled")
     if out is None:
         raise UserError("name a folder to keep the training in: --out")
     with runs.resumable(out), console.progress(quiet=quiet) as advance:
-        result = _train(job, recipe, out, resume, advance)
+        result = _train(job, how, out, resume, hold, tensorboard, advance)
+    if not training.main_process():
+        return
     if as_json:
         console.show_json(result)
     else:
@@ -101,7 +129,13 @@ def _job(run: Path | None, given: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _train(
-    job: Mapping[str, Any], recipe: Any, out: Path, resume: bool, advance: console.Advance
+    job: Mapping[str, Any],
+    recipe: Recipe,
+    out: Path,
+    resume: bool,
+    hold: bool | None,
+    tensorboard: bool,
+    advance: console.Advance,
 ) -> dict[str, Any]:
     """Train, and write the result into the folder."""
     from diswot import files
@@ -118,9 +152,6 @@ def _train(
     taught = _teacher(job, images)
     model = fresh(build, "default", recipe.seed)
 
-    def on_step(step: int, steps: int, row: Mapping[str, float]) -> None:
-        advance("training", step, steps, f"test {row['test_accuracy']:.2f} %" if row else "")
-
     trained = train(
         model,
         taught,
@@ -128,13 +159,16 @@ def _train(
         recipe,
         out=out,
         resume=resume,
-        on_step=on_step,
+        hold=hold,
+        tensorboard=tensorboard,
+        on_step=training.shown(advance, recipe),
         on_read=lambda done, total: advance("reading images", done, total),
     )
     result = {
         "student": named,
         "teacher": job["teacher"] if taught else None,
         "losses": recipe.losses,
+        "recipe": recipe.as_dict(),
         "test_accuracy": trained.test_accuracy,
         "train_accuracy": trained.history[-1]["train_accuracy"],
         "model_params": count_params(model),
@@ -143,7 +177,8 @@ def _train(
         "seconds": trained.seconds,
         "out": str(out),
     }
-    files.write_json(out / runs.TRAINED, {**runs.facts(), "result": result})
+    if training.main_process():
+        files.write_json(out / runs.TRAINED, {**runs.facts(), "result": result})
     return result
 
 

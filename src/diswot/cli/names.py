@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from typer import Argument
@@ -30,7 +31,7 @@ _SAMPLERS = {
 
 def list_names(
     what: Annotated[
-        str, Argument(help="teachers, spaces, data, proxies, losses, samplers or inits.")
+        str, Argument(help="teachers, spaces, data, proxies, losses, recipes, samplers or inits.")
     ] = "all",
     *,
     as_json: options.Json = False,
@@ -54,6 +55,8 @@ def _names() -> dict[str, Rows]:
     from diswot.initialise import INITS
     from diswot.knowledge import KNOWLEDGE
     from diswot.proxies import PROXIES
+    from diswot.recipe import PRESETS
+    from diswot.recipes import RECIPES
     from diswot.search import SAMPLERS
     from diswot.spaces import SPACES
 
@@ -62,10 +65,17 @@ def _names() -> dict[str, Rows]:
         "spaces": {n: [f"{s.summary}; {s.size:,} networks", s.paper] for n, s in SPACES.items()},
         "data": {name: [row.summary, row.paper] for name, row in SETS.items()},
         "proxies": {name: _facts(row) for name, row in PROXIES.items()},
-        "losses": {name: _loss(row) for name, row in KNOWLEDGE.items()},
+        "losses": {name: _loss(row) for name, row in KNOWLEDGE.items()}
+        | {name: [" + ".join(parts), "", "DisWOT, CVPR 2023"] for name, parts in PRESETS.items()},
+        "recipes": {name: [_said(path), ""] for name, path in RECIPES.items()},
         "samplers": {name: _SAMPLERS.get(name, ["", ""]) for name in SAMPLERS},
         "inits": {name: [(f.__doc__ or "").split(".")[0], ""] for name, f in INITS.items()},
     }
+
+
+def _said(path: Path) -> str:
+    """What a recipe's first line says of it."""
+    return path.read_text().partition("\n")[0].removeprefix("# ")
 
 
 def _loss(row: Knowledge) -> list[str]:

@@ -49,16 +49,45 @@ OtherTeacher = Annotated[
 ]
 OtherSpace = Annotated[str | None, Option(help="Else the search's, else s0.")]
 OtherData = Annotated[str | None, Option("--data", help="Else the search's, else digits.")]
-Epochs = Annotated[int, Option(help="Passes over the training images.")]
-TrainingBatch = Annotated[int, Option("--batch-size", help="Images a step.")]
-Lr = Annotated[float, Option(help="Highest learning rate.")]
-Schedule = Annotated[str, Option(help="cosine or onecycle.")]
-Losses = Annotated[
-    str, Option(help="Weighted knowledge distances (diswot list losses): kd:0.9,relation:1.")
+RecipeName = Annotated[
+    str | None,
+    Option("--recipe", help="Name (diswot list recipes), or file.toml; options change it."),
 ]
-CrossEntropy = Annotated[float, Option(help="Weight of the labels' loss.")]
+Epochs = Annotated[int | None, Option(help="Passes over the training images; else 240.")]
+TrainingBatch = Annotated[
+    int | None, Option("--batch-size", help="Images a step, in all processes; else 64.")
+]
+Accumulate = Annotated[int | None, Option(help="Parts that a batch is cut into, for memory.")]
+Lr = Annotated[float | None, Option(help="Highest learning rate; else 0.05.")]
+WeightDecay = Annotated[float | None, Option(help="On weights; else 0.0005.")]
+Schedule = Annotated[str | None, Option(help="cosine, onecycle or step; else cosine.")]
+Milestones = Annotated[str | None, Option(help="Epochs after which step lowers the rate: 150,180.")]
+Losses = Annotated[
+    str | None,
+    Option(help="Weighted distances or presets (diswot list losses): kd:0.9,relation:1."),
+]
+Temperature = Annotated[float | None, Option(help="Of kd, dkd and dist; else each its own.")]
+CrossEntropy = Annotated[float | None, Option(help="Weight of the labels' loss; else 1.")]
+LabelSmoothing = Annotated[float | None, Option(help="Share of a label spread over all classes.")]
+Ema = Annotated[float | None, Option(help="Decay a step of averaged weights, such as 0.998.")]
+Crop = Annotated[int | None, Option(help="Random shifts of up to so many pixels; else 4.")]
+Area = Annotated[float | None, Option(help="Smallest share of an image in a random cut.")]
+Cutout = Annotated[int | None, Option(help="Side of a blanked square, in pixels.")]
+Cache = Annotated[
+    bool | None, Option("--cache", help="Keep the teacher's outputs; needs unaltered images.")
+]
+Compile = Annotated[
+    bool | None, Option("--compile", help="Build both networks with torch.compile.")
+]
+Hold = Annotated[
+    bool | None,
+    Option("--hold/--stream", help="Images all in memory, or read as needed; else as fits."),
+]
+TensorBoard = Annotated[
+    bool, Option("--tensorboard", help="Write the curves for TensorBoard, too.")
+]
 Flip = Annotated[bool | None, Option(help="Mirror images; by default all but digits.")]
-Precision = Annotated[str, Option(help="auto, fp32 or bf16.")]
+Precision = Annotated[str | None, Option(help="auto, fp32 or bf16; else auto.")]
 TrainingFolder = Annotated[
     Path | None, Option("--out", help="Folder; else RUN/distilled, or RUN/alone without teacher.")
 ]

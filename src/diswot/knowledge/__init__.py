@@ -48,6 +48,8 @@ class Knowledge:
         needs_labels: Whether it looks at the labels.
         needs_cam: Whether it needs `Observation.cam_weights`.
         differentiable: Whether it can be a loss.
+        outputs_alone: Whether it looks at nothing but logits and labels, so that a teacher's
+            logits may be kept, and a pass need not be watched.
     """
 
     distance: Distance
@@ -60,6 +62,7 @@ class Knowledge:
     needs_labels: bool = False
     needs_cam: bool = False
     differentiable: bool = True
+    outputs_alone: bool = False
 
     @property
     def defaults(self) -> dict[str, object]:
@@ -110,7 +113,11 @@ KNOWLEDGE: dict[str, Knowledge] = {
     ),
     "relation": Knowledge(relation, "sample correlations of last maps", "DisWOT, CVPR 2023"),
     "kd": Knowledge(
-        kd, "softened outputs, temperature 4", "Hinton et al., 2015", same_classes=True
+        kd,
+        "softened outputs, temperature 4",
+        "Hinton et al., 2015",
+        same_classes=True,
+        outputs_alone=True,
     ),
     "dkd": Knowledge(
         dkd,
@@ -118,12 +125,14 @@ KNOWLEDGE: dict[str, Knowledge] = {
         "Zhao et al., CVPR 2022",
         same_classes=True,
         needs_labels=True,
+        outputs_alone=True,
     ),
     "dist": Knowledge(
         dist,
         "correlations of outputs, between and within classes",
         "Huang et al., NeurIPS 2022",
         same_classes=True,
+        outputs_alone=True,
     ),
     "fitnet": Knowledge(
         fitnet, "values of the middle maps", "Romero et al., ICLR 2015", adapter=_HINT
