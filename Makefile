@@ -2,7 +2,7 @@
 PYTHON ?= python3
 RUN := .venv/bin/
 
-.PHONY: help demo test test-slow bench study study-default lint clean
+.PHONY: help demo test test-slow bench study study-default study-distill lint clean
 
 help: ## what can be made
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
@@ -28,6 +28,7 @@ lint: .venv/ready ## style
 bench: .venv/ready ## speed, as ratios measured in one run
 	$(RUN)python benchmarks/speed.py
 	$(RUN)python benchmarks/proxies.py
+	$(RUN)python benchmarks/distill.py
 
 TABLES ?= ../shared/data
 study: .venv/ready ## scores against the accuracies of tables; TABLES=DIR holds them; about an hour
@@ -36,6 +37,11 @@ study: .venv/ready ## scores against the accuracies of tables; TABLES=DIR holds 
 
 study-default: .venv/ready ## the default score alone, on more rows; before make study, to be on its page
 	$(RUN)python benchmarks/default.py --tables $(TABLES)
+
+CIFAR ?= cifar100
+TEACHER ?= teacher.safetensors
+study-distill: .venv/ready ## distillers on real images; CIFAR=DIR is CIFAR-100 as a folder; about an hour
+	$(RUN)python benchmarks/distill_study.py --data $(CIFAR) --teacher-weights $(TEACHER)
 
 clean: ## remove the environment and caches
 	rm -rf .venv .pytest_cache .ruff_cache .mypy_cache

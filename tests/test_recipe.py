@@ -105,9 +105,9 @@ def test_losses_read_back(losses: dict[str, float]) -> None:
 
 
 def test_presets() -> None:
-    assert parse_losses("diswot") == {"kd": 1.0, "semantic": 1.0, "relation": 1.0}
+    assert parse_losses("diswot") == {"kd": 1.0, "semantic": 1.0, "relation": 3000.0}
     assert parse_losses("diswot_class:0.5,at:2") == {
-        "kd": 0.5, "semantic_class": 0.5, "relation": 0.5, "at": 2.0,
+        "kd": 0.5, "semantic_class": 0.5, "relation": 1500.0, "at": 2.0,
     }  # fmt: skip
     assert all(parse_losses(name) == parts for name, parts in PRESETS.items())
     with pytest.raises(UserError, match="kd is weighted twice in 'diswot,kd'"):

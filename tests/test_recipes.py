@@ -59,7 +59,7 @@ def test_of_ones_own(tmp_path: Path) -> None:
         'epochs = 3\nlr = 1\nflip = false\nschedule = "step"\nmilestones = [1, 2.5]\n'
         "temperature = 2\n[losses]\ndiswot = 0.5\ndkd = 2\n"
     )
-    losses = {"kd": 0.5, "semantic": 0.5, "relation": 0.5, "dkd": 2.0}
+    losses = {"kd": 0.5, "semantic": 0.5, "relation": 1500.0, "dkd": 2.0}
     expected = Recipe(
         epochs=3, lr=1, flip=False, schedule="step", milestones=(1, 2.5), temperature=2,
         losses=losses,
@@ -75,7 +75,7 @@ def test_an_empty_one_is_the_plain_one(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("learning_rate = 0.1", "mine.toml: unknown key 'learning_rate'; did you mean"),
+        ("learning_rate = 0.1", "mine.toml: unknown key 'learning_rate'; known: accumulate"),
         ("epoch = 3", "mine.toml: unknown key 'epoch'; did you mean epochs?"),
         ("[losses]\nkdd = 1", "mine.toml: losses: unknown knowledge distance 'kdd'; did you mean"),
         ("[losses]\nkd = 1\ndiswot = 1", "mine.toml: losses: a distance is weighted twice"),

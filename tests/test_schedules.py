@@ -33,8 +33,8 @@ def test_schedules_at_their_ends() -> None:
 def test_cosine_is_torchs() -> None:
     optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=1.0)
     theirs = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, 40)
-    for step in range(40):
-        assert theirs.get_last_lr()[0] == pytest.approx(cosine(step / 40), abs=1e-9)
+    for batch in range(40):
+        assert theirs.get_last_lr()[0] == pytest.approx(cosine(batch / 40), abs=1e-9)
         optimizer.step()
         theirs.step()
 
@@ -45,9 +45,9 @@ def test_onecycle_is_torchs_to_a_step() -> None:
     theirs = torch.optim.lr_scheduler.OneCycleLR(
         optimizer, 1.0, total_steps=steps, cycle_momentum=False
     )
-    for step in range(steps):
-        assert theirs.get_last_lr()[0] == pytest.approx(onecycle(step / steps), abs=0.01)
-        if step + 1 < steps:
+    for batch in range(steps):
+        assert theirs.get_last_lr()[0] == pytest.approx(onecycle(batch / steps), abs=0.01)
+        if batch + 1 < steps:
             optimizer.step()
             theirs.step()
 

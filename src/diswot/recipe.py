@@ -13,13 +13,15 @@ PRECISIONS = ("auto", "fp32", "bf16")
 LARGEST = 1e9  # of learning rates and weights: beyond, single precision overflows at once
 
 PRESETS: dict[str, dict[str, float]] = {
-    "diswot": {"kd": 1.0, "semantic": 1.0, "relation": 1.0},
-    "diswot_class": {"kd": 1.0, "semantic_class": 1.0, "relation": 1.0},
+    "diswot": {"kd": 1.0, "semantic": 1.0, "relation": 3000.0},
+    "diswot_class": {"kd": 1.0, "semantic_class": 1.0, "relation": 3000.0},
 }
 """Distillers of several distances, by name; every distance alone is one, too.
 
-`diswot` is the method's own (CVPR 2023): both distances of the search beside the softened outputs,
-all weighted 1; `diswot_class` the same for networks whose classifiers differ in width.
+`diswot` is the method's own (CVPR 2023): both distances of the search beside the softened outputs;
+`diswot_class` the same for networks whose classifiers differ in width. The relation's weight is
+that of Tung and Mori (ICCV 2019) for the same distance, whose values are below 4 / B; the others
+are of order one.
 """
 
 

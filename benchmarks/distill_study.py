@@ -1,0 +1,196 @@
+"""What distillation gives on real images, on a CPU: `make study-distill`, about an hour.
+
+A fifth of CIFAR-100's classes with half of their training images, a trained ResNet-32, and short
+trainings: the student that a search finds, distilled by each of several distillers and alone, and
+ResNet-20, which is as large. Three seeds each. A training that was done, or stopped, is not done
+again: everything is kept in `runs/distill-study`. Writes docs/distillation.md between its marks.
+"""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import dataclass, replace
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+import torch
+from pages import DOCS, markdown, spread
+from torch import nn
+
+from diswot import data, files, spaces, teachers
+from diswot.budget import Budget, count_macs, count_params, show_count
+from diswot.data import Data, Split
+from diswot.data.images import whole
+from diswot.distill import distill
+from diswot.evaluate import accuracy
+from diswot.facts import hardware, versions
+from diswot.initialise import fresh
+from diswot.recipe import Recipe, parse_losses
+from diswot.search import search
+from diswot.spaces import Params, network
+
+TEACHER = "benchmarks/distill_teacher.py:resnet32"
+TAKE, IMAGES, TESTS = 5, 250, 50  # every so many classes; images of each to train and test on
+SEEDS, EPOCHS = 3, 5
+LARGEST = 3e5  # parameters of the found student: ResNet-20 has 0.27 million
+DISTILLERS = {
+    "kd": "kd",
+    "dkd": "dkd",
+    "dist": "dist:2",
+    "at": "at:10",
+    "sp": "sp:3000",
+    "rkd": "rkd:25",
+    "diswot_class": "diswot_class",
+}
+HAND: Params = {"blocks1": 3, "blocks2": 3, "blocks3": 3}
+START, END = "<!-- study: from here", "<!-- study: to here -->"
+
+
+@dataclass(frozen=True)
+class Run:
+    """A training: of which student, by which distiller, with which seed."""
+
+    student: str
+    distiller: str | None
+    seed: int
+
+    @property
+    def name(self) -> str:
+        return f"{self.student}-{self.distiller or 'alone'}-{self.seed}"
+
+
+def runs() -> list[Run]:
+    """The rounds by seed, so that a study that is stopped has something of everything."""
+    pairs = [("found", None), ("hand", None), ("hand", "kd")]
+    pairs += [("found", distiller) for distiller in DISTILLERS]
+    return [Run(*pair, seed) for seed in range(SEEDS) for pair in pairs]
+
+
+def few(images: Data) -> tuple[Data, list[int]]:
+    """Some of the classes and images, and which classes they are among all."""
+    kept = list(range(0, len(images.classes), TAKE))
+    splits = [_few(split, kept, n) for split, n in ((images.train, IMAGES), (images.test, TESTS))]
+    names = tuple(images.classes[i] for i in kept)
+    return replace(images, classes=names, train=splits[0], test=splits[1]), kept
+
+
+def _few(split: Split | None, kept: list[int], count: int) -> Split:
+    assert split is not None
+    chosen = torch.cat([(split.labels == label).nonzero()[:count, 0] for label in kept])
+    labels = torch.tensor([kept.index(int(split.labels[i])) for i in chosen])
+    pixels = split.read(chosen.tolist())
+    return Split(labels, lambda indices: pixels[torch.as_tensor(indices)])
+
+
+def trained_teacher(weights: Path, classes: int, kept: list[int]) -> nn.Module:
+    """The teacher as it was trained, its outputs those of the classes that are kept."""
+    model = teachers.get(TEACHER, classes)
+    teachers.load_weights(model, weights)
+    with torch.no_grad():
+        head = nn.Linear(model.linear.in_features, len(kept))
+        head.weight.copy_(model.linear.weight[kept])
+        head.bias.copy_(model.linear.bias[kept])
+    model.linear = head
+    return model.eval()
+
+
+def found(teacher: nn.Module, images: Data, out: Path) -> Params:
+    """The student of the highest default score of S0 within the limit, searched for once."""
+    path = out / "found.json"
+    if not path.exists():
+        space = spaces.get("s0", len(images.classes))
+        result = search(
+            teacher, space, images.batch(64), trials=64, budget=Budget(max_params=LARGEST),
+            trained_teacher=True,
+        )  # fmt: skip
+        files.write_json(path, result.best.params | {"seconds": result.seconds})
+    kept = files.read_json(path)
+    return {name: value for name, value in kept.items() if name != "seconds"}
+
+
+def train(run: Run, params: Params, teacher: nn.Module, images: Data, out: Path) -> dict[str, Any]:
+    """One training, or what is kept of it."""
+    losses = parse_losses(DISTILLERS[run.distiller]) if run.distiller else {}
+    recipe = Recipe(epochs=EPOCHS, lr=0.1, schedule="onecycle", losses=losses, seed=run.seed)
+    space = spaces.get("s0", len(images.classes))
+    model = fresh(lambda: network(space, params), "default", run.seed)
+    master = teacher if losses else None
+    made = distill(model, master, images, recipe, out=out / run.name, resume=True)
+    return {
+        "accuracy": made.test_accuracy,
+        "seconds": made.seconds,
+        "params": count_params(model),
+        "macs": count_macs(model, images.image_shape),
+    }
+
+
+def page(shapes: dict[str, Params], done: dict[Run, dict[str, Any]], told: dict[str, Any]) -> str:
+    rows = []
+    for run in runs()[: len(runs()) // SEEDS]:
+        group = [
+            v for r, v in done.items() if (r.student, r.distiller) == (run.student, run.distiller)
+        ]
+        if group:
+            shape = "-".join(str(value) for value in shapes[run.student].values())
+            what = "ResNet-20" if run.student == "hand" else "found"
+            rows.append(
+                [
+                    f"{what} ({shape})",
+                    DISTILLERS[run.distiller] if run.distiller else "alone",
+                    spread([each["accuracy"] for each in group]),
+                    str(len(group)),
+                    show_count(group[0]["params"]),
+                    show_count(group[0]["macs"]),
+                    f"{fmean(each['seconds'] for each in group):.0f}",
+                ]
+            )
+    columns = ["student", "taught by", "test accuracy %", "seeds", "params", "MACs", "seconds"]
+    facts = ", ".join(f"{n} {v}" for n, v in {**hardware(), **versions()}.items())
+    return (
+        f"{told['classes']} classes of CIFAR-100, {told['train']} training and {told['test']} test "
+        f"images; {EPOCHS} epochs, batch 64, one cycle up to 0.1, bf16 autocast. Mean and standard "
+        f"deviation over the seeds. The teacher, trained on all 100 classes, has "
+        f"{told['teacher']:.2f} % on these test images, its outputs cut to these classes.\n\n"
+        f"{markdown(columns, rows)}\n\n{facts}.\n"
+    )
+
+
+def write_page(text: str, path: Path) -> None:
+    """Put the figures between the marks of a page."""
+    before, _, rest = path.read_text().partition(START)
+    mark, _, rest = rest.partition("\n")
+    after = rest.partition(END)[2]
+    files.write(path, lambda temporary: Path(temporary).write_text(
+        f"{before}{START}{mark}\n\n{text}\n{END}{after}"
+    ))  # fmt: skip
+
+
+def study(options: argparse.Namespace) -> None:
+    every = data.get(options.data)
+    images, kept = few(every)
+    # normalised as the teacher was trained
+    images = replace(images, mean=(0.507, 0.487, 0.441), std=(0.267, 0.256, 0.276))
+    teacher = trained_teacher(options.teacher_weights, len(every.classes), kept)
+    assert images.train is not None and images.test is not None
+    told = {"classes": len(kept), "train": len(images.train), "test": len(images.test)}
+    told["teacher"] = accuracy(teacher, images, whole(images.test))
+    shapes = {"found": found(teacher, images, options.out), "hand": HAND}
+    done: dict[Run, dict[str, Any]] = {}
+    for run in runs():
+        done[run] = train(run, shapes[run.student], teacher, images, options.out)
+        print(f"{run.name}: {done[run]['accuracy']:.2f} %", flush=True)
+        write_page(page(shapes, done, told), options.page)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--data", required=True, help="CIFAR-100 as a folder of images")
+    parser.add_argument("--teacher-weights", type=Path, required=True)
+    parser.add_argument("--out", type=Path, default=Path("runs/distill-study"))
+    parser.add_argument("--page", type=Path, default=DOCS / "distillation.md")
+    study(parser.parse_args())
+
+
+if __name__ == "__main__":
+    main()
