@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import optuna
@@ -12,8 +13,9 @@ from optuna.trial import BaseTrial
 from torch import Tensor, nn
 
 from diswot.data import Batch
+from diswot.errors import UserError
 from diswot.evolution import Key, key
-from diswot.spaces import Build
+from diswot.spaces import Build, Params, construct
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
 
@@ -86,6 +88,20 @@ def counted(build: Build, log: Counter[Key]) -> Build:
         return model
 
     return space
+
+
+def samples(build: Build, count: int, seed: int = 0) -> list[tuple[Params, nn.Module]]:
+    """Random choices, and the networks that came of them; at most half are refused."""
+    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=seed))
+    found: list[tuple[Params, nn.Module]] = []
+    for _ in range(2 * count):
+        trial = study.ask()
+        with suppress(UserError):
+            model = construct(build, trial)
+            found.append((trial.params, model))
+        if len(found) == count:
+            return found
+    raise AssertionError(f"{len(found)} of {2 * count} random choices are networks")
 
 
 def suggestions(build: Callable[[BaseTrial], object], study: optuna.Study) -> dict[str, Any]:

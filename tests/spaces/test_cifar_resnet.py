@@ -104,3 +104,31 @@ def test_block_adds_its_shortcut(block: str) -> None:
     shortcut = images if model.shortcut is None else model.shortcut(images)
 
     assert torch.equal(model(images), shortcut.relu())
+
+
+# With widths
+
+
+def wide(*blocks: int, widths: tuple[int, ...] = (16, 32, 64)) -> CifarResNet:
+    params = chosen(*blocks) | {f"width{i}": width for i, width in enumerate(widths, 1)}
+    model = spaces.network(spaces.get("cifar_resnet", 10), params)
+    assert isinstance(model, CifarResNet)
+    return model
+
+
+def test_s0_and_resnet56_are_in_the_wider_space() -> None:
+    for blocks in ((1, 3, 7), (5, 5, 5), (9, 9, 9)):
+        states = [model.state_dict() for model in (wide(*blocks), CifarResNet(blocks, 10))]
+        assert {n: v.shape for n, v in states[0].items()} == {
+            n: v.shape for n, v in states[1].items()
+        }
+
+
+def test_last_map_is_as_wide_as_the_teachers() -> None:
+    model = wide(2, 4, 6, widths=(8, 48, 96))
+
+    assert model.fc.in_features == 64 and model.neck is not None
+    assert count_params(model.neck) == 96 * 64 + 2 * 64
+    assert model(torch.zeros(2, 3, 32, 32)).shape == (2, 10)
+    with_neck = count_params(model) - count_params(model.neck) - 64 * 10 + 96 * 10
+    assert with_neck == count_params(CifarResNet((2, 4, 6), 10, (8, 48, 96)))

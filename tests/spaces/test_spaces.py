@@ -1,95 +1,20 @@
 from __future__ import annotations
 
 import itertools
-import json
-import math
 from collections.abc import Callable
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import optuna
 import pytest
-import torch
 from optuna.trial import BaseTrial, FixedTrial
 from torch import nn
-from toyspaces import branching, tiny
+from toyspaces import branching, samples, tiny
 
 from diswot import spaces
-from diswot.budget import count_params
 from diswot.errors import UserError
 from diswot.evolution import key
-from diswot.observe import observe
-from diswot.spaces import SPACES, Build, Params, construct, enumerate_params, network
-
-CLASSES = 3
-STAGES = {"autoformer": 1}
-
-
-def samples(build: Build, count: int, seed: int = 0) -> list[tuple[Params, nn.Module]]:
-    """Random choices, and the networks that came of them; at most half are refused."""
-    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=seed))
-    found: list[tuple[Params, nn.Module]] = []
-    for _ in range(2 * count):
-        trial = study.ask()
-        with suppress(UserError):
-            model = construct(build, trial)
-            found.append((trial.params, model))
-        if len(found) == count:
-            return found
-    pytest.fail(f"{len(found)} of {2 * count} random choices are networks")
-
-
-# Every space
-
-
-@pytest.fixture(params=SPACES)
-def named(request: pytest.FixtureRequest) -> str:
-    return request.param
-
-
-def test_random_networks_build_run_and_round_trip(named: str) -> None:
-    build = spaces.get(named, classes=CLASSES, image_size=16)
-    with torch.device("meta"):  # shapes are looked at, no weights
-        found, images = samples(build, 50), torch.zeros(2, 3, 16, 16)
-    for number, (params, model) in enumerate(found):
-        if number < 10:
-            with torch.no_grad():
-                assert model(images).shape == (2, CLASSES)
-        with torch.device("meta"):
-            again = network(build, dict(reversed(params.items())))
-        shapes = {name: value.shape for name, value in model.state_dict().items()}
-        assert {name: value.shape for name, value in again.state_dict().items()} == shapes
-        assert json.loads(json.dumps(params)) == params
-
-
-def test_networks_can_be_observed(named: str) -> None:
-    batch = torch.randn(4, 3, 16, 16), torch.tensor([0, 1, 2, 0])
-    for _, model in samples(spaces.get(named, classes=CLASSES, image_size=16), 3, seed=2):
-        seen = observe(model, *batch)
-        assert seen.class_gradient.shape == (CLASSES, seen.last.shape[1])
-        assert len(seen.stages) == STAGES.get(named, 3)
-
-
-@pytest.mark.parametrize("named", ["s0", "nasbench201", "pit"])
-def test_size_is_the_product_of_the_choices(named: str) -> None:
-    for params, _ in samples(spaces.get(named), 5, seed=3):
-        trial = FixedTrial(params)
-        spaces.get(named)(trial)
-        sizes = [spaces.choices.size(distribution) for distribution in trial.distributions.values()]
-        assert math.prod(sizes) == SPACES[named].size
-
-
-def test_row_has_facts(named: str) -> None:
-    assert SPACES[named].summary and SPACES[named].paper
-
-
-def test_number_of_classes(named: str) -> None:
-    ((params, _),) = samples(spaces.get(named), 1)
-    sizes = [count_params(network(spaces.get(named, classes=k), params)) for k in (1, 2, 3)]
-
-    assert sizes[2] - sizes[1] == sizes[1] - sizes[0] > 0
-
+from diswot.spaces import Build, Params, construct, enumerate_params, network
 
 # By name
 

@@ -3,20 +3,43 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from optuna.trial import BaseTrial
 from torch import nn
 
 from diswot import userfile
 from diswot.errors import UserError, unknown
-from diswot.spaces import autoformer, cifar_resnet, nasbench101, nasbench201, pit
+from diswot.spaces import (
+    autoformer,
+    cifar_resnet,
+    imagenet_resnet,
+    mobilenet,
+    nasbench101,
+    nasbench201,
+    pit,
+    timm_zoo,
+    vit,
+)
+from diswot.spaces.check import Build, check
 from diswot.spaces.choices import Choices, Given
 
-Build = Callable[[BaseTrial], nn.Module]
+__all__ = [
+    "SPACES",
+    "Build",
+    "Params",
+    "Space",
+    "check",
+    "construct",
+    "enumerate_params",
+    "get",
+    "network",
+]
+
 Params = dict[str, Any]
 
 
@@ -29,12 +52,14 @@ class Space:
         summary: One line.
         paper: Where it is from.
         size: Number of architectures.
+        names: Where the space is a list, the part of it that a pattern after a colon matches.
     """
 
     build: Callable[..., nn.Module]
     summary: str
     paper: str
     size: int
+    names: Callable[[str], Sequence[str]] | None = None
 
 
 SPACES: dict[str, Space] = {
@@ -43,6 +68,24 @@ SPACES: dict[str, Space] = {
         "CIFAR ResNets, 1, 3, 5 or 7 blocks in each of 3 stages",
         "DisWOT, CVPR 2023",
         4**3,
+    ),
+    "cifar_resnet": Space(
+        cifar_resnet.build_wide,
+        "CIFAR ResNets, 1 to 9 blocks and a width in each of 3 stages; S0 is in it",
+        "He et al., CVPR 2016",
+        cifar_resnet.SIZE,
+    ),
+    "imagenet_resnet": Space(
+        imagenet_resnet.build,
+        "ResNets of 3 to 5 stages, each with its block, kernel, width and depth",
+        "DisWOT, CVPR 2023",
+        imagenet_resnet.SIZE,
+    ),
+    "mobilenet": Space(
+        mobilenet.build,
+        "inverted residuals, 6 stages, each with its depth, kernel, expansion and gate",
+        "Sandler et al., CVPR 2018",
+        mobilenet.SIZE,
     ),
     "nasbench201": Space(
         nasbench201.build,
@@ -62,11 +105,24 @@ SPACES: dict[str, Space] = {
         "Chen et al., ICCV 2021",
         autoformer.SIZE,
     ),
+    "vit": Space(
+        vit.build,
+        "plain vision transformers of 4 to 12 layers, DeiT-Ti and DeiT-S among them",
+        "Touvron et al., ICML 2021",
+        vit.SIZE,
+    ),
     "pit": Space(
         pit.build,
         "pooling vision transformers of three stages",
         "Heo et al., ICCV 2021",
         pit.SIZE,
+    ),
+    "timm_zoo": Space(
+        timm_zoo.build,
+        "timm's own models, or those of a pattern, such as timm_zoo:mobilenetv3*",
+        "Wightman, 2019",
+        timm_zoo.SIZE,
+        timm_zoo.names,
     ),
 }
 
@@ -75,19 +131,36 @@ def get(name: str, classes: int = 100, image_size: int = 32) -> Build:
     """The space of that name, or a user's own as `file.py:function`, as a function of a trial.
 
     Args:
-        name: A key of `SPACES`, or `file.py:function`; the function takes a trial and, if it
-            likes, `classes` and `image_size`.
+        name: A key of `SPACES`, with a pattern after a colon where the space is a list; or
+            `file.py:function`; the function takes a trial and, if it likes, `classes` and
+            `image_size`. It is checked, see `check`.
         classes: Number of logits of the networks, K.
         image_size: Height and width of the images, in pixels.
 
     Raises:
-        UserError: The name is unknown.
+        UserError: The name is unknown, or the user's function is no space.
     """
     if userfile.is_spec(name):
-        return userfile.load(name, classes=classes, image_size=image_size)
-    if name not in SPACES:
-        raise unknown("space", name, SPACES)
-    return userfile.bind(SPACES[name].build, classes=classes, image_size=image_size)
+        return _own(name, userfile.load(name, classes=classes, image_size=image_size))
+    plain, colon, pattern = name.partition(":")
+    if plain not in SPACES:
+        raise unknown("space", plain, SPACES)
+    row, options = SPACES[plain], {"classes": classes, "image_size": image_size}
+    if not colon:
+        return userfile.bind(row.build, **options)
+    if row.names is None:
+        raise UserError(f"{plain} is no list of networks, to choose from by {pattern!r}")
+    row.names(pattern)
+    return userfile.bind(row.build, **options, pattern=pattern)
+
+
+def _own(name: str, build: Build) -> Build:
+    try:
+        check(build)
+    except Exception as error:  # whatever a user's function raises is told in one line
+        told = str(error) if isinstance(error, UserError) else userfile.explain(error, name)
+        raise UserError(f"{name} is no space: {told}") from error
+    return build
 
 
 def network(build: Build, params: Params) -> nn.Module:
@@ -126,7 +199,7 @@ def enumerate_params(build: Build, limit: int) -> list[Params] | None:
     Raises:
         UserError: A choice is no plain value, and so cannot be stored.
     """
-    first, last = _follow(build, Choices()), _follow(build, Choices(last=True))
+    first, last = _follow(build), _follow(build, last=True)
     if limit < min(math.prod(path.sizes()) for path in (first, last)):
         return None
     found: list[Params] = []
@@ -139,16 +212,25 @@ def enumerate_params(build: Build, limit: int) -> list[Params] | None:
 
 def _paths(build: Build) -> Iterator[Choices]:
     """Every sequence of choices, like the wheels of an odometer: the last turns fastest."""
-    digits: list[int] | None = []
+    digits: Sequence[int] | None = ()
     while digits is not None:
-        path = _follow(build, Choices(digits))
+        path = _follow(build, digits)
         yield path
         digits = path.next_digits()
 
 
-def _follow(build: Build, path: Choices) -> Choices:
-    """Let a space make its suggestions; that its network fails is for its scoring to say."""
-    with suppress(Exception):
-        build(path)
+def _follow(build: Build, digits: Sequence[int] = (), *, last: bool = False) -> Choices:
+    """Let a space make its suggestions; that its network fails is for its scoring to say.
+
+    Without weights, if it can be built so: some are larger than the memory.
+    """
+    path = Choices(digits, last=last)
+    try:
+        with torch.device("meta"):
+            build(path)
+    except Exception:
+        path = Choices(digits, last=last)
+        with suppress(Exception):
+            build(path)
     path.check()
     return path

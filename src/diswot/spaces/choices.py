@@ -17,6 +17,8 @@ from optuna.trial import FixedTrial
 
 from diswot.errors import UserError
 
+MOST = 1000  # choices of one network
+
 
 class Given(FixedTrial):
     """A `FixedTrial` that refuses a missing value, or one outside the choices, in one line."""
@@ -40,16 +42,26 @@ class Choices(FixedTrial):
     Args:
         digits: Index of the choice at each suggestion, in the order of the suggestions.
         last: Whether to take the last choice past the end, the first if there are too many.
+        random: Draws the choices past the end, if given.
     """
 
-    def __init__(self, digits: Sequence[int] = (), *, last: bool = False) -> None:
+    def __init__(
+        self,
+        digits: Sequence[int] = (),
+        *,
+        last: bool = False,
+        random: np.random.Generator | None = None,
+    ) -> None:
         super().__init__({})
         self._wanted = list(digits)
         self._last = last
+        self._random = random
         self._digits: list[int] = []
 
     def _suggest(self, name: str, distribution: BaseDistribution) -> Any:
         if name not in self._distributions:
+            if len(self._digits) > MOST:
+                raise _endless(name)
             digit = self._digit(distribution)
             self._digits.append(digit)
             self._params[name] = choice(distribution, digit)
@@ -59,15 +71,22 @@ class Choices(FixedTrial):
         turn, count = len(self._digits), size(distribution)
         if turn < len(self._wanted):
             return self._wanted[turn]
+        if self._random is not None and math.isfinite(count):
+            return int(self._random.integers(int(count)))
         return int(count) - 1 if self._last and math.isfinite(count) else 0
 
     def check(self) -> None:
-        """Refuse choices that no storage would give back as they are.
+        """Refuse choices without end, and those that no storage would give back as they are.
 
         Raises:
-            UserError: A choice is no plain value.
+            UserError: There are too many, one has no bounds, or is no plain value.
         """
+        if len(self._digits) > MOST:
+            raise _endless(next(reversed(self.distributions)))
         for name, distribution in self.distributions.items():
+            bounds = getattr(distribution, "low", 0), getattr(distribution, "high", 0)
+            if not all(map(math.isfinite, bounds)):
+                raise UserError(f"choices of {name!r} have no bounds: {distribution}")
             for value in getattr(distribution, "choices", ()):
                 if not isinstance(value, bool | int | float | str | None):
                     kind = type(value).__name__
@@ -83,6 +102,10 @@ class Choices(FixedTrial):
         while digits and digits[-1] + 1 >= sizes[len(digits) - 1]:
             digits.pop()
         return [*digits[:-1], digits[-1] + 1] if digits else None
+
+
+def _endless(name: str) -> UserError:
+    return UserError(f"more than {MOST} choices for one network, such as {name!r}: has it no end?")
 
 
 def size(distribution: BaseDistribution) -> float:

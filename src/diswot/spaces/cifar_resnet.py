@@ -1,14 +1,18 @@
-"""CIFAR ResNets (He et al., CVPR 2016) and the space S0 of DisWOT made of them."""
+"""CIFAR ResNets (He et al., CVPR 2016): the space S0 of DisWOT, and a finer one with widths."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
-import optuna
+from optuna.trial import BaseTrial
 from torch import Tensor, nn
 from torch.nn.functional import relu
 
 WIDTHS = (16, 32, 64)
+DEPTHS = (1, 9)
+CHOICES = ((8, 16, 24, 32), (16, 32, 48, 64), (32, 64, 96, 128))
+SIZE = math.prod(DEPTHS[1] * len(widths) for widths in CHOICES)
 
 
 class BasicBlock(nn.Module):
@@ -38,10 +42,16 @@ class CifarResNet(nn.Module):
         blocks: Basic blocks in each stage; (n, n, n) is ResNet-(6n + 2).
         classes: Number of logits, K.
         widths: Channels of each stage.
+        features: Channels of the last map, C, if not the last width: a 1 x 1 convolution follows
+            the last stage where they differ.
     """
 
     def __init__(
-        self, blocks: Sequence[int], classes: int = 100, widths: Sequence[int] = WIDTHS
+        self,
+        blocks: Sequence[int],
+        classes: int = 100,
+        widths: Sequence[int] = WIDTHS,
+        features: int | None = None,
     ) -> None:
         super().__init__()
         self.conv1 = nn.Conv2d(3, widths[0], 3, 1, 1, bias=False)
@@ -50,13 +60,17 @@ class CifarResNet(nn.Module):
         self.layer1 = _stage(blocks[0], widths[0], widths[0], 1)
         self.layer2 = _stage(blocks[1], widths[0], widths[1], 2)
         self.layer3 = _stage(blocks[2], widths[1], widths[2], 2)
+        self.neck: nn.Module | None = None
+        if features not in (None, widths[2]):
+            self.neck = _neck(widths[2], features)
         self.pool = nn.AdaptiveAvgPool2d(1)
-        self.fc = nn.Linear(widths[2], classes)
+        self.fc = nn.Linear(features or widths[2], classes)
 
     def forward(self, x: Tensor) -> Tensor:
         """Map images B x 3 x H x W to logits B x K."""
         x = self.relu(self.bn1(self.conv1(x)))
         x = self.layer3(self.layer2(self.layer1(x)))
+        x = x if self.neck is None else self.neck(x)
         logits: Tensor = self.fc(self.pool(x).flatten(1))
         return logits
 
@@ -66,9 +80,31 @@ def _stage(blocks: int, inputs: int, outputs: int, stride: int) -> nn.Sequential
     return nn.Sequential(first, *(BasicBlock(outputs, outputs, 1) for _ in range(blocks - 1)))
 
 
-def build(trial: optuna.trial.BaseTrial, classes: int = 100) -> CifarResNet:
+def _neck(inputs: int, outputs: int) -> nn.Sequential:
+    return nn.Sequential(
+        nn.Conv2d(inputs, outputs, 1, bias=False), nn.BatchNorm2d(outputs), nn.ReLU()
+    )
+
+
+def build(trial: BaseTrial, classes: int = 100) -> CifarResNet:
     """S0: 1, 3, 5 or 7 basic blocks in each of three stages of 16, 32 and 64 channels.
 
     64 networks, from ResNet-8 to ResNet-44. DisWOT, CVPR 2023, section 4.1.
     """
     return CifarResNet([trial.suggest_int(f"blocks{i}", 1, 7, step=2) for i in (1, 2, 3)], classes)
+
+
+def build_wide(trial: BaseTrial, classes: int = 100, features: int = 64) -> CifarResNet:
+    """1 to 9 basic blocks in each of three stages, each with its own width: `width1` to `width3`.
+
+    S0 is in it, and so are ResNet-20 to ResNet-56. The last map has 64 channels whatever the last
+    width is, as those of the teachers have, so that scores can compare channels.
+
+    Args:
+        trial: Asked for the six.
+        classes: K.
+        features: Channels of the last map.
+    """
+    blocks = [trial.suggest_int(f"blocks{i}", *DEPTHS) for i in (1, 2, 3)]
+    widths = [trial.suggest_categorical(f"width{i}", CHOICES[i - 1]) for i in (1, 2, 3)]
+    return CifarResNet(blocks, classes, widths, features)

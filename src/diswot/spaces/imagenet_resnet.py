@@ -1,0 +1,136 @@
+"""ResNets for ImageNet: 3 to 5 stages, each with its own block, kernel, width and depth.
+
+    images -> 7x7 convolution, pooling -> stages -> (1x1 convolution) -> mean -> classifier
+
+The students of DisWOT's ImageNet experiment, Dong et al., CVPR 2023, section 4: the teacher is
+ResNet-34, the budget about ResNet-18's. Those two, and where `features` is 2048 ResNet-50, are in
+the space (He et al., CVPR 2016). The blocks are timm's. The paper lists no choices; these are ours.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from optuna.trial import BaseTrial
+from timm.layers.conv_bn_act import ConvNormAct
+from timm.models.byobnet import BasicBlock, BottleneckBlock
+from torch import Tensor, nn
+
+from diswot.spaces.scale import strides
+
+BLOCKS = ("basic", "bottleneck")
+KERNELS = (3, 5, 7)
+FACTORS = (0.5, 0.75, 1.0, 1.25)
+BASES = (64, 128, 256, 512, 512)
+DEPTHS = (1, 6)
+STAGES = (3, 5)
+EXPANSION = 4
+_A_STAGE = len(BLOCKS) * len(KERNELS) * len(FACTORS) * DEPTHS[1]
+SIZE = sum(_A_STAGE**stages for stages in range(STAGES[0], STAGES[1] + 1))
+
+
+@dataclass(frozen=True)
+class Stage:
+    """Blocks of one resolution.
+
+    Attributes:
+        block: `basic`, two k x k convolutions; or `bottleneck`, 1 x 1, k x k and 1 x 1.
+        kernel: Side k.
+        width: Channels of the k x k convolutions; a bottleneck gives four times as many.
+        depth: Number of blocks.
+    """
+
+    block: str
+    kernel: int
+    width: int
+    depth: int
+
+    @property
+    def channels(self) -> int:
+        """Channels of the stage's map."""
+        return self.width * (EXPANSION if self.block == "bottleneck" else 1)
+
+    def layers(self, inputs: int, stride: int) -> nn.Sequential:
+        """The blocks; the first one halves the map, if the stride is 2."""
+        make, ratio = (
+            (BottleneckBlock, 1 / EXPANSION) if self.block == "bottleneck" else (BasicBlock, 1.0)
+        )
+        shapes = [(inputs, stride), *[(self.channels, 1)] * (self.depth - 1)]
+        return nn.Sequential(
+            *(
+                make(
+                    before,
+                    self.channels,
+                    self.kernel,
+                    by,
+                    bottle_ratio=ratio,
+                    downsample="conv1x1",
+                )
+                for before, by in shapes
+            )
+        )
+
+
+class ImageNetResNet(nn.Module):
+    """A residual network whose stages differ in block, kernel, width and depth.
+
+    Args:
+        stages: From the first to the last.
+        classes: Number of logits, K.
+        image_size: In pixels. From 96 on the stem of four stages shrinks the image 4 times, as
+            published; at 64, twice, by a 3 x 3 convolution without pooling; at 32, not at all.
+        features: Channels of the last map, C. Where the last stage has others, a 1 x 1 convolution
+            follows it, so that scores can compare channels with those of the teacher.
+    """
+
+    def __init__(
+        self,
+        stages: Sequence[Stage],
+        classes: int = 1000,
+        image_size: int = 224,
+        features: int = 512,
+    ) -> None:
+        super().__init__()
+        pool, first, *rest = strides([2, 2, 1] + [2] * (len(stages) - 1), image_size)
+        self.conv1 = ConvNormAct(3, BASES[0], 7 if pool > 1 else 3, first)
+        self.maxpool = nn.MaxPool2d(3, 2, 1) if pool > 1 else nn.Identity()
+        widths = [BASES[0], *(stage.channels for stage in stages)]
+        self.stages = nn.Sequential(
+            *(s.layers(w, by) for s, w, by in zip(stages, widths, rest, strict=False))
+        )
+        self.neck = nn.Identity() if widths[-1] == features else ConvNormAct(widths[-1], features)
+        self.pool = nn.AdaptiveAvgPool2d(1)
+        self.fc = nn.Linear(features, classes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map images B x 3 x S x S to logits B x K."""
+        x = self.neck(self.stages(self.maxpool(self.conv1(x))))
+        logits: Tensor = self.fc(self.pool(x).flatten(1))
+        return logits
+
+
+def build(
+    trial: BaseTrial, classes: int = 1000, image_size: int = 224, features: int = 512
+) -> ImageNetResNet:
+    """Build a network: `stages`, and `block_i`, `kernel_i`, `width_i` and `depth_i` of each.
+
+    Args:
+        trial: Asked for the number of stages first.
+        classes: K.
+        image_size: In pixels; sets the stem.
+        features: Channels of the last map; a ResNet-18 or ResNet-34 has 512, a ResNet-50 2048.
+    """
+    count = trial.suggest_int("stages", *STAGES)
+    stages = [_stage(trial, place) for place in range(1, count + 1)]
+    return ImageNetResNet(stages, classes, image_size, features)
+
+
+def _stage(trial: BaseTrial, place: int) -> Stage:
+    widths = [int(BASES[place - 1] * factor) for factor in FACTORS]
+    return Stage(
+        trial.suggest_categorical(f"block_{place}", BLOCKS),
+        trial.suggest_categorical(f"kernel_{place}", KERNELS),
+        trial.suggest_categorical(f"width_{place}", widths),
+        trial.suggest_int(f"depth_{place}", *DEPTHS),
+    )

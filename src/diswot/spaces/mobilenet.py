@@ -1,0 +1,67 @@
+"""MobileNets: six stages of inverted residuals, each with its depth, kernel, expansion and gate.
+
+    images -> convolution -> separable block -> inverted residuals -> 1x1 convolution -> classifier
+
+Papers: Sandler et al., "MobileNetV2: Inverted Residuals and Linear Bottlenecks", CVPR 2018, whose
+network is in the space; squeeze-and-excitation, kernels and expansions as choices: Howard et al.,
+"Searching for MobileNetV3", ICCV 2019. The networks are timm's `EfficientNet` of those blocks.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+
+from optuna.trial import BaseTrial
+from timm.models._efficientnet_builder import decode_arch_def, round_channels
+from timm.models.efficientnet import EfficientNet
+from torch import nn
+
+from diswot.spaces.scale import strides
+
+WIDTHS = (0.35, 0.5, 0.75, 1.0, 1.25)
+DEPTHS = (1, 4)
+KERNELS = (3, 5, 7)
+EXPANSIONS = (3, 4, 6)
+GATES = (False, True)
+CHANNELS = (24, 32, 64, 96, 160, 320)
+STRIDES = (2, 2, 2, 1, 2, 1)
+_A_STAGE = DEPTHS[1] * len(KERNELS) * len(EXPANSIONS) * len(GATES)
+SIZE = len(WIDTHS) * _A_STAGE ** len(CHANNELS)
+
+
+def build(
+    trial: BaseTrial, classes: int = 1000, image_size: int = 224, features: int = 1280
+) -> nn.Module:
+    """Build a network: `width`, and `depth_i`, `kernel_i`, `expand_i` and `se_i` of six stages.
+
+    Args:
+        trial: Asked for the 25.
+        classes: K.
+        image_size: In pixels. Below 96 the first strides are left out, that of the first
+            convolution before all others: one at 64, two at 32.
+        features: Channels of the last map; MobileNetV2 and EfficientNet-B0 have 1280.
+    """
+    width = trial.suggest_categorical("width", WIDTHS)
+    first, *rest = strides((2, *STRIDES), image_size)
+    stages = [
+        _stage(trial, place, channels, stride)
+        for place, (channels, stride) in enumerate(zip(CHANNELS, rest, strict=True), 1)
+    ]
+    model = EfficientNet(
+        decode_arch_def([["ds_r1_k3_s1_c16"], *stages]),  # type: ignore[no-untyped-call]
+        num_classes=classes,
+        num_features=features,
+        round_chs_fn=partial(round_channels, multiplier=width),
+        act_layer=nn.ReLU6,
+    )
+    model.conv_stem.stride = (first, first)
+    return model
+
+
+def _stage(trial: BaseTrial, place: int, channels: int, stride: int) -> list[str]:
+    """A stage in timm's notation, such as ir_r2_k3_s2_e6_c24."""
+    depth = trial.suggest_int(f"depth_{place}", *DEPTHS)
+    kernel = trial.suggest_categorical(f"kernel_{place}", KERNELS)
+    expansion = trial.suggest_categorical(f"expand_{place}", EXPANSIONS)
+    gate = "_se0.25" if trial.suggest_categorical(f"se_{place}", GATES) else ""
+    return [f"ir_r{depth}_k{kernel}_s{stride}_e{expansion}_c{channels}{gate}"]

@@ -1,0 +1,186 @@
+"""What holds of every space."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable
+from functools import cache, partial
+
+import optuna
+import pytest
+import timm
+import torch
+from optuna.trial import FixedTrial
+from torch import nn
+from toyspaces import samples
+
+from diswot import spaces, teachers
+from diswot.budget import Budget, count_params
+from diswot.data import Batch
+from diswot.evolution import AgingEvolutionSampler, key
+from diswot.initialise import fresh
+from diswot.observe import observe
+from diswot.proxies import NotScored, scorer
+from diswot.search import search
+from diswot.spaces import SPACES, Build, construct, enumerate_params, network
+
+CLASSES = 3
+NAMES = [name for name in SPACES if name != "timm_zoo"] + ["timm_zoo:test_*"]
+STAGES = {"autoformer": 1, "vit": 1}
+FIXED = ("s0", "nasbench201", "pit", "cifar_resnet", "mobilenet", "vit")  # no choice under another
+
+
+def timm_teacher(name: str) -> nn.Module:
+    return timm.create_model(name, num_classes=CLASSES)
+
+
+CIFAR = partial(teachers.get, "resnet20", CLASSES)
+TEACHERS: dict[str, Callable[[], nn.Module]] = {
+    "s0": CIFAR,
+    "cifar_resnet": CIFAR,
+    "nasbench201": CIFAR,
+    "nasbench101": partial(timm_teacher, "resnet18"),
+    "imagenet_resnet": partial(timm_teacher, "resnet18"),
+    "mobilenet": partial(timm_teacher, "mobilenetv2_050"),
+}  # whose last map is as wide as those of the space
+
+
+@pytest.fixture(params=NAMES)
+def named(request: pytest.FixtureRequest) -> str:
+    return request.param
+
+
+def space(named: str, size: int = 32) -> Build:
+    return spaces.get(named, classes=CLASSES, image_size=size)
+
+
+@cache
+def batch(images: int = 8) -> Batch:
+    generator = torch.Generator().manual_seed(0)
+    return Batch(
+        torch.randn(images, 3, 32, 32, generator=generator), torch.arange(images) % CLASSES
+    )
+
+
+def test_random_networks_build_run_and_round_trip(named: str) -> None:
+    with torch.device("meta"):  # shapes are looked at, no weights
+        found, images = samples(space(named), 30), torch.zeros(2, 3, 32, 32)
+    for number, (params, model) in enumerate(found):
+        if number < 6:
+            with torch.no_grad():
+                assert model(images).shape == (2, CLASSES)
+        with torch.device("meta"):
+            again = network(space(named), dict(reversed(params.items())))
+        shapes = {name: value.shape for name, value in model.state_dict().items()}
+        assert {name: value.shape for name, value in again.state_dict().items()} == shapes
+        assert json.loads(json.dumps(params)) == params
+
+
+@pytest.mark.parametrize("size", [32, 64, 224])
+def test_sizes_of_images(named: str, size: int) -> None:
+    with torch.device("meta"), torch.no_grad():
+        for _, model in samples(space(named, size), 2, seed=size):
+            assert model(torch.zeros(2, 3, size, size)).shape == (2, CLASSES)
+
+
+def test_same_choices_same_weights(named: str) -> None:
+    ((params, _),) = samples(space(named), 1, seed=4)
+    states = [fresh(lambda: network(space(named), params), "default", 7).state_dict() for _ in "ab"]
+
+    assert all(torch.equal(states[0][name], states[1][name]) for name in states[0] | states[1])
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if name != "imagenet_resnet"])
+def test_passes_the_check_of_a_users_space(name: str) -> None:
+    spaces.check(space(name))  # imagenet_resnet's largest network has 0.9 G parameters
+
+
+def test_networks_can_be_observed(named: str) -> None:
+    for _, model in samples(space(named), 2, seed=2):
+        seen = observe(model, *batch(4))
+        assert seen.class_gradient.shape == (CLASSES, seen.pooled.shape[1])
+        assert len(seen.stages) >= STAGES.get(named, 3) or named.startswith("timm_zoo")
+
+
+def test_scores(named: str) -> None:
+    """The default score is a number for all, `diswot` where the last maps are equally wide."""
+    teacher = TEACHERS.get(named, CIFAR)()
+    for proxy, init in (("default", "kaiming"), ("diswot", "gaussian"), ("params", "gaussian")):
+        fixed = scorer(teacher, [batch()], init=init)
+        for params, model in samples(space(named), 2, seed=3):
+            build = partial(network, space(named), params)
+            (outcome,) = fixed.outcomes([fixed.fresh(build)], [proxy])[proxy]
+            if proxy == "params":
+                assert outcome == count_params(model)
+            elif proxy == "default" or named in TEACHERS:
+                assert isinstance(outcome, float) and math.isfinite(outcome)
+            else:
+                assert isinstance(outcome, NotScored) and outcome.misfit
+
+
+def test_children_of_evolution_are_new_networks(named: str) -> None:
+    sampler = AgingEvolutionSampler(population=4, tournament=2, seed=0)
+    study = optuna.create_study(sampler=sampler, direction="maximize")
+    met = []
+    for number in range(12):
+        trial = study.ask()
+        with torch.device("meta"):
+            try:
+                model = construct(space(named), trial)
+            except Exception:
+                study.tell(trial, state=optuna.trial.TrialState.FAIL)
+            else:
+                study.tell(trial, count_params(model))
+        met.append(key(trial.params))
+        assert len(set(met)) == number + 1
+    assert any(trial.state.name == "COMPLETE" for trial in study.trials[4:])
+
+
+@pytest.mark.parametrize("name", FIXED)
+def test_size_is_the_product_of_the_choices(name: str) -> None:
+    with torch.device("meta"):
+        for params, _ in samples(space(name), 3, seed=3):
+            trial = FixedTrial(params)
+            space(name)(trial)
+            sizes = [spaces.choices.size(choices) for choices in trial.distributions.values()]
+            assert math.prod(sizes) == SPACES[name].size
+
+
+def test_enumeration(named: str) -> None:
+    plan = enumerate_params(space(named), 100)
+
+    if named == "s0":
+        assert plan is not None and len(plan) == SPACES[named].size
+    elif named.startswith("timm_zoo"):
+        assert plan == [{"model": name} for name in timm.list_models("test_*")]
+    else:
+        assert plan is None
+
+
+def test_budget_is_kept(named: str) -> None:
+    with torch.device("meta"):
+        sizes = sorted(count_params(model) for _, model in samples(space(named), 8, seed=5))
+    limit = sizes[4]
+    found = search(
+        CIFAR(), space(named), batch(), trials=4, proxy="params", budget=Budget(limit), seed=1
+    )
+
+    assert 0 < found.best.model_params <= limit
+    assert all(student.model_params <= limit for student in found.top)
+
+
+def test_row_has_facts(named: str) -> None:
+    row = SPACES[named.partition(":")[0]]
+    assert row.summary and row.paper and row.size > 1
+
+
+def test_number_of_classes(named: str) -> None:
+    with torch.device("meta"):
+        ((params, _),) = samples(space(named), 1)
+        sizes = [
+            count_params(network(spaces.get(named, classes=k, image_size=32), params))
+            for k in (2, 3, 4)
+        ]
+
+    assert sizes[2] - sizes[1] == sizes[1] - sizes[0] > 0

@@ -1,0 +1,89 @@
+from __future__ import annotations
+
+import re
+
+import pytest
+import timm
+import torch
+from commands import Run
+
+from diswot import spaces
+from diswot.errors import UserError
+from diswot.spaces import SPACES, network, timm_zoo
+
+
+def test_names_of_a_pattern() -> None:
+    names = timm_zoo.names("mobilenetv3_small*, resnet1[08]")
+
+    assert names[-2:] == ("resnet10t", "resnet18") or set(names) >= {"resnet18"}
+    assert "mobilenetv3_small_050" in names
+    assert all(re.match(r"mobilenetv3_small|resnet1[08]", name) for name in names)
+    assert list(names) == [name for name in timm.list_models() if name in names]
+
+
+def test_test_models_are_left_out_unless_named() -> None:
+    assert not [name for name in timm_zoo.names() if name.startswith("test_")]
+    assert not [name for name in timm_zoo.names("*resnet*") if name.startswith("test_")]
+    assert timm_zoo.names("test_resnet") == ("test_resnet",)
+    assert SPACES["timm_zoo"].size == len(timm_zoo.names("*"))
+
+
+@pytest.mark.parametrize(
+    ("pattern", "message"),
+    [
+        ("resnet18z", "unknown model of timm 'resnet18z'; did you mean .*resnet18"),
+        ("resnet18,", "unknown model of timm ''"),
+        ("", "unknown model of timm ''"),
+    ],
+)
+def test_nothing_matches(pattern: str, message: str) -> None:
+    with pytest.raises(UserError, match=message) as error:
+        spaces.get(f"timm_zoo:{pattern}")
+    assert len(str(error.value)) < 300
+
+
+def test_other_spaces_take_no_pattern() -> None:
+    with pytest.raises(UserError, match="s0 is no list of networks"):
+        spaces.get("s0:resnet*")
+
+
+def test_models_are_timms() -> None:
+    build = spaces.get("timm_zoo:test_*", classes=5, image_size=48)
+    for name in ("test_resnet", "test_vit"):
+        ours = network(build, {"model": name}).state_dict()
+        size = {"img_size": 48} if name == "test_vit" else {}
+        theirs = timm.create_model(name, num_classes=5, **size).state_dict()
+        assert {n: v.shape for n, v in ours.items()} == {n: v.shape for n, v in theirs.items()}
+
+
+def test_model_outside_the_pattern() -> None:
+    with pytest.raises(UserError, match="model = 'resnet18' is not among its choices"):
+        network(spaces.get("timm_zoo:test_*"), {"model": "resnet18"})
+
+
+def test_size_that_a_model_cannot_take() -> None:
+    build = spaces.get("timm_zoo:vit_tiny_patch16_224,swin_tiny*", image_size=8)
+    with pytest.raises(UserError, match="cannot be built for 8 pixels: ") as error:
+        network(build, {"model": "swin_tiny_patch4_window7_224"})
+    assert "\n" not in str(error.value)
+
+
+def test_model_too_large_is_not_built(monkeypatch: pytest.MonkeyPatch) -> None:
+    build = spaces.get("timm_zoo:vit_7b*,test_*")
+    with pytest.raises(UserError, match=r"vit_7b_\w+ has 67\d\d M parameters, above the 200 M"):
+        network(build, {"model": timm_zoo.names("vit_7b*")[0]})
+    assert next(network(build, {"model": "test_vit"}).parameters()).device.type == "cpu"
+    with torch.device("meta"):
+        network(build, {"model": "test_vit"})
+
+
+def test_search_by_command(run: Run) -> None:
+    ran = run(
+        "search --teacher resnet20 --space timm_zoo:test_*net* --data noise --classes 5 "
+        "--image-size 32 --max-params 0.3M --batch-size 8 --json --quiet"
+    )
+
+    assert ran.status == 0, ran.err
+    assert ran.json["exhaustive"] and ran.json["rejected"] > 0 < ran.json["scored"]
+    assert ran.json["best"]["params"]["model"].startswith("test_")
+    assert ran.json["best"]["model_params"] <= 300_000
