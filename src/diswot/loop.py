@@ -6,11 +6,13 @@ import statistics
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from typing import Any
 
 import optuna
+import torch
 from optuna.trial import TrialState
 from torch import nn
 
@@ -22,6 +24,7 @@ from diswot.samplers import Listed
 from diswot.spaces import Build, Params, construct, network
 
 MAX_REJECTED = 500  # proposals in a row outside the budget before sampling gives up
+LARGE = 10_000_000  # parameters, whose drawing takes longer than building without weights
 MAX_FAILED = 20  # candidates that fail, none being scored, before sampling gives up
 
 End = dict[str, Any]
@@ -61,6 +64,7 @@ class Loop:
         reasons: Failed trials by reason.
         best: The highest score.
         seconds: Of each candidate scored in this process.
+        large: Whether a candidate was rejected that took long to build.
     """
 
     study: optuna.Study
@@ -76,6 +80,7 @@ class Loop:
     reasons: Counter[str] = field(default_factory=Counter)
     best: float | None = None
     seconds: list[float] = field(default_factory=list)
+    large: bool = False
 
     def recall(self) -> None:
         """Take up what the study holds, and close the trials that a killed process left open."""
@@ -127,6 +132,8 @@ class Loop:
     def _try(self, trial: optuna.Trial) -> End:
         """Build, check and score the proposed candidate, unless its result is known."""
         try:
+            if self.large and (end := self._too_large(trial)) is not None:
+                return end
             first = self.scorer.fresh(lambda: construct(self.space, trial))
             if (before := self.known.get(key(trial.params))) is not None:
                 return _again(before)
@@ -144,6 +151,15 @@ class Loop:
         mean = statistics.fmean(scores[self.proxy])
         sizes = {"model_params": costs.params, "costs": found, "margins": margins}
         return {"score": mean, "scores": scores, **sizes}
+
+    def _too_large(self, trial: optuna.Trial) -> End | None:
+        """How a candidate of too many parameters ends, found before any weights are drawn."""
+        limit = Budget(max_params=self.budget.max_params)
+        with suppress(Exception), torch.device("meta"):  # what fails here is built as it is
+            sketch = construct(self.space, trial)
+            excess, margins = limit.check(Costs(sketch, self.image_shape))
+            return None if excess is None else {"rejected": asdict(excess), "margins": margins}
+        return None
 
     def _costs(self, model: nn.Module, params: Params) -> Costs:
         latency = None if self.latency is None else partial(self.latency, dict(params))
@@ -170,6 +186,8 @@ class Loop:
         kinds = ("reused", "scores", "rejected", "failed")
         self.ends[next(kind for kind in kinds if kind in end)] += 1
         self.known.setdefault(key(params), {**end, "trial": number, "params": dict(params)})
+        excess = end.get("rejected", {})
+        self.large |= excess.get("of") == COSTS["params"].unit and excess["value"] > LARGE
         if "failed" in end:
             self.reasons[end["failed"]] += 1
         if "score" in end:

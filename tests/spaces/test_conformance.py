@@ -23,7 +23,7 @@ from diswot.initialise import fresh
 from diswot.observe import observe
 from diswot.proxies import NotScored, scorer
 from diswot.search import search
-from diswot.spaces import SPACES, Build, construct, enumerate_params, network
+from diswot.spaces import SPACES, Build, Params, construct, enumerate_params, network
 
 CLASSES = 3
 NAMES = [name for name in SPACES if name != "timm_zoo"] + ["timm_zoo:test_*"]
@@ -56,18 +56,26 @@ def space(named: str, size: int = 32) -> Build:
 
 
 @cache
-def batch(images: int = 8) -> Batch:
+def batch(images: int = 4) -> Batch:
     generator = torch.Generator().manual_seed(0)
     return Batch(
         torch.randn(images, 3, 32, 32, generator=generator), torch.arange(images) % CLASSES
     )
 
 
+@cache
+def light(named: str) -> Params:
+    """The smallest of some random networks."""
+    with torch.device("meta"):
+        found = samples(space(named), 6, seed=1)
+    return min(found, key=lambda each: count_params(each[1]))[0]
+
+
 def test_random_networks_build_run_and_round_trip(named: str) -> None:
     with torch.device("meta"):  # shapes are looked at, no weights
-        found, images = samples(space(named), 30), torch.zeros(2, 3, 32, 32)
+        found, images = samples(space(named), 8), torch.zeros(2, 3, 32, 32)
     for number, (params, model) in enumerate(found):
-        if number < 6:
+        if number < 3:
             with torch.no_grad():
                 assert model(images).shape == (2, CLASSES)
         with torch.device("meta"):
@@ -77,30 +85,37 @@ def test_random_networks_build_run_and_round_trip(named: str) -> None:
         assert json.loads(json.dumps(params)) == params
 
 
-@pytest.mark.parametrize("size", [32, 64, 224])
+@pytest.mark.parametrize("size", [64, 224])
 def test_sizes_of_images(named: str, size: int) -> None:
     with torch.device("meta"), torch.no_grad():
-        for _, model in samples(space(named, size), 2, seed=size):
-            assert model(torch.zeros(2, 3, size, size)).shape == (2, CLASSES)
+        ((_, model),) = samples(space(named, size), 1, seed=size)
+        assert model(torch.zeros(2, 3, size, size)).shape == (2, CLASSES)
 
 
 def test_same_choices_same_weights(named: str) -> None:
-    ((params, _),) = samples(space(named), 1, seed=4)
-    states = [fresh(lambda: network(space(named), params), "default", 7).state_dict() for _ in "ab"]
+    build = partial(network, space(named), light(named))
+    states = [fresh(build, "default", 7).state_dict() for _ in "ab"]
 
     assert all(torch.equal(states[0][name], states[1][name]) for name in states[0] | states[1])
 
 
-@pytest.mark.parametrize("name", [name for name in NAMES if name != "imagenet_resnet"])
+@pytest.mark.parametrize("name", ["s0", "nasbench101", "mobilenet", "timm_zoo:test_*"])
 def test_passes_the_check_of_a_users_space(name: str) -> None:
-    spaces.check(space(name))  # imagenet_resnet's largest network has 0.9 G parameters
+    spaces.check(space(name))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", NAMES)
+def test_all_pass_the_check_of_a_users_space(name: str) -> None:
+    """The largest network of imagenet_resnet has 0.9 G parameters."""
+    spaces.check(space(name))
 
 
 def test_networks_can_be_observed(named: str) -> None:
-    for _, model in samples(space(named), 2, seed=2):
-        seen = observe(model, *batch(4))
-        assert seen.class_gradient.shape == (CLASSES, seen.pooled.shape[1])
-        assert len(seen.stages) >= STAGES.get(named, 3) or named.startswith("timm_zoo")
+    seen = observe(network(space(named), light(named)), *batch())
+
+    assert seen.class_gradient.shape == (CLASSES, seen.pooled.shape[1])
+    assert len(seen.stages) >= STAGES.get(named, 3) or named.startswith("timm_zoo")
 
 
 def test_scores(named: str) -> None:
@@ -108,22 +123,23 @@ def test_scores(named: str) -> None:
     teacher = TEACHERS.get(named, CIFAR)()
     for proxy, init in (("default", "kaiming"), ("diswot", "gaussian"), ("params", "gaussian")):
         fixed = scorer(teacher, [batch()], init=init)
-        for params, model in samples(space(named), 2, seed=3):
-            build = partial(network, space(named), params)
-            (outcome,) = fixed.outcomes([fixed.fresh(build)], [proxy])[proxy]
-            if proxy == "params":
-                assert outcome == count_params(model)
-            elif proxy == "default" or named in TEACHERS:
-                assert isinstance(outcome, float) and math.isfinite(outcome)
-            else:
-                assert isinstance(outcome, NotScored) and outcome.misfit
+        model = fixed.fresh(partial(network, space(named), light(named)))
+        (outcome,) = fixed.outcomes([model], [proxy])[proxy]
+        widths = {observe(each, *batch()).pooled.shape[1] for each in (teacher, model)}
+        if proxy == "params":
+            assert outcome == count_params(model)
+        elif proxy == "default" or len(widths) == 1:
+            assert isinstance(outcome, float) and math.isfinite(outcome)
+        else:
+            assert isinstance(outcome, NotScored) and outcome.misfit
+            assert named not in TEACHERS
 
 
 def test_children_of_evolution_are_new_networks(named: str) -> None:
     sampler = AgingEvolutionSampler(population=4, tournament=2, seed=0)
     study = optuna.create_study(sampler=sampler, direction="maximize")
     met = []
-    for number in range(12):
+    for number in range(10):
         trial = study.ask()
         with torch.device("meta"):
             try:
@@ -160,10 +176,10 @@ def test_enumeration(named: str) -> None:
 
 def test_budget_is_kept(named: str) -> None:
     with torch.device("meta"):
-        sizes = sorted(count_params(model) for _, model in samples(space(named), 8, seed=5))
-    limit = sizes[4]
+        sizes = sorted(count_params(model) for _, model in samples(space(named), 6, seed=5))
+    limit = sizes[2]
     found = search(
-        CIFAR(), space(named), batch(), trials=4, proxy="params", budget=Budget(limit), seed=1
+        CIFAR(), space(named), batch(), trials=3, proxy="params", budget=Budget(limit), seed=1
     )
 
     assert 0 < found.best.model_params <= limit

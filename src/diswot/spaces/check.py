@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterator
 
 import numpy as np
@@ -33,21 +34,23 @@ def check(build: Build) -> None:
         Exception: What the space raised, where no network could be built.
     """
     known: dict[str, BaseDistribution] = {}
-    built, failure = 0, None
+    failures: list[Exception] = []
+    built = 0
     for path in _paths():
         try:
-            model = _build(build, path)
+            models = [_build(build, path)]
         except Exception as error:  # whatever a user's function raises
-            failure = failure or error
-        else:
-            _check_again(build, path, model)
-            built += 1
+            failures.append(error)
+            models = []
         path.check()
         _check_alike(known, path.distributions)
+        for model in models:
+            _check_again(build, path, model)
+        built += len(models)
         if built == TRIED:
             return
-    if not built and failure is not None:
-        raise failure
+    if not built:
+        raise failures[0]
 
 
 def _paths() -> Iterator[Choices]:
@@ -60,7 +63,9 @@ def _paths() -> Iterator[Choices]:
 
 
 def _build(build: Build, trial: BaseTrial) -> nn.Module:
-    return fresh(lambda: build(trial), "default", 0)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Choices for a categorical")  # told as an error
+        return fresh(lambda: build(trial), "default", 0)
 
 
 def _check_again(build: Build, path: Choices, model: nn.Module) -> None:

@@ -9,6 +9,7 @@ Wightman, "PyTorch Image Models", 2019.
 
 from __future__ import annotations
 
+import difflib
 from functools import cache
 from typing import Any
 
@@ -18,7 +19,7 @@ from optuna.trial import BaseTrial
 from torch import nn
 
 from diswot.budget import count_params
-from diswot.errors import UserError, unknown
+from diswot.errors import UserError
 
 LARGEST = 200e6  # parameters: above, drawing weights takes long and may not fit the memory
 _MADE_FOR_TESTS = "test_*"
@@ -36,11 +37,17 @@ def names(pattern: str = "*") -> tuple[str, ...]:
     found: set[str] = set()
     for each in (part.strip() for part in pattern.split(",")):
         without = "" if each.startswith("test_") else _MADE_FOR_TESTS
-        matching = set(timm.list_models(each, exclude_filters=without) if each else ())
+        matching = set(timm.list_models(each or "-", exclude_filters=without))
         if not matching:
-            raise unknown("model of timm", each, timm.list_models())
+            raise _no_model(each)
         found |= matching
     return tuple(name for name in timm.list_models() if name in found)
+
+
+def _no_model(name: str) -> UserError:
+    near = difflib.get_close_matches(name, timm.list_models(), n=3, cutoff=0.5)
+    hint = f"did you mean {' or '.join(near)}?" if near else "timm.list_models() has all"
+    return UserError(f"timm has no model {name!r}; {hint}")
 
 
 SIZE = len(names())
