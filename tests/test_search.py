@@ -216,6 +216,29 @@ def test_nothing_outside_the_budget_is_scored(budget: Budget, asked: int) -> Non
         assert key(student.params) in fits
 
 
+def test_weights_of_large_networks_outside_the_budget_are_not_drawn() -> None:
+    """But for the first, which tells that there are such."""
+    drawn: list[int] = []
+
+    def space(trial: BaseTrial) -> nn.Module:
+        depth = trial.suggest_int("depth", 1, 9)
+        wide = [nn.Linear(2500, 2500) for _ in range(depth - 1)]
+        if wide and wide[0].weight.device.type != "meta":
+            drawn.append(depth)
+        layers = [nn.Conv2d(3, 6, 1), nn.AdaptiveAvgPool2d(1), nn.Flatten()]
+        model = nn.Sequential(*layers, nn.Linear(6, toys.CLASSES))
+        model.unused = nn.ModuleList(wide)
+        return model
+
+    found = search(
+        teacher(), space, batch(), trials=9, proxy="relation", budget=Budget(max_params=13e6)
+    )
+
+    assert {student.params["depth"] for student in found.top} == {1, 2, 3}
+    assert found.rejected == 6
+    assert [depth for depth in drawn if depth > 3] == [4]
+
+
 def test_exhaustive_search_goes_on_after_many_that_are_too_large(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
