@@ -217,9 +217,12 @@ class TestSearch:
         line = line.replace("nets.py", str(here / "nets.py"))
         assert run(f"search {line} {SMALL} --out . --resume --json").json["scored"] == 3
 
-    @pytest.mark.parametrize("space", ["space", "raising_space"])
-    def test_all_candidates_fail(self, run: Run, here: Path, space: str) -> None:
-        ran = run(f"{SEARCH} --space nets.py:{space} --trials 3 -q")
+    def test_space_that_builds_nothing(self, run: Run, here: Path) -> None:
+        said = run(f"{SEARCH} --space nets.py:raising_space --trials 3 -q").mistake()
+        assert said == "nets.py:raising_space is no space: RuntimeError: no such network (line 32)"
+
+    def test_all_candidates_fail(self, run: Run, here: Path) -> None:
+        ran = run(f"{SEARCH} --space nets.py:space --trials 3 -q")
         last = Ran(ran.status, ran.out, ran.err.splitlines()[-1] + "\n").mistake(1)
         assert "3 failed, such as: " in last
 

@@ -227,7 +227,7 @@ def test_weights_of_large_networks_outside_the_budget_are_not_drawn() -> None:
             drawn.append(depth)
         layers = [nn.Conv2d(3, 6, 1), nn.AdaptiveAvgPool2d(1), nn.Flatten()]
         model = nn.Sequential(*layers, nn.Linear(6, toys.CLASSES))
-        model.unused = nn.ModuleList(wide)
+        model[0].unused = nn.ModuleList(wide)
         return model
 
     found = search(
