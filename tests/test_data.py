@@ -319,7 +319,7 @@ class TestNames:
             data.get(name)
 
     def test_nothing_near(self) -> None:
-        with pytest.raises(UserError, match=r"known: a folder of images, cifar10, .*noise"):
+        with pytest.raises(UserError, match=r"known: a .parquet file, a folder of images, .*noise"):
             data.get("imagenet21k-w")
 
     def test_empty_name_is_not_this_folder(self) -> None:

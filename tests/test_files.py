@@ -159,7 +159,7 @@ class TestTensors:
 
     def test_no_dict(self, tmp_path: Path) -> None:
         torch.save([1, 2], tmp_path / "c.pt")
-        with pytest.raises(UserError, match="is not what diswot writes"):
+        with pytest.raises(UserError, match="holds a list, not a dict"):
             files.load_tensors(tmp_path / "c.pt")
 
     def test_absent_and_folder(self, tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from argparse import Namespace
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
@@ -12,8 +13,15 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
+from torch.serialization import get_unsafe_globals_in_checkpoint, safe_globals
 
 from diswot.errors import UserError
+
+# What training scripts put a state dict under, the first of them first.
+_WRAPPERS = (
+    *("state_dict", "model_state_dict", "model_state", "model", "student", "net", "network"),
+    *("teacher", "weights", "params"),
+)
 
 
 def write(path: Path, save: Callable[[str], object]) -> None:
@@ -79,35 +87,57 @@ def load_weights(path: Path) -> dict[str, Tensor]:
         UserError: There is no such file, or no state dict in it.
     """
     if not path.is_file():
-        raise UserError(f"no such weights: {path}")
+        there = sorted(path.glob("*.safetensors")) + sorted(path.glob("*.pt*"))
+        hint = f"; it is a folder, which holds {there[0]}" if there else ""
+        raise UserError(f"no such weights: {path}{hint}")
     if path.suffix == ".safetensors":
         try:
             return dict(load_file(path))
         except (SafetensorError, OSError) as error:
             raise UserError(f"{path} cannot be read: {_reason(error)}") from error
     state = load_tensors(path)
-    inner = (state.get(key) for key in ("state_dict", "model_state_dict", "model", "student"))
-    state = next((value for value in inner if isinstance(value, dict)), state)
+    while inner := next((state[k] for k in _WRAPPERS if isinstance(state.get(k), dict)), None):
+        state = inner
     if not state or not all(isinstance(value, Tensor) for value in state.values()):
-        raise UserError(f"{path} holds no state dict")
+        others = sorted({type(v).__name__ for v in state.values()} - {"Tensor", "Parameter"})
+        kinds = f": beside tensors it has {', '.join(others)}" if others else ""
+        raise UserError(f"{path} holds no state dict{kinds}")
     return state
 
 
 def load_tensors(path: Path) -> dict[str, Any]:
     """Read what torch saved: tensors and plain values, nothing else is unpickled.
 
+    Training scripts often keep their options beside the weights: an `argparse.Namespace` counts
+    as plain, for it only holds values.
+
     Raises:
         UserError: The file cannot be read so.
     """
     try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
+        with safe_globals([Namespace]):
+            state = torch.load(path, map_location="cpu", weights_only=True)
     except OSError as error:
         raise UserError(f"cannot read {path}: {_reason(error)}") from error
     except Exception as error:  # a damaged file makes torch raise whatever comes
-        raise UserError(f"{path} is no file of tensors and plain values saved by torch") from error
+        what = f"{path} is no file of tensors and plain values saved by torch"
+        raise UserError(f"{what}{_unsafe(path)}") from error
     if not isinstance(state, dict):
-        raise UserError(f"{path} is not what diswot writes")
+        raise UserError(f"{path} holds a {type(state).__name__}, not a dict by name")
     return state
+
+
+def _unsafe(path: Path) -> str:
+    """What a file would have to run code for, if that can be told."""
+    try:
+        with safe_globals([Namespace]):
+            names = get_unsafe_globals_in_checkpoint(str(path))
+    except Exception:  # nothing can be told of a damaged file
+        return ""
+    if not names:
+        return ""
+    held = ", ".join(sorted(map(str, names))[:3])
+    return f": it holds {held}, and loading those could run code; save model.state_dict()"
 
 
 def _reason(error: Exception) -> str:

@@ -12,7 +12,10 @@ from pathlib import Path
 from diswot.data.builtin import digits, noise
 from diswot.data.cifar import cifar
 from diswot.data.folder import folder
+from diswot.data.hub import PREFIX, hub
+from diswot.data.imagenet16 import imagenet16, imagenet16_120, is_imagenet16
 from diswot.data.images import Batch, Data, Split, balanced, whole
+from diswot.data.parquet import is_parquet, parquet
 from diswot.errors import UserError, unknown
 
 __all__ = ["SETS", "Batch", "Data", "Source", "Split", "balanced", "get", "whole"]
@@ -42,6 +45,11 @@ SETS: dict[str, Source] = {
     ),
     "cifar10": Source(cifar, "60,000 photographs of 10 classes, downloaded", _KRIZHEVSKY),
     "cifar100": Source(cifar, "60,000 photographs of 100 classes, downloaded", _KRIZHEVSKY),
+    "imagenet16-120": Source(
+        imagenet16_120,
+        "157,700 photographs of 120 classes, 16 x 16; not downloaded",
+        "Chrabaszcz et al., 2017",
+    ),
 }
 
 
@@ -56,12 +64,14 @@ def get(
     """The data set of that name.
 
     Args:
-        name: `noise`, `digits`, `cifar10`, `cifar100`, or a folder with one folder a class, either
-            directly in it or in `train`, and in `test` or `val` if there is one; without, a fifth
-            is kept for testing.
-        classes: K, for noise only (100 if not given).
-        size: S; 32 if not given, and for a folder its first image's shorter side, at most 224.
-        root: Where CIFAR lies or is put; `~/.cache/diswot` if not given.
+        name: A key of `SETS`; `hf:NAME[,CONFIG][:SPLIT]` for a data set of the Hugging Face hub; a
+            Parquet file or a folder of them; a folder of downsampled ImageNet; or a folder with one
+            folder a class, either directly in it or in `train`, and in `test` or `val` if there is
+            one. Where nothing is for testing, a fifth is kept for it.
+        classes: K for noise (100 if not given), and for downsampled ImageNet, its first so many.
+        size: S; if not given, the images' own, or of files the first image's shorter side, at most
+            224.
+        root: Where CIFAR lies or is put, or ImageNet16 lies; `~/.cache/diswot` if not given.
         download: Whether CIFAR may be downloaded.
 
     Raises:
@@ -72,8 +82,15 @@ def get(
         raise UserError(f"images need at least 1 pixel a side, not {size}")
     if name in SETS:
         return SETS[name].load(name, classes=classes, size=size, root=root, download=download)
-    if not name or not Path(name).exists():
-        raise unknown("data", name, [*SETS, "a folder of images"])
-    if not Path(name).is_dir():
-        raise UserError(f"{name} is a file; name a folder of images")
+    if name.startswith(PREFIX):
+        return hub(name, size=size)
+    path = Path(name)
+    if not name or not path.exists():
+        raise unknown("data", name, [*SETS, "a folder of images", "a .parquet file", "hf:NAME"])
+    if is_parquet(path):
+        return parquet(name, size=size)
+    if not path.is_dir():
+        raise UserError(f"{name} is a file; name a folder of images, or a .parquet file")
+    if is_imagenet16(path):
+        return imagenet16(name, classes=classes, size=size)
     return folder(name, size=size)

@@ -7,10 +7,8 @@ from contextlib import redirect_stdout
 from pathlib import Path
 
 import torch
-from torch import Tensor
-from torch.nn.functional import interpolate
 
-from diswot.data.images import Data, Split
+from diswot.data.images import Data, Split, resized
 from diswot.errors import UserError
 
 _STATISTICS = {
@@ -35,20 +33,10 @@ def cifar(
         reason = str(error).splitlines()[0]
         raise UserError(f"{name} is not in {home} and {so}: {reason}") from error
     splits = [
-        _sized(torch.from_numpy(s.data).permute(0, 3, 1, 2), torch.tensor(s.targets), size or 32)
+        Split(
+            torch.tensor(s.targets),
+            resized(torch.from_numpy(s.data).permute(0, 3, 1, 2), size or 32),
+        )
         for s in sets
     ]
     return Data(name, tuple(sets[0].classes), size or 32, *_STATISTICS[name], *splits)
-
-
-def _sized(images: Tensor, labels: Tensor, side: int) -> Split:
-    """Images that are brought to `side` pixels when they are read."""
-
-    def read(indices: object) -> Tensor:
-        chosen = images[torch.as_tensor(indices)].contiguous()
-        if chosen.shape[-1] == side:
-            return chosen
-        sized = interpolate(chosen.float(), size=(side, side), mode="bilinear", antialias=True)
-        return sized.round().clamp(0, 255).to(torch.uint8)
-
-    return Split(labels, read)

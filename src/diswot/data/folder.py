@@ -11,12 +11,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from diswot.data.decode import IMAGENET_MEAN, IMAGENET_STD, fitted, opened, side_of
 from diswot.data.images import Data, Split, hold_out
 from diswot.errors import UserError
 
-IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 TEST_FOLDERS = ("test", "val", "valid", "validation")
-LARGEST = 224  # pixels, unless a size is given
 
 Sample = tuple[str, int]
 
@@ -33,7 +32,7 @@ def folder(name: str, *, size: int | None) -> Data:
         UserError: There are no images, or too few, or classes differ between the two parts.
     """
     classes, train, test = _parts(Path(name))
-    side = size or min(LARGEST, *_open(train[0][0]).size)
+    side = size or side_of(opened(train[0][0], train[0][0]))
     splits = [_split(samples, side) for samples in (train, test)]
     return Data(name, classes, side, IMAGENET_MEAN, IMAGENET_STD, *splits)
 
@@ -78,25 +77,7 @@ def _split(samples: Sequence[Sample], side: int) -> Split:
 
 
 def _read(paths: Sequence[str], side: int, indices: Sequence[int]) -> Tensor:
-    """Decode images: the shorter side is brought to `side` pixels, then the centre cut out."""
-    from PIL import ImageOps
-
     images = torch.empty(len(indices), 3, side, side, dtype=torch.uint8)
     for image, index in zip(images, indices, strict=True):
-        pixels = np.array(ImageOps.fit(_open(paths[index]), (side, side)))
-        image.copy_(torch.from_numpy(pixels).permute(2, 0, 1))
+        image.copy_(fitted(opened(paths[index], paths[index]), side))
     return images
-
-
-def _open(path: str) -> Any:
-    """Decode an image to RGB, what is transparent in the colour that it has."""
-    from PIL import Image
-
-    try:
-        with Image.open(path) as image:
-            if image.mode[0] in "IF":
-                raise UserError(f"{path} has more than 8 bits a pixel; convert it first")
-            plain = image.convert("RGBA") if "transparency" in image.info else image
-            return plain.convert("RGB")
-    except (OSError, SyntaxError, Image.DecompressionBombError) as error:
-        raise UserError(f"{path} cannot be read as an image") from error

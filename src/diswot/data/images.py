@@ -9,6 +9,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn.functional import interpolate
 
 from diswot.errors import UserError
 
@@ -122,6 +123,19 @@ def whole(
         images[part[0] : part[-1] + 1] = read
         on_read(int(part[-1]) + 1)
     return images, split.labels.to(device)
+
+
+def resized(images: Tensor, side: int) -> Callable[[Sequence[int]], Tensor]:
+    """Reads images of a tensor of bytes, N x 3 x H x H, brought to `side` pixels when read."""
+
+    def read(indices: Sequence[int]) -> Tensor:
+        chosen = images[torch.as_tensor(indices)].contiguous()
+        if chosen.shape[-1] == side:
+            return chosen
+        sized = interpolate(chosen.float(), size=(side, side), mode="bilinear", antialias=True)
+        return sized.round().clamp(0, 255).to(torch.uint8)
+
+    return read
 
 
 def _laid_out(images: Tensor, labels: Tensor) -> Batch:

@@ -1,0 +1,157 @@
+"""Downsampled ImageNet in its published layout; ImageNet16-120 is its first 120 classes.
+
+Chrabaszcz et al., 2017 (arXiv 1707.08819); 120 classes: Dong and Yang, ICLR 2020 (arXiv
+2001.00326). A folder holds `train_data_batch_1` to `_10` and `val_data`, each a pickle of a dict:
+`data`, N x 3SS bytes, a row an image in planes, and `labels`, from 1. A pickle can name any
+function to be called; here only NumPy arrays of plain numbers are known, built without NumPy's own
+reconstruction, and every other name is refused before anything is called.
+"""
+
+from __future__ import annotations
+
+import math
+import pickle
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from diswot.data.images import Data, Split, resized
+from diswot.errors import UserError
+
+MEAN = (122.68 / 255, 116.66 / 255, 104.01 / 255)
+STD = (63.22 / 255, 61.26 / 255, 65.09 / 255)
+_TRAIN, _VAL = "train_data_batch_", "val_data"
+_CODES = {"u1": "u1", "i4": "<i4", "i8": "<i8", "f4": "<f4", "f8": "<f8"}
+
+
+def is_imagenet16(path: Path) -> bool:
+    """Whether a folder has this layout."""
+    return (path / f"{_TRAIN}1").is_file()
+
+
+def imagenet16_120(name: str, *, size: int | None, root: str | Path | None, **_: object) -> Data:
+    """The first 120 classes, from `root` or `ImageNet16` in it; `~/.cache/diswot` if not given."""
+    home = Path(root) if root else Path.home() / ".cache" / "diswot"
+    places = [home, home / "ImageNet16"]
+    place = next((place for place in places if is_imagenet16(place)), None)
+    if place is None:
+        raise UserError(f"{name} is not in {home}: {_TRAIN}1 to 10 and {_VAL} make it up")
+    return _data(name, place, 120, size)
+
+
+def imagenet16(name: str, *, classes: int | None, size: int | None) -> Data:
+    """All classes, or the first so many, in a folder of this layout.
+
+    Raises:
+        UserError: A file is missing, damaged, or holds something else.
+    """
+    return _data(name, Path(name), classes, size)
+
+
+def _data(name: str, place: Path, classes: int | None, size: int | None) -> Data:
+    batches = sorted(place.glob(f"{_TRAIN}*"), key=lambda path: (len(path.name), path.name))
+    train, test = _joined(batches, classes), _joined([place / _VAL], classes)
+    count = classes or int(train[1].max()) + 1
+    missing = set(range(count)) - set(train[1].tolist())
+    if missing or count < 2:
+        raise UserError(f"{place} has no training images of class {min(missing, default=1) + 1}")
+    if int(test[1].max()) >= count:
+        raise UserError(f"{place / _VAL} has classes that the training images lack")
+    side = size or train[0].shape[-1]
+    names = tuple(str(label + 1) for label in range(count))
+    splits = [
+        Split(torch.from_numpy(labels), resized(torch.from_numpy(images), side))
+        for images, labels in (train, test)
+    ]
+    return Data(name, names, side, MEAN, STD, *splits)
+
+
+def _joined(paths: Sequence[Path], classes: int | None) -> tuple[np.ndarray, np.ndarray]:
+    """Images, N x 3 x S x S, and labels from 0 of the first classes, from some files."""
+    parts = [_file(path, classes) for path in paths]
+    shapes = {images.shape[1:] for images, _ in parts}
+    if len(shapes) > 1:
+        raise UserError(f"{paths[0].parent}: the files differ in the size of their images")
+    return np.concatenate([p[0] for p in parts]), np.concatenate([p[1] for p in parts])
+
+
+def _file(path: Path, classes: int | None) -> tuple[np.ndarray, np.ndarray]:
+    found = load(path)
+    try:
+        rows, labels = np.asarray(found["data"]), np.asarray(found["labels"], dtype=np.int64)
+        side = math.isqrt(rows.shape[1] // 3)
+        images = rows.reshape(len(labels), 3, side, side)
+        if rows.dtype != np.uint8 or labels.min() < 1:
+            raise ValueError("no bytes, or labels below 1")
+    except (KeyError, TypeError, IndexError, ValueError, OverflowError) as error:
+        raise UserError(f"{path} is not laid out as downsampled ImageNet is") from error
+    labels = labels - 1
+    kept = slice(None) if classes is None else labels < classes
+    if not len(labels[kept]):
+        raise UserError(f"{path} has no images of the first {classes} classes")
+    return images[kept], labels[kept]
+
+
+def load(path: Path) -> Any:
+    """Unpickle plain values and arrays of numbers; whatever else a pickle names is refused.
+
+    Raises:
+        UserError: It names something else, or the file is missing or damaged.
+    """
+    try:
+        with path.open("rb") as file:
+            return _plain(_Numbers(file, encoding="latin1").load())
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {error.strerror}") from error
+    except UserError as error:
+        raise UserError(f"{path} {error}") from error
+    except MemoryError:
+        raise
+    except Exception as error:  # a damaged pickle raises whatever comes
+        raise UserError(f"{path} is no pickle of plain values and arrays") from error
+
+
+def _plain(value: Any) -> Any:
+    """The arrays in the outermost dict, made."""
+    if not isinstance(value, dict):
+        raise UserError("is no pickle of a dict")
+    return {name: v.array() if isinstance(v, _Array) else v for name, v in value.items()}
+
+
+class _Numbers(pickle.Unpickler):
+    def find_class(self, module: str, name: str) -> Any:
+        known = {"_reconstruct": _array, "ndarray": _Array, "dtype": _Kind}
+        if module.partition(".")[0] != "numpy" or name not in known:
+            raise UserError(f"asks for {module}.{name}; only arrays of numbers are read")
+        return known[name]
+
+
+class _Kind:
+    """Stands for a NumPy dtype."""
+
+    def __init__(self, code: str = "", *_: object) -> None:
+        self.code = code
+
+    def __setstate__(self, state: object) -> None:
+        """The byte order and more; all files are little-endian."""
+
+
+class _Array:
+    """Stands for a NumPy array until its numbers are known."""
+
+    def __setstate__(self, state: tuple[Any, ...]) -> None:
+        """Shape, dtype, whether columns come first, and the numbers' bytes."""
+        _, self.shape, self.kind, self.fortran, self.numbers = state
+
+    def array(self) -> np.ndarray:
+        """The array itself; its size is that of its bytes, whatever the shape says."""
+        raw = self.numbers.encode("latin1") if isinstance(self.numbers, str) else self.numbers
+        flat = np.frombuffer(raw, dtype=_CODES[self.kind.code])
+        return flat.reshape(self.shape, order="F" if self.fortran else "C")
+
+
+def _array(*_: object) -> _Array:
+    return _Array()

@@ -1,0 +1,127 @@
+"""Parquet files of images and labels, as data sets are published on the Hugging Face hub.
+
+An image is the bytes of an image file, alone or beside its path in a struct. Of the image column
+only those row groups are read in which a wanted row is.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from functools import lru_cache, partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from diswot.data.images import Data
+from diswot.data.records import Records, data, image_column, label_column
+from diswot.errors import UserError
+from diswot.extras import imported
+
+TEST_NAMES = ("test", "val")  # validation, valid
+
+
+def is_parquet(path: Path) -> bool:
+    """Whether a path is such a file, or a folder of them or with them in `data`."""
+    return path.suffix == ".parquet" or bool(_files(path))
+
+
+def parquet(name: str, *, size: int | None) -> Data:
+    """Images in a Parquet file, or in a folder of `train*.parquet` and `test*.parquet`.
+
+    Args:
+        name: Path. Without files for testing, a fifth is kept.
+        size: S; if not given, the shorter side of the first image, at most 224.
+
+    Raises:
+        UserError: A file is damaged, or its columns are not those of labelled images.
+    """
+    path = Path(name)
+    files = [path] if path.is_file() else _files(path)
+    train = [file for file in files if file.name.startswith("train")]
+    held = [[file for file in files if file.name.startswith(part)] for part in TEST_NAMES]
+    tested = next((part for part in held if part), None) if train else None
+    test = None if tested is None else _records(tested)
+    return data(name, _records(train or files), test, size)
+
+
+def _files(path: Path) -> list[Path]:
+    return sorted(path.glob("*.parquet")) or sorted(path.glob("data/*.parquet"))
+
+
+def _records(paths: list[Path]) -> Records:
+    pq, name = imported("pyarrow.parquet", "parquet"), str(paths[0])
+    try:
+        files = [pq.ParquetFile(path) for path in paths]
+        schemas = [file.schema_arrow for file in files]
+        columns = [_columns(s, str(path)) for s, path in zip(schemas, paths, strict=True)]
+        if len(set(columns)) > 1:
+            raise UserError(f"{paths[0].parent}: the files differ in columns or classes")
+        image, label, classes = columns[0]
+        read = [file.read(columns=[label]).column(label).to_pylist() for file in files]
+    except UserError:
+        raise
+    except Exception as error:  # a damaged file makes pyarrow raise whatever comes
+        raise UserError(f"{name} cannot be read as Parquet: {_line(error)}") from error
+    labels = [value for part in read for value in part]
+    return Records(name, labels, classes, partial(_fetch, _Groups(files, image), name))
+
+
+def _columns(schema: Any, name: str) -> tuple[str, str, tuple[str, ...] | None]:
+    """The columns of images and of labels, and the classes if the file tells them."""
+    facts = json.loads((schema.metadata or {}).get(b"huggingface", b"{}"))
+    features = facts.get("info", {}).get("features", {})
+    kinds = {field.name: str(field.type) for field in schema}
+    binary = [n for n, kind in kinds.items() if "binary" in kind and not kind.startswith("list")]
+    classed = {n: f["names"] for n, f in features.items() if f.get("names")}
+    image = image_column(list(kinds), binary, name)
+    label = label_column(list(kinds), list(classed), name)
+    return image, label, tuple(classed[label]) if label in classed else None
+
+
+class _Groups:
+    """The image column of files, a row group at a time; the last one read is kept."""
+
+    def __init__(self, files: Sequence[Any], column: str) -> None:
+        self.files, self.column = files, column
+        places = [(f, g) for f, file in enumerate(files) for g in range(file.num_row_groups)]
+        sizes = [files[f].metadata.row_group(g).num_rows for f, g in places]
+        self.places, self.ends = places, np.cumsum(sizes)
+        self.starts = self.ends - sizes
+        self.read = lru_cache(maxsize=1)(self._read)
+
+    def _read(self, group: int) -> Any:
+        file, within = self.places[group]
+        return self.files[file].read_row_group(within, columns=[self.column]).column(0)
+
+    def rows(self, wanted: Sequence[int]) -> list[Any]:
+        """What is in some rows of all files taken as one."""
+        groups = np.searchsorted(self.ends, wanted, side="right")
+        found: list[Any] = [None] * len(wanted)
+        for place in np.argsort(groups, kind="stable"):
+            group = int(groups[place])
+            row = int(wanted[place] - self.starts[group])
+            found[place] = self.read(group)[row].as_py()
+        return found
+
+
+def _fetch(groups: _Groups, name: str, rows: Sequence[int]) -> list[bytes | str]:
+    try:
+        found = groups.rows(rows)
+    except Exception as error:  # a damaged file makes pyarrow raise whatever comes
+        raise UserError(f"{name} cannot be read as Parquet: {_line(error)}") from error
+    return [encoded(value, f"row {row} of {name}") for row, value in zip(rows, found, strict=True)]
+
+
+def encoded(value: Any, name: str) -> bytes | str:
+    """The bytes of an image file in a cell, or else its path."""
+    if isinstance(value, dict):
+        value = value.get("bytes") or value.get("path")
+    if not isinstance(value, bytes | str) or not value:
+        raise UserError(f"{name} holds no image")
+    return value
+
+
+def _line(error: Exception) -> str:
+    return next(iter(str(error).splitlines()), type(error).__name__)

@@ -1,0 +1,117 @@
+"""Networks by name, to teach or to compare with, and the weights of a trained one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+
+from torch import nn
+
+from diswot import userfile
+from diswot.errors import UserError, unknown
+from diswot.spaces.cifar_resnet import CifarResNet
+from diswot.teachers import hf, zoos
+from diswot.teachers.wants import Library, Wants
+from diswot.teachers.weights import load_weights
+
+__all__ = ["LIBRARIES", "TEACHERS", "Wants", "builder", "get", "is_name", "load_weights", "wants"]
+
+TEACHERS = {f"resnet{6 * n + 2}": partial(CifarResNet, (n, n, n)) for n in (3, 5, 7, 9, 18)}
+
+LIBRARIES: dict[str, Library] = {
+    "timm": Library(
+        zoos.timm_wants, zoos.timm_build, "any image classifier of timm", "timm:resnet50"
+    ),
+    "torchvision": Library(
+        zoos.torchvision_wants,
+        zoos.torchvision_build,
+        "any image classifier of torchvision",
+        "torchvision:resnet34",
+    ),
+    "hf": Library(
+        hf.wants,
+        hf.build,
+        "an image classifier of transformers, by name or local folder (extra hf)",
+        "hf:microsoft/resnet-18",
+    ),
+}
+
+
+def is_name(name: str) -> bool:
+    """Whether a name has the form of a network's."""
+    return userfile.is_spec(name) or name in TEACHERS or _split(name)[0] in LIBRARIES
+
+
+def get(
+    name: str, classes: int = 100, size: int | None = None, *, pretrained: bool = False
+) -> nn.Module:
+    """The network of that name, freshly initialised by its own rules unless `pretrained`.
+
+    Args:
+        name: A key of `TEACHERS` (CIFAR ResNets, He et al., CVPR 2016); a name of a library in
+            `LIBRARIES`, as `timm:resnet50`; or `file.py:function`, and the function returns a
+            network and, if it likes, takes `classes` and `size`.
+        classes: Number of logits, K.
+        size: S, height and width of the images in pixels, for networks that have to know.
+        pretrained: Take the weights that the library offers, which are fetched if need be. The
+            head is fresh where they are for another K; `wants` tells that K.
+
+    Raises:
+        UserError: The name is unknown, there are no such weights, or the user's function fails.
+    """
+    return builder(name, classes, size, pretrained=pretrained)()
+
+
+def builder(
+    name: str, classes: int = 100, size: int | None = None, *, pretrained: bool = False
+) -> Callable[[], nn.Module]:
+    """A function that builds the network of that name; arguments and errors as `get`."""
+    prefix, inner = _split(name)
+    if prefix in LIBRARIES:
+        LIBRARIES[prefix].wants(inner, pretrained)
+        return partial(LIBRARIES[prefix].build, inner, classes, size, pretrained)
+    _refuse_pretrained(name, pretrained)
+    if userfile.is_spec(name):
+        options = {"classes": classes, "size": size}
+        return partial(_built, name, userfile.load(name, **options))
+    if name not in TEACHERS:
+        raise unknown("teacher", name, [*TEACHERS, *(row.example for row in LIBRARIES.values())])
+    return partial(TEACHERS[name], classes)
+
+
+def wants(name: str, pretrained: bool = False) -> Wants:
+    """What a network asks of images, known before it is built; nothing for most fresh ones.
+
+    Raises:
+        UserError: A library knows no such network, or there are no such weights.
+    """
+    prefix, inner = _split(name)
+    if prefix in LIBRARIES:
+        return LIBRARIES[prefix].wants(inner, pretrained)
+    _refuse_pretrained(name, pretrained)
+    return Wants()
+
+
+def _split(name: str) -> tuple[str, str]:
+    """Prefix and name within a library; a path of one's own has no such prefix."""
+    prefix, _, inner = name.partition(":")
+    return (prefix, inner) if inner and not userfile.is_spec(name) else ("", name)
+
+
+def _refuse_pretrained(name: str, pretrained: bool) -> None:
+    if pretrained:
+        known = ", ".join(f"{prefix}:NAME" for prefix in LIBRARIES)
+        raise UserError(f"there are no pretrained weights to fetch for {name}, only for {known}")
+
+
+def _built(name: str, function: Callable[[], object]) -> nn.Module:
+    try:
+        model = function()
+    except (
+        Exception,
+        SystemExit,
+    ) as error:  # whatever a user's function raises is told in one line
+        raise UserError(f"{name} fails: {userfile.explain(error, name)}") from error
+    if not isinstance(model, nn.Module):
+        raise UserError(f"{name} must return a torch module, not a {type(model).__name__}")
+    return model
