@@ -386,7 +386,7 @@ def images(root: Path) -> Path:
 
 MISTAKES = [
     ("search --teacher resnet57", "unknown teacher 'resnet57'; did you mean resnet56"),
-    ("search --teacher ''", "unknown teacher ''; known: resnet110, "),
+    ("search --teacher ''", "unknown teacher ''; known: hf:microsoft/resnet-18, resnet110, "),
     ("search --space s1", "unknown space 's1'; did you mean s0"),
     ("search --data digit", "unknown data 'digit'; did you mean digits"),
     ("search --data ''", "unknown data ''"),
@@ -414,7 +414,7 @@ MISTAKES = [
     (f"{SEARCH} --image-size -4", "at least 1 pixel a side, not -4"),
     (f"{SEARCH} --repeats 0", "repeats must be at least 1, not 0"),
     (f"{SEARCH} --seed -1", "Invalid value for '--seed'"),
-    (f"{SEARCH} --teacher nets.py:no_classifier", "must return one tensor of logits"),
+    (f"{SEARCH} --teacher nets.py:no_classifier", "which does not fit noise with 10 classes"),
     (f"{SEARCH} --teacher nets.py:other_pixels", "the teacher cannot take images of shape"),
     (f"{SEARCH} --teacher nets.py:raising", "fails: ValueError: first second (line "),
     (f"{SEARCH} --teacher nets.py:number", "must return a torch module, not a int"),

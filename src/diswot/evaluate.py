@@ -89,5 +89,8 @@ def check_fit(role: str, model: nn.Module, data: Data, device: torch.device) -> 
         raise UserError(f"{what}: {reason}") from error
     shape = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
     if shape != (2, len(data.classes)):
+        if isinstance(logits, Tensor) and logits.shape[:1] == (2,) and logits.ndim == 2:
+            has = f"{data.name} has {len(data.classes)}"
+            raise UserError(f"the {role} gives logits for {logits.shape[1]} classes, and {has}")
         wanted = f"{data.name} with {len(data.classes)} classes"
         raise UserError(f"the {role} gives {shape} for 2 images, which does not fit {wanted}")

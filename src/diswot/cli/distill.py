@@ -22,9 +22,19 @@ _UNTRAINED = (
     "diswot distill --student {teacher} --teacher none --data {data} --out FOLDER, "
     "which leaves FOLDER/student.safetensors"
 )
-_BOUND = {"teacher": ["teacher_weights"], "data": ["data_root", "image_size"]}
-_DEFAULTS = {"student": None, "teacher": None, "teacher_weights": None, "space": "s0"}
+_BOUND = {
+    "teacher": ["teacher_weights", "pretrained"],
+    "pretrained": ["teacher_weights", "image_size", "mean", "std"],
+    "data": ["data_root", "image_size", "mean", "std"],
+}
+_DEFAULTS: dict[str, Any] = {
+    "student": None,
+    "teacher": None,
+    "teacher_weights": None,
+    "space": "s0",
+}
 _DEFAULTS |= {"data": "digits", "data_root": None, "image_size": None}
+_DEFAULTS |= {"pretrained": False, "mean": None, "std": None}
 
 
 def distill(
@@ -33,6 +43,9 @@ def distill(
     student: options.OtherStudent = None,
     teacher: options.OtherTeacher = None,
     teacher_weights: options.Weights = None,
+    pretrained: options.Pretrained = False,
+    mean: options.Mean = None,
+    std: options.Std = None,
     space: options.OtherSpace = None,
     data: options.OtherData = None,
     data_root: options.DataRoot = None,
@@ -91,6 +104,7 @@ def distill(
     given: dict[str, Any] = {"student": student, "space": space, "data": data}
     given |= {"data_root": data_root, "image_size": image_size}
     given |= {"teacher": teacher, "teacher_weights": teacher_weights}
+    given |= {"pretrained": pretrained or None, **inputs.normalisation(mean, std)}
     job = _job(run, given)
     alone = job["teacher"] == "none"
     if job["data"] == "digits" and flip is None:
@@ -143,11 +157,17 @@ def _train(
     from diswot.distill import distill as train
     from diswot.initialise import fresh
 
-    images = inputs.data_set(job["data"], None, job["image_size"], job["data_root"])
+    alone = job["teacher"] == "none"
+    images = inputs.data_set(
+        *(job["data"], None, job["image_size"], job["data_root"]),
+        network=job["student" if alone else "teacher"] if _names(job, alone) else None,
+        **{name: job[name] for name in ("pretrained", "mean", "std")},
+    )
     if images.train is None:
         raise UserError(f"{images.name} has no images to train on; name others with --data")
     build, named = inputs.student_builder(
-        job["student"], job["space"], len(images.classes), images.size
+        *(job["student"], job["space"], len(images.classes), images.size),
+        pretrained=alone and job["pretrained"],
     )
     taught = _teacher(job, images)
     model = fresh(build, "default", recipe.seed)
@@ -175,6 +195,8 @@ def _train(
         "macs": count_macs(model, images.image_shape),
         "epochs": recipe.epochs,
         "seconds": trained.seconds,
+        "data": images.name,
+        **inputs.look(images),
         "out": str(out),
     }
     if training.main_process():
@@ -182,12 +204,18 @@ def _train(
     return result
 
 
+def _names(job: Mapping[str, Any], alone: bool) -> bool:
+    """Whether what looks at the images is a network by name, not an architecture."""
+    return not alone or not job["student"].lstrip().startswith("{")
+
+
 def _teacher(job: Mapping[str, Any], images: Data) -> nn.Module | None:
     if job["teacher"] == "none":
         return None
-    if job["teacher_weights"] is None:
+    weights, pretrained = job["teacher_weights"], job["pretrained"]
+    if weights is None and not pretrained:
         raise UserError(_UNTRAINED.format(teacher=job["teacher"], data=images.name))
-    return inputs.teaching(job["teacher"], len(images.classes), job["teacher_weights"])
+    return inputs.teaching(job["teacher"], images, weights, pretrained=pretrained)
 
 
 def _show(results: list[dict[str, Any]]) -> None:

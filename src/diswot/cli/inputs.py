@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,11 +11,15 @@ from typing import TYPE_CHECKING, Any
 from diswot.errors import UserError, unknown
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from torch import nn
 
     from diswot.data import Batch, Data
+    from diswot.teachers import Channels
+
+
+_THREE = "three numbers with commas, or one, on the scale 0 to 1"
 
 
 def from_root(name: str) -> str:
@@ -22,18 +27,104 @@ def from_root(name: str) -> str:
     from diswot import userfile
     from diswot.data import SETS
 
-    is_path = userfile.is_spec(name) or (name not in SETS and bool(name) and Path(name).is_dir())
+    prefix, colon, inner = name.partition(":")
+    if colon and prefix == "hf" and Path(inner).is_dir():
+        return f"hf:{userfile.absolute(inner)}"
+    is_path = userfile.is_spec(name) or (name not in SETS and bool(name) and Path(name).exists())
     return userfile.absolute(name) if is_path else name
 
 
-def data_set(name: str, classes: int | None, size: int | None, root: str | Path | None) -> Data:
-    """The data of that name; `classes` is for noise, and else a check."""
-    from diswot import data
+def data_set(
+    name: str,
+    classes: int | None,
+    size: int | None,
+    root: str | Path | None,
+    *,
+    network: str | None = None,
+    pretrained: bool = False,
+    mean: Channels | None = None,
+    std: Channels | None = None,
+) -> Data:
+    """The data of that name, of the size and normalised as was asked for or the network wants.
 
+    Args:
+        name: As `data.get` knows it.
+        classes: For noise and downsampled ImageNet, and else a check.
+        size: S; if not given, the network's where it has one, else the data's own.
+        root: Where CIFAR lies.
+        network: Name of the teacher, or of another network that is to see the images.
+        pretrained: Whether that network comes with its library's weights.
+        mean: Of the channels, instead of the network's or the data's; with `std`.
+        std: What each channel is divided by.
+
+    Raises:
+        UserError: One is unknown, or the data is not of so many classes.
+    """
+    from diswot import data, teachers
+
+    wants = teachers.wants(network, pretrained) if network else teachers.Wants()
+    size = wants.size if size is None else size
     images = data.get(from_root(name), classes=classes, size=size, root=root)
     if classes is not None and classes != len(images.classes):
         raise UserError(f"{name} has {len(images.classes)} classes, not {classes}")
-    return images
+    mean, std = mean or wants.mean or images.mean, std or wants.std or images.std
+    return replace(images, mean=mean, std=std)
+
+
+def channels(text: str | None, what: str) -> Channels | None:
+    """Read `--mean` or `--std`.
+
+    Raises:
+        UserError: It is no such numbers.
+    """
+    if text is None:
+        return None
+    try:
+        values = tuple(float(part) for part in text.split(","))
+    except ValueError as error:
+        raise UserError(f"--{what} {text!r} is not {_THREE}") from error
+    least_open = what == "std"
+    if len(values) not in (1, 3) or not all(0 <= v <= 1 and (v or not least_open) for v in values):
+        raise UserError(f"--{what} {text!r} is not {_THREE}{' above 0' * least_open}")
+    return values * 3 if len(values) == 1 else values
+
+
+def normalisation(mean: str | None, std: str | None) -> dict[str, Channels | None]:
+    """Both options, as `data_set` takes them; only together do they make sense."""
+    if (mean is None) != (std is None):
+        raise UserError("give --mean and --std together")
+    return {"mean": channels(mean, "mean"), "std": channels(std, "std")}
+
+
+def look(images: Data) -> dict[str, Any]:
+    """How images are shown to all networks, for a run folder."""
+    return {"image_size": images.size, "mean": list(images.mean), "std": list(images.std)}
+
+
+def remarks(
+    network: str,
+    images: Data,
+    *,
+    trained: bool,
+    pretrained: bool,
+    size: int | None,
+    proxies: Sequence[str] = (),
+    init: str | None = None,
+) -> list[str]:
+    """What a user may not expect: the size of images, and weights that change no score."""
+    from diswot import teachers
+    from diswot.proxies import get
+
+    said = []
+    if size is None and teachers.wants(network, pretrained).size is not None:
+        pixels = f"{images.size} x {images.size} pixels"
+        said.append(f"images are brought to {pixels}, as {network} takes them; see --image-size")
+    rows = {name: get(name) for name in proxies}
+    deaf = [name for name, row in rows.items() if row.needs_teacher and not row.sees_weights]
+    if trained and deaf and (init or "kaiming") != "default":
+        names = ", ".join(deaf)
+        said.append(f"the teacher's trained weights change nothing in {names}: it draws fresh ones")
+    return said
 
 
 def scoring_batches(images: Data, size: int, repeats: int, seed: int) -> list[Batch]:
@@ -43,30 +134,55 @@ def scoring_batches(images: Data, size: int, repeats: int, seed: int) -> list[Ba
     return [images.batch(size, seed, repeat) for repeat in range(repeats)]
 
 
-def teaching(name: str, classes: int, weights: str | Path | None) -> nn.Module:
-    """A teacher, with its trained weights if there are any."""
-    from diswot import teachers
+def teaching(
+    name: str, images: Data, weights: str | Path | None, *, pretrained: bool = False
+) -> nn.Module:
+    """A teacher that fits the images, with its trained weights if there are any.
 
-    model = teachers.get(name, classes)
+    Raises:
+        UserError: It does not fit the images; both are named.
+    """
+    import torch
+
+    from diswot import teachers
+    from diswot.evaluate import check_fit, frozen
+
+    count = len(images.classes)
+    if pretrained and weights is not None:
+        raise UserError("give --pretrained or --teacher-weights, not both")
+    trained = teachers.wants(name, pretrained).classes
+    if trained is not None and trained != count:
+        raise UserError(
+            f"{name} was trained for {trained} classes, and {images.name} has {count}: train it "
+            f"on them first (diswot distill --student {name} --pretrained --teacher none), or "
+            "leave --pretrained out, and its head is made for the data"
+        )
+    model = teachers.get(name, count, images.size, pretrained=pretrained)
     if weights is not None:
         teachers.load_weights(model, weights)
+    with frozen(model):
+        check_fit("teacher", model, images, torch.device("cpu"))
     return model
 
 
 def student_builder(
-    text: str, space: str, classes: int, image_size: int
+    text: str, space: str, classes: int, image_size: int, *, pretrained: bool = False
 ) -> tuple[Callable[[], nn.Module], Any]:
     """How to build a student named by a JSON dict of parameters, or as teachers are.
+
+    With `pretrained` it starts from its library's weights, with a fresh head for other classes.
 
     Returns:
         A function of nothing, and the parameters or the name.
     """
-    from diswot import spaces, teachers, userfile
+    from diswot import spaces, teachers
 
     if not text.lstrip().startswith("{"):
-        if not userfile.is_spec(text) and text not in teachers.TEACHERS:
-            raise unknown("student", text, [*teachers.TEACHERS, "parameters as JSON"])
-        return teachers.builder(text, classes), text
+        if not teachers.is_name(text):
+            raise unknown("student", text, [*teachers.TEACHERS, "parameters as JSON", "timm:NAME"])
+        return teachers.builder(text, classes, image_size, pretrained=pretrained), text
+    if pretrained:
+        raise UserError("--pretrained is for a teacher or a student of a library, as timm:NAME")
     try:
         params = json.loads(text)
     except ValueError as error:

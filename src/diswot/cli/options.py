@@ -7,15 +7,26 @@ from typing import Annotated
 
 from typer import Argument, Option
 
-Teacher = Annotated[str, Option(help="Name (diswot list teachers), or file.py:function.")]
+Teacher = Annotated[
+    str, Option(help="Name (diswot list teachers), as timm:resnet50, or file.py:function.")
+]
 Weights = Annotated[
     Path | None, Option(help="The trained teacher's weights: safetensors or a state dict.")
 ]
+Pretrained = Annotated[
+    bool, Option("--pretrained", help="Take the library's weights, fetched if need be.")
+]
+Mean = Annotated[str | None, Option(help="Normalise with, as 0.5,0.5,0.5, instead of the data's.")]
+Std = Annotated[str | None, Option(help="The same; always with --mean.")]
 Space = Annotated[str, Option(help="Name (diswot list spaces), or file.py:function.")]
-DataName = Annotated[str, Option("--data", help="Name (diswot list data), or a folder.")]
-DataRoot = Annotated[Path | None, Option(help="Where CIFAR lies or is put.")]
-Classes = Annotated[int | None, Option(help="Number of classes; for noise.")]
-ImageSize = Annotated[int | None, Option(help="Height and width in pixels.")]
+DataName = Annotated[
+    str, Option("--data", help="Name (diswot list data), a folder, hf:NAME or a .parquet file.")
+]
+DataRoot = Annotated[Path | None, Option(help="Where CIFAR lies or is put, or ImageNet16 lies.")]
+Classes = Annotated[int | None, Option(help="Number of classes; for noise and ImageNet16.")]
+ImageSize = Annotated[
+    int | None, Option(help="Height and width in pixels; else the teacher's or the data's.")
+]
 ScoringBatch = Annotated[int, Option("--batch-size", help="Images to score on.")]
 Repeats = Annotated[int, Option(help="Batches and initialisations to average over.")]
 Init = Annotated[

@@ -40,6 +40,9 @@ def rank(
     target: options.Target = None,
     limit: options.Limit = None,
     teacher_weights: options.Weights = None,
+    pretrained: options.Pretrained = False,
+    mean: options.Mean = None,
+    std: options.Std = None,
     data_root: options.DataRoot = None,
     classes: options.Classes = None,
     image_size: options.ImageSize = None,
@@ -69,6 +72,8 @@ def rank(
                 "space": inputs.from_root(space),
                 "teacher": inputs.from_root(teacher),
                 "teacher_weights": teacher_weights and str(teacher_weights.resolve()),
+                "pretrained": pretrained,
+                **inputs.normalisation(mean, std),
                 "data": inputs.from_root(data),
                 "data_root": data_root and str(data_root.resolve()),
                 "classes": classes,
@@ -112,16 +117,18 @@ def setting(job: dict[str, Any]) -> Setting:
     from diswot import spaces
     from diswot.proxies import scorer
 
-    images = inputs.data_set(job["data"], job["classes"], job["image_size"], job["data_root"])
-    count = len(images.classes)
+    source = {name: job[name] for name in ("pretrained", "mean", "std")}
+    places = (job["data"], job["classes"], job["image_size"], job["data_root"])
+    images = inputs.data_set(*places, network=job["teacher"], **source)
+    weights, pretrained = job["teacher_weights"], job["pretrained"]
     fixed = scorer(
-        inputs.teaching(job["teacher"], count, job["teacher_weights"]),
+        inputs.teaching(job["teacher"], images, weights, pretrained=pretrained),
         inputs.scoring_batches(images, job["batch_size"], job["repeats"], job["seed"]),
         init=job["init"],
         seed=job["seed"],
-        trained_teacher=job["teacher_weights"] is not None,
+        trained_teacher=pretrained or weights is not None,
     )
-    return fixed, spaces.get(job["space"], count, images.size)
+    return fixed, spaces.get(job["space"], len(images.classes), images.size)
 
 
 def _score(

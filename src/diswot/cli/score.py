@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from statistics import fmean
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from diswot import console
 from diswot.cli import inputs, options
@@ -25,6 +25,9 @@ def score(
     *,
     proxies: options.Proxies = "all",
     teacher_weights: options.Weights = None,
+    pretrained: options.Pretrained = False,
+    mean: options.Mean = None,
+    std: options.Std = None,
     data_root: options.DataRoot = None,
     classes: options.Classes = None,
     image_size: options.ImageSize = None,
@@ -41,10 +44,13 @@ def score(
     names = list(PROXIES) if proxies == "all" else [n.strip() for n in proxies.split(",")]
     needing = [name for name in names if get(name).needs_forward]
     with console.progress(quiet=quiet) as advance:
-        images = inputs.data_set(data, classes, image_size, data_root)
+        source: dict[str, Any] = {"network": teacher, "pretrained": pretrained}
+        source |= inputs.normalisation(mean, std)
+        images = inputs.data_set(data, classes, image_size, data_root, **source)
         count = len(images.classes)
         build, params = inputs.student_builder(student, space, count, images.size)
-        master = inputs.teaching(teacher, count, teacher_weights)
+        master = inputs.teaching(teacher, images, teacher_weights, pretrained=pretrained)
+        trained = pretrained or teacher_weights is not None
         batches = inputs.scoring_batches(images, batch_size, repeats, seed)
         outcomes: dict[str, list[float] | str] = {}
         for own, alike in by_init(names, init).items():
@@ -53,7 +59,7 @@ def score(
                 batches,
                 init=own,
                 seed=seed,
-                trained_teacher=teacher_weights is not None,
+                trained_teacher=trained,
             )
             for group in _groups(alike):
                 advance("scoring", len(outcomes), len(names), ", ".join(group[:1]))
@@ -73,6 +79,9 @@ def score(
     console.table(f"scores of {student}", ["proxy", "score", "standard error"], rows)
     for reason in unscored.values():
         console.note(f"not scored: {reason}", quiet=quiet)
+    facts: dict[str, Any] = {"trained": trained, "pretrained": pretrained, "size": image_size}
+    for text in inputs.remarks(teacher, images, proxies=names, init=init, **facts):
+        console.note(text, quiet=quiet)
 
 
 def _show_error(error: float | None) -> str:

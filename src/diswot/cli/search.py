@@ -26,6 +26,9 @@ def search(
     proxy: options.Proxy = "default",
     sampler: options.Sampler = "evolution",
     teacher_weights: options.Weights = None,
+    pretrained: options.Pretrained = False,
+    mean: options.Mean = None,
+    std: options.Std = None,
     data_root: options.DataRoot = None,
     classes: options.Classes = None,
     image_size: options.ImageSize = None,
@@ -50,12 +53,16 @@ def search(
     with runs.resumable(storage or out), console.progress(quiet=quiet) as advance:
         _quiet_optuna()
         limits = [None if text is None else parse_count(text) for text in (max_params, max_macs)]
-        images = inputs.data_set(data, classes, image_size, data_root)
+        source: dict[str, Any] = {"network": teacher, "pretrained": pretrained}
+        source |= inputs.normalisation(mean, std)
+        images = inputs.data_set(data, classes, image_size, data_root, **source)
         count = len(images.classes)
         config = _config(teacher, teacher_weights, space, images, data_root)
         config |= {"batch_size": batch_size, "seed": seed, "proxy": proxy}
+        config |= {"repeats": repeats, "pretrained": pretrained}
+        trained = pretrained or teacher_weights is not None
         found = find(
-            inputs.teaching(teacher, count, teacher_weights),
+            inputs.teaching(teacher, images, teacher_weights, pretrained=pretrained),
             spaces.get(space, count, images.size),
             inputs.scoring_batches(images, batch_size, repeats, seed),
             trials=trials,
@@ -64,7 +71,7 @@ def search(
             sampler=sampler,
             init=init,
             seed=seed,
-            trained_teacher=teacher_weights is not None,
+            trained_teacher=trained,
             storage=storage or out,
             study_name=study,
             resume=resume,
@@ -72,6 +79,9 @@ def search(
             on_trial=_told(out, config, _kept(storage, study), advance),
         )
     _report(found, proxy, trials, out, as_json, quiet)
+    facts: dict[str, Any] = {"trained": trained, "pretrained": pretrained, "size": image_size}
+    for text in inputs.remarks(teacher, images, proxies=[proxy], init=init, **facts):
+        console.note(text, quiet=quiet)
 
 
 def _config(
@@ -85,7 +95,7 @@ def _config(
         "data": images.name,
         "data_root": root and str(root.resolve()),
         "classes": len(images.classes),
-        "image_size": images.size,
+        **inputs.look(images),
     }
 
 

@@ -63,6 +63,11 @@ class Proxy:
         """Whether it looks at a pass, and so depends on images and weights."""
         return self.cost != "free"
 
+    @property
+    def sees_weights(self) -> bool:
+        """Whether a teacher's trained weights matter; its opening is drawn fresh in any case."""
+        return self.needs_teacher and self.watch is not Anatomy
+
 
 def _closeness(row: knowledge.Knowledge) -> Proxy:
     """A knowledge distance at initialisation, through its fixed adapter, negated."""

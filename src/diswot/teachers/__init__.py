@@ -11,10 +11,21 @@ from diswot import userfile
 from diswot.errors import UserError, unknown
 from diswot.spaces.cifar_resnet import CifarResNet
 from diswot.teachers import hf, zoos
-from diswot.teachers.wants import Library, Wants
+from diswot.teachers.wants import Channels, Library, Wants
 from diswot.teachers.weights import load_weights
 
-__all__ = ["LIBRARIES", "TEACHERS", "Wants", "builder", "get", "is_name", "load_weights", "wants"]
+__all__ = [
+    "LIBRARIES",
+    "TEACHERS",
+    "Channels",
+    "Library",
+    "Wants",
+    "builder",
+    "get",
+    "is_name",
+    "load_weights",
+    "wants",
+]
 
 TEACHERS = {f"resnet{6 * n + 2}": partial(CifarResNet, (n, n, n)) for n in (3, 5, 7, 9, 18)}
 
