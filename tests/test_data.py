@@ -320,7 +320,7 @@ class TestNames:
 
     def test_nothing_near(self) -> None:
         with pytest.raises(UserError, match=r"known: a .parquet file, a folder of images, .*noise"):
-            data.get("imagenet21k-w")
+            data.get("zzzzqqqq")
 
     def test_empty_name_is_not_this_folder(self) -> None:
         with pytest.raises(UserError, match="unknown data ''"):
