@@ -27,3 +27,7 @@ def unknown(kind: str, name: str, known: Iterable[str]) -> UserError:
 
 class SearchFailed(RuntimeError):
     """No candidate could be scored; the command line turns it into exit status 1."""
+
+
+class ExportFailed(RuntimeError):
+    """What was written does not compute what it should; exit status 1."""

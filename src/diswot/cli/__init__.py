@@ -1,4 +1,4 @@
-"""The command line: search, distill, score, rank, report, list.
+"""The command line: search, distill, score, rank, report, export, list.
 
 A module a command; each imports what it needs when it runs, so that `--help` is quick.
 """
@@ -11,13 +11,14 @@ from typing import Annotated, Any
 import typer
 
 from diswot.cli.distill import distill
+from diswot.cli.export import export
 from diswot.cli.names import list_names
 from diswot.cli.rank import rank
 from diswot.cli.report import report
 from diswot.cli.runs import Stopped
 from diswot.cli.score import score
 from diswot.cli.search import search
-from diswot.errors import SearchFailed, UserError
+from diswot.errors import ExportFailed, SearchFailed, UserError
 
 app = typer.Typer(
     add_completion=False,
@@ -30,6 +31,7 @@ app.command("score")(score)
 app.command("distill")(distill)
 app.command("rank")(rank)
 app.command("report")(report)
+app.command("export")(export)
 app.command("list")(list_names)
 
 
@@ -61,7 +63,7 @@ def main(arguments: list[str] | None = None) -> None:
         _leave(str(error), 2)
     except _USAGE as error:
         _leave(error.format_message(), 2)
-    except (SearchFailed, FloatingPointError) as error:
+    except (SearchFailed, ExportFailed, FloatingPointError) as error:
         _leave(str(error), 1)
     except OSError as error:
         _leave(f"{error.strerror or error}: {error.filename or 'in reading or writing'}", 1)

@@ -1,0 +1,161 @@
+"""A network as Python source that needs torch alone: its layers in a list, its passes in order.
+
+The forward pass is traced by `torch.fx`, through every module that is not torch's own; torch's are
+written down as they print themselves. Dots in their names become underscores.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, fx, nn
+
+from diswot.errors import UserError
+
+# Names that a tracer writes, as a module that imports torch alone may write them.
+_SPELT = {"inf": 'float("inf")', "nan": 'float("nan")', "device": "torch.device"}
+_FREED = re.compile(r";  (\w+ = )+None")
+_INSTEAD = "take --format onnx or torch, which record any network"
+
+State = dict[str, Tensor]
+
+
+def source(model: nn.Module, name: str = "Student") -> tuple[str, State]:
+    """The source of a class that is built without arguments and computes what `model` computes.
+
+    Args:
+        model: In evaluation mode; what it does with one batch size it must do with any.
+        name: Of the class.
+
+    Returns:
+        The source, for a module that imports torch and nn, and the class's state dict.
+
+    Raises:
+        UserError: The forward pass cannot be traced, or has something that is not torch's.
+    """
+    graph = _traced(model)
+    lines: dict[str, str] = {}
+    state: State = {}
+    for node in graph.nodes:
+        if node.op in ("call_module", "get_attr"):
+            path, flat = str(node.target), _flat(str(node.target))
+            line, tensors = _made(model, path)
+            if lines.setdefault(flat, line) != line:
+                raise UserError(f"two layers of the network would be named {flat}; {_INSTEAD}")
+            state |= {f"{flat}{inner}": tensor for inner, tensor in tensors.items()}
+            node.target = flat
+    built = [f"        {_placed(flat, line)}" for flat, line in lines.items()]
+    start = [f"class {name}(nn.Module):", "    def __init__(self) -> None:"]
+    head = [*start, "        super().__init__()", *built, ""]
+    return "\n".join([*head, *_forward(graph)]) + "\n", state
+
+
+class _Tracer(fx.Tracer):
+    """Goes through every module but torch's own."""
+
+    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
+        containers = (nn.Sequential, nn.ModuleList, nn.ModuleDict)
+        return type(m).__module__.startswith("torch.nn.") and not isinstance(m, containers)
+
+
+def _traced(model: nn.Module) -> fx.Graph:
+    try:
+        graph = fx.GraphModule(model, _Tracer().trace(model)).graph
+    except Exception as error:  # whatever a network does that a tracer cannot follow
+        reason = next(iter(str(error).splitlines()), type(error).__name__)
+        raise UserError(
+            f"the network cannot be written as source ({reason}); {_INSTEAD}"
+        ) from error
+    for node in graph.nodes:
+        node.type = None
+        if node.op == "call_function" and node.target is torch._assert:  # of shapes
+            graph.erase_node(node)
+        elif node.op == "call_module" and _does_nothing(model.get_submodule(str(node.target))):
+            node.replace_all_uses_with(node.args[0])
+            graph.erase_node(node)
+    graph.eliminate_dead_code()
+    return graph
+
+
+def _does_nothing(module: nn.Module) -> bool:
+    return type(module) is nn.Identity or (type(module) is nn.Dropout and module.p == 0)
+
+
+def _flat(path: str) -> str:
+    flat = re.sub(r"\W", "_", path)
+    return flat if flat.isidentifier() else f"layer_{flat}"
+
+
+def _made(model: nn.Module, path: str) -> tuple[str, State]:
+    """How a layer or a tensor of the network is made, and its tensors by the rest of their name."""
+    parent, _, last = path.rpartition(".")
+    thing = getattr(model.get_submodule(parent), last)
+    if isinstance(thing, nn.Module):
+        tensors = {f".{name}": value for name, value in thing.state_dict().items()}
+        return _layer(thing, path), tensors
+    if isinstance(thing, Tensor):
+        empty = f"torch.empty({tuple(thing.shape)}, dtype={thing.dtype})"
+        kept = f"nn.Parameter({empty})" if isinstance(thing, nn.Parameter) else empty
+        return kept, {"": thing.detach()}
+    raise UserError(f"{path} of the network is a {type(thing).__name__}; {_INSTEAD}")
+
+
+def _placed(flat: str, line: str) -> str:
+    """The statement of `__init__` that puts a layer or a tensor in its place."""
+    if line.startswith("torch.empty"):
+        return f'self.register_buffer("{flat}", {line})'
+    return f"self.{flat} = {line}"
+
+
+def _layer(module: nn.Module, path: str) -> str:
+    """The call that makes one of torch's layers, held to make the same again."""
+    kind = type(module).__name__
+    text = f"nn.{_WRITTEN[type(module)](module) if type(module) in _WRITTEN else repr(module)}"
+    if "Norm" in kind:  # what only the latest torch can be told, and takes for granted
+        text = text.replace(", bias=True", "")
+    try:
+        again = eval(text, {"nn": nn, "__builtins__": {"True": True, "False": False}})
+        same = repr(again) == repr(module) and _shapes(again) == _shapes(module)
+    except Exception:  # a representation that is no call
+        same = False
+    if not same or "\n" in text:
+        raise UserError(f"{path} is a {kind}, which cannot be written down; {_INSTEAD}")
+    return text
+
+
+def _pool(module: Any) -> str:
+    sides = f"{module.kernel_size}, {module.stride}, {module.padding}"
+    rest = f"{module.ceil_mode}, {module.count_include_pad}, {module.divisor_override}"
+    return f"AvgPool2d({sides}, {rest})"
+
+
+# What a layer's own text leaves out.
+_WRITTEN: dict[type[nn.Module], Callable[[Any], str]] = {nn.AvgPool2d: _pool}
+
+
+def _shapes(module: nn.Module) -> dict[str, tuple[int, ...]]:
+    return {name: tuple(value.shape) for name, value in module.state_dict().items()}
+
+
+def _forward(graph: fx.Graph) -> list[str]:
+    """The source of `forward`, with nothing in it but torch."""
+    code = graph.python_code("self")
+    text = _FREED.sub("", code.src).replace("torch._C._nn.", "torch.nn.functional.")
+    for name, value in code.globals.items():
+        if not re.search(rf"\b{re.escape(name)}\b", text):
+            continue
+        if name in _SPELT:
+            text = re.sub(rf"(?<!\.)\b{name}\b", _SPELT[name], text)
+        elif value is not torch and not _is_torch(value):
+            raise UserError(f"the network calls {name}, which is not torch's; {_INSTEAD}")
+    lines = [line for line in text.splitlines() if line.strip()]
+    signature = re.sub(r"\) ->.*:$|\):$", ") -> torch.Tensor:", lines[0].strip())
+    return [f"    {signature}", *(f"    {line.rstrip()}" for line in lines[1:])]
+
+
+def _is_torch(value: object) -> bool:
+    home = getattr(value, "__module__", None)
+    return str(home).split(".")[0] in ("torch", "operator", "_operator", "math", "builtins")
