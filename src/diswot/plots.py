@@ -1,4 +1,4 @@
-"""Plots of a rank study, in two steps: data into a named tuple, the tuple onto a figure.
+"""Plots of a rank study and of a front, in two steps: data into a named tuple, that onto a figure.
 
 No plot is shown: a figure is saved, as vectors and as pixels.
 """
@@ -15,8 +15,10 @@ import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter
 
 from diswot import files
+from diswot.budget import COSTS
 from diswot.rank import Interval, Ranking
 from diswot.rank.sheet import Sheet
 
@@ -68,6 +70,23 @@ class Grid(NamedTuple):
     title: str
     labels: list[str]
     values: list[list[float]]
+
+
+class Front(NamedTuple):
+    """Students that none is better than in all objectives: scores, and each cost's values."""
+
+    score: str
+    scores: list[float]
+    costs: dict[str, list[float]]
+
+
+def front_data(found: Mapping[str, Any], score: str) -> Front:
+    """The front of a search, from its result as plain values; the score's name is told."""
+    students = found["front"]
+    names = [name for name in found["objectives"] if name != "score"]
+    keys = {name: "model_params" if name == "params" else name for name in names}
+    costs = {name: [float(row[keys[name]]) for row in students] for name in names}
+    return Front(score, [float(row["score"]) for row in students], costs)
 
 
 def bar_data(tables: Mapping[str, Mapping[str, Ranking]], statistic: str = "kendall") -> Bars:
@@ -142,6 +161,25 @@ def curves(data: Curves) -> Figure:
         axes.set_xlabel(setting, fontsize=8)
         axes.set_ylabel("Kendall tau-b", fontsize=8)
         axes.legend(fontsize=6)
+        axes.tick_params(labelsize=7)
+    return figure
+
+
+def front(data: Front) -> Figure:
+    """Draw the score over each cost, a panel a cost; students are numbered as in the table."""
+    figure, panels = _panels(len(data.costs), (3.8, 3.2), 3)
+    for axes, (name, values) in zip(panels, data.costs.items(), strict=True):
+        order = sorted(range(len(values)), key=lambda place: values[place])
+        xs, ys = ([column[i] for i in order] for column in (values, data.scores))
+        if len(data.costs) == 1:
+            axes.plot(xs, ys, drawstyle="steps-post", color=_GREY, linewidth=0.8)
+        axes.plot(xs, ys, ".", color=_BLUE)
+        for place, x, y in zip(order, xs, ys, strict=True):
+            note = partial(axes.annotate, xytext=(3, 3), textcoords="offset points", fontsize=6)
+            note(str(place), (x, y))
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _, name=name: COSTS[name].show(x)))
+        axes.set_xlabel(name, fontsize=8)
+        axes.set_ylabel(data.score, fontsize=8)
         axes.tick_params(labelsize=7)
     return figure
 

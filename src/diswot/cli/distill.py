@@ -101,7 +101,9 @@ def distill(
         "compile": compiled,
         "seed": seed,
     }
-    given: dict[str, Any] = {"student": student, "space": space, "data": data}
+    listed = runs.listed(run, student)
+    by_number = student if student != listed else None
+    given: dict[str, Any] = {"student": listed, "space": space, "data": data}
     given |= {"data_root": data_root, "image_size": image_size}
     given |= {"teacher": teacher, "teacher_weights": teacher_weights}
     given |= {"pretrained": pretrained or None, **inputs.normalisation(mean, std)}
@@ -110,8 +112,9 @@ def distill(
     if job["data"] == "digits" and flip is None:
         settings["flip"] = False
     how = training.recipe(recipe, settings, alone=alone)
-    if out is None and run is not None and student is None:
-        out = run / ("alone" if alone else "distilled")
+    if out is None and run is not None and (student is None or by_number):
+        name = "alone" if alone else "distilled"
+        out = run / (f"{name}-{by_number}" if by_number else name)
     if out is None:
         raise UserError("name a folder to keep the training in: --out")
     with runs.resumable(out), console.progress(quiet=quiet) as advance:

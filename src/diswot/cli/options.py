@@ -39,8 +39,20 @@ Quiet = Annotated[bool, Option("--quiet", "-q", help="No progress bars, no notes
 Trials = Annotated[int, Option(help="Candidates within the budget to score.")]
 MaxParams = Annotated[str | None, Option(help="Such as 0.4M.")]
 MaxMacs = Annotated[str | None, Option(help="Of one image, such as 40M.")]
+MaxMemory = Annotated[
+    str | None, Option(help="Of one image's activations at their peak, such as 64MB.")
+]
+MaxLatency = Annotated[str | None, Option(help="Measured, of one image, such as 8ms.")]
+Objectives = Annotated[
+    str, Option(help="score, or with params, macs, memory, latency: score,latency for a front.")
+]
+LatencyEngine = Annotated[str, Option(help="What latency is measured with: torch or onnx.")]
+LatencyThreads = Annotated[int, Option(help="Threads that one image may use.")]
 Proxy = Annotated[str, Option(help="Score (diswot list proxies).")]
-Sampler = Annotated[str, Option(help="evolution, random, tpe or nsga2.")]
+Sampler = Annotated[
+    str | None,
+    Option(help="evolution, random, tpe or nsga2; else evolution, or nsga2 for objectives."),
+]
 RunFolder = Annotated[Path | None, Option(help="Run folder, to keep everything in.")]
 Storage = Annotated[
     str | None, Option(help="Optuna storage URL, instead of a journal in the run folder.")
@@ -53,7 +65,8 @@ Proxies = Annotated[str, Option(help="Names with commas, or all.")]
 
 Run = Annotated[Path | None, Argument(help="Folder of a search.")]
 OtherStudent = Annotated[
-    str | None, Option(help="Parameters as JSON, or a network's name; else the found.")
+    str | None,
+    Option(help="Parameters as JSON, a network's name, or a number in RUN's table; else the best."),
 ]
 OtherTeacher = Annotated[
     str | None, Option(help="Name, or none to train alone; else the search's.")

@@ -85,6 +85,25 @@ def searched(run: Path) -> dict[str, Any]:
     return {**config, "student": json.dumps(best["params"])}
 
 
+def listed(run: Path | None, student: str | None) -> str | None:
+    """A student by its number in the table that a search printed, in JSON; others as they are.
+
+    Raises:
+        UserError: The table is not that long.
+    """
+    from diswot import files
+
+    if run is None or student is None or not student.isascii() or not student.isdigit():
+        return student
+    found = files.read_json(run / FOUND) if (run / FOUND).is_file() else {}
+    rows = found.get("front") or found.get("top")
+    if not isinstance(rows, list) or not all(isinstance(r, dict) and "params" in r for r in rows):
+        raise UserError(f"{run} has no finished search to take student {student} of")
+    if int(student) >= len(rows):
+        raise UserError(f"the search in {run} lists students 0 to {len(rows) - 1}, no {student}")
+    return json.dumps(rows[int(student)]["params"])
+
+
 def trainings(run: Path) -> list[dict[str, Any]]:
     """The results of the trainings in a run folder, by their names; damaged ones are left out."""
     from diswot import files

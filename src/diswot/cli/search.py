@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from diswot import console
-from diswot.cli import inputs, options, runs
+from diswot.cli import budgets, inputs, options, runs
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from diswot.budget.latency import Setting
     from diswot.data import Data
     from diswot.search import Found, Progress
+
+FRONT = "front"  # in a run folder, as svg and png
 
 
 def search(
@@ -23,8 +28,13 @@ def search(
     trials: options.Trials = 100,
     max_params: options.MaxParams = None,
     max_macs: options.MaxMacs = None,
+    max_memory: options.MaxMemory = None,
+    max_latency: options.MaxLatency = None,
+    objectives: options.Objectives = "score",
+    latency_engine: options.LatencyEngine = "torch",
+    latency_threads: options.LatencyThreads = 1,
     proxy: options.Proxy = "default",
-    sampler: options.Sampler = "evolution",
+    sampler: options.Sampler = None,
     teacher_weights: options.Weights = None,
     pretrained: options.Pretrained = False,
     mean: options.Mean = None,
@@ -45,14 +55,16 @@ def search(
 ) -> None:
     """Search a space for the best student of a teacher, training nothing."""
     from diswot import spaces
-    from diswot.budget import Budget, parse_count
     from diswot.search import search as find
 
     if out is not None and not resume:
         runs.refuse_used(out)
-    with runs.resumable(storage or out), console.progress(quiet=quiet) as advance:
+    with ExitStack() as stack:
+        stack.enter_context(runs.resumable(storage or out))
+        advance = stack.enter_context(console.progress(quiet=quiet))
         _quiet_optuna()
-        limits = [None if text is None else parse_count(text) for text in (max_params, max_macs)]
+        limits = budgets.budget(max_params, max_macs, max_memory, max_latency)
+        goals = budgets.objectives(objectives)
         source: dict[str, Any] = {"network": teacher, "pretrained": pretrained}
         source |= inputs.normalisation(mean, std)
         images = inputs.data_set(data, classes, image_size, data_root, **source)
@@ -61,13 +73,21 @@ def search(
         config |= {"batch_size": batch_size, "seed": seed, "proxy": proxy}
         config |= {"repeats": repeats, "pretrained": pretrained}
         trained = pretrained or teacher_weights is not None
+        timed = "latency" in {*goals, *limits.limits}
+        how = budgets.setting(timed, images.image_shape, latency_engine, latency_threads)
+        if how is not None:
+            config |= {f"latency_{name}": value for name, value in how.facts.items()}
+        make = partial(budgets.space, config["space"], count, images.size)
+        latency = stack.enter_context(budgets.metered(make, how, out))
         found = find(
             inputs.teaching(teacher, images, teacher_weights, pretrained=pretrained),
             spaces.get(space, count, images.size),
             inputs.scoring_batches(images, batch_size, repeats, seed),
             trials=trials,
             proxy=proxy,
-            budget=Budget(*limits),
+            objectives=goals,
+            budget=limits,
+            latency=latency,
             sampler=sampler,
             init=init,
             seed=seed,
@@ -78,7 +98,7 @@ def search(
             config=config,
             on_trial=_told(out, config, _kept(storage, study), advance),
         )
-    _report(found, proxy, trials, out, as_json, quiet)
+    _report(found, proxy, trials, out, how, as_json, quiet)
     facts: dict[str, Any] = {"trained": trained, "pretrained": pretrained, "size": image_size}
     for text in inputs.remarks(teacher, images, proxies=[proxy], init=init, **facts):
         console.note(text, quiet=quiet)
@@ -127,21 +147,37 @@ def _told(
 
 
 def _report(
-    found: Found, proxy: str, trials: int, out: Path | None, as_json: bool, quiet: bool
+    found: Found,
+    proxy: str,
+    trials: int,
+    out: Path | None,
+    how: Setting | None,
+    as_json: bool,
+    quiet: bool,
 ) -> None:
     from diswot import files
 
-    result = found.as_dict()
+    result = {**found.as_dict(), "latency_setting": how and how.facts}
     if out is not None:
         files.write_json(out / runs.FOUND, result)
+        if found.front:
+            _plot(result, proxy, out)
     if as_json:
         console.show_json(result)
         return
     _show(result, proxy)
+    for line in budgets.notes(result["front"] or result["top"], how):
+        console.note(line, quiet=quiet)
     if found.trials < trials and not found.exhaustive:
         console.note(f"stopped at {found.trials} trials: nothing new fits the budget", quiet=quiet)
     if out is not None:
         console.note(f"kept in {out}; next: diswot distill {out}", quiet=quiet)
+
+
+def _plot(result: dict[str, Any], proxy: str, out: Path) -> None:
+    from diswot import plots
+
+    plots.save(plots.front(plots.front_data(result, proxy)), out / FRONT)
 
 
 def _quiet_optuna() -> None:
@@ -151,17 +187,15 @@ def _quiet_optuna() -> None:
 
 
 def _show(result: dict[str, Any], proxy: str) -> None:
-    from diswot.budget import show_count
-
-    rows = [
-        [
-            console.show_params(row["params"]),
-            f"{row['score']:.5g}",
-            show_count(row["model_params"]),
-            show_count(row["macs"]),
-        ]
-        for row in result["top"]
-    ]
+    """The front, or else the best."""
+    front = result["front"]
+    students = front or result["top"]
+    costs = budgets.columns(students)
+    rows = []
+    for place, student in enumerate(students):
+        cells = [console.show_params(student["params"]), f"{student['score']:.5g}"]
+        rows.append([str(place), *cells, *(column[place] for column in costs.values())])
     counts = ", ".join(f"{result[n]} {n}" for n in ("scored", "reused", "rejected", "failed"))
-    title = f"best of {result['trials']} students ({counts}) in {result['seconds']:.1f} s"
-    console.table(title, ["student", proxy, "params", "MACs"], rows)
+    of = f"front of {', '.join(result['objectives'])}" if front else "best"
+    title = f"{of} of {result['trials']} students ({counts}) in {result['seconds']:.1f} s"
+    console.table(title, ["", "student", proxy, *costs], rows, text=2)

@@ -1,0 +1,98 @@
+"""Limits, objectives and the measuring of latency, as named on the command line."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from diswot.errors import UserError
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from diswot.budget import Budget
+    from diswot.budget.latency import MakeBuild, Meter, Setting
+
+CACHE = "latency.jsonl"  # in a run folder
+
+
+def budget(params: str | None, macs: str | None, memory: str | None, latency: str | None) -> Budget:
+    """Limits from what was written; an error names the option."""
+    from diswot.budget import Budget, parse_bytes, parse_count, parse_seconds
+
+    readers = {
+        "params": (params, parse_count),
+        "macs": (macs, parse_count),
+        "memory": (memory, parse_bytes),
+        "latency": (latency, parse_seconds),
+    }
+    limits: dict[str, float] = {}
+    for name, (text, read) in readers.items():
+        if text is not None:
+            try:
+                limits[f"max_{name}"] = read(text)
+            except UserError as error:
+                raise UserError(f"--max-{name}: {error}") from error
+    return Budget(**limits)
+
+
+def objectives(text: str) -> list[str]:
+    """Names with commas."""
+    return [name.strip() for name in text.split(",")]
+
+
+def setting(
+    asked: bool, image_shape: tuple[int, int, int], engine: str, threads: int
+) -> Setting | None:
+    """How latency is measured, if it is asked for; wrong options are told in any case."""
+    from diswot.budget.latency import Setting
+
+    made = Setting(image_shape, engine=engine, threads=threads)
+    return made if asked else None
+
+
+@contextmanager
+def metered(make: MakeBuild, how: Setting | None, folder: Path | None) -> Iterator[Meter | None]:
+    """A measuring process, if there is anything to measure."""
+    from diswot.budget.latency import metering
+
+    if how is None:
+        yield None
+        return
+    with metering(make, how, folder and folder / CACHE) as meter:
+        yield meter
+
+
+def space(name: str, classes: int, image_size: int) -> Callable[[dict[str, Any]], nn.Module]:
+    """What builds the networks of a space; called in the measuring process."""
+    from diswot import spaces
+
+    return partial(spaces.network, spaces.get(name, classes, image_size))
+
+
+def columns(students: Sequence[Mapping[str, Any]]) -> dict[str, list[str]]:
+    """Table columns of the costs of students; of latency if it was measured."""
+    from diswot.budget import COSTS
+
+    names = {"params": "model_params", "MACs": "macs", "memory": "memory", "latency": "latency"}
+    shown = {title: COSTS[title.lower()].show for title in names}
+    return {
+        title: [shown[title](row[name]) for row in students]
+        for title, name in names.items()
+        if all(row[name] is not None for row in students)
+    }
+
+
+def notes(students: Sequence[Mapping[str, Any]], how: Setting | None) -> list[str]:
+    """What to know of these costs: what MACs leave out against the convention, what was timed."""
+    names = sorted({name for row in students for name in row["uncounted"]})
+    lines = [f"not in the MACs, for want of a formula: {', '.join(names)}"] if names else []
+    if how is not None:
+        of = how.facts
+        threads = f"{of['threads']} thread{'s' if how.threads > 1 else ''}"
+        place = f"{of['engine']} on {of['device']}, {threads}, {of['dtype']}, {of['memory_format']}"
+        lines.append(f"latency of one image: {place}; median by {of['clock']}")
+    return lines
