@@ -6,7 +6,6 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from math import prod
 from typing import Any
 
 import torch
@@ -127,13 +126,13 @@ def _is_costly(func: Any) -> bool:
 
 
 _COSTLY = re.compile(
-    r"mm($|_)|matmul|conv(?!ert)|attention|linalg|linear(?!1d)|bilinear$|trilinear$|fft|cdist"
-    r"|rnn|lstm|gru|cholesky|triangular|matrix_exp|embedding_bag|^(mv|dot|vdot|addr|kron)$"
+    r"mm($|_)|matmul|conv(?!ert)|attention|linalg(?!_vector_norm|_check_errors|_cross)|fft|cdist"
+    r"|^(mkldnn_)?linear$|^_trilinear$|rnn|lstm|gru|cholesky|triangular|embedding_bag|^addr$"
 )
 
 
-def _dot_flop(first: Shape, *args: Any, out_val: Any, **kwargs: Any) -> int:
-    return 2 * prod(first.shape) if isinstance(first, torch.Tensor) else 0
+def _dot_flop(first: torch.Tensor, *args: Any, out_val: Any, **kwargs: Any) -> int:
+    return 2 * first.numel()
 
 
 def _addmv_flop(bias: Any, matrix: torch.Tensor, *args: Any, out_val: Any, **kwargs: Any) -> int:
