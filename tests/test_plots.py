@@ -90,3 +90,32 @@ def test_place_that_cannot_be_written_is_told(tmp_path: Path) -> None:
 
     with pytest.raises(UserError, match="cannot write"):
         plots.save(plots.bars(plots.bar_data({})), tmp_path / "file" / "tau")
+
+
+FOUND = {
+    "objectives": ["score", "latency", "params"],
+    "front": [
+        {"score": 3.0, "latency": 0.004, "model_params": 900},
+        {"score": 2.0, "latency": 0.001, "model_params": 1000},
+        {"score": 1.0, "latency": 0.002, "model_params": 100},
+    ],
+}
+
+
+def test_front_has_a_panel_a_cost_and_a_number_a_student() -> None:
+    data = plots.front_data(FOUND, "diswot")
+    assert data.scores == [3, 2, 1]
+    assert data.costs == {"latency": [0.004, 0.001, 0.002], "params": [900, 1000, 100]}
+
+    figure = plots.front(data)
+
+    assert [axes.get_xlabel() for axes in figure.axes] == ["latency", "params"]
+    assert {axes.get_ylabel() for axes in figure.axes} == {"diswot"}
+    (points,) = figure.axes[0].lines
+    assert [list(map(float, xy)) for xy in points.get_xydata()] == [
+        [0.001, 2],
+        [0.002, 1],
+        [0.004, 3],
+    ]
+    assert [note.get_text() for note in figure.axes[0].texts] == ["1", "2", "0"]
+    assert figure.axes[0].xaxis.get_major_formatter()(0.002, None) == "2ms"

@@ -1,0 +1,218 @@
+"""Budgets, objectives and fronts on the command line."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
+from typing import Any
+
+import pytest
+from commands import Run
+
+from diswot import spaces
+from diswot.budget import Costs
+from diswot.cli import budgets, main, runs
+from diswot.cli.distill import _job
+from diswot.errors import UserError
+
+SMALL = "--teacher resnet20 --data digits --image-size 8 --batch-size 8 --proxy diswot"
+FRONT = f"search {SMALL} --objectives score,latency --trials 6 --max-params 0.5M"
+
+ODD = """
+import torch
+from torch import nn
+
+class Fourier(nn.Module):
+    def forward(self, images):
+        return torch.fft.fft2(images).abs()
+
+def space(trial, classes):
+    width = trial.suggest_int("width", 4, 6)
+    body = [Fourier(), nn.Conv2d(3, width, 3, padding=1), nn.ReLU(), nn.Conv2d(width, 64, 1)]
+    return nn.Sequential(*body, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(64, classes))
+"""
+
+
+@pytest.fixture(scope="module")
+def front(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished search for a front, by measured latency; not to be changed."""
+    out: Path = tmp_path_factory.mktemp("front") / "run"
+    main([*shlex.split(FRONT), "--max-latency", "1s", "--out", str(out), "--quiet"])
+    return out
+
+
+def test_a_front_is_kept_with_its_latencies_and_plots(front: Path) -> None:
+    found = json.loads((front / "found.json").read_text())
+
+    assert found["objectives"] == ["score", "latency"] and found["best"] == found["front"][0]
+    points = [(row["score"], row["latency"]) for row in found["front"]]
+    assert points == sorted(points, reverse=True)
+    assert all(0 < row["latency"] < 1 and row["model_params"] <= 5e5 for row in found["top"])
+    setting = found["latency_setting"]
+    assert (setting["engine"], setting["threads"], setting["image_shape"]) == (
+        "torch",
+        1,
+        [3, 8, 8],
+    )
+    config = json.loads((front / "run.json").read_text())["config"]
+    assert config["latency_engine"] == "torch"
+    measured = [json.loads(line) for line in (front / "latency.jsonl").read_text().splitlines()]
+    known = {json.dumps(row["params"]): row["timing"]["seconds"] for row in measured}
+    assert all(known[json.dumps(row["params"])] == row["latency"] for row in found["top"])
+    assert {"front.svg", "front.png"} <= {path.name for path in front.iterdir()}
+    for row in found["top"]:
+        counts = Costs(spaces.network(spaces.get("s0", 10), row["params"]), (3, 8, 8)).counts
+        assert (row["macs"], row["memory"], row["uncounted"]) == (counts.macs, counts.memory, [])
+
+
+def test_a_front_is_resumed_and_shown_as_a_table(run: Run, front: Path) -> None:
+    before = json.loads((front / "found.json").read_text())
+
+    ran = run(f"{FRONT} --max-latency 1s --out {front} --resume")
+
+    assert ran.status == 0
+    assert "front of score, latency of 6 students" in ran.out
+    assert all(word in ran.out for word in ("params", "MACs", "memory", "latency", "ms"))
+    assert "latency of one image: torch on cpu, 1 thread, float32, channels-last" in ran.err
+    assert json.loads((front / "found.json").read_text())["front"] == before["front"]
+
+
+def test_another_setting_is_not_resumed(run: Run, front: Path) -> None:
+    line = f"{FRONT} --max-latency 1s --out {front} --resume --latency-threads 2"
+
+    assert "latency_clock = 'processor time" in run(line).mistake()
+
+
+def test_distill_takes_the_best_of_the_front_or_another_by_its_number(front: Path) -> None:
+    found = json.loads((front / "found.json").read_text())
+
+    assert json.loads(_job(front, {})["student"]) == found["best"]["params"]
+    for place, row in enumerate(found["front"]):
+        listed = runs.listed(front, str(place))
+        assert listed is not None and json.loads(listed) == row["params"]
+    with pytest.raises(UserError, match=f"lists students 0 to {len(found['front']) - 1}, no 99"):
+        runs.listed(front, "99")
+    assert runs.listed(None, "3") == "3" and runs.listed(front, "resnet20") == "resnet20"
+    with pytest.raises(UserError, match="no finished search to take student 1 of"):
+        runs.listed(front.parent, "1")
+
+
+def test_distilling_another_keeps_it_under_its_number(run: Run, front: Path) -> None:
+    last = len(json.loads((front / "found.json").read_text())["front"]) - 1
+    train = "--teacher none --epochs 1 --batch-size 256 --precision fp32"
+
+    ran = run(f"distill {front} --student {last} {train} --json")
+
+    assert ran.json["out"] == str(front / f"alone-{last}")
+    assert (front / f"alone-{last}" / "student.safetensors").is_file()
+
+
+def test_what_is_not_counted_is_said(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("odd.py").write_text(ODD)
+    line = f"search {SMALL} --space odd.py:space --trials 3"
+
+    assert "not in the MACs, for want of a formula: _fft_c2c" in run(line).err
+    assert run(f"{line} --json").json["best"]["uncounted"] == ["_fft_c2c"]
+
+
+def test_a_users_space_is_measured(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("odd.py").write_text(ODD)
+
+    found = run(f"search {SMALL} --space odd.py:space --trials 3 --max-latency 1s --json").json
+
+    assert found["scored"] == 3 and all(0 < row["latency"] < 1 for row in found["top"])
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ("--max-latency 8", "--max-latency: '8' is no time with its unit, such as 8ms"),
+        ("--max-memory 64Mb/s", "--max-memory: '64Mb/s' is no size such as 64MB"),
+        ("--max-params 5MB", "--max-params: '5MB' is no number such as 400000"),
+        ("--max-macs 300X", "--max-macs: '300X' is no number"),
+        ("--objectives score,flops", "unknown objective 'flops'; known: latency, macs, memory"),
+        ("--objectives latency", "the objectives must be score and costs, each once"),
+        ("--objectives score,macs --sampler evolution", "evolution has one objective"),
+        ("--latency-engine onx", "unknown latency engine 'onx'; did you mean onnx"),
+        ("--latency-threads 0", "latency needs at least one thread, not 0"),
+        ("--max-memory 1KB", "no student fits the budget"),
+    ],
+)
+def test_mistakes(run: Run, options: str, message: str) -> None:
+    assert message in run(f"search {SMALL} --trials 64 {options}").mistake()
+
+
+def test_limits_as_they_are_written() -> None:
+    limits = budgets.budget("5M", "300M", "64MB", "8ms").limits
+
+    assert limits == {"params": 5e6, "macs": 3e8, "memory": 64e6, "latency": 0.008}
+    assert list(limits) == ["params", "macs", "memory", "latency"]
+    assert budgets.budget(None, None, None, None).limits == {}
+
+
+@pytest.mark.slow
+def test_onnx_runtime_measures(run: Run) -> None:
+    pytest.importorskip("onnxruntime")
+    pytest.importorskip("onnxscript")
+    line = f"search {SMALL} --objectives score,latency --trials 2 --latency-engine onnx --json"
+
+    found = run(line).json
+
+    assert found["latency_setting"]["engine"] == "onnx"
+    assert all(0 < row["latency"] < 1 for row in found["front"])
+
+
+@pytest.mark.slow
+def test_the_dashboard_shows_the_study_as_it_is(front: Path) -> None:
+    """Its objectives, and for each trial whether it is within the budget."""
+    pytest.importorskip("optuna_dashboard")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    code = "from optuna_dashboard._cli import main; main()"
+    journal = str(front / "study.journal")
+    options = ["--host", "127.0.0.1", "--port", str(port), "--server", "wsgiref"]
+    command = [sys.executable, "-c", code, journal, *options]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as server:
+        try:
+            api = f"http://127.0.0.1:{port}/api/studies"
+            (study,) = _fetch(api)["study_summaries"]
+            shown = _fetch(f"{api}/{study['study_id']}")
+        finally:
+            server.terminate()
+    assert [study["study_name"], study["directions"]] == ["diswot", ["maximize", "minimize"]]
+    trials = shown["trials"]
+    assert len(trials) >= 6
+    for trial in trials:
+        within = all(value <= 0 for value in trial["constraints"])
+        assert len(trial["constraints"]) in (1, 2)
+        assert within == (trial["state"] == "Complete")
+    found = json.loads((front / "found.json").read_text())
+    best = {trial["trial_id"] for trial in shown["best_trials"]}
+    assert {row["trial"] for row in found["front"]} <= {
+        t["number"] for t in trials if t["trial_id"] in best
+    }
+
+
+def _fetch(url: str) -> Any:
+    """Wait for the server for a minute."""
+    for _ in range(300):
+        try:
+            with urllib.request.urlopen(url, timeout=60) as answer:
+                return json.load(answer)
+        except urllib.error.URLError:
+            time.sleep(0.2)
+    raise TimeoutError(url)
