@@ -1,5 +1,8 @@
 """What each proxy costs, as a ratio to one bare forward pass of the same network and batch.
 
+On three networks row by row; and on networks drawn at random from the two spaces, which is what a
+search meets, all forward rows together.
+
 The bare pass runs in inference mode with batch statistics, as scoring does. The rows that need but
 a forward pass of a network with Gaussian weights share one: all of them together are timed as well.
 The default score and its parts have Kaiming weights, and so a pass of their own.
@@ -13,16 +16,17 @@ though of bytes. So the narrowest and shallowest network has the highest ratio.
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
+import optuna
 import torch
 from timing import footer, in_turn
 from torch import nn
 
 from diswot import console, data, spaces, teachers
 from diswot.initialise import fresh
-from diswot.proxies import PROXIES, Scorer, scorer
+from diswot.proxies import PROXIES, NotScored, Scorer, scorer
 from diswot.spaces import nasbench201, network
 
 CELL = "|nor_conv_3x3~0|+|nor_conv_1x1~0|skip_connect~1|+|skip_connect~0|none~1|nor_conv_3x3~2|"
@@ -31,6 +35,7 @@ STUDENTS = {
     "S0 7-7-7 (ResNet-44)": ("s0", {"blocks1": 7, "blocks2": 7, "blocks3": 7}),
     "NAS-Bench-201 cell": ("nasbench201", nasbench201.from_string(CELL)),
 }
+SAMPLE = ("s0", "nasbench201")
 GAUSSIAN = tuple(name for name, row in PROXIES.items() if row.init == "gaussian")
 TOGETHER, TEACHER_FREE = "all forward rows together", "those without a teacher together"
 
@@ -60,11 +65,47 @@ def rows(score: Scorer, model: nn.Module, names: Sequence[str], turns: int) -> l
     return lines
 
 
+def sample(score: Scorer, space: str, count: int, turns: int) -> list[list[str]]:
+    """Time all forward rows together on networks of a space, drawn evenly from a fixed seed.
+
+    Those that cut off the images are passed over: no row is computed for them.
+    """
+    build, sampler = spaces.get(space, 100), optuna.samplers.RandomSampler(seed=0)
+    study = optuna.create_study(sampler=sampler)
+    forward = [name for name in GAUSSIAN if PROXIES[name].cost == "forward"]
+    lines, totals = [], {"bare": 0.0, "score": 0.0}
+    while len(lines) < count:
+        trial = study.ask()
+        model = fresh(partial(build, trial), "gaussian", 0)
+        if all(isinstance(end, NotScored) for (end,) in score.outcomes([model], forward).values()):
+            continue
+
+        def bare(model: nn.Module = model) -> None:
+            with torch.inference_mode():
+                model(score.batches[0].images)
+
+        work = {"bare": bare, "score": partial(score.outcomes, [model], forward)}
+        times = in_turn(work, turns, warm_up=1)
+        totals = {name: total + times[name].median for name, total in totals.items()}
+        milliseconds = f"{1e3 * times['bare'].median:.1f} ms"
+        lines.append([_short(trial.params), milliseconds, times["score"].over(times["bare"])])
+    mean = f"{1e3 * totals['bare'] / count:.1f} ms"
+    return [
+        *lines,
+        ["all of them: time over time", mean, f"{totals['score'] / totals['bare']:.2f}"],
+    ]
+
+
+def _short(params: Mapping[str, object]) -> str:
+    return "-".join(str(value) for value in params.values())
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--turns", type=int, default=9)
     parser.add_argument("--batch-size", type=int, default=64)
     parser.add_argument("--only", default=",".join(PROXIES), help="names with commas")
+    parser.add_argument("--sample", type=int, default=16, help="random networks a space")
     options = parser.parse_args()
     names = options.only.split(",")
     torch.set_num_threads(1)
@@ -75,6 +116,11 @@ def main() -> None:
         title = f"{name}, batch {options.batch_size}; wanted: {TOGETHER} 1.6, default 4"
         heads = ["proxy", "cost", "time", "over one forward pass"]
         console.table(title, heads, rows(score, model, names, options.turns))
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    for space in SAMPLE:
+        title = f"{options.sample} of {space} at random, batch {options.batch_size}; wanted: 1.6"
+        heads = ["network", "bare forward pass", f"{TOGETHER}, over it"]
+        console.table(title, heads, sample(score, space, options.sample, options.turns))
     print(footer(options.turns))
 
 

@@ -224,3 +224,20 @@ def test_gradient_of_the_rank_one_distance_equals_finite_differences(eps: float)
     teacher, student = torch.randn(2, 3, 4, generator=generator, dtype=torch.float64)
     arguments = (teacher, student.requires_grad_(), eps)
     assert torch.autograd.gradcheck(rank_one_distance, arguments)
+
+
+def test_no_slope_flows_into_a_row_of_zeros_however_large() -> None:
+    rows = torch.tensor([[0.0, 0.0], [3.0, 4.0]], requires_grad=True)
+    unit_rows(rows).backward(torch.full((2, 2), 1e30))
+    assert rows.grad is not None
+    assert torch.equal(rows.grad[0], torch.zeros(2)) and rows.grad[1].isfinite().all()
+
+
+def test_a_row_of_the_smallest_numbers_has_a_direction() -> None:
+    smallest = torch.tensor(1, dtype=torch.int32).view(torch.float32)
+    if smallest * 1.0 == 0:
+        pytest.skip("this processor takes the smallest numbers for zero")
+    for rows in (torch.stack((smallest, smallest)), torch.stack((smallest, smallest)).double()):
+        torch.testing.assert_close(unit_rows(rows), torch.full_like(rows, 0.5**0.5))
+        learned = unit_rows(rows.clone().requires_grad_())
+        torch.testing.assert_close(learned.detach(), unit_rows(rows))

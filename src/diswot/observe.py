@@ -277,7 +277,8 @@ def measuring(model: nn.Module) -> Iterator[None]:
     norms = [m for m in modules if isinstance(m, _NormBase)]
     statistics = [_statistics(norm) for norm in norms]
     special = any(type(m).train is not nn.Module.train for m in modules)
-    devices = {p.device.index for p in model.parameters() if p.device.type == "cuda"}
+    own = (p for m in modules for p in m._parameters.values() if p is not None)
+    devices = {p.device.index for p in own if p.is_cuda}
     with torch.random.fork_rng(devices=sorted(devices)):
         try:
             if special:

@@ -19,9 +19,11 @@ def unit_rows(rows: Tensor) -> Tensor:
     Args:
         rows: ... x D.
     """
-    scaled = rows / _size(rows.detach().abs().amax(-1, keepdim=True))
+    largest = rows.detach().abs().amax(-1, keepdim=True)
+    kind = torch.finfo(rows.dtype)
+    scaled = rows / (_size(largest) if rows.requires_grad else largest.clamp_min(kind.tiny))
     length: Tensor = torch.linalg.vector_norm(scaled, dim=-1, keepdim=True)
-    return scaled / length.masked_fill(length == 0, 1)
+    return scaled / length.clamp_min(kind.eps / 2)  # shorter than any but a row of zeros
 
 
 def _size(largest: Tensor) -> Tensor:
@@ -75,7 +77,7 @@ def moderate(features: Tensor, largest: Tensor | None = None) -> Tensor:
         largest: Their `magnitude`, if it is known.
     """
     largest = magnitude(features) if largest is None else largest
-    return features if 1e-6 <= largest <= 1e6 else features / _size(largest)
+    return features if 1e-6 <= float(largest) <= 1e6 else features / _size(largest)
 
 
 def class_similarity(class_gradient: Tensor) -> Tensor:

@@ -242,7 +242,7 @@ def _hook(
     def hook(module: nn.Module, inputs: tuple[object, ...], output: object) -> None:
         if isinstance(output, tuple) and output:
             output = output[0]
-        if not isinstance(output, Tensor) or output.ndim == 0 or len(output) != batch:
+        if not isinstance(output, Tensor) or output.ndim == 0 or output.shape[0] != batch:
             return
         if isinstance(module, nn.Linear | nn.Conv2d):
             trace.weighted[name] = module

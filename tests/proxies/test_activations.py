@@ -13,7 +13,7 @@ from toys import seeded
 
 from diswot.data import Batch
 from diswot.errors import UserError
-from diswot.proxies import activations
+from diswot.proxies import activations, watch
 from diswot.proxies.candidate import Candidate
 from diswot.proxies.watch import Codes
 
@@ -147,7 +147,7 @@ def test_layout_and_device_do_not_matter(monkeypatch: pytest.MonkeyPatch) -> Non
     images = given.batch.images.contiguous(memory_format=torch.channels_last)
     score = activations.naswot(given)
     assert activations.naswot(candidate(given.student, images, given.batch.labels)) == score
-    monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: False)
+    monkeypatch.setattr(watch, "_ONEDNN", False)
     assert activations.naswot(of(toys.Nested)) == score
 
 

@@ -81,24 +81,39 @@ class Codes(Watch):
     def __init__(self, model: nn.Module, images: Tensor) -> None:
         super().__init__(model, images)
         size = len(images), len(images)
-        self.both = torch.zeros(size, dtype=torch.int64, device=images.device)
+        self.both = torch.zeros(size, dtype=torch.int32, device=images.device)
         self.units = 0
+        self._running = ExitStack()
         self._room = torch.empty(0, dtype=torch.bool, device=images.device)
         self._known: Any = WeakIdKeyDictionary()
 
     @property
     def agreement(self) -> Tensor:
         """How many are on in both or in neither: N - |a| - |b| + 2 |a and b|, B x B, float64."""
-        on = self.both.diagonal()
-        return (2 * self.both - on - on[:, None] + self.units).double()
+        both = self.both.double()
+        on = both.diagonal()
+        return 2 * both - on - on[:, None] + self.units
 
     def hooks(self) -> Iterator[AbstractContextManager[object]]:
-        """One hook below all modules."""
-        yield _Rectifiers(self._see)
+        """None, but for one below all modules while the first run lasts: it slows all else down."""
+        return iter(())
+
+    def __exit__(self, *error: object) -> None:
+        self._stop()  # the run may have failed
+        super().__exit__(*error)
+
+    def _start(self, *_: object) -> None:
+        super()._start()
+        if self.active:
+            self._running.enter_context(_Rectifiers(self._see))
+
+    def _stop(self, *_: object) -> None:
+        self._running.close()
+        super()._stop()
 
     def _see(self, inputs: Tensor, rectified: Tensor | None) -> None:
         """Take a code; once of a tensor that several rectifiers get, as in a cell."""
-        if not self.active or inputs.ndim < 2 or len(inputs) % len(self.images):
+        if not self.active or inputs.ndim < 2 or inputs.shape[0] % self.images.shape[0]:
             return
         known = self._known.get(inputs)
         if known is None or known[0] != inputs._version:
@@ -115,9 +130,12 @@ class Codes(Watch):
         return self._room[: rows.numel()].view(rows.shape).copy_(rows)
 
 
+_ONEDNN = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
+
+
 def _both(code: Tensor) -> Tensor:
     """How many entries are true in both of two rows, for all pairs; exact below 2^24 entries."""
-    if code.device.type == "cpu" and torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]
+    if code.device.type == "cpu" and _ONEDNN:
         bytes_ = code.view(torch.int8)
         return torch._int_mm(bytes_, bytes_.T)  # twice as fast
     return (code.float() @ code.float().T).int()
