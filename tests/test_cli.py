@@ -98,6 +98,40 @@ def here(place: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return place
 
 
+class TestVerify:
+    LINE = "search --teacher resnet20 --data digits --image-size 8 --batch-size 8 --trials 2"
+
+    def test_the_winner_is_what_is_distilled(self, run: Run, place: Path, tmp_path: Path) -> None:
+        weights = place / "teacher" / "student.safetensors"
+        line = f"{self.LINE} --teacher-weights {weights} --max-params 0.1M --verify 2"
+        line += f" --verify-epochs 1 --tune lr --verify-trials 3 --out {tmp_path / 'x'}"
+        found = run(f"{line} --json").json
+        trained = found["verified"]["trained"]
+        assert len(trained) == 3 and found["verified"]["held_out"] == 288
+        assert found["best"]["accuracy"] == max(each["accuracy"] for each in trained)
+        assert found["best"]["params"] == trained[0]["student"]["params"]
+        assert json.loads((tmp_path / "x" / "found.json").read_text())["best"] == found["best"]
+        again = run(f"{line} --resume")
+        assert again.status == 0 and "288 held-out training images" in again.out
+
+    @pytest.mark.parametrize(
+        ("options", "message"),
+        [
+            ("--verify 2", "to verify students a teacher must be trained; give --teacher-weights"),
+            ("--tune lr", "--tune goes with --verify"),
+        ],
+    )
+    def test_refused_before_the_search(self, run: Run, options: str, message: str) -> None:
+        assert message in run(f"{self.LINE} {options}").mistake()
+
+    def test_refused_with_a_teacher(self, run: Run, place: Path) -> None:
+        line = f"--teacher-weights {place / 'teacher' / 'student.safetensors'} --verify 2"
+        told = run(f"{self.LINE} {line} --tune temprature").mistake()
+        assert "unknown setting to tune 'temprature'; did you mean temperature" in told
+        told = run(f"{self.LINE.replace('digits', 'noise --classes 10')} {line}").mistake()
+        assert "noise has no images to train on" in told
+
+
 class TestSearch:
     def test_json(self, run: Run) -> None:
         found = run(f"{SEARCH} --max-params 0.4M --json").json
@@ -367,6 +401,35 @@ class TestDistill:
         root = images(tmp_path / "data")
         line = f"{TRAIN} --data {root} --image-size 8 --batch-size 4 --student resnet20"
         assert run(f"{line} --teacher none --out {tmp_path / 'x'} --json").json["epochs"] == 1
+
+    def test_recipe_and_options(self, run: Run, tmp_path: Path) -> None:
+        recipe = tmp_path / "mine.toml"
+        recipe.write_text('epochs = 2\nlr = 0.2\nschedule = "step"\nmilestones = [1]\nema = 0.5\n')
+        line = "distill --data digits --image-size 8 --student resnet20 --teacher none"
+        line += f" --batch-size 512 --recipe {recipe} --epochs 1 --cutout 2"
+        how = run(f"{line} --json --out {tmp_path / 'x'}").json["recipe"]
+        assert (how["epochs"], how["lr"], how["milestones"]) == (1, 0.2, [0.5])
+        assert (how["ema"], how["cutout"], how["batch_size"]) == (0.5, 2, 512)
+        assert not how["flip"] and how["losses"] == {}
+        row = json.loads((tmp_path / "x" / "history.jsonl").read_text())
+        assert row["images_per_second"] > 0
+
+    @pytest.mark.parametrize(
+        ("options", "message"),
+        [
+            ("--recipe cifr", "unknown recipe 'cifr'; did you mean cifar?"),
+            ("--recipe none.toml", "cannot read none.toml: No such file"),
+            ("--milestones a,b", "milestones are epochs with commas, not 'a,b'"),
+            ("--recipe cifar --milestones 3,2", "milestones must be epochs that rise"),
+            ("--cache", "cache needs images as they are"),
+            ("--ema 1", "ema must be at least 0 and below 1"),
+            ("--accumulate 7", "a batch of 64 images cannot be cut evenly into 7 parts"),
+        ],
+    )
+    def test_impossible_recipes(self, run: Run, tmp_path: Path, options: str, message: str) -> None:
+        line = "distill --data digits --image-size 8 --student resnet20 --teacher none"
+        assert message in run(f"{line} {options} --out {tmp_path / 'x'}").mistake()
+        assert not (tmp_path / "x").exists()
 
     def test_diverging(self, run: Run, tmp_path: Path) -> None:
         line = f"{TRAIN} --student resnet20 --teacher none --lr 1e8 --epochs 9"

@@ -53,6 +53,16 @@ Sampler = Annotated[
     str | None,
     Option(help="evolution, random, tpe or nsga2; else evolution, or nsga2 for objectives."),
 ]
+Verify = Annotated[
+    int, Option(min=0, max=10, help="Distil so many of the best briefly; return the most accurate.")
+]
+VerifyEpochs = Annotated[int, Option(min=1, help="Of each such training, at most.")]
+VerifyTrials = Annotated[
+    int | None, Option(min=1, help="Such trainings; else one a student, four with --tune.")
+]
+Tune = Annotated[
+    str | None, Option(help="Search these, too: temperature, weights, lr, with commas.")
+]
 RunFolder = Annotated[Path | None, Option(help="Run folder, to keep everything in.")]
 Storage = Annotated[
     str | None, Option(help="Optuna storage URL, instead of a journal in the run folder.")

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from diswot import console
 from diswot.cli import budgets, inputs, options, runs
+from diswot.cli import verify as checks
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from diswot.budget.latency import Setting
     from diswot.data import Data
     from diswot.search import Found, Progress
+    from diswot.verify import Verified
 
 FRONT = "front"  # in a run folder, as svg and png
 
@@ -47,6 +49,12 @@ def search(
     init: options.Init = None,
     seed: options.Seed = 0,
     out: options.RunFolder = None,
+    verify: options.Verify = 0,
+    verify_epochs: options.VerifyEpochs = 9,
+    verify_trials: options.VerifyTrials = None,
+    tune: options.Tune = None,
+    recipe: options.RecipeName = None,
+    losses: options.Losses = None,
     storage: options.Storage = None,
     study: options.Study = "diswot",
     resume: options.Resume = False,
@@ -59,6 +67,7 @@ def search(
 
     if out is not None and not resume:
         runs.refuse_used(out)
+    wish = checks.Wish(verify, verify_epochs, verify_trials, tune, recipe, losses, seed)
     with ExitStack() as stack:
         stack.enter_context(runs.resumable(storage or out))
         advance = stack.enter_context(console.progress(quiet=quiet))
@@ -68,6 +77,7 @@ def search(
         source: dict[str, Any] = {"network": teacher, "pretrained": pretrained}
         source |= inputs.normalisation(mean, std)
         images = inputs.data_set(data, classes, image_size, data_root, **source)
+        wish.check(images, trained=teacher_weights is not None or pretrained)
         count = len(images.classes)
         config = _config(teacher, teacher_weights, space, images, data_root)
         config |= {"batch_size": batch_size, "seed": seed, "proxy": proxy}
@@ -98,7 +108,10 @@ def search(
             config=config,
             on_trial=_told(out, config, _kept(storage, study), advance),
         )
-    _report(found, proxy, trials, out, how, as_json, quiet)
+        tried = checks.verified(wish, found, config, images, storage or out, study, resume, advance)
+    _report(found, tried, proxy, trials, out, how, as_json, quiet)
+    if tried is not None and not as_json:
+        checks.show(tried.as_dict(), proxy, verify_epochs)
     facts: dict[str, Any] = {"trained": trained, "pretrained": pretrained, "size": image_size}
     for text in inputs.remarks(teacher, images, proxies=[proxy], init=init, **facts):
         console.note(text, quiet=quiet)
@@ -148,6 +161,7 @@ def _told(
 
 def _report(
     found: Found,
+    tried: Verified | None,
     proxy: str,
     trials: int,
     out: Path | None,
@@ -158,6 +172,10 @@ def _report(
     from diswot import files
 
     result = {**found.as_dict(), "latency_setting": how and how.facts}
+    if tried is not None:
+        best = tried.as_dict()["best"]
+        result |= {"verified": tried.as_dict()}
+        result |= {"best": {**best["student"], "accuracy": best["accuracy"]}}
     if out is not None:
         files.write_json(out / runs.FOUND, result)
         if found.front:

@@ -1,0 +1,135 @@
+"""`diswot search --verify`: the best students by score, distilled briefly."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from diswot import console
+from diswot.cli import inputs, training
+from diswot.errors import UserError
+
+if TYPE_CHECKING:
+    from diswot.data import Data
+    from diswot.search import Found
+    from diswot.verify import Verified
+
+FOLDER = "verify"
+_UNTRAINED = "to verify students a teacher must be trained; give --teacher-weights or --pretrained"
+
+
+@dataclass(frozen=True)
+class Wish:
+    """What the user wants verified.
+
+    Attributes:
+        count: Students, the best by score; 0 for none.
+        epochs: Of each training at most.
+        trials: Trainings; None for one a student, four where something is tuned.
+        tune: Settings with commas, or None.
+        recipe: Name or file of a recipe, or None.
+        losses: Weighted distances, or None for the recipe's.
+        seed: Of the trainings.
+    """
+
+    count: int
+    epochs: int
+    trials: int | None
+    tune: str | None
+    recipe: str | None
+    losses: str | None
+    seed: int
+
+    def check(self, images: Data, *, trained: bool) -> None:
+        """Refuse before the search what could not be verified after it."""
+        from diswot.errors import unknown
+        from diswot.verify import TUNED
+
+        if not self.count:
+            if self.tune:
+                raise UserError("--tune goes with --verify: name how many students")
+            return
+        if not trained:
+            raise UserError(_UNTRAINED)
+        if images.train is None:
+            raise UserError(f"{images.name} has no images to train on; name others with --data")
+        for name in self.tuned:
+            if name not in TUNED:
+                raise unknown("setting to tune", name, TUNED)
+
+    @property
+    def tuned(self) -> list[str]:
+        """The settings to tune."""
+        return [part.strip() for part in (self.tune or "").split(",") if part.strip()]
+
+
+def verified(
+    wish: Wish,
+    found: Found,
+    config: Mapping[str, Any],
+    images: Data,
+    place: str | Path | None,
+    study: str,
+    resume: bool,
+    advance: console.Advance,
+) -> Verified | None:
+    """The outcome of the short trainings; None where none are wanted."""
+    if not wish.count:
+        return None
+    from diswot import spaces
+    from diswot.verify import verify
+
+    changes = {"epochs": wish.epochs, "losses": wish.losses, "seed": wish.seed}
+    recipe = training.recipe(wish.recipe, changes, alone=False)
+    if images.name == "digits":
+        recipe = replace(recipe, flip=False)
+
+    def on_trial(done: int, total: int, best: float | None) -> None:
+        note = "" if best is None else f"best {best:.2f} % of held-out images"
+        advance("verifying", done, total, note)
+
+    return verify(
+        found.top[: wish.count],
+        inputs.teaching(
+            config["teacher"],
+            images,
+            config["teacher_weights"],
+            pretrained=config["pretrained"],
+        ),
+        spaces.get(config["space"], len(images.classes), images.size),
+        images,
+        recipe,
+        tune=wish.tuned,
+        trials=wish.trials,
+        storage=place / FOLDER if isinstance(place, Path) else place,
+        study_name=f"{study}-verify",
+        resume=resume,
+        on_trial=on_trial,
+    )
+
+
+def show(result: Mapping[str, Any], proxy: str, epochs: int) -> None:
+    """A row a training."""
+    rows = [
+        [
+            console.show_params(each["student"]["params"]),
+            console.show_params(_flat(each["changes"])),
+            f"{each['student']['score']:.5g}",
+            f"{each['accuracy']:.2f}",
+            f"{each['epochs']} of {epochs}",
+        ]
+        for each in result["trained"]
+    ]
+    title = f"distilled briefly, measured on {result['held_out']} held-out training images"
+    console.table(title, ["student", "tuned", proxy, "accuracy %", "epochs"], rows, text=2)
+
+
+def _flat(changes: Mapping[str, Any]) -> dict[str, str]:
+    """What was tuned, for a table's cell."""
+    flat: dict[str, str] = {}
+    for name, value in changes.items():
+        inner = value if isinstance(value, Mapping) else {name: value}
+        flat |= {key: f"{number:.3g}" for key, number in inner.items()}
+    return flat
