@@ -24,12 +24,9 @@ def outputs_before(student: nn.Module) -> tuple[Tensor, Tensor, Tensor]:
     assert digits().train is not None
     images, labels = whole(digits().train)
     master = teacher().eval()
+    normal = digits().normalise(images)
     with torch.no_grad():
-        return (
-            student.train()(digits().normalise(images)),
-            teacher().eval()(digits().normalise(images)),
-            labels,
-        )
+        return student.train()(normal), master(normal), labels
 
 
 def first_row(**settings: Any) -> dict[str, float]:
