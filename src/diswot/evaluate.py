@@ -13,6 +13,7 @@ from diswot.data.stream import Held, Source
 from diswot.errors import UserError
 
 BATCH = 500
+_PART = 100  # images of a test that are in memory at once
 
 
 def accuracy(
@@ -41,6 +42,29 @@ def right(
         total += (logits.argmax(1) == labels).sum()
     model.train(training)
     return total
+
+
+def tested(
+    model: nn.Module, data: Data, on_read: Callable[[int], None] = lambda done: None
+) -> float:
+    """The accuracy, in %, on all test images, read a part at a time and dropped again.
+
+    Args:
+        model: On the CPU; left as it is.
+        data: With test images.
+        on_read: Called after each part with the number of images tested so far.
+    """
+    split = data.test
+    assert split is not None
+    parts = torch.split(torch.arange(len(split)), _PART)
+    batches = ((split.read(part.tolist()), split.labels[part]) for part in parts)
+    total, done = 0, 0
+    with frozen(model):
+        for logits, labels in predict(model, data, batches):
+            total += int((logits.argmax(1) == labels).sum())
+            done += len(labels)
+            on_read(done)
+    return 100 * total / done
 
 
 @torch.no_grad()

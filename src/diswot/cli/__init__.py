@@ -1,4 +1,4 @@
-"""The command line: search, distill, score, rank, report, export, list.
+"""The command line: search, distill, evaluate, score, rank, report, export, list.
 
 A module a command; each imports what it needs when it runs, so that `--help` is quick.
 """
@@ -11,6 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from diswot.cli.distill import distill
+from diswot.cli.evaluate import evaluate
 from diswot.cli.export import export
 from diswot.cli.names import list_names
 from diswot.cli.rank import rank
@@ -29,6 +30,7 @@ app = typer.Typer(
 app.command("search")(search)
 app.command("score")(score)
 app.command("distill")(distill)
+app.command("evaluate")(evaluate)
 app.command("rank")(rank)
 app.command("report")(report)
 app.command("export")(export)

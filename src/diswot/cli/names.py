@@ -28,6 +28,12 @@ _SAMPLERS = {
     "nsga2": ["a genetic algorithm", "Deb et al., 2002"],
 }
 
+_DATA = {
+    "FOLDER": ["a folder of images a class; or of Parquet files; or of ImageNet16", ""],
+    "FILE.parquet": ["encoded images and labels (extra hf)", ""],
+    "hf:NAME": ["a data set of the Hugging Face hub, hf:NAME[,CONFIG][:SPLIT] (extra hf)", ""],
+}
+
 
 def list_names(
     what: Annotated[
@@ -63,7 +69,7 @@ def _names() -> dict[str, Rows]:
     return {
         "teachers": _teachers(),
         "spaces": {n: [f"{s.summary}; {s.size:,} networks", s.paper] for n, s in SPACES.items()},
-        "data": {name: [row.summary, row.paper] for name, row in SETS.items()},
+        "data": {name: [row.summary, row.paper] for name, row in SETS.items()} | _DATA,
         "proxies": {name: _facts(row) for name, row in PROXIES.items()},
         "losses": {name: _loss(row) for name, row in KNOWLEDGE.items()}
         | {name: [" + ".join(parts), "", "DisWOT, CVPR 2023"] for name, parts in PRESETS.items()},
@@ -104,4 +110,6 @@ def _teachers() -> Rows:
 
     sizes = {name: show_count(count_params(teachers.get(name))) for name in teachers.TEACHERS}
     paper = "He et al., CVPR 2016"
-    return {n: [f"CIFAR ResNet, {size} params for 100 classes", paper] for n, size in sizes.items()}
+    rows = {n: [f"CIFAR ResNet, {size} params for 100 classes", paper] for n, size in sizes.items()}
+    libraries = teachers.LIBRARIES.items()
+    return rows | {f"{n}:NAME": [f"{r.summary}: {r.example}", ""] for n, r in libraries}

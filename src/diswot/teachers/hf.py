@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from torch import Tensor, nn
@@ -62,7 +63,9 @@ def build(name: str, classes: int, size: int | None, pretrained: bool) -> nn.Mod
 
 def _config(name: str) -> Any:
     transformers = imported("transformers", "hf")
-    with told(f"hf:{name}", "cannot be found here, and not be fetched"):
+    if name[0] in "./~" and not Path(name).is_dir():
+        raise UserError(f"no such folder: {name}")
+    with told(f"hf:{name}", "is not here, and cannot be fetched"):
         return transformers.AutoConfig.from_pretrained(name)
 
 

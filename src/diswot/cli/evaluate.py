@@ -1,0 +1,70 @@
+"""`diswot evaluate`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from diswot import console
+from diswot.cli import inputs, options
+from diswot.errors import UserError
+
+
+def evaluate(
+    teacher: options.Teacher,
+    data: options.DataName = "digits",
+    *,
+    teacher_weights: options.Weights = None,
+    pretrained: options.Pretrained = False,
+    mean: options.Mean = None,
+    std: options.Std = None,
+    data_root: options.DataRoot = None,
+    classes: options.Classes = None,
+    image_size: options.ImageSize = None,
+    as_json: options.Json = False,
+    quiet: options.Quiet = False,
+) -> None:
+    """Test a trained teacher on the test images: are the weights and the normalisation right?"""
+    from diswot.budget import count_macs, count_params
+    from diswot.evaluate import tested
+
+    if teacher_weights is None and not pretrained:
+        raise UserError("name the trained weights: --teacher-weights or --pretrained")
+    with console.progress(quiet=quiet) as advance:
+        source: dict[str, Any] = {"network": teacher, "pretrained": pretrained}
+        source |= inputs.normalisation(mean, std)
+        images = inputs.data_set(data, classes, image_size, data_root, **source)
+        model = inputs.teaching(teacher, images, teacher_weights, pretrained=pretrained)
+        if images.test is None:
+            raise UserError(f"{images.name} has no images to test on; name others with --data")
+        total = len(images.test)
+        accuracy = tested(model, images, lambda done: advance("testing", done, total))
+    result = {
+        "teacher": teacher,
+        "data": images.name,
+        "test_accuracy": accuracy,
+        "test_images": total,
+        "model_params": count_params(model),
+        "macs": count_macs(model, images.image_shape),
+        **inputs.look(images),
+    }
+    if as_json:
+        console.show_json(result)
+        return
+    _show(result)
+    facts: dict[str, Any] = {"trained": True, "pretrained": pretrained, "size": image_size}
+    for text in inputs.remarks(teacher, images, **facts):
+        console.note(text, quiet=quiet)
+
+
+def _show(result: dict[str, Any]) -> None:
+    from diswot.budget import show_count
+
+    rows = [
+        ["test accuracy", f"{result['test_accuracy']:.2f} %"],
+        ["test images", f"{result['test_images']:,}"],
+        ["params", show_count(result["model_params"])],
+        ["MACs", show_count(result["macs"])],
+        ["image size", f"{result['image_size']} x {result['image_size']}"],
+        *([n, " ".join(f"{value:.4g}" for value in result[n])] for n in ("mean", "std")),
+    ]
+    console.table(f"{result['teacher']} on {result['data']}", ["", ""], rows)

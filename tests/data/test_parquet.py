@@ -1,0 +1,207 @@
+"""Parquet files, and data sets of the hub through its library, against images in memory."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import Tensor
+
+from diswot import data
+from diswot.data import whole
+from diswot.errors import UserError
+
+pa = pytest.importorskip("pyarrow", reason="needs the extra hf")
+pq = pytest.importorskip("pyarrow.parquet", reason="needs the extra hf")
+CLASSES = ["cat", "dog", "owl"]
+
+
+def pixels(seed: int) -> np.ndarray[Any, Any]:
+    return np.random.default_rng(seed).integers(0, 256, (6, 6, 3), dtype=np.uint8)
+
+
+def png(seed: int) -> bytes:
+    file = BytesIO()
+    Image.fromarray(pixels(seed)).save(file, "PNG")
+    return file.getvalue()
+
+
+def as_tensor(seed: int) -> Tensor:
+    return torch.from_numpy(pixels(seed)).permute(2, 0, 1)
+
+
+def write(
+    path: Path,
+    seeds: Sequence[int],
+    labels: Sequence[Any],
+    *,
+    struct: bool = True,
+    named: bool = True,
+    image: str = "image",
+    group: int = 4,
+) -> None:
+    cells = [{"bytes": png(s), "path": f"{s}.png"} if struct else png(s) for s in seeds]
+    table = pa.table({image: cells, "label": list(labels), "note": ["x"] * len(cells)})
+    if named:
+        features = {image: {"_type": "Image"}, "label": {"names": CLASSES, "_type": "ClassLabel"}}
+        facts = json.dumps({"info": {"features": features}})
+        table = table.replace_schema_metadata({"huggingface": facts})
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pq.write_table(table, path, row_group_size=group)
+
+
+@pytest.mark.parametrize("struct", [True, False])
+@pytest.mark.parametrize("inner", ["", "data"])
+def test_folder_with_two_splits(tmp_path: Path, struct: bool, inner: str) -> None:
+    root = tmp_path / inner
+    write(root / "train-00000-of-00002.parquet", range(10), [i % 3 for i in range(10)])
+    write(root / "train-00001-of-00002.parquet", range(10, 13), [2, 1, 0], struct=struct)
+    write(root / "test-00000-of-00001.parquet", range(20, 23), [0, 1, 2])
+    found = data.get(str(tmp_path))
+    assert found.train is not None and found.test is not None
+    assert found.classes == tuple(CLASSES) and found.size == 6
+    assert found.train.labels.tolist() == [i % 3 for i in range(10)] + [2, 1, 0]
+    assert torch.equal(whole(found.train)[0], torch.stack([as_tensor(s) for s in range(13)]))
+    assert torch.equal(found.train.read([12, 3])[0], as_tensor(12))
+    assert torch.equal(whole(found.test)[0], torch.stack([as_tensor(s) for s in (20, 21, 22)]))
+
+
+@pytest.mark.parametrize(
+    ("labels", "classes"),
+    [(["b", "a"] * 10, ("a", "b")), ([0, 2] * 10, ("0", "1", "2"))],
+)
+def test_one_file_without_names(
+    tmp_path: Path, labels: list[Any], classes: tuple[str, ...]
+) -> None:
+    write(tmp_path / "my.parquet", range(20), labels, named=False)
+    found = data.get(str(tmp_path / "my.parquet"), size=4)
+    assert found.train is not None and found.test is not None
+    assert found.classes == classes and (len(found.train), len(found.test)) == (16, 4)
+    kept = sorted(found.train.labels.tolist() + found.test.labels.tolist())
+    assert kept == sorted(classes.index(str(label)) for label in labels)
+
+
+def test_a_batch_reads_only_the_row_groups_it_needs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(tmp_path / "train.parquet", range(60), [i % 3 for i in range(60)], group=5)
+    asked: list[tuple[int, list[str]]] = []
+    real = pq.ParquetFile.read_row_group
+
+    def spy(self: Any, group: int, columns: list[str]) -> Any:
+        asked.append((group, columns))
+        return real(self, group, columns=columns)
+
+    monkeypatch.setattr(pq.ParquetFile, "read_row_group", spy)
+    found = data.get(str(tmp_path / "train.parquet"))
+    _, labels = found.batch(4)
+    assert len(labels) == 4 and len(asked) <= 1 + 4
+    assert {tuple(columns) for _, columns in asked} == {("image",)}
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"labels": [0, 1, 3, 0]}, "row 2 of .* has the label 3, which is none of its classes"),
+        ({"labels": [0, 1, None, 0]}, "row 2 of .* has no label"),
+        ({"labels": [-1, 1, 0, 0]}, "row 0 of .* has the label -1"),
+    ],
+)
+def test_bad_labels(tmp_path: Path, change: dict[str, Any], message: str) -> None:
+    write(tmp_path / "a.parquet", range(4), change["labels"])
+    with pytest.raises(UserError, match=message):
+        data.get(str(tmp_path / "a.parquet"))
+
+
+def test_a_damaged_image_is_named(tmp_path: Path) -> None:
+    table = pa.table({"image": [png(i) for i in range(9)] + [b"no image"], "label": [0, 1] * 5})
+    pq.write_table(table, tmp_path / "a.parquet")
+    found = data.get(str(tmp_path / "a.parquet"))
+    assert found.train is not None and found.test is not None
+    with pytest.raises(UserError, match=r"row 9 of .*a\.parquet cannot be read as an image"):
+        for split in (found.train, found.test):
+            whole(split)
+
+
+def test_other_columns(tmp_path: Path) -> None:
+    pq.write_table(pa.table({"a": [b"x", b"y"], "b": [b"x", b"y"]}), tmp_path / "a.parquet")
+    with pytest.raises(UserError, match=r"which column is the image\? .*there: a, b"):
+        data.get(str(tmp_path / "a.parquet"))
+    pq.write_table(pa.table({"a": [b"x", b"y"], "b": [0, 1]}), tmp_path / "a.parquet")
+    with pytest.raises(UserError, match=r"which column is the label\?"):
+        data.get(str(tmp_path / "a.parquet"))
+
+
+@pytest.mark.parametrize("content", [b"", b"PAR1", b"PAR1" + b"\0" * 50 + b"PAR1"])
+def test_garbage(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "a.parquet").write_bytes(content)
+    with pytest.raises(UserError, match=r"a.parquet cannot be read as Parquet"):
+        data.get(str(tmp_path / "a.parquet"))
+
+
+class TestHub:
+    @pytest.fixture(autouse=True)
+    def caches(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        datasets = pytest.importorskip("datasets", reason="needs the extra hf")
+        monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
+        monkeypatch.setattr(datasets.config, "HF_HUB_OFFLINE", True)
+
+    def made(self, root: Path) -> str:
+        write(root / "data" / "train-0.parquet", range(10), [i % 3 for i in range(10)], image="img")
+        write(root / "data" / "validation-0.parquet", [20, 21], [2, 0], image="img")
+        write(root / "data" / "test-0.parquet", [30, 31], [-1, -1], image="img")
+        return f"hf:{root}"
+
+    def test_by_its_library(self, tmp_path: Path) -> None:
+        found = data.get(self.made(tmp_path / "set"))
+        assert found.train is not None and found.test is not None
+        assert found.classes == tuple(CLASSES) and found.size == 6
+        assert torch.equal(whole(found.train)[0], torch.stack([as_tensor(s) for s in range(10)]))
+        assert found.test.labels.tolist() == [2, 0]  # the labels of `test` are not known
+        assert torch.equal(found.test.read([1])[0], as_tensor(21))
+
+    def test_a_slice_of_a_split(self, tmp_path: Path) -> None:
+        name = self.made(tmp_path / "set")
+        with pytest.raises(UserError, match="too few images to keep a fifth"):
+            data.get(f"{name}:train[:2]")
+        write(tmp_path / "set" / "data" / "train-0.parquet", range(30), [0, 1, 2] * 10, image="img")
+        found = data.get(f"{name}:train[:50%]")
+        assert found.train is not None and found.test is not None
+        assert (len(found.train), len(found.test)) == (12, 3)
+
+    def test_by_name_and_configuration(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        import datasets
+
+        asked: list[tuple[Any, ...]] = []
+
+        def load(path: str, config: str | None, split: str | None) -> Any:
+            asked.append((path, config, split))
+            features = {"image": datasets.Image(), "label": datasets.ClassLabel(names=CLASSES)}
+            cells = [{"bytes": png(i), "path": None} for i in range(30)]
+            table = {"image": cells, "label": [i % 3 for i in range(30)]}
+            return datasets.Dataset.from_dict(table, features=datasets.Features(features))
+
+        monkeypatch.setattr(datasets, "load_dataset", load)
+        found = data.get("hf:someone/birds,small:train", size=4)
+        assert asked == [("someone/birds", "small", "train")]
+        assert found.classes == tuple(CLASSES) and found.image_shape == (3, 4, 4)
+
+    @pytest.mark.parametrize(
+        ("name", "message"),
+        [
+            ("hf:", "names no data set"),
+            ("hf:./nothing", "no such folder: ./nothing"),
+            ("hf:someone/nothing", "hf:someone/nothing is not here, and cannot be fetched: "),
+        ],
+    )
+    def test_absent(self, name: str, message: str) -> None:
+        with pytest.raises(UserError, match=message) as caught:
+            data.get(name)
+        assert "\n" not in str(caught.value)
