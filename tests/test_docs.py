@@ -1,0 +1,96 @@
+"""The pages: the tutorial runs as written, links lead somewhere, formulas need no script."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+DOCS = ROOT / "docs"
+BLOCKS = re.compile(r"^```(console|python)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+
+
+def hooks() -> ModuleType:
+    pytest.importorskip("latex2mathml", reason="needs the extra docs")
+    spec = importlib.util.spec_from_file_location("hooks", DOCS / "hooks.py")
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.mark.slow
+def test_the_tutorial_runs_as_written(tmp_path: Path) -> None:
+    blocks = BLOCKS.findall((DOCS / "tutorial.md").read_text())
+    assert len(blocks) > 8
+    environment = {**os.environ, "PYTHONPATH": str(ROOT / "src")}
+    for kind, text in blocks:
+        lines = [line for line in text.splitlines() if line] if kind == "console" else [text]
+        for line in lines:
+            words = ["-m", *shlex.split(line)] if kind == "console" else ["-c", line]
+            ran = subprocess.run(
+                [sys.executable, *words],
+                cwd=tmp_path, env=environment, capture_output=True, text=True,
+            )  # fmt: skip
+            assert ran.returncode == 0, (line, ran.stderr)
+    for left in (
+        "first/report.html",
+        "first/export/student.py",
+        "rank/rank.json",
+        "mine/found.json",
+    ):
+        assert (tmp_path / "runs" / left).is_file()
+
+
+def test_every_command_of_the_tutorial_has_options_that_exist() -> None:
+    """Also where the slow test is not run."""
+    from typer.main import get_command
+
+    from diswot.cli import app
+
+    commands = get_command(app).commands  # type: ignore[attr-defined]
+    lines = [
+        t for kind, t in BLOCKS.findall((DOCS / "tutorial.md").read_text()) if kind == "console"
+    ]
+    for line in "".join(lines).splitlines():
+        name, *words = shlex.split(line)[1:]
+        known = {o for p in commands[name].params for o in (*p.opts, *p.secondary_opts)}
+        assert {word for word in words if word.startswith("--")} <= known, line
+
+
+@pytest.mark.parametrize("page", sorted(DOCS.rglob("*.md")), ids=lambda page: page.name)
+def test_links_between_pages_lead_somewhere(page: Path) -> None:
+    for target in re.findall(r"\]\(([^)#\s]+)[^)]*\)", page.read_text()):
+        if not target.startswith(("http://", "https://", "mailto:")) and "\\" not in target:
+            assert (page.parent / target).exists(), target
+
+
+@pytest.mark.parametrize("page", sorted(DOCS.rglob("*.md")), ids=lambda page: page.name)
+def test_functions_named_in_pages_exist(page: Path) -> None:
+    for dotted in re.findall(r"\]\[(diswot\.[\w.]+)\]", page.read_text()):
+        module, _, name = dotted.rpartition(".")
+        try:
+            importlib.import_module(dotted)
+        except ModuleNotFoundError:
+            assert hasattr(importlib.import_module(module), name), dotted
+
+
+def test_formulas_become_mathml() -> None:
+    made = hooks().on_page_markdown("a \\(x_i | y\\) and `\\(code\\)`\n\n$$\\frac{1}{2}$$\n")
+    assert "<math" in made and "<mfrac>" in made and "|" not in made
+    assert "`\\(code\\)`" in made and "$$" not in made
+
+
+def test_every_distance_and_loss_has_its_line_in_the_maths() -> None:
+    from diswot.knowledge import KNOWLEDGE
+
+    text = (DOCS / "maths.md").read_text()
+    assert [name for name in KNOWLEDGE if f"[`{name}`]" not in text] == []
