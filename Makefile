@@ -2,7 +2,7 @@
 PYTHON ?= python3
 RUN := .venv/bin/
 
-.PHONY: help demo test test-slow bench study study-default study-distill lint clean
+.PHONY: help demo test test-slow cover types docs wheel bench study study-default study-distill lint clean
 
 help: ## what can be made
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
@@ -15,8 +15,19 @@ help: ## what can be made
 demo: .venv/ready ## the whole method on real images, in a few minutes; leaves runs/demo
 	$(RUN)python examples/demo.py
 
-test: .venv/ready lint ## lint and the fast tests
-	$(RUN)python -m pytest
+test: .venv/ready lint types cover docs wheel ## all that CI runs
+
+cover: .venv/ready ## the fast tests, two at a time, and the share of lines that they run
+	OMP_NUM_THREADS=1 $(RUN)python -m pytest -n 2 --dist loadscope --cov --cov-report=
+
+types: .venv/ready ## mypy, strict
+	$(RUN)mypy
+
+docs: .venv/ready ## the pages, into build/site
+	NO_MKDOCS_2_WARNING=1 $(RUN)mkdocs build --quiet --strict
+
+wheel: .venv/ready ## the wheel, tried in an environment of its own
+	$(RUN)python .ci/wheel.py
 
 test-slow: .venv/ready ## the tests marked slow
 	$(RUN)python -m pytest -m slow
