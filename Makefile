@@ -40,6 +40,7 @@ bench: .venv/ready ## speed, as ratios measured in one run
 	$(RUN)python benchmarks/speed.py
 	$(RUN)python benchmarks/proxies.py
 	$(RUN)python benchmarks/distill.py
+	$(RUN)python benchmarks/spaces.py
 
 TABLES ?= ../shared/data
 study: .venv/ready ## scores against the accuracies of tables; TABLES=DIR holds them; about an hour
