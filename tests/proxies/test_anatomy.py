@@ -132,3 +132,21 @@ def test_a_channel_that_does_not_vary_has_no_correlations() -> None:
     found = channel_correlations(features)
     assert found[1].tolist() == [0, 0, 0] == found[:, 1].tolist()
     assert found[0, 0] == pytest.approx(1)
+
+
+class Folded(nn.Module):
+    """Two blocks on the tokens of each quarter of an image, as in MobileViT: 4B x HW/4 x D."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = nn.Sequential(Block(nn.Conv2d(3, 6, 1)), Block(nn.Conv2d(6, 6, 1)))
+        self.inner = nn.Sequential(Block(nn.Linear(6, 6)), Block(nn.Linear(6, 9), nn.Linear(9, 6)))
+
+    def forward(self, images: Tensor) -> Tensor:
+        features = self.first(images)
+        tokens = features.unflatten(2, (-1, 2)).unflatten(4, (-1, 2))
+        return self.inner(tokens.permute(0, 3, 5, 2, 4, 1).flatten(0, 2).flatten(1, 2))
+
+
+def test_blocks_on_parts_of_images_count() -> None:
+    assert seen(Folded()).size == pytest.approx(6 * 2 + 6 * 3)

@@ -84,21 +84,33 @@ class Anatomy(Watch):
         named: dict[str, object],
         output: object,
     ) -> None:
-        features = map_of(output, self.images) if self.active else None
-        if features is None:
+        if not self.active:
             return
-        features = features.detach()
+        features = map_of(output, self.images)
         taken = inputs[0] if inputs else None
         given = output[0] if isinstance(output, tuple) else output
+        if features is None:
+            if isinstance(given, Tensor) and _of_parts(given, len(self.images)):
+                self.size += given.shape[2] * self._held(inner)
+            return
+        features = features.detach()
         if isinstance(taken, Tensor) and isinstance(given, Tensor) and taken.shape == given.shape:
             call = Call(block, (1, *taken.shape[1:]), inputs[1:], named)
             self.calls.setdefault(taken.shape, call)
-        self.size += features.shape[1] * math.fsum(self._reach.pop(x, 0.0) for x in inner)
+        self.size += features.shape[1] * self._held(inner)
         if not self._first:
             self._first = tuple(features.shape)
             self._roughness = roughness(features)
         if features.shape == self._first:
             self._correlations.append(channel_correlations(features))
+
+    def _held(self, inner: list[nn.Module]) -> float:
+        return math.fsum(self._reach.pop(layer, 0.0) for layer in inner)
+
+
+def _of_parts(output: Tensor, batch: int) -> bool:
+    """Whether these are tokens of parts of each image, in the place of images, as in MobileViT."""
+    return output.ndim == 3 and len(output) > batch and len(output) % batch == 0
 
 
 def _reach(layer: nn.Module) -> float:
