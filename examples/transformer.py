@@ -25,7 +25,14 @@ TRAINING = "--schedule onecycle --lr 0.05 --crop 1"
 def teacher(classes: int, image_size: int = 8) -> VisionTransformer:
     """A vision transformer as wide as DeiT-S, six layers deep, for small images."""
     return VisionTransformer(
-        image_size, patch_size=2, num_classes=classes, embed_dim=384, depth=6, num_heads=6
+        image_size,
+        patch_size=2,
+        num_classes=classes,
+        embed_dim=384,
+        depth=6,
+        num_heads=6,
+        class_token=False,
+        global_pool="avg",
     )
 
 
