@@ -39,6 +39,7 @@ lint: .venv/ready ## style
 bench: .venv/ready ## speed, as ratios measured in one run
 	$(RUN)python benchmarks/speed.py
 	$(RUN)python benchmarks/proxies.py
+	$(RUN)python benchmarks/budgets.py
 	$(RUN)python benchmarks/distill.py
 	$(RUN)python benchmarks/spaces.py
 

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 from commands import Run
 
-from diswot import spaces
+from diswot import spaces, teachers
 from diswot.budget import Costs
 from diswot.cli import budgets, main, runs
 from diswot.cli.distill import _job
@@ -155,6 +155,35 @@ def test_mistakes(run: Run, options: str, message: str) -> None:
     assert message in run(f"search {SMALL} --trials 64 {options}").mistake()
 
 
+SCORE = "score --proxies params --teacher resnet20 --data digits --image-size 8 --batch-size 8"
+
+
+def test_a_score_comes_with_what_the_student_costs(run: Run) -> None:
+    told = run(f"{SCORE} --student resnet20 --latency --json").json
+
+    costs = Costs(teachers.get("resnet20", 10), (3, 8, 8))
+    assert told["costs"]["model_params"] == costs.params == told["scores"]["params"]
+    for name in ("macs", "memory"):
+        assert told["costs"][name] == getattr(costs.counts, name)
+    assert told["costs"]["uncounted"] == [] and 0 < told["costs"]["latency"] < 1
+    assert told["latency_setting"]["clock"] == "processor time of the thread"
+    unasked = run(f"{SCORE} --student resnet20 --json").json
+    assert unasked["costs"] == {**told["costs"], "latency": None}
+    assert unasked["latency_setting"] is None
+
+
+def test_costs_are_told_beside_the_table_of_scores(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("odd.py").write_text(ODD)
+    ran = run(f"{SCORE} --space odd.py:space --student", '{"width": 4}')
+
+    assert "not in the MACs, for want of a formula: _fft_c2c" in ran.err
+    words = " ".join(ran.out.split())
+    assert " params, " in words and " MACs, " in words and "B memory" in words
+
+
 def test_limits_as_they_are_written() -> None:
     limits = budgets.budget("5M", "300M", "64MB", "8ms").limits
 
@@ -216,3 +245,20 @@ def _fetch(url: str) -> Any:
         except urllib.error.URLError:
             time.sleep(0.2)
     raise TimeoutError(url)
+
+
+@pytest.mark.slow
+def test_the_example_finds_a_front_and_trains_one_of_it(tmp_path: Path) -> None:
+    script = Path(__file__).parents[1] / "examples" / "latency.py"
+    command = [sys.executable, str(script), "--out", str(tmp_path / "run")]
+
+    ran = subprocess.run(command, capture_output=True, text=True)
+
+    assert ran.returncode == 0, ran.stderr
+    found = json.loads((tmp_path / "run" / "found.json").read_text())
+    assert len(found["front"]) > 1
+    assert all(row["latency"] <= 0.02 and row["model_params"] <= 6e5 for row in found["top"])
+    middle = len(found["front"]) // 2
+    trained = json.loads((tmp_path / "run" / f"alone-{middle}" / "trained.json").read_text())
+    assert trained["result"]["student"] == found["front"][middle]["params"]
+    assert trained["result"]["test_accuracy"] > 20

@@ -73,6 +73,16 @@ def space(name: str, classes: int, image_size: int) -> Callable[[dict[str, Any]]
     return partial(spaces.network, spaces.get(name, classes, image_size))
 
 
+def student(
+    text: str, space: str, classes: int, image_size: int
+) -> Callable[[dict[str, Any]], nn.Module]:
+    """What builds the one student that is named, whatever it is told; as `space`."""
+    from diswot.cli import inputs
+
+    build, _ = inputs.student_builder(text, space, classes, image_size)
+    return lambda params: build()
+
+
 def columns(students: Sequence[Mapping[str, Any]]) -> dict[str, list[str]]:
     """Table columns of the costs of students; of latency if it was measured."""
     from diswot.budget import COSTS

@@ -46,6 +46,7 @@ MaxLatency = Annotated[str | None, Option(help="Measured, of one image, such as 
 Objectives = Annotated[
     str, Option(help="score, or with params, macs, memory, latency: score,latency for a front.")
 ]
+Latency = Annotated[bool, Option("--latency", help="Measure the latency of one image, too.")]
 LatencyEngine = Annotated[str, Option(help="What latency is measured with: torch or onnx.")]
 LatencyThreads = Annotated[int, Option(help="Threads that one image may use.")]
 Proxy = Annotated[str, Option(help="Score (diswot list proxies).")]

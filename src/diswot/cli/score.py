@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
+from functools import partial
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
 from diswot import console
-from diswot.cli import inputs, options
-from diswot.errors import UserError
+from diswot.cli import budgets, inputs, options
+from diswot.errors import SearchFailed, UserError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from torch import nn
 
+    from diswot.budget.latency import MakeBuild, Setting
     from diswot.proxies import Scorer
 
 
@@ -35,6 +38,9 @@ def score(
     repeats: options.Repeats = 1,
     init: options.Init = None,
     seed: options.Seed = 0,
+    latency: options.Latency = False,
+    latency_engine: options.LatencyEngine = "torch",
+    latency_threads: options.LatencyThreads = 1,
     as_json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
@@ -64,6 +70,9 @@ def score(
             for group in _groups(alike):
                 advance("scoring", len(outcomes), len(names), ", ".join(group[:1]))
                 outcomes |= _score(fixed, build, group)
+        how = budgets.setting(latency, images.image_shape, latency_engine, latency_threads)
+        make = partial(budgets.student, student, space, count, images.size)
+        costs = _costs(build, images.image_shape, make, how)
     ordered = [(name, outcomes[name]) for name in names]
     values = {name: outcome for name, outcome in ordered if not isinstance(outcome, str)}
     unscored = {name: outcome for name, outcome in ordered if isinstance(outcome, str)}
@@ -73,15 +82,40 @@ def score(
     errors = {name: standard_error(v) for name, v in values.items()}
     if as_json:
         result = {"student": params, "scores": scores, "standard_errors": errors}
-        console.show_json({**result, "repeats": values, "unscored": unscored})
+        result |= {"repeats": values, "unscored": unscored, "costs": costs}
+        console.show_json({**result, "latency_setting": how and how.facts})
         return
     rows = [[name, f"{score:.6g}", _show_error(errors[name])] for name, score in scores.items()]
-    console.table(f"scores of {student}", ["proxy", "score", "standard error"], rows)
+    sizes = ", ".join(f"{cells[0]} {title}" for title, cells in budgets.columns([costs]).items())
+    console.table(f"scores of {student}: {sizes}", ["proxy", "score", "standard error"], rows)
     for reason in unscored.values():
         console.note(f"not scored: {reason}", quiet=quiet)
+    for line in budgets.notes([costs], how):
+        console.note(line, quiet=quiet)
     facts: dict[str, Any] = {"trained": trained, "pretrained": pretrained, "size": image_size}
     for text in inputs.remarks(teacher, images, proxies=names, init=init, **facts):
         console.note(text, quiet=quiet)
+
+
+def _costs(
+    build: Callable[[], nn.Module],
+    image_shape: tuple[int, int, int],
+    make: MakeBuild,
+    how: Setting | None,
+) -> dict[str, Any]:
+    """What the student costs; its latency, if a setting is given."""
+    from diswot.budget import Costs
+    from diswot.initialise import fresh
+
+    try:
+        costs = Costs(fresh(build, "default", 0), image_shape)
+        found: dict[str, Any] = {"model_params": costs.params, **asdict(costs.counts)}
+        with budgets.metered(make, how, None) as meter:
+            return {**found, "latency": None if meter is None else meter({})}
+    except (UserError, SearchFailed):
+        raise
+    except Exception as error:  # whatever a user's network raises is told in one line
+        raise UserError(f"the student fails: {type(error).__name__}: {error}") from error
 
 
 def _show_error(error: float | None) -> str:
