@@ -19,7 +19,7 @@ from timm.models.vision_transformer import VisionTransformer
 from diswot.cli import main
 
 IMAGES = "--data digits --image-size 8"
-TRAINING = "--schedule onecycle --lr 0.05 --crop 1"
+TRAINING = "--schedule onecycle --lr 0.005 --batch-size 16 --crop 1"
 
 
 def teacher(classes: int, image_size: int = 8) -> VisionTransformer:
@@ -62,7 +62,7 @@ def example(out: Path, epochs: int, trials: int) -> dict[str, Any]:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, default=Path("runs/transformer"))
-    parser.add_argument("--epochs", type=int, default=6)
+    parser.add_argument("--epochs", type=int, default=8)
     parser.add_argument("--trials", type=int, default=20)
     options = parser.parse_args()
     example(options.out, options.epochs, options.trials)
