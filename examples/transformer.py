@@ -50,7 +50,7 @@ def example(out: Path, epochs: int, trials: int) -> dict[str, Any]:
         f"--out {out / 'teacher'}"
     )
     diswot(
-        f"search --teacher {by_name} --space autoformer {IMAGES} --max-params 5M "
+        f"search --teacher {by_name} --space autoformer {IMAGES} --max-params 6M "
         f"--trials {trials} --out {out / 'found'}"
     )
     weights = out / "teacher" / "student.safetensors"
