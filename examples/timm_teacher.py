@@ -14,7 +14,7 @@ from pathlib import Path
 from diswot.cli import main
 
 TEACHER = "timm:resnet10t"
-TRAINING = "--schedule onecycle --lr 0.05 --no-flip"
+TRAINING = "--schedule onecycle --lr 0.1 --no-flip"
 
 
 def run(command: str) -> None:
@@ -31,7 +31,7 @@ def example(out: Path) -> None:
         f"--out {out}/teacher")  # fmt: skip
     run(f"evaluate --teacher {TEACHER} {weights} {images}")
     run(f"search --teacher {TEACHER} {images} --max-params 0.2M --out {out}/search")
-    run(f"distill {out}/search {weights} {TRAINING} --epochs 3")
+    run(f"distill {out}/search {weights} {TRAINING} --epochs 8")
 
 
 if __name__ == "__main__":
