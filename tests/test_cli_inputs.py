@@ -1,0 +1,92 @@
+"""What is named on the command line: teacher and data reconciled, told and recorded."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from commands import Run
+from torch import nn
+
+from diswot import proxies, teachers
+from diswot.data import Batch
+from diswot.proxies import PROXIES, scorer
+
+SMALL = "--data noise --classes 3 --image-size 8 --batch-size 6 --trials 2 --proxy params"
+
+
+def test_a_teacher_of_a_library_and_what_is_recorded(run: Run, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    line = f"search --teacher timm:resnet10t {SMALL} --mean 0.1 --std 0.2,0.3,0.4 --out {out}"
+    assert run(line, "--json").status == 0
+    config = json.loads((out / "run.json").read_text())["config"]
+    assert config["mean"] == [0.1] * 3 and config["std"] == [0.2, 0.3, 0.4]
+    assert (config["seed"], config["batch_size"], config["image_size"]) == (0, 6, 8)
+
+
+def test_a_pretrained_teacher_of_other_classes(run: Run) -> None:
+    said = run(f"search --teacher timm:resnet10t --pretrained {SMALL}").mistake()
+    assert said.startswith("timm:resnet10t was trained for 1000 classes, and noise has 3: ")
+
+
+def test_a_size_that_is_the_teachers(run: Run) -> None:
+    line = "search --teacher timm:test_vit --data noise --classes 3 --batch-size 2 --trials 2"
+    ran = run(line, "--proxy", "params")
+    assert ran.status == 0 and "as timm:test_vit takes them; see --image-size" in ran.err
+    assert (
+        "--image-size"
+        not in run(f"search --teacher timm:test_vit {SMALL}".replace("8", "32", 1)).err
+    )
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ("--mean 0.5", "give --mean and --std together"),
+        ("--mean 0.5 --std 0", "--std '0' is not three numbers with commas, or one"),
+        ("--mean 128,128,128 --std 1", "on the scale 0 to 1"),
+        ("--mean 0.5,0.5 --std 1", "--mean '0.5,0.5' is not three numbers"),
+        ("--mean nan --std 1", "--mean 'nan' is not"),
+        ("--mean a --std 1", "--mean 'a' is not"),
+        ("--pretrained", "no pretrained weights to fetch for resnet20"),
+        ("--pretrained --teacher-weights w.pt --teacher timm:resnet18", "not both"),
+    ],
+)
+def test_mistakes(run: Run, options: str, message: str) -> None:
+    assert message in run(f"search --teacher resnet20 {SMALL} {options}").mistake()
+
+
+def test_evaluate(run: Run, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    model = teachers.get("resnet20", 10)
+    torch.save({"state_dict": {f"module.{k}": v for k, v in model.state_dict().items()}},
+               tmp_path / "w.pth")  # fmt: skip
+    line = f"evaluate --teacher resnet20 --teacher-weights {tmp_path}/w.pth --data digits"
+    result = run(f"{line} --image-size 8", "--json").json
+    assert result["test_images"] == 360 and 0 <= result["test_accuracy"] <= 100
+    assert "name the trained weights" in run("evaluate --teacher resnet20").mistake()
+    noise = f"{line} --data noise --classes 10".replace("--data digits ", "")
+    assert "has no images to test on" in run(noise).mistake()
+
+
+def test_which_scores_see_trained_weights() -> None:
+    """Against the scores themselves, with two teachers that differ in weights alone."""
+
+    def net(seed: int) -> nn.Module:
+        torch.manual_seed(seed)
+        return teachers.get("resnet20", 4)
+
+    names = [name for name, row in PROXIES.items() if row.needs_teacher]
+    images = torch.randn(8, 3, 16, 16, generator=torch.Generator().manual_seed(0))
+    batch = Batch(images, torch.arange(8) % 4)
+    found = []
+    for seed in (0, 1):
+        fixed = scorer(net(seed), [batch], init="kaiming", trained_teacher=True)
+        student = fixed.fresh(lambda: teachers.get("resnet20", 4))
+        found.append(fixed.outcomes([student], names))
+    for name in names:
+        one, other = (outcomes[name][0] for outcomes in found)
+        if isinstance(one, float):
+            assert (one != other) == proxies.get(name).sees_weights, name
