@@ -167,6 +167,19 @@ def test_an_unfinished_search_and_one_without_a_score(tmp_path: Path) -> None:
     assert "No candidate has a score yet" in words(report(folder).read_text())
 
 
+def test_students_that_were_verified(trained: Path, tmp_path: Path) -> None:
+    weights = trained / "teacher" / "student.safetensors"
+    more = f"--sampler random --trials 4 --proxy params --teacher-weights {weights}"
+    folder = searched(tmp_path / "run", f"{more} --verify 2 --verify-epochs 1")
+    found = json.loads((folder / "found.json").read_text())
+    page = report(folder).read_text()
+    best, rows = found["verified"]["best"], found["verified"]["trained"]
+    assert f"Of {len(rows)} distilled briefly it has the highest accuracy" in words(page)
+    assert f"{best['accuracy']:.2f} % of the held-out images" in words(page)
+    assert figures(page)["verified"]["data"][0]["y"] == [row["accuracy"] for row in rows]
+    assert figures(page)["verified"]["data"][0]["x"] == [row["student"]["score"] for row in rows]
+
+
 def test_trainings_alone(trained: Path, tmp_path: Path) -> None:
     text = words(report(trained / "alone", tmp_path / "page.html").read_text())
     result = json.loads((trained / "alone" / "trained.json").read_text())["result"]

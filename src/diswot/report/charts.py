@@ -13,7 +13,7 @@ import plotly.graph_objects as go
 from diswot.errors import UserError
 from diswot.pareto import front as pareto_front
 from diswot.report.networks import Look
-from diswot.report.read import Candidate, Search, Study, Training, best_so_far
+from diswot.report.read import Candidate, Search, Study, Training, best_so_far, number
 
 BLUE, ORANGE, GREY, GREEN = "#3b82c4", "#e07b39", "#8b95a1", "#2a9d74"
 COLOURS = (BLUE, ORANGE, GREEN, "#b05fb8", "#c9a227", "#d1495b", "#5c6bc0", GREY)
@@ -89,6 +89,19 @@ def against(search: Search, best: Candidate | None, cost: str = "params") -> Cha
         )  # fmt: skip
     kind = "log" if counts and max(counts) > 8 * min(counts) > 0 else "linear"
     figure.update_layout(xaxis_title=UNITS.get(cost, cost), yaxis_title="score", xaxis_type=kind)
+    return _plain(figure)
+
+
+def verified(rows: Sequence[Mapping[str, Any]]) -> Chart:
+    """Accuracy after a brief distillation against the score."""
+    figure = go.Figure()
+    figure.add_scatter(
+        x=[number(row["student"].get("score")) for row in rows],
+        y=[number(row.get("accuracy")) for row in rows],
+        mode="markers", marker={"size": 10, "color": GREEN}, hoverinfo="text",
+        text=[safe(brief(row["student"].get("params") or {})) for row in rows],
+    )  # fmt: skip
+    figure.update_layout(xaxis_title="score", yaxis_title="accuracy on held-out images, %")
     return _plain(figure)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -80,13 +80,20 @@ class Pair:
         """The data of the search; nothing is downloaded."""
         root = self.config.get("data_root")
         name = str(self.config["data"])
-        noise = self.config.get("classes") if name == "noise" else None
-        size = self.config.get("image_size")
-        return data.get(name, classes=noise, size=size, root=root, download=False)
+        size, classes = self.config.get("image_size"), self.config.get("classes")
+        images = data.get(name, classes=classes, size=size, root=root, download=False)
+        if {"mean", "std"} <= self.config.keys():
+            mean, std = tuple(self.config["mean"]), tuple(self.config["std"])
+            images = replace(images, mean=mean, std=std)
+        return images
 
     def teacher(self) -> nn.Module:
-        """The teacher, with its trained weights if they were named and are there."""
-        model = teachers.get(str(self.config["teacher"]), int(self.config["classes"]))
+        """The teacher, with its trained weights if they were named and are there.
+
+        A library's pretrained weights are not loaded: that may need a network.
+        """
+        classes, size = int(self.config["classes"]), int(self.config["image_size"])
+        model = teachers.get(str(self.config["teacher"]), classes, size)
         weights = self.config.get("teacher_weights")
         if weights and Path(weights).is_file():
             teachers.load_weights(model, weights)
@@ -126,6 +133,8 @@ class Pair:
         """Teacher and student with the weights that they were scored with."""
         init, seed = self.init(), self.seed()
         teacher = self.teacher()
+        if self.config.get("pretrained"):
+            raise UserError("its teacher has a library's weights, which a report does not load")
         if not self.config.get("trained_teacher"):
             teacher = fresh(partial(copy.deepcopy, teacher), init, seed, 0, TEACHER)
         return teacher, fresh(partial(self.student, params), init, seed)

@@ -126,6 +126,8 @@ def _see_search(view: View, search: Search, networks: bool) -> None:
         view.charts["trials"] = charts.trials(search)
         for cost in search.costs():
             view.charts[f"against-{cost}"] = charts.against(search, view.best, cost)
+        if search.verified():
+            view.charts["verified"] = charts.verified(search.verified())
         _try_chart(view, "importance", lambda: charts.importance(search))
 
 
@@ -264,6 +266,7 @@ def _tabs(view: View) -> dict[str, str]:
     tabs = {
         "search": "Search" if run.search else "",
         "networks": "What they see" if run.search else "",
+        "verified": "Verified" if run.search and run.search.verified() else "",
         "candidates": "Candidates" if view.rows else "",
         "training": "Training" if run.trainings else "",
         "rank": "Rank study" if run.studies else "",
@@ -296,8 +299,10 @@ def _hash(script: str) -> str:
     return f"'sha256-{base64.b64encode(digest).decode()}'"
 
 
-def _count(value: float | None) -> str:
-    return NONE if value is None else show_count(value)
+def _count(value: object) -> str:
+    """A count with its unit, or a dash."""
+    known = number(value)
+    return NONE if known is None else show_count(known)
 
 
 def _figure(value: object, form: str = ".5g") -> str:

@@ -82,6 +82,12 @@ class Search:
     study: optuna.Study | None
     seconds: float | None
 
+    def verified(self) -> list[Facts]:
+        """Students that were distilled briefly: the `student`, its `accuracy` and `epochs`."""
+        rows = _mapping(self.found.get("verified")).get("trained")
+        there = [row for row in (rows if isinstance(rows, list) else []) if isinstance(row, dict)]
+        return [row for row in there if isinstance(row.get("student"), dict)]
+
     def costs(self) -> list[str]:
         """What the score is weighed against: params, and the costs that were objectives."""
         objectives = self.config.get("objectives")
@@ -188,8 +194,8 @@ def load_study(where: str | Path, name: str | None) -> optuna.Study:
         else:
             _check_database(place)
         names = [summary.study_name for summary in optuna.get_all_study_summaries(place)]
-        if name is None and len(names) == 1:
-            (name,) = names
+        if name is None:
+            name = "diswot" if "diswot" in names else next(iter(names * (len(names) == 1)), None)
         if name not in names:
             raise UserError(f"no study {name or ''!r} there; known: {', '.join(names) or 'none'}")
         return optuna.load_study(study_name=name, storage=place)
