@@ -61,7 +61,7 @@ class Found:
     """What a search found.
 
     Attributes:
-        best: The student of the highest score.
+        best: The student of the highest score; of equal ones the smallest, of these the first.
         top: The ten best different students, the best first.
         objectives: What the search was for: `score`, alone or with costs.
         front: With several objectives the students that none is better than in all of them, the
@@ -230,7 +230,7 @@ def _found(loop: Loop, exhaustive: bool, start: float) -> Found:
     scored = [end for end in loop.known.values() if "scores" in end]
     if not scored:
         raise _nothing(loop)
-    ranked = sorted(scored, key=lambda end: (-end["score"], end["trial"]))
+    ranked = sorted(scored, key=lambda end: (-end["score"], end["model_params"], end["trial"]))
     top = tuple(_student(loop, end) for end in ranked[:TOP])
     return Found(
         best=top[0],

@@ -36,7 +36,7 @@ def scored(text: str) -> dict[str, float]:
 def test_default_is_the_sum_of_its_parts() -> None:
     found = scored(CHAIN)
     gaps = found["detail"] + found["diversity"] + 2 * found["steadiness"]
-    gaps += 0.15 * found["directness"]
+    gaps += 0.25 * found["directness"]
     assert found["default"] == pytest.approx(found["capacity"] + gaps)
     assert all(found[name] < 0 for name in ("steadiness", "directness"))
 

@@ -1,6 +1,6 @@
 """The default score: capacity, less what the student lacks to use it.
 
-    default = capacity + detail + diversity + 2 steadiness + 0.15 directness
+    default = capacity + detail + diversity + 2 steadiness + 0.25 directness
 
 A student learns the better the more its layers can hold (`capacity`), if its first blocks keep as
 much of the images as the teacher's do (`detail`, `diversity`), and if gradients pass its blocks
@@ -36,7 +36,7 @@ WEIGHTS = {
     "detail": 1.0,
     "diversity": 1.0,
     "steadiness": 2.0,
-    "directness": 0.15,
+    "directness": 0.25,
 }
 _TOLERANCE = 0.125  # nats a block
 _IMAGES = 16
