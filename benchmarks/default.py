@@ -3,7 +3,8 @@
     python benchmarks/default.py --tables DIR
 
 Runs `diswot rank` on the tables that DIR holds, on the training images of its cifar100.zip, into
-runs/default; what is scored there already is not scored again.
+runs/default, and the searches of `found.py`; what is kept of either is not run again. The published
+score of NAS-Bench rows is a job of `study.py`, which is run here if it is not yet.
 """
 
 from __future__ import annotations
@@ -13,15 +14,19 @@ import os
 import subprocess
 import sys
 import zlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean, stdev
 
+import found
 import numpy as np
+import study
+from found import SIXTHS, Ground
 from numpy.typing import NDArray
 from pages import AZ_NAS, DOCS, az_nas, markdown, number, plain_tau
 from study import LIMIT, SEED, unpacked
+from study_data import only
 
 from diswot import files, tables
 from diswot.cli.rank import BASELINES
@@ -33,8 +38,8 @@ from diswot.rank.statistics import Array, binned_kendall
 
 OUT = Path("runs/default")
 PARTS = tuple(WEIGHTS)
-SHARES = (0.2, 0.4, 0.6, 0.8, 1.0)  # quantiles of the table's params that are budgets
 DRAWN, SEARCHES = 200, 5  # candidates that a search looks at, where a table has more; searches
+ON_ITS_ROWS = "default, on the rows of"
 
 
 @dataclass(frozen=True)
@@ -52,6 +57,7 @@ class Case:
         drawn: Rows of a random sample of which the score was chosen on the first `looked_at` in a
             random order; if 0, it was chosen on a half of all rows.
         others: Scores to compare with, on at most the rows of the study.
+        published: Job of the study that has `diswot`, where `others` does not.
     """
 
     table: str
@@ -64,6 +70,7 @@ class Case:
     drawn: int = 0
     looked_at: int = 0
     others: tuple[str, ...] = ()
+    published: str = ""
 
 
 _NB201 = ("cifar10_test", "cifar100_test", "imagenet16_120_test")
@@ -87,6 +94,7 @@ CASES = {
         drawn=400,
         looked_at=400,
         others=AZ_NAS[:3],
+        published="nasbench201/shared/images",
     ),
     "nasbench101": Case(
         "nasbench101.csv.gz",
@@ -94,10 +102,11 @@ CASES = {
         ("cifar10_valid_108",),
         {},
         batch_size=8,
-        limit=300,
+        limit=1000,
         drawn=250,
         looked_at=153,
         others=AZ_NAS[:3],
+        published="nasbench101/shared/images",
     ),
     "autoformer": Case(
         "vit_autoformer.json",
@@ -133,6 +142,9 @@ def scored(name: str, folder: Path) -> Sheet:
     table = tables.read(folder / case.table, case.space)
     table = tables.sample(table, case.limit, SEED) if case.limit else table
     kept = read_kept(OUT / name / "scores.jsonl")
+    for row, held in read_kept(study.OUT / case.published / "scores.jsonl").items():
+        if case.published and row in kept:
+            kept[row] |= only(held, ["diswot"])
     proxies = dict.fromkeys(proxy for found in kept.values() for proxy in found.values)
     rows = {row.name: kept.get(row.name, Scores()) for row in table.rows}
     return sheet(table, rows, list(proxies))
@@ -171,8 +183,10 @@ def ranking(name: str, held: Sheet, folder: Path) -> str:
     columns = variants(held.scores)
     if set(AZ_NAS[:3]) <= columns.keys():
         columns["AZ-NAS"] = az_nas({**columns, AZ_NAS[3]: columns["macs"]})
-        missing = np.isnan(columns["AZ-NAS"])
-        columns["default, on its rows"] = np.where(missing, np.nan, columns["default"])
+    partly = [n for n in ("diswot", "AZ-NAS") if n in columns and np.isnan(columns[n]).any()]
+    for other in partly:
+        missing = np.isnan(columns[other])
+        columns[f"{ON_ITS_ROWS} {other}"] = np.where(missing, np.nan, columns["default"])
     new = unseen(name, held.names, folder)
     everything = np.ones(len(new), dtype=bool)
     accuracies = {t: np.array(held.accuracies[t]) for t in case.targets}
@@ -192,8 +206,8 @@ def ranking(name: str, held: Sheet, folder: Path) -> str:
     heads = [h for t in case.targets for h in (f"`{t}`: all (unseen, seen)", "in deciles")]
     heads += ["mean of taus"] if len(accuracies) > 1 else []
     order = ["default", *(f"default without {part}" for part in PARTS), *PARTS]
-    order += [n for n in (*BASELINES, "diswot") if n in columns]
-    order += [n for n in ("AZ-NAS", "default, on its rows") if n in columns]
+    order += [n for n in (*BASELINES, "diswot", f"{ON_ITS_ROWS} diswot") if n in columns]
+    order += [n for n in ("AZ-NAS", f"{ON_ITS_ROWS} AZ-NAS") if n in columns]
     aims = [f"{number(case.bars[t], 2)}" if t in case.bars else "" for t in case.targets]
     aimed = [a for aim in aims for a in (aim, "")]
     aimed += [number(case.bars["mean"], 2) if "mean" in case.bars else ""] * (len(accuracies) > 1)
@@ -201,55 +215,69 @@ def ranking(name: str, held: Sheet, folder: Path) -> str:
     return f"### {name}, n = {len(new)}, {new.sum()} unseen\n\n" + markdown(["score", *heads], rows)
 
 
-def searches(name: str, held: Sheet) -> list[tuple[Columns, NDArray[np.intp]]]:
-    """What five searches know: their candidates' scores, and which rows these are.
+def searches(held: Sheet, columns: Columns) -> list[NDArray[np.intp]]:
+    """The rows that each of some searches looks at: all of a small table, else `DRAWN` at random.
 
-    Where there is a draw of weights and images for each search, it sees all of the table with its
-    own; else it sees `DRAWN` random rows.
+    Only rows that all scores are known of.
     """
-    kept = read_kept(OUT / name / "scores.jsonl")
-    if CASES[name].repeats == SEARCHES:
-        every = np.arange(len(held.names))
-        draws = []
-        for i in range(SEARCHES):
-            values = {
-                p: np.array([(v := kept[n].values[p])[min(i, len(v) - 1)] for n in held.names])
-                for p in held.scores
-            }
-            draws.append((values, every))
-        return draws
-    columns = {n: np.array(v) for n, v in held.scores.items()}
+    known = np.flatnonzero(~np.any([np.isnan(values) for values in columns.values()], axis=0))
+    if len(known) <= DRAWN:
+        return [known]
     random = np.random.default_rng(0)
-    count = min(DRAWN, len(held.names))
-    return [(columns, random.permutation(len(held.names))[:count]) for _ in range(SEARCHES)]
+    return [random.permutation(known)[:DRAWN] for _ in range(SEARCHES)]
 
 
-def regret(name: str, target: str, held: Sheet) -> list[list[str]]:
-    """Accuracy lost by each score's pick, over budgets and searches."""
-    accuracy, params = np.array(held.accuracies[target]), np.array(held.scores["params"])
-    limits = np.quantile(params, SHARES)
-    found = searches(name, held)
+def lost(by_search: Sequence[Sequence[float]]) -> list[str]:
+    """Points lost: over all budgets, with the spread over searches, and without a budget."""
+    means = [fmean(row) for row in by_search]
+    over = f" ± {stdev(means):.2f}" if len(means) > 1 else ""
+    return [f"{fmean(means):.2f}{over}", f"{fmean(row[-1] for row in by_search):.2f}"]
 
-    def lost(pick: Callable[[Columns, Array], float]) -> list[str]:
-        by_search = [
-            [
-                float(accuracy[rows[params[rows] <= limit]].max() - pick(c, r))
-                for limit in limits
-                if len(r := rows[params[rows] <= limit])
-            ]
-            for c, rows in found
-        ]
-        means = [fmean(row) for row in by_search]
-        free = fmean(row[-1] for row in by_search)
-        return [f"{fmean(means):.2f} ± {stdev(means):.2f}", f"{free:.2f}"]
 
-    def by(score: str) -> Callable[[Columns, Array], float]:
-        return lambda c, r: float(accuracy[r[np.nan_to_num(c[score][r], nan=-np.inf).argmax()]])
+def picked(name: str, target: str, held: Sheet) -> list[list[str]]:
+    """Accuracy lost by each score's pick among rows that were scored, over budgets."""
+    names = [n for n in ("default", "diswot", *BASELINES) if n in held.scores]
+    columns = {n: np.array(held.scores[n]) for n in names}
+    accuracy, params = np.array(held.accuracies[target]), columns["params"]
+    limits = [np.quantile(params, sixth / SIXTHS[-1]) for sixth in SIXTHS]
+    looked_at = searches(held, columns)
 
-    names = [n for n in ("default", "diswot", *BASELINES) if n in found[0][0]]
-    rows = [[f"{name}, `{target}`", n, *lost(by(n))] for n in names]
-    chance = lost(lambda c, r: float(np.nanmean(accuracy[r])))
+    def over(pick: Callable[[NDArray[np.intp]], float]) -> list[str]:
+        each = [[rows[params[rows] <= limit] for limit in limits] for rows in looked_at]
+        return lost([[float(accuracy[r].max() - pick(r)) for r in rows if len(r)] for rows in each])
+
+    def by(score: Array) -> Callable[[NDArray[np.intp]], float]:
+        return lambda r: float(accuracy[r[np.lexsort((params[r], -score[r]))[0]]])
+
+    rows = [[f"{name}, `{target}`", n, *over(by(columns[n]))] for n in names]
+    chance = over(lambda r: float(np.nanmean(accuracy[r])))
     return [*rows, [f"{name}, `{target}`", "a random pick", *chance]]
+
+
+def searched(name: str, target: str, folder: Path) -> Iterator[list[str]]:
+    """Accuracy lost by what each search returned, over budgets."""
+    ground, kept = Ground(name, folder), found.kept(name)
+    accuracy = found.accuracies(ground, target)
+    values = np.array([accuracy[row.name] for row in ground.rows])
+    inside = {sixth: values[ground.params <= ground.limit(sixth)] for sixth in SIXTHS}
+    head, trained = f"{name}, `{target}`", dict[tuple[int, int], float]()
+
+    def over(returned: Callable[[int, int], float]) -> list[str]:
+        return lost([[inside[x].max() - returned(seed, x) for x in SIXTHS] for seed in found.SEEDS])
+
+    for score, sampler in found.WAYS:
+        ran = {(s.seed, s.sixth): s for s in kept if (s.score, s.sampler) == (score, sampler)}
+        if len(ran) < len(SIXTHS) * len(found.SEEDS):
+            continue
+        label = score if sampler == "evolution" else f"{score}, {sampler} sampling"
+        count = fmean(s.scored for s in ran.values())
+        yield [head, label, *over(lambda *at, ran=ran: accuracy[ran[at].row]), f"{count:.0f}"]
+        if score == "default" and sampler == "evolution":
+            random = np.random.default_rng(0)
+            trained = {at: random.choice(inside[at[1]], s.scored).max() for at, s in ran.items()}
+    yield [head, "a random pick", *over(lambda _, sixth: inside[sixth].mean()), "0"]
+    if trained:
+        yield [head, "as many at random, all trained", *over(lambda *at: trained[at]), ""]
 
 
 def page(names: Sequence[str], folder: Path) -> str:
@@ -257,8 +285,13 @@ def page(names: Sequence[str], folder: Path) -> str:
     facts = ", ".join(f"{k} {v}" for k, v in {**hardware(), **versions()}.items())
     sheets = {name: scored(name, folder) for name in names}
     ranked = "\n\n".join(ranking(name, held, folder) for name, held in sheets.items())
-    rows = [row for n in names for t in CASES[n].targets for row in regret(n, t, sheets[n])]
-    lost = markdown(["table", "score", "points lost, five budgets", "no budget"], rows)
+    there = [n for n in names if n in found.FIELDS]
+    rows = [row for n in there for t in CASES[n].targets for row in searched(n, t, folder)]
+    heads = ["table", "score", "points lost, six budgets", "no budget"]
+    by_search = markdown([*heads, "scored"], rows)
+    rest = [n for n in names if n not in found.FIELDS]
+    rows = [row for n in rest for t in CASES[n].targets for row in picked(n, t, sheets[n])]
+    by_rows = markdown(heads, rows)
     return f"""# The default score
 
 `make study-default` wrote this page.
@@ -282,15 +315,28 @@ the mean tau within tenths of the table of about equal parameter count.
 
 {ranked}
 
-## Picking
+`diswot` needs a teacher as wide as its students, and so has no value for transformers; of the
+NAS-Bench tables it is known of {LIMIT} rows, and of NAS-Bench-101 with a teacher as wide as its
+cells. AZ-NAS sees the same images as the default score. Its paper scores it on noise, where it
+ranks better; see [score_log.md](score_log.md).
 
-A search returns the student with the highest score within a budget: the accuracy that it lacks to
-the best candidate within that budget, in points, averaged over five budgets (the quintiles of the
-table's parameter counts, the last of which is none). S0 is searched exhaustively with five draws of
-images and weights; elsewhere each of {SEARCHES} searches looks at {DRAWN} random rows. ± is over
-searches.
+## Found
 
-{lost}
+What `diswot.search` returns: the accuracy that it lacks to the best student of the table within
+the budget, in points, averaged over six budgets (the sixths of the table's parameter counts, the
+last of which is none) and five seeds of images, weights and proposals; ± is over seeds. S0 is
+searched exhaustively. Of NAS-Bench-201 each search proposes cells until
+{found.FIELDS["nasbench201"].trials} are within the budget; a cell that is not in the table, which
+holds a third of the space, fails, so that the others (*scored*) are what a search goes by. *As many
+at random, all trained* takes the most accurate of as many random rows: it trains every one.
+
+{by_search}
+
+Of the other tables, searches are made of the scores above: they look at all rows of AutoFormer,
+and each of {SEARCHES} at {DRAWN} random rows of NAS-Bench-101, of the {LIMIT} that all scores are
+known of. Of equal scores the smallest student is taken, as a search does.
+
+{by_rows}
 
 ## How this was made
 
@@ -320,6 +366,11 @@ def main() -> None:
     for name in there:
         for each in commands(name, given.tables, images):
             subprocess.run([*each, f"--workers={min(2, os.cpu_count() or 1)}"], check=True)
+        if CASES[name].published:
+            jobs = {job.name: job for job in study.jobs(images)}
+            study.run(jobs[CASES[name].published], given.tables)
+        if name in found.FIELDS:
+            found.run(name, given.tables, images)
     text = page(there, given.tables)
     files.write(DOCS / "default.md", lambda temporary: Path(temporary).write_text(text))
     print(f"written: {DOCS / 'default.md'}")

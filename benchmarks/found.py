@@ -19,6 +19,7 @@ from pathlib import Path
 
 import numpy as np
 import optuna
+from optuna.samplers import RandomSampler
 from optuna.trial import BaseTrial
 from study import unpacked
 from torch import nn
@@ -153,7 +154,7 @@ def within(ground: Ground, whole: Search, storage: Path) -> Iterator[Search]:
     A candidate's score depends on nothing but the seed, so theirs are the same to the last bit;
     `main` runs one of them to see that they find the same.
     """
-    study = open_study(open_storage(storage), "diswot", optuna.samplers.RandomSampler())
+    study = open_study(open_storage(storage), "diswot", RandomSampler(), resume=True)
     trials = [t for t in study.get_trials(deepcopy=False) if "scores" in t.user_attrs["end"]]
     for sixth in SIXTHS[:-1]:
         fit = [t for t in trials if t.user_attrs["end"]["model_params"] <= ground.limit(sixth)]
