@@ -98,6 +98,17 @@ def test_of_something_else(tmp_path: Path, content: dict[str, object]) -> None:
         checkpoint.load(tmp_path, FACTS, parts(0))
 
 
+@pytest.mark.parametrize("left", [0, 1, 0.5, 0.99])
+def test_a_torn_one_is_told_and_left_as_it_is(tmp_path: Path, left: float) -> None:
+    checkpoint.save(tmp_path, FACTS, parts(0), [{"epoch": 1}])
+    path = tmp_path / CHECKPOINT
+    torn = path.read_bytes()[: int(left * path.stat().st_size) if left < 1 else int(left)]
+    path.write_bytes(torn)
+    with pytest.raises(UserError, match=r"checkpoint.pt is no file of tensors") as caught:
+        checkpoint.load(tmp_path, FACTS, parts(1))
+    assert "\n" not in str(caught.value) and path.read_bytes() == torn
+
+
 @pytest.mark.parametrize("part", ["facts", "student", "optimizer", "history"])
 def test_a_pickled_object_is_refused_and_not_run(tmp_path: Path, part: str) -> None:
     class Bomb:

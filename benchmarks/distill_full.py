@@ -1,0 +1,145 @@
+"""The whole method at full length, for a card: `python benchmarks/distill_full.py --help`.
+
+A teacher is trained on CIFAR-100; the space S0 is searched for its student; that student and
+ResNet-20 are distilled by the CIFAR recipe; and then as many of S0's students as time allows, in a
+random order, by the same recipe shortened, whose accuracies are correlated with the published
+ones. Each training goes on from where it was stopped, and `figures.json` is written after each,
+with the card and the versions: run it again until it is through.
+
+Published, for ResNet-56 and ResNet-20 with this recipe (CRD, Tian et al., ICLR 2020, table 1):
+teacher 72.34 %, ResNet-20 alone 69.06 %, distilled (kd) 70.66 %.
+"""
+
+from __future__ import annotations
+
+import argparse
+import random
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from pages import plain_tau
+from torch import nn
+
+from diswot import data, files, recipes, spaces, tables, teachers
+from diswot.budget import Budget, count_macs, count_params
+from diswot.checkpoint import WEIGHTS
+from diswot.data import Data
+from diswot.distill import distill
+from diswot.facts import hardware, versions
+from diswot.initialise import fresh
+from diswot.recipe import Recipe
+from diswot.search import search
+from diswot.spaces import Params, network
+
+HAND: Params = {"blocks1": 3, "blocks2": 3, "blocks3": 3}
+PUBLISHED = {"teacher": 72.34, "resnet20 alone": 69.06, "resnet20 distilled": 70.66}
+ORDER_SEED = 0
+
+
+class Study:
+    """The trainings so far; everything is kept in a folder."""
+
+    def __init__(self, options: argparse.Namespace) -> None:
+        self.options, self.out = options, Path(options.out)
+        self.end = time.monotonic() + 60 * options.minutes
+        self.images: Data = data.get(options.data, size=options.image_size, root=options.data_root)
+        self.space = spaces.get("s0", len(self.images.classes))
+        changes: dict[str, Any] = {"epochs": options.epochs} if options.epochs else {}
+        changes |= {"batch_size": options.batch_size} if options.batch_size else {}
+        self.recipe = recipes.load(options.recipe, **changes)
+        self.short = recipes.load(options.recipe, **{**changes, "epochs": options.short_epochs})
+        self.figures: dict[str, Any] = {
+            "hardware": hardware(), "versions": versions(), "published": PUBLISHED,
+            "recipe": self.recipe.as_dict(), "short": self.short.as_dict(), "trained": {},
+        }  # fmt: skip
+
+    def train(
+        self, name: str, model: nn.Module, teacher: nn.Module | None, recipe: Recipe
+    ) -> float:
+        """One training, or what is left to do of it; its accuracy goes into the figures."""
+        recipe = recipe if teacher is not None else replace(recipe, losses={})
+        made = distill(model, teacher, self.images, recipe, out=self.out / name, resume=True)
+        self.figures["trained"][name] = {
+            "accuracy": made.test_accuracy,
+            "seconds": made.seconds,
+            "epochs": recipe.epochs,
+            "params": count_params(model),
+            "macs": count_macs(model, self.images.image_shape),
+        }
+        self.write()
+        print(f"{name}: {made.test_accuracy:.2f} % in {made.seconds:.0f} s", flush=True)
+        return made.test_accuracy
+
+    def write(self) -> None:
+        files.write_json(self.out / "figures.json", self.figures)
+
+    def student(self, params: Params) -> nn.Module:
+        return fresh(lambda: network(self.space, params), "default", self.recipe.seed)
+
+    def found(self, teacher: nn.Module) -> Params:
+        result = search(
+            teacher, self.space, self.images.batch(64), trials=64, trained_teacher=True,
+            budget=Budget(max_params=self.options.max_params),
+        )  # fmt: skip
+        self.figures["found"] = result.best.params
+        return dict(result.best.params)
+
+    def run(self) -> None:
+        classes = len(self.images.classes)
+        teacher = fresh(teachers.builder(self.options.teacher, classes), "default", 0)
+        self.train("teacher", teacher, None, self.recipe)
+        self.train("found", self.student(self.found(teacher)), teacher, self.recipe)
+        self.train("resnet20", self.student(HAND), teacher, self.recipe)
+        self.train("resnet20-alone", self.student(HAND), None, self.recipe)
+        self.correlate(teacher)
+
+    def correlate(self, teacher: nn.Module) -> None:
+        """Students of the table by the shortened recipe, until the time is over."""
+        rows = list(tables.read(self.options.table, "s0").rows)
+        random.Random(ORDER_SEED).shuffle(rows)
+        ours: list[float] = []
+        published: list[float] = []
+        sizes: list[float] = []
+        for row in rows[: self.options.students]:
+            name = "s0-" + "-".join(str(value) for value in row.params.values())
+            if time.monotonic() > self.end and not (self.out / name / WEIGHTS).exists():
+                break
+            model = self.student(dict(row.params))
+            ours.append(self.train(name, model, teacher, self.short))
+            sizes.append(float(count_params(model)))
+            published.append(row.accuracies["distilled_acc"])
+            arrays = [np.array(values) for values in (ours, published, sizes)]
+            if len(ours) > 2:
+                self.figures["rank"] = {
+                    "n": len(ours),
+                    "kendall": plain_tau(arrays[0], arrays[1]),
+                    "kendall of params": plain_tau(arrays[2], arrays[1]),
+                }
+                self.write()
+
+
+def parsed(arguments: list[str] | None = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--data", default="cifar100", help="as diswot's --data")
+    parser.add_argument("--data-root")
+    parser.add_argument("--image-size", type=int)
+    parser.add_argument("--teacher", default="resnet56", help="or resnet110")
+    parser.add_argument("--recipe", default="cifar")
+    parser.add_argument("--epochs", type=int, help="else the recipe's")
+    parser.add_argument("--batch-size", type=int, help="else the recipe's")
+    parser.add_argument("--short-epochs", type=int, default=30, help="of each student of S0")
+    parser.add_argument("--students", type=int, default=64, help="of S0, at most")
+    parser.add_argument("--minutes", type=float, default=1e6, help="no student is begun after them")
+    parser.add_argument("--max-params", type=float, default=3e5, help="of the found student")
+    parser.add_argument("--table", required=True, help="CSV of S0 with distilled_acc")
+    parser.add_argument("--out", default="runs/distill-full")
+    return parser.parse_args(arguments)
+
+
+if __name__ == "__main__":
+    Study(parsed()).run()
