@@ -23,6 +23,7 @@ from diswot.budget import Budget, count_macs, count_params, show_count
 from diswot.data import Data, Split
 from diswot.data.images import whole
 from diswot.distill import distill
+from diswot.errors import UserError
 from diswot.evaluate import accuracy
 from diswot.facts import hardware, versions
 from diswot.initialise import fresh
@@ -167,6 +168,8 @@ def write_page(text: str, path: Path) -> None:
 
 
 def study(options: argparse.Namespace) -> None:
+    if not (Path(options.data) / "test").is_dir():
+        raise UserError(f"{options.data} has no folder test: the teacher has seen all others")
     every = data.get(options.data)
     images, kept = few(every)
     # normalised as the teacher was trained

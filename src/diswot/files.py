@@ -115,10 +115,12 @@ def load_tensors(path: Path) -> dict[str, Any]:
         UserError: The file cannot be read so.
     """
     try:
-        with safe_globals([Namespace]):
-            state = torch.load(path, map_location="cpu", weights_only=True)
+        path.open("rb").close()
     except OSError as error:
         raise UserError(f"cannot read {path}: {_reason(error)}") from error
+    try:
+        with safe_globals([Namespace]):
+            state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # a damaged file makes torch raise whatever comes
         what = f"{path} is no file of tensors and plain values saved by torch"
         raise UserError(f"{what}{_unsafe(path)}") from error
