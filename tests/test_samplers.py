@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable
 
 import optuna
@@ -66,7 +67,7 @@ def test_sampler_made_anew_is_as_good(
 def test_listed_proposes_what_it_was_given() -> None:
     params = {"x": 0.5, "n": 3, "c": "bb"}
 
-    assert toyspaces.suggestions(space, started(Listed(params))) == params
+    assert toyspaces.suggestions(space, started(Listed(deque([params])))) == params
 
 
 def test_listed_knows_nothing_else() -> None:

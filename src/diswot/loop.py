@@ -1,33 +1,25 @@
-"""The loop of a search: ask for an architecture, check its size, score it untrained, tell."""
+"""The loop of a search: ask for architectures, have them examined, tell how they ended."""
 
 from __future__ import annotations
 
-import statistics
 import time
-from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import suppress
-from dataclasses import asdict, dataclass, field
-from functools import partial
-from typing import Any
+from collections import Counter, deque
+from collections.abc import Callable, Hashable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol
 
 import optuna
-import torch
 from optuna.trial import TrialState
-from torch import nn
 
-from diswot.budget import COSTS, Budget, Costs, Shape
-from diswot.errors import SearchFailed
 from diswot.evolution import Key, key
-from diswot.proxies import Scorer
+from diswot.examine import RAISED, End
 from diswot.samplers import Listed
-from diswot.spaces import Build, Params, construct, network
+from diswot.spaces import Params
+from diswot.workers import Answer, Outcome
 
 MAX_REJECTED = 500  # proposals in a row outside the budget before sampling gives up
-LARGE = 10_000_000  # parameters, whose drawing takes longer than building without weights
 MAX_FAILED = 20  # candidates that fail, none being scored, before sampling gives up
 
-End = dict[str, Any]
 Latency = Callable[[Params], float]
 
 
@@ -40,47 +32,65 @@ class Progress:
     best: float | None
 
 
+class Crew(Protocol):
+    """Who examines candidates: `examine.Alone`, or a `workers.Pool`."""
+
+    @property
+    def room(self) -> int:
+        """How many tasks more would be begun at once."""
+
+    def put(self, key: Hashable, content: Any, *, patience: int = 1) -> None:
+        """Take on a task, which may take so many times as long as others."""
+
+    def wait(self, answer: Answer, seconds: float | None = None) -> list[Outcome]:
+        """Do tasks until some end, or some seconds have passed."""
+
+
+@dataclass
+class _Open:
+    """A trial that was asked and not told."""
+
+    trial: optuna.Trial
+    start: float
+
+
 @dataclass
 class Loop:
-    """One process's part in a study.
+    """One driver's part in a study.
 
     How a trial ended is kept, before Optuna is told, in its user attribute `end`, which has
     `scores` (by proxy, a number a repeat), or `reused` (the trial that scored the architecture),
-    or `rejected` (the limit it breaks), or `failed` (the reason). With the first two go `score`
-    and `costs` (those that are limited or an objective, by their names in `budget.COSTS`); with
-    the first three `margins` (by how much limits are exceeded).
+    or `rejected` (the limit it breaks), or `failed` (the reason) and `kind`. With the first two
+    go `score` and `costs` (those that are limited or an objective, by their names in
+    `budget.COSTS`); with the first three `margins` (by how much limits are exceeded).
 
     Attributes:
         study: Asked and told.
-        space: Builds the candidates.
-        scorer: Scores them.
-        proxy: A key of `PROXIES`.
-        budget: Limits.
-        image_shape: C, H, W; for the MACs.
+        crew: Examines candidates.
         objectives: `score`, alone or with names of `budget.COSTS`: the study's values.
         latency: Measures the seconds of one image of an architecture.
         known: How each architecture ended first, with its `params` and `trial`.
         ends: Trials by how they ended.
         reasons: Failed trials by reason.
+        kinds: Failed trials by kind.
         best: The highest score.
         seconds: Of each candidate scored in this process.
-        large: Whether a candidate was rejected that took long to build.
     """
 
     study: optuna.Study
-    space: Build
-    scorer: Scorer
-    proxy: str
-    budget: Budget
-    image_shape: Shape
+    crew: Crew
     objectives: tuple[str, ...] = ("score",)
     latency: Latency | None = None
     known: dict[Key, End] = field(default_factory=dict)
     ends: Counter[str] = field(default_factory=Counter)
     reasons: Counter[str] = field(default_factory=Counter)
+    kinds: Counter[str] = field(default_factory=Counter)
     best: float | None = None
     seconds: list[float] = field(default_factory=list)
-    large: bool = False
+    _open: dict[int, _Open] = field(default_factory=dict)
+    _examined: dict[Key, int] = field(default_factory=dict)
+    _alike: dict[int, list[int]] = field(default_factory=dict)
+    _rejected: int = 0
 
     def recall(self) -> None:
         """Take up what the study holds, and close the trials that a killed process left open."""
@@ -93,86 +103,112 @@ class Loop:
 
     def visit(self, plan: list[Params], on_trial: Callable[[Progress], None]) -> None:
         """Look at every architecture of a list that is not known."""
-        for done, params in enumerate(plan):
-            on_trial(Progress(done, len(plan), self.best))
-            if key(params) not in self.known:
-                self.study.sampler = Listed(params)
-                self._step()
-        on_trial(Progress(len(plan), len(plan), self.best))
+        left = deque(params for params in plan if key(params) not in self.known)
+        self.study.sampler = Listed(left)
+        done = len(plan) - len(left)
+
+        def progress() -> Progress:
+            return Progress(len(plan) - len(left) - len(self._open), len(plan), self.best)
+
+        on_trial(Progress(done, len(plan), self.best))
+        self._run(lambda: bool(left), lambda: on_trial(progress()))
 
     def sample(self, trials: int, on_trial: Callable[[Progress], None]) -> None:
         """Look at what the sampler proposes, until `trials` were within the budget or none will."""
-        rejected = 0
-        while self.trials() < trials and not self._hopeless(rejected):
+
+        def more() -> bool:
+            return self.trials() + len(self._open) < trials and not self._hopeless()
+
+        def progress() -> None:
             on_trial(Progress(self.trials(), trials, self.best))
-            rejected = rejected + 1 if "rejected" in self._step() else 0
-        on_trial(Progress(self.trials(), trials, self.best))
+
+        self._rejected = 0
+        progress()
+        self._run(more, progress)
 
     def trials(self) -> int:
         """Number of trials within the budget."""
         return self.ends.total() - self.ends["rejected"]
 
-    def _hopeless(self, rejected: int) -> bool:
+    def _hopeless(self) -> bool:
         failing = self.ends["failed"] >= MAX_FAILED and not self.ends["scores"]
-        return rejected >= MAX_REJECTED or failing
+        return self._rejected >= MAX_REJECTED or failing
 
-    def _step(self) -> End:
-        """One trial from proposal to result; how it ended."""
-        start = time.perf_counter()
-        trial = self.study.ask()
-        end = self._try(trial)
+    def _run(self, more: Callable[[], bool], progress: Callable[[], None]) -> None:
+        """Ask and tell while there is more to ask for, with as many trials open as the crew takes.
+
+        Trials are asked for in the order of their numbers, and no more of them than one alone
+        would be.
+        """
+        while True:
+            while self.crew.room and more():
+                trial = self.study.ask()
+                self._open[trial.number] = _Open(trial, time.monotonic())
+                self.crew.put(trial.number, ("examine", trial.number))
+            if not self._open:
+                return
+            for outcome in self.crew.wait(self._answer):
+                self._ended(outcome)
+                progress()
+
+    def _answer(self, number: Hashable, question: tuple[Any, ...]) -> Any:
+        """What the crew wants to know about a trial."""
+        assert isinstance(number, int)
+        what, *about = question
+        if what == "suggest":
+            return self._suggest(self._open[number].trial, *about)
+        if what == "latency":
+            assert self.latency is not None
+            return self.latency(*about)
+        return self._judge(number, *about)
+
+    def _suggest(self, trial: optuna.Trial, name: str, distribution: Any) -> Any:
+        """A value for a choice, or what is wrong with it."""
+        try:
+            return trial._suggest(name, distribution)
+        except (ValueError, TypeError) as error:
+            return error
+
+    def _judge(self, number: int, params: Params) -> End | None:
+        """How this architecture ended before; that another trial has it examined; or nothing."""
+        chosen = key(params)
+        if (before := self.known.get(chosen)) is not None:
+            return _again(before)
+        first = self._examined.setdefault(chosen, number)
+        return None if first == number else {"alike": first}
+
+    def _ended(self, outcome: Outcome) -> None:
+        """A trial came to an end, and with it those of the same architecture that wait for it.
+
+        The first of these is the one that was scored, so that it does not depend on which of them
+        a worker took up first.
+        """
+        number = outcome.key
+        assert isinstance(number, int)
+        end = outcome.result
+        if end is None:
+            end = {"failed": f"{outcome.kind}: {outcome.reason}", "kind": outcome.kind}
+        if "alike" in end:
+            self._alike.setdefault(end["alike"], []).append(number)
+            return
+        first, *others = sorted([number, *self._alike.pop(number, [])])
+        seconds = time.monotonic() - self._open[number].start
+        if "scores" in end:
+            self.seconds.append(seconds)
+        params = self._close(first, end)
+        for other in others:
+            self._close(other, _again(self.known[key(params)]))
+        self._examined.pop(key(params), None)
+        self._rejected = self._rejected + 1 + len(others) if "rejected" in end else 0
+
+    def _close(self, number: int, end: End) -> Params:
+        trial = self._open.pop(number).trial
         _constrain(trial, end.get("margins", {}))
         trial.set_user_attr("end", end)
-        self._tell(trial.number, end)
-        if "scores" in end:
-            self.seconds.append(time.perf_counter() - start)
-        self._remember(trial.params, trial.number, end)
-        return end
-
-    def _try(self, trial: optuna.Trial) -> End:
-        """Build, check and score the proposed candidate, unless its result is known."""
-        try:
-            if self.large and (end := self._too_large(trial)) is not None:
-                return end
-            first = self.scorer.fresh(lambda: construct(self.space, trial))
-            if (before := self.known.get(key(trial.params))) is not None:
-                return _again(before)
-            costs = self._costs(first, trial.params)
-            excess, margins = self.budget.check(costs)
-            if excess is not None:
-                return {"rejected": asdict(excess), "margins": margins}
-            scores = self.scorer.score(self._students(first, trial.params), [self.proxy])
-            found = {name: COSTS[name].value(costs) for name in self._asked()}
-        except SearchFailed:
-            raise
-        except Exception as error:  # whatever a user's network raises is this candidate's failure
-            reason = next(iter(str(error).splitlines()), "")
-            return {"failed": f"{type(error).__name__}: {reason}"}
-        mean = statistics.fmean(scores[self.proxy])
-        sizes = {"model_params": costs.params, "costs": found, "margins": margins}
-        return {"score": mean, "scores": scores, **sizes}
-
-    def _too_large(self, trial: optuna.Trial) -> End | None:
-        """How a candidate of too many parameters ends, found before any weights are drawn."""
-        limit = Budget(max_params=self.budget.max_params)
-        with suppress(Exception), torch.device("meta"):  # what fails here is built as it is
-            sketch = construct(self.space, trial)
-            excess, margins = limit.check(Costs(sketch, self.image_shape))
-            return None if excess is None else {"rejected": asdict(excess), "margins": margins}
-        return None
-
-    def _costs(self, model: nn.Module, params: Params) -> Costs:
-        latency = None if self.latency is None else partial(self.latency, dict(params))
-        return Costs(model, self.image_shape, latency)
-
-    def _asked(self) -> list[str]:
-        """The costs to find of each candidate that is scored."""
-        return [name for name in COSTS if name in {*self.budget.limits, *self.objectives}]
-
-    def _students(self, first: nn.Module, params: Params) -> Iterator[nn.Module]:
-        yield first
-        for repeat in range(1, len(self.scorer.batches)):
-            yield self.scorer.fresh(lambda: network(self.space, params), repeat)
+        self._tell(number, end)
+        params = trial.params
+        self._remember(params, number, end)
+        return params
 
     def _tell(self, number: int, end: End) -> None:
         if "score" in end:
@@ -186,10 +222,9 @@ class Loop:
         kinds = ("reused", "scores", "rejected", "failed")
         self.ends[next(kind for kind in kinds if kind in end)] += 1
         self.known.setdefault(key(params), {**end, "trial": number, "params": dict(params)})
-        excess = end.get("rejected", {})
-        self.large |= excess.get("of") == COSTS["params"].unit and excess["value"] > LARGE
         if "failed" in end:
             self.reasons[end["failed"]] += 1
+            self.kinds[end.get("kind", RAISED)] += 1
         if "score" in end:
             self.best = end["score"] if self.best is None else max(end["score"], self.best)
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from optuna.distributions import BaseDistribution
 from optuna.samplers import BaseSampler, NSGAIISampler, RandomSampler, TPESampler
 from optuna.study import Study
-from optuna.trial import FrozenTrial
+from optuna.trial import FrozenTrial, TrialState
 
 from diswot.evolution import AgingEvolutionSampler
 from diswot.initialise import derive_seed
@@ -26,28 +27,37 @@ class PerTrial(BaseSampler):
     """
 
     def __init__(self, make: Callable[[int], BaseSampler], seed: int) -> None:
+        derive_seed(seed)
         self._make = make
         self._seed = seed
-        self._now = self._at(0)
+        self._open: dict[int, BaseSampler] = {}
 
     def before_trial(self, study: Study, trial: FrozenTrial) -> None:
         """Make the sampler of this trial."""
-        self._now = self._at(trial.number)
+        seed = derive_seed(self._seed, trial.number) % 2**32
+        self._open[trial.number] = self._make(seed)
 
-    def _at(self, number: int) -> BaseSampler:
-        return self._make(derive_seed(self._seed, number) % 2**32)
+    def after_trial(
+        self,
+        study: Study,
+        trial: FrozenTrial,
+        state: TrialState,
+        values: Sequence[float] | None,
+    ) -> None:
+        """Drop it."""
+        self._open.pop(trial.number, None)
 
     def infer_relative_search_space(
         self, study: Study, trial: FrozenTrial
     ) -> dict[str, BaseDistribution]:
         """Ask the sampler of this trial."""
-        return self._now.infer_relative_search_space(study, trial)
+        return self._open[trial.number].infer_relative_search_space(study, trial)
 
     def sample_relative(
         self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
     ) -> dict[str, Any]:
         """Ask the sampler of this trial."""
-        return self._now.sample_relative(study, trial, search_space)
+        return self._open[trial.number].sample_relative(study, trial, search_space)
 
     def sample_independent(
         self,
@@ -57,14 +67,34 @@ class PerTrial(BaseSampler):
         param_distribution: BaseDistribution,
     ) -> Any:
         """Ask the sampler of this trial."""
-        return self._now.sample_independent(study, trial, param_name, param_distribution)
+        own = self._open[trial.number]
+        return own.sample_independent(study, trial, param_name, param_distribution)
 
 
 class Listed(BaseSampler):
-    """Proposes one given architecture."""
+    """Proposes given architectures, one a trial.
 
-    def __init__(self, params: dict[str, Any]) -> None:
-        self._params = params
+    Args:
+        left: Those to propose; each trial takes one from the left.
+    """
+
+    def __init__(self, left: deque[dict[str, Any]]) -> None:
+        self._left = left
+        self._open: dict[int, dict[str, Any]] = {}
+
+    def before_trial(self, study: Study, trial: FrozenTrial) -> None:
+        """Take the next."""
+        self._open[trial.number] = self._left.popleft()
+
+    def after_trial(
+        self,
+        study: Study,
+        trial: FrozenTrial,
+        state: TrialState,
+        values: Sequence[float] | None,
+    ) -> None:
+        """Drop it."""
+        self._open.pop(trial.number, None)
 
     def infer_relative_search_space(
         self, study: Study, trial: FrozenTrial
@@ -86,7 +116,7 @@ class Listed(BaseSampler):
         param_distribution: BaseDistribution,
     ) -> Any:
         """The given value."""
-        return self._params[param_name]
+        return self._open[trial.number][param_name]
 
 
 SAMPLERS: dict[str, Callable[[int], BaseSampler]] = {

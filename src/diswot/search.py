@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import statistics
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -17,12 +18,14 @@ from torch import nn
 from diswot.budget import COSTS, Budget, Excess, count
 from diswot.data import Batch
 from diswot.errors import SearchFailed, UserError, unknown
-from diswot.loop import End, Latency, Loop, Progress
+from diswot.examine import Alone, End, Setup, work
+from diswot.loop import Crew, Latency, Loop, Progress
 from diswot.pareto import front
-from diswot.proxies import get, scorer, standard_error
+from diswot.proxies import get, standard_error
 from diswot.samplers import SAMPLERS
-from diswot.spaces import Build, Params, enumerate_params, network
+from diswot.spaces import Build, Params, network
 from diswot.storage import open_storage, open_study
+from diswot.workers import Packed, Pipes, Pool
 
 __all__ = ["SAMPLERS", "Found", "Progress", "Student", "search"]
 
@@ -72,6 +75,8 @@ class Found:
         rejected: Proposals outside the budget, which were not scored.
         failed: Candidates that raised or had no finite score.
         failures: The reasons, and how many failed for each.
+        failed_by_kind: How many raised an `error`, ran out of `memory`, were `not finite`, took too
+            long (`timeout`) or had their process `killed`.
         exhaustive: Whether every architecture of the space was looked at.
         seconds: Spent in this call, the teacher's observation included.
         seconds_per_candidate: Median seconds to build, check and score one candidate.
@@ -87,6 +92,7 @@ class Found:
     rejected: int
     failed: int
     failures: Mapping[str, int]
+    failed_by_kind: Mapping[str, int]
     exhaustive: bool
     seconds: float
     seconds_per_candidate: float
@@ -110,6 +116,9 @@ def search(
     init: str | None = None,
     seed: int = 0,
     trained_teacher: bool = False,
+    workers: int | None = None,
+    threads: int | None = None,
+    timeout: float | None = None,
     storage: str | Path | None = None,
     study_name: str = "diswot",
     resume: bool = False,
@@ -137,6 +146,12 @@ def search(
         init: A key of `initialise.INITS`; the proxy's own if not given.
         seed: Of the proposals and of all weights.
         trained_teacher: Take the teacher's weights as they are, instead of drawing fresh ones.
+        workers: Processes to score in, each of which looks at the teacher; this process if not
+            given. A candidate that kills its process, or hangs, then is one that failed. The
+            teacher, the space and the batches must be possible to pickle.
+        threads: Of each process; if not given one of each worker, or all in this process. Scores
+            are the same to the last bit where the number of threads is.
+        timeout: Seconds that a candidate may take, in a worker.
         storage: A run folder for the journal, or an Optuna storage URL; memory if not given.
         study_name: Name of the study in the storage.
         resume: Go on with the study that is there, if there is one.
@@ -154,36 +169,69 @@ def search(
     repeats = [batches] if isinstance(batches, Batch) else list(batches)
     if trials < 1 or not repeats:
         raise UserError("a search needs at least one trial and one batch")
-    fixed = scorer(teacher, repeats, init=init, seed=seed, trained_teacher=trained_teacher)
-    _, channels, height, width = repeats[0].images.shape
+    setup = Setup(
+        teacher,
+        space,
+        tuple(repeats),
+        proxy,
+        limits,
+        tuple(objectives),
+        init,
+        seed,
+        trained_teacher,
+    )
     facts = {"proxy": proxy, "init": init, "seed": seed, "trained_teacher": trained_teacher}
     facts |= {"batches": [list(batch.images.shape) for batch in repeats]}
     facts |= {"sampler": sampler, "budget": asdict(limits)}
     facts |= {"objectives": list(objectives), **(config or {})}
-    with torch.random.fork_rng(devices=[]):
-        plan = enumerate_params(space, trials)
+    with torch.random.fork_rng(devices=[]), _crew(setup, workers, threads, timeout) as crew:
+        plan = _plan(crew, trials)
         proposals = SAMPLERS[sampler](seed)
         directions = [_direction(name) for name in objectives]
         study = open_study(
             open_storage(storage), study_name, proposals, resume=resume, directions=directions
         )
         _agree(study, facts)
-        loop = Loop(
-            study,
-            space,
-            fixed,
-            proxy,
-            limits,
-            (channels, height, width),
-            tuple(objectives),
-            latency,
-        )
+        loop = Loop(study, crew, setup.objectives, latency)
         loop.recall()
         if plan is None:
             loop.sample(trials, on_trial)
         else:
             loop.visit(plan, on_trial)
-        return _found(loop, plan is not None, start)
+        return _found(loop, setup, plan is not None, start)
+
+
+@contextmanager
+def _crew(
+    setup: Setup, workers: int | None, threads: int | None, timeout: float | None
+) -> Iterator[Crew]:
+    """Who examines the candidates: this process, or others."""
+    if workers is None and timeout is None:
+        with _threads(threads):
+            yield Alone(setup.examiner())
+        return
+    pipes = Pipes([Packed.pack(setup.examiner)], work, threads or 1)
+    with Pool(pipes, 1 if workers is None else workers, timeout) as pool:
+        yield pool
+
+
+@contextmanager
+def _threads(count: int | None) -> Iterator[None]:
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(count or before)
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def _plan(crew: Crew, trials: int) -> list[Params] | None:
+    """All architectures of the space, or None: too many, or not to be looked at."""
+    crew.put("plan", ("enumerate", trials), patience=trials + 2)
+    while not (outcomes := crew.wait(lambda key, question: None)):
+        pass
+    plan: list[Params] | None = outcomes[0].result
+    return plan
 
 
 def _check(
@@ -225,45 +273,47 @@ def _agree(study: optuna.Study, facts: Mapping[str, Any]) -> None:
             raise UserError(f"the search to resume has {name} = {was!r}, not {is_now!r}")
 
 
-def _found(loop: Loop, exhaustive: bool, start: float) -> Found:
+def _found(loop: Loop, setup: Setup, exhaustive: bool, start: float) -> Found:
     """The result of everything in the study."""
     scored = [end for end in loop.known.values() if "scores" in end]
     if not scored:
         raise _nothing(loop)
     ranked = sorted(scored, key=lambda end: (-end["score"], end["model_params"], end["trial"]))
-    top = tuple(_student(loop, end) for end in ranked[:TOP])
+    top = tuple(_student(setup, end) for end in ranked[:TOP])
     return Found(
         best=top[0],
         top=top,
         objectives=loop.objectives,
-        front=_front(loop, ranked),
+        front=_front(loop, setup, ranked),
         trials=loop.trials(),
         scored=loop.ends["scores"],
         reused=loop.ends["reused"],
         rejected=loop.ends["rejected"],
         failed=loop.ends["failed"],
         failures=dict(loop.reasons),
+        failed_by_kind=dict(loop.kinds),
         exhaustive=exhaustive,
         seconds=time.perf_counter() - start,
         seconds_per_candidate=statistics.median(loop.seconds) if loop.seconds else 0.0,
     )
 
 
-def _front(loop: Loop, ranked: Sequence[End]) -> tuple[Student, ...]:
+def _front(loop: Loop, setup: Setup, ranked: Sequence[End]) -> tuple[Student, ...]:
     """Of several objectives, in the order of the scores."""
     if len(loop.objectives) == 1:
         return ()
     costs = [name for name in loop.objectives if name != "score"]
     points = [(-end["score"], *(end["costs"][name] for name in costs)) for end in ranked]
-    return tuple(_student(loop, ranked[place]) for place in front(points))
+    return tuple(_student(setup, ranked[place]) for place in front(points))
 
 
-def _student(loop: Loop, end: End) -> Student:
-    counts = count(network(loop.space, end["params"]), loop.image_shape)
+def _student(setup: Setup, end: End) -> Student:
+    _, channels, height, width = setup.batches[0].images.shape
+    counts = count(network(setup.space, end["params"]), (channels, height, width))
     return Student(
         params=end["params"],
         score=end["score"],
-        standard_error=standard_error(end["scores"][loop.proxy]),
+        standard_error=standard_error(end["scores"][setup.proxy]),
         model_params=end["model_params"],
         macs=counts.macs,
         memory=counts.memory,

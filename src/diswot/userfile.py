@@ -16,6 +16,8 @@ from typing import Any
 
 from diswot.errors import UserError, unknown
 
+_MARK = "__diswot_user_file__"
+
 
 def is_spec(name: str) -> bool:
     """Whether a name has the form `file.py:function`, or `file.py` with the function forgotten."""
@@ -53,6 +55,18 @@ def bind(function: Callable[..., Any], **options: Any) -> Callable[..., Any]:
     return partial(function, **{key: value for key, value in options.items() if key in taken})
 
 
+def loaded() -> tuple[str, ...]:
+    """The users' files that were imported, for another process to do the same."""
+    modules = [module for module in sys.modules.values() if hasattr(module, _MARK)]
+    return tuple(str(module.__file__) for module in modules)
+
+
+def load_file(path: str) -> None:
+    """Import a user's file, if it is not; what is pickled of it can be unpickled then."""
+    if path not in loaded():
+        _module(path)
+
+
 def _module(path: str) -> ModuleType:
     """Run a file as a module, known to Python as dataclasses and pickles need it."""
     place = Path(path).resolve()
@@ -60,6 +74,7 @@ def _module(path: str) -> ModuleType:
     spec = importlib.util.spec_from_file_location(unique, place)
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
+    setattr(module, _MARK, True)
     sys.modules[spec.name] = module
     if str(place.parent) not in sys.path:
         sys.path.append(str(place.parent))

@@ -71,6 +71,14 @@ Storage = Annotated[
 Study = Annotated[str, Option(help="Name of the study in the storage.")]
 Resume = Annotated[bool, Option("--resume", help="Go on with what was stopped.")]
 
+SearchWorkers = Annotated[
+    int | None, Option("--workers", help="Processes to score in; else this one.")
+]
+Threads = Annotated[
+    int | None, Option(min=1, help="Of each process; else 1 of each worker, all without.")
+]
+Timeout = Annotated[float | None, Option(help="Seconds that a candidate may take.")]
+
 Student = Annotated[str, Option(help="Parameters as JSON, or a network's name.")]
 Proxies = Annotated[str, Option(help="Names with commas, or all.")]
 

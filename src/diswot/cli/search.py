@@ -48,6 +48,9 @@ def search(
     repeats: options.Repeats = 1,
     init: options.Init = None,
     seed: options.Seed = 0,
+    workers: options.SearchWorkers = None,
+    threads: options.Threads = None,
+    timeout: options.Timeout = None,
     out: options.RunFolder = None,
     verify: options.Verify = 0,
     verify_epochs: options.VerifyEpochs = 9,
@@ -102,6 +105,9 @@ def search(
             init=init,
             seed=seed,
             trained_teacher=trained,
+            workers=workers,
+            threads=threads,
+            timeout=timeout,
             storage=storage or out,
             study_name=study,
             resume=resume,
@@ -186,6 +192,7 @@ def _report(
     _show(result, proxy)
     for line in budgets.notes(result["front"] or result["top"], how):
         console.note(line, quiet=quiet)
+    _tell_failures(found, quiet)
     if found.trials < trials and not found.exhaustive:
         console.note(f"stopped at {found.trials} trials: nothing new fits the budget", quiet=quiet)
     if out is not None:
@@ -196,6 +203,14 @@ def _plot(result: dict[str, Any], proxy: str, out: Path) -> None:
     from diswot import plots
 
     plots.save(plots.front(plots.front_data(result, proxy)), out / FRONT)
+
+
+def _tell_failures(found: Found, quiet: bool) -> None:
+    """How many failed of each kind, and the most frequent reason."""
+    if found.failed:
+        kinds = ", ".join(f"{count} {kind}" for kind, count in found.failed_by_kind.items())
+        reason = max(found.failures, key=lambda reason: found.failures[reason])
+        console.note(f"{found.failed} failed ({kinds}), such as: {reason}", quiet=quiet)
 
 
 def _quiet_optuna() -> None:
