@@ -14,7 +14,7 @@ ROOT = Path(diswot.__file__).parent
 
 ORDER = (
     # what everything may use
-    *("errors", "extras", "files", "userfile", "facts"),
+    *("errors", "extras", "files", "userfile", "facts", "lifetime", "workers"),
     # what one forward pass shows
     *("similarity", "trace", "cam", "observe"),
     # what a teacher knows and a student does not
@@ -24,7 +24,7 @@ ORDER = (
     # score
     "proxies",
     # search
-    *("evolution", "samplers", "storage", "pareto", "loop", "search"),
+    *("evolution", "samplers", "storage", "pareto", "examine", "others", "loop", "search"),
     # train
     *("checkpoint", "evaluate", "processes", "energy", "average", "board"),
     *("objective", "distill", "verify"),

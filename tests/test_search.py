@@ -361,7 +361,7 @@ def test_reason_is_the_most_frequent_one() -> None:
         (lambda trial: 1 / 0, "ZeroDivisionError: division by zero"),
         (lambda trial: trial.suggest_int("a", 3, 2), "ValueError: .*low"),
         (lambda trial: trial.suggestint("a", 3, 2), "AttributeError: .*suggestint"),
-        (lambda trial: toyspaces.student([nn.Conv2d(1, 2, 1)], 2), "RuntimeError: .*channels"),
+        (lambda trial: toyspaces.student([nn.Conv2d(1, 2, 1)], 2), "channels"),
         (lambda trial: nn.Flatten(), "UserError: no classifier found"),
     ],
 )

@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Hashable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import optuna
-from optuna.trial import TrialState
+from optuna.exceptions import UpdateFinishedTrialError
+from optuna.trial import FrozenTrial, TrialState
 
 from diswot.evolution import Key, key
 from diswot.examine import RAISED, End
+from diswot.others import OWNER, Others
 from diswot.samplers import Listed
 from diswot.spaces import Params
 from diswot.workers import Answer, Outcome
 
 MAX_REJECTED = 500  # proposals in a row outside the budget before sampling gives up
+PAUSE = 0.5  # seconds between looks at what other processes do
 MAX_FAILED = 20  # candidates that fail, none being scored, before sampling gives up
 
 Latency = Callable[[Params], float]
@@ -69,6 +74,7 @@ class Loop:
         crew: Examines candidates.
         objectives: `score`, alone or with names of `budget.COSTS`: the study's values.
         latency: Measures the seconds of one image of an architecture.
+        others: The other processes of the study, if there may be some.
         known: How each architecture ended first, with its `params` and `trial`.
         ends: Trials by how they ended.
         reasons: Failed trials by reason.
@@ -81,6 +87,7 @@ class Loop:
     crew: Crew
     objectives: tuple[str, ...] = ("score",)
     latency: Latency | None = None
+    others: Others | None = None
     known: dict[Key, End] = field(default_factory=dict)
     ends: Counter[str] = field(default_factory=Counter)
     reasons: Counter[str] = field(default_factory=Counter)
@@ -91,40 +98,60 @@ class Loop:
     _examined: dict[Key, int] = field(default_factory=dict)
     _alike: dict[int, list[int]] = field(default_factory=dict)
     _rejected: int = 0
+    _listed: bool = False
 
     def recall(self) -> None:
         """Take up what the study holds, and close the trials that a killed process left open."""
+        if self.others is not None:
+            self._see_others()
+            return
         for trial in self.study.get_trials(deepcopy=False):
-            end = trial.user_attrs.get("end", {})
-            if trial.state == TrialState.RUNNING:
-                self._tell(trial.number, end)
-            if end:
-                self._remember(trial.params, trial.number, end)
+            self._take_up(trial)
 
     def visit(self, plan: list[Params], on_trial: Callable[[Progress], None]) -> None:
         """Look at every architecture of a list that is not known."""
         left = deque(params for params in plan if key(params) not in self.known)
         self.study.sampler = Listed(left)
-        done = len(plan) - len(left)
+        self._listed = True
+        unknown = len(left)
 
-        def progress() -> Progress:
-            return Progress(len(plan) - len(left) - len(self._open), len(plan), self.best)
+        def more() -> bool:
+            while left and self._elsewhere(key(left[0])):
+                left.popleft()
+            return bool(left)
 
-        on_trial(Progress(done, len(plan), self.best))
-        self._run(lambda: bool(left), lambda: on_trial(progress()))
+        def done() -> bool:
+            if not left:
+                left.extend(params for params in plan if key(params) not in self.known)
+            return not left
+
+        def progress() -> None:
+            ended = unknown - len(left) - len(self._open)
+            on_trial(Progress(len(plan) - unknown + max(0, ended), len(plan), self.best))
+
+        progress()
+        self._run(more, done, progress)
 
     def sample(self, trials: int, on_trial: Callable[[Progress], None]) -> None:
         """Look at what the sampler proposes, until `trials` were within the budget or none will."""
 
         def more() -> bool:
-            return self.trials() + len(self._open) < trials and not self._hopeless()
+            return not done() and self.trials() + len(self._open) + self._others_open() < trials
+
+        def done() -> bool:
+            return self.trials() >= trials or self._hopeless()
 
         def progress() -> None:
             on_trial(Progress(self.trials(), trials, self.best))
 
         self._rejected = 0
         progress()
-        self._run(more, progress)
+        self._run(more, done, progress, trials)
+
+    def leave(self) -> None:
+        """Close the trials of this process that are open, for others not to wait for them."""
+        while self._open:
+            self._drop(next(iter(self._open)))
 
     def trials(self) -> int:
         """Number of trials within the budget."""
@@ -134,22 +161,80 @@ class Loop:
         failing = self.ends["failed"] >= MAX_FAILED and not self.ends["scores"]
         return self._rejected >= MAX_REJECTED or failing
 
-    def _run(self, more: Callable[[], bool], progress: Callable[[], None]) -> None:
+    def _run(
+        self,
+        more: Callable[[], bool],
+        done: Callable[[], bool],
+        progress: Callable[[], None],
+        most: float = math.inf,
+    ) -> None:
         """Ask and tell while there is more to ask for, with as many trials open as the crew takes.
 
         Trials are asked for in the order of their numbers, and no more of them than one alone
         would be.
         """
         while True:
+            self._see_others()
             while self.crew.room and more():
-                trial = self.study.ask()
-                self._open[trial.number] = _Open(trial, time.monotonic())
-                self.crew.put(trial.number, ("examine", trial.number))
-            if not self._open:
+                self._ask(most)
+            if self._open:
+                waiting = None if self.others is None else PAUSE
+                for outcome in self.crew.wait(self._answer, waiting):
+                    self._ended(outcome)
+                    progress()
+            elif done():
                 return
-            for outcome in self.crew.wait(self._answer):
-                self._ended(outcome)
-                progress()
+            elif self.others is not None:
+                time.sleep(PAUSE)
+
+    def _ask(self, most: float) -> None:
+        """Open a trial, unless others that came before it are enough."""
+        trial = self.study.ask()
+        self._open[trial.number] = _Open(trial, time.monotonic())
+        if self.others is not None:
+            self.others.mine.add(trial.number)
+            trial.set_user_attr(OWNER, self.others.name)
+            self._see_others()
+            before = sum(number < trial.number for number in (*self._open, *self.others.running))
+            if self.trials() + before >= most:
+                self._drop(trial.number)
+                return
+        self.crew.put(trial.number, ("examine", trial.number))
+
+    def _drop(self, number: int) -> None:
+        """Close a trial that does not count."""
+        self._open.pop(number)
+        self._tell(number, {})
+
+    def _others_open(self) -> int:
+        return 0 if self.others is None else len(self.others.running)
+
+    def _elsewhere(self, chosen: Key, before: float = math.inf) -> bool:
+        """Whether an architecture is known, or another process is at it."""
+        theirs = None if self.others is None else self.others.examining(chosen, before)
+        return chosen in self.known or theirs is not None
+
+    def _see_others(self) -> None:
+        """Take up what other processes did, and close the trials of those that died."""
+        if self.others is None:
+            return
+        ended, lost = self.others.look()
+        for trial in (*ended, *lost):
+            end = self._take_up(trial)
+            for number in self._alike.pop(trial.number, []):
+                if end:
+                    self._close(number, _again(self.known[key(trial.params)]))
+                else:
+                    self.crew.put(number, ("examine", number))
+
+    def _take_up(self, trial: FrozenTrial) -> End:
+        """Remember a trial that is not ours, and close it if it is open."""
+        end: End = trial.user_attrs.get("end", {})
+        if trial.state == TrialState.RUNNING:
+            self._tell(trial.number, end)
+        if end:
+            self._remember(trial.params, trial.number, end)
+        return end
 
     def _answer(self, number: Hashable, question: tuple[Any, ...]) -> Any:
         """What the crew wants to know about a trial."""
@@ -172,8 +257,13 @@ class Loop:
     def _judge(self, number: int, params: Params) -> End | None:
         """How this architecture ended before; that another trial has it examined; or nothing."""
         chosen = key(params)
+        self._see_others()
+        if self._listed and self.others is not None and self._elsewhere(chosen, number):
+            return {"dropped": True}
         if (before := self.known.get(chosen)) is not None:
             return _again(before)
+        if self.others and (theirs := self.others.examining(chosen, number)) is not None:
+            return {"alike": theirs}
         first = self._examined.setdefault(chosen, number)
         return None if first == number else {"alike": first}
 
@@ -188,6 +278,9 @@ class Loop:
         end = outcome.result
         if end is None:
             end = {"failed": f"{outcome.kind}: {outcome.reason}", "kind": outcome.kind}
+        if "dropped" in end:
+            self._drop(number)
+            return
         if "alike" in end:
             self._alike.setdefault(end["alike"], []).append(number)
             return
@@ -197,26 +290,28 @@ class Loop:
             self.seconds.append(seconds)
         params = self._close(first, end)
         for other in others:
-            self._close(other, _again(self.known[key(params)]))
+            self._close(other, _again(self.known.get(key(params), end)))
         self._examined.pop(key(params), None)
         self._rejected = self._rejected + 1 + len(others) if "rejected" in end else 0
 
     def _close(self, number: int, end: End) -> Params:
         trial = self._open.pop(number).trial
-        _constrain(trial, end.get("margins", {}))
-        trial.set_user_attr("end", end)
-        self._tell(number, end)
         params = trial.params
+        try:
+            _constrain(trial, end.get("margins", {}))
+            trial.set_user_attr("end", end)
+        except UpdateFinishedTrialError:
+            return params  # another process thought that this one was dead
+        self._tell(number, end)
         self._remember(params, number, end)
         return params
 
     def _tell(self, number: int, end: End) -> None:
-        if "score" in end:
-            values = {"score": end["score"], **end.get("costs", {})}
-            self.study.tell(number, [values[name] for name in self.objectives])
-        else:
-            state = TrialState.PRUNED if "rejected" in end else TrialState.FAIL
-            self.study.tell(number, state=state)
+        values = {"score": end.get("score"), **end.get("costs", {})}
+        told = [values[name] for name in self.objectives] if "score" in end else None
+        state = TrialState.PRUNED if "rejected" in end else TrialState.FAIL
+        with suppress(UpdateFinishedTrialError):
+            self.study.tell(number, told, None if "score" in end else state, skip_if_finished=True)
 
     def _remember(self, params: Params, number: int, end: End) -> None:
         kinds = ("reused", "scores", "rejected", "failed")

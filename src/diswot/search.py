@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import statistics
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -20,11 +20,12 @@ from diswot.data import Batch
 from diswot.errors import SearchFailed, UserError, unknown
 from diswot.examine import Alone, End, Setup, work
 from diswot.loop import Crew, Latency, Loop, Progress
+from diswot.others import Others
 from diswot.pareto import front
 from diswot.proxies import get, standard_error
 from diswot.samplers import SAMPLERS
 from diswot.spaces import Build, Params, network
-from diswot.storage import open_storage, open_study
+from diswot.storage import alone, open_study, opened
 from diswot.workers import Packed, Pipes, Pool
 
 __all__ = ["SAMPLERS", "Found", "Progress", "Student", "search"]
@@ -71,6 +72,7 @@ class Found:
             one of the highest score first; else none.
         trials: Candidates within the budget: scored, reused and failed ones.
         scored: Different candidates that were scored.
+        raced: Candidates that two processes scored at the same time.
         reused: Proposals of a candidate that had been scored.
         rejected: Proposals outside the budget, which were not scored.
         failed: Candidates that raised or had no finite score.
@@ -88,6 +90,7 @@ class Found:
     front: tuple[Student, ...]
     trials: int
     scored: int
+    raced: int
     reused: int
     rejected: int
     failed: int
@@ -154,7 +157,8 @@ def search(
         timeout: Seconds that a candidate may take, in a worker.
         storage: A run folder for the journal, or an Optuna storage URL; memory if not given.
         study_name: Name of the study in the storage.
-        resume: Go on with the study that is there, if there is one.
+        resume: Go on with the study that is there, if there is one. A study in a database is
+            joined anyway: any number of processes, anywhere, may be at it at the same time.
         config: Plain facts that a resumed study must share, such as the teacher's name.
         on_trial: Called at first and after each trial.
 
@@ -188,20 +192,41 @@ def search(
         plan = _plan(crew, trials)
         proposals = SAMPLERS[sampler](seed)
         directions = [_direction(name) for name in objectives]
-        study = open_study(
-            open_storage(storage), study_name, proposals, resume=resume, directions=directions
-        )
-        _agree(study, facts)
-        loop = Loop(study, crew, setup.objectives, latency)
-        loop.recall()
+        shared = "://" in str(storage)
+        with (
+            contextlib.nullcontext() if storage is None or shared else alone(Path(storage)),
+            opened(storage) as place,
+        ):
+            study = open_study(
+                place,
+                study_name,
+                proposals,
+                resume=resume or shared,
+                directions=directions,
+            )
+            _agree(study, facts)
+            others = Others(study) if shared else None
+            loop = Loop(study, crew, setup.objectives, latency, others)
+            with contextlib.nullcontext() if others is None else others.present():
+                _go(loop, plan, trials, on_trial)
+        return _found(loop, setup, plan is not None, start)
+
+
+def _go(
+    loop: Loop, plan: list[Params] | None, trials: int, on_trial: Callable[[Progress], None]
+) -> None:
+    loop.recall()
+    try:
         if plan is None:
             loop.sample(trials, on_trial)
         else:
             loop.visit(plan, on_trial)
-        return _found(loop, setup, plan is not None, start)
+    finally:
+        if loop.others is not None:
+            loop.leave()
 
 
-@contextmanager
+@contextlib.contextmanager
 def _crew(
     setup: Setup, workers: int | None, threads: int | None, timeout: float | None
 ) -> Iterator[Crew]:
@@ -215,7 +240,7 @@ def _crew(
         yield pool
 
 
-@contextmanager
+@contextlib.contextmanager
 def _threads(count: int | None) -> Iterator[None]:
     before = torch.get_num_threads()
     try:
@@ -263,7 +288,7 @@ def _agree(study: optuna.Study, facts: Mapping[str, Any]) -> None:
     before = study.user_attrs.get("config")
     now = json.loads(json.dumps(facts, default=str))
     if before is None:
-        if study.get_trials(deepcopy=False):
+        if study.get_trials(deepcopy=False) and "config" not in study.user_attrs:
             raise UserError(f"the study {study.study_name!r} there is of something else")
         study.set_user_attr("config", now)
         return
@@ -286,7 +311,8 @@ def _found(loop: Loop, setup: Setup, exhaustive: bool, start: float) -> Found:
         objectives=loop.objectives,
         front=_front(loop, setup, ranked),
         trials=loop.trials(),
-        scored=loop.ends["scores"],
+        scored=len(scored),
+        raced=loop.ends["scores"] - len(scored),
         reused=loop.ends["reused"],
         rejected=loop.ends["rejected"],
         failed=loop.ends["failed"],

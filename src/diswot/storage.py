@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
@@ -21,6 +22,7 @@ if sys.platform != "win32":
     import fcntl
 
 JOURNAL = "study.journal"
+LOCK = ".search.lock"
 
 
 def open_storage(where: str | Path | None) -> BaseStorage | None:
@@ -80,6 +82,30 @@ class FileLock(BaseJournalFileLock):
         self._file.close()
 
 
+@contextmanager
+def alone(folder: Path) -> Iterator[None]:
+    """Keep other searches off a run folder; the system lets them in when this process dies.
+
+    Raises:
+        UserError: A search is under way in it.
+    """
+    path = folder / LOCK
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        file = path.open("ab")
+    except OSError as error:
+        raise UserError(f"{folder} cannot be used: {error.strerror}") from error
+    with file:
+        try:
+            if sys.platform != "win32":
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise UserError(f"a search is under way in {folder}; wait, or name another") from error
+        except OSError as error:
+            raise UserError(f"{path} cannot be locked: {error.strerror}") from error
+        yield
+
+
 def mend(path: Path, lock: BaseJournalFileLock) -> None:
     """Cut off a last line that a killed process left half written.
 
@@ -105,6 +131,20 @@ def _database(url: str) -> BaseStorage:
         return optuna.storages.get_storage(url)
     except (SQLAlchemyError, ImportError, ValueError) as error:
         raise UserError(f"cannot open {url}: {str(error).splitlines()[0]}") from error
+
+
+@contextmanager
+def opened(where: str | Path | None) -> Iterator[BaseStorage | None]:
+    """As `open_storage`; connections to a database are closed on the way out."""
+    storage = open_storage(where)
+    try:
+        yield storage
+    finally:
+        backend = getattr(storage, "_backend", storage)
+        if storage is not None:
+            storage.remove_session()
+        if isinstance(backend, optuna.storages.RDBStorage):
+            backend.engine.dispose()
 
 
 def open_study(

@@ -177,6 +177,34 @@ def test_a_process_that_dies_is_told_and_what_is_done_stays(tmp_path: Path) -> N
     assert list(read_kept(keep)) == ["0", "1"]
 
 
+class Deadly(nn.Module):
+    def forward(self, x: Any) -> Any:
+        os._exit(5)
+
+
+def deadly(trial: BaseTrial) -> nn.Module:
+    model = space(trial)
+    if trial.params["kind"] == 1:
+        model[2] = Deadly()
+    return model
+
+
+def make_deadly() -> Setting:
+    return make()[0], deadly
+
+
+def test_an_architecture_that_kills_its_process_is_missing() -> None:
+    few = {name: ROWS[name] for name in ("0", "1", "2")}
+
+    found = score_table(make_deadly, few, PROXY_NAMES, workers=2)
+
+    assert math.isnan(found["1"].mean("diswot"))
+    assert found["1"].reasons["diswot"] == "its process died: exit status 5"
+    assert same(
+        {n: found[n] for n in "02"}, score_table(make, {n: ROWS[n] for n in "02"}, PROXY_NAMES)
+    )
+
+
 def test_interrupted_it_keeps_what_is_done(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     keep = tmp_path / "scores.jsonl"
     seen: list[int] = []

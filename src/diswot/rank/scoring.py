@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import json
 import math
-import multiprocessing
 import os
-import signal
 import time
+from collections import deque
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
-from concurrent.futures.process import BrokenProcessPool
 from contextlib import closing
 from dataclasses import asdict, dataclass, field
 from functools import partial
@@ -20,9 +17,10 @@ from typing import Any
 
 import torch
 
-from diswot.errors import SearchFailed, UserError
+from diswot.errors import UserError
 from diswot.proxies import NotScored, Scorer, get, standard_error
 from diswot.spaces import Build, Params, network
+from diswot.workers import Ask, Packed, Pipes, Pool
 
 Setting = tuple[Scorer, Build]
 OnRow = Callable[[int, int], None]
@@ -71,7 +69,8 @@ def score_table(
 ) -> dict[str, Scores]:
     """Score architectures, each with all proxies in one go.
 
-    An architecture or a proxy that fails is missing, with the reason; the others go on.
+    An architecture or a proxy that fails is missing, with the reason; so is an architecture that
+    kills its process, where there are several. The others go on.
 
     Args:
         make: Returns the scorer and the space. With several workers each process calls it, so it
@@ -85,7 +84,7 @@ def score_table(
 
     Raises:
         UserError: A proxy is unknown, or `keep` holds something else.
-        SearchFailed: A process was killed.
+        SearchFailed: Processes cannot start.
     """
     for name in proxies:
         get(name)
@@ -181,47 +180,29 @@ def _run(
             yield name, score_one(*setting, params, proxies)
         return
     threads = max(1, torch.get_num_threads() // workers)
-    spawn = multiprocessing.get_context("spawn")
-    pool = ProcessPoolExecutor(workers, spawn, _begin, (make, threads))
-    try:
-        yield from _collect(pool, tasks, 2 * workers)
-    except BrokenProcessPool as error:
-        raise SearchFailed(
-            "a worker process ended too early: out of memory, or its start failed"
-        ) from error
-    finally:
-        pool.shutdown(cancel_futures=True)
+    with Pool(Pipes([Packed.pack(make)], _work, threads), workers) as pool:
+        yield from _collect(pool, tasks)
 
 
-def _collect(
-    pool: ProcessPoolExecutor, tasks: Sequence[Task], ahead: int
-) -> Iterator[tuple[str, Scores]]:
-    """Hand out a few tasks ahead, so that stopping is quick."""
-    waiting: dict[Future[Scores], str] = {}
-    for name, params, proxies in tasks:
-        waiting[pool.submit(_work, params, proxies)] = name
-        if len(waiting) >= ahead:
-            yield from _finished(waiting)
-    while waiting:
-        yield from _finished(waiting)
+def _collect(pool: Pool, tasks: Sequence[Task]) -> Iterator[tuple[str, Scores]]:
+    """Hand out tasks as workers get free."""
+    waiting = deque(tasks)
+    proxies = {name: several for name, _, several in tasks}
+    while waiting or pool.busy:
+        while waiting and pool.room:
+            name, *task = waiting.popleft()
+            pool.put(name, task)
+        for outcome in pool.wait(lambda name, question: None):
+            name = str(outcome.key)
+            yield name, outcome.result or _unscored(proxies[name], outcome.reason)
 
 
-def _finished(waiting: dict[Future[Scores], str]) -> Iterator[tuple[str, Scores]]:
-    for future in wait(waiting, return_when=FIRST_COMPLETED).done:
-        yield waiting.pop(future), future.result()
+def _work(setting: Setting, task: tuple[Params, list[str]], ask: Ask) -> Scores:
+    return score_one(*setting, *task)
 
 
-_setting: list[Setting] = []  # of a worker process, made when it begins
-
-
-def _begin(make: Callable[[], Setting], threads: int) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    torch.set_num_threads(threads)
-    _setting.append(make())
-
-
-def _work(params: Params, proxies: list[str]) -> Scores:
-    return score_one(*_setting[0], params, proxies)
+def _unscored(proxies: Sequence[str], reason: str) -> Scores:
+    return Scores({name: [math.nan] for name in proxies}, dict.fromkeys(proxies, reason))
 
 
 def score_one(scorer: Scorer, build: Build, params: Params, proxies: Sequence[str]) -> Scores:

@@ -228,9 +228,9 @@ def _follow(build: Build, digits: Sequence[int] = (), *, last: bool = False) -> 
     try:
         with torch.device("meta"):
             build(path)
-    except Exception:
+    except (Exception, SystemExit):
         path = Choices(digits, last=last)
-        with suppress(Exception):
+        with suppress(Exception, SystemExit):
             build(path)
     path.check()
     return path
