@@ -72,7 +72,7 @@ def test_listed_proposes_what_it_was_given() -> None:
 
 def test_listed_knows_nothing_else() -> None:
     with pytest.raises(KeyError, match="n"):
-        toyspaces.suggestions(space, started(Listed({"x": 0.5})))
+        toyspaces.suggestions(space, started(Listed(deque([{"x": 0.5}]))))
 
 
 @pytest.mark.parametrize("name", SAMPLERS)

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ import optuna
 import pytest
 import toyspaces
 from optuna.trial import BaseTrial, FrozenTrial
+from tasks import broken, dying, made, unmade, work
 from torch import nn
 
 from diswot import spaces
@@ -32,51 +33,8 @@ from diswot.workers import Packed, Pipes, Pool
 # Tasks
 
 
-def made() -> int:
-    """What a worker makes: its process."""
-    return os.getpid()
-
-
-def unmade() -> int:
-    raise UserError("no such teacher")
-
-
-def broken() -> int:
-    raise RuntimeError("no such\nteacher")
-
-
-def dying() -> int:
-    os._exit(9)
-
-
-def work(held: int, task: Any, ask: Callable[[Any], Any]) -> Any:
-    """Does what the task says, some of it once only, in the file of that name."""
-    what, *rest = task
-    if what == "add":
-        return sum(rest)
-    if what == "ask":
-        return [ask(question) for question in rest]
-    if what == "who":
-        assert os.getpid() == held
-        return held
-    if what == "kill once":
-        path = Path(rest[0])
-        if path.exists():
-            return "survived"
-        path.touch()
-        what = "kill"
-    if what == "kill":
-        os.kill(os.getpid(), signal.SIGKILL)
-    if what == "exit":
-        os._exit(3)
-    if what == "raise":
-        raise RuntimeError("a mistake of ours")
-    time.sleep(60)
-    return None
-
-
 def pool(size: int = 1, timeout: float | None = None, make: Any = made) -> Pool:
-    return Pool(Pipes([Packed.pack(make)], work), size, timeout)
+    return Pool(Pipes([Packed.pack(make, work)]), size, timeout)
 
 
 def results(crew: Pool, tasks: dict[str, Any], answer: Any = None) -> dict[Any, Any]:
@@ -141,12 +99,10 @@ def test_task_that_kills_its_worker_fails_and_the_others_go_on(two: Pool) -> Non
 
 
 def test_task_that_hangs_fails_and_the_others_go_on() -> None:
-    start = time.monotonic()
     with pool(1, timeout=0.5) as crew:
         found = results(crew, {"a": ("sleep",), "b": ("add", 1, 2)})
 
     assert found == {"a": ("timeout", "took longer than 0.5 s"), "b": 3}
-    assert time.monotonic() - start < 50
 
 
 def test_patience_is_longer() -> None:
@@ -196,7 +152,7 @@ def test_mistake_of_ours_is_raised() -> None:
 
 def test_what_cannot_be_pickled_is_told() -> None:
     with pytest.raises(UserError, match="that can be pickled, as functions of a module can") as it:
-        Packed.pack(lambda: 3)
+        Packed.pack(lambda: 3, work)
     assert "\n" not in str(it.value)
 
 
@@ -205,7 +161,7 @@ def test_what_cannot_be_pickled_is_told() -> None:
     [
         ({"size": 0}, "at least 1, not 0"),
         ({"timeout": 0.0}, "above zero"),
-        ({"timeout": math.nan}, ""),
+        ({"timeout": math.nan}, "above zero"),
     ],
 )
 def test_numbers_that_are_wrong(options: dict[str, Any], message: str) -> None:
@@ -214,10 +170,10 @@ def test_numbers_that_are_wrong(options: dict[str, Any], message: str) -> None:
 
 
 DRIVER = """
-import sys, time
-import test_workers
-from test_workers import pool
-with pool(2) as crew:
+import time
+from tasks import made, work
+from diswot.workers import Packed, Pipes, Pool
+with Pool(Pipes([Packed.pack(made, work)]), 2) as crew:
     crew.put("a", ("who",))
     crew.put("b", ("sleep",))
     while not (outcomes := crew.wait(lambda key, question: None)):
@@ -332,6 +288,7 @@ class Bad(toyspaces.Marked):
         return super().forward(images)
 
 
+@pytest.mark.slow
 def test_candidates_that_fail_in_every_way(tmp_path: Path) -> None:
     found = run(bad, trials=6, proxy="synflow", timeout=5, storage=tmp_path)
 

@@ -235,7 +235,7 @@ def _crew(
         with _threads(threads):
             yield Alone(setup.examiner())
         return
-    pipes = Pipes([Packed.pack(setup.examiner)], work, threads or 1)
+    pipes = Pipes([Packed.pack(setup.examiner, work)], threads or 1)
     with Pool(pipes, 1 if workers is None else workers, timeout) as pool:
         yield pool
 

@@ -57,7 +57,7 @@ def bind(function: Callable[..., Any], **options: Any) -> Callable[..., Any]:
 
 def loaded() -> tuple[str, ...]:
     """The users' files that were imported, for another process to do the same."""
-    modules = [module for module in sys.modules.values() if hasattr(module, _MARK)]
+    modules = [module for module in sys.modules.values() if _MARK in vars(module)]
     return tuple(str(module.__file__) for module in modules)
 
 

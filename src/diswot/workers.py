@@ -11,6 +11,7 @@ here, actors of a Ray cluster in `cluster`.
 from __future__ import annotations
 
 import multiprocessing
+import os
 import pickle
 import signal
 import sys
@@ -24,6 +25,7 @@ from typing import Any, Protocol, Self
 
 from diswot import userfile
 from diswot.errors import SearchFailed, UserError
+from diswot.lifetime import die_with_parent
 
 TRIES = 3  # of a task whose worker dies: the task may not be to blame
 GRACE = 10  # seconds for a process to end that has closed its pipe
@@ -259,13 +261,11 @@ class Pipes:
     """Workers that are processes of this machine.
 
     Attributes:
-        made: Packed functions; worker i calls number i, from the first on again, for what it needs.
-        work: Called there for each task; a function of a module.
+        made: What workers do; worker i number i, from the first on again.
         threads: Of each process.
     """
 
     made: Sequence[Packed]
-    work: Work
     threads: int = 1
 
     def start(self, number: int) -> _Process:
@@ -273,7 +273,7 @@ class Pipes:
         spawn = multiprocessing.get_context("spawn")
         ours, theirs = spawn.Pipe()
         made = self.made[number % len(self.made)]
-        arguments = (theirs, made, self.work, self.threads)
+        arguments = (theirs, made, self.threads)
         process = spawn.Process(target=_serve, args=arguments, daemon=True)
         process.start()
         theirs.close()
@@ -318,23 +318,19 @@ def _read(pipe: Connection) -> Message | None:
     return message
 
 
-def _serve(pipe: Connection, made: Packed, work: Work, threads: int) -> None:
+def _serve(pipe: Connection, packed: Packed, threads: int) -> None:
     """Life of a worker process."""
-    import torch
-
-    from diswot.lifetime import die_with_parent
-
     die_with_parent()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     sys.stdout = sys.stderr  # standard output is the driver's, for the result
-    torch.set_num_threads(threads)
+    os.environ["OMP_NUM_THREADS"] = str(threads)  # before torch is imported
     try:
-        pipe.send(talk(pipe, made, work))
+        pipe.send(talk(pipe, packed, threads))
     except (EOFError, OSError):
         return  # the driver is gone, or does not want us any more
 
 
-def talk(pipe: Channel, made: Packed, work: Work) -> Message:
+def talk(pipe: Channel, packed: Packed, threads: int) -> Message:
     """What a worker says from its start on; returns its last words, for the driver to raise."""
 
     def ask(question: Any) -> Any:
@@ -342,7 +338,10 @@ def talk(pipe: Channel, made: Packed, work: Work) -> Message:
         return pipe.recv()[1]
 
     try:
-        held = made.unpack()()
+        make, work = packed.unpack()
+        if "torch" in sys.modules:
+            sys.modules["torch"].set_num_threads(threads)
+        held = make()
         pipe.send(("ready", None))
         while True:
             pipe.send(("done", work(held, pipe.recv()[1], ask)))
@@ -367,25 +366,25 @@ class Channel(Protocol):
 
 @dataclass(frozen=True)
 class Packed:
-    """A function of nothing on its way to another process.
+    """What a worker makes and how it works, on the way to another process.
 
     Attributes:
         files: The users' files that are imported there first.
-        pickled: The function.
+        pickled: `make` and `work`.
     """
 
     files: tuple[str, ...]
     pickled: bytes
 
     @classmethod
-    def pack(cls, make: Make) -> Self:
-        """Pack a function and all that it holds.
+    def pack(cls, make: Make, work: Work) -> Self:
+        """Pack two functions and all that they hold.
 
         Raises:
             UserError: Something cannot be pickled.
         """
         try:
-            return cls(userfile.loaded(), pickle.dumps(make))
+            return cls(userfile.loaded(), pickle.dumps((make, work)))
         except Exception as error:  # pickling raises whatever comes
             reason = " ".join(str(error).split())
             raise UserError(
@@ -393,9 +392,9 @@ class Packed:
                 f"module can: {reason}"
             ) from error
 
-    def unpack(self) -> Make:
-        """The function."""
+    def unpack(self) -> tuple[Make, Work]:
+        """The two functions."""
         for path in self.files:
             userfile.load_file(path)
-        make: Make = pickle.loads(self.pickled)
-        return make
+        functions: tuple[Make, Work] = pickle.loads(self.pickled)
+        return functions

@@ -180,7 +180,7 @@ def _run(
             yield name, score_one(*setting, params, proxies)
         return
     threads = max(1, torch.get_num_threads() // workers)
-    with Pool(Pipes([Packed.pack(make)], _work, threads), workers) as pool:
+    with Pool(Pipes([Packed.pack(make, _work)], threads), workers) as pool:
         yield from _collect(pool, tasks)
 
 

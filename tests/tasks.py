@@ -1,0 +1,55 @@
+"""What the worker processes of tests make and do; imports little, so that they start quickly."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from diswot.errors import UserError
+
+
+def made() -> int:
+    """What a worker makes: its process."""
+    return os.getpid()
+
+
+def unmade() -> int:
+    raise UserError("no such teacher")
+
+
+def broken() -> int:
+    raise RuntimeError("no such\nteacher")
+
+
+def dying() -> int:
+    os._exit(9)
+
+
+def work(held: int, task: Any, ask: Callable[[Any], Any]) -> Any:
+    """Does what the task says, some of it once only, in the file of that name."""
+    what, *rest = task
+    if what == "add":
+        return sum(rest)
+    if what == "ask":
+        return [ask(question) for question in rest]
+    if what == "who":
+        assert os.getpid() == held
+        return held
+    if what == "kill once":
+        path = Path(rest[0])
+        if path.exists():
+            return "survived"
+        path.touch()
+        what = "kill"
+    if what == "kill":
+        os.kill(os.getpid(), signal.SIGKILL)
+    if what == "exit":
+        os._exit(3)
+    if what == "raise":
+        raise RuntimeError("a mistake of ours")
+    time.sleep(60)
+    return None
