@@ -709,8 +709,7 @@ def test_database_keeps_and_resumes(tmp_path: Path) -> None:
 
     assert found.trials == len(trials(url)) == 9
     assert Counter(log.values()) == {1: 9}
-    with pytest.raises(UserError, match="a search is here already"):
-        run(trials=9, storage=url)
+    assert run(trials=9, storage=url).top == found.top  # joined without being asked to resume
 
 
 # Telling of it
