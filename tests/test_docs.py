@@ -83,6 +83,13 @@ def test_functions_named_in_pages_exist(page: Path) -> None:
             assert hasattr(importlib.import_module(module), name), dotted
 
 
+def test_pages_of_the_menu_exist() -> None:
+    menu = (ROOT / "mkdocs.yml").read_text().partition("\nnav:")[2]
+    pages = re.findall(r"- ([\w/]+\.md)$", menu, re.MULTILINE)
+    assert len(pages) > 10 and len(set(pages)) == len(pages)
+    assert [page for page in pages if not (DOCS / page).is_file()] == []
+
+
 def test_formulas_become_mathml() -> None:
     made = hooks().on_page_markdown("a \\(x_i | y\\) and `\\(code\\)`\n\n$$\\frac{1}{2}$$\n")
     assert "<math" in made and "<mfrac>" in made and "|" not in made
