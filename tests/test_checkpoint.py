@@ -98,6 +98,16 @@ def test_of_something_else(tmp_path: Path, content: dict[str, object]) -> None:
         checkpoint.load(tmp_path, FACTS, parts(0))
 
 
+def test_a_fact_that_an_older_version_did_not_know(tmp_path: Path) -> None:
+    checkpoint.save(tmp_path, FACTS, parts(0), [{"epoch": 1}])
+    newer = {**FACTS, "ema": 0.0}
+    assert checkpoint.load(tmp_path, newer, parts(1), {"ema": 0.0}) == [{"epoch": 1}]
+    with pytest.raises(UserError, match=r"has ema = 0\.0, not 0\.5"):
+        checkpoint.load(tmp_path, {**FACTS, "ema": 0.5}, parts(1), {"ema": 0.0})
+    with pytest.raises(UserError, match="has epochs = 3, not 4"):
+        checkpoint.load(tmp_path, {**FACTS, "epochs": 4}, parts(1), {"epochs": 4})
+
+
 @pytest.mark.parametrize("left", [0, 1, 0.5, 0.99])
 def test_a_torn_one_is_told_and_left_as_it_is(tmp_path: Path, left: float) -> None:
     checkpoint.save(tmp_path, FACTS, parts(0), [{"epoch": 1}])

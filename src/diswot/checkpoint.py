@@ -6,6 +6,7 @@ import json
 import zlib
 from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -43,8 +44,16 @@ def save(folder: Path, facts: Facts, parts: Parts, history: list[Row]) -> None:
     files.write_lines(folder / HISTORY, history)
 
 
-def load(folder: Path, facts: Facts, parts: Parts) -> list[Row]:
+def load(
+    folder: Path, facts: Facts, parts: Parts, absent: Facts = MappingProxyType({})
+) -> list[Row]:
     """Put the parts, in their order, into the states of the checkpoint; the history up to there.
+
+    Args:
+        folder: Of the training.
+        facts: Which it must share.
+        parts: What has a state, by name.
+        absent: Values of facts that an older version did not know of.
 
     Raises:
         UserError: The checkpoint cannot be read, or is another training's.
@@ -53,8 +62,9 @@ def load(folder: Path, facts: Facts, parts: Parts) -> list[Row]:
     state = files.load_tensors(path)
     if not {"facts", "history", *parts} <= state.keys():
         raise UserError(f"{path} is not what diswot writes")
+    known = {**_plain(absent), **state["facts"]}
     for name, now in _plain(facts).items():
-        if (before := state["facts"].get(name)) != now:
+        if (before := known.get(name)) != now:
             raise UserError(f"the training to resume has {name} = {before!r}, not {now!r}")
     try:
         for name, part in parts.items():

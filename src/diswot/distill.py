@@ -335,7 +335,8 @@ class Training:
             return
         if not resume:
             raise UserError(f"{self.out} holds a training already; resume it, or choose another")
-        self.history = checkpoint.load(self.out, self.facts, self._parts())
+        plain = Recipe().as_dict()
+        self.history = checkpoint.load(self.out, self.facts, self._parts(), plain)
 
     def _parts(self) -> checkpoint.Parts:
         """What has a state."""
