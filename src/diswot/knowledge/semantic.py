@@ -34,6 +34,7 @@ def semantic(teacher: Observation, student: Observation) -> Tensor:
     if shapes[0] != shapes[1]:
         raise UserError(
             "semantic needs classifiers of one shape (classes x channels): "
-            f"teacher {shapes[0]}, student {shapes[1]}; the default score takes any, semantic_class as a loss"
+            f"teacher {shapes[0]}, student {shapes[1]}; the default score takes any, "
+            "and as a loss semantic_class"
         )
     return rank_one_distance(teacher.class_gradient, student.class_gradient, EPSILON)
