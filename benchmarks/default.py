@@ -274,7 +274,10 @@ def searched(name: str, target: str, folder: Path) -> Iterator[list[str]]:
         yield [head, label, *over(lambda *at, ran=ran: accuracy[ran[at].row]), f"{count:.0f}"]
         if score == "default" and sampler == "evolution":
             random = np.random.default_rng(0)
-            trained = {at: random.choice(inside[at[1]], s.scored).max() for at, s in ran.items()}
+            trained = {
+                at: random.choice(inside[at[1]], s.scored, replace=False).max()
+                for at, s in ran.items()
+            }
     yield [head, "a random pick", *over(lambda _, sixth: inside[sixth].mean()), "0"]
     if trained:
         yield [head, "as many at random, all trained", *over(lambda *at: trained[at]), ""]
@@ -285,11 +288,11 @@ def page(names: Sequence[str], folder: Path) -> str:
     facts = ", ".join(f"{k} {v}" for k, v in {**hardware(), **versions()}.items())
     sheets = {name: scored(name, folder) for name in names}
     ranked = "\n\n".join(ranking(name, held, folder) for name, held in sheets.items())
-    there = [n for n in names if n in found.FIELDS]
+    there = [n for n in names if n in found.FIELDS and found.finished(n)]
     rows = [row for n in there for t in CASES[n].targets for row in searched(n, t, folder)]
     heads = ["table", "score", "points lost, six budgets", "no budget"]
     by_search = markdown([*heads, "scored"], rows)
-    rest = [n for n in names if n not in found.FIELDS]
+    rest = [n for n in names if n not in there]
     rows = [row for n in rest for t in CASES[n].targets for row in picked(n, t, sheets[n])]
     by_rows = markdown(heads, rows)
     return f"""# The default score
@@ -332,9 +335,10 @@ at random, all trained* takes the most accurate of as many random rows: it train
 
 {by_search}
 
-Of the other tables, searches are made of the scores above: they look at all rows of AutoFormer,
-and each of {SEARCHES} at {DRAWN} random rows of NAS-Bench-101, of the {LIMIT} that all scores are
-known of. Of equal scores the smallest student is taken, as a search does.
+Of tables whose searches are not all done, or not to be afforded, the scores above tell: searches
+look at all rows of AutoFormer, and each of {SEARCHES} at {DRAWN} random rows of a NAS-Bench table,
+of the {LIMIT} that all scores are known of.
+Of equal scores the smallest student is taken, as a search does.
 
 {by_rows}
 

@@ -179,6 +179,11 @@ def wanted(name: str) -> Iterator[Search]:
                     yield Search(score, seed, sixth, sampler, "", 0)
 
 
+def finished(name: str) -> bool:
+    """Whether all searches of a table are kept."""
+    return {key(each) for each in wanted(name)} <= {key(each) for each in kept(name)}
+
+
 def exhaustive(name: str) -> bool:
     """Whether every architecture of the table is looked at."""
     return name != "nasbench201"
