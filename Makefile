@@ -42,6 +42,7 @@ bench: .venv/ready ## speed, as ratios measured in one run
 	$(RUN)python benchmarks/budgets.py
 	$(RUN)python benchmarks/distill.py
 	$(RUN)python benchmarks/spaces.py
+	$(RUN)python benchmarks/workers.py
 
 TABLES ?= ../shared/data
 study: .venv/ready ## scores against the accuracies of tables; TABLES=DIR holds them; about an hour

@@ -52,6 +52,6 @@ def postgres() -> Iterator[str]:
         control = [binaries / "pg_ctl", "-D", place, "-w"]
         subprocess.run([*control, "-o", options, "start"], **own)
         try:
-            yield f"postgresql+psycopg://me@127.0.0.1:{port}/postgres"
+            yield f"postgresql://me@127.0.0.1:{port}/postgres"
         finally:
             subprocess.run([*control, "-m", "immediate", "stop"], **own)

@@ -14,7 +14,15 @@ from optuna.distributions import CategoricalDistribution, FloatDistribution, Int
 from optuna.trial import BaseTrial, FrozenTrial, TrialState, create_trial
 
 from diswot.errors import UserError
-from diswot.evolution import AgingEvolutionSampler, Known, key, mutated_child, random_child, winner
+from diswot.evolution import (
+    AgingEvolutionSampler,
+    Known,
+    Past,
+    key,
+    mutated_child,
+    random_child,
+    winner,
+)
 
 Params = dict[str, Any]
 Tell = Callable[[int], tuple[float | None, TrialState]]
@@ -295,3 +303,29 @@ def test_continuous_choices_are_always_unknown() -> None:
 def test_bad_arguments(options: dict[str, int]) -> None:
     with pytest.raises(UserError, match="must"):
         AgingEvolutionSampler(**options)
+
+
+def test_each_trial_is_looked_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """So that a proposal costs the same after a long history; and it is what it was without."""
+    looked: list[int] = []
+    take = Past.take
+
+    def count(self: Past, trial: FrozenTrial) -> None:
+        looked.append(trial.number)
+        take(self, trial)
+
+    monkeypatch.setattr(Past, "take", count)
+    study = optuna.create_study(sampler=AgingEvolutionSampler(seed=3))
+    afresh = optuna.create_study()
+    for _ in range(60):
+        for each in (study, afresh):
+            if each is afresh:
+                each.sampler = AgingEvolutionSampler(seed=3)
+            looked.clear()
+            trial = each.ask()
+            value = sum(trial.suggest_int(name, 0, 9) for name in "abc")
+            if each is study:
+                assert len(looked) <= 4
+            each.tell(trial, value)
+
+    assert [t.params for t in study.trials] == [t.params for t in afresh.trials]

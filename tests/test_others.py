@@ -160,7 +160,7 @@ def database(server: str) -> Callable[[str], str]:
     import psycopg
 
     def create(name: str) -> str:
-        with psycopg.connect(server.replace("+psycopg", ""), autocommit=True) as connection:
+        with psycopg.connect(server, autocommit=True) as connection:
             connection.execute(f"CREATE DATABASE {name}")
         return server.replace("/postgres", f"/{name}")
 

@@ -186,3 +186,11 @@ def test_database_that_cannot_be_opened(url: str) -> None:
     with pytest.raises(UserError, match=f"cannot open {url}: ") as error:
         study(url)
     assert "\n" not in str(error.value)
+
+
+def test_password_is_not_shown() -> None:
+    with pytest.raises(
+        UserError, match=r"cannot open postgresql://me:\*\*\*@localhost:1/a: "
+    ) as error:
+        study("postgresql://me:secret@localhost:1/a")
+    assert "secret" not in str(error.value)

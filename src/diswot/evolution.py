@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import zlib
+from collections import deque
 from collections.abc import Iterable, Mapping, Sequence, Set
 from typing import Any
 
@@ -31,6 +32,35 @@ def key(params: Mapping[str, Any]) -> Key:
     return frozenset(params.items())
 
 
+class Past:
+    """What trials say that have ended, each looked at once.
+
+    Attributes:
+        taken: How many were.
+        keys: Their architectures.
+        shapes: The choices that built architectures have met.
+        distributions: The latest of each choice.
+        living: The last of those that were scored.
+    """
+
+    def __init__(self, population: int = 0) -> None:
+        self.taken = 0
+        self.keys: set[Key] = set()
+        self.shapes: set[frozenset[str]] = set()
+        self.distributions: dict[str, BaseDistribution] = {}
+        self.living: deque[FrozenTrial] = deque(maxlen=population)
+
+    def take(self, trial: FrozenTrial) -> None:
+        """Look at the next trial."""
+        self.taken += 1
+        self.keys.add(key(trial.params))
+        if trial.state in _BUILT:
+            self.shapes.add(frozenset(trial.params))
+        self.distributions.update(trial.distributions)
+        if trial.state == TrialState.COMPLETE:
+            self.living.append(trial)
+
+
 class Known:
     """The architectures of a history, and whether a proposal would become one of them.
 
@@ -38,22 +68,24 @@ class Known:
     architecture has met but some of them. So it is the proposal's if its values are.
 
     Args:
-        trials: The history.
+        trials: The history, or the part of it that is not in `past`.
         names: All choices of the space.
+        past: The history before.
     """
 
-    def __init__(self, trials: Iterable[FrozenTrial], names: Set[str]) -> None:
-        self._keys = set()
-        self._shapes = {frozenset(names)}
+    def __init__(
+        self, trials: Iterable[FrozenTrial], names: Set[str], past: Past | None = None
+    ) -> None:
+        recent, past = Past(), past or Past()
         for trial in trials:
-            self._keys.add(key(trial.params))
-            if trial.state in _BUILT and trial.params.keys() <= names:
-                self._shapes.add(frozenset(trial.params))
+            recent.take(trial)
+        self._keys = past.keys, recent.keys
+        met = {shape for shape in past.shapes | recent.shapes if shape <= names}
+        self._shapes = {frozenset(names), *met}
 
     def __contains__(self, proposal: Params) -> bool:
-        return any(
-            key({name: proposal[name] for name in shape}) in self._keys for shape in self._shapes
-        )
+        proposed = [key({name: proposal[name] for name in shape}) for shape in self._shapes]
+        return any(one in keys for one in proposed for keys in self._keys)
 
 
 def random_child(
@@ -129,7 +161,8 @@ class AgingEvolutionSampler(BaseSampler):
     under other choices are drawn at random when they appear. A known architecture is proposed
     again only when no other is found.
 
-    A proposal depends on (seed, trial number) and the history alone; nothing is kept in between.
+    A proposal depends on (seed, trial number) and the history alone. What is kept in between is
+    what the trials that have ended say, so that the cost of a proposal does not grow with them.
 
     Args:
         population: Number of living members.
@@ -148,13 +181,26 @@ class AgingEvolutionSampler(BaseSampler):
         self._population = population
         self._tournament = tournament
         self._seed = seed
+        self._past = Past(population)
+        self._of: tuple[Any, int] | None = None
+
+    def _history(self, study: Study) -> tuple[Past, list[FrozenTrial]]:
+        """What ended, up to the first trial that has not; and the trials from that on."""
+        trials = study.get_trials(deepcopy=False)
+        of = study._storage, study._study_id
+        if of != self._of or self._past.taken > len(trials):
+            self._past, self._of = Past(self._population), of
+        past = self._past
+        while past.taken < len(trials) and trials[past.taken].state.is_finished():
+            past.take(trials[past.taken])
+        return past, trials[past.taken :]
 
     def infer_relative_search_space(
         self, study: Study, trial: FrozenTrial
     ) -> dict[str, BaseDistribution]:
         """The distributions that the trials so far met, the latest of each name."""
-        trials = study.get_trials(deepcopy=False)
-        return {name: d for t in trials for name, d in t.distributions.items()}
+        past, recent = self._history(study)
+        return past.distributions | {name: d for t in recent for name, d in t.distributions.items()}
 
     def sample_relative(
         self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
@@ -162,9 +208,10 @@ class AgingEvolutionSampler(BaseSampler):
         """The next architecture, as far as its choices are known beforehand."""
         if not search_space:
             return {}
-        trials = [t for t in study.get_trials(deepcopy=False) if t.number != trial.number]
-        known = Known(trials, search_space.keys())
-        scored = [t for t in trials if t.state == TrialState.COMPLETE]
+        past, recent = self._history(study)
+        recent = [t for t in recent if t.number != trial.number]
+        known = Known(recent, search_space.keys(), past)
+        scored = [*past.living, *(t for t in recent if t.state == TrialState.COMPLETE)]
         random = np.random.default_rng((self._seed, trial.number))
         if len(scored) < self._population:
             return random_child(search_space, known, random)

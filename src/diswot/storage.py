@@ -7,6 +7,7 @@ import os
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal
 
@@ -125,12 +126,23 @@ def mend(path: Path, lock: BaseJournalFileLock) -> None:
 
 
 def _database(url: str) -> BaseStorage:
+    from sqlalchemy.engine import make_url
     from sqlalchemy.exc import SQLAlchemyError
 
+    told = url
     try:
-        return optuna.storages.get_storage(url)
+        told = make_url(url).render_as_string(hide_password=True)
+        return optuna.storages.get_storage(_with_driver(url))
     except (SQLAlchemyError, ImportError, ValueError) as error:
-        raise UserError(f"cannot open {url}: {str(error).splitlines()[0]}") from error
+        raise UserError(f"cannot open {told}: {str(error).splitlines()[0]}") from error
+
+
+def _with_driver(url: str) -> str:
+    """The same, with psycopg as PostgreSQL's driver where no other is named and it is there."""
+    name, _, rest = url.partition("://")
+    if name in ("postgres", "postgresql") and find_spec("psycopg") is not None:
+        return f"postgresql+psycopg://{rest}"
+    return url
 
 
 @contextmanager
