@@ -18,7 +18,7 @@ from jinja2 import ChainableUndefined, Environment, TemplateError
 from markupsafe import Markup
 
 from diswot import __version__
-from diswot.budget import show_count
+from diswot.budget import show_bytes, show_count, show_seconds
 from diswot.checkpoint import WEIGHTS
 from diswot.errors import UserError
 from diswot.facts import masked
@@ -317,8 +317,8 @@ def _quantity(value: object, name: str) -> str:
     if known is None:
         return NONE
     if name == "latency":
-        return f"{1000 * known:.3g} ms"
-    return f"{known / 2**20:.3g} MiB" if name == "memory" else format(known, ".5g")
+        return show_seconds(known)
+    return show_bytes(known) if name == "memory" else format(known, ".5g")
 
 
 def _span(value: object) -> str:
