@@ -43,6 +43,7 @@ bench: .venv/ready ## speed, as ratios measured in one run
 	$(RUN)python benchmarks/distill.py
 	$(RUN)python benchmarks/spaces.py
 	$(RUN)python benchmarks/workers.py
+	$(RUN)python benchmarks/prefix.py
 
 TABLES ?= ../shared/data
 study: .venv/ready ## scores against the accuracies of tables; TABLES=DIR holds them; about an hour

@@ -24,7 +24,17 @@ ORDER = (
     # score
     "proxies",
     # search
-    *("evolution", "samplers", "storage", "pareto", "examine", "others", "loop", "search"),
+    *(
+        "evolution",
+        "samplers",
+        "storage",
+        "pareto",
+        "prefix",
+        "examine",
+        "others",
+        "loop",
+        "search",
+    ),
     # train
     *("checkpoint", "evaluate", "processes", "energy", "average", "board"),
     *("objective", "distill", "verify"),

@@ -9,7 +9,7 @@ from __future__ import annotations
 import statistics
 from collections.abc import Hashable, Iterator
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from functools import partial
 from typing import Any
 
@@ -21,7 +21,8 @@ from torch import nn
 from diswot.budget import COSTS, Budget, Costs, Shape
 from diswot.data import Batch
 from diswot.errors import SearchFailed
-from diswot.proxies import NotScored, Scorer, scorer
+from diswot.prefix import Chain
+from diswot.proxies import NotScored, Scorer, get, scorer
 from diswot.spaces import Build, Params, construct, enumerate_params, network
 from diswot.workers import Answer, Ask, Outcome
 
@@ -65,6 +66,7 @@ class Examiner:
         image_shape: C, H, W; for the MACs.
         objectives: `score`, alone or with names of `budget.COSTS`.
         large: Whether a candidate was rejected that took long to build.
+        chains: What the candidate before left to the next, a repeat each.
     """
 
     space: Build
@@ -74,6 +76,7 @@ class Examiner:
     image_shape: Shape
     objectives: tuple[str, ...] = ("score",)
     large: bool = False
+    chains: dict[int, Chain] = field(default_factory=dict)
 
     def examine(self, number: int, ask: Ask) -> End:
         """Build, check and score the candidate of a trial, unless its result is known.
@@ -121,9 +124,17 @@ class Examiner:
         return [name for name in COSTS if name in {*self.budget.limits, *self.objectives}]
 
     def _students(self, first: nn.Module, params: Params) -> Iterator[nn.Module]:
-        yield first
-        for repeat in range(1, len(self.scorer.batches)):
-            yield self.scorer.fresh(lambda: network(self.space, params), repeat)
+        for repeat in range(len(self.scorer.batches)):
+            build = partial(network, self.space, params)
+            student = self.scorer.fresh(build, repeat) if repeat else first
+            chain = self.chains.setdefault(repeat, Chain())
+            yield chain.through(student) if self._shares else student
+
+    @property
+    def _shares(self) -> bool:
+        """Whether the score looks at no more than one forward pass shows from outside."""
+        row = get(self.proxy)
+        return row.cost == "forward" and row.watch is None
 
 
 def work(examiner: Examiner, task: Task, ask: Ask) -> Any:

@@ -1,0 +1,39 @@
+"""An exhaustive scan of S0 with shared prefixes over one by one, building included in both."""
+
+from __future__ import annotations
+
+from functools import partial
+
+from timing import footer, in_turn
+
+from diswot import console, data, spaces, teachers
+from diswot.prefix import Chain
+from diswot.proxies import scorer
+
+
+def main() -> None:
+    turns, space = 3, spaces.get("s0", 100)
+    fixed = scorer(teachers.get("resnet56", 100), [data.get("noise", classes=100).batch(64)])
+    plan = spaces.enumerate_params(space, 64) or []
+    builds = [partial(spaces.network, space, params) for params in plan]
+
+    def alone() -> list[float]:
+        return [fixed.score_build(build, ["diswot"])["diswot"][0] for build in builds]
+
+    def shared() -> list[float]:
+        chain = Chain()
+        students = (chain.through(fixed.fresh(build)) for build in builds)
+        return [fixed.score([student], ["diswot"])["diswot"][0] for student in students]
+
+    assert alone() == shared()
+    times = in_turn({"alone": alone, "shared": shared}, turns, warm_up=0)
+    console.table(
+        "(e) the 64 networks of S0 one by one over sharing prefixes, same bits; target at least 3",
+        ["one by one", "sharing", "ratio"],
+        [[*(f"{t.median:.2f} s" for t in times.values()), times["alone"].over(times["shared"])]],
+    )
+    print(footer(turns))
+
+
+if __name__ == "__main__":
+    main()
