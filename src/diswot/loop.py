@@ -177,13 +177,13 @@ class Loop:
             self._see_others()
             while self.crew.room and more():
                 self._ask(most)
-            if self._open:
+            if not self._open and done():
+                return
+            if self._open or not self.crew.room:  # of workers that start again one hears here too
                 waiting = None if self.others is None else PAUSE
                 for outcome in self.crew.wait(self._answer, waiting):
                     self._ended(outcome)
                     progress()
-            elif done():
-                return
             elif self.others is not None:
                 time.sleep(PAUSE)
 
@@ -221,7 +221,7 @@ class Loop:
         ended, lost = self.others.look()
         for trial in (*ended, *lost):
             end = self._take_up(trial)
-            for number in self._alike.pop(trial.number, []):
+            for number in self._waiting(trial.number):
                 if end:
                     self._close(number, _again(self.known[key(trial.params)]))
                 else:
@@ -236,10 +236,16 @@ class Loop:
             self._remember(trial.params, trial.number, end)
         return end
 
+    def _waiting(self, first: int) -> set[int]:
+        """The open trials that were to wait for another, which now has ended."""
+        return {number for number in self._alike.pop(first, []) if number in self._open}
+
     def _answer(self, number: Hashable, question: tuple[Any, ...]) -> Any:
         """What the crew wants to know about a trial."""
         assert isinstance(number, int)
         what, *about = question
+        if number not in self._open:  # tried again by a second worker, after it was closed
+            return RuntimeError("this trial has ended")
         if what == "suggest":
             return self._suggest(self._open[number].trial, *about)
         if what == "latency":
@@ -263,9 +269,14 @@ class Loop:
         if (before := self.known.get(chosen)) is not None:
             return _again(before)
         if self.others and (theirs := self.others.examining(chosen, number)) is not None:
-            return {"alike": theirs}
+            return self._wait_for(theirs, number)
         first = self._examined.setdefault(chosen, number)
-        return None if first == number else {"alike": first}
+        return None if first == number else self._wait_for(first, number)
+
+    def _wait_for(self, first: int, number: int) -> End:
+        """Close a trial as soon as another has ended, which may be before its worker says so."""
+        self._alike.setdefault(first, []).append(number)
+        return {"alike": first}
 
     def _ended(self, outcome: Outcome) -> None:
         """A trial came to an end, and with it those of the same architecture that wait for it.
@@ -276,15 +287,14 @@ class Loop:
         number = outcome.key
         assert isinstance(number, int)
         end = outcome.result
+        if number not in self._open or (end is not None and "alike" in end):
+            return  # it was closed with another, or will be
         if end is None:
             end = {"failed": f"{outcome.kind}: {outcome.reason}", "kind": outcome.kind}
         if "dropped" in end:
             self._drop(number)
             return
-        if "alike" in end:
-            self._alike.setdefault(end["alike"], []).append(number)
-            return
-        first, *others = sorted([number, *self._alike.pop(number, [])])
+        first, *others = sorted({number, *self._waiting(number)})
         seconds = time.monotonic() - self._open[number].start
         if "scores" in end:
             self.seconds.append(seconds)

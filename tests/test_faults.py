@@ -1,0 +1,322 @@
+"""Whatever befalls a search, nothing that it recorded is lost, and it can be gone on with."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import random
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import optuna
+import psutil
+import pytest
+import toyspaces
+from commands import call
+from full_disk import full_disk
+from optuna.trial import BaseTrial, FrozenTrial
+from torch import Tensor, nn
+
+from diswot import spaces
+from diswot.errors import SearchFailed, UserError
+from diswot.evolution import key
+from diswot.proxies import scorer
+from diswot.search import Found, search
+from diswot.storage import JOURNAL, open_storage
+
+HERE = str(Path(__file__).parent)
+
+
+def run(space: spaces.Build = toyspaces.tiny, **options: Any) -> Found:
+    options = {"proxy": "diswot", "sampler": "random", "seed": 4, **options}
+    return search(toyspaces.teacher(), space, toyspaces.batch(), **options)
+
+
+def trials(where: Path) -> list[FrozenTrial]:
+    return optuna.load_study(study_name="diswot", storage=open_storage(where)).trials
+
+
+def whole(where: Path, count: int, space: spaces.Build, lost: int = 0) -> None:
+    """So many trials ended, all closed, each scored as it would be alone; `lost` may have failed.
+
+    Those that were open when a process ended have no end, and do not count.
+    """
+    kept = [t for t in trials(where) if "end" in t.user_attrs]
+    scored = [t for t in kept if "scores" in t.user_attrs["end"]]
+    failed = [t.user_attrs["end"] for t in kept if "failed" in t.user_attrs["end"]]
+    assert len(kept) == count
+    assert all(trial.state.is_finished() for trial in trials(where))
+    assert len({key(trial.params) for trial in scored}) == len(scored)
+    assert len(failed) <= lost and {end["kind"] for end in failed} <= {"killed"}
+    fixed = scorer(toyspaces.teacher(), [toyspaces.batch()], seed=4)
+    for trial in scored:
+        build = partial(spaces.network, space, trial.params)
+        assert fixed.score_build(build, ["diswot"])["diswot"] == [trial.value]
+
+
+# Two searches in one folder
+
+
+def test_second_search_in_a_run_folder_is_refused(tmp_path: Path) -> None:
+    refused: list[str] = []
+
+    def intrude(progress: object) -> None:
+        with pytest.raises(UserError, match="a search is under way in") as told:
+            run(trials=5, storage=tmp_path, resume=len(refused) % 2 == 0)
+        refused.append(str(told.value))
+
+    assert run(trials=5, storage=tmp_path, on_trial=intrude).trials == 5
+    assert len(refused) == 6 and all(str(tmp_path) in text for text in refused)
+    whole(tmp_path, 5, toyspaces.tiny)
+
+
+ALONE = """
+import sys, time
+from pathlib import Path
+from diswot.storage import alone
+with alone(Path(sys.argv[1])):
+    print("held", flush=True)
+    time.sleep(60)
+"""
+
+
+def test_folder_of_a_dead_search_is_free(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", ALONE, str(tmp_path)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as holder:
+        assert holder.stdout is not None and holder.stdout.readline() == b"held\n"
+        with pytest.raises(UserError, match="a search is under way in"):
+            run(trials=3, storage=tmp_path)
+
+        holder.kill()
+        holder.wait()
+
+        assert run(trials=3, storage=tmp_path).trials == 3
+
+
+# A full disk
+
+
+def fill(place: Path, left: int, **options: Any) -> bytes:
+    """A search that finds the disk full; returns what was recorded."""
+    with full_disk(left), pytest.raises((OSError, UserError), match="arge"):
+        run(trials=12, storage=place, **options)
+    recorded = (place / JOURNAL).read_bytes()
+    assert len(recorded) == left
+    return recorded[: recorded.rindex(b"\n") + 1]
+
+
+@pytest.mark.parametrize("left", [700, 1501, 3002, 4999, 7000])
+def test_full_disk_loses_nothing(left: int, tmp_path: Path) -> None:
+    kept = fill(tmp_path, left)
+
+    found = run(trials=12, storage=tmp_path, resume=True)
+
+    assert found.trials == 12 and found.failed == 0
+    assert (tmp_path / JOURNAL).read_bytes().startswith(kept)
+    whole(tmp_path, 12, toyspaces.tiny)
+
+
+@pytest.mark.slow
+def test_full_disk_with_workers(tmp_path: Path) -> None:
+    kept = fill(tmp_path, 5000, workers=2, threads=1)
+
+    found = run(trials=12, storage=tmp_path, resume=True, workers=2, threads=1)
+
+    assert found.trials == 12 and found.failed == 0
+    assert (tmp_path / JOURNAL).read_bytes().startswith(kept)
+    whole(tmp_path, 12, toyspaces.tiny)
+
+
+# Processes that are killed
+
+
+def slow(trial: BaseTrial) -> nn.Module:
+    """As `tiny`, of many more; each takes a while."""
+    time.sleep(0.1)
+    trial.suggest_int("nothing", 0, 10**6)
+    return toyspaces.tiny(trial)
+
+
+DRIVER = """
+import sys
+from test_faults import run, slow
+run(slow, trials=30, workers=2, threads=1, storage=sys.argv[1], resume=True)
+"""
+
+
+def lines(place: Path) -> int:
+    path = place / JOURNAL
+    return path.read_bytes().count(b"\n") if path.exists() else 0
+
+
+def gone(processes: list[psutil.Process]) -> bool:
+    return not psutil.wait_procs(processes, timeout=20)[1]
+
+
+@pytest.mark.slow
+def test_killed_driver_with_workers_goes_on(tmp_path: Path) -> None:
+    moments = random.Random(int(time.time()))
+    folders = os.pathsep.join([HERE, *sys.path])
+    for _ in range(3):
+        command = [sys.executable, "-c", DRIVER, str(tmp_path)]
+        driver = subprocess.Popen(command, env={**os.environ, "PYTHONPATH": folders})
+        limit = lines(tmp_path) + moments.randint(5, 40)
+        while driver.poll() is None and lines(tmp_path) < limit:
+            time.sleep(moments.random() / 50)
+        workers = psutil.Process(driver.pid).children()
+        driver.send_signal(signal.SIGKILL)
+        assert driver.wait() == -signal.SIGKILL
+        assert workers and gone(workers)
+    recorded = (tmp_path / JOURNAL).read_bytes()
+
+    found = run(slow, trials=30, workers=2, threads=1, storage=tmp_path, resume=True)
+
+    assert found.trials == 30 and found.failed == 0
+    assert (tmp_path / JOURNAL).read_bytes().startswith(recorded[: recorded.rindex(b"\n") + 1])
+    whole(tmp_path, 30, slow)
+
+
+def workers() -> list[psutil.Process]:
+    """Those of this process that live."""
+    children = psutil.Process().children()
+    return [each for each in children if "spawn_main" in " ".join(each.cmdline())]
+
+
+@contextmanager
+def beside(kill: Callable[[threading.Event], None]) -> Iterator[None]:
+    """Something that a thread does to the workers until the search is over."""
+    over = threading.Event()
+    thread = threading.Thread(target=kill, args=(over,))
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
+
+
+@pytest.mark.slow
+def test_workers_killed_at_fifty_random_moments(tmp_path: Path) -> None:
+    """Starting, idle or at work; the search is made longer until there were so many."""
+    random_, killed, asked = random.Random(int(time.time())), 0, 0
+
+    def kill(over: threading.Event) -> None:
+        nonlocal killed
+        while not over.wait(random_.uniform(0, 3)) and killed < 50:
+            if there := workers():
+                random_.choice(there).kill()
+                killed += 1
+
+    while killed < 50:
+        asked += 20
+        with beside(kill):
+            options = {"workers": 2, "threads": 1, "storage": tmp_path, "resume": True}
+            found = run(slow, trials=asked, **options)
+        assert found.trials == asked
+
+    assert found.scored + found.failed == asked  # a random one of so many is never met twice
+    whole(tmp_path, asked, slow, lost=found.failed)
+
+
+@pytest.mark.slow
+def test_all_workers_killed_at_once(tmp_path: Path) -> None:
+    times = 0
+
+    def kill(over: threading.Event) -> None:
+        nonlocal times
+        seen = lines(tmp_path)
+        while not over.wait(0.05) and times < 2:
+            if lines(tmp_path) > seen + 40:
+                there = workers()
+                for each in there:
+                    each.kill()
+                seen, times = lines(tmp_path), times + 1
+
+    with beside(kill):
+        found = run(slow, trials=30, workers=2, threads=1, storage=tmp_path)
+
+    assert times == 2 and found.trials == 30 and found.failed == 0
+    whole(tmp_path, 30, slow)
+
+
+# Candidates that fail
+
+
+def bad(trial: BaseTrial) -> nn.Module:
+    """Of eight networks two score; the others fail in their own ways, in building or running."""
+    kinds = ["fine", "also", "kill", "exit", "hang", "memory", "raise", "nan"]
+    kind = trial.suggest_categorical("kind", kinds)
+    if kind == "raise":
+        raise SystemExit("enough")
+    if kind == "memory":
+        raise MemoryError("so many weights")
+    return Bad(kind)
+
+
+class Bad(toyspaces.Marked):
+    def forward(self, images: Tensor) -> Tensor:
+        if self.mark == "kill":
+            os.kill(os.getpid(), signal.SIGKILL)
+        if self.mark == "exit":
+            os._exit(3)
+        if self.mark == "hang":
+            time.sleep(60)
+        return super().forward(images) * (math.nan if self.mark == "nan" else 1.0)
+
+
+@pytest.mark.slow
+def test_candidates_that_fail_in_every_way(tmp_path: Path) -> None:
+    options = {"trials": 8, "proxy": "relation", "workers": 2, "timeout": 8, "storage": tmp_path}
+
+    found = run(bad, **options)
+
+    kinds = {"killed": 2, "timeout": 1, "memory": 1, "error": 1, "not finite": 1}
+    assert found.failed_by_kind == kinds
+    assert (found.trials, found.scored, found.failed) == (8, 2, 6)
+    ends = {t.params["kind"]: t.user_attrs["end"].get("failed", "") for t in trials(tmp_path)}
+    assert ends["kill"] == "killed: its process died: SIGKILL"
+    assert ends["exit"] == "killed: its process died: exit status 3"
+    assert ends["hang"] == "timeout: took longer than 8 s"
+    assert ends["memory"] == "MemoryError: so many weights"
+    assert ends["raise"] == "SystemExit: enough"
+    assert ends["nan"].startswith("NotScored: ")
+    again = run(bad, **options, resume=True)
+    assert again.top == found.top and len(trials(tmp_path)) == 8
+
+
+def never(trial: BaseTrial) -> nn.Module:
+    trial.suggest_int("number", 0, 9)
+    raise ValueError("no network of mine")
+
+
+SPACE = """
+def never(trial):
+    trial.suggest_int("number", 0, 99)
+    raise ValueError("no network of mine")
+"""
+
+
+def test_all_candidates_fail() -> None:
+    with pytest.raises(SearchFailed, match="4 failed, such as: ValueError: no network of mine"):
+        run(never, trials=4)
+
+
+@pytest.mark.slow
+def test_all_candidates_fail_in_workers(tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text(SPACE)
+    line = "search --teacher resnet20 --classes 10 --batch-size 4 --image-size 8 --trials 4"
+
+    ran = call(f"{line} --space {tmp_path}/mine.py:never --workers 2 --out {tmp_path}/run")
+
+    assert "4 failed, such as: ValueError: no network of mine" in ran.mistake(1)
+    assert not (tmp_path / "run" / "found.json").exists()
+    assert json.loads((tmp_path / "run" / "run.json").read_text())
