@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import itertools
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -195,3 +197,17 @@ def test_interrupt_is_no_architecture() -> None:
 
     with pytest.raises(KeyboardInterrupt):
         enumerate_params(space, 5)
+
+
+def test_only_what_is_needed_is_imported() -> None:
+    """A process that searches S0 has no use for timm, nor for what that imports."""
+    code = """
+import sys
+import diswot.rank, diswot.search, diswot.spaces, diswot.verify
+assert diswot.spaces.get("s0") and diswot.spaces.SPACES["nasbench201"].size == 5**6
+heavy = {"matplotlib", "pandas", "plotly", "sklearn", "sympy", "timm", "torchvision"}
+assert not heavy & sys.modules.keys(), heavy & sys.modules.keys()
+assert diswot.spaces.get("pit") and "timm" in sys.modules
+"""
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert (ran.returncode, ran.stderr) == (0, "")

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import importlib
 import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from types import ModuleType
 from typing import Any
 
 import torch
@@ -14,17 +16,6 @@ from torch import nn
 
 from diswot import userfile
 from diswot.errors import UserError, unknown
-from diswot.spaces import (
-    autoformer,
-    cifar_resnet,
-    imagenet_resnet,
-    mobilenet,
-    nasbench101,
-    nasbench201,
-    pit,
-    timm_zoo,
-    vit,
-)
 from diswot.spaces.check import Build, check
 from diswot.spaces.choices import Choices, Given
 
@@ -47,82 +38,99 @@ Params = dict[str, Any]
 class Space:
     """A built-in search space and its facts.
 
+    Its module is imported when it is needed: some are made of timm, which takes seconds.
+
     Attributes:
-        build: Function of a trial and a number of classes.
+        module: Of this package.
         summary: One line.
         paper: Where it is from.
-        size: Number of architectures.
-        names: Where the space is a list, the part of it that a pattern after a colon matches.
+        function: That of the module, of a trial, a number of classes and a size of images.
+        constant: That of the module which is the number of architectures.
+        listed: Whether the space is a list, a part of which a pattern after a colon takes.
     """
 
-    build: Callable[..., nn.Module]
+    module: str
     summary: str
     paper: str
-    size: int
-    names: Callable[[str], Sequence[str]] | None = None
+    function: str = "build"
+    constant: str = "SIZE"
+    listed: bool = False
+
+    @property
+    def build(self) -> Callable[..., nn.Module]:
+        """The function of a trial."""
+        build: Callable[..., nn.Module] = getattr(self._home(), self.function)
+        return build
+
+    @property
+    def size(self) -> int:
+        """Number of architectures."""
+        size: int = getattr(self._home(), self.constant)
+        return size
+
+    @property
+    def names(self) -> Callable[[str], Sequence[str]]:
+        """What a pattern matches, where the space is a list."""
+        names: Callable[[str], Sequence[str]] = self._home().names
+        return names
+
+    def _home(self) -> ModuleType:
+        return importlib.import_module(f"diswot.spaces.{self.module}")
 
 
 SPACES: dict[str, Space] = {
     "s0": Space(
-        cifar_resnet.build,
+        "cifar_resnet",
         "CIFAR ResNets, 1, 3, 5 or 7 blocks in each of 3 stages",
         "DisWOT, CVPR 2023",
-        4**3,
     ),
     "cifar_resnet": Space(
-        cifar_resnet.build_wide,
+        "cifar_resnet",
         "CIFAR ResNets, 1 to 9 blocks and a width in each of 3 stages; S0 is in it",
         "He et al., CVPR 2016",
-        cifar_resnet.SIZE,
+        function="build_wide",
+        constant="SIZE_WIDE",
     ),
     "imagenet_resnet": Space(
-        imagenet_resnet.build,
+        "imagenet_resnet",
         "ResNets of 3 to 5 stages, each with its block, kernel, width and depth",
         "DisWOT, CVPR 2023",
-        imagenet_resnet.SIZE,
     ),
     "mobilenet": Space(
-        mobilenet.build,
+        "mobilenet",
         "inverted residuals, 6 stages, each with its depth, kernel, expansion and gate",
         "Sandler et al., CVPR 2018",
-        mobilenet.SIZE,
     ),
     "nasbench201": Space(
-        nasbench201.build,
+        "nasbench201",
         "cells of 6 edges with 5 operations, 3 stages of 5 cells",
         "Dong and Yang, ICLR 2020",
-        5**6,
     ),
     "nasbench101": Space(
-        nasbench101.build,
+        "nasbench101",
         "cells of up to 7 vertices and 9 edges with 3 operations, 3 stages of 3 cells",
         "Ying et al., ICML 2019",
-        nasbench101.SIZE,
     ),
     "autoformer": Space(
-        autoformer.build,
+        "autoformer",
         "vision transformers, 12 to 14 layers, each with its own heads and MLP ratio",
         "Chen et al., ICCV 2021",
-        autoformer.SIZE,
     ),
     "vit": Space(
-        vit.build,
+        "vit",
         "plain vision transformers of 4 to 12 layers, DeiT-Ti and DeiT-S among them",
         "Touvron et al., ICML 2021",
-        vit.SIZE,
     ),
     "pit": Space(
-        pit.build,
+        "pit",
         "pooling vision transformers of three stages",
         "Heo et al., ICCV 2021",
-        pit.SIZE,
     ),
     "timm_zoo": Space(
-        timm_zoo.build,
+        "timm_zoo",
         "timm's own models, or those of a pattern, such as timm_zoo:mobilenetv3*",
         "Wightman, 2019",
-        timm_zoo.SIZE,
-        timm_zoo.names,
+        listed=True,
     ),
 }
 
@@ -148,7 +156,7 @@ def get(name: str, classes: int = 100, image_size: int = 32) -> Build:
     row, options = SPACES[plain], {"classes": classes, "image_size": image_size}
     if not colon:
         return userfile.bind(row.build, **options)
-    if row.names is None:
+    if not row.listed:
         raise UserError(f"{plain} is no list of networks, to choose from by {pattern!r}")
     row.names(pattern)
     return userfile.bind(row.build, **options, pattern=pattern)

@@ -12,7 +12,8 @@ from torch.nn.functional import relu
 WIDTHS = (16, 32, 64)
 DEPTHS = (1, 9)
 CHOICES = ((8, 16, 24, 32), (16, 32, 48, 64), (32, 64, 96, 128))
-SIZE = math.prod(DEPTHS[1] * len(widths) for widths in CHOICES)
+SIZE = 4 ** len(WIDTHS)
+SIZE_WIDE = math.prod(DEPTHS[1] * len(widths) for widths in CHOICES)
 
 
 class BasicBlock(nn.Module):

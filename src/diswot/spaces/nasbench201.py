@@ -36,6 +36,7 @@ OPERATIONS: tuple[str, ...] = (
     "avg_pool_3x3",
 )
 NODES = (1, 2, 3)
+SIZE = len(OPERATIONS) ** sum(NODES)
 WIDTHS = (16, 32, 64)
 CELLS = 5
 

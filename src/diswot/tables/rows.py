@@ -13,7 +13,7 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, IntD
 
 from diswot import spaces
 from diswot.errors import UserError, unknown
-from diswot.spaces import Params, autoformer, nasbench101, nasbench201
+from diswot.spaces import Params, nasbench101, nasbench201
 from diswot.spaces.choices import Given
 
 Record = Mapping[str, Any]
@@ -137,6 +137,8 @@ def _autoformer(record: Record) -> Named | None:
     arch = record.get("arch")
     if not isinstance(arch, dict):
         return None
+    from diswot.spaces import autoformer  # of timm, which takes seconds
+
     params = autoformer.from_arch(arch)
     return _short(params), params, {"arch"}
 
