@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -43,10 +44,10 @@ def list_names(
     as_json: options.Json = False,
 ) -> None:
     """List what can be named."""
-    names = _names()
-    if what != "all" and what not in names:
-        raise unknown("list", what, names)
-    wanted = names if what == "all" else {what: names[what]}
+    lists = _lists()
+    if what != "all" and what not in lists:
+        raise unknown("list", what, lists)
+    wanted = {title: lists[title]() for title in (lists if what == "all" else [what])}
     if as_json:
         console.show_json(wanted)
         return
@@ -56,27 +57,35 @@ def list_names(
         console.table(title, columns, lines, text=len(columns))
 
 
-def _names() -> dict[str, Rows]:
+def _lists() -> dict[str, Callable[[], Rows]]:
+    """A function a list: only what is asked for is made."""
     from diswot.data import SETS
     from diswot.initialise import INITS
-    from diswot.knowledge import KNOWLEDGE
     from diswot.proxies import PROXIES
-    from diswot.recipe import PRESETS
     from diswot.recipes import RECIPES
     from diswot.search import SAMPLERS
     from diswot.spaces import SPACES
 
     return {
-        "teachers": _teachers(),
-        "spaces": {n: [f"{s.summary}; {s.size:,} networks", s.paper] for n, s in SPACES.items()},
-        "data": {name: [row.summary, row.paper] for name, row in SETS.items()} | _DATA,
-        "proxies": {name: _facts(row) for name, row in PROXIES.items()},
-        "losses": {name: _loss(row) for name, row in KNOWLEDGE.items()}
-        | {name: [" + ".join(parts), "", "DisWOT, CVPR 2023"] for name, parts in PRESETS.items()},
-        "recipes": {name: [_said(path), ""] for name, path in RECIPES.items()},
-        "samplers": {name: _SAMPLERS.get(name, ["", ""]) for name in SAMPLERS},
-        "inits": {name: [(f.__doc__ or "").split(".")[0], ""] for name, f in INITS.items()},
+        "teachers": _teachers,
+        "spaces": lambda: {
+            n: [f"{s.summary}; {s.size:,} networks", s.paper] for n, s in SPACES.items()
+        },
+        "data": lambda: {name: [row.summary, row.paper] for name, row in SETS.items()} | _DATA,
+        "proxies": lambda: {name: _facts(row) for name, row in PROXIES.items()},
+        "losses": _losses,
+        "recipes": lambda: {name: [_said(path), ""] for name, path in RECIPES.items()},
+        "samplers": lambda: {name: _SAMPLERS.get(name, ["", ""]) for name in SAMPLERS},
+        "inits": lambda: {n: [(f.__doc__ or "").split(".")[0], ""] for n, f in INITS.items()},
     }
+
+
+def _losses() -> Rows:
+    from diswot.knowledge import KNOWLEDGE
+    from diswot.recipe import PRESETS
+
+    presets = {n: [" + ".join(parts), "", "DisWOT, CVPR 2023"] for n, parts in PRESETS.items()}
+    return {name: _loss(row) for name, row in KNOWLEDGE.items()} | presets
 
 
 def _said(path: Path) -> str:
