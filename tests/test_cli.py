@@ -193,7 +193,7 @@ class TestSearch:
         ran = run(f"{SEARCH} --out {out}")
         assert f"next: diswot distill {out}" in ran.err
         names = sorted(path.name for path in out.iterdir())
-        assert names == ["found.json", "run.json", "study.journal"]
+        assert names == [".search.lock", "found.json", "run.json", "study.journal"]
         facts = json.loads((out / "run.json").read_text())
         assert facts.keys() == {"command", "versions", "hardware", "config", "study"}
         assert facts["config"]["teacher"] == "resnet20" and facts["config"]["image_size"] == 8
@@ -236,9 +236,11 @@ class TestSearch:
     def test_storage(self, run: Run, tmp_path: Path) -> None:
         url = f"sqlite:///{tmp_path / 'study.db'}"
         first = run(f"{SEARCH} --storage {url} --study mine --json").json
-        assert "resume it" in run(f"{SEARCH} --storage {url} --study mine").mistake()
-        line = f"{SEARCH} --storage {url} --study mine --resume --json"
-        assert run(line).json["top"] == first["top"]
+        for resume in ("", " --resume"):
+            again = run(f"{SEARCH} --storage {url} --study mine{resume} --json").json
+            assert (again["top"], again["scored"]) == (first["top"], first["scored"])
+        other = run(f"{SEARCH} --storage {url} --study mine --seed 1").mistake()
+        assert "the search to resume has seed = 0, not 1" in other
 
     def test_users_own_from_any_folder(self, run: Run, here: Path, tmp_path: Path) -> None:
         line = "--teacher nets.py:loud --space nets.py:space --trials 9 --proxy relation"
