@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
-_SHOWN, _FEW = 80, 8
+_SHOWN, _FEW = 30, 8
 
 
 class UserError(ValueError):
