@@ -18,7 +18,7 @@ from optuna.distributions import (
 from optuna.trial import BaseTrial
 
 from diswot.errors import UserError
-from diswot.spaces.choices import Choices, Given, choice, draw, size
+from diswot.spaces.choices import Choices, Given, choice, draw, size, told
 
 
 @st.composite
@@ -128,7 +128,7 @@ def test_given_gives() -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"width": 9}, "width = 9 is not among its choices: .*low=8"),
+        ({"width": 9}, "width = 9 is not among its choices: 8, 16, 24, 32"),
         ({"width": 40}, "width = 40 is not"),
         ({"width": 16.5}, "width = 16.5 is not"),
         ({"width": "wide"}, "width = 'wide' is not"),
@@ -153,6 +153,21 @@ def test_given_refuses_what_is_outside(change: dict[str, Any], message: str) -> 
 def test_given_says_what_is_missing() -> None:
     with pytest.raises(UserError, match=r"parameter 'drop' is missing; its choices: .*0\.3"):
         space(Given({"width": 16}))
+
+
+@pytest.mark.parametrize(
+    ("distribution", "said"),
+    [
+        (IntDistribution(1, 7, step=2), "1, 3, 5, 7"),
+        (IntDistribution(1, 99), "1 to 99"),
+        (IntDistribution(8, 800, step=8), "8 to 800 in steps of 8"),
+        (FloatDistribution(0.0, 1.0), "0.0 to 1.0"),
+        (CategoricalDistribution(["relu", None]), "'relu', None"),
+        (CategoricalDistribution(range(10)), "0, 1, 2, 3, 4, 5, 6, 7, and 2 more"),
+    ],
+)
+def test_choices_as_a_user_reads_them(distribution: BaseDistribution, said: str) -> None:
+    assert told(distribution) == said
 
 
 def test_choices_count_like_an_odometer() -> None:

@@ -18,6 +18,7 @@ from optuna.trial import FixedTrial
 from diswot.errors import UserError
 
 MOST = 1000  # choices of one network
+_TOLD = 8  # values of one choice, in a message
 
 
 class Given(FixedTrial):
@@ -25,14 +26,14 @@ class Given(FixedTrial):
 
     def _suggest(self, name: str, distribution: BaseDistribution) -> Any:
         if name not in self._params:
-            raise UserError(f"parameter {name!r} is missing; its choices: {distribution}")
+            raise UserError(f"parameter {name!r} is missing; its choices: {told(distribution)}")
         value = self._params[name]
         try:
             inside = distribution._contains(distribution.to_internal_repr(value))
         except (ValueError, TypeError):
             inside = False
         if not inside:
-            raise UserError(f"{name} = {value!r} is not among its choices: {distribution}")
+            raise UserError(f"{name} = {value!r} is not among its choices: {told(distribution)}")
         return super()._suggest(name, distribution)
 
 
@@ -126,6 +127,18 @@ def choice(distribution: BaseDistribution, index: int) -> Any:
         return distribution.choices[index]
     assert isinstance(distribution, IntDistribution | FloatDistribution)
     return min(distribution.low + index * (distribution.step or 1), distribution.high)
+
+
+def told(distribution: BaseDistribution) -> str:
+    """The values of a distribution as a user reads them; of many only some, or the ends."""
+    count = size(distribution)
+    if count <= _TOLD or isinstance(distribution, CategoricalDistribution):
+        values = [repr(choice(distribution, i)) for i in range(min(int(count), _TOLD))]
+        more = [f"and {int(count) - _TOLD} more"] * (count > _TOLD)
+        return ", ".join([*values, *more])
+    assert isinstance(distribution, IntDistribution | FloatDistribution)
+    steps = "" if distribution.step in (None, 1) else f" in steps of {distribution.step}"
+    return f"{distribution.low} to {distribution.high}{steps}"
 
 
 def draw(distribution: BaseDistribution, random: np.random.Generator) -> Any:
