@@ -85,6 +85,8 @@ def get(
     if name.startswith(PREFIX):
         return hub(name, size=size)
     path = Path(name)
+    if ("/" in name or path.suffix == ".parquet") and not path.exists():
+        raise UserError(f"no such folder or file of images: {name}")
     if not name or not path.exists():
         raise unknown("data", name, [*SETS, "a folder of images", "a .parquet file", "hf:NAME"])
     if is_parquet(path):

@@ -169,4 +169,8 @@ def hold_out(labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
             )
         )
     except ValueError as error:
-        raise UserError(f"too few images to keep a fifth of each class: {error}") from error
+        counts = np.unique(labels, return_counts=True)[1]
+        raise UserError(
+            f"too few images to keep a fifth of each class for testing: {len(labels)} of "
+            f"{len(counts)} classes, {min(counts, default=0)} of the rarest"
+        ) from error
