@@ -119,6 +119,8 @@ class TestVerify:
         [
             ("--verify 2", "to verify students a teacher must be trained; give --teacher-weights"),
             ("--tune lr", "--tune goes with --verify"),
+            ("--recipe fast", "--recipe goes with --verify"),
+            ("--losses kd:1", "--losses goes with --verify"),
         ],
     )
     def test_refused_before_the_search(self, run: Run, options: str, message: str) -> None:
@@ -128,6 +130,8 @@ class TestVerify:
         line = f"--teacher-weights {place / 'teacher' / 'student.safetensors'} --verify 2"
         told = run(f"{self.LINE} {line} --tune temprature").mistake()
         assert "unknown setting to tune 'temprature'; did you mean temperature" in told
+        assert "unknown recipe 'fats'" in run(f"{self.LINE} {line} --recipe fats").mistake()
+        assert "did you mean kd" in run(f"{self.LINE} {line} --losses kdd").mistake()
         told = run(f"{self.LINE.replace('digits', 'noise --classes 10')} {line}").mistake()
         assert "noise has no images to train on" in told
 
@@ -513,7 +517,10 @@ MISTAKES = [
     ("distill --student resnet20", "name a teacher, or none to train alone"),
     ("distill --student resnet20 --teacher none", "name a folder to keep the training in: --out"),
     (f"{TRAIN} --student x --teacher none --out x", "unknown student 'x'"),
-    (f"{TRAIN} --student resnet20 --teacher x --out x", "give --teacher-weights, or train it"),
+    (f"{TRAIN} --student resnet20 --teacher x --out x", "unknown teacher 'x'; known: "),
+    (f"{TRAIN} --student resnet20 --teacher resnet20 --out x", "--teacher-weights, or train it"),
+    (f"{SEARCH} --data ./none", "no such folder or file of images: ./none"),
+    (f"{SEARCH} --resume", "name what to go on with: the search's --out, or its --storage"),
     (f"{TRAIN} --student resnet20 --teacher none --data noise --out x", "noise has no images to"),
     (f"{TRAIN} --student resnet20 --teacher none --out nets.py", "cannot write nets.py/checkpoint"),
     (f"{TRAIN} --student nets.py:other_pixels --teacher none --out x", "student cannot take"),

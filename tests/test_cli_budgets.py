@@ -184,6 +184,11 @@ def test_costs_are_told_beside_the_table_of_scores(
     assert " params, " in words and " MACs, " in words and "B memory" in words
 
 
+def test_objectives_are_refused_before_anything_is_read(run: Run) -> None:
+    said = run("search --data nowhere --objectives latency").mistake()
+    assert said == "the objectives must be score and costs, each once, as score,latency"
+
+
 def test_limits_as_they_are_written() -> None:
     limits = budgets.budget("5M", "300M", "64MB", "8ms").limits
 

@@ -259,15 +259,24 @@ def _plan(crew: Crew, trials: int) -> list[Params] | None:
     return plan
 
 
+def check_objectives(names: Sequence[str]) -> None:
+    """Refuse objectives that are unknown or do not go together.
+
+    Raises:
+        UserError: They are not score and costs, each once.
+    """
+    for name in names:
+        if name != "score" and name not in COSTS:
+            raise unknown("objective", name, ["score", *COSTS])
+    if "score" not in names or len(set(names)) < len(names):
+        raise UserError("the objectives must be score and costs, each once, as score,latency")
+
+
 def _check(
     objectives: Sequence[str], budget: Budget, latency: Latency | None, sampler: str | None
 ) -> str:
-    """Refuse objectives that do not go together; the sampler, if none is named."""
-    for name in objectives:
-        if name != "score" and name not in COSTS:
-            raise unknown("objective", name, ["score", *COSTS])
-    if "score" not in objectives or len(set(objectives)) < len(objectives):
-        raise UserError("the objectives must be score and costs, each once, as score,latency")
+    """Refuse what does not go together; the sampler, if none is named."""
+    check_objectives(objectives)
     if "latency" in {*objectives, *budget.limits} and latency is None:
         raise UserError("latency is limited or an objective, and nothing is given to measure it")
     several = len(objectives) > 1

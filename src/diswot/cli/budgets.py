@@ -40,8 +40,12 @@ def budget(params: str | None, macs: str | None, memory: str | None, latency: st
 
 
 def objectives(text: str) -> list[str]:
-    """Names with commas."""
-    return [name.strip() for name in text.split(",")]
+    """Names with commas, refused before anything is read if they do not go together."""
+    from diswot.search import check_objectives
+
+    names = [name.strip() for name in text.split(",")]
+    check_objectives(names)
+    return names
 
 
 def setting(

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from diswot import console
 from diswot.cli import inputs, options, runs, training
-from diswot.errors import UserError
+from diswot.errors import UserError, unknown
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -215,7 +215,11 @@ def _names(job: Mapping[str, Any], alone: bool) -> bool:
 def _teacher(job: Mapping[str, Any], images: Data) -> nn.Module | None:
     if job["teacher"] == "none":
         return None
+    from diswot import teachers
+
     weights, pretrained = job["teacher_weights"], job["pretrained"]
+    if not teachers.is_name(job["teacher"]):
+        raise unknown("teacher", job["teacher"], [*teachers.TEACHERS, "timm:NAME", "file.py:NAME"])
     if weights is None and not pretrained:
         raise UserError(_UNTRAINED.format(teacher=job["teacher"], data=images.name))
     return inputs.teaching(job["teacher"], images, weights, pretrained=pretrained)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from diswot import console
 from diswot.cli import budgets, inputs, options, runs
 from diswot.cli import verify as checks
+from diswot.errors import UserError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -70,6 +71,8 @@ def search(
 
     if out is not None and not resume:
         runs.refuse_used(out)
+    if resume and not (storage or out):
+        raise UserError("name what to go on with: the search's --out, or its --storage")
     wish = checks.Wish(verify, verify_epochs, verify_trials, tune, recipe, losses, seed)
     with ExitStack() as stack:
         stack.enter_context(runs.resumable(storage or out))

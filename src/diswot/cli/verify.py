@@ -13,6 +13,7 @@ from diswot.errors import UserError
 
 if TYPE_CHECKING:
     from diswot.data import Data
+    from diswot.recipe import Recipe
     from diswot.search import Found
     from diswot.verify import Verified
 
@@ -48,8 +49,9 @@ class Wish:
         from diswot.verify import TUNED
 
         if not self.count:
-            if self.tune:
-                raise UserError("--tune goes with --verify: name how many students")
+            for name in ("tune", "recipe", "losses"):
+                if getattr(self, name):
+                    raise UserError(f"--{name} goes with --verify: name how many students")
             return
         if not trained:
             raise UserError(_UNTRAINED)
@@ -58,6 +60,17 @@ class Wish:
         for name in self.tuned:
             if name not in TUNED:
                 raise unknown("setting to tune", name, TUNED)
+        self.how(images)
+
+    def how(self, images: Data) -> Recipe:
+        """The recipe of the short trainings.
+
+        Raises:
+            UserError: There is no such recipe, or a setting is impossible.
+        """
+        changes = {"epochs": self.epochs, "losses": self.losses, "seed": self.seed}
+        recipe = training.recipe(self.recipe, changes, alone=False)
+        return replace(recipe, flip=False) if images.name == "digits" else recipe
 
     @property
     def tuned(self) -> list[str]:
@@ -81,11 +94,6 @@ def verified(
     from diswot import spaces
     from diswot.verify import verify
 
-    changes = {"epochs": wish.epochs, "losses": wish.losses, "seed": wish.seed}
-    recipe = training.recipe(wish.recipe, changes, alone=False)
-    if images.name == "digits":
-        recipe = replace(recipe, flip=False)
-
     def on_trial(done: int, total: int, best: float | None) -> None:
         note = "" if best is None else f"best {best:.2f} % of held-out images"
         advance("verifying", done, total, note)
@@ -100,7 +108,7 @@ def verified(
         ),
         spaces.get(config["space"], len(images.classes), images.size),
         images,
-        recipe,
+        wish.how(images),
         tune=wish.tuned,
         trials=wish.trials,
         storage=place / FOLDER if isinstance(place, Path) else place,
