@@ -99,6 +99,12 @@ def test_no_password_is_kept_or_asked_with(copy: Path) -> None:
     assert "--storage" in read(copy).notes[0]
 
 
+def test_a_data_base_out_of_reach_is_named_without_its_password(copy: Path) -> None:
+    pytest.importorskip("psycopg")
+    with pytest.raises(UserError, match=r"cannot open postgresql://a:\*\*\*@127.0.0.1:1/c: "):
+        read(copy, "postgresql://a:secret@127.0.0.1:1/c")
+
+
 def test_standard_error_by_hand(tmp_path: Path) -> None:
     more = "--sampler random --trials 5 --proxy relation --repeats 3"
     run = read(searched(tmp_path / "run", more))

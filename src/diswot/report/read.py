@@ -23,7 +23,7 @@ from sqlalchemy.engine import make_url
 from diswot import files
 from diswot.checkpoint import HISTORY
 from diswot.errors import UserError
-from diswot.storage import JOURNAL
+from diswot.storage import JOURNAL, open_storage
 
 RUN, FOUND, TRAINED = "run.json", "found.json", "trained.json"
 RANKED, SCORES = "rank.json", "scores.csv"
@@ -193,6 +193,7 @@ def load_study(where: str | Path, name: str | None) -> optuna.Study:
             place = JournalStorage(JournalFileBackend(str(where)))
         else:
             _check_database(place)
+            place = open_storage(place)
         names = [summary.study_name for summary in optuna.get_all_study_summaries(place)]
         if name is None:
             name = "diswot" if "diswot" in names else next(iter(names * (len(names) == 1)), None)
