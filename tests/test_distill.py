@@ -346,7 +346,7 @@ distill(seeded(Noisy), None, digits(), replace(SHORT, epochs=4), out=sys.argv[1]
     @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
     def test_killed_at_any_moment(self, tmp_path: Path) -> None:
         """Also while a checkpoint is written: killed again and again, it comes to the same end."""
-        recipe, master, few = replace(SHORT, epochs=20), teacher(), digits()
+        recipe, master, few = replace(SHORT, epochs=60), teacher(), digits()
 
         def train() -> None:
             distill(seeded(Noisy), master, few, recipe, out=tmp_path, resume=True)

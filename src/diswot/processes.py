@@ -123,18 +123,19 @@ def _normalised(processes: Processes, norm: _BatchNorm, images: Tensor) -> Tenso
         return batch_norm(images, mean, variance, norm.weight, norm.bias, False, 0, norm.eps)
     axes = [0, *range(2, images.ndim)]
     single = images.float()
-    moments = torch.stack((single.mean(axes), single.square().mean(axes)))
-    mean, square = processes.sum(moments) / processes.count
-    variance = (square - mean.square()).clamp(min=0)
+    shape = (1, -1, *[1] * (images.ndim - 2))
+    mean = processes.sum(single.mean(axes)) / processes.count
+    centred = single - mean.view(shape)
+    variance = processes.sum(centred.square().mean(axes)) / processes.count
     if norm.training and norm.running_mean is not None:
         size = processes.count * images.numel() // images.shape[1]
         _track(norm, mean.detach(), variance.detach() * size / max(size - 1, 1))
-    shape = (1, -1, *[1] * (images.ndim - 2))
     scale = (variance + norm.eps).rsqrt()
     if norm.weight is not None:
         scale = scale * norm.weight
-    offset = -mean * scale if norm.bias is None else norm.bias - mean * scale
-    made: Tensor = single * scale.view(shape) + offset.view(shape)
+    made: Tensor = centred * scale.view(shape)
+    if norm.bias is not None:
+        made = made + norm.bias.view(shape)
     return made.to(images.dtype)
 
 
