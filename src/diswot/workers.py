@@ -4,8 +4,8 @@ A worker makes what it needs once, with `make`, and then calls `work` for each t
 work may ask its driver something. All decisions are the driver's; a worker holds nothing that
 cannot be made again, and ends with the driver, however that ends.
 
-What carries messages to workers and back is a `Transport`: pipes to processes of this machine
-here, actors of a Ray cluster in `cluster`.
+What carries messages to workers and back is a `Transport`: here, pipes to processes of this
+machine.
 """
 
 from __future__ import annotations
