@@ -96,8 +96,18 @@ def test_formulas_become_mathml() -> None:
     assert "`\\(code\\)`" in made and "$$" not in made
 
 
-def test_every_distance_and_loss_has_its_line_in_the_maths() -> None:
+def test_every_distance_and_score_has_its_formula_in_the_maths() -> None:
     from diswot.knowledge import KNOWLEDGE
+    from diswot.proxies import PROXIES
 
     text = (DOCS / "maths.md").read_text()
-    assert [name for name in KNOWLEDGE if f"[`{name}`]" not in text] == []
+    assert [name for name in {**KNOWLEDGE, **PROXIES} if f"[`{name}`]" not in text] == []
+
+
+def test_the_maths_has_the_weights_of_the_default_score() -> None:
+    from diswot.proxies.default import WEIGHTS
+
+    text = (DOCS / "maths.md").read_text()
+    for name, weight in WEIGHTS.items():
+        factor = "" if weight == 1 else rf"{weight:g}\, "
+        assert rf"{factor}\mathrm{{{name}}}" in text
