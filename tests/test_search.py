@@ -659,7 +659,7 @@ def test_killed_by_the_system_and_resumed(tmp_path: Path) -> None:
         ({"trained_teacher": True}, "trained_teacher = False, not True"),
         ({"batches": batch(4)}, "batches = .*6, 3, 8, 8.*, not .*4, 3, 8, 8"),
         ({"batches": [batch(), batch()]}, "batches = "),
-        ({"budget": Budget(max_params=1e6)}, "budget = .*None.*, not .*1000000"),
+        ({"budget": Budget(max_params=1e6)}, "max_params = None, not 1000000"),
         ({"config": {"teacher": "resnet56"}}, "teacher = 'resnet20', not 'resnet56'"),
         ({"config": {}}, "teacher = 'resnet20', not None"),
     ],

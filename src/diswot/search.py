@@ -301,9 +301,16 @@ def _agree(study: optuna.Study, facts: Mapping[str, Any]) -> None:
             raise UserError(f"the study {study.study_name!r} there is of something else")
         study.set_user_attr("config", now)
         return
+    _compare(before, now)
+
+
+def _compare(before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
+    """Refuse the first fact that differs, by its own name where facts are of facts."""
     for name in sorted(before.keys() | now.keys()):
-        if before.get(name) != now.get(name):
-            was, is_now = before.get(name), now.get(name)
+        was, is_now = before.get(name), now.get(name)
+        if isinstance(was, dict) and isinstance(is_now, dict):
+            _compare(was, is_now)
+        elif was != is_now:
             raise UserError(f"the search to resume has {name} = {was!r}, not {is_now!r}")
 
 
