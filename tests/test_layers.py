@@ -14,7 +14,7 @@ ROOT = Path(diswot.__file__).parent
 
 ORDER = (
     # what everything may use
-    *("errors", "extras", "files", "userfile", "facts", "lifetime", "workers"),
+    *("errors", "layout", "extras", "files", "userfile", "facts", "lifetime", "workers"),
     # what one forward pass shows
     *("similarity", "trace", "cam", "observe"),
     # what a teacher knows and a student does not

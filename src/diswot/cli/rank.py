@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from diswot import console
 from diswot.cli import inputs, options, runs
 from diswot.errors import UserError
+from diswot.layout import RANKED, SCORES
 
 if TYPE_CHECKING:
     from diswot.rank import Ranking
@@ -224,8 +225,8 @@ def _keep(
         return
     from diswot import plots
 
-    sheet.write(out / "scores.csv", held)
-    files.write_json(out / "rank.json", console.finite(result))
+    sheet.write(out / SCORES, held)
+    files.write_json(out / RANKED, console.finite(result))
     plots.save(plots.bars(plots.bar_data({result["target"]: rankings})), out / "tau")
     plots.save(plots.scatter(plots.scatter_data(held, result["target"], rankings)), out / "scores")
 

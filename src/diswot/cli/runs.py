@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from diswot.errors import UserError
+from diswot.layout import FOUND, RUN, TRAINED
 
-RUN, FOUND, TRAINED = "run.json", "found.json", "trained.json"
+__all__ = ["FOUND", "RUN", "TRAINED"]
 
 
 class Stopped(Exception):

@@ -22,9 +22,10 @@ from diswot.budget import show_bytes, show_count, show_seconds
 from diswot.checkpoint import WEIGHTS
 from diswot.errors import UserError
 from diswot.facts import masked
+from diswot.layout import TRAINED
 from diswot.report import charts
 from diswot.report.networks import Look, Pair, Sizes, attempt, looks
-from diswot.report.read import TRAINED, Candidate, Run, Search, Study, number
+from diswot.report.read import Candidate, Run, Search, Study, number
 
 ROWS = 100  # of the table of the best
 NONE = "-"

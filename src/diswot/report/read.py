@@ -23,10 +23,10 @@ from sqlalchemy.engine import make_url
 from diswot import files
 from diswot.checkpoint import HISTORY
 from diswot.errors import UserError
+from diswot.layout import FOUND, RANKED, RUN, SCORES, TRAINED
+from diswot.proxies import standard_error
 from diswot.storage import JOURNAL, open_storage
 
-RUN, FOUND, TRAINED = "run.json", "found.json", "trained.json"
-RANKED, SCORES = "rank.json", "scores.csv"
 DEPTH = 3  # folders below the run in which trainings and rank studies are looked for
 
 Facts = dict[str, Any]
@@ -245,11 +245,7 @@ def _standard_error(end: Facts) -> float | None:
     """Of the mean over the repeats of the one score of a trial."""
     columns = [c for c in _mapping(end.get("scores")).values() if isinstance(c, list)]
     values = [v for v in map(number, columns[0]) if v is not None] if len(columns) == 1 else []
-    if len(values) < 2:
-        return None
-    mean = math.fsum(values) / len(values)
-    variance = math.fsum((value - mean) ** 2 for value in values) / (len(values) - 1)
-    return math.sqrt(variance / len(values))
+    return standard_error(values)
 
 
 def _top(found: Facts) -> tuple[Candidate, ...]:

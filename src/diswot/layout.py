@@ -1,0 +1,7 @@
+"""What the files in a run folder are called."""
+
+RUN = "run.json"  # how a command was told to go, and on what
+FOUND = "found.json"  # what a search found
+TRAINED = "trained.json"  # what a training gave
+RANKED = "rank.json"  # what a rank study gave
+SCORES = "scores.csv"  # the scores behind it
