@@ -217,7 +217,7 @@ class TestSearch:
             ("--init kaiming", "has init = 'gaussian', not 'kaiming'"),
             ("--proxy default", "has init = 'gaussian', not 'kaiming'"),
             ("--teacher resnet32", "has teacher = 'resnet20', not 'resnet32'"),
-            ("--max-params 0.3M", "has budget = "),
+            ("--max-params 0.3M", "has max_params = None, not 300000.0"),
             ("--space nasbench201", "has space = 's0', not 'nasbench201'"),
             ("--image-size 16", "has "),
             ("--data digits", "has "),

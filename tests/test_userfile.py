@@ -130,3 +130,11 @@ def test_no_file_and_no_function(tmp_path: Path) -> None:
         userfile.load(f"{tmp_path / 'mine.py'}:f")
     with pytest.raises(UserError, match=r"name a function in mine.py, as mine.py:function"):
         userfile.load("mine.py")
+
+
+def test_loaded_names_files_that_lie_there(tmp_path: Path) -> None:
+    place = write(tmp_path, "def f(): pass\n")
+    userfile.load(f"{place}:f")
+    assert place in userfile.loaded()
+    Path(place).unlink()
+    assert place not in userfile.loaded()

@@ -56,9 +56,11 @@ def bind(function: Callable[..., Any], **options: Any) -> Callable[..., Any]:
 
 
 def loaded() -> tuple[str, ...]:
-    """The users' files that were imported, for another process to do the same."""
+    """The users' files that were imported and still lie there, for another process to import."""
     modules = [module for module in sys.modules.values() if _MARK in vars(module)]
-    return tuple(str(module.__file__) for module in modules)
+    return tuple(
+        path for path in (str(module.__file__) for module in modules) if Path(path).is_file()
+    )
 
 
 def load_file(path: str) -> None:
