@@ -19,7 +19,7 @@ import psutil
 from timing import footer
 
 from diswot import console
-from diswot.examine import Asked
+from diswot.examiner import Asked
 from diswot.loop import Loop
 from diswot.samplers import SAMPLERS
 from diswot.storage import open_study, opened

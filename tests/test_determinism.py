@@ -20,7 +20,7 @@ from torch import nn
 from diswot import spaces
 from diswot.budget import Budget
 from diswot.evolution import key
-from diswot.examine import Alone, Examiner, Setup, work
+from diswot.examiner import Alone, Examiner, Setup, work
 from diswot.loop import Loop
 from diswot.samplers import SAMPLERS
 from diswot.workers import Answer, Outcome, Packed, Pipes, Pool
@@ -95,7 +95,7 @@ def nothing() -> None:
 
 
 def work_on(held: None, task: tuple[Spec, Any], ask: Any) -> Any:
-    """As `examine.work`; the space comes with the task."""
+    """As `examiner.work`; the space comes with the task."""
     spec, content = task
     return work(examiner(spec), content, ask)
 

@@ -15,8 +15,8 @@ from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import FrozenTrial, TrialState
 
 from diswot.evolution import Key, key
-from diswot.examine import RAISED, End
-from diswot.others import OWNER, Others
+from diswot.examiner import RAISED, End
+from diswot.presence import OWNER, Others
 from diswot.samplers import Listed
 from diswot.spaces import Params
 from diswot.workers import Answer, Outcome
@@ -38,7 +38,7 @@ class Progress:
 
 
 class Crew(Protocol):
-    """Who examines candidates: `examine.Alone`, or a `workers.Pool`."""
+    """Who examines candidates: `examiner.Alone`, or a `workers.Pool`."""
 
     @property
     def room(self) -> int:

@@ -18,10 +18,10 @@ from torch import nn
 from diswot.budget import COSTS, Budget, Excess, count
 from diswot.data import Batch
 from diswot.errors import SearchFailed, UserError, unknown
-from diswot.examine import Alone, End, Setup, work
+from diswot.examiner import Alone, End, Setup, work
 from diswot.loop import Crew, Latency, Loop, Progress
-from diswot.others import Others
 from diswot.pareto import front
+from diswot.presence import Others
 from diswot.proxies import get, standard_error
 from diswot.samplers import SAMPLERS
 from diswot.spaces import Build, Params, network

@@ -18,10 +18,10 @@ import toyspaces
 from optuna.trial import FrozenTrial, TrialState
 from postgres import postgres
 
-from diswot import others as module
+from diswot import presence as module
 from diswot.errors import UserError
 from diswot.evolution import key
-from diswot.others import OWNER, Others
+from diswot.presence import OWNER, Others
 from diswot.proxies import scorer
 from diswot.search import Found, search
 from diswot.spaces import network
@@ -32,9 +32,9 @@ assert toyspaces  # sets Optuna's verbosity
 SCRIPT = """
 import sys, time, torch, toyspaces
 torch.set_num_threads(1)
-from diswot import others
+from diswot import presence
 from diswot.search import search
-others.BEAT, others.GRACE = 0.2, {grace}
+presence.BEAT, presence.GRACE = 0.2, {grace}
 def slow(trial):
     model = toyspaces.tiny(trial)
     time.sleep({pause})
