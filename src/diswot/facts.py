@@ -45,4 +45,5 @@ def command() -> list[str]:
 
 def masked(text: str) -> str:
     """A text without the passwords of the addresses in it."""
-    return re.sub(r"(://[^:/@\s]*):[^/\s]*@", r"\1:***@", text)
+    text = re.sub(r"(://[^:/@\s]*):\S*@", r"\1:***@", text)
+    return re.sub(r"([?&]password=)[^&\s]*", r"\1***", text)

@@ -18,6 +18,7 @@ from optuna.storages.journal._file import BaseJournalFileLock, get_lock_file
 from optuna.storages.journal._storage import JournalOperation
 
 from diswot.errors import UserError
+from diswot.facts import masked
 
 if sys.platform != "win32":
     import fcntl
@@ -131,7 +132,7 @@ def _database(url: str) -> BaseStorage:
 
     told = url
     try:
-        told = make_url(url).render_as_string(hide_password=True)
+        told = masked(make_url(url).render_as_string(hide_password=True))
         return optuna.storages.get_storage(_with_driver(url))
     except (SQLAlchemyError, ImportError, ValueError) as error:
         raise UserError(f"cannot open {told}: {str(error).splitlines()[0]}") from error

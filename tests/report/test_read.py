@@ -94,8 +94,9 @@ def test_a_search_in_a_database(tmp_path: Path) -> None:
     assert not (tmp_path / "trials.db").exists()
 
 
-def test_no_password_is_kept_or_asked_with(copy: Path) -> None:
-    edited(copy / "run.json", lambda run: run.update(study={"storage": "postgresql://a:***@b/c"}))
+@pytest.mark.parametrize("address", ["postgresql://a:***@b/c", "postgresql://b/c?password=***"])
+def test_no_password_is_kept_or_asked_with(address: str, copy: Path) -> None:
+    edited(copy / "run.json", lambda run: run.update(study={"storage": address}))
     assert "--storage" in read(copy).notes[0]
 
 

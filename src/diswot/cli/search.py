@@ -143,15 +143,9 @@ def _config(
 
 def _kept(storage: str | None, study: str) -> dict[str, Any]:
     """Where the trials are; a password is not written down."""
-    if storage is None:
-        return {"storage": None, "name": study}
-    from sqlalchemy.engine import make_url
-    from sqlalchemy.exc import ArgumentError
+    from diswot.facts import masked
 
-    try:
-        return {"storage": make_url(storage).render_as_string(hide_password=True), "name": study}
-    except ArgumentError:
-        return {"storage": storage, "name": study}
+    return {"storage": storage and masked(storage), "name": study}
 
 
 def _told(
