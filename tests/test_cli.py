@@ -629,6 +629,17 @@ assert not heavy & sys.modules.keys(), heavy & sys.modules.keys()
         for text in ("Usage: diswot [OPTIONS]", "--max-params", "--teacher-weights", "0.1.0"):
             assert text in ran.stdout
 
+    def test_a_search_does_without_the_compiler(self) -> None:
+        code = f"""
+import sys
+from diswot.cli import main
+for proxy in ("naswot", "default"):
+    assert not main("{SEARCH} --trials 1 -q --proxy ".split() + [proxy])
+assert "torch" in sys.modules and "torch._dynamo" not in sys.modules
+"""
+        ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+        assert (ran.returncode, ran.stderr) == (0, "")
+
     def test_the_installed_command(self) -> None:
         command = Path(sys.executable).parent / "diswot"
         ran = subprocess.run([command, "--version"], capture_output=True, text=True)

@@ -92,6 +92,10 @@ class _Tally(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self.live = Live(model, images)
         self.uncounted: set[str] = set()
 
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        return False  # else the first operation loads PyTorch's compiler, which takes a second
+
     def __torch_dispatch__(
         self, func: Any, types: Any, args: Sequence[Any] = (), kwargs: Any = None
     ) -> Any:
