@@ -1,9 +1,13 @@
-"""An exhaustive scan of S0 with shared prefixes over one by one, building included in both."""
+"""An exhaustive scan of S0 with shared prefixes over one by one, building included in both.
+
+On one thread, as a worker has.
+"""
 
 from __future__ import annotations
 
 from functools import partial
 
+import torch
 from timing import footer, in_turn
 
 from diswot import console, data, spaces, teachers
@@ -12,6 +16,7 @@ from diswot.proxies import scorer
 
 
 def main() -> None:
+    torch.set_num_threads(1)
     turns, space = 3, spaces.get("s0", 100)
     fixed = scorer(teachers.get("resnet56", 100), [data.get("noise", classes=100).batch(64)])
     plan = spaces.enumerate_params(space, 64) or []
