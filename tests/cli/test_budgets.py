@@ -254,7 +254,7 @@ def _fetch(url: str) -> Any:
 
 @pytest.mark.slow
 def test_the_example_finds_a_front_and_trains_one_of_it(tmp_path: Path) -> None:
-    script = Path(__file__).parents[1] / "examples" / "latency.py"
+    script = Path(__file__).parents[2] / "examples" / "latency.py"
     command = [sys.executable, str(script), "--out", str(tmp_path / "run")]
 
     ran = subprocess.run(command, capture_output=True, text=True)

@@ -1,6 +1,8 @@
-"""Cuts and blanks; shifts and mirror images are in test_data."""
+"""Shifts, mirror images, cuts and blanks."""
 
 from __future__ import annotations
+
+from collections import Counter
 
 import pytest
 import torch
@@ -69,3 +71,36 @@ def test_parts_of_a_batch_see_what_the_whole_sees() -> None:
 def test_nothing_is_nothing() -> None:
     images = torch.rand(3, 3, 5, 5)
     assert augment(images, Changes(), generator()) is images
+
+
+class TestAugment:
+    @pytest.mark.parametrize("crop", [0, 1, 4])
+    @pytest.mark.parametrize("flip", [False, True])
+    @pytest.mark.parametrize("dtype", [torch.uint8, torch.float32])
+    def test_naive(self, crop: int, flip: bool, dtype: torch.dtype) -> None:
+        images = torch.randint(1, 256, (40, 3, 6, 6)).to(dtype)
+        kept = images.clone()
+        made = augment(images, Changes(crop, flip=flip), torch.Generator().manual_seed(5))
+        generator = torch.Generator().manual_seed(5)
+        shifts = torch.randint(0, 2 * crop + 1, (40, 2), generator=generator) if crop else None
+        mirrored = torch.rand(40, generator=generator) < 0.5 if flip else torch.zeros(40)
+        for i in range(40):
+            down, right = (int(s) - crop for s in shifts[i]) if shifts is not None else (0, 0)
+            for y in range(6):
+                for x in range(6):
+                    from_x = (5 - x if mirrored[i] else x) + right
+                    inside = 0 <= y + down < 6 and 0 <= from_x < 6
+                    expected = images[i, :, y + down, from_x] if inside else torch.zeros(3)
+                    assert made[i, :, y, x].tolist() == expected.tolist()
+        assert made.dtype == dtype and torch.equal(images, kept)
+
+    def test_every_shift_and_both_sides_occur(self) -> None:
+        image = torch.zeros(1, 1, 5, 5)
+        image[0, 0, 2, 2] = 1
+        made = augment(image.expand(2000, -1, -1, -1), Changes(2), torch.Generator().manual_seed(0))
+        places = Counter(map(tuple, made.nonzero()[:, 2:].tolist()))
+        assert len(places) == 25 and min(places.values()) > 40
+        image[0, 0, 2] = torch.arange(5)
+        mirror = Changes(flip=True)
+        made = augment(image.expand(2000, -1, -1, -1), mirror, torch.Generator().manual_seed(0))
+        assert 900 < int((made[:, 0, 2, 0] == 4).sum()) < 1100
