@@ -50,20 +50,36 @@ def test_the_tutorial_runs_as_written(tmp_path: Path) -> None:
         assert (tmp_path / "runs" / left).is_file()
 
 
-def test_every_command_of_the_tutorial_has_options_that_exist() -> None:
-    """Also where the slow test is not run."""
+PAGES = [ROOT / "README.md", *sorted(DOCS.rglob("*.md"))]
+
+
+def commands(page: Path) -> list[list[str]]:
+    """The words of each call of `diswot` in a page, options left out in brackets included."""
+    text = re.sub(r"\\\n\s*", " ", page.read_text())
+    lines = re.findall(r"^ *(?:\$ |srun |.*-m )?(diswot [a-z].*)$", text, re.MULTILINE)
+    told = (re.sub(r"[\[\]]|#.*|\.\.\.", " ", line) for line in lines)
+    return [shlex.split(line)[1:] for line in told]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_commands_in_pages_have_options_that_exist(page: Path) -> None:
     from typer.main import get_command
 
     from diswot.cli import app
 
-    commands = get_command(app).commands  # type: ignore[attr-defined]
-    lines = [
-        t for kind, t in BLOCKS.findall((DOCS / "tutorial.md").read_text()) if kind == "console"
-    ]
-    for line in "".join(lines).splitlines():
-        name, *words = shlex.split(line)[1:]
-        known = {o for p in commands[name].params for o in (*p.opts, *p.secondary_opts)}
-        assert {word for word in words if word.startswith("--")} <= known, line
+    known = get_command(app).commands  # type: ignore[attr-defined]
+    for name, *words in commands(page):
+        if name not in known:
+            assert not any(word.startswith("--") for word in words), f"no command {name}"
+            continue  # a sentence that begins so
+        options = {o for p in known[name].params for o in (*p.opts, *p.secondary_opts)}
+        asked = {word.partition("=")[0] for word in words if word.startswith("--")}
+        assert asked <= options, (name, words)
+
+
+def test_commands_in_pages_are_found() -> None:
+    found = {page.name: len(commands(page)) for page in PAGES}
+    assert found["README.md"] > 8 and found["tutorial.md"] > 6 and found["distillation.md"] > 5
 
 
 @pytest.mark.parametrize("page", sorted(DOCS.rglob("*.md")), ids=lambda page: page.name)

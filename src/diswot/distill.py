@@ -208,6 +208,22 @@ class Training:
         """One pass over the training images, then the test images, then a checkpoint."""
         start, number = time.perf_counter(), len(self.history)
         before = self.joules() if self.joules is not None else 0.0
+        lr = self._pass(number, on_step)
+        trained = time.perf_counter() - start
+        row = {"epoch": number + 1, **{n: value / self.steps for n, value in self.total.items()}}
+        row["test_accuracy"] = self._tested()
+        row["lr"] = lr
+        row["seconds"] = time.perf_counter() - start
+        row["images_per_second"] = self.steps * self.batch / trained
+        if self.joules is not None:
+            row["joules"] = self.joules() - before
+        self.history.append(row)
+        if self.out is not None and self.processes.main:
+            checkpoint.save(self.out, self.facts, self._parts(), self.history)
+        return row
+
+    def _pass(self, number: int, on_step: OnStep) -> float:
+        """The steps of epoch `number`, counted in `total`; returns the last one's rate."""
         seed = derive_seed(self.recipe.seed, number)
         _seed(seed + self.processes.rank, self.device)
         self.student.train()
@@ -224,18 +240,7 @@ class Training:
         while waiting:
             self.count(*waiting.popleft())
         self._check_weights()
-        trained = time.perf_counter() - start
-        row = {"epoch": number + 1, **{n: value / self.steps for n, value in self.total.items()}}
-        row["test_accuracy"] = self._tested()
-        row["lr"] = lr
-        row["seconds"] = time.perf_counter() - start
-        row["images_per_second"] = self.steps * self.batch / trained
-        if self.joules is not None:
-            row["joules"] = self.joules() - before
-        self.history.append(row)
-        if self.out is not None and self.processes.main:
-            checkpoint.save(self.out, self.facts, self._parts(), self.history)
-        return row
+        return lr
 
     def batches(self, seed: int) -> Iterator[list[tuple[Tensor, Tensor, Tensor]]]:
         """The epoch's batches, in parts: normalised images, labels, indices; this process's.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 from optuna.distributions import BaseDistribution
 from optuna.samplers import BaseSampler, NSGAIISampler, RandomSampler, TPESampler
@@ -14,8 +14,36 @@ from optuna.trial import FrozenTrial, TrialState
 from diswot.evolution import AgingEvolutionSampler
 from diswot.initialise import derive_seed
 
+T = TypeVar("T")
 
-class PerTrial(BaseSampler):
+
+class _Opened(BaseSampler, Generic[T]):
+    """Keeps something for each trial while it is open.
+
+    Args:
+        make: That of a trial, given its number.
+    """
+
+    def __init__(self, make: Callable[[int], T]) -> None:
+        self._make = make
+        self._open: dict[int, T] = {}
+
+    def before_trial(self, study: Study, trial: FrozenTrial) -> None:
+        """Make it."""
+        self._open[trial.number] = self._make(trial.number)
+
+    def after_trial(
+        self,
+        study: Study,
+        trial: FrozenTrial,
+        state: TrialState,
+        values: Sequence[float] | None,
+    ) -> None:
+        """Drop it."""
+        self._open.pop(trial.number, None)
+
+
+class PerTrial(_Opened[BaseSampler]):
     """An Optuna sampler made anew for each trial, with a seed drawn from (seed, trial number).
 
     So a proposal depends on the seed and the history alone: a resumed search goes on, where the
@@ -28,24 +56,7 @@ class PerTrial(BaseSampler):
 
     def __init__(self, make: Callable[[int], BaseSampler], seed: int) -> None:
         derive_seed(seed)
-        self._make = make
-        self._seed = seed
-        self._open: dict[int, BaseSampler] = {}
-
-    def before_trial(self, study: Study, trial: FrozenTrial) -> None:
-        """Make the sampler of this trial."""
-        seed = derive_seed(self._seed, trial.number) % 2**32
-        self._open[trial.number] = self._make(seed)
-
-    def after_trial(
-        self,
-        study: Study,
-        trial: FrozenTrial,
-        state: TrialState,
-        values: Sequence[float] | None,
-    ) -> None:
-        """Drop it."""
-        self._open.pop(trial.number, None)
+        super().__init__(lambda number: make(derive_seed(seed, number) % 2**32))
 
     def infer_relative_search_space(
         self, study: Study, trial: FrozenTrial
@@ -71,7 +82,7 @@ class PerTrial(BaseSampler):
         return own.sample_independent(study, trial, param_name, param_distribution)
 
 
-class Listed(BaseSampler):
+class Listed(_Opened[dict[str, Any]]):
     """Proposes given architectures, one a trial.
 
     Args:
@@ -79,22 +90,7 @@ class Listed(BaseSampler):
     """
 
     def __init__(self, left: deque[dict[str, Any]]) -> None:
-        self._left = left
-        self._open: dict[int, dict[str, Any]] = {}
-
-    def before_trial(self, study: Study, trial: FrozenTrial) -> None:
-        """Take the next."""
-        self._open[trial.number] = self._left.popleft()
-
-    def after_trial(
-        self,
-        study: Study,
-        trial: FrozenTrial,
-        state: TrialState,
-        values: Sequence[float] | None,
-    ) -> None:
-        """Drop it."""
-        self._open.pop(trial.number, None)
+        super().__init__(lambda number: left.popleft())
 
     def infer_relative_search_space(
         self, study: Study, trial: FrozenTrial

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from diswot.data import Data
+    from diswot.distill import Distilled
     from diswot.recipe import Recipe
 
 _UNTRAINED = (
@@ -156,18 +157,11 @@ def _train(
 ) -> dict[str, Any]:
     """Train, and write the result into the folder."""
     from diswot import files
-    from diswot.budget import count_macs, count_params
     from diswot.distill import distill as train
     from diswot.initialise import fresh
 
     alone = job["teacher"] == "none"
-    images = inputs.data_set(
-        *(job["data"], None, job["image_size"], job["data_root"]),
-        network=job["student" if alone else "teacher"] if _names(job, alone) else None,
-        **{name: job[name] for name in ("pretrained", "mean", "std")},
-    )
-    if images.train is None:
-        raise UserError(f"{images.name} has no images to train on; name others with --data")
+    images = _images(job, alone)
     build, named = inputs.student_builder(
         *(job["student"], job["space"], len(images.classes), images.size),
         pretrained=alone and job["pretrained"],
@@ -187,24 +181,42 @@ def _train(
         on_step=training.shown(advance, recipe),
         on_read=lambda done, total: advance("reading images", done, total),
     )
-    result = {
-        "student": named,
-        "teacher": job["teacher"] if taught else None,
+    about = {"student": named, "teacher": job["teacher"] if taught else None}
+    result = {**about, **_result(trained, recipe, images, out)}
+    if training.main_process():
+        files.write_json(out / runs.TRAINED, {**runs.facts(), "result": result})
+    return result
+
+
+def _images(job: Mapping[str, Any], alone: bool) -> Data:
+    """What to train on, as the teacher sees it, or the student alone."""
+    images = inputs.data_set(
+        *(job["data"], None, job["image_size"], job["data_root"]),
+        network=job["student" if alone else "teacher"] if _names(job, alone) else None,
+        **{name: job[name] for name in ("pretrained", "mean", "std")},
+    )
+    if images.train is None:
+        raise UserError(f"{images.name} has no images to train on; name others with --data")
+    return images
+
+
+def _result(trained: Distilled, recipe: Recipe, images: Data, out: Path) -> dict[str, Any]:
+    """What a training gave, for the table and the run folder."""
+    from diswot.budget import count_macs, count_params
+
+    return {
         "losses": recipe.losses,
         "recipe": recipe.as_dict(),
         "test_accuracy": trained.test_accuracy,
         "train_accuracy": trained.history[-1]["train_accuracy"],
-        "model_params": count_params(model),
-        "macs": count_macs(model, images.image_shape),
+        "model_params": count_params(trained.student),
+        "macs": count_macs(trained.student, images.image_shape),
         "epochs": recipe.epochs,
         "seconds": trained.seconds,
         "data": images.name,
         **inputs.look(images),
         "out": str(out),
     }
-    if training.main_process():
-        files.write_json(out / runs.TRAINED, {**runs.facts(), "result": result})
-    return result
 
 
 def _names(job: Mapping[str, Any], alone: bool) -> bool:

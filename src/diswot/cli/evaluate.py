@@ -30,10 +30,11 @@ def evaluate(
     if teacher_weights is None and not pretrained:
         raise UserError("name the trained weights: --teacher-weights or --pretrained")
     with console.progress(quiet=quiet) as advance:
-        source: dict[str, Any] = {"network": teacher, "pretrained": pretrained}
-        source |= inputs.normalisation(mean, std)
-        images = inputs.data_set(data, classes, image_size, data_root, **source)
-        model = inputs.teaching(teacher, images, teacher_weights, pretrained=pretrained)
+        look = inputs.normalisation(mean, std)
+        master = inputs.master(
+            teacher, teacher_weights, pretrained, data, classes, image_size, data_root, **look
+        )
+        images, model = master.images, master.model()
         if images.test is None:
             raise UserError(f"{images.name} has no images to test on; name others with --data")
         total = len(images.test)
@@ -51,8 +52,7 @@ def evaluate(
         console.show_json(result)
         return
     _show(result)
-    facts: dict[str, Any] = {"trained": True, "pretrained": pretrained, "size": image_size}
-    for text in inputs.remarks(teacher, images, **facts):
+    for text in master.remarks():
         console.note(text, quiet=quiet)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -101,30 +101,71 @@ def look(images: Data) -> dict[str, Any]:
     return {"image_size": images.size, "mean": list(images.mean), "std": list(images.std)}
 
 
-def remarks(
-    network: str,
-    images: Data,
-    *,
-    trained: bool,
-    pretrained: bool,
-    size: int | None,
-    proxies: Sequence[str] = (),
-    init: str | None = None,
-) -> list[str]:
-    """What a user may not expect: the size of images, and weights that change no score."""
-    from diswot import teachers
-    from diswot.proxies import get
+@dataclass(frozen=True)
+class Master:
+    """A teacher by name, and the images that it and all students see.
 
-    said = []
-    if size is None and teachers.wants(network, pretrained).size is not None:
-        pixels = f"{images.size} x {images.size} pixels"
-        said.append(f"images are brought to {pixels}, as {network} takes them; see --image-size")
-    rows = {name: get(name) for name in proxies}
-    deaf = [name for name, row in rows.items() if row.needs_teacher and not row.sees_weights]
-    if trained and deaf and (init or "kaiming") != "default":
-        names = ", ".join(deaf)
-        said.append(f"the teacher's trained weights change nothing in {names}: it draws fresh ones")
-    return said
+    Attributes:
+        name: Of the teacher.
+        weights: File of its trained weights.
+        pretrained: Whether it comes with its library's.
+        images: Of the size and normalised as was asked for, or as it wants them.
+        sized: Whether the user named the size.
+    """
+
+    name: str
+    weights: str | Path | None
+    pretrained: bool
+    images: Data
+    sized: bool
+
+    @property
+    def trained(self) -> bool:
+        """Whether it has trained weights."""
+        return self.pretrained or self.weights is not None
+
+    def model(self) -> nn.Module:
+        """The network."""
+        return teaching(self.name, self.images, self.weights, pretrained=self.pretrained)
+
+    def remarks(self, proxies: Sequence[str] = (), init: str | None = None) -> list[str]:
+        """What a user may not expect: the size of images, and weights that change no score."""
+        from diswot import teachers
+        from diswot.proxies import get
+
+        said, size = [], self.images.size
+        if not self.sized and teachers.wants(self.name, self.pretrained).size is not None:
+            pixels, name = f"{size} x {size} pixels", self.name
+            said.append(f"images are brought to {pixels}, as {name} takes them; see --image-size")
+        rows = {name: get(name) for name in proxies}
+        deaf = [name for name, row in rows.items() if row.needs_teacher and not row.sees_weights]
+        if self.trained and deaf and (init or "kaiming") != "default":
+            names, fresh = ", ".join(deaf), "it draws fresh ones"
+            said.append(f"the teacher's trained weights change nothing in {names}: {fresh}")
+        return said
+
+
+def master(
+    teacher: str,
+    weights: str | Path | None,
+    pretrained: bool,
+    data: str,
+    classes: int | None,
+    size: int | None,
+    root: str | Path | None,
+    *,
+    mean: Channels | None,
+    std: Channels | None,
+) -> Master:
+    """The teacher and the images of a command, from its options.
+
+    Raises:
+        UserError: As `data_set`.
+    """
+    images = data_set(
+        data, classes, size, root, network=teacher, pretrained=pretrained, mean=mean, std=std
+    )
+    return Master(teacher, weights, pretrained, images, size is not None)
 
 
 def scoring_batches(images: Data, size: int, repeats: int, seed: int) -> list[Batch]:

@@ -118,16 +118,16 @@ def setting(job: dict[str, Any]) -> Setting:
     from diswot import spaces
     from diswot.proxies import scorer
 
-    source = {name: job[name] for name in ("pretrained", "mean", "std")}
-    places = (job["data"], job["classes"], job["image_size"], job["data_root"])
-    images = inputs.data_set(*places, network=job["teacher"], **source)
-    weights, pretrained = job["teacher_weights"], job["pretrained"]
+    named = ("teacher", "teacher_weights", "pretrained")
+    named += ("data", "classes", "image_size", "data_root")
+    master = inputs.master(*(job[name] for name in named), mean=job["mean"], std=job["std"])
+    images = master.images
     fixed = scorer(
-        inputs.teaching(job["teacher"], images, weights, pretrained=pretrained),
+        master.model(),
         inputs.scoring_batches(images, job["batch_size"], job["repeats"], job["seed"]),
         init=job["init"],
         seed=job["seed"],
-        trained_teacher=pretrained or weights is not None,
+        trained_teacher=master.trained,
     )
     return fixed, spaces.get(job["space"], len(images.classes), images.size)
 

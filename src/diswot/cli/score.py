@@ -12,7 +12,7 @@ from diswot.cli import budgets, inputs, options
 from diswot.errors import SearchFailed, UserError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from torch import nn
 
@@ -50,22 +50,22 @@ def score(
     names = list(PROXIES) if proxies == "all" else [n.strip() for n in proxies.split(",")]
     needing = [name for name in names if get(name).needs_forward]
     with console.progress(quiet=quiet) as advance:
-        source: dict[str, Any] = {"network": teacher, "pretrained": pretrained}
-        source |= inputs.normalisation(mean, std)
-        images = inputs.data_set(data, classes, image_size, data_root, **source)
-        count = len(images.classes)
+        look = inputs.normalisation(mean, std)
+        master = inputs.master(
+            teacher, teacher_weights, pretrained, data, classes, image_size, data_root, **look
+        )
+        images, count = master.images, len(master.images.classes)
         build, params = inputs.student_builder(student, space, count, images.size)
-        master = inputs.teaching(teacher, images, teacher_weights, pretrained=pretrained)
-        trained = pretrained or teacher_weights is not None
+        model = master.model()
         batches = inputs.scoring_batches(images, batch_size, repeats, seed)
         outcomes: dict[str, list[float] | str] = {}
         for own, alike in by_init(names, init).items():
             fixed = scorer(
-                master,
+                model,
                 batches,
                 init=own,
                 seed=seed,
-                trained_teacher=trained,
+                trained_teacher=master.trained,
             )
             for group in _groups(alike):
                 advance("scoring", len(outcomes), len(names), ", ".join(group[:1]))
@@ -85,16 +85,22 @@ def score(
         result |= {"repeats": values, "unscored": unscored, "costs": costs}
         console.show_json({**result, "latency_setting": how and how.facts})
         return
+    _show(student, scores, errors, costs)
+    notes = [f"not scored: {reason}" for reason in unscored.values()]
+    for text in (*notes, *budgets.notes([costs], how), *master.remarks(names, init)):
+        console.note(text, quiet=quiet)
+
+
+def _show(
+    student: str,
+    scores: Mapping[str, float],
+    errors: Mapping[str, float | None],
+    costs: Mapping[str, Any],
+) -> None:
+    """A row a score, under the sizes."""
     rows = [[name, f"{score:.6g}", _show_error(errors[name])] for name, score in scores.items()]
     sizes = ", ".join(f"{cells[0]} {title}" for title, cells in budgets.columns([costs]).items())
     console.table(f"scores of {student}: {sizes}", ["proxy", "score", "standard error"], rows)
-    for reason in unscored.values():
-        console.note(f"not scored: {reason}", quiet=quiet)
-    for line in budgets.notes([costs], how):
-        console.note(line, quiet=quiet)
-    facts: dict[str, Any] = {"trained": trained, "pretrained": pretrained, "size": image_size}
-    for text in inputs.remarks(teacher, images, proxies=names, init=init, **facts):
-        console.note(text, quiet=quiet)
 
 
 def _costs(

@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from diswot.budget.latency import Setting
-    from diswot.data import Data
     from diswot.search import Found, Progress
     from diswot.verify import Verified
 
@@ -80,15 +79,15 @@ def search(
         _quiet_optuna()
         limits = budgets.budget(max_params, max_macs, max_memory, max_latency)
         goals = budgets.objectives(objectives)
-        source: dict[str, Any] = {"network": teacher, "pretrained": pretrained}
-        source |= inputs.normalisation(mean, std)
-        images = inputs.data_set(data, classes, image_size, data_root, **source)
-        wish.check(images, trained=teacher_weights is not None or pretrained)
-        count = len(images.classes)
-        config = _config(teacher, teacher_weights, space, images, data_root)
+        look = inputs.normalisation(mean, std)
+        master = inputs.master(
+            teacher, teacher_weights, pretrained, data, classes, image_size, data_root, **look
+        )
+        images, count = master.images, len(master.images.classes)
+        wish.check(images, trained=master.trained)
+        config = _config(master, space, data_root)
         config |= {"batch_size": batch_size, "seed": seed, "proxy": proxy}
         config |= {"repeats": repeats, "pretrained": pretrained}
-        trained = pretrained or teacher_weights is not None
         timed = "latency" in {*goals, *limits.limits}
         how = budgets.setting(timed, images.image_shape, latency_engine, latency_threads)
         if how is not None:
@@ -96,7 +95,7 @@ def search(
         make = partial(budgets.space, config["space"], count, images.size)
         latency = stack.enter_context(budgets.metered(make, how, out))
         found = find(
-            inputs.teaching(teacher, images, teacher_weights, pretrained=pretrained),
+            master.model(),
             spaces.get(space, count, images.size),
             inputs.scoring_batches(images, batch_size, repeats, seed),
             trials=trials,
@@ -107,7 +106,7 @@ def search(
             sampler=sampler,
             init=init,
             seed=seed,
-            trained_teacher=trained,
+            trained_teacher=master.trained,
             workers=workers,
             threads=threads,
             timeout=timeout,
@@ -117,27 +116,25 @@ def search(
             config=config,
             on_trial=_told(out, config, _kept(storage, study), advance),
         )
-        tried = checks.verified(wish, found, config, images, storage or out, study, resume, advance)
+        place = storage or out
+        tried = checks.verified(wish, found, master, space, place, study, resume, advance)
     _report(found, tried, proxy, trials, out, how, as_json, quiet)
     if tried is not None and not as_json:
         checks.show(tried.as_dict(), proxy, verify_epochs)
-    facts: dict[str, Any] = {"trained": trained, "pretrained": pretrained, "size": image_size}
-    for text in inputs.remarks(teacher, images, proxies=[proxy], init=init, **facts):
+    for text in master.remarks([proxy], init):
         console.note(text, quiet=quiet)
 
 
-def _config(
-    teacher: str, weights: Path | None, space: str, images: Data, root: Path | None
-) -> dict[str, Any]:
+def _config(master: inputs.Master, space: str, root: Path | None) -> dict[str, Any]:
     """What a distillation of the found student needs to know, and a resumed search must share."""
     return {
-        "teacher": inputs.from_root(teacher),
-        "teacher_weights": weights and str(weights.resolve()),
+        "teacher": inputs.from_root(master.name),
+        "teacher_weights": master.weights and str(Path(master.weights).resolve()),
         "space": inputs.from_root(space),
-        "data": images.name,
+        "data": master.images.name,
         "data_root": root and str(root.resolve()),
-        "classes": len(images.classes),
-        **inputs.look(images),
+        "classes": len(master.images.classes),
+        **inputs.look(master.images),
     }
 
 

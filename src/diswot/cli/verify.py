@@ -81,8 +81,8 @@ class Wish:
 def verified(
     wish: Wish,
     found: Found,
-    config: Mapping[str, Any],
-    images: Data,
+    master: inputs.Master,
+    space: str,
     place: str | Path | None,
     study: str,
     resume: bool,
@@ -100,15 +100,10 @@ def verified(
 
     return verify(
         found.top[: wish.count],
-        inputs.teaching(
-            config["teacher"],
-            images,
-            config["teacher_weights"],
-            pretrained=config["pretrained"],
-        ),
-        spaces.get(config["space"], len(images.classes), images.size),
-        images,
-        wish.how(images),
+        master.model(),
+        spaces.get(space, len(master.images.classes), master.images.size),
+        master.images,
+        wish.how(master.images),
         tune=wish.tuned,
         trials=wish.trials,
         storage=place / FOLDER if isinstance(place, Path) else place,
