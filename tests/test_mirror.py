@@ -19,20 +19,18 @@ ELSEWHERE = {
     "test_cli": ("__main__", "cli/distill", "cli/names", "cli/options", "cli/runs", "cli/score"),
     "cli/test_budgets": ("cli/search",),
     "cli/test_inputs": ("cli/evaluate", "teachers/wants"),
-    "test_teachers": ("teachers/weights",),
     "test_verify": ("cli/training", "cli/verify"),
     # tables and data sets from their parts
     "data/test_parquet": ("data/hub", "data/records"),
     "tables/test_tables": ("tables/nats", "tables/records", "tables/rows"),
-    "cli/test_rank": ("rank/sheet",),
     # scores from what they share
-    "proxies/test_activations": ("proxies/eigen", "proxies/watch"),
+    "proxies/test_activations": ("proxies/watch",),
     "proxies/test_az_nas": ("proxies/blocks", "proxies/capacity"),
     "proxies/test_gradients": ("proxies/passes", "proxies/spectra", "proxies/synflow"),
     "test_proxies": ("proxies/candidate", "proxies/composite", "proxies/scoring"),
     # whole files
     "export/test_export": ("cli/export", "export/about", "export/formats"),
-    "report/test_page": ("cli/report", "report/__init__", "report/networks", "report/pictures"),
+    "report/test_page": ("cli/report", "report/__init__", "report/networks"),
     # names alone
     "test_layers": ("__init__", "layout"),
 }
