@@ -118,8 +118,7 @@ def setting(job: dict[str, Any]) -> Setting:
     from diswot import spaces
     from diswot.proxies import scorer
 
-    named = ("teacher", "teacher_weights", "pretrained")
-    named += ("data", "classes", "image_size", "data_root")
+    named = "teacher teacher_weights pretrained data classes image_size data_root".split()
     master = inputs.master(*(job[name] for name in named), mean=job["mean"], std=job["std"])
     images = master.images
     fixed = scorer(
