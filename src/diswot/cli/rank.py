@@ -118,7 +118,8 @@ def setting(job: dict[str, Any]) -> Setting:
     from diswot import spaces
     from diswot.proxies import scorer
 
-    named = "teacher teacher_weights pretrained data classes image_size data_root".split()
+    source = ("teacher", "teacher_weights", "pretrained", "data")
+    named = (*source, "classes", "image_size", "data_root")
     master = inputs.master(*(job[name] for name in named), mean=job["mean"], std=job["std"])
     images = master.images
     fixed = scorer(
