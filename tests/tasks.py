@@ -29,6 +29,15 @@ def dying() -> int:
     os._exit(9)
 
 
+def seldom(folder: str) -> int:
+    """Can be made the first and the sixth time, and after; leaves a file each time."""
+    before = len(list(Path(folder).iterdir()))
+    Path(folder, str(before)).touch()
+    if 1 <= before < 5:
+        os._exit(9)
+    return os.getpid()
+
+
 def work(held: int, task: Any, ask: Callable[[Any], Any]) -> Any:
     """Does what the task says, some of it once only, in the file of that name."""
     what, *rest = task

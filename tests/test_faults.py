@@ -20,6 +20,7 @@ from typing import Any
 import optuna
 import psutil
 import pytest
+import torch
 import toyspaces
 from commands import call
 from full_disk import full_disk
@@ -102,6 +103,28 @@ def test_folder_of_a_dead_search_is_free(tmp_path: Path) -> None:
         assert run(trials=3, storage=tmp_path).trials == 3
 
 
+# A journal that ends anywhere
+
+
+def test_journal_cut_anywhere_is_gone_on_with(tmp_path: Path) -> None:
+    """Killed at any moment, the last line torn or not, as often as one likes."""
+    moments = random.Random(int(time.time()))
+    full = run(trials=12, storage=tmp_path / "full")
+    text = (tmp_path / "full" / JOURNAL).read_bytes()
+    for number in range(12):
+        place = tmp_path / str(number)
+        place.mkdir()
+        cut = text[: moments.randrange(len(text))]
+        (place / JOURNAL).write_bytes(cut)
+
+        found = run(trials=12, storage=place, resume=True)
+
+        assert found.trials == 12 and found.failed == 0, cut
+        assert (place / JOURNAL).read_bytes().startswith(cut[: cut.rfind(b"\n") + 1])
+        whole(place, 12, toyspaces.tiny)
+    assert full.trials == 12
+
+
 # A full disk
 
 
@@ -134,6 +157,40 @@ def test_full_disk_with_workers(tmp_path: Path) -> None:
     assert found.trials == 12 and found.failed == 0
     assert (tmp_path / JOURNAL).read_bytes().startswith(kept)
     whole(tmp_path, 12, toyspaces.tiny)
+
+
+ROOM = """
+mount -t tmpfs -o size=40k none room || exit 77
+"$@"
+echo "status $?" >&2
+mount -o remount,size=9m room
+"$@" --resume --json
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("crew", ["", "--workers 2"])
+def test_disk_that_is_full_indeed(crew: str, tmp_path: Path) -> None:
+    """A file system of 40 KiB, of this test alone, which is made larger for the second search."""
+    (tmp_path / "room").mkdir()
+    line = "search --teacher resnet20 --classes 10 --batch-size 4 --image-size 8 --proxy params"
+    line += f" --sampler random --trials 40 --quiet --out room/run {crew}"
+    inner = ["sh", "-c", ROOM, "sh", sys.executable, "-m", "diswot", *line.split()]
+    try:
+        ran = subprocess.run(
+            ["unshare", "-rm", *inner], cwd=tmp_path, capture_output=True, text=True
+        )
+    except OSError:
+        pytest.skip("no unshare to mount a small disk with")
+    if "status" not in ran.stderr:
+        pytest.skip(f"a small disk cannot be mounted: {ran.stderr}")
+
+    told, status, *rest = ran.stderr.splitlines()
+
+    assert told.startswith("diswot: No space left on device") and status == "status 1"
+    assert ran.returncode == 0 and rest == []
+    found = json.loads(ran.stdout)
+    assert found["trials"] == 40 and found["failed"] == 0
 
 
 # Processes that are killed
@@ -248,17 +305,36 @@ def test_all_workers_killed_at_once(tmp_path: Path) -> None:
     whole(tmp_path, 30, slow)
 
 
+# A clock that jumps
+
+
+def test_clock_that_jumps_ends_no_candidate(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """To and fro by a day at every look, in this process."""
+    clock, day = time.time, iter(range(10**9))
+    monkeypatch.setattr(time, "time", lambda: clock() + 86400 * (-1) ** next(day))
+
+    assert run(trials=5, storage=tmp_path, workers=1, timeout=60).trials == 5
+    found = run(trials=9, storage=tmp_path, workers=1, timeout=60, resume=True)
+
+    assert found.trials == 9 and found.failed == 0 and 0 < found.seconds < 3600
+    whole(tmp_path, 9, toyspaces.tiny)
+
+
 # Candidates that fail
 
 
 def bad(trial: BaseTrial) -> nn.Module:
-    """Of eight networks two score; the others fail in their own ways, in building or running."""
-    kinds = ["fine", "also", "kill", "exit", "hang", "memory", "raise", "nan"]
+    """Of nine networks two score; the others fail in their own ways, in building or running."""
+    kinds = ["fine", "also", "kill", "exit", "hang", "memory", "huge", "raise", "nan"]
     kind = trial.suggest_categorical("kind", kinds)
     if kind == "raise":
         raise SystemExit("enough")
     if kind == "memory":
         raise MemoryError("so many weights")
+    if kind == "huge":
+        torch.empty(1 << 60)
     return Bad(kind)
 
 
@@ -280,22 +356,23 @@ class Bad(nn.Module):
 
 @pytest.mark.slow
 def test_candidates_that_fail_in_every_way(tmp_path: Path) -> None:
-    options = {"trials": 8, "workers": 2, "timeout": 8, "storage": tmp_path}
+    options = {"trials": 9, "workers": 2, "timeout": 8, "storage": tmp_path}
 
     found = run(bad, **options)
 
-    kinds = {"killed": 2, "timeout": 1, "memory": 1, "error": 1, "not finite": 1}
+    kinds = {"killed": 2, "timeout": 1, "memory": 2, "error": 1, "not finite": 1}
     assert found.failed_by_kind == kinds
-    assert (found.trials, found.scored, found.failed) == (8, 2, 6)
+    assert (found.trials, found.scored, found.failed) == (9, 2, 7)
     ends = {t.params["kind"]: t.user_attrs["end"].get("failed", "") for t in trials(tmp_path)}
     assert ends["kill"] == "killed: its process died: SIGKILL"
     assert ends["exit"] == "killed: its process died: exit status 3"
     assert ends["hang"] == "timeout: took longer than 8 s"
     assert ends["memory"] == "MemoryError: so many weights"
+    assert "you tried to allocate" in ends["huge"]
     assert ends["raise"] == "SystemExit: enough"
     assert ends["nan"].startswith("NotScored: ")
     again = run(bad, **options, resume=True)
-    assert again.top == found.top and len(trials(tmp_path)) == 8
+    assert again.top == found.top and len(trials(tmp_path)) == 9
 
 
 def never(trial: BaseTrial) -> nn.Module:

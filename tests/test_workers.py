@@ -19,7 +19,7 @@ import optuna
 import pytest
 import toyspaces
 from optuna.trial import BaseTrial, FrozenTrial
-from tasks import broken, dying, made, unmade, work
+from tasks import broken, dying, made, seldom, unmade, work
 from torch import nn
 
 from diswot import spaces
@@ -141,6 +141,27 @@ def test_workers_that_cannot_start(make: Any, error: type[Exception], message: s
         pass
 
     assert threading.active_count() == threads
+
+
+def test_worker_that_was_ready_before_is_started_more_often(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    starts = tmp_path / "starts"
+    starts.mkdir()
+    task = {"a": ("kill once", str(tmp_path / "mark"))}
+    with pool(1, make=partial(seldom, str(starts))) as crew:
+        assert results(crew, task) == {"a": "survived"}
+    assert len(list(starts.iterdir())) == 6
+
+    monkeypatch.setattr("diswot.workers.RESTARTS", 2)
+    for path in (*starts.iterdir(), tmp_path / "mark"):
+        path.unlink()
+    with (
+        pytest.raises(SearchFailed, match=r"ended too early \(exit status 9\)"),
+        pool(1, make=partial(seldom, str(starts))) as crew,
+    ):
+        results(crew, task)
+    assert len(list(starts.iterdir())) == 3
 
 
 def test_mistake_of_ours_is_raised() -> None:

@@ -30,6 +30,7 @@ from diswot.lifetime import die_with_parent
 TRIES = 3  # of a task whose worker dies: the task may not be to blame
 GRACE = 10  # seconds for a process to end that has closed its pipe
 STARTS = 3  # workers in a row that die before they are ready, until that is given up
+RESTARTS = 30  # the same, where one was ready before: that it can be done is known
 
 Ask = Callable[[Any], Any]
 Answer = Callable[[Hashable, Any], Any]  # given a task's key and a question
@@ -117,6 +118,7 @@ class Pool:
     _workers: list[_Worker] = field(default_factory=list)
     _tasks: deque[_Task] = field(default_factory=deque)
     _failed: int = 0
+    _begun: bool = False
 
     def __post_init__(self) -> None:
         if self.size < 1:
@@ -196,7 +198,7 @@ class Pool:
             return self._died(worker)
         what, content = message
         if what == "ready":
-            worker.ready, self._failed = True, 0
+            worker.ready, self._begun, self._failed = True, True, 0
         elif what == "failed":
             raise content
         elif worker.task is not None and what == "ask":
@@ -210,7 +212,7 @@ class Pool:
         """Put another in its place, which takes up the task, if that was not tried enough."""
         how, task = self.transport.bury(worker.handle), worker.task
         self._failed += not worker.ready
-        if self._failed >= STARTS:
+        if self._failed >= (RESTARTS if self._begun else STARTS):
             raise SearchFailed(
                 f"a worker process ended too early ({how}): out of memory, or its start failed"
             )
@@ -342,23 +344,16 @@ def talk(pipe: Channel, packed: Packed, threads: int) -> Message:
         if "torch" in sys.modules:
             sys.modules["torch"].set_num_threads(threads)
         held = make()
-    except Exception as error:  # whatever a user's code raises is told in one line
-        return _last_words(error)
-    pipe.send(("ready", None))
-    try:
+        pipe.send(("ready", None))
         while True:
             pipe.send(("done", work(held, pipe.recv()[1], ask)))
     except (EOFError, OSError):
         raise
-    except Exception as error:
-        return _last_words(error)
-
-
-def _last_words(error: Exception) -> Message:
-    if isinstance(error, UserError):
+    except UserError as error:
         return "failed", error
-    text = " ".join(f"{type(error).__name__}: {error}".split())
-    return "failed", SearchFailed(f"a worker failed: {text}")
+    except Exception as error:  # whatever a user's code raises is told in one line
+        text = " ".join(f"{type(error).__name__}: {error}".split())
+        return "failed", SearchFailed(f"a worker failed: {text}")
 
 
 class Channel(Protocol):
@@ -380,23 +375,18 @@ class Packed:
         pickled: `make` and `work`.
     """
 
-    files: tuple[userfile.Source, ...]
+    files: tuple[str, ...]
     pickled: bytes
 
     @classmethod
-    def pack(cls, make: Make, work: Work, dumps: Callable[[Any], bytes] = pickle.dumps) -> Self:
+    def pack(cls, make: Make, work: Work) -> Self:
         """Pack two functions and all that they hold.
-
-        Args:
-            make: As the module says.
-            work: As well.
-            dumps: Pickles; what it makes is read by `pickle`.
 
         Raises:
             UserError: Something cannot be pickled.
         """
         try:
-            return cls(userfile.loaded(), dumps((make, work)))
+            return cls(userfile.loaded(), pickle.dumps((make, work)))
         except Exception as error:  # pickling raises whatever comes
             reason = " ".join(str(error).split())
             raise UserError(
@@ -406,7 +396,7 @@ class Packed:
 
     def unpack(self) -> tuple[Make, Work]:
         """The two functions."""
-        for source in self.files:
-            userfile.load_source(source)
+        for path in self.files:
+            userfile.load_file(path)
         functions: tuple[Make, Work] = pickle.loads(self.pickled)
         return functions
