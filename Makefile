@@ -2,7 +2,7 @@
 PYTHON ?= python3
 RUN := .venv/bin/
 
-.PHONY: help demo test test-slow cover types docs wheel bench study study-default study-distill lint clean
+.PHONY: help demo test test-slow fuzz cover types docs wheel bench study study-default study-distill lint clean
 
 help: ## what can be made
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
@@ -32,6 +32,9 @@ wheel: .venv/ready ## the wheel, tried in an environment of its own
 test-slow: .venv/ready ## the tests marked slow
 	$(RUN)python -m pytest -m slow
 
+fuzz: .venv/ready ## readers of files and texts, half a minute each; needs the extra fuzz
+	$(RUN)python tests/fuzz_readers.py --seconds 30
+
 lint: .venv/ready ## style
 	$(RUN)ruff check .
 	$(RUN)ruff format --check .
@@ -44,6 +47,7 @@ bench: .venv/ready ## speed, as ratios measured in one run
 	$(RUN)python benchmarks/spaces.py
 	$(RUN)python benchmarks/workers.py
 	$(RUN)python benchmarks/prefix.py
+	$(RUN)python benchmarks/scale.py
 
 TABLES ?= ../shared/data
 study: .venv/ready ## scores against the accuracies of tables; TABLES=DIR holds them; about an hour
