@@ -230,6 +230,12 @@ class TestSearch:
         line = f"{SEARCH} --trials 2 --out {tmp_path} --resume {option}"
         assert f"the search to resume {message}" in run(line).mistake()
 
+    def test_resume_of_nothing_says_so_and_begins(self, run: Run, tmp_path: Path) -> None:
+        line = f"{SEARCH} --trials 2 --out {tmp_path}/new --resume"
+        begun, again = run(line), run(line)
+        assert f"nothing to resume: {tmp_path}/new holds no search; a new one begins" in begun.err
+        assert begun.status == again.status == 0 and "nothing to resume" not in again.err
+
     def test_a_mistake_does_not_use_up_the_folder(self, run: Run, tmp_path: Path) -> None:
         out = tmp_path / "run"
         for wrong in ("--proxy x", "--sampler x", "--init x", "--trials 0", "--teacher x"):

@@ -14,8 +14,7 @@ ROOT = Path(diswot.__file__).parent
 
 ORDER = (
     # what everything may use
-    *("errors", "layout", "extras", "files", "userfile", "facts", "lifetime", "devices", "workers"),
-    "cluster",
+    *("errors", "layout", "extras", "files", "userfile", "facts", "lifetime", "workers"),
     # what one forward pass shows
     *("similarity", "trace", "cam", "observe"),
     # what a teacher knows and a student does not
@@ -26,6 +25,9 @@ ORDER = (
     "proxies",
     # search
     *(
+        "replay",
+        "journal",
+        "ends",
         "evolution",
         "samplers",
         "storage",
@@ -34,7 +36,6 @@ ORDER = (
         "examiner",
         "presence",
         "loop",
-        "crew",
         "search",
     ),
     # train

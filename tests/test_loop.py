@@ -78,7 +78,8 @@ class Hands:
 
 
 def scored(a: int) -> End:
-    return {"score": float(a), "scores": {"toy": [float(a)]}, "costs": {"macs": 10.0 * a}}
+    score, costs = float(a), {"macs": 10.0 * a}
+    return {"score": score, "scores": {"toy": [score]}, "costs": costs, "model_params": a}
 
 
 def rejected(a: int) -> End:
@@ -100,9 +101,10 @@ def begun(
 
 
 def ends(loop: Loop) -> list[End]:
-    """How the trials ended, in their order, without costs."""
+    """How the trials ended, in their order, without costs and sizes."""
     kept = [dict(trial.user_attrs.get("end", {})) for trial in loop.study.trials]
-    return [{name: value for name, value in end.items() if name != "costs"} for end in kept]
+    left = ("costs", "model_params")
+    return [{name: value for name, value in end.items() if name not in left} for end in kept]
 
 
 # How many

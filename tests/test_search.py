@@ -29,9 +29,10 @@ from diswot import spaces
 from diswot.budget import Budget, Costs, count_macs, count_params
 from diswot.errors import SearchFailed, UserError
 from diswot.evolution import Key, key
+from diswot.journal import Journal
 from diswot.proxies import PROXIES, Candidate, scorer
 from diswot.search import SAMPLERS, Found, Progress, search
-from diswot.storage import JOURNAL, Journal, open_storage
+from diswot.storage import JOURNAL, open_storage
 
 SHAPE = (3, toys.PIXELS, toys.PIXELS)
 SEEDS = range(3)

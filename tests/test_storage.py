@@ -1,9 +1,6 @@
 from __future__ import annotations
 
-import fcntl
 import os
-import subprocess
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -16,9 +13,7 @@ from optuna.study import StudyDirection
 from optuna.trial import TrialState
 
 from diswot.errors import UserError
-from diswot.storage import JOURNAL, FileLock, mend, open_storage, open_study
-
-LINE = b'{"op_code":0,"study_name":"a"}\n'
+from diswot.storage import JOURNAL, open_storage, open_study
 
 assert toyspaces  # sets Optuna's verbosity
 
@@ -79,22 +74,6 @@ def test_torn_last_line_is_cut_off(keep: int, tmp_path: Path) -> None:
     assert [t.state for t in study(tmp_path, resume=True).trials] == [TrialState.COMPLETE] * 4
 
 
-@pytest.mark.parametrize("torn", [b"", b"x", LINE, LINE + LINE[:9], LINE * 3 + b"\xff", LINE[:-1]])
-def test_mend_keeps_whole_lines(torn: bytes, tmp_path: Path) -> None:
-    path = tmp_path / JOURNAL
-    path.write_bytes(torn)
-
-    mend(path, FileLock(path))
-
-    assert path.read_bytes() == torn[: torn.rfind(b"\n") + 1]
-
-
-def test_mend_makes_no_file(tmp_path: Path) -> None:
-    mend(tmp_path / JOURNAL, FileLock(tmp_path / JOURNAL))
-
-    assert not list(tmp_path.iterdir())
-
-
 def test_nothing_else_is_left_in_the_folder(tmp_path: Path) -> None:
     run(study(tmp_path), 2)
 
@@ -113,35 +92,6 @@ def test_lock_that_a_killed_process_of_optuna_left_is_no_obstacle(
 
     assert len(run(study(place, resume=True), 1)) == 2
     assert time.monotonic() - start < 20
-
-
-HOLD = """
-import sys, time
-from pathlib import Path
-from diswot.storage import FileLock
-lock = FileLock(Path(sys.argv[1]))
-lock.acquire()
-print("held", flush=True)
-time.sleep(20)
-"""
-
-
-def test_lock_keeps_others_out_and_goes_with_its_process(tmp_path: Path) -> None:
-    path = tmp_path / JOURNAL
-    command = [sys.executable, "-c", HOLD, str(path)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE) as holder, path.open("ab") as file:
-        assert holder.stdout is not None and holder.stdout.readline() == b"held\n"
-        with pytest.raises(BlockingIOError):
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-
-        holder.kill()
-
-        lock = FileLock(path)
-        assert lock.acquire()
-        with pytest.raises(BlockingIOError):
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        lock.release()
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ import math
 import zlib
 from collections import deque
 from collections.abc import Iterable, Mapping, Sequence, Set
+from itertools import takewhile
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ from optuna.study import Study, StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
 from diswot.errors import UserError
+from diswot.journal import trials_from
 from diswot.spaces.choices import choice, draw, size
 
 Params = dict[str, Any]
@@ -186,14 +188,14 @@ class AgingEvolutionSampler(BaseSampler):
 
     def _history(self, study: Study) -> tuple[Past, list[FrozenTrial]]:
         """What ended, up to the first trial that has not; and the trials from that on."""
-        trials = study.get_trials(deepcopy=False)
         of = study._storage, study._study_id
-        if of != self._of or self._past.taken > len(trials):
+        if of != self._of:
             self._past, self._of = Past(self._population), of
-        past = self._past
-        while past.taken < len(trials) and trials[past.taken].state.is_finished():
-            past.take(trials[past.taken])
-        return past, trials[past.taken :]
+        trials = trials_from(*of, self._past.taken)
+        ended = list(takewhile(lambda trial: trial.state.is_finished(), trials))
+        for trial in ended:
+            self._past.take(trial)
+        return self._past, trials[len(ended) :]
 
     def infer_relative_search_space(
         self, study: Study, trial: FrozenTrial

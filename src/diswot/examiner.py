@@ -18,16 +18,15 @@ from optuna.distributions import BaseDistribution
 from optuna.trial import BaseTrial, FixedTrial
 from torch import nn
 
-from diswot import devices
 from diswot.budget import COSTS, Budget, Costs, Shape
 from diswot.data import Batch
+from diswot.ends import End
 from diswot.errors import SearchFailed
 from diswot.prefix import Chain
 from diswot.proxies import NotScored, Scorer, get, scorer
 from diswot.spaces import Build, Params, construct, enumerate_params, network
 from diswot.workers import Answer, Ask, Outcome
 
-End = dict[str, Any]  # how a candidate ended; see `loop.Loop`
 Task = tuple[str, int]
 
 LARGE = 10_000_000  # parameters, whose drawing takes longer than building without weights
@@ -160,7 +159,6 @@ class Setup:
     init: str
     seed: int
     trained_teacher: bool
-    device: str | None = None
 
     def examiner(self) -> Examiner:
         """Look at the teacher."""
@@ -171,7 +169,6 @@ class Setup:
             init=self.init,
             seed=self.seed,
             trained_teacher=self.trained_teacher,
-            device=None if self.device is None else devices.get(self.device),
         )
         shape = channels, height, width
         return Examiner(self.space, fixed, self.proxy, self.budget, shape, self.objectives)

@@ -14,8 +14,9 @@ import optuna
 from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import FrozenTrial, TrialState
 
+from diswot.ends import END, KINDS, End, recorded
 from diswot.evolution import Key, key
-from diswot.examiner import RAISED, End
+from diswot.examiner import RAISED
 from diswot.presence import OWNER, Others
 from diswot.samplers import Listed
 from diswot.spaces import Params
@@ -228,8 +229,12 @@ class Loop:
                     self.crew.put(number, ("examine", number))
 
     def _take_up(self, trial: FrozenTrial) -> End:
-        """Remember a trial that is not ours, and close it if it is open."""
-        end: End = trial.user_attrs.get("end", {})
+        """Remember a trial that is not ours, and close it if it is open.
+
+        Raises:
+            UserError: No search wrote it so.
+        """
+        end = recorded(trial, [name for name in self.objectives if name != "score"])
         if trial.state == TrialState.RUNNING:
             self._tell(trial.number, end)
         if end:
@@ -309,7 +314,7 @@ class Loop:
         params = trial.params
         try:
             _constrain(trial, end.get("margins", {}))
-            trial.set_user_attr("end", end)
+            trial.set_user_attr(END, end)
         except UpdateFinishedTrialError:
             return params  # another process thought that this one was dead
         self._tell(number, end)
@@ -324,8 +329,7 @@ class Loop:
             self.study.tell(number, told, None if "score" in end else state, skip_if_finished=True)
 
     def _remember(self, params: Params, number: int, end: End) -> None:
-        kinds = ("reused", "scores", "rejected", "failed")
-        self.ends[next(kind for kind in kinds if kind in end)] += 1
+        self.ends[next(kind for kind in KINDS if kind in end)] += 1
         self.known.setdefault(key(params), {**end, "trial": number, "params": dict(params)})
         if "failed" in end:
             self.reasons[end["failed"]] += 1

@@ -2,28 +2,27 @@
 
 from __future__ import annotations
 
-import json
-import os
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import optuna
-from optuna.storages import BaseStorage, JournalStorage
-from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
-from optuna.storages.journal._file import BaseJournalFileLock, get_lock_file
-from optuna.storages.journal._storage import JournalOperation
+from optuna.storages import BaseStorage
+from optuna.storages.journal import JournalFileOpenLock
 
 from diswot.errors import UserError
 from diswot.facts import masked
+from diswot.journal import FileLock, Journal, Storage, mend
+from diswot.layout import JOURNAL
 
 if sys.platform != "win32":
     import fcntl
 
-JOURNAL = "study.journal"
+__all__ = ["JOURNAL", "alone", "open_storage", "open_study", "opened"]
+
 LOCK = ".search.lock"
 
 
@@ -42,46 +41,10 @@ def open_storage(where: str | Path | None) -> BaseStorage | None:
         path.parent.mkdir(parents=True, exist_ok=True)
         lock = JournalFileOpenLock(str(path)) if sys.platform == "win32" else FileLock(path)
         mend(path, lock)
-        return JournalStorage(Journal(str(path), lock))
-    except (OSError, ValueError, KeyError) as error:
-        raise UserError(f"{path} cannot be used: {error}") from error
-
-
-class Journal(JournalFileBackend):
-    """Optuna's journal, made to wait for the disk once a trial, at its end, not at every write.
-
-    A process that is killed loses nothing; a machine that stops, no trial that ended.
-    """
-
-    def append_logs(self, logs: list[dict[str, Any]]) -> None:
-        """Write a line a log."""
-        lines = [json.dumps(log, separators=(",", ":")) + "\n" for log in logs]
-        with get_lock_file(self._lock), open(self._file_path, "ab") as file:
-            file.write("".join(lines).encode())
-            file.flush()
-            if any(log["op_code"] == JournalOperation.SET_TRIAL_STATE_VALUES for log in logs):
-                os.fsync(file.fileno())
-
-
-class FileLock(BaseJournalFileLock):
-    """Holds a file, made if need be, for one process; the system lets go of it when that dies.
-
-    Optuna's own locks are files, which a killed process leaves behind: in a folder with a
-    relative path the next process would wait for ever, in others for half a minute.
-    """
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-
-    def acquire(self) -> bool:
-        """Wait until no other process holds the file."""
-        self._file = self._path.open("ab")
-        fcntl.flock(self._file, fcntl.LOCK_EX)
-        return True
-
-    def release(self) -> None:
-        """Let go."""
-        self._file.close()
+        return Storage(Journal(str(path), lock))
+    except Exception as error:  # a damaged journal makes Optuna raise whatever comes
+        reason = next(iter(str(error).splitlines()), type(error).__name__)
+        raise UserError(f"{path} cannot be used: {reason}") from error
 
 
 @contextmanager
@@ -106,24 +69,6 @@ def alone(folder: Path) -> Iterator[None]:
         except OSError as error:
             raise UserError(f"{path} cannot be locked: {error.strerror}") from error
         yield
-
-
-def mend(path: Path, lock: BaseJournalFileLock) -> None:
-    """Cut off a last line that a killed process left half written.
-
-    Raises:
-        ValueError: Another line was not written by a search.
-    """
-    if not path.is_file():
-        return
-    with get_lock_file(lock):
-        text = path.read_bytes()
-        whole = text.rfind(b"\n") + 1
-        for number, line in enumerate(text[:whole].split(b"\n")[:-1], 1):
-            if not (line.startswith(b'{"op_code":') and line.endswith(b"}")):
-                raise ValueError(f"line {number} was not written by a search")
-        if whole < len(text):
-            os.truncate(path, whole)
 
 
 def _database(url: str) -> BaseStorage:

@@ -97,8 +97,11 @@ def test_distill_takes_the_best_of_the_front_or_another_by_its_number(front: Pat
     for place, row in enumerate(found["front"]):
         listed = runs.listed(front, str(place))
         assert listed is not None and json.loads(listed) == row["params"]
-    with pytest.raises(UserError, match=f"lists students 0 to {len(found['front']) - 1}, no 99"):
-        runs.listed(front, "99")
+    for number in ("99", "-1"):
+        last = len(found["front"]) - 1
+        with pytest.raises(UserError, match=f"lists students 0 to {last}, no {number}$"):
+            runs.listed(front, number)
+    assert runs.listed(front, "9" * 5000) == "9" * 5000
     assert runs.listed(None, "3") == "3" and runs.listed(front, "resnet20") == "resnet20"
     with pytest.raises(UserError, match="no finished search to take student 1 of"):
         runs.listed(front.parent, "1")

@@ -45,7 +45,9 @@ def test_a_size_that_is_the_teachers(run: Run) -> None:
     ("options", "message"),
     [
         ("--mean 0.5", "give --mean and --std together"),
-        ("--mean 0.5 --std 0", "--std '0' is not three numbers with commas, or one"),
+        ("--mean 0.5 --std 0", "--std '0' has a zero, and images are divided by it"),
+        ("--mean 0.5 --std 0.2,0.2,0", "--std '0.2,0.2,0' has a zero"),
+        ("--mean 0.5 --std nan", "--std 'nan' is not three numbers with commas, or one, on the"),
         ("--mean 128,128,128 --std 1", "on the scale 0 to 1"),
         ("--mean 0.5,0.5 --std 1", "--mean '0.5,0.5' is not three numbers"),
         ("--mean nan --std 1", "--mean 'nan' is not"),

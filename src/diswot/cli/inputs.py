@@ -83,9 +83,10 @@ def channels(text: str | None, what: str) -> Channels | None:
         values = tuple(float(part) for part in text.split(","))
     except ValueError as error:
         raise UserError(f"--{what} {text!r} is not {_THREE}") from error
-    least_open = what == "std"
-    if len(values) not in (1, 3) or not all(0 <= v <= 1 and (v or not least_open) for v in values):
-        raise UserError(f"--{what} {text!r} is not {_THREE}{' above 0' * least_open}")
+    if len(values) not in (1, 3) or not all(0 <= value <= 1 for value in values):
+        raise UserError(f"--{what} {text!r} is not {_THREE}")
+    if what == "std" and not all(values):
+        raise UserError(f"--std {text!r} has a zero, and images are divided by it")
     return values * 3 if len(values) == 1 else values
 
 

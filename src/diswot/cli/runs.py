@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from diswot.errors import UserError
-from diswot.layout import FOUND, RUN, TRAINED
+from diswot.layout import FOUND, JOURNAL, RUN, TRAINED
 
 __all__ = ["FOUND", "RUN", "TRAINED"]
 
@@ -43,6 +44,13 @@ def refuse_used(folder: Path) -> None:
     """Refuse a folder that holds a search."""
     if (folder / RUN).exists():
         raise UserError(f"{folder} holds a search already; add --resume, or name another")
+
+
+def nothing_yet(folder: Path) -> str | None:
+    """What to say where a search is to be gone on with, and there is none."""
+    if (folder / JOURNAL).is_file():
+        return None
+    return f"nothing to resume: {folder} holds no search; a new one begins"
 
 
 def begin(folder: Path, config: dict[str, Any], *, resume: bool) -> None:
@@ -94,13 +102,13 @@ def listed(run: Path | None, student: str | None) -> str | None:
     """
     from diswot import files
 
-    if run is None or student is None or not student.isascii() or not student.isdigit():
+    if run is None or student is None or not re.fullmatch("-?[0-9]{1,18}", student):
         return student
     found = files.read_json(run / FOUND) if (run / FOUND).is_file() else {}
     rows = found.get("front") or found.get("top")
     if not isinstance(rows, list) or not all(isinstance(r, dict) and "params" in r for r in rows):
         raise UserError(f"{run} has no finished search to take student {student} of")
-    if int(student) >= len(rows):
+    if not 0 <= int(student) < len(rows):
         raise UserError(f"the search in {run} lists students 0 to {len(rows) - 1}, no {student}")
     return json.dumps(rows[int(student)]["params"])
 
