@@ -14,7 +14,8 @@ ROOT = Path(diswot.__file__).parent
 
 ORDER = (
     # what everything may use
-    *("errors", "layout", "extras", "files", "userfile", "facts", "lifetime", "workers"),
+    *("errors", "layout", "extras", "files", "userfile", "facts", "lifetime", "devices", "workers"),
+    "cluster",
     # what one forward pass shows
     *("similarity", "trace", "cam", "observe"),
     # what a teacher knows and a student does not
@@ -36,6 +37,7 @@ ORDER = (
         "examiner",
         "presence",
         "loop",
+        "crew",
         "search",
     ),
     # train

@@ -42,6 +42,7 @@ TOGETHER = {
     "report/test_browser",
     "spaces/test_conformance",
     "spaces/test_docs",
+    "test_cluster_nodes",
     "test_determinism",
     "test_distill_full",
     "test_docs",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import inspect
+import pickle
 import sys
 from pathlib import Path
 
@@ -135,6 +137,27 @@ def test_no_file_and_no_function(tmp_path: Path) -> None:
 def test_loaded_names_files_that_lie_there(tmp_path: Path) -> None:
     place = write(tmp_path, "def f(): pass\n")
     userfile.load(f"{place}:f")
-    assert place in userfile.loaded()
+    assert place in [str(source.path) for source in userfile.loaded()]
     Path(place).unlink()
-    assert place not in userfile.loaded()
+    assert place not in [str(source.path) for source in userfile.loaded()]
+
+
+def test_a_source_is_imported_as_it_was_where_it_was_read(tmp_path: Path) -> None:
+    """So it is on a machine where there is no such file."""
+    place = write(tmp_path, "class Mine: pass\ndef f(): return 'ours'\n")
+    f = userfile.load(f"{place}:f")
+    (source,) = (source for source in userfile.loaded() if str(source.path) == place)
+    pickled = pickle.dumps(f.func)
+    del sys.modules[f.func.__module__]
+    Path(place).unlink()
+
+    userfile.load_source(source)
+    userfile.load_source(source)
+
+    there = pickle.loads(pickled)
+    assert there() == "ours" and "return 'ours'" in inspect.getsource(there)
+
+
+def test_a_file_that_cannot_be_read(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"^cannot read .*: Is a directory$"):
+        userfile.Source.read(str(tmp_path))

@@ -18,6 +18,7 @@ from optuna.distributions import BaseDistribution
 from optuna.trial import BaseTrial, FixedTrial
 from torch import nn
 
+from diswot import devices
 from diswot.budget import COSTS, Budget, Costs, Shape
 from diswot.data import Batch
 from diswot.ends import End
@@ -159,6 +160,7 @@ class Setup:
     init: str
     seed: int
     trained_teacher: bool
+    device: str | None = None
 
     def examiner(self) -> Examiner:
         """Look at the teacher."""
@@ -169,6 +171,7 @@ class Setup:
             init=self.init,
             seed=self.seed,
             trained_teacher=self.trained_teacher,
+            device=None if self.device is None else devices.get(self.device),
         )
         shape = channels, height, width
         return Examiner(self.space, fixed, self.proxy, self.budget, shape, self.objectives)

@@ -6,7 +6,7 @@ import contextlib
 import json
 import statistics
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -16,10 +16,14 @@ import torch
 from torch import nn
 
 from diswot.budget import COSTS, Budget, Excess, count
+from diswot.cluster import Cluster
+from diswot.crew import Staff
 from diswot.data import Batch
+from diswot.devices import CPU
+from diswot.devices import kind as device_kind
 from diswot.ends import End
 from diswot.errors import SearchFailed, UserError, unknown
-from diswot.examiner import Alone, Setup, work
+from diswot.examiner import Setup
 from diswot.loop import Crew, Latency, Loop, Progress
 from diswot.pareto import front
 from diswot.presence import Others
@@ -27,7 +31,6 @@ from diswot.proxies import get, standard_error
 from diswot.samplers import SAMPLERS
 from diswot.spaces import Build, Params, network
 from diswot.storage import alone, open_study, opened
-from diswot.workers import Packed, Pipes, Pool
 
 __all__ = ["SAMPLERS", "Found", "Progress", "Student", "search"]
 
@@ -123,6 +126,8 @@ def search(
     workers: int | None = None,
     threads: int | None = None,
     timeout: float | None = None,
+    devices: Sequence[str] = (),
+    cluster: Cluster | None = None,
     storage: str | Path | None = None,
     study_name: str = "diswot",
     resume: bool = False,
@@ -156,6 +161,10 @@ def search(
         threads: Of each process; if not given one of each worker, or all in this process. Scores
             are the same to the last bit where the number of threads is.
         timeout: Seconds that a candidate may take, in a worker.
+        devices: Where to score, by torch's names, all of one kind: worker i on device i, from the
+            first on again; if there are several, and no number of workers, one worker on each.
+            Where the batches are, if not given.
+        cluster: Have workers on a Ray cluster, as many as it holds if `workers` is not given.
         storage: A run folder for the journal, or an Optuna storage URL; memory if not given.
         study_name: Name of the study in the storage.
         resume: Go on with the study that is there, if there is one. A study in a database is
@@ -174,6 +183,7 @@ def search(
     repeats = [batches] if isinstance(batches, Batch) else list(batches)
     if trials < 1 or not repeats:
         raise UserError("a search needs at least one trial and one batch")
+    staff = Staff(workers, threads, timeout, tuple(devices), cluster)
     setup = Setup(
         teacher,
         space,
@@ -189,7 +199,9 @@ def search(
     facts |= {"batches": [list(batch.images.shape) for batch in repeats]}
     facts |= {"sampler": sampler, "budget": asdict(limits)}
     facts |= {"objectives": list(objectives), **(config or {})}
-    with torch.random.fork_rng(devices=[]), _crew(setup, workers, threads, timeout) as crew:
+    kind = device_kind(staff.devices(repeats[0].images.device))
+    facts |= {} if kind == CPU else {"device": kind}
+    with torch.random.fork_rng(devices=[]), staff.crew(setup) as crew:
         plan = _plan(crew, trials)
         proposals = SAMPLERS[sampler](seed)
         directions = [_direction(name) for name in objectives]
@@ -225,30 +237,6 @@ def _go(
     finally:
         if loop.others is not None:
             loop.leave()
-
-
-@contextlib.contextmanager
-def _crew(
-    setup: Setup, workers: int | None, threads: int | None, timeout: float | None
-) -> Iterator[Crew]:
-    """Who examines the candidates: this process, or others."""
-    if workers is None and timeout is None:
-        with _threads(threads):
-            yield Alone(setup.examiner())
-        return
-    pipes = Pipes([Packed.pack(setup.examiner, work)], threads or 1)
-    with Pool(pipes, 1 if workers is None else workers, timeout) as pool:
-        yield pool
-
-
-@contextlib.contextmanager
-def _threads(count: int | None) -> Iterator[None]:
-    before = torch.get_num_threads()
-    try:
-        torch.set_num_threads(count or before)
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def _plan(crew: Crew, trials: int) -> list[Params] | None:

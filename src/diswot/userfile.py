@@ -9,14 +9,15 @@ import sys
 import traceback
 import zlib
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
+from importlib.abc import ExecutionLoader
+from importlib.util import decode_source
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, Self
 
 from diswot.errors import UserError, unknown
-
-_MARK = "__diswot_user_file__"
 
 
 def is_spec(name: str) -> bool:
@@ -43,7 +44,8 @@ def load(name: str, **options: Any) -> Callable[..., Any]:
     path, _, attribute = name.rpartition(":")
     if not Path(path).is_file():
         raise UserError(f"no such file: {path}")
-    functions = {key: value for key, value in vars(_module(path)).items() if callable(value)}
+    module = _module(Source.read(path), path)
+    functions = {key: value for key, value in vars(module).items() if callable(value)}
     if attribute not in functions:
         raise unknown(f"function in {path}", attribute, functions)
     return bind(functions[attribute], **options)
@@ -55,28 +57,72 @@ def bind(function: Callable[..., Any], **options: Any) -> Callable[..., Any]:
     return partial(function, **{key: value for key, value in options.items() if key in taken})
 
 
-def loaded() -> tuple[str, ...]:
+@dataclass(frozen=True)
+class Source:
+    """A user's file, as it was read.
+
+    Attributes:
+        path: From the root on.
+        content: Its bytes.
+    """
+
+    path: Path
+    content: bytes
+
+    @classmethod
+    def read(cls, path: str) -> Self:
+        """Read a file.
+
+        Raises:
+            UserError: It cannot be read.
+        """
+        place = Path(path).resolve()
+        try:
+            return cls(place, place.read_bytes())
+        except OSError as error:
+            raise UserError(f"cannot read {path}: {error.strerror}") from error
+
+
+def loaded() -> tuple[Source, ...]:
     """The users' files that were imported and still lie there, for another process to import."""
-    modules = [module for module in sys.modules.values() if _MARK in vars(module)]
-    return tuple(
-        path for path in (str(module.__file__) for module in modules) if Path(path).is_file()
-    )
+    return tuple(source for source in _sources() if source.path.is_file())
 
 
-def load_file(path: str) -> None:
-    """Import a user's file, if it is not; what is pickled of it can be unpickled then."""
-    if path not in loaded():
-        _module(path)
+def load_source(source: Source) -> None:
+    """Import a user's file, if it is not; what is pickled of it can be unpickled then.
+
+    It is taken as it was where it was read, and need not lie here. What it imports from beside it
+    must, at the same path.
+    """
+    if source not in _sources():
+        _module(source, str(source.path))
 
 
-def _module(path: str) -> ModuleType:
+def _sources() -> list[Source]:
+    loaders = [getattr(module, "__loader__", None) for module in sys.modules.values()]
+    return [loader.source for loader in loaders if isinstance(loader, _Loader)]
+
+
+@dataclass(frozen=True)
+class _Loader(ExecutionLoader):
+    """Imports what was read, wherever that was."""
+
+    source: Source
+
+    def get_source(self, fullname: str) -> str:
+        return decode_source(self.source.content)
+
+    def get_filename(self, fullname: str) -> str:
+        return str(self.source.path)
+
+
+def _module(source: Source, name: str) -> ModuleType:
     """Run a file as a module, known to Python as dataclasses and pickles need it."""
-    place = Path(path).resolve()
+    place = source.path
     unique = re.sub(r"\W", "_", f"{place.stem}_{zlib.crc32(bytes(place)):08x}")
-    spec = importlib.util.spec_from_file_location(unique, place)
+    spec = importlib.util.spec_from_file_location(unique, place, loader=_Loader(source))
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
-    setattr(module, _MARK, True)
     sys.modules[spec.name] = module
     if str(place.parent) not in sys.path:
         sys.path.append(str(place.parent))
@@ -84,7 +130,7 @@ def _module(path: str) -> ModuleType:
         spec.loader.exec_module(module)
     except (Exception, SystemExit) as error:  # whatever a user's file raises is told in one line
         del sys.modules[spec.name]
-        raise UserError(f"{path} fails to import: {explain(error, name=path)}") from error
+        raise UserError(f"{name} fails to import: {explain(error, name=name)}") from error
     return module
 
 

@@ -344,16 +344,23 @@ def talk(pipe: Channel, packed: Packed, threads: int) -> Message:
         if "torch" in sys.modules:
             sys.modules["torch"].set_num_threads(threads)
         held = make()
-        pipe.send(("ready", None))
+    except Exception as error:  # whatever a user's code raises is told in one line
+        return _last_words(error)
+    pipe.send(("ready", None))
+    try:
         while True:
             pipe.send(("done", work(held, pipe.recv()[1], ask)))
     except (EOFError, OSError):
         raise
-    except UserError as error:
+    except Exception as error:
+        return _last_words(error)
+
+
+def _last_words(error: Exception) -> Message:
+    if isinstance(error, UserError):
         return "failed", error
-    except Exception as error:  # whatever a user's code raises is told in one line
-        text = " ".join(f"{type(error).__name__}: {error}".split())
-        return "failed", SearchFailed(f"a worker failed: {text}")
+    text = " ".join(f"{type(error).__name__}: {error}".split())
+    return "failed", SearchFailed(f"a worker failed: {text}")
 
 
 class Channel(Protocol):
@@ -375,18 +382,23 @@ class Packed:
         pickled: `make` and `work`.
     """
 
-    files: tuple[str, ...]
+    files: tuple[userfile.Source, ...]
     pickled: bytes
 
     @classmethod
-    def pack(cls, make: Make, work: Work) -> Self:
+    def pack(cls, make: Make, work: Work, dumps: Callable[[Any], bytes] = pickle.dumps) -> Self:
         """Pack two functions and all that they hold.
+
+        Args:
+            make: As the module says.
+            work: As well.
+            dumps: Pickles; what it makes is read by `pickle`.
 
         Raises:
             UserError: Something cannot be pickled.
         """
         try:
-            return cls(userfile.loaded(), pickle.dumps((make, work)))
+            return cls(userfile.loaded(), dumps((make, work)))
         except Exception as error:  # pickling raises whatever comes
             reason = " ".join(str(error).split())
             raise UserError(
@@ -396,7 +408,7 @@ class Packed:
 
     def unpack(self) -> tuple[Make, Work]:
         """The two functions."""
-        for path in self.files:
-            userfile.load_file(path)
+        for source in self.files:
+            userfile.load_source(source)
         functions: tuple[Make, Work] = pickle.loads(self.pickled)
         return functions

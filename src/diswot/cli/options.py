@@ -72,10 +72,27 @@ Study = Annotated[str, Option(help="Name of the study in the storage.")]
 Resume = Annotated[bool, Option("--resume", help="Go on with what was stopped.")]
 
 SearchWorkers = Annotated[
-    int | None, Option("--workers", help="Processes to score in; else this one.")
+    int | None,
+    Option("--workers", help="Processes to score in; else this one, or all that Ray holds."),
 ]
 Threads = Annotated[
     int | None, Option(min=1, help="Of each process; else 1 of each worker, all without.")
+]
+Device = Annotated[
+    str | None, Option(help="Where to score: cpu, cuda, cuda:1 or what torch has; else cpu.")
+]
+Devices = Annotated[
+    str | None, Option(help="Workers on each of these: cuda:0,cuda:1, or all for every GPU.")
+]
+Ray = Annotated[
+    str | None,
+    Option(
+        help="Score on a Ray cluster: HOST:PORT, ray://HOST:PORT, auto, or local for a new one."
+    ),
+]
+RayCpus = Annotated[float | None, Option(help="CPUs of each worker on Ray; else its threads.")]
+RayGpus = Annotated[
+    float | None, Option(help="GPUs of each worker on Ray, to score on; 0.5 for two on a card.")
 ]
 Timeout = Annotated[float | None, Option(help="Seconds that a candidate may take.")]
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from diswot import console
 from diswot.cli import inputs, options, runs
+from diswot.cli import workers as workplaces
 from diswot.errors import UserError
 from diswot.layout import RANKED, SCORES
 
@@ -54,6 +55,8 @@ def rank(
     seed_sd: options.SeedDeviation = None,
     resamples: options.Resamples = 1000,
     workers: options.Workers = 1,
+    device: options.Device = None,
+    devices: options.Devices = None,
     out: options.RankFolder = None,
     resume: options.Resume = False,
     scores: options.ScoresFile = None,
@@ -64,6 +67,7 @@ def rank(
     """Compare scores with the accuracies of a table, beside params, MACs and depth."""
     if (again is None) == (table is None):
         raise UserError("name either a --table to score, or the scores to read with --from")
+    places = workplaces.places(device, devices)
     with runs.resumable(out), console.progress(quiet=quiet) as advance:
         if table is None:
             held = _read(again)
@@ -83,8 +87,9 @@ def rank(
                 "repeats": repeats,
                 "init": init,
                 "seed": seed,
+                "device": places[0].partition(":")[0] if places else "cpu",
             }
-            held = _score(job, _names(proxies), limit, out, resume, workers, advance)
+            held = _score(job, _names(proxies), limit, out, resume, workers, places, advance)
         chosen = _target(held, target)
         rankings = _rank(held, chosen, resamples, seed_sd, seed)
     result = {
@@ -115,7 +120,7 @@ def _names(proxies: str) -> list[str]:
 
 def setting(job: dict[str, Any]) -> Setting:
     """The scorer and the space of a job; each worker process makes its own."""
-    from diswot import spaces
+    from diswot import devices, spaces
     from diswot.proxies import scorer
 
     source = ("teacher", "teacher_weights", "pretrained", "data")
@@ -128,6 +133,7 @@ def setting(job: dict[str, Any]) -> Setting:
         init=job["init"],
         seed=job["seed"],
         trained_teacher=master.trained,
+        device=devices.get(job.get("device", devices.CPU)),
     )
     return fixed, spaces.get(job["space"], len(images.classes), images.size)
 
@@ -139,6 +145,7 @@ def _score(
     out: Path | None,
     resume: bool,
     workers: int,
+    places: tuple[str, ...],
     advance: console.Advance,
 ) -> Sheet:
     from diswot import tables
@@ -154,12 +161,15 @@ def _score(
     rows = {row.name: row.params for row in table.rows}
     found = dict.fromkeys(rows, Scores())
     for own, group in by_init(names, job["init"]).items():
+        jobs = [{**job, "init": own, "device": place} for place in places or ("cpu",)]
+        first, *others = (partial(setting, each) for each in jobs)
         scored = score_table(
-            partial(setting, {**job, "init": own}),
+            first,
             rows,
             group,
             keep=None if out is None else out / "scores.jsonl",
-            workers=workers,
+            workers=max(workers, len(jobs)),
+            others=others,
             on_row=partial(advance, f"scoring, {own}"),
         )
         found = {name: found[name] | new for name, new in scored.items()}

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from diswot import console
 from diswot.cli import budgets, inputs, options
+from diswot.cli import workers as workplaces
 from diswot.errors import SearchFailed, UserError
 
 if TYPE_CHECKING:
@@ -38,6 +39,7 @@ def score(
     repeats: options.Repeats = 1,
     init: options.Init = None,
     seed: options.Seed = 0,
+    device: options.Device = None,
     latency: options.Latency = False,
     latency_engine: options.LatencyEngine = "torch",
     latency_threads: options.LatencyThreads = 1,
@@ -49,6 +51,7 @@ def score(
 
     names = list(PROXIES) if proxies == "all" else [n.strip() for n in proxies.split(",")]
     needing = [name for name in names if get(name).needs_forward]
+    (place,) = workplaces.places(device, None) or ("cpu",)
     with console.progress(quiet=quiet) as advance:
         look = inputs.normalisation(mean, std)
         master = inputs.master(
@@ -66,6 +69,7 @@ def score(
                 init=own,
                 seed=seed,
                 trained_teacher=master.trained,
+                device=place,
             )
             for group in _groups(alike):
                 advance("scoring", len(outcomes), len(names), ", ".join(group[:1]))

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from diswot import console
 from diswot.cli import budgets, inputs, options, runs
 from diswot.cli import verify as checks
+from diswot.cli import workers as workplaces
 from diswot.errors import UserError
 
 if TYPE_CHECKING:
@@ -51,6 +52,11 @@ def search(
     workers: options.SearchWorkers = None,
     threads: options.Threads = None,
     timeout: options.Timeout = None,
+    device: options.Device = None,
+    devices: options.Devices = None,
+    ray: options.Ray = None,
+    ray_cpus: options.RayCpus = None,
+    ray_gpus: options.RayGpus = None,
     out: options.RunFolder = None,
     verify: options.Verify = 0,
     verify_epochs: options.VerifyEpochs = 9,
@@ -74,6 +80,8 @@ def search(
         raise UserError("name what to go on with: the search's --out, or its --storage")
     if resume and out and not storage and (said := runs.nothing_yet(out)):
         console.note(said, quiet=quiet)
+    cluster = workplaces.cluster(ray, ray_cpus, ray_gpus)
+    places = workplaces.places(device, devices, cluster)
     wish = checks.Wish(verify, verify_epochs, verify_trials, tune, recipe, losses, seed)
     with ExitStack() as stack:
         stack.enter_context(runs.resumable(storage or out))
@@ -112,6 +120,8 @@ def search(
             workers=workers,
             threads=threads,
             timeout=timeout,
+            devices=places,
+            cluster=cluster,
             storage=storage or out,
             study_name=study,
             resume=resume,

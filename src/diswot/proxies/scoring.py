@@ -19,9 +19,11 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
+import torch
 from torch import nn
 
 from diswot.data import Batch
+from diswot.devices import CPU, exact
 from diswot.errors import UserError
 from diswot.initialise import TEACHER, derive_seed, fresh
 from diswot.observe import Observation, measuring, observe, recordable
@@ -70,7 +72,7 @@ class Scorer:
     Attributes:
         teachers: The teacher's observation in each repeat.
         openings: What the teacher's first blocks showed in each repeat.
-        batches: The images and labels of each repeat.
+        batches: The images and labels of each repeat, on the device to score on.
         init: How candidates are initialised.
         seed: The user's seed.
     """
@@ -81,19 +83,35 @@ class Scorer:
     init: str = "gaussian"
     seed: int = 0
 
+    @property
+    def device(self) -> torch.device:
+        """Where candidates are looked at."""
+        return self.batches[0].images.device
+
     def fresh(self, build: Callable[[], nn.Module], repeat: int = 0) -> nn.Module:
-        """Build a candidate with the weights of a repeat."""
+        """Build a candidate with the weights of a repeat, drawn on the processor."""
         return fresh(build, self.init, self.seed, repeat)
 
     def outcomes(
         self, students: Iterable[nn.Module], proxies: Sequence[str]
     ) -> dict[str, list[Outcome]]:
-        """Score a candidate, given with the weights of each repeat; a list a proxy."""
+        """Score a candidate, given with the weights of each repeat; a list a proxy.
+
+        It is moved to where the batches are.
+        """
+        with exact(self.device):
+            return self._outcomes(students, proxies)
+
+    def _outcomes(
+        self, students: Iterable[nn.Module], proxies: Sequence[str]
+    ) -> dict[str, list[Outcome]]:
         rows = {name: get(name) for name in proxies}
         found: dict[str, list[Outcome]] = {name: [] for name in rows}
         repeats = zip(self.teachers, self.openings, self.batches, students, strict=True)
         for repeat, (teacher, opening, batch, student) in enumerate(repeats):
             seed = derive_seed(self.seed, repeat, PROXY)
+            if self.device.type != CPU:
+                student.to(self.device)
             for name, outcome in _outcomes(rows, teacher, opening, student, batch, seed).items():
                 found[name].append(outcome)
         return found
@@ -123,6 +141,7 @@ def scorer(
     init: str = "gaussian",
     seed: int = 0,
     trained_teacher: bool = False,
+    device: torch.device | str | None = None,
 ) -> Scorer:
     """Observe the teacher on each batch, and keep what scoring needs.
 
@@ -137,27 +156,40 @@ def scorer(
         init: A key of `initialise.INITS`, for the teacher and for candidates.
         seed: The user's seed.
         trained_teacher: Whether to take the teacher's weights as they are.
+        device: Where to look at the teacher and at candidates; where the batches are if not given.
+            All weights are drawn on the processor, so that they are the same everywhere.
 
     Raises:
         UserError: The teacher cannot be observed on these images.
     """
+    place = batches[0].images.device if device is None else torch.device(device)
+    again = partial(_copy, teacher)
+    there = [Batch(*(part.to(place) for part in batch)) for batch in batches]
     seen, openings = [], []
-    for repeat, batch in enumerate(batches):
-        model = teacher
-        if not trained_teacher:
-            model = fresh(partial(copy.deepcopy, teacher), init, seed, repeat, TEACHER)
+    for repeat, batch in enumerate(there):
+        model = teacher if trained_teacher else fresh(again, init, seed, repeat, TEACHER)
         try:
-            seen.append(observe(model, *batch, cam=True))
-            openings.append(
-                _opening(fresh(partial(copy.deepcopy, teacher), init, seed, repeat), batch)
-            )
+            with exact(place):
+                seen.append(observe(_there(model, place), *batch, cam=True))
+                drawn = fresh(again, init, seed, repeat)
+                openings.append(_opening(_there(drawn, place), batch))
         except UserError as error:
             raise UserError(f"the teacher: {error}") from error
         except Exception as error:  # whatever a user's network raises is told in one line
             shape = tuple(batch.images.shape[1:])
             reason = next(iter(str(error).splitlines()), type(error).__name__)
             raise UserError(f"the teacher cannot take images of shape {shape}: {reason}") from error
-    return Scorer(tuple(seen), tuple(openings), tuple(batches), init, seed)
+    return Scorer(tuple(seen), tuple(openings), tuple(there), init, seed)
+
+
+def _copy(model: nn.Module) -> nn.Module:
+    return copy.deepcopy(model).cpu()
+
+
+def _there(model: nn.Module, device: torch.device) -> nn.Module:
+    """The network itself where it is on that device, or else a copy."""
+    elsewhere = any(each.device != device for each in (*model.parameters(), *model.buffers()))
+    return copy.deepcopy(model).to(device) if elsewhere else model
 
 
 def score(
@@ -188,10 +220,11 @@ def score(
     rows = {name: get(name) for name in proxies}
     seen, opening = teacher, None
     if not isinstance(seen, Observation):
-        with Anatomy(seen, batch.images) as anatomy:
+        with exact(batch.images.device), Anatomy(seen, batch.images) as anatomy:
             seen = observe(seen, *batch, cam=_needs_cam(rows))
         opening = anatomy.opening
-    found = _outcomes(rows, seen, opening, student, batch, derive_seed(seed, 0, PROXY))
+    with exact(batch.images.device):
+        found = _outcomes(rows, seen, opening, student, batch, derive_seed(seed, 0, PROXY))
     return {name: _finite(outcome) for name, outcome in found.items()}
 
 

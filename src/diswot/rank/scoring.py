@@ -65,6 +65,7 @@ def score_table(
     *,
     keep: Path | None = None,
     workers: int = 1,
+    others: Sequence[Callable[[], Setting]] = (),
     on_row: OnRow | None = None,
 ) -> dict[str, Scores]:
     """Score architectures, each with all proxies in one go.
@@ -80,6 +81,7 @@ def score_table(
         keep: File of one JSON line a scored architecture, written as it comes. What it holds
             already is not scored again.
         workers: Processes. The processor's threads are split between them.
+        others: What workers call after the first, as on other devices; then `make` again.
         on_row: Told how many are done, of how many.
 
     Raises:
@@ -98,7 +100,7 @@ def score_table(
     ]
     done = len(architectures) - len(tasks)
     _tell(on_row, done, len(architectures))
-    with closing(_run(make, tasks, min(workers, len(tasks)))) as results:
+    with closing(_run([make, *others], tasks, min(workers, len(tasks)))) as results:
         for name, scores in results:
             found[name] = found.get(name, Scores()) | scores
             if keep is not None:
@@ -170,17 +172,17 @@ Task = tuple[str, Params, list[str]]
 
 
 def _run(
-    make: Callable[[], Setting], tasks: Sequence[Task], workers: int
+    makes: Sequence[Callable[[], Setting]], tasks: Sequence[Task], workers: int
 ) -> Generator[tuple[str, Scores], None, None]:
     """The tasks' results as they come."""
     if workers <= 1:
-        setting = make() if tasks else None
+        setting = makes[0]() if tasks else None
         for name, params, proxies in tasks:
             assert setting is not None
             yield name, score_one(*setting, params, proxies)
         return
     threads = max(1, torch.get_num_threads() // workers)
-    with Pool(Pipes([Packed.pack(make, _work)], threads), workers) as pool:
+    with Pool(Pipes([Packed.pack(make, _work) for make in makes], threads), workers) as pool:
         yield from _collect(pool, tasks)
 
 

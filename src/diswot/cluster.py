@@ -1,0 +1,293 @@
+"""Workers that are actors of a Ray cluster.
+
+An actor answers each message with one: its call is done when the worker has something to say. So
+the driver waits on calls as it does on pipes, and one that is never answered is a worker's end.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import os
+import queue
+import socket
+import threading
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from diswot import __version__, extras
+from diswot.errors import SearchFailed, UserError
+from diswot.workers import Make, Message, Packed, Work, talk
+
+LOCAL, ANY = "local", "auto"
+REACH = 10.0  # seconds for a cluster's port to answer
+MOST = 200  # characters of what Ray says
+PAUSE = 0.1  # seconds to wait where no worker has anything to say
+
+_SETTINGS = b"\x04"  # a kind of frame, with which both sides of HTTP/2 begin (RFC 9113, 3.4)
+_GREETING = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + b"\0\0\0" + _SETTINGS + b"\0" * 5
+_FORMS = "local, auto, HOST:PORT or ray://HOST:PORT"
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """A Ray cluster, and what a worker takes of it.
+
+    Attributes:
+        address: `local` starts one on this machine that ends with the search; `auto` is the one
+            that runs on this machine; else `HOST:PORT` or `ray://HOST:PORT`.
+        cpus: Of each worker; as many as its threads if not given.
+        gpus: Of each worker; of less than one each, several share a card.
+
+    Raises:
+        UserError: No such address is possible, or no such share.
+    """
+
+    address: str = LOCAL
+    cpus: float | None = None
+    gpus: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.address not in (LOCAL, ANY):
+            _place(self.address)
+        if self.cpus is not None and not 0 < self.cpus < math.inf:
+            raise UserError(f"a worker's CPUs on Ray must be above zero, not {self.cpus:g}")
+        if not (0 <= self.gpus < 1 or (1 <= self.gpus < math.inf and self.gpus % 1 == 0)):
+            raise UserError(f"a worker's GPUs on Ray are part of one or whole, not {self.gpus:g}")
+
+    def asks(self, threads: int) -> dict[str, float]:
+        """What each worker takes, by Ray's names."""
+        cpus = float(threads) if self.cpus is None else self.cpus
+        return {"CPU": cpus, **({"GPU": self.gpus} if self.gpus else {})}
+
+
+@dataclass(eq=False)
+class _Actor:
+    """A worker, the call whose answer it owes, and how it ended."""
+
+    actor: Any
+    due: Any
+    how: str = ""
+
+
+@dataclass(frozen=True)
+class Actors:
+    """Workers that are actors; a `workers.Transport`.
+
+    Attributes:
+        ray: The module, connected.
+        made: References to what workers do; worker i number i, from the first on again.
+        threads: Of each worker.
+        options: Of Ray, for each actor.
+    """
+
+    ray: Any
+    made: Sequence[Any]
+    threads: int
+    options: Mapping[str, Any]
+
+    def start(self, number: int) -> _Actor:
+        """Ask for an actor, which starts when there is room for it."""
+        actor = self.ray.remote(Life).options(**self.options).remote()
+        made = self.made[number % len(self.made)]
+        return _Actor(actor, actor.begin.remote(made, self.threads, versions()))
+
+    def send(self, handle: _Actor, message: Message) -> None:
+        """Call the actor."""
+        handle.due = handle.actor.exchange.remote(message)
+
+    def receive(
+        self, handles: Sequence[_Actor], seconds: float | None
+    ) -> list[tuple[_Actor, Message | None]]:
+        """Wait on all calls."""
+        due = {handle.due: handle for handle in handles if handle.due is not None}
+        if not due:
+            time.sleep(PAUSE if seconds is None else min(seconds, PAUSE))
+            return []
+        self.ray.wait(list(due), timeout=seconds)
+        ready, _ = self.ray.wait(list(due), num_returns=len(due), timeout=0)
+        return [(due[call], self._heard(due[call])) for call in ready]
+
+    def _heard(self, handle: _Actor) -> Message | None:
+        call, handle.due = handle.due, None
+        try:
+            message: Message = self.ray.get(call)
+        except self.ray.exceptions.RayError as error:
+            handle.how = _ended(error)
+            return None
+        return message
+
+    def kill(self, handle: _Actor) -> None:
+        """Kill the actor, or take it from the queue."""
+        self.ray.kill(handle.actor)
+
+    def bury(self, handle: _Actor) -> str:
+        """What Ray says of its end."""
+        self.kill(handle)
+        return handle.how
+
+
+class Life:
+    """A worker's side, in a process that Ray starts: what `workers.talk` says, call by call."""
+
+    def __init__(self) -> None:
+        self._heard: queue.SimpleQueue[Message] = queue.SimpleQueue()
+        self._said: queue.SimpleQueue[Message] = queue.SimpleQueue()
+
+    def begin(self, packed: Packed, threads: int, theirs: dict[str, str]) -> Message:
+        """Become a worker; `ready` or `failed`."""
+        if theirs != versions():
+            return "failed", UserError(f"a worker has {versions()}, the search {theirs}")
+        threading.Thread(target=self._live, args=(packed, threads), daemon=True).start()
+        return self._said.get()
+
+    def exchange(self, message: Message) -> Message:
+        """Take a task or an answer; what is said next."""
+        self._heard.put(message)
+        return self._said.get()
+
+    def send(self, message: Message) -> None:
+        """Say something: the worker's thread."""
+        self._said.put(message)
+
+    def recv(self) -> Message:
+        """Wait for something: the worker's thread."""
+        return self._heard.get()
+
+    def _live(self, packed: Packed, threads: int) -> None:
+        try:
+            last = talk(self, packed, threads)
+        except BaseException:  # the driver is to hear of a death, not of nothing
+            os._exit(1)
+        self.send(last)
+
+
+def versions() -> dict[str, str]:
+    """On what scores depend that is the same on all machines of a search."""
+    return {"diswot": __version__, "torch": torch.__version__.partition("+")[0]}
+
+
+@contextmanager
+def actors(
+    makes: Sequence[Make], work: Work, threads: int, cluster: Cluster, workers: int | None
+) -> Iterator[tuple[Actors, int]]:
+    """Be connected to a cluster.
+
+    Args:
+        makes: What workers make; worker i number i, from the first on again.
+        work: What they do.
+        threads: Of each worker.
+        cluster: Where, and what each takes of it.
+        workers: How many there are to be, if that is known; a cluster of our own holds them all.
+
+    Yields:
+        What starts workers there, and how many the cluster holds.
+
+    Raises:
+        UserError: Ray is not installed, does not answer, or has no room for a single worker; or
+            something cannot be pickled.
+        SearchFailed: The cluster is lost.
+    """
+    ray = extras.imported("ray", "--ray", "ray")
+    asks = cluster.asks(threads)
+    with _connected(ray, cluster.address, asks, workers), _told(ray, cluster.address):
+        room = capacity(ray.nodes(), asks)
+        if not room:
+            wanted = " and ".join(f"{ask:g} {name}" for name, ask in asks.items())
+            raise UserError(f"no node of the Ray cluster has {wanted} for a worker")
+        variables = {"OMP_NUM_THREADS": str(threads)}  # before torch is imported
+        options = {
+            "num_cpus": asks["CPU"],
+            "num_gpus": cluster.gpus,
+            "runtime_env": {"env_vars": variables},
+        }
+        packed = [Packed.pack(make, work, ray.cloudpickle.dumps) for make in makes]
+        yield Actors(ray, [ray.put(each) for each in packed], threads, options), room
+
+
+def capacity(nodes: Sequence[Mapping[str, Any]], asks: Mapping[str, float]) -> int:
+    """How many workers the living nodes hold, were they for these alone."""
+    living = [node["Resources"] for node in nodes if node["Alive"]]
+    return sum(min(_times(has.get(name, 0.0), ask) for name, ask in asks.items()) for has in living)
+
+
+def _times(total: float, ask: float) -> int:
+    """How often a share fits: less than one must lie in a single one."""
+    if ask < 1:
+        return int(total) * int(1 / ask + 1e-6)
+    return int(total / ask + 1e-6)
+
+
+@contextmanager
+def _connected(
+    ray: Any, address: str, asks: Mapping[str, float], workers: int | None
+) -> Iterator[None]:
+    """A session with the cluster, unless this process has one."""
+    if ray.is_initialized():
+        _agree(ray.get_runtime_context().gcs_address, address)
+        yield
+        return
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # a cluster of our own tells nobody
+    options: dict[str, Any] = {"address": address}
+    if address == LOCAL:
+        here = os.cpu_count() or 1
+        options |= {"num_cpus": max(here, math.ceil((workers or 1) * asks["CPU"]))}
+        options |= {"include_dashboard": False}
+    elif address != ANY:
+        _reach(address)
+    try:
+        ray.init(**options, log_to_driver=False, logging_level=logging.ERROR)
+    except (OSError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
+        raise UserError(f"no Ray cluster at {address}: {extras.reason(error)}") from error
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+@contextmanager
+def _told(ray: Any, address: str) -> Iterator[None]:
+    """What Ray raises, in one line."""
+    try:
+        yield
+    except (ray.exceptions.RayError, ConnectionError) as error:
+        raise SearchFailed(f"the Ray cluster at {address} is lost: {_ended(error)}") from error
+
+
+def _agree(connected: str, address: str) -> None:
+    """Refuse a second cluster: a process has but one."""
+    if address not in (LOCAL, ANY, connected):
+        raise UserError(f"this process is in the Ray cluster at {connected}, not {address}")
+
+
+def _place(address: str) -> tuple[str, int]:
+    """Host and port."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if not host or not port.isdecimal() or not 0 < int(port) < 2**16 or "/" in host:
+        raise UserError(f"{address!r} is no address of a Ray cluster: {_FORMS}")
+    return host.strip("[]"), int(port)
+
+
+def _reach(address: str) -> None:
+    """Refuse an address where nothing listens, or something else; Ray itself would try for long."""
+    try:
+        with socket.create_connection(_place(address), REACH) as there:
+            there.settimeout(REACH)
+            there.sendall(_GREETING)
+            answer = there.recv(9)
+    except OSError as error:
+        raise UserError(f"no Ray cluster at {address}: {error.strerror or error}") from error
+    if answer[3:4] != _SETTINGS and "RAY_USE_TLS" not in os.environ:
+        raise UserError(f"no Ray cluster at {address}: something else answers there")
+
+
+def _ended(error: BaseException) -> str:
+    """What Ray says of an end, without what it says before and what it guesses."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    detail = lines[-1].rpartition("Worker exit detail: ")[2] if lines else type(error).__name__
+    return detail.partition(" Some common causes")[0][:MOST]
