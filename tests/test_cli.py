@@ -195,7 +195,7 @@ class TestSearch:
     def test_run_folder(self, run: Run, tmp_path: Path) -> None:
         out = tmp_path / "a" / "run"
         ran = run(f"{SEARCH} --out {out}")
-        assert f"next: diswot distill {out}" in ran.err
+        assert f"next: diswot distill {out} --teacher-weights FILE, the trained" in ran.err
         names = sorted(path.name for path in out.iterdir())
         assert names == [".search.lock", "found.json", "run.json", "study.journal"]
         facts = json.loads((out / "run.json").read_text())
@@ -619,6 +619,11 @@ class TestList:
 
 
 class TestProcess:
+    def test_what_commands_do_is_told_in_full(self, run: Run) -> None:
+        told = run("--help").out.partition("Commands:")[2].splitlines()[1:]
+        assert len(told) == 8 and all(line[-1] in ".?" for line in told)
+        assert not any("..." in line for line in told)
+
     def test_import_and_help_stay_quick_by_construction(self) -> None:
         code = """
 import sys

@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from diswot import console, facts
+from diswot import console
 
 
 class Terminal(io.StringIO):
@@ -66,14 +66,13 @@ def test_table_shows_brackets_and_aligns(capsys: pytest.CaptureFixture[str]) -> 
     assert "x         " in out and "    1 " in out
 
 
+def test_title_longer_than_its_table_stays_on_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    title = "best of 24 students (24 scored, 0 reused, 40 rejected, 0 failed) in 152.0 s " * 2
+    console.table(title, ["name"], [["a"]])
+    assert capsys.readouterr().out.splitlines()[0] == title
+
+
 def test_note(capsys: pytest.CaptureFixture[str]) -> None:
     console.note("kept")
     console.note("kept", quiet=True)
     assert capsys.readouterr() == ("", "kept\n")
-
-
-def test_facts() -> None:
-    assert facts.versions().keys() == {"python", *facts.PACKAGES}
-    assert {"machine", "processor", "threads"} <= facts.hardware().keys()
-    assert all(facts.hardware().values()) and facts.command()[0] == "diswot"
-    json.dumps([facts.versions(), facts.hardware(), facts.command()])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from importlib.metadata import version
 from pathlib import Path
@@ -46,6 +47,11 @@ def test_versions_are_those_installed() -> None:
     assert found.pop("python") == ".".join(map(str, sys.version_info[:3]))
     assert list(found) == ["diswot", "torch", "torchvision", "timm", "optuna", "numpy"]
     assert found["torch"] == version("torch") and found["optuna"] == version("optuna")
+
+
+def test_facts_are_plain() -> None:
+    assert all(facts.hardware().values())
+    json.dumps([facts.versions(), facts.hardware(), facts.command()])
 
 
 @pytest.fixture

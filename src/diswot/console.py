@@ -71,13 +71,14 @@ def table(
     from rich.markup import escape
     from rich.table import Table
 
-    drawn = Table(title=escape(title), title_justify="left")
+    drawn = Table()
     for index, column in enumerate(columns):
         left = index < text
         drawn.add_column(escape(column), justify="left" if left else "right", overflow="fold")
     for row in rows:
         drawn.add_row(*map(escape, row))
     wide = Console() if sys.stdout.isatty() else Console(width=110)
+    wide.print(title, style="table.title", markup=False, highlight=False, soft_wrap=True)
     wide.print(drawn)
 
 

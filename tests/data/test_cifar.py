@@ -5,6 +5,7 @@ from __future__ import annotations
 import zipfile
 from collections import Counter
 from pathlib import Path
+from urllib.error import URLError
 
 import numpy as np
 import pytest
@@ -68,13 +69,20 @@ class TestCifar:
         assert str(caught.value).startswith(f"{name} is not in {tmp_path} and was not to be")
         assert "\n" not in str(caught.value)
 
-    def test_cannot_be_downloaded(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    @pytest.mark.parametrize(
+        "error", [OSError("no route to host"), URLError(OSError("no route to host"))]
+    )
+    def test_cannot_be_downloaded(
+        self, error: OSError, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         def offline(*args: object, **options: object) -> None:
-            raise OSError("no route to host")
+            raise error
 
         monkeypatch.setattr(datasets, "CIFAR10", offline)
-        with pytest.raises(UserError, match="cannot be downloaded: no route to host"):
+        with pytest.raises(UserError) as caught:
             data.get("cifar10", root=tmp_path)
+        told = f"cifar10 is not in {tmp_path} and cannot be downloaded: no route to host; where"
+        assert str(caught.value) == f"{told} it is, --data-root says"
 
     def test_root_is_a_file(self, tmp_path: Path) -> None:
         place = tmp_path / "file"

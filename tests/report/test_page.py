@@ -152,6 +152,15 @@ def test_data_that_is_gone_is_said(copy: Path) -> None:
     assert "It cannot be made again" in text and "/gone/images" in text
 
 
+def test_why_a_pretrained_teacher_is_not_drawn(copy: Path) -> None:
+    journal = copy / "study.journal"
+    text = journal.read_text()
+    assert '"pretrained":false' in text
+    journal.write_text(text.replace('"pretrained":false', '"pretrained":true'))
+    told = "with its library's pretrained weights, which a report does not load, for that may need"
+    assert told in words(report(copy).read_text())
+
+
 def test_without_networks_nothing_is_built(copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(spaces, "get", pytest.fail)
     text = words(report(copy, networks=False).read_text())

@@ -79,7 +79,7 @@ def distill(
     as_json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
-    """Train the found student, or any network, from a trained teacher or alone."""
+    """Train the found student, or another, from a teacher or alone."""
     settings = {
         "epochs": epochs,
         "batch_size": batch_size,

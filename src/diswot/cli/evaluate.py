@@ -23,7 +23,7 @@ def evaluate(
     as_json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
-    """Test a trained teacher on the test images: are the weights and the normalisation right?"""
+    """Test a trained teacher: do weights, size and scale fit the data?"""
     from diswot.budget import count_macs, count_params
     from diswot.evaluate import tested
 

@@ -33,7 +33,7 @@ def export(
     as_json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
-    """Write the found student for use without diswot, with a model card."""
+    """Write the found student, to be used without diswot."""
     from diswot.export import export as write
 
     with console.progress(quiet=quiet):
@@ -42,7 +42,8 @@ def export(
         model, about = _student(run, job, result, trained or run / "distilled")
         written = write(model, out or run / "export", kind, about)
     if about.training is None:
-        console.note("the student is not trained: its weights are random", quiet=quiet)
+        said = "the student is not trained, so its weights are random; --trained names a training"
+        console.note(said, quiet=quiet)
     if as_json:
         files = [str(path) for path in written]
         console.show_json({"format": kind, "trained": about.training is not None, "files": files})

@@ -64,7 +64,7 @@ def rank(
     as_json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
-    """Compare scores with the accuracies of a table, beside params, MACs and depth."""
+    """Compare scores with accuracies, beside params, MACs and depth."""
     if (again is None) == (table is None):
         raise UserError("name either a --table to score, or the scores to read with --from")
     places = workplaces.places(device, devices)

@@ -29,7 +29,7 @@ def report(
     as_json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
-    """Write a run as one HTML page that opens from disk, without network."""
+    """Write a run as one HTML page that needs no network."""
     import optuna
 
     from diswot import report as pages

@@ -70,7 +70,7 @@ def search(
     as_json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
-    """Search a space for the best student of a teacher, training nothing."""
+    """Search a space for a teacher's best student, training nothing."""
     from diswot import spaces
     from diswot.search import search as find
 
@@ -135,6 +135,9 @@ def search(
         checks.show(tried.as_dict(), proxy, verify_epochs)
     for text in master.remarks([proxy], init):
         console.note(text, quiet=quiet)
+    if out is not None and not as_json:
+        weights = "" if master.trained else " --teacher-weights FILE, the trained teacher's"
+        console.note(f"kept in {out}; next: diswot distill {out}{weights}", quiet=quiet)
 
 
 def _config(master: inputs.Master, space: str, root: Path | None) -> dict[str, Any]:
@@ -201,8 +204,6 @@ def _report(
     _tell_failures(found, quiet)
     if found.trials < trials and not found.exhaustive:
         console.note(f"stopped at {found.trials} trials: nothing new fits the budget", quiet=quiet)
-    if out is not None:
-        console.note(f"kept in {out}; next: diswot distill {out}", quiet=quiet)
 
 
 def _plot(result: dict[str, Any], proxy: str, out: Path) -> None:

@@ -30,8 +30,10 @@ def cifar(
             sets = [kind(str(home), train=train, download=download) for train in (True, False)]
     except (OSError, RuntimeError) as error:
         so = "cannot be downloaded" if download else "was not to be downloaded"
-        reason = str(error).splitlines()[0]
-        raise UserError(f"{name} is not in {home} and {so}: {reason}") from error
+        reason = str(getattr(error, "reason", error)).splitlines()[0]
+        raise UserError(
+            f"{name} is not in {home} and {so}: {reason}; where it is, --data-root says"
+        ) from error
     splits = [
         Split(
             torch.tensor(s.targets),

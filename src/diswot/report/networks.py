@@ -25,6 +25,11 @@ from diswot.similarity import relation_matrix
 
 SHOWN = 8  # images with class activation maps
 
+_PRETRAINED = (
+    "the teacher was scored with its library's pretrained weights, which a report does not load, "
+    "for that may need a network; weights of a file (--teacher-weights) it does load"
+)
+
 
 @dataclass(frozen=True)
 class Sizes:
@@ -134,7 +139,7 @@ class Pair:
         init, seed = self.init(), self.seed()
         teacher = self.teacher()
         if self.config.get("pretrained"):
-            raise UserError("its teacher has a library's weights, which a report does not load")
+            raise UserError(_PRETRAINED)
         if not self.config.get("trained_teacher"):
             teacher = fresh(partial(copy.deepcopy, teacher), init, seed, 0, TEACHER)
         return teacher, fresh(partial(self.student, params), init, seed)
