@@ -132,7 +132,7 @@ PROXIES: dict[str, Proxy] = {
     "default": replace(
         _STEADINESS,
         score=default.default,
-        summary="capacity, less what is lacking in the four rows below",
+        summary="capacity, less what is lacking in the five rows below",
         needs_teacher=True,
         watch=Anatomy,
     ),
@@ -141,6 +141,13 @@ PROXIES: dict[str, Proxy] = {
     ),
     "diversity": _anatomy(
         default.diversity, "minus the gap to the teacher in how different the first channels are"
+    ),
+    "retention": Proxy(
+        default.retention,
+        "minus the entropy that a block loses of white noise",
+        "",
+        "forward",
+        init="kaiming",
     ),
     "steadiness": _STEADINESS,
     "directness": _anatomy(
