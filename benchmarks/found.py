@@ -4,18 +4,26 @@
 
 Searches a table's architectures with each score, within each budget, with five seeds, and keeps
 what each search returned in runs/found; a search that is kept is not run again.
+
+S0 is searched by `diswot.search`. In NAS-Bench-201, where searches meet the same cells, a cell is
+scored once for a seed, with all budgets and samplers, and its score is kept too: the searches run
+the loop of `diswot.search` on these. The first of each score is run by `diswot.search` as well, as
+far as `CHECKED` candidates, to see that both find the same.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import math
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict, dataclass
-from functools import cached_property, partial
+from collections.abc import Callable, Hashable, Iterator, Mapping
+from dataclasses import asdict, dataclass, field, replace
+from functools import cache, cached_property, partial
 from pathlib import Path
+from statistics import fmean
+from typing import Any
 
 import numpy as np
 import optuna
@@ -26,10 +34,15 @@ from torch import nn
 
 import diswot
 from diswot import spaces, tables
-from diswot.budget import count_params
+from diswot.budget import Excess, count_params
 from diswot.errors import UserError
+from diswot.examiner import Asked, End
+from diswot.loop import Loop
+from diswot.proxies import NotScored, Scorer, get, scorer
+from diswot.samplers import SAMPLERS
 from diswot.spaces import Params, nasbench201
 from diswot.storage import open_storage, open_study
+from diswot.workers import Answer, Outcome
 
 OUT = Path("runs/found")
 SEEDS = range(5)
@@ -58,8 +71,9 @@ class Field:
 
 FIELDS = {
     "s0": Field("s0_cifar100.csv", "s0", 64, 64),
-    "nasbench201": Field("nasbench201.csv.gz", "nasbench201", 64, 150),
+    "nasbench201": Field("nasbench201.csv.gz", "nasbench201", 64, 600),
 }
+CHECKED = 12
 
 
 @dataclass(frozen=True)
@@ -125,19 +139,29 @@ class Ground:
             raise UserError("not in the table")
         return self.build(trial)
 
+    def has(self, params: Params) -> bool:
+        """Whether an architecture is in the table."""
+        return frozenset(params.items()) in self.names
+
     def name(self, params: Params) -> str:
         """The row of a found student."""
         return self.names[frozenset(params.items())]
 
 
-def search(ground: Ground, given: Search, data: diswot.data.Data, storage: Path | None) -> Search:
+def search(
+    ground: Ground,
+    given: Search,
+    data: diswot.data.Data,
+    storage: Path | None = None,
+    trials: int | None = None,
+) -> Search:
     """Run it."""
     limit = ground.limit(given.sixth)
     found = diswot.search(
-        diswot.teachers.get("resnet110", classes=100),
+        teacher(),
         ground.space(limit),
         data.batch(ground.field.batch_size, given.seed),
-        trials=ground.field.trials,
+        trials=trials or ground.field.trials,
         proxy=given.score,
         budget=diswot.Budget(max_params=None if given.sixth == SIXTHS[-1] else limit),
         sampler=given.sampler,
@@ -161,6 +185,97 @@ def within(ground: Ground, whole: Search, storage: Path) -> Iterator[Search]:
         best = min(fit, key=lambda t: (-t.value, t.user_attrs["end"]["model_params"], t.number))
         row = ground.name(best.params)
         yield Search(whole.score, whole.seed, sixth, whole.sampler, row, len(fit))
+
+
+@dataclass
+class Known:
+    """Examines candidates by scores that are kept: a crew, see `diswot.loop`.
+
+    Attributes:
+        ground: The table.
+        limit: Of parameters.
+        score: Of an architecture.
+    """
+
+    ground: Ground
+    limit: float
+    score: Callable[[Params], float]
+    _task: tuple[Hashable, Any] | None = None
+
+    @property
+    def room(self) -> int:
+        """One, if there is no task."""
+        return int(self._task is None)
+
+    def put(self, key: Hashable, content: Any, *, patience: int = 1) -> None:
+        """Take on a task."""
+        self._task = key, content
+
+    def wait(self, answer: Answer, seconds: float | None = None) -> list[Outcome]:
+        """Do it."""
+        assert self._task is not None
+        (at, (_, number)), self._task = self._task, None
+        trial = Asked(partial(answer, at), number)
+        edges = self.ground.rows[0].params
+        params = {edge: trial.suggest_categorical(edge, nasbench201.OPERATIONS) for edge in edges}
+        return [Outcome(at, answer(at, ("judge", params)) or self._end(params))]
+
+    def _end(self, params: Params) -> End:
+        size = self.ground.count(params)
+        if size > self.limit:
+            return {"rejected": asdict(Excess("parameters", size, self.limit))}
+        try:
+            score = self.score(params) if self.ground.has(params) else math.nan
+        except NotScored:
+            score = math.nan
+        if math.isnan(score):
+            return {"failed": "not in the table, or not scored"}
+        return {"score": score, "scores": {"": [score]}, "model_params": size}
+
+
+@dataclass
+class Memory:
+    """Scores of cells, each found once and kept in a file.
+
+    Attributes:
+        path: A line a score.
+        held: By score, seed and row.
+    """
+
+    path: Path
+    held: dict[tuple[str, int, str], float] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        lines = self.path.read_text().splitlines() if self.path.exists() else []
+        self.held |= {tuple(name): value for *name, value in map(json.loads, lines)}
+
+    def of(self, name: tuple[str, int, str], find: Callable[[], float]) -> float:
+        if name not in self.held:
+            self.held[name] = find()
+            with self.path.open("a") as file:
+                file.write(json.dumps([*name, self.held[name]]) + "\n")
+        return self.held[name]
+
+
+def recalled(
+    ground: Ground, given: Search, fixed: Scorer, memory: Memory, trials: int | None = None
+) -> Search:
+    """What `search` finds, by scores that are kept."""
+
+    def score(params: Params) -> float:
+        def find() -> float:
+            build = partial(spaces.network, ground.build, params)
+            return fmean(fixed.score_build(build, [given.score])[given.score])
+
+        return memory.of((given.score, given.seed, ground.name(params)), find)
+
+    limit = math.inf if given.sixth == SIXTHS[-1] else ground.limit(given.sixth)
+    study = optuna.create_study(sampler=SAMPLERS[given.sampler](given.seed), direction="maximize")
+    loop = Loop(study, Known(ground, limit, score))
+    loop.sample(trials or ground.field.trials, lambda progress: None)
+    ends = [end for end in loop.known.values() if "scores" in end]
+    best = min(ends, key=lambda end: (-end["score"], end["model_params"], end["trial"]))
+    return replace(given, row=ground.name(best["params"]), scored=len(ends))
 
 
 def kept(name: str) -> list[Search]:
@@ -193,17 +308,46 @@ def run(name: str, folder: Path, images: Path) -> None:
     """Run the searches that are not kept."""
     ground, data = Ground(name, folder), diswot.data.get(str(images), size=32)
     done = {key(each) for each in kept(name)}
-    for each in wanted(name):
-        if key(each) in done or (exhaustive(name) and each.sixth != SIXTHS[-1]):
-            continue
-        with tempfile.TemporaryDirectory() as place:
-            storage = Path(place) if exhaustive(name) else None
-            found = [search(ground, each, data, storage)]
-            found += within(ground, found[0], storage) if storage else []
-        if storage and each.seed == 0:
-            middle = next(one for one in found if one.sixth == 3)
-            assert search(ground, middle, data, None) == middle
-        note(name, found)
+    left = [each for each in wanted(name) if key(each) not in done]
+    for each in left:
+        if not exhaustive(name):
+            note(name, [by_memory(ground, each, images)])
+        elif each.sixth == SIXTHS[-1]:
+            note(name, whole(ground, each, data))
+
+
+def whole(ground: Ground, each: Search, data: diswot.data.Data) -> list[Search]:
+    """A search that looks at all of a table, and with it those within budgets."""
+    with tempfile.TemporaryDirectory() as place:
+        found = [search(ground, each, data, Path(place))]
+        found += within(ground, found[0], Path(place))
+    if each.seed == 0:
+        middle = next(one for one in found if one.sixth == 3)
+        assert search(ground, middle, data) == middle
+    return found
+
+
+@cache
+def seeded(images: Path, batch_size: int, seed: int, init: str) -> Scorer:
+    """What scores candidates, as in `diswot.search`."""
+    batch = diswot.data.get(str(images), size=32).batch(batch_size, seed)
+    return scorer(teacher(), [batch], init=init, seed=seed)
+
+
+def by_memory(ground: Ground, each: Search, images: Path) -> Search:
+    """A search by scores that are kept."""
+    fixed = seeded(images, ground.field.batch_size, each.seed, get(each.score).init)
+    memory = Memory(OUT / f"{ground.field.space}-scores.jsonl")
+    if each.seed == 0 and each.sixth == 3:
+        data = diswot.data.get(str(images), size=32)
+        assert search(ground, each, data, trials=CHECKED) == recalled(
+            ground, each, fixed, memory, CHECKED
+        )
+    return recalled(ground, each, fixed, memory)
+
+
+def teacher() -> nn.Module:
+    return diswot.teachers.get("resnet110", classes=100)
 
 
 def note(name: str, found: list[Search]) -> None:
@@ -230,8 +374,8 @@ def main() -> None:
         sys.exit(f"skipped: {given.tables} holds no cifar100.zip, or is not there")
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     images = unpacked(given.tables)
-    for name, field in FIELDS.items():
-        if name.startswith(given.only) and (given.tables / field.file).is_file():
+    for name, each in FIELDS.items():
+        if name.startswith(given.only) and (given.tables / each.file).is_file():
             run(name, given.tables, images)
             print(f"{name}: {len(kept(name))} searches", flush=True)
 

@@ -53,7 +53,13 @@ STUDENTS: dict[str, Callable[[], nn.Module]] = {
 }
 CUT = {"none": lambda: cell(NONE), "disconnected": lambda: cell(APART)}
 FREE = [name for name, row in PROXIES.items() if row.cost == "free"]
-GAPS = ["detail", "diversity", "steadiness", "directness"]  # zero where nothing is lacking
+GAPS = [
+    "detail",
+    "diversity",
+    "retention",
+    "steadiness",
+    "directness",
+]  # zero where nothing is lacking
 OPENING = ["default", "detail", "diversity"]  # look at the teacher's first blocks
 
 every_row = pytest.mark.parametrize("name", PROXIES)

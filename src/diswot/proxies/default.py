@@ -3,15 +3,15 @@
     default = capacity + detail + diversity + retention + 2 steadiness + 0.25 directness
 
 A student learns the better the more its layers can hold (`capacity`), if its first blocks keep as
-much of the images as the teacher's do (`detail`, `diversity`), if no block narrows what passes
-it (`retention`), and if gradients pass its blocks as evenly as those of a residual network
-(`steadiness`) and on a short way (`directness`). All but the first are gaps: zero where nothing is lacking, and below zero otherwise, so they cannot make up
-for capacity, and say nothing among students that all lack nothing. Each is in natural units (nats,
-layers), so that the score needs no calibration: it does not depend on which other students are
-looked at. It is ours, of no paper.
+much of the images as the teacher's do (`detail`, `diversity`), if no block narrows what passes it
+(`retention`), and if gradients pass its blocks as evenly as those of a residual network
+(`steadiness`) and on a short way (`directness`). All but the first are gaps: zero where nothing is
+lacking, and below zero otherwise, so they cannot make up for capacity, and say nothing among
+students that all lack nothing. Each is in natural units (nats, layers), so that the score needs no
+calibration: it does not depend on which other students are looked at. It is ours, of no paper.
 
-The form, the two weights and the tolerances 1/8 and 1/16 were chosen on halves of four tables of accuracies,
-and are the same for all spaces and teachers; docs/score_log.md tells what was tried.
+The form, the two weights and the tolerances 1/8 and 1/16 were chosen on halves of four tables of
+accuracies, and are the same for all spaces and teachers; docs/score_log.md tells what was tried.
 
 Letters: B batch, C channels, H x W positions, D features that enter the classifier.
 """
@@ -43,7 +43,7 @@ WEIGHTS = {
     "directness": 0.25,
 }
 _TOLERANCE = 0.125  # nats a block
-_LOSS_TOLERANCE = 0.0625  # nats
+_LOST = 0.0625  # nats that any block may lose
 _IMAGES = 16
 
 
@@ -101,22 +101,23 @@ def diversity(candidate: Candidate) -> float:
 
 
 def retention(candidate: Candidate) -> float:
-    """Minus the largest loss of entropy from a block to the next, on noise, beyond 1/16 nat.
+    """Minus the most entropy that a block loses of noise, beyond 1/16 nat.
 
-    The entropy is of the principal components of a block's map, as in AZ-NAS, whose progressivity
-    is the smallest gain. White noise, 16 images, has all that a block could lose; photographs have
-    so little variety that it grows with depth whatever is lost. Residual blocks lose up to 0.04,
-    which is tolerated: only what is lost in one place counts, not where gains are small.
+    The entropy is that of the principal components of a block's map, as in AZ-NAS, whose
+    progressivity is the smallest gain of all; the loss is to a next block of the same width. White
+    noise, 16 images, has all that a block could lose; photographs have so little variety that it
+    grows with depth whatever is lost. Residual blocks lose up to 0.04, which is tolerated.
     """
     model, images = candidate.student, candidate.batch.images
     shape = (_IMAGES, *images.shape[1:])
     noise = torch.randn(shape, generator=candidate.generator()).to(images)
     with torch.no_grad(), measuring(model), Entropies(model, noise) as seen:
         model(noise)
-    losses = [before - after for before, after in pairwise(seen.values)]
+    blocks = pairwise(zip(seen.widths, seen.values, strict=True))
+    losses = [before - after for (one, before), (next_, after) in blocks if one == next_]
     if not all(map(math.isfinite, losses)):
         return math.nan
-    return min(0.0, _LOSS_TOLERANCE - max(losses, default=0.0))
+    return min(0.0, _LOST - max(losses, default=0.0))
 
 
 def steadiness(candidate: Candidate) -> float:

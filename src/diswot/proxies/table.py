@@ -146,7 +146,7 @@ PROXIES: dict[str, Proxy] = {
         default.retention,
         "minus the entropy that a block loses of white noise",
         "",
-        "forward",
+        "many",
         init="kaiming",
     ),
     "steadiness": _STEADINESS,

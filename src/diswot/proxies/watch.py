@@ -162,11 +162,16 @@ class _Rectifiers(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch 
 
 
 class Entropies(Watch):
-    """The entropy of the principal components of each primary block's map, in running order."""
+    """The entropy of the principal components of each primary block's map, in running order.
+
+    Attributes:
+        widths: Channels of each map.
+    """
 
     def __init__(self, model: nn.Module, images: Tensor) -> None:
         super().__init__(model, images)
         self.squares: list[Tensor] = []
+        self.widths: list[int] = []
 
     def hooks(self) -> Iterator[AbstractContextManager[object]]:
         """One hook a block."""
@@ -176,6 +181,7 @@ class Entropies(Watch):
         features = map_of(output, self.images) if self.active else None
         if features is not None:
             self.squares.append(_component_square(features.detach()))
+            self.widths.append(features.shape[1])
 
     @cached_property
     def values(self) -> list[float]:
