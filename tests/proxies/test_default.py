@@ -36,14 +36,14 @@ def scored(text: str) -> dict[str, float]:
 
 def test_default_is_the_sum_of_its_parts() -> None:
     found = scored(CHAIN)
-    gaps = found["detail"] + found["diversity"] + found["retention"] + 2 * found["steadiness"]
-    gaps += 0.25 * found["directness"]
+    gaps = found["detail"] + found["diversity"] + 0.5 * found["retention"]
+    gaps += 2 * found["steadiness"] + 0.25 * found["directness"]
     assert found["default"] == pytest.approx(found["capacity"] + gaps)
     assert all(found[name] < 0 for name in ("steadiness", "directness"))
     narrowed = scored(NARROWING)
     assert narrowed["retention"] < 0
     rest = sum(weight * narrowed[name] for name, weight in WEIGHTS.items() if name != "retention")
-    assert narrowed["default"] == pytest.approx(rest + narrowed["retention"])
+    assert narrowed["default"] == pytest.approx(rest + 0.5 * narrowed["retention"])
 
 
 def test_what_each_part_is_for() -> None:
