@@ -10,6 +10,7 @@ import socket
 import sys
 import threading
 from collections.abc import Iterator
+from contextlib import redirect_stdout
 from pathlib import Path
 
 import pytest
@@ -234,6 +235,17 @@ def test_tasks_are_done_and_questions_answered(one: Pool) -> None:
         **{str(i): i + 1 for i in range(9)},
         "asking": [("asking", 1), ("asking", "b")],
     }
+
+
+def test_what_ray_says_is_not_in_the_output(capsys: pytest.CaptureFixture[str]) -> None:
+    with redirect_stdout(cluster._WithoutRay(sys.stdout)):
+        for name in ("ray_listen_error_messages", "ours"):
+            thread = threading.Thread(target=print, args=(name,), name=name)
+            thread.start()
+            thread.join()
+        sys.stdout.flush()
+
+    assert capsys.readouterr().out == "ours\n"
 
 
 @needs_ray

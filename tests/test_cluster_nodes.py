@@ -1,15 +1,20 @@
-"""A search on a Ray cluster of two nodes, one of which is killed; and drivers that are."""
+"""Searches on a Ray cluster of two nodes: a node, candidates and drivers die."""
 
 from __future__ import annotations
 
 import os
+import shlex
+import subprocess
 import sys
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 import toyspaces
+from commands import call
 from test_workers import told
 
 from diswot.cluster import Cluster
@@ -41,16 +46,38 @@ def nodes(paths: None) -> Iterator[Any]:
         made.shutdown()
 
 
-def run(place: Path, trials: int = 40, **options: Any) -> Found:
+SMALL = "search --teacher resnet20 --data digits --image-size 8 --batch-size 8 --proxy diswot"
+MINE = """
+import os
+import time
+from torch import nn
+
+def student(width, classes):
+    layers = [nn.Conv2d(3, 4, 3, 2, 1), nn.BatchNorm2d(4), nn.ReLU(), nn.Conv2d(4, width, 1)]
+    head = [nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(width, classes)]
+    return nn.Sequential(*layers, *head)
+
+def space(trial, classes):
+    number = trial.suggest_int("number", 0, 9)  # the first, the last and 8 are checked beforehand
+    if number == 1:
+        os._exit(5)
+    if number == 2:
+        time.sleep(1000)
+    if number == 3:
+        raise RuntimeError("no student")
+    return student(64, classes)
+
+def slow(trial, classes):
+    trial.suggest_int("number", 0, 10**6)
+    time.sleep(0.5)
+    return student(64, classes)
+"""
+
+
+def run(place: Path, **options: Any) -> Found:
     options = {"sampler": "random", "proxy": "diswot", "seed": 3, "threads": 1, **options}
-    return search(
-        toyspaces.teacher(),
-        toyspaces.branching if trials < 14 else toyspaces.tiny,
-        toyspaces.batch(),
-        trials=trials,
-        storage=place,
-        **options,
-    )
+    batch = toyspaces.batch()
+    return search(toyspaces.teacher(), toyspaces.tiny, batch, trials=40, storage=place, **options)
 
 
 def test_search_goes_on_when_a_node_is_killed(nodes: Any, tmp_path: Path) -> None:
@@ -69,3 +96,40 @@ def test_search_goes_on_when_a_node_is_killed(nodes: Any, tmp_path: Path) -> Non
     assert killed and killed[0] < 35
     assert there.trials == here.trials and there.failed == 0
     assert told(tmp_path / "ray") == told(tmp_path / "one")
+
+
+def test_candidates_that_fail_are_told_by_kind(nodes: Any, tmp_path: Path) -> None:
+    """Nothing but the result is on standard output, whatever Ray has to say of the dead."""
+    (tmp_path / "mine.py").write_text(MINE)
+    line = f"{SMALL} --space {tmp_path / 'mine.py'}:space --trials 10 --timeout 20 --json --quiet"
+
+    found = call(f"{line} --ray {nodes.address}").json
+
+    assert found["trials"] == 10 == found["scored"] + found["reused"] + found["failed"]
+    assert found["failed_by_kind"] == {"killed": 1, "timeout": 1, "error": 1}
+
+
+def actors() -> set[int]:
+    """The processes of workers on this machine."""
+    told = [process for process in psutil.process_iter(["cmdline"]) if process.info["cmdline"]]
+    return {each.pid for each in told if each.info["cmdline"][0].startswith("ray::Life")}
+
+
+def test_actors_end_with_their_driver(nodes: Any, tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text(MINE)
+    line = f"{SMALL} --space {tmp_path / 'mine.py'}:slow --trials 1000 --ray {nodes.address}"
+    driver = subprocess.Popen([sys.executable, "-m", "diswot", *shlex.split(line)])
+    try:
+        wait(lambda: len(actors()) == 2)
+    finally:
+        driver.kill()
+        driver.wait()
+
+    wait(lambda: not actors())
+
+
+def wait(over: Callable[[], bool]) -> None:
+    limit = time.monotonic() + 120
+    while not over():
+        assert time.monotonic() < limit
+        time.sleep(0.2)

@@ -6,15 +6,17 @@ the driver waits on calls as it does on pipes, and one that is never answered is
 
 from __future__ import annotations
 
+import io
 import logging
 import math
 import os
 import queue
 import socket
+import sys
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass
 from typing import Any
 
@@ -245,9 +247,26 @@ def _connected(
     except (OSError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
         raise UserError(f"no Ray cluster at {address}: {extras.reason(error)}") from error
     try:
-        yield
+        with redirect_stdout(_WithoutRay(sys.stdout)):
+            yield
     finally:
-        ray.shutdown()
+        with redirect_stdout(io.StringIO()):  # it says the rest
+            ray.shutdown()
+
+
+@dataclass(frozen=True)
+class _WithoutRay:
+    """Standard output without what Ray says there, of workers that died, in a thread of its own."""
+
+    stream: Any
+
+    def write(self, text: str) -> int:
+        if threading.current_thread().name.startswith("ray_"):
+            return len(text)
+        return int(self.stream.write(text))
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.stream, name)
 
 
 @contextmanager
