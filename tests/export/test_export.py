@@ -162,7 +162,7 @@ def _test(images: data.Data) -> tuple[torch.Tensor, torch.Tensor]:
 def test_untrained_is_said(run: Run, tmp_path: Path) -> None:
     folder = searched(tmp_path / "run")
     ran = run(f"export {folder} --format torch")
-    assert ran.status == 0 and "not trained" in ran.err
+    assert ran.status == 0 and "so its weights are random; --trained names a training" in ran.err
     card = (folder / "export" / "README.md").read_text()
     assert "**Not trained" in card and "test accuracy" not in card
 

@@ -95,9 +95,8 @@ def search(
         )
         images, count = master.images, len(master.images.classes)
         wish.check(images, trained=master.trained)
-        config = _config(master, space, data_root)
-        config |= {"batch_size": batch_size, "seed": seed, "proxy": proxy}
-        config |= {"repeats": repeats, "pretrained": pretrained}
+        drawn = {"batch_size": batch_size, "seed": seed, "proxy": proxy, "repeats": repeats}
+        config = {**_config(master, space, data_root), **drawn, "pretrained": pretrained}
         timed = "latency" in {*goals, *limits.limits}
         how = budgets.setting(timed, images.image_shape, latency_engine, latency_threads)
         if how is not None:

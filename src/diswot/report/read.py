@@ -22,6 +22,7 @@ from sqlalchemy.engine import make_url
 
 from diswot import files
 from diswot.checkpoint import HISTORY
+from diswot.ends import END, KINDS
 from diswot.errors import UserError
 from diswot.layout import FOUND, RANKED, RUN, SCORES, TRAINED
 from diswot.proxies import standard_error
@@ -222,9 +223,8 @@ def _study_config(study: optuna.Study | None) -> Facts:
 
 def _candidate(trial: FrozenTrial) -> Candidate:
     """A trial in the terms of the search."""
-    end = _mapping(trial.user_attrs.get("end"))
-    kinds = ("reused", "scores", "rejected", "failed")
-    kind = next((kind for kind in kinds if kind in end), "running")
+    end = _mapping(trial.user_attrs.get(END))
+    kind = next((kind for kind in KINDS if kind in end), "running")
     costs = _numbers(end.get("costs"))
     over = _mapping(end.get("rejected"))
     note = f"{over.get('value')} {over.get('of')} > {over.get('limit')}" if over else ""
