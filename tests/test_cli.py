@@ -504,6 +504,8 @@ MISTAKES = [
     (f"{SEARCH} --out nets.py/run", "nets.py/run"),
     (f"{SEARCH} --storage foo://x", "cannot open foo://x"),
     (f"{SEARCH} --storage sqlite:////none/x.db", "cannot open sqlite:////none/x.db"),
+    (f"{SEARCH} --storage runs/a", "--storage runs/a is no URL, as sqlite:///studies.db; a folder"),
+    (f"{SEARCH} --out nets.py", "nets.py cannot be used: it is a file, or in one"),
     (f"{SEARCH} extra", "unexpected extra argument"),
     (f"{SEARCH} --sed 3", "No such option: --sed"),
     ("serch", "No such command 'serch'. Did you mean 'search'?"),

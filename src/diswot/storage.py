@@ -58,6 +58,8 @@ def alone(folder: Path) -> Iterator[None]:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         file = path.open("ab")
+    except (FileExistsError, NotADirectoryError) as error:
+        raise UserError(f"{folder} cannot be used: it is a file, or in one") from error
     except OSError as error:
         raise UserError(f"{folder} cannot be used: {error.strerror}") from error
     with file:

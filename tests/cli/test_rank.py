@@ -18,6 +18,7 @@ from scipy import stats
 
 from diswot import spaces
 from diswot.budget import count_params
+from diswot.rank import scoring
 
 OPTIONS = "--teacher resnet20 --classes 10 --batch-size 4 --image-size 8 --resamples 50"
 ROWS = [(1, 1, 1, 60.0, 62), (3, 1, 1, 61.5, 64), (1, 3, 1, 62.0, 63), (1, 1, 3, 62.5, 66)]
@@ -78,6 +79,24 @@ def test_table_shows_the_best_first_and_says_what_ties(run: Run, table: Path) ->
     assert "tau-b" in ran.out and "lost %" in ran.out
     assert "depth: " in ran.err and "pairs tied" in ran.err
     assert run(f"rank --table {table} {OPTIONS} --quiet").err == ""
+
+
+def test_target_is_known_before_anything_is_scored(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(scoring, "score_table", pytest.fail)
+    (tmp_path / "t.csv").write_text("blocks1,blocks2,blocks3,acc\n1,1,1,60\n3,1,1,61\n1,3,1,62\n")
+
+    said = run(f"rank --table {tmp_path}/t.csv {OPTIONS} --target x --out {tmp_path}/run").mistake()
+
+    assert "unknown target 'x'; known: acc" in said and not (tmp_path / "run").exists()
+
+
+def test_rank_study_is_no_search(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "run.json").write_text('{"config": {"table": "t.csv", "space": "s0"}}')
+
+    for line in (f"distill {tmp_path} --teacher none", f"export {tmp_path}"):
+        assert f"{tmp_path} holds a rank study, not a search" in run(line).mistake()
 
 
 def test_another_target(run: Run, table: Path) -> None:

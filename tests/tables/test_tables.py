@@ -188,7 +188,7 @@ def test_a_sample_is_in_every_larger_one(tmp_path: Path) -> None:
         (S0 + "1,1,,50,51\n", "blocks3"),
         (S0 + "1,1,1,50,51\n1,1,3,50,51\n1,1,1,60,61\n", "row 3: 1-1-1 is row 1 already"),
         ("blocks1,blocks2,blocks3\n1,1,1\n", "no column of accuracies"),
-        ("blocks1,blocks2,blocks3,acc\n1,1,1,good\n", "no column of accuracies"),
+        ("blocks1,blocks2,blocks3,acc\n1,1,1,good\n", "accuracies: acc is no number in row 1"),
         ("blocks1,blocks1,blocks3,acc\n1,1,1,5\n", "every column once"),
         ('blocks1,blocks2,blocks3,acc\n1,1,1,"5\n', "CSV"),
     ],

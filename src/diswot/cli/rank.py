@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from diswot.rank import Ranking
     from diswot.rank.scoring import Setting
     from diswot.rank.sheet import Sheet
+    from diswot.tables import Table
 
 BASELINES = ("params", "macs", "depth")
 VANILLA = "vanilla"
@@ -89,7 +90,10 @@ def rank(
                 "seed": seed,
                 "device": places[0].partition(":")[0] if places else "cpu",
             }
-            held = _score(job, _names(proxies), limit, out, resume, workers, places, advance)
+            names, asked = _names(proxies), _table(job, target, limit)
+            if out is not None:
+                runs.begin(out, job, resume=resume)
+            held = _score(job, asked, names, out, workers, places, advance)
         chosen = _target(held, target)
         rankings = _rank(held, chosen, resamples, seed_sd, seed)
     result = {
@@ -138,26 +142,28 @@ def setting(job: dict[str, Any]) -> Setting:
     return fixed, spaces.get(job["space"], len(images.classes), images.size)
 
 
+def _table(job: dict[str, Any], target: str | None, limit: int | None) -> Table:
+    """What is to be scored; that it has the target is known before, not after."""
+    from diswot import tables
+
+    table = tables.read(job["table"], job["space"])
+    tables.target(table.targets, target)
+    return table if limit is None else tables.sample(table, limit, job["seed"])
+
+
 def _score(
     job: dict[str, Any],
+    table: Table,
     names: list[str],
-    limit: int | None,
     out: Path | None,
-    resume: bool,
     workers: int,
     places: tuple[str, ...],
     advance: console.Advance,
 ) -> Sheet:
-    from diswot import tables
     from diswot.proxies import by_init
     from diswot.rank.scoring import Scores, score_table
     from diswot.rank.sheet import sheet
 
-    table = tables.read(job["table"], job["space"])
-    if limit is not None:
-        table = tables.sample(table, limit, job["seed"])
-    if out is not None:
-        runs.begin(out, job, resume=resume)
     rows = {row.name: row.params for row in table.rows}
     found = dict.fromkeys(rows, Scores())
     for own, group in by_init(names, job["init"]).items():

@@ -85,9 +85,11 @@ def searched(run: Path) -> dict[str, Any]:
 
     if not (run / RUN).is_file():
         raise UserError(f"{run} is no folder of a search: it has no {RUN}")
+    config = files.read_json(run / RUN).get("config")
+    if isinstance(config, dict) and "table" in config:
+        raise UserError(f"{run} holds a rank study, not a search")
     if not (run / FOUND).is_file():
         raise UserError(f"the search in {run} has not finished; go on with it by --resume")
-    config = files.read_json(run / RUN).get("config")
     best = files.read_json(run / FOUND).get("best")
     if not isinstance(config, dict) or not isinstance(best, dict) or "params" not in best:
         raise UserError(f"{run}/{RUN} or {FOUND} is not what diswot writes")

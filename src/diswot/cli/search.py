@@ -76,6 +76,10 @@ def search(
 
     if out is not None and not resume:
         runs.refuse_used(out)
+    if storage is not None and "://" not in storage:
+        raise UserError(
+            f"--storage {storage} is no URL, as sqlite:///studies.db; a folder is --out"
+        )
     if resume and not (storage or out):
         raise UserError("name what to go on with: the search's --out, or its --storage")
     if resume and out and not storage and (said := runs.nothing_yet(out)):

@@ -79,7 +79,7 @@ def table_of(name: str, space: str, records: Sequence[Record], read: Reader) -> 
     _refuse_twice(name, [title for title, _ in named])
     targets = _targets(numbers)
     if not targets:
-        raise UserError(f"{name} has no column of accuracies")
+        raise UserError(f"{name} has no column of accuracies{_text(numbers)}")
     scales = {target: _scale(target, numbers) for target in targets}
     rows = (
         Row(title, params, {t: (row.get(t, math.nan) or 0.0) * scales[t] for t in targets})
@@ -236,6 +236,15 @@ def _targets(found: Sequence[Mapping[str, float | None]]) -> tuple[str, ...]:
         for name, values in columns.items()
         if None not in values and not all(value is None or math.isnan(value) for value in values)
     )
+
+
+def _text(found: Sequence[Mapping[str, float | None]]) -> str:
+    """Where the first text is that may have been meant to be a number."""
+    places = ((number, row) for number, row in enumerate(found, 1) if None in row.values())
+    for number, row in places:
+        column = next(name for name, value in row.items() if value is None)
+        return f": {column} is no number in row {number}"
+    return ""
 
 
 def _scale(name: str, found: Sequence[Mapping[str, float | None]]) -> float:
