@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import math
 import os
+import re
 import signal
 import socket
 import sys
@@ -124,7 +125,7 @@ def test_an_actor_that_cannot_begin() -> None:
             tasks.made,
             "a worker has .*, the search {'diswot': '0.0'",
         ),
-        (versions(), tasks.unmade, "^no such teacher$"),
+        (versions(), tasks.unmade, f"^on {re.escape(socket.gethostname())}: no such teacher$"),
     ]:
         what, error = Life().begin(packed(make), 1, theirs)
         with pytest.raises(UserError, match=message):

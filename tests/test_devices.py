@@ -134,6 +134,22 @@ def test_all_is_computed_on_the_device_that_is_given(init: str) -> None:
         assert found[name] == pytest.approx(values, rel=1e-9), name
 
 
+def test_a_candidate_is_drawn_here_and_scored_there() -> None:
+    build = partial(network, toyspaces.tiny, PARAMS)
+    state = torch.get_rng_state()
+    with SecondDevice():
+        there = scorer(toyspaces.teacher(), [toyspaces.batch()], device=DEVICE)
+        student = there.fresh(build)
+        weights = [each.clone() for each in student.parameters()]
+        assert {each.device.type for each in student.parameters()} == {"cpu"}
+        there.score([student], ["relation"])
+
+    assert {each.device for each in student.parameters()} == {DEVICE}
+    for drawn, moved in zip(weights, student.parameters(), strict=True):
+        assert torch.equal(drawn, moved.inner)
+    assert torch.equal(torch.get_rng_state(), state)
+
+
 def test_two_devices_do_not_mix() -> None:
     with SecondDevice(), pytest.raises(RuntimeError, match="on two devices"):
         torch.ones(2, device=DEVICE) + torch.ones(2)

@@ -177,3 +177,14 @@ def test_derived_seeds_are_known_numbers() -> None:
 def test_seed_below_zero(seed: int) -> None:
     with pytest.raises(UserError, match="a seed must not be below zero"):
         derive_seed(seed)
+
+
+@pytest.mark.parametrize("init", INITS)
+def test_weights_are_drawn_on_the_processor_whatever_the_default_device(init: str) -> None:
+    there = torch.device("meta")
+    with there:
+        drawn = fresh(stirred, init, 3)
+        assert torch.get_default_device() == there
+
+    assert all(each.device.type == "cpu" for each in (*drawn.parameters(), *drawn.buffers()))
+    assert same(drawn, fresh(stirred, init, 3))

@@ -163,10 +163,10 @@ class Life:
 
     def _live(self, packed: Packed, threads: int) -> None:
         try:
-            last = talk(self, packed, threads)
+            what, error = talk(self, packed, threads)
         except BaseException:  # the driver is to hear of a death, not of nothing
             os._exit(1)
-        self.send(last)
+        self.send((what, type(error)(f"on {socket.gethostname()}: {error}")))
 
 
 def versions() -> dict[str, str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 
 import numpy as np
 import torch
@@ -34,7 +35,8 @@ def fresh(
     """Build a network and draw its weights from (seed, repeat, role) alone.
 
     The same function always gives the same weights, in any process and in any order; the global
-    random state is left as it was.
+    random state is left as it was. They are drawn on the processor, whatever torch's default
+    device, so that a network that is moved elsewhere has the same there.
 
     Args:
         build: Makes the network; its own initialisation runs first.
@@ -49,11 +51,22 @@ def fresh(
     if init not in INITS:
         raise unknown("initialisation", init, INITS)
     number = derive_seed(seed, repeat, role)
-    with torch.inference_mode(False), torch.no_grad(), torch.random.fork_rng(devices=[]):
+    with (
+        torch.inference_mode(False),
+        torch.no_grad(),
+        torch.random.fork_rng(devices=[]),
+        _on_the_processor(),
+    ):
         torch.default_generator.manual_seed(number)
         model = build()
         INITS[init](model, torch.Generator().manual_seed(number))
     return model
+
+
+def _on_the_processor() -> AbstractContextManager[object]:
+    """Make tensors there, unless they are made there anyway: this takes time with each."""
+    anyway = torch.get_default_device().type == "cpu"
+    return nullcontext() if anyway else torch.device("cpu")
 
 
 def _own(model: nn.Module, generator: Generator) -> None:
