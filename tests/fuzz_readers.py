@@ -328,6 +328,7 @@ def fuzz(name: str, seconds: int, place: Path) -> None:
         made.mkdir()
     for number, seed in enumerate(target.seeds):
         (corpus / str(number)).write_bytes(seed)
+        target.read(seed, room)  # what is imported late is imported now
     os.chdir(place / "here")
     guard = Guard(room)
 
@@ -340,7 +341,7 @@ def fuzz(name: str, seconds: int, place: Path) -> None:
         if guard.seen or os.listdir(place / "here"):
             raise AssertionError(f"not to be done: {guard.seen[:3]} {os.listdir('.')}")
 
-    limits = [f"-max_total_time={seconds}", "-timeout=20", "-rss_limit_mb=4096", "-max_len=16384"]
+    limits = [f"-max_total_time={seconds}", "-timeout=60", "-rss_limit_mb=4096", "-max_len=16384"]
     kept = f"-artifact_prefix={place.parent}/{name}-"
     atheris.Setup([sys.argv[0], *limits, kept, "-print_final_stats=1", str(corpus)], one)
     atheris.Fuzz()
