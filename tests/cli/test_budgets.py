@@ -269,3 +269,12 @@ def test_the_example_finds_a_front_and_trains_one_of_it(tmp_path: Path) -> None:
     middle = len(found["front"]) // 2
     trained = json.loads((tmp_path / "run" / f"alone-{middle}" / "trained.json").read_text())
     assert trained["result"]["student"] == found["front"][middle]["params"]
+
+
+def test_missing_onnx_runtime_is_told_before_the_search(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    said = "--latency-engine onnx: needs onnxruntime: pip install 'diswot[onnx]'"
+
+    assert said in run(f"search {SMALL} --max-latency 8s --latency-engine onnx").mistake()

@@ -53,8 +53,11 @@ def setting(
 ) -> Setting | None:
     """How latency is measured, if it is asked for; wrong options are told in any case."""
     from diswot.budget.latency import Setting
+    from diswot.extras import imported
 
     made = Setting(image_shape, engine=engine, threads=threads)
+    for name in ("onnxruntime", "onnxscript") if asked and engine == "onnx" else ():
+        imported(name, "--latency-engine onnx", "onnx")
     return made if asked else None
 
 
