@@ -39,6 +39,7 @@ from diswot.rank.statistics import Array, binned_kendall
 OUT = Path("runs/default")
 PARTS = tuple(WEIGHTS)
 DRAWN, SEARCHES = 200, 5  # candidates that a search looks at, where a table has more; searches
+NOISE = "-noise"  # ends a folder
 ON_ITS_ROWS = "default, on the rows of"
 
 
@@ -51,13 +52,15 @@ class Case:
         space: Of the table.
         targets: Columns of accuracies.
         bars: What was aimed at, by target; `mean` is of the taus of all targets.
-        repeats: Draws of weights and images.
+        repeats: Draws of weights and images; one for AZ-NAS.
         batch_size: Images.
         limit: Rows, drawn at random; all if None.
         drawn: Rows of a random sample of which the score was chosen on the first `looked_at` in a
             random order; if 0, it was chosen on a half of all rows.
-        others: Scores to compare with, on at most the rows of the study.
-        published: Job of the study that has `diswot`, where `others` does not.
+        others: Scores of the same images to compare with.
+        few: Rows that AZ-NAS is scored on, drawn at random; all if None.
+        az_nas: Whether it is scored at all.
+        published: Job of the study that has `diswot`, where it is not scored here.
     """
 
     table: str
@@ -70,6 +73,8 @@ class Case:
     drawn: int = 0
     looked_at: int = 0
     others: tuple[str, ...] = ()
+    few: int | None = None
+    az_nas: bool = True
     published: str = ""
 
 
@@ -82,7 +87,7 @@ CASES = {
         ("distilled_acc",),
         {"distilled_acc": 0.9},
         repeats=5,
-        others=(*AZ_NAS[:3], "diswot"),
+        others=("diswot",),
     ),
     "nasbench201": Case(
         "nasbench201.csv.gz",
@@ -93,7 +98,7 @@ CASES = {
         limit=1000,
         drawn=400,
         looked_at=400,
-        others=AZ_NAS[:3],
+        few=LIMIT,
         published="nasbench201/shared/images",
     ),
     "nasbench101": Case(
@@ -105,7 +110,7 @@ CASES = {
         limit=1000,
         drawn=250,
         looked_at=153,
-        others=AZ_NAS[:3],
+        few=LIMIT,
         published="nasbench101/shared/images",
     ),
     "autoformer": Case(
@@ -115,24 +120,34 @@ CASES = {
         {"c100_kd_acc": 0.72, "mean": 0.55},
         repeats=2,
         batch_size=32,
+        az_nas=False,
     ),
 }
 
 Columns = dict[str, Array]
 
 
-def commands(name: str, folder: Path, images: Path) -> list[list[str]]:
-    """The commands that score a table: others on the study's rows, the default score on all."""
+def commands(name: str, folder: Path, images: str) -> list[list[str]]:
+    """The commands that score a table: the default score, and AZ-NAS on noise, as in its paper."""
     case = CASES[name]
     first = [sys.executable, "-m", "diswot", "rank", f"--table={folder / case.table}"]
-    first += [f"--space={case.space}", "--teacher=resnet110", f"--data={images}"]
-    first += [f"--repeats={case.repeats}", f"--batch-size={case.batch_size}"]
-    last = [f"--target={case.targets[0]}", f"--out={OUT / name}", "--resume", "--quiet"]
-    limits = [f"--limit={count}" for count in (min(LIMIT, case.limit or 0), case.limit) if count]
-    asked = [proxies for proxies in (case.others, ("default", *PARTS)) if proxies]
+    first += [f"--space={case.space}", "--teacher=resnet110"]
+    first += [f"--batch-size={case.batch_size}"]
+    asked = {"": (images, case.repeats, case.limit, ("default", *PARTS, *case.others))}
+    if case.az_nas:
+        asked[NOISE] = "noise", 1, case.few, AZ_NAS[:3]
+    last = [f"--target={case.targets[0]}", "--resume", "--quiet"]
     return [
-        [*first, *limits[i - len(asked) :][:1], f"--proxies={','.join(proxies)}", *last]
-        for i, proxies in enumerate(asked)
+        [
+            *first,
+            f"--data={data}",
+            f"--repeats={repeats}",
+            *([f"--limit={limit}"] if limit else []),
+            f"--proxies={','.join(proxies)}",
+            *last,
+            f"--out={OUT / name}{place}",
+        ]
+        for place, (data, repeats, limit, proxies) in asked.items()
     ]
 
 
@@ -142,9 +157,12 @@ def scored(name: str, folder: Path) -> Sheet:
     table = tables.read(folder / case.table, case.space)
     table = tables.sample(table, case.limit, SEED) if case.limit else table
     kept = read_kept(OUT / name / "scores.jsonl")
-    for row, held in read_kept(study.OUT / case.published / "scores.jsonl").items():
-        if case.published and row in kept:
-            kept[row] |= only(held, ["diswot"])
+    more = {Path(f"{OUT / name}{NOISE}"): AZ_NAS[:3]} if case.az_nas else {}
+    more |= {study.OUT / case.published: ("diswot",)} if case.published else {}
+    for place, proxies in more.items():
+        for row, held in read_kept(place / "scores.jsonl").items():
+            if row in kept:
+                kept[row] |= only(held, list(proxies))
     proxies = dict.fromkeys(proxy for found in kept.values() for proxy in found.values)
     rows = {row.name: kept.get(row.name, Scores()) for row in table.rows}
     return sheet(table, rows, list(proxies))
@@ -320,8 +338,8 @@ the mean tau within tenths of the table of about equal parameter count.
 
 `diswot` needs a teacher as wide as its students, and so has no value for transformers; of the
 NAS-Bench tables it is known of {LIMIT} rows, and of NAS-Bench-101 with a teacher as wide as its
-cells. AZ-NAS sees the same images as the default score. Its paper scores it on noise, where it
-ranks better; see [score_log.md](score_log.md).
+cells. AZ-NAS sees noise, as in its paper, and {LIMIT} rows of these tables; on photographs it ranks
+worse: see [score_log.md](score_log.md).
 
 ## Found
 
@@ -354,8 +372,7 @@ Of equal scores the smallest student is taken, as a search does.
 
 def shown(name: str) -> list[str]:
     """The commands as a user would type them, the data as DIR."""
-    both = commands(name, Path("DIR"), Path("DIR/cifar100"))
-    return [" ".join(["diswot", *words[3:-1]]) for words in both]
+    return [" ".join(["diswot", *words[3:-1]]) for words in commands(name, Path("DIR"), "cifar100")]
 
 
 def main() -> None:
@@ -368,7 +385,7 @@ def main() -> None:
     images = unpacked(given.tables)
     there = [name for name, case in CASES.items() if (given.tables / case.table).is_file()]
     for name in there:
-        for each in commands(name, given.tables, images):
+        for each in commands(name, given.tables, str(images)):
             subprocess.run([*each, f"--workers={min(2, os.cpu_count() or 1)}"], check=True)
         if CASES[name].published:
             jobs = {job.name: job for job in study.jobs(images)}
