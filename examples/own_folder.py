@@ -7,8 +7,8 @@ runs.
 
 from __future__ import annotations
 
+import argparse
 import shlex
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -48,4 +48,6 @@ def example(out: Path) -> None:
 
 
 if __name__ == "__main__":
-    example(Path(sys.argv[1] if len(sys.argv) > 1 else "runs/own_folder"))
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--out", type=Path, default=Path("runs/own_folder"))
+    example(parser.parse_args().out)

@@ -7,8 +7,8 @@ Each step is a command of the command line, shown before it runs.
 
 from __future__ import annotations
 
+import argparse
 import shlex
-import sys
 from pathlib import Path
 
 from diswot.cli import main
@@ -35,4 +35,6 @@ def example(out: Path) -> None:
 
 
 if __name__ == "__main__":
-    example(Path(sys.argv[1] if len(sys.argv) > 1 else "runs/timm_teacher"))
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--out", type=Path, default=Path("runs/timm_teacher"))
+    example(parser.parse_args().out)

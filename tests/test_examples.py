@@ -17,7 +17,7 @@ EXAMPLES = Path(__file__).parents[1] / "examples"
     ("name", "classes", "accuracy"), [("timm_teacher", 10, 70), ("own_folder", 10, 70)]
 )
 def test_example(tmp_path: Path, name: str, classes: int, accuracy: float) -> None:
-    command = [sys.executable, str(EXAMPLES / f"{name}.py"), str(tmp_path)]
+    command = [sys.executable, str(EXAMPLES / f"{name}.py"), "--out", str(tmp_path)]
     ran = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
     assert ran.returncode == 0, ran.stderr
     searched = json.loads((tmp_path / "search" / "run.json").read_text())["config"]
