@@ -62,7 +62,7 @@ def example(out: Path, epochs: int, trials: int) -> dict[str, Any]:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, default=Path("runs/transformer"))
-    parser.add_argument("--epochs", type=int, default=6)
+    parser.add_argument("--epochs", type=int, default=4)
     parser.add_argument("--trials", type=int, default=20)
     options = parser.parse_args()
     example(options.out, options.epochs, options.trials)

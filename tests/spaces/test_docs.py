@@ -64,7 +64,7 @@ def example(name: str, out: Path, *options: str) -> tuple[str, dict[str, object]
     [("own_space.py", "space", 1e5, 80), ("transformer.py", "", 6e6, 20)],
 )
 def test_example(name: str, space: str, limit: float, accuracy: float, tmp_path: Path) -> None:
-    """A transformer learns little in six epochs, but more than chance, 10 %."""
+    """A transformer learns little in four epochs, but more than chance, 10 %."""
     printed, found = example(name, tmp_path)
 
     assert printed.count("$ diswot ") == 3
