@@ -206,6 +206,25 @@ def test_how_an_actor_ended(said: str, told: str) -> None:
     assert cluster._ended(RuntimeError(said)) == told
 
 
+@pytest.mark.parametrize(
+    ("address", "mode", "hint"),
+    [
+        ("10.0.0.1:6379", None, True),
+        ("10.0.0.1:6379", "token", False),
+        ("local", None, False),
+        ("auto", None, False),
+    ],
+)
+def test_a_token_that_may_be_missing(
+    address: str, mode: str | None, hint: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("RAY_AUTH_MODE", raising=False)
+    if mode is not None:
+        monkeypatch.setenv("RAY_AUTH_MODE", mode)
+    told = cluster._refused(address, RuntimeError("it failed\nas it does"))
+    assert told.startswith("RuntimeError: it failed") and ("RAY_AUTH_MODE=token" in told) == hint
+
+
 # One node
 
 

@@ -27,6 +27,7 @@ from diswot.errors import SearchFailed, UserError
 from diswot.workers import Make, Message, Packed, Work, talk
 
 LOCAL, ANY = "local", "auto"
+_TOKEN = "; if it wants a token, set RAY_AUTH_MODE=token"
 REACH = 10.0  # seconds for a cluster's port to answer
 MOST = 200  # characters of what Ray says
 PAUSE = 0.1  # seconds to wait where no worker has anything to say
@@ -245,7 +246,7 @@ def _connected(
     try:
         ray.init(**options, log_to_driver=False, logging_level=logging.ERROR)
     except (OSError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
-        raise UserError(f"no Ray cluster at {address}: {extras.reason(error)}") from error
+        raise UserError(f"no Ray cluster at {address}: {_refused(address, error)}") from error
     try:
         with redirect_stdout(_WithoutRay(sys.stdout)):
             yield
@@ -303,6 +304,12 @@ def _reach(address: str) -> None:
         raise UserError(f"no Ray cluster at {address}: {error.strerror or error}") from error
     if answer[3:4] != _SETTINGS and "RAY_USE_TLS" not in os.environ:
         raise UserError(f"no Ray cluster at {address}: something else answers there")
+
+
+def _refused(address: str, error: BaseException) -> str:
+    """Why there is no connection; Ray says no more of a missing token than that it failed."""
+    hint = "" if address in (LOCAL, ANY) or "RAY_AUTH_MODE" in os.environ else _TOKEN
+    return f"{extras.reason(error)}{hint}"
 
 
 def _ended(error: BaseException) -> str:
