@@ -93,7 +93,11 @@ smaller batches (S0 64, NAS-Bench-201 32, transformers 16, NAS-Bench-101 8), on 
 slowest, `vkdnw`, `ntk_cond` and `grasp`, have been left out of NAS-Bench-101 and of transformers,
 and have scored 100 of NAS-Bench-201, so that the study takes about an hour.
 The default score, its parts and those of AZ-NAS have Kaiming weights, which belong to them, a
-ResNet-110 as the teacher everywhere, and images only; [default.md](default.md) says more."""
+ResNet-110 as the teacher everywhere, and images only; [default.md](default.md) says more.
+
+What a found student then learns, alone, beside a hand-designed one of its size, and from each of
+seven distillers, was measured on images of CIFAR-100:
+[what it gives](distillation.md#what-it-gives)."""
 
 
 def short(study: Study, rankings: Rankings) -> str:
