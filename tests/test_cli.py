@@ -152,7 +152,7 @@ class TestSearch:
         assert best["model_params"] == sum(p.numel() for p in model.parameters())
 
     def test_table(self, run: Run) -> None:
-        ran = run(SEARCH)
+        ran = run(f"{SEARCH} --quiet")
         assert ran.status == 0 and ran.err == ""
         assert "best of 5 students" in ran.out and "diswot" in ran.out and "blocks1=" in ran.out
 
@@ -235,6 +235,12 @@ class TestSearch:
         begun, again = run(line), run(line)
         assert f"nothing to resume: {tmp_path}/new holds no search; a new one begins" in begun.err
         assert begun.status == again.status == 0 and "nothing to resume" not in again.err
+
+    def test_without_a_folder_it_says_that_nothing_is_kept(self, run: Run, tmp_path: Path) -> None:
+        ran = run(f"{SEARCH} --trials 2")
+        assert "not kept: --out FOLDER keeps it" in ran.err
+        stored = run(f"{SEARCH} --trials 2 --storage sqlite:///{tmp_path / 'a.db'}")
+        assert "not kept" not in stored.err
 
     def test_a_mistake_does_not_use_up_the_folder(self, run: Run, tmp_path: Path) -> None:
         out = tmp_path / "run"
@@ -381,6 +387,8 @@ class TestDistill:
         result = run(f"{line} --out {tmp_path / 'x'} --json").json
         assert result["student"] == "resnet20" and result["model_params"] == 272_474
         assert load_weights(tmp_path / "x" / "student.safetensors").keys()
+        told = f"{tmp_path / 'x'} holds a training; name the folder of a search"
+        assert run(f"distill {tmp_path / 'x'}").mistake() == told
 
     def test_users_own_student(self, run: Run, here: Path, tmp_path: Path) -> None:
         line = f"{TRAIN} --student nets.py:loud --teacher none --out {tmp_path / 'x'} --json"
@@ -468,7 +476,7 @@ MISTAKES = [
     ("search --data nets.py", "nets.py is a file; name a folder of images"),
     ("search --data .", "no images in "),
     ("search --data digits --classes 7", "digits has 10 classes, not 7"),
-    ("search --data digits --batch-size 2000", "digits has 1437 training images, not 2000"),
+    ("search --data digits --batch-size 2000", "digits has 1437 training images, and the"),
     ("search --classes 1", "noise needs at least 2 classes, not 1"),
     (f"{SEARCH} --proxy diswott", "unknown proxy 'diswott'; did you mean diswot"),
     (f"{SEARCH} --sampler evolutions", "unknown sampler 'evolutions'; did you mean evolution"),
@@ -528,6 +536,14 @@ MISTAKES = [
     (f"{TRAIN} --student resnet20 --teacher x --out x", "unknown teacher 'x'; known: "),
     (f"{TRAIN} --student resnet20 --teacher resnet20 --out x", "--teacher-weights, or train it"),
     (f"{SEARCH} --data ./none", "no such folder or file of images: ./none"),
+    (f"{SEARCH} --data-root .", "--data-root goes with cifar10, cifar100, imagenet16-120; noise"),
+    (f"{SEARCH} --latency-threads 2", "--latency-threads go with what measures latency"),
+    (f"{SEARCH} --latency-engine onnx", "--latency-threads go with what measures latency"),
+    (f"{SEARCH} --verify-epochs 2", "--verify-epochs goes with --verify"),
+    (f"{SEARCH} --verify-trials 2", "--verify-trials goes with --verify"),
+    (f"{SCORE} --student resnet20 --latency-threads 2", "--latency of a score"),
+    ("rank --table mine.csv --resume", "name what to go on with: the --out of a study"),
+    ("rank --from mine.csv --resume --out x", "name what to go on with: the --out of a study"),
     (f"{SEARCH} --resume", "name what to go on with: the search's --out, or its --storage"),
     (f"{TRAIN} --student resnet20 --teacher none --data noise --out x", "noise has no images to"),
     (f"{TRAIN} --student resnet20 --teacher none --out nets.py", "cannot write nets.py/checkpoint"),
@@ -536,6 +552,9 @@ MISTAKES = [
     (f"{TRAIN} --losses kdd --student resnet20 --teacher none --out x", "did you mean kd"),
     (f"{TRAIN} --losses kd:x --student resnet20 --teacher none --out x", "'x' is no weight for kd"),
     (f"{TRAIN} --losses '' --student resnet20 --teacher none --out x", "no loss is named"),
+    (f"{TRAIN} --losses kd:1 --student resnet20 --teacher none --out x", "a use for --losses"),
+    (f"{TRAIN} --temperature 2 --student resnet20 --teacher none --out x", "use for --temperature"),
+    (f"{TRAIN} --student resnet20 --teacher none --teacher-weights w --out x", "without a teacher"),
     (f"{TRAIN} --schedule cosin --student resnet20 --teacher none --out x", "did you mean cosine"),
     (f"{TRAIN} --precision fp23 --student resnet20 --teacher none --out x", "did you mean fp32"),
     (f"{TRAIN} --lr 0 --student resnet20 --teacher none --out x", "lr must be above 0"),

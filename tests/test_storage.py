@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -12,6 +13,7 @@ from optuna.samplers import RandomSampler
 from optuna.study import StudyDirection
 from optuna.trial import TrialState
 
+from diswot import storage
 from diswot.errors import UserError
 from diswot.storage import JOURNAL, open_storage, open_study
 
@@ -136,6 +138,14 @@ def test_database_that_cannot_be_opened(url: str) -> None:
     with pytest.raises(UserError, match=f"cannot open {url}: ") as error:
         study(url)
     assert "\n" not in str(error.value)
+
+
+def test_what_postgres_needs_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(storage, "find_spec", lambda name: None)
+    for driver in ("psycopg", "psycopg2"):
+        monkeypatch.setitem(sys.modules, driver, None)  # so that importing it fails
+    with pytest.raises(UserError, match=r"needs psycopg: pip install 'diswot\[postgres\]'$"):
+        study("postgresql://localhost:1/a")
 
 
 def test_password_is_not_shown() -> None:

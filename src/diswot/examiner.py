@@ -22,7 +22,7 @@ from diswot import devices
 from diswot.budget import COSTS, Budget, Costs, Shape
 from diswot.data import Batch
 from diswot.ends import End
-from diswot.errors import SearchFailed
+from diswot.errors import SearchFailed, UserError
 from diswot.prefix import Chain
 from diswot.proxies import NotScored, Scorer, get, scorer
 from diswot.spaces import Build, Params, construct, enumerate_params, network
@@ -204,7 +204,8 @@ class Alone:
 def failed(error: BaseException) -> End:
     """How a candidate ended that raised."""
     reason = next(iter(str(error).splitlines()), "")
-    return {"failed": f"{type(error).__name__}: {reason}", "kind": _kind(error)}
+    told = reason if isinstance(error, UserError) else f"{type(error).__name__}: {reason}"
+    return {"failed": told, "kind": _kind(error)}
 
 
 def _kind(error: BaseException) -> str:

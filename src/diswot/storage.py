@@ -82,15 +82,22 @@ def _database(url: str) -> BaseStorage:
         told = masked(make_url(url).render_as_string(hide_password=True))
         return optuna.storages.get_storage(_with_driver(url))
     except (SQLAlchemyError, ImportError, ValueError) as error:
-        raise UserError(f"cannot open {told}: {str(error).splitlines()[0]}") from error
+        reason = str(error).splitlines()[0]
+        if isinstance(error, ImportError) and _is_postgres(url) and find_spec("psycopg") is None:
+            reason = "it needs psycopg: pip install 'diswot[postgres]'"
+        raise UserError(f"cannot open {told}: {reason}") from error
 
 
 def _with_driver(url: str) -> str:
     """The same, with psycopg as PostgreSQL's driver where no other is named and it is there."""
-    name, _, rest = url.partition("://")
-    if name in ("postgres", "postgresql") and find_spec("psycopg") is not None:
-        return f"postgresql+psycopg://{rest}"
+    if _is_postgres(url) and find_spec("psycopg") is not None:
+        return f"postgresql+psycopg://{url.partition('://')[2]}"
     return url
+
+
+def _is_postgres(url: str) -> bool:
+    """Whether it is PostgreSQL's, with no driver named."""
+    return url.partition("://")[0] in ("postgres", "postgresql")
 
 
 @contextmanager

@@ -108,7 +108,7 @@ class TestBatch:
         assert [of[bytes(image[0].numpy())] for image in back.contiguous()] == told.tolist()
 
     def test_larger_than_the_set(self) -> None:
-        with pytest.raises(UserError, match="digits has 1437 training images, not 1438"):
+        with pytest.raises(UserError, match="batch takes 1438; --batch-size 1437 takes all"):
             data.get("digits", size=8).batch(1438)
         assert len(data.get("digits", size=8).batch(1437).labels) == 1437
 

@@ -56,6 +56,11 @@ def setting(
     from diswot.extras import imported
 
     made = Setting(image_shape, engine=engine, threads=threads)
+    if not asked and made != Setting(image_shape):
+        raise UserError(
+            "--latency-engine and --latency-threads go with what measures latency: --max-latency "
+            "or --objectives score,latency of a search, --latency of a score"
+        )
     for name in ("onnxruntime", "onnxscript") if asked and engine == "onnx" else ():
         imported(name, "--latency-engine onnx", "onnx")
     return made if asked else None

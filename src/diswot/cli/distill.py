@@ -110,6 +110,8 @@ def distill(
     given |= {"pretrained": pretrained or None, **inputs.normalisation(mean, std)}
     job = _job(run, given)
     alone = job["teacher"] == "none"
+    if alone and teacher_weights is not None:
+        raise UserError("--teacher none trains without a teacher; leave --teacher-weights out")
     if job["data"] == "digits" and flip is None:
         settings["flip"] = False
     how = training.recipe(recipe, settings, alone=alone)

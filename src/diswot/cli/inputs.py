@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from diswot.teachers import Channels
 
 
+_ROOTED = ("cifar10", "cifar100", "imagenet16-120")
 _THREE = "three numbers with commas, or one, on the scale 0 to 1"
 
 
@@ -62,6 +63,8 @@ def data_set(
     """
     from diswot import data, teachers
 
+    if root is not None and name not in _ROOTED:
+        raise UserError(f"--data-root goes with {', '.join(_ROOTED)}; {name} says where it is")
     wants = teachers.wants(network, pretrained) if network else teachers.Wants()
     size = wants.size if size is None else size
     images = data.get(from_root(name), classes=classes, size=size, root=root)

@@ -57,7 +57,7 @@ Sampler = Annotated[
 Verify = Annotated[
     int, Option(min=0, max=10, help="Distil so many of the best briefly; return the most accurate.")
 ]
-VerifyEpochs = Annotated[int, Option(min=1, help="Of each such training, at most.")]
+VerifyEpochs = Annotated[int | None, Option(min=1, help="Of each such training, at most; else 9.")]
 VerifyTrials = Annotated[
     int | None, Option(min=1, help="Such trainings; else one a student, four with --tune.")
 ]

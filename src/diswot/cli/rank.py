@@ -68,6 +68,8 @@ def rank(
     """Compare scores with accuracies, beside params, MACs and depth."""
     if (again is None) == (table is None):
         raise UserError("name either a --table to score, or the scores to read with --from")
+    if resume and (table is None or out is None):
+        raise UserError("name what to go on with: the --out of a study of a --table")
     places = workplaces.places(device, devices)
     with runs.resumable(out), console.progress(quiet=quiet) as advance:
         if table is None:

@@ -83,6 +83,8 @@ def searched(run: Path) -> dict[str, Any]:
     """
     from diswot import files
 
+    if not (run / RUN).is_file() and (run / TRAINED).is_file():
+        raise UserError(f"{run} holds a training; name the folder of a search")
     if not (run / RUN).is_file():
         raise UserError(f"{run} is no folder of a search: it has no {RUN}")
     config = files.read_json(run / RUN).get("config")

@@ -59,7 +59,7 @@ def search(
     ray_gpus: options.RayGpus = None,
     out: options.RunFolder = None,
     verify: options.Verify = 0,
-    verify_epochs: options.VerifyEpochs = 9,
+    verify_epochs: options.VerifyEpochs = None,
     verify_trials: options.VerifyTrials = None,
     tune: options.Tune = None,
     recipe: options.RecipeName = None,
@@ -135,9 +135,11 @@ def search(
         tried = checks.verified(wish, found, master, space, place, study, resume, advance)
     _report(found, tried, proxy, trials, out, how, as_json, quiet)
     if tried is not None and not as_json:
-        checks.show(tried.as_dict(), proxy, verify_epochs)
+        checks.show(tried.as_dict(), proxy, wish.most)
     for text in master.remarks([proxy], init):
         console.note(text, quiet=quiet)
+    if not (out or storage or as_json):
+        console.note("not kept: --out FOLDER keeps it, to distill, report and export", quiet=quiet)
     if out is not None and not as_json:
         weights = "" if master.trained else " --teacher-weights FILE, the trained teacher's"
         console.note(f"kept in {out}; next: diswot distill {out}{weights}", quiet=quiet)

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from diswot.verify import Verified
 
 FOLDER = "verify"
+EPOCHS = 9
 _UNTRAINED = "to verify students a teacher must be trained; give --teacher-weights or --pretrained"
 
 
@@ -27,7 +28,7 @@ class Wish:
 
     Attributes:
         count: Students, the best by score; 0 for none.
-        epochs: Of each training at most.
+        epochs: Of each training at most; None for `EPOCHS`.
         trials: Trainings; None for one a student, four where something is tuned.
         tune: Settings with commas, or None.
         recipe: Name or file of a recipe, or None.
@@ -36,7 +37,7 @@ class Wish:
     """
 
     count: int
-    epochs: int
+    epochs: int | None
     trials: int | None
     tune: str | None
     recipe: str | None
@@ -49,9 +50,7 @@ class Wish:
         from diswot.verify import TUNED
 
         if not self.count:
-            for name in ("tune", "recipe", "losses"):
-                if getattr(self, name):
-                    raise UserError(f"--{name} goes with --verify: name how many students")
+            self._check_unused()
             return
         if not trained:
             raise UserError(_UNTRAINED)
@@ -62,15 +61,27 @@ class Wish:
                 raise unknown("setting to tune", name, TUNED)
         self.how(images)
 
+    def _check_unused(self) -> None:
+        given = ("verify-epochs", self.epochs), ("verify-trials", self.trials)
+        words = ("tune", self.tune), ("recipe", self.recipe), ("losses", self.losses)
+        for name, value in (*given, *words):
+            if value:
+                raise UserError(f"--{name} goes with --verify: name how many students")
+
     def how(self, images: Data) -> Recipe:
         """The recipe of the short trainings.
 
         Raises:
             UserError: There is no such recipe, or a setting is impossible.
         """
-        changes = {"epochs": self.epochs, "losses": self.losses, "seed": self.seed}
+        changes = {"epochs": self.most, "losses": self.losses, "seed": self.seed}
         recipe = training.recipe(self.recipe, changes, alone=False)
         return replace(recipe, flip=False) if images.name == "digits" else recipe
+
+    @property
+    def most(self) -> int:
+        """Epochs of each training, at most."""
+        return EPOCHS if self.epochs is None else self.epochs
 
     @property
     def tuned(self) -> list[str]:

@@ -32,7 +32,8 @@ def cifar(
         so = "cannot be downloaded" if download else "was not to be downloaded"
         reason = str(getattr(error, "reason", error)).splitlines()[0]
         raise UserError(
-            f"{name} is not in {home} and {so}: {reason}; where it is, --data-root says"
+            f"{name} is not in {home} and {so}: {reason}; if you have it, name its folder with "
+            "--data-root, or a folder of its images with --data"
         ) from error
     splits = [
         Split(

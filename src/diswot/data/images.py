@@ -92,7 +92,10 @@ class Data:
             labels = random.permutation(np.arange(size) % len(self.classes))
             return _laid_out(torch.from_numpy(images), torch.from_numpy(labels))
         if size > len(self.train):
-            raise UserError(f"{self.name} has {len(self.train)} training images, not {size}")
+            raise UserError(
+                f"{self.name} has {len(self.train)} training images, and the scoring batch takes "
+                f"{size}; --batch-size {len(self.train)} takes all"
+            )
         chosen = balanced(self.train.labels.numpy(), size, random)
         return _laid_out(self.normalise(self.train.read(chosen)), self.train.labels[chosen])
 

@@ -64,7 +64,7 @@ def _csv(text: str) -> list[Record]:
     try:
         header, *rows = csv.reader(StringIO(text, newline=""), strict=True)
     except ValueError as error:
-        raise UserError("is empty") from error
+        raise UserError("the file is empty") from error
     except csv.Error as error:
         raise UserError(f"is no CSV: {error}") from error
     names = [name.strip() for name in header]
