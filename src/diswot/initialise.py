@@ -14,8 +14,8 @@ from diswot.errors import UserError, unknown
 
 STUDENT, TEACHER = 0, 1
 
-_WEIGHTED = (nn.Linear, nn.modules.conv._ConvNd)
-_NORMS = (nn.modules.batchnorm._BatchNorm, nn.GroupNorm, nn.LayerNorm)
+WEIGHTED = (nn.Linear, nn.modules.conv._ConvNd)
+NORMS = (nn.modules.batchnorm._BatchNorm, nn.GroupNorm, nn.LayerNorm)
 
 
 def derive_seed(seed: int, *place: int) -> int:
@@ -86,9 +86,9 @@ def _kaiming(model: nn.Module, generator: Generator) -> None:
 def _draw(model: nn.Module, deviation: Callable[[Tensor], float], generator: Generator) -> None:
     """Normal weights, zero biases, identity normalisation; other parameters keep their own."""
     for module in model.modules():
-        if isinstance(module, _WEIGHTED):
+        if isinstance(module, WEIGHTED):
             module.weight.normal_(0, deviation(module.weight), generator=generator)
-        elif isinstance(module, _NORMS) and module.weight is not None:
+        elif isinstance(module, NORMS) and module.weight is not None:
             module.weight.fill_(1)
         else:
             continue

@@ -1,4 +1,4 @@
-"""What one forward pass shows of how a network is built: working layers, and its first blocks.
+"""What one forward pass shows of how a network is built: its working layers, and its blocks.
 
 Letters: B batch, C channels, H x W positions. Which modules are blocks is said in `blocks`.
 """
@@ -8,34 +8,18 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
 from functools import partial
 
 import torch
 from torch import Tensor, nn
 
 from diswot.proxies.blocks import layers, map_of, primary_blocks
-from diswot.proxies.eigen import eigenvalues, spectral_entropy
 from diswot.proxies.paths import Call
 from diswot.proxies.watch import Watch
 
 
-@dataclass(frozen=True)
-class Opening:
-    """How the first blocks of a network show images.
-
-    Attributes:
-        roughness: Of the first block's map; see `roughness`.
-        entropies: Of the channels' correlations in the map of each block at the resolution and
-            width of the first, in nats.
-    """
-
-    roughness: float
-    entropies: tuple[float, ...]
-
-
 class Anatomy(Watch):
-    """Catches which layers work, how wide the block of each is, and how the network opens.
+    """Catches which layers work, and how wide the block of each is.
 
     A layer works if it gives a map that differs between the first two images: not one that is
     never run, or is fed with zeros only.
@@ -51,17 +35,6 @@ class Anatomy(Watch):
         self.size = 0.0
         self.calls: dict[torch.Size, Call] = {}
         self._reach: dict[nn.Module, float] = {}
-        self._first: tuple[int, ...] = ()
-        self._roughness = -math.inf
-        self._correlations: list[Tensor] = []
-
-    @property
-    def opening(self) -> Opening | None:
-        """How the network opens; None if no block gives a map."""
-        if not self._first:
-            return None
-        entropies = (spectral_entropy(eigenvalues(c)) for c in self._correlations)
-        return Opening(self._roughness, tuple(entropies))
 
     def hooks(self) -> Iterator[AbstractContextManager[object]]:
         """One hook a layer and one a block."""
@@ -93,16 +66,10 @@ class Anatomy(Watch):
             if isinstance(given, Tensor) and _of_parts(given, len(self.images)):
                 self.size += given.shape[2] * self._held(inner)
             return
-        features = features.detach()
         if isinstance(taken, Tensor) and isinstance(given, Tensor) and taken.shape == given.shape:
             call = Call(block, (1, *taken.shape[1:]), inputs[1:], named)
             self.calls.setdefault(taken.shape, call)
         self.size += features.shape[1] * self._held(inner)
-        if not self._first:
-            self._first = tuple(features.shape)
-            self._roughness = roughness(features)
-        if features.shape == self._first:
-            self._correlations.append(channel_correlations(features))
 
     def _held(self, inner: list[nn.Module]) -> float:
         return math.fsum(self._reach.pop(layer, 0.0) for layer in inner)
@@ -126,35 +93,3 @@ def _differs(output: object, batch: int) -> bool:
         return False
     step = len(output) // batch
     return not torch.equal(output[:step], output[step : 2 * step])
-
-
-def roughness(features: Tensor) -> float:
-    """Logarithm of the mean squared step to the next position, over the variance, in nats.
-
-    Steps down and steps across are averaged each and added, so that white noise has log 4. What
-    smooths, as pooling does, lowers it; a map that does not vary has minus infinity.
-
-    Args:
-        features: B x C x H x W.
-    """
-    features = features.double()
-    variance = features.var((0, 2, 3), correction=0).mean()
-    steps = sum(features.diff(dim=dim).square().mean() for dim in (2, 3) if features.shape[dim] > 1)
-    return math.log(steps / variance) if variance > 0 and steps > 0 else -math.inf
-
-
-def channel_correlations(features: Tensor) -> Tensor:
-    """Pearson's correlations of the channels over all positions of all images, C x C.
-
-    A channel that does not vary has none, with itself either.
-
-    Args:
-        features: B x C x H x W.
-    """
-    samples = features.movedim(1, -1).flatten(0, -2)
-    samples = samples - samples.mean(0)
-    samples = samples / samples.abs().amax(0).clamp_min(torch.finfo(samples.dtype).tiny)
-    square = samples.T @ samples
-    deviation = square.diagonal().sqrt()
-    unit = torch.where(deviation > 0, 1 / deviation, 0)
-    return square * unit * unit[:, None]

@@ -13,7 +13,7 @@ from torch import Generator, Tensor, nn
 from diswot.data import Batch
 from diswot.observe import Observation, observe
 from diswot.proxies import passes
-from diswot.proxies.anatomy import Opening
+from diswot.proxies.opening import Opening, opening
 from diswot.proxies.watch import Watch
 
 W = TypeVar("W", bound=Watch)
@@ -33,7 +33,7 @@ class Candidate:
         seed: Of the random numbers of proxies that draw some.
         watches: What is caught during the one forward pass, beside the observation.
         cam: Whether the observation must hold `cam_weights`.
-        opening: What the teacher's first blocks show of the batch, if known.
+        teacher_opening: What the teacher's first blocks show of the batch, if known.
     """
 
     student: nn.Module
@@ -42,7 +42,7 @@ class Candidate:
     seed: int = 0
     watches: tuple[type[Watch], ...] = ()
     cam: bool = False
-    opening: Opening | None = None
+    teacher_opening: Opening | None = None
 
     @property
     def observation(self) -> Observation:
@@ -64,6 +64,11 @@ class Candidate:
             for watch in watches.values():
                 stack.enter_context(watch)
             return observe(self.student, *self.batch, cam=self.cam), watches
+
+    @cached_property
+    def opening(self) -> Opening | None:
+        """What the student's first blocks show of the batch, with the weights the teacher's had."""
+        return opening(self.student, self.batch.images, self.seed)
 
     @cached_property
     def cut_off(self) -> bool:

@@ -28,9 +28,10 @@ from torch.nn.functional import cross_entropy
 from diswot.errors import UserError
 from diswot.observe import measuring
 from diswot.proxies import passes
-from diswot.proxies.anatomy import Anatomy, Opening
+from diswot.proxies.anatomy import Anatomy
 from diswot.proxies.blocks import map_of
 from diswot.proxies.candidate import Candidate
+from diswot.proxies.opening import Opening
 from diswot.proxies.paths import shortest_path
 from diswot.proxies.watch import Entropies
 
@@ -78,7 +79,8 @@ def capacity(candidate: Candidate) -> float:
 def detail(candidate: Candidate) -> float:
     """How much less rough the first block's map is than the teacher's, in nats; 0 if it is not.
 
-    What the first block smooths away, no later one brings back. See `anatomy.roughness`.
+    What the first block smooths away, no later one brings back. See `opening.roughness`. Like
+    diversity, it is compared in the mean over 8 draws of the weights of the first blocks.
 
     Raises:
         UserError: The teacher's first block, or the student's, is not known.
@@ -164,9 +166,8 @@ def _gap(student: float, teacher: float) -> float:
 
 
 def _openings(candidate: Candidate) -> tuple[Opening, Opening]:
-    student = candidate.watched(Anatomy).opening
-    if candidate.opening is None:
+    if candidate.teacher_opening is None:
         raise UserError("needs what the first block of the teacher shows: give the teacher itself")
-    if student is None:
+    if candidate.opening is None:
         raise UserError("no block of the student gives a map of the images")
-    return candidate.opening, student
+    return candidate.teacher_opening, candidate.opening

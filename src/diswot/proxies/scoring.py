@@ -26,9 +26,9 @@ from diswot.data import Batch
 from diswot.devices import CPU, exact
 from diswot.errors import UserError
 from diswot.initialise import TEACHER, derive_seed, fresh
-from diswot.observe import Observation, measuring, observe, recordable
-from diswot.proxies.anatomy import Anatomy, Opening
+from diswot.observe import Observation, observe, recordable
 from diswot.proxies.candidate import Candidate
+from diswot.proxies.opening import Opening, opening
 from diswot.proxies.table import Proxy, get
 
 PROXY = 2  # what proxies draw, apart from initialise.STUDENT and TEACHER
@@ -108,11 +108,11 @@ class Scorer:
         rows = {name: get(name) for name in proxies}
         found: dict[str, list[Outcome]] = {name: [] for name in rows}
         repeats = zip(self.teachers, self.openings, self.batches, students, strict=True)
-        for repeat, (teacher, opening, batch, student) in enumerate(repeats):
+        for repeat, (teacher, opens, batch, student) in enumerate(repeats):
             seed = derive_seed(self.seed, repeat, PROXY)
             if self.device.type != CPU:
                 student.to(self.device)
-            for name, outcome in _outcomes(rows, teacher, opening, student, batch, seed).items():
+            for name, outcome in _outcomes(rows, teacher, opens, student, batch, seed).items():
                 found[name].append(outcome)
         return found
 
@@ -147,8 +147,7 @@ def scorer(
 
     A fresh teacher draws its weights apart from the candidates', or else a candidate would agree
     with it by the weights they share. Not so for its opening, with which theirs is compared: there
-    the same draw keeps chance out, and the weights are fresh also where the teacher is trained
-    (with the initialisation `default`, which draws nothing anew, they are the teacher's own).
+    the same draws keep chance out, and the weights are fresh also where the teacher is trained.
 
     Args:
         teacher: Left as it is.
@@ -171,8 +170,8 @@ def scorer(
         try:
             with exact(place):
                 seen.append(observe(_there(model, place), *batch, cam=True))
-                drawn = fresh(again, init, seed, repeat)
-                openings.append(_opening(_there(drawn, place), batch))
+                number = derive_seed(seed, repeat, PROXY)
+                openings.append(_opening(_there(teacher, place), batch, number))
         except UserError as error:
             raise UserError(f"the teacher: {error}") from error
         except Exception as error:  # whatever a user's network raises is told in one line
@@ -202,6 +201,8 @@ def score(
 ) -> dict[str, float]:
     """Score one student against one teacher, both with the weights they have.
 
+    Of `default`, the parts `detail` and `diversity` are of weights drawn for them.
+
     Args:
         teacher: A network, or what was observed of it on the same batch, which does not tell of
             its first blocks: `default`, `detail` and `diversity` need the network.
@@ -218,13 +219,14 @@ def score(
         NotScored: A score is not finite.
     """
     rows = {name: get(name) for name in proxies}
-    seen, opening = teacher, None
-    if not isinstance(seen, Observation):
-        with exact(batch.images.device), Anatomy(seen, batch.images) as anatomy:
-            seen = observe(seen, *batch, cam=_needs_cam(rows))
-        opening = anatomy.opening
+    number = derive_seed(seed, 0, PROXY)
     with exact(batch.images.device):
-        found = _outcomes(rows, seen, opening, student, batch, derive_seed(seed, 0, PROXY))
+        seen, opens = teacher, None
+        if not isinstance(seen, Observation):
+            if any(row.opens for row in rows.values()):
+                opens = _opening(seen, batch, number)
+            seen = observe(seen, *batch, cam=_needs_cam(rows))
+        found = _outcomes(rows, seen, opens, student, batch, number)
     return {name: _finite(outcome) for name, outcome in found.items()}
 
 
@@ -236,7 +238,7 @@ def standard_error(values: Sequence[float]) -> float | None:
 def _outcomes(
     rows: Mapping[str, Proxy],
     teacher: Observation,
-    opening: Opening | None,
+    opens: Opening | None,
     student: nn.Module,
     batch: Batch,
     seed: int,
@@ -244,17 +246,16 @@ def _outcomes(
     watches = dict.fromkeys(row.watch for row in rows.values() if row.watch)
     with recordable(*batch) as given:
         candidate = Candidate(
-            student, teacher, Batch(*given), seed, tuple(watches), _needs_cam(rows), opening
+            student, teacher, Batch(*given), seed, tuple(watches), _needs_cam(rows), opens
         )
         if any(row.needs_forward for row in rows.values()):
             _ = candidate.observation
         return {name: _outcome(name, row, candidate) for name, row in rows.items()}
 
 
-def _opening(teacher: nn.Module, batch: Batch) -> Opening | None:
-    with recordable(*batch) as (images, _), Anatomy(teacher, images) as anatomy, measuring(teacher):
-        teacher(images)
-    return anatomy.opening
+def _opening(teacher: nn.Module, batch: Batch, seed: int) -> Opening | None:
+    with recordable(*batch) as (images, _):
+        return opening(teacher, images, seed)
 
 
 def _needs_cam(rows: Mapping[str, Proxy]) -> bool:

@@ -39,6 +39,7 @@ class Proxy:
         needs_backward: Whether it differentiates through the network.
         needs_batches: Whether it splits the batch into several.
         needs_cam: Whether it needs `Observation.cam_weights`.
+        opens: Whether it compares how the two networks open, with weights drawn for that alone.
         watch: What it wants caught during the one forward pass.
         init: The initialisation that is part of its definition: a key of `initialise.INITS`.
         higher_is_better: Always.
@@ -54,6 +55,7 @@ class Proxy:
     needs_backward: bool = False
     needs_batches: bool = False
     needs_cam: bool = False
+    opens: bool = False
     watch: type[Watch] | None = None
     init: str = "gaussian"
     higher_is_better: bool = True
@@ -65,8 +67,8 @@ class Proxy:
 
     @property
     def sees_weights(self) -> bool:
-        """Whether a teacher's trained weights matter; its opening is drawn fresh in any case."""
-        return self.needs_teacher and self.watch is not Anatomy
+        """Whether a teacher's trained weights matter."""
+        return self.needs_teacher and not self.opens
 
 
 def _closeness(row: knowledge.Knowledge) -> Proxy:
@@ -106,16 +108,12 @@ _DISWOT = Proxy(
 )
 
 
-def _anatomy(score: Score, summary: str, *, needs_teacher: bool = True) -> Proxy:
-    return Proxy(
-        score,
-        summary,
-        "",
-        "forward",
-        needs_teacher=needs_teacher,
-        watch=Anatomy,
-        init="kaiming",
-    )
+def _anatomy(score: Score, summary: str) -> Proxy:
+    return Proxy(score, summary, "", "forward", watch=Anatomy, init="kaiming")
+
+
+def _opening(score: Score, summary: str) -> Proxy:
+    return Proxy(score, summary, "", "many", needs_teacher=True, opens=True, init="kaiming")
 
 
 _STEADINESS = Proxy(
@@ -133,13 +131,15 @@ PROXIES: dict[str, Proxy] = {
         _STEADINESS,
         score=default.default,
         summary="capacity, less what is lacking in the five rows below",
+        cost="many",
         needs_teacher=True,
+        opens=True,
         watch=Anatomy,
     ),
-    "detail": _anatomy(
+    "detail": _opening(
         default.detail, "minus what the first block smooths away and the teacher's does not"
     ),
-    "diversity": _anatomy(
+    "diversity": _opening(
         default.diversity, "minus the gap to the teacher in how different the first channels are"
     ),
     "retention": Proxy(
@@ -151,13 +151,9 @@ PROXIES: dict[str, Proxy] = {
     ),
     "steadiness": _STEADINESS,
     "directness": _anatomy(
-        default.directness,
-        "minus the layers on the shortest path through a block",
-        needs_teacher=False,
+        default.directness, "minus the layers on the shortest path through a block"
     ),
-    "capacity": _anatomy(
-        default.capacity, "log of the working layers' widths and reach", needs_teacher=False
-    ),
+    "capacity": _anatomy(default.capacity, "log of the working layers' widths and reach"),
     "diswot": _DISWOT,
     **{name: _closeness(row) for name, row in knowledge.KNOWLEDGE.items()},
     "params": Proxy(capacity.params, "trainable parameters", ""),

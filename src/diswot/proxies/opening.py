@@ -1,0 +1,179 @@
+"""How the first blocks of a network show images, in the mean over draws of their weights.
+
+One draw of weights ranks networks by chance as much as by what they are; the first blocks cost
+little of a pass, so that many draws can be had. Few images are enough: a map has many positions.
+
+Letters: B batch, C channels, H x W positions. Which modules are blocks is said in `blocks`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
+from statistics import fmean
+
+import torch
+from torch import Tensor, nn
+
+from diswot.initialise import INITS, NORMS, WEIGHTED, derive_seed
+from diswot.observe import measuring
+from diswot.proxies.blocks import map_of, primary_blocks
+from diswot.proxies.eigen import eigenvalues, spectral_entropy
+
+DRAWS = 8
+IMAGES = 4  # of the batch, others with each draw
+
+
+@dataclass(frozen=True)
+class Opening:
+    """How the first blocks of a network show images.
+
+    Attributes:
+        roughness: Of the first block's map; see `roughness`.
+        entropies: Of the channels' correlations in the map of each block at the resolution and
+            width of the first, in nats.
+    """
+
+    roughness: float
+    entropies: tuple[float, ...]
+
+
+def opening(model: nn.Module, images: Tensor, seed: int) -> Opening | None:
+    """How a network opens, in the mean over 8 draws of Kaiming weights with four images each.
+
+    Each draw runs the network as far as the first block of another shape. Weights are drawn layer
+    by layer, as they run, from the seed and the draw's number alone: networks that begin alike get
+    the same. The network keeps its own.
+
+    Args:
+        model: Any network.
+        images: Normalised, B x 3 x H x W.
+        seed: Of the weights.
+
+    Returns:
+        None if no block gives a map.
+    """
+    with torch.no_grad(), measuring(model), _redrawn(model) as draw, _first_maps(model) as run:
+        found = []
+        for number in range(DRAWS):
+            draw(derive_seed(seed, number))
+            found.append(run(_part(images, number)))
+    if not found[0].entropies:
+        return None
+    entropies = zip(*(one.entropies for one in found), strict=True)
+    return Opening(fmean(one.roughness for one in found), tuple(map(fmean, entropies)))
+
+
+def _part(images: Tensor, number: int) -> Tensor:
+    """The images of one draw: the next four, and again from the first."""
+    several = min(IMAGES, len(images))
+    places = torch.arange(number * several, (number + 1) * several, device=images.device)
+    return images[places % len(images)]
+
+
+class _Enough(Exception):
+    """A network has run as far as it needs to."""
+
+
+@contextmanager
+def _first_maps(model: nn.Module) -> Iterator[Callable[[Tensor], Opening]]:
+    """Runs a network as far as its blocks give maps of the shape of the first one's."""
+    images, first, count = torch.empty(0), torch.Size(), 0
+    rough, entropies = -math.inf, list[float]()
+
+    def see(block: nn.Module, inputs: object, output: object) -> None:
+        nonlocal first, rough
+        features = map_of(output, images)
+        if features is None:
+            return
+        if not entropies:
+            first, rough = features.shape, roughness(features)
+        if features.shape != first:
+            raise _Enough
+        entropies.append(spectral_entropy(eigenvalues(channel_correlations(features))))
+        if len(entropies) == count:
+            raise _Enough
+
+    def run(given: Tensor) -> Opening:
+        nonlocal images, count
+        images = given
+        entropies.clear()
+        with suppress(_Enough):
+            model(images)
+        count = len(entropies)  # the next run goes no further
+        return Opening(rough, tuple(entropies))
+
+    with ExitStack() as stack:
+        for block in primary_blocks(model):
+            stack.enter_context(block.register_forward_hook(see))
+        yield run
+
+
+@contextmanager
+def _redrawn(model: nn.Module) -> Iterator[Callable[[int], None]]:
+    """Every layer draws Kaiming weights when it first runs after each call with a seed."""
+    generator = torch.Generator()
+    own: dict[nn.Parameter, Tensor] = {}
+    drawn: set[nn.Module] = set()
+
+    def begin(seed: int) -> None:
+        generator.manual_seed(seed)
+        drawn.clear()
+
+    def draw(module: nn.Module, inputs: object = None) -> None:
+        if module in drawn:
+            return
+        drawn.add(module)
+        parameters = [p for p in (module.weight, module.bias) if isinstance(p, nn.Parameter)]
+        for parameter in parameters:
+            own.setdefault(parameter, parameter.data)
+            parameter.data = torch.empty(parameter.shape)  # drawn alike for all devices
+        INITS["kaiming"](module, generator)
+        for parameter in parameters:
+            parameter.data = parameter.data.to(own[parameter])
+
+    with ExitStack() as stack:
+        try:
+            for module in model.modules():
+                if isinstance(module, NORMS):
+                    draw(module)
+                elif isinstance(module, WEIGHTED):
+                    stack.enter_context(module.register_forward_pre_hook(draw))
+            yield begin
+        finally:
+            for parameter, data in own.items():
+                parameter.data = data
+
+
+def roughness(features: Tensor) -> float:
+    """Logarithm of the mean squared step to the next position, over the variance, in nats.
+
+    Steps down and steps across are averaged each and added, so that white noise has log 4. What
+    smooths, as pooling does, lowers it; a map that does not vary has minus infinity.
+
+    Args:
+        features: B x C x H x W.
+    """
+    features = features.double()
+    variance = features.var((0, 2, 3), correction=0).mean()
+    steps = sum(features.diff(dim=dim).square().mean() for dim in (2, 3) if features.shape[dim] > 1)
+    return math.log(steps / variance) if variance > 0 and steps > 0 else -math.inf
+
+
+def channel_correlations(features: Tensor) -> Tensor:
+    """Pearson's correlations of the channels over all positions of all images, C x C.
+
+    A channel that does not vary has none, with itself either.
+
+    Args:
+        features: B x C x H x W.
+    """
+    samples = features.movedim(1, -1).flatten(0, -2)
+    samples = samples - samples.mean(0)
+    samples = samples / samples.abs().amax(0).clamp_min(torch.finfo(samples.dtype).tiny)
+    square = samples.T @ samples
+    deviation = square.diagonal().sqrt()
+    unit = torch.where(deviation > 0, 1 / deviation, 0)
+    return square * unit * unit[:, None]
