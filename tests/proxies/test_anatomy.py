@@ -2,13 +2,12 @@ from __future__ import annotations
 
 import math
 
-import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
 
 from diswot.observe import measuring
-from diswot.proxies.anatomy import Anatomy, channel_correlations, roughness
+from diswot.proxies.anatomy import Anatomy
 from diswot.spaces import nasbench201, network
 from diswot.spaces.cifar_resnet import CifarResNet
 
@@ -73,65 +72,9 @@ def test_a_layer_that_no_image_reaches_does_not_count() -> None:
     assert sizes[2] == sizes[3]
 
 
-# Opening
-
-
-def test_the_opening_is_of_the_first_block_and_those_like_it() -> None:
-    model = CifarResNet((3, 2, 1))
-    found = seen(model).opening
-    assert found is not None
-    with torch.no_grad(), measuring(model):
-        first = model.layer1[0](torch.relu(model.bn1(model.conv1(IMAGES))))
-    assert found.roughness == pytest.approx(roughness(first))
-    assert len(found.entropies) == 3
-
-
-def test_a_network_without_maps_has_no_opening() -> None:
+def test_a_network_without_maps_has_no_size() -> None:
     model = nn.Sequential(nn.Flatten(), nn.Linear(768, 8), nn.ReLU(), nn.Linear(8, 5))
-    assert seen(model).opening is None
     assert seen(model).size == 0
-
-
-# Roughness
-
-
-def test_roughness_by_hand() -> None:
-    ramp = torch.tensor([[0.0, 1.0], [0.0, 1.0]])[None, None]  # variance 1/4, steps 0 and 1
-    assert roughness(ramp) == pytest.approx(math.log(4))
-    assert roughness(7 * ramp + 3) == pytest.approx(math.log(4))
-
-
-def test_roughness_of_white_noise_and_of_what_is_smoothed() -> None:
-    noise = torch.randn(8, 4, 64, 64, generator=torch.Generator().manual_seed(1))
-    assert roughness(noise) == pytest.approx(math.log(4), abs=0.02)
-    once, twice = noise, noise
-    once = nn.functional.avg_pool2d(noise, 3, 1, 1)
-    twice = nn.functional.avg_pool2d(once, 3, 1, 1)
-    assert roughness(noise) > roughness(once) + 1 > roughness(twice) + 1.5
-
-
-def test_what_does_not_vary_is_the_smoothest() -> None:
-    assert roughness(torch.ones(2, 3, 4, 4)) == -math.inf
-    assert roughness(torch.randn(2, 3, 1, 1)) == -math.inf
-
-
-# Correlations
-
-
-def test_correlations_are_pearsons() -> None:
-    features = torch.randn(3, 5, 4, 4, generator=torch.Generator().manual_seed(2))
-    features[:, 1] = 1e4 * (features[:, 0] + features[:, 2]) + 9
-    rows = features.double().movedim(1, 0).flatten(1).numpy()
-    found = channel_correlations(features).numpy()
-    np.testing.assert_allclose(found, np.corrcoef(rows), atol=1e-5)
-
-
-def test_a_channel_that_does_not_vary_has_no_correlations() -> None:
-    features = torch.randn(3, 3, 4, 4, generator=torch.Generator().manual_seed(3))
-    features[:, 1] = 2
-    found = channel_correlations(features)
-    assert found[1].tolist() == [0, 0, 0] == found[:, 1].tolist()
-    assert found[0, 0] == pytest.approx(1)
 
 
 class Folded(nn.Module):

@@ -15,8 +15,8 @@ from diswot.data import Batch
 from diswot.initialise import fresh
 from diswot.observe import observe
 from diswot.proxies import Candidate, NotScored, scorer
-from diswot.proxies.anatomy import Opening
 from diswot.proxies.default import WEIGHTS, default, detail, diversity, retention, steadiness
+from diswot.proxies.opening import Opening
 from diswot.spaces import nasbench201, network
 
 PARTS = ["default", *WEIGHTS]
@@ -72,7 +72,7 @@ def test_students_that_open_as_the_teacher_have_no_gap() -> None:
 def candidate(model: nn.Module, opening: Opening | None = None, size: int = 4) -> Candidate:
     images = torch.randn(size, 3, 8, 8, generator=torch.Generator().manual_seed(size))
     batch = Batch(images, torch.arange(size) % 5)
-    return Candidate(model, observe(model, *batch), batch, opening=opening)
+    return Candidate(model, observe(model, *batch), batch, teacher_opening=opening)
 
 
 class Grow(nn.Module):

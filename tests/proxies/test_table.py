@@ -21,6 +21,7 @@ from diswot.data import Batch
 from diswot.errors import UserError
 from diswot.observe import observe
 from diswot.proxies import PROXIES, Candidate, NotScored, Outcome, Proxy, Scorer, get, score, scorer
+from diswot.proxies.opening import Opening
 from diswot.spaces import nasbench201, network
 from diswot.spaces.cifar_resnet import CifarResNet
 
@@ -182,7 +183,8 @@ def test_the_model_is_left_as_found_when_it_breaks(name: str) -> None:
         seen = observe(seeded(toys.LinearHead), *batch)
         watches = [get(name).watch] if get(name).watch else []
         with pytest.raises(RuntimeError, match="half-way"):
-            get(name).score(Candidate(model, seen, batch, 0, tuple(watches)))
+            opens = Opening(0.0, (0.0,))
+            get(name).score(Candidate(model, seen, batch, 0, tuple(watches), False, opens))
     assert state(model) == before
 
 
@@ -290,7 +292,7 @@ def test_a_network_that_overflows_is_not_scored() -> None:
     with torch.no_grad():
         model.fc.weight.fill_(3e38)
         model.bn1.weight.fill_(1e10)
-    untouched = ("zen", "synflow", "trainability", "retention")  # no logits, or no normalisation
+    untouched = ("zen", "synflow", "trainability", "retention", "detail", "diversity")
     found = fixed().outcomes([model], [n for n in PROXIES if n not in (*FREE, *untouched)])
     assert str(found["naswot"][0]) == "naswot is nan: the logits are not finite"
     assert [n for n, (o,) in found.items() if not isinstance(o, NotScored)] == []

@@ -132,7 +132,7 @@ class Master:
         """The network."""
         return teaching(self.name, self.images, self.weights, pretrained=self.pretrained)
 
-    def remarks(self, proxies: Sequence[str] = (), init: str | None = None) -> list[str]:
+    def remarks(self, proxies: Sequence[str] = ()) -> list[str]:
         """What a user may not expect: the size of images, and weights that change no score."""
         from diswot import teachers
         from diswot.proxies import get
@@ -143,7 +143,7 @@ class Master:
             said.append(f"images are brought to {pixels}, as {name} takes them; see --image-size")
         rows = {name: get(name) for name in proxies}
         deaf = [name for name, row in rows.items() if row.needs_teacher and not row.sees_weights]
-        if self.trained and deaf and (init or "kaiming") != "default":
+        if self.trained and deaf:
             names, fresh = ", ".join(deaf), "it draws fresh ones"
             said.append(f"the teacher's trained weights change nothing in {names}: {fresh}")
         return said

@@ -91,7 +91,7 @@ def score(
         return
     _show(student, scores, errors, costs)
     notes = [f"not scored: {reason}" for reason in unscored.values()]
-    for text in (*notes, *budgets.notes([costs], how), *master.remarks(names, init)):
+    for text in (*notes, *budgets.notes([costs], how), *master.remarks(names)):
         console.note(text, quiet=quiet)
 
 

@@ -136,7 +136,7 @@ def search(
     _report(found, tried, proxy, trials, out, how, as_json, quiet)
     if tried is not None and not as_json:
         checks.show(tried.as_dict(), proxy, wish.most)
-    for text in master.remarks([proxy], init):
+    for text in master.remarks([proxy]):
         console.note(text, quiet=quiet)
     if not (out or storage or as_json):
         console.note("not kept: --out FOLDER keeps it, to distill, report and export", quiet=quiet)

@@ -113,9 +113,12 @@ def _first_maps(model: nn.Module) -> Iterator[Callable[[Tensor], Opening]]:
 
 @contextmanager
 def _redrawn(model: nn.Module) -> Iterator[Callable[[int], None]]:
-    """Every layer draws Kaiming weights when it first runs after each call with a seed."""
+    """Every layer draws Kaiming weights when it first runs after each call with a seed.
+
+    Its own parameters are put aside; a weight that is computed from others stays as it is.
+    """
     generator = torch.Generator()
-    own: dict[nn.Parameter, Tensor] = {}
+    own: dict[nn.Module, dict[str, nn.Parameter | None]] = {}
     drawn: set[nn.Module] = set()
 
     def begin(seed: int) -> None:
@@ -123,16 +126,15 @@ def _redrawn(model: nn.Module) -> Iterator[Callable[[int], None]]:
         drawn.clear()
 
     def draw(module: nn.Module, inputs: object = None) -> None:
-        if module in drawn:
+        if module in drawn or module._parameters.get("weight") is None:
             return
         drawn.add(module)
-        parameters = [p for p in (module.weight, module.bias) if isinstance(p, nn.Parameter)]
-        for parameter in parameters:
-            own.setdefault(parameter, parameter.data)
-            parameter.data = torch.empty(parameter.shape)  # drawn alike for all devices
+        kept = own.setdefault(module, dict(module._parameters))
+        fresh = {name: _like(p) for name, p in kept.items() if p is not None}
+        module._parameters.update(fresh)
         INITS["kaiming"](module, generator)
-        for parameter in parameters:
-            parameter.data = parameter.data.to(own[parameter])
+        for name, parameter in fresh.items():
+            parameter.data = parameter.data.to(kept[name])
 
     with ExitStack() as stack:
         try:
@@ -143,8 +145,13 @@ def _redrawn(model: nn.Module) -> Iterator[Callable[[int], None]]:
                     stack.enter_context(module.register_forward_pre_hook(draw))
             yield begin
         finally:
-            for parameter, data in own.items():
-                parameter.data = data
+            for module, kept in own.items():
+                module._parameters.update(kept)
+
+
+def _like(parameter: nn.Parameter) -> nn.Parameter:
+    """One of the same shape, on the processor, where weights are drawn for all devices."""
+    return nn.Parameter(torch.empty(parameter.shape), requires_grad=False)
 
 
 def roughness(features: Tensor) -> float:
