@@ -321,8 +321,9 @@ def page(names: Sequence[str], folder: Path) -> str:
 
 `capacity` is the logarithm of the working layers' widths times their reach; the others are gaps,
 zero or below: fine detail and variety of channels that the first blocks lose and the teacher's do
-not, how much more gradients change from block to block than in a residual network, and the layers
-on the shortest path through a block. `src/diswot/proxies/default.py` says why each is there;
+not, in the mean over eight draws of their weights; what the worst block loses of white noise; how
+much more gradients change from block to block than in a residual network; and the layers on the
+shortest path through a block. `src/diswot/proxies/default.py` says why each is there;
 [score_log.md](score_log.md) what else was tried. There is no calibration and no constant of a
 space: a candidate's number is its own.
 
