@@ -193,8 +193,8 @@ def test_retention_of_what_is_not_finite() -> None:
 def test_gaps_to_a_teacher() -> None:
     params = {f"blocks{i}": 1 for i in (1, 2, 3)}
     model = fresh(partial(network, spaces.get("s0", 5, 8), params), "kaiming", 0)
-    low = candidate(model, Opening(-9.0, (0.0,)))
-    high = candidate(model, Opening(9.0, (9.0,)))
+    low = candidate(model, Opening(-9.0, 0.0, 0.0))
+    high = candidate(model, Opening(9.0, 9.0, 0.0))
     assert (detail(low), diversity(low)) == (0, 0)
     assert detail(high) < -7 and -9 <= diversity(high) < -6
 

@@ -183,7 +183,7 @@ def test_the_model_is_left_as_found_when_it_breaks(name: str) -> None:
         seen = observe(seeded(toys.LinearHead), *batch)
         watches = [get(name).watch] if get(name).watch else []
         with pytest.raises(RuntimeError, match="half-way"):
-            opens = Opening(0.0, (0.0,))
+            opens = Opening(0.0, 0.0, 0.0)
             get(name).score(Candidate(model, seen, batch, 0, tuple(watches), False, opens))
     assert state(model) == before
 

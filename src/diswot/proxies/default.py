@@ -92,14 +92,14 @@ def detail(candidate: Candidate) -> float:
 def diversity(candidate: Candidate) -> float:
     """How much lower the entropy of the channels' correlations is than the teacher's, in nats.
 
-    The gap to the teacher's first block, 0 if there is none, in the mean over the student's blocks
-    at the first resolution. Channels that say the same show less of an image.
+    The gap from the teacher's first block to the student's last at the first resolution, 0 if
+    there is none. Channels that say the same show less of an image, and blocks may keep them so.
 
     Raises:
         UserError: The teacher's first block, or the student's, is not known.
     """
     teacher, student = _openings(candidate)
-    return fmean(_gap(entropy, teacher.entropies[0]) for entropy in student.entropies)
+    return _gap(student.last_entropy, teacher.entropy)
 
 
 def retention(candidate: Candidate) -> float:

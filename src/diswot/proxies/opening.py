@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from statistics import fmean
 
 import torch
@@ -32,12 +32,13 @@ class Opening:
 
     Attributes:
         roughness: Of the first block's map; see `roughness`.
-        entropies: Of the channels' correlations in the map of each block at the resolution and
-            width of the first, in nats.
+        entropy: Of the channels' correlations in that map, in nats.
+        last_entropy: The same of the last block at the resolution and width of the first.
     """
 
     roughness: float
-    entropies: tuple[float, ...]
+    entropy: float
+    last_entropy: float
 
 
 def opening(model: nn.Module, images: Tensor, seed: int) -> Opening | None:
@@ -60,10 +61,8 @@ def opening(model: nn.Module, images: Tensor, seed: int) -> Opening | None:
         for number in range(DRAWS):
             draw(derive_seed(seed, number))
             found.append(run(_part(images, number)))
-    if not found[0].entropies:
-        return None
-    entropies = zip(*(one.entropies for one in found), strict=True)
-    return Opening(fmean(one.roughness for one in found), tuple(map(fmean, entropies)))
+    drawn = [one for one in found if one]
+    return Opening(*map(fmean, zip(*map(astuple, drawn), strict=True))) if drawn else None
 
 
 def _part(images: Tensor, number: int) -> Tensor:
@@ -78,32 +77,33 @@ class _Enough(Exception):
 
 
 @contextmanager
-def _first_maps(model: nn.Module) -> Iterator[Callable[[Tensor], Opening]]:
+def _first_maps(model: nn.Module) -> Iterator[Callable[[Tensor], Opening | None]]:
     """Runs a network as far as its blocks give maps of the shape of the first one's."""
     images, first, count = torch.empty(0), torch.Size(), 0
-    rough, entropies = -math.inf, list[float]()
+    rough, correlations = -math.inf, list[Tensor]()
 
     def see(block: nn.Module, inputs: object, output: object) -> None:
         nonlocal first, rough
         features = map_of(output, images)
         if features is None:
             return
-        if not entropies:
+        if not correlations:
             first, rough = features.shape, roughness(features)
         if features.shape != first:
             raise _Enough
-        entropies.append(spectral_entropy(eigenvalues(channel_correlations(features))))
-        if len(entropies) == count:
+        correlations.append(channel_correlations(features))
+        if len(correlations) == count:
             raise _Enough
 
-    def run(given: Tensor) -> Opening:
+    def run(given: Tensor) -> Opening | None:
         nonlocal images, count
         images = given
-        entropies.clear()
+        correlations.clear()
         with suppress(_Enough):
             model(images)
-        count = len(entropies)  # the next run goes no further
-        return Opening(rough, tuple(entropies))
+        count = len(correlations)  # the next run goes no further
+        ends = [correlations[place] for place in (0, -1)] if count else []
+        return Opening(rough, *map(_entropy, ends)) if ends else None
 
     with ExitStack() as stack:
         for block in primary_blocks(model):
@@ -152,6 +152,10 @@ def _redrawn(model: nn.Module) -> Iterator[Callable[[int], None]]:
 def _like(parameter: nn.Parameter) -> nn.Parameter:
     """One of the same shape, on the processor, where weights are drawn for all devices."""
     return nn.Parameter(torch.empty(parameter.shape), requires_grad=False)
+
+
+def _entropy(matrix: Tensor) -> float:
+    return spectral_entropy(eigenvalues(matrix))
 
 
 def roughness(features: Tensor) -> float:
