@@ -204,7 +204,8 @@ class Alone:
 def failed(error: BaseException) -> End:
     """How a candidate ended that raised."""
     reason = next(iter(str(error).splitlines()), "")
-    told = reason if isinstance(error, UserError) else f"{type(error).__name__}: {reason}"
+    ours = isinstance(error, UserError | NotScored)
+    told = reason if ours else f"{type(error).__name__}: {reason}"
     return {"failed": told, "kind": _kind(error)}
 
 

@@ -16,7 +16,7 @@ import torch
 from commands import Run
 from run_folders import call, distilled, edited, searched
 
-from diswot import data, spaces
+from diswot import data, spaces, teachers
 from diswot.initialise import fresh
 from diswot.observe import observe
 from diswot.report import report
@@ -81,7 +81,7 @@ def test_the_answer(page: str, trained: Path) -> None:
     for result in results.values():
         assert f"{result['test_accuracy']:.2f}" in text
     assert "What could not be shown" not in text
-    assert f"depth {4 + 2 * sum(found['params'].values())} of 22 layers" in text
+    assert f"depth {4 + 2 * sum(found['params'].values())} the teacher's: 22" in text
 
 
 def test_every_chart_has_a_place_and_every_place_a_chart(page: str) -> None:
@@ -102,6 +102,60 @@ def test_the_relations_are_those_of_the_networks_as_scored(page: str, trained: P
     assert not torch.allclose(
         drawn, torch.tensor(figures(page)["trained-student"]["data"][0]["z"]), atol=1e-2
     )
+
+
+def test_whose_weights_are_shown(trained: Path, tmp_path: Path) -> None:
+    """The default score draws the teacher's weights, `relation` takes the trained ones."""
+    weights = trained / "teacher" / "student.safetensors"
+    shown = {}
+    for proxy in ("default", "relation"):
+        options = f"--proxy {proxy} --sampler random --trials 2 --teacher-weights {weights}"
+        folder = searched(tmp_path / proxy, options)
+        page = report(folder).read_text()
+        shown[proxy] = torch.tensor(figures(page)["scored-teacher"]["data"][0]["z"])
+        told = words(page)
+        assert ("as scored: student and teacher untrained" in told) == (proxy == "default")
+        assert ("student untrained, the teacher trained" in told) == (proxy == "relation")
+    images, labels = data.get("digits", size=8).batch(20, 0)
+    order = labels.argsort(stable=True)
+    teacher = teachers.get("resnet20", 10, 8)
+    teachers.load_weights(teacher, weights)
+    expected = relation_matrix(observe(teacher, images[order], labels[order]).last)
+    assert torch.allclose(shown["relation"], expected, atol=1e-4)
+    assert not torch.allclose(shown["default"], expected, atol=1e-2)
+    (folder / "study.journal").write_text(
+        (folder / "study.journal").read_text().replace(str(weights), "/gone/weights.pt")
+    )
+    assert "no such weights: /gone/weights.pt" in words(report(folder).read_text())
+
+
+def test_a_teacher_that_only_the_training_had(trained: Path, tmp_path: Path) -> None:
+    """A search of a fresh teacher, as the README has it; its student is taught by a trained one."""
+    folder = searched(tmp_path / "run")
+    teacher = trained / "teacher"
+    how = "--epochs 1 --batch-size 512 --precision fp32 --quiet"
+    call(f"distill {how} --teacher-weights {teacher / 'student.safetensors'}", folder)
+    page = report(folder).read_text()
+    result = json.loads((teacher / "trained.json").read_text())["result"]
+    assert f"teacher: resnet20 {result['test_accuracy']:.2f}" in words(page)
+    assert {"scored-teacher", "trained-teacher", "trained-student"} <= figures(page).keys()
+    assert "1 epoch " in words(page) and "1 epochs" not in words(page)
+    edited(folder / "distilled" / "trained.json", lambda kept: kept["result"].update(student={}))
+    assert "trained-teacher" not in figures(report(folder).read_text())
+
+
+def test_a_front_says_so(tmp_path: Path) -> None:
+    folder = searched(tmp_path / "run", "--objectives score,macs --trials 6 --proxy params")
+    count = len(json.loads((folder / "found.json").read_text())["front"])
+    told = f"Of the {count} students of the front of score, macs it has the highest score."
+    assert told in words(report(folder, networks=False).read_text())
+
+
+def test_the_time_of_a_resumed_search(copy: Path) -> None:
+    edited(copy / "found.json", lambda found: found.update(seconds=60.0))
+    assert "time 60.0 s" in words(report(copy, networks=False).read_text())
+    edited(copy / "found.json", lambda found: found.update(seconds=0.0))
+    assert "time of the last run 0.0 s" in words(report(copy, networks=False).read_text())
 
 
 def test_the_page_is_alone(page: str) -> None:
@@ -183,7 +237,7 @@ def test_students_that_were_verified(trained: Path, tmp_path: Path) -> None:
     found = json.loads((folder / "found.json").read_text())
     page = report(folder).read_text()
     best, rows = found["verified"]["best"], found["verified"]["trained"]
-    assert f"Of {len(rows)} distilled briefly it has the highest accuracy" in words(page)
+    assert f"Of {len(rows)} distilled briefly none is more accurate: " in words(page)
     assert f"{best['accuracy']:.2f} % of the held-out images" in words(page)
     assert figures(page)["verified"]["data"][0]["y"] == [row["accuracy"] for row in rows]
     assert figures(page)["verified"]["data"][0]["x"] == [row["student"]["score"] for row in rows]
@@ -203,7 +257,8 @@ def test_a_rank_study(tmp_path: Path) -> None:
     call(f"rank --table {table} --teacher resnet20 --data digits --image-size 8 --proxies params "
          "--batch-size 4 --resamples 20 --quiet --json", "--out", tmp_path / "run")  # fmt: skip
     page = report(tmp_path / "run").read_text()
-    assert "distilled_acc of 4 architectures" in words(page) and "τ = 1.000" in words(page)
+    assert "distilled_acc of 4 architectures" in words(page)
+    assert "params and macs and depth rank best: τ = 1.000" in words(page)
     assert set(figures(page)) == {"taus-0", "cloud-0-params", "cloud-0-macs", "cloud-0-depth"}
     cloud = figures(page)["cloud-0-depth"]["data"][0]
     assert cloud["y"] == [51, 53, 55, 57] and cloud["x"] == [10, 14, 18, 22]

@@ -183,7 +183,11 @@ def _train(
         on_step=training.shown(advance, recipe),
         on_read=lambda done, total: advance("reading images", done, total),
     )
-    about = {"student": named, "teacher": job["teacher"] if taught else None}
+    about = {"student": named, "teacher": None, "teacher_weights": None}
+    if taught is not None:
+        weights = job["teacher_weights"]
+        about |= {"teacher": job["teacher"]}
+        about |= {"teacher_weights": weights and str(Path(weights).resolve())}
     result = {**about, **_result(trained, recipe, images, out)}
     if training.main_process():
         files.write_json(out / runs.TRAINED, {**runs.facts(), "result": result})

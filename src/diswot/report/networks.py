@@ -92,15 +92,15 @@ class Pair:
             images = replace(images, mean=mean, std=std)
         return images
 
-    def teacher(self) -> nn.Module:
-        """The teacher, with its trained weights if they were named and are there.
+    def teacher(self, weights: str | None = None) -> nn.Module:
+        """The teacher, with its weights of a file if one is named, else freshly built.
 
-        A library's pretrained weights are not loaded: that may need a network.
+        Raises:
+            UserError: The file is not there, or does not fit.
         """
         classes, size = int(self.config["classes"]), int(self.config["image_size"])
         model = teachers.get(str(self.config["teacher"]), classes, size)
-        weights = self.config.get("teacher_weights")
-        if weights and Path(weights).is_file():
+        if weights is not None:
             teachers.load_weights(model, weights)
         return model
 
@@ -134,15 +134,25 @@ class Pair:
         """How candidates were initialised: as told, else as the score has it."""
         return str(self.config.get("init") or get(str(self.config["proxy"])).init)
 
-    def untrained(self, params: dict[str, Any]) -> tuple[nn.Module, nn.Module]:
-        """Teacher and student with the weights that they were scored with."""
+    def taught(self) -> bool:
+        """Whether the teacher was scored with trained weights: some scores draw fresh ones."""
+        row = get(str(self.config["proxy"]))
+        draws = row.needs_teacher and not row.sees_weights and self.init() != "default"
+        return bool(self.config.get("trained_teacher")) and not draws
+
+    def scored(self, params: dict[str, Any]) -> tuple[nn.Module, nn.Module]:
+        """Teacher and student with the weights that they were scored with.
+
+        A library's pretrained weights are not loaded: that may need a network.
+        """
         init, seed = self.init(), self.seed()
-        teacher = self.teacher()
+        student = fresh(partial(self.student, params), init, seed)
+        if not self.taught():
+            again = partial(copy.deepcopy, self.teacher())
+            return fresh(again, init, seed, 0, TEACHER), student
         if self.config.get("pretrained"):
             raise UserError(_PRETRAINED)
-        if not self.config.get("trained_teacher"):
-            teacher = fresh(partial(copy.deepcopy, teacher), init, seed, 0, TEACHER)
-        return teacher, fresh(partial(self.student, params), init, seed)
+        return self.teacher(str(self.config.get("teacher_weights"))), student
 
 
 def attempt(notes: list[str], what: str, make: Callable[[], Any]) -> Any:
@@ -158,19 +168,25 @@ def attempt(notes: list[str], what: str, make: Callable[[], Any]) -> Any:
     return None
 
 
-def looks(pair: Pair, params: dict[str, Any], distilled: Path | None) -> list[Look]:
-    """What both networks show as they were scored, and, where there are weights, trained."""
+def looks(pair: Pair, params: dict[str, Any], trained: tuple[str, Path] | None) -> list[Look]:
+    """What both networks show as they were scored, and trained.
+
+    Args:
+        pair: Teacher and space.
+        params: The student's.
+        trained: Files of the teacher's weights and of the student's that it taught; None where
+            there are none.
+    """
     images = pair.images()
     batch = pair.batch(images)
-    taught = bool(pair.config.get("trained_teacher"))
-    title = "as scored: the student untrained" + ("" if taught else ", and the teacher")
-    found = [_look("scored", title, *pair.untrained(params), batch, images)]
-    weights = pair.config.get("teacher_weights")
-    if distilled is not None and weights and Path(weights).is_file():
+    teacher = "the student untrained, the teacher trained"
+    title = f"as scored: {teacher if pair.taught() else 'student and teacher untrained'}"
+    found = [_look("scored", title, *pair.scored(params), batch, images)]
+    if trained is not None and Path(trained[0]).is_file():
         student = pair.student(params)
-        teachers.load_weights(student, distilled)
+        teachers.load_weights(student, trained[1])
         title = "trained: the teacher, and the student distilled from it"
-        found.append(_look("trained", title, pair.teacher(), student, batch, images))
+        found.append(_look("trained", title, pair.teacher(trained[0]), student, batch, images))
     return found
 
 

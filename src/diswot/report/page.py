@@ -137,16 +137,26 @@ def _see_networks(view: View, pair: Pair) -> None:
     if view.best is None:
         view.missing["looks"] = "No candidate has a score yet."
         return
-    params, weights = view.best.params, view.run.folder / "distilled" / WEIGHTS
-    distilled = weights if weights.is_file() else None
+    params, trained = view.best.params, _trained(view, pair)
     notes: list[str] = []
-    seen = attempt(notes, "what the networks see", lambda: looks(pair, params, distilled))
+    seen = attempt(notes, "what the networks see", lambda: looks(pair, params, trained))
     view.looks = seen or []
     if notes:
         view.missing["looks"] = "It cannot be made again: " + "; ".join(notes)
     for look in view.looks:
         for who, matrix in (("teacher", look.teacher), ("student", look.student)):
             view.charts[f"{look.key}-{who}"] = charts.relation(look, matrix, who)
+
+
+def _trained(view: View, pair: Pair) -> tuple[str, Path] | None:
+    """Files of the weights of the search's teacher and of the student that it taught."""
+    assert view.best is not None
+    place = view.run.folder / "distilled" / WEIGHTS
+    result = next((t.result for t in view.run.trainings if t.name == "distilled"), {})
+    weights = result.get("teacher_weights") or pair.config.get("teacher_weights")
+    same = result.get("student") == view.best.params
+    same = same and result.get("teacher") == pair.config.get("teacher")
+    return (str(weights), place) if same and weights and place.is_file() else None
 
 
 def _rows(ranked: list[Candidate], pair: Pair | None, notes: list[str]) -> list[Row]:
@@ -173,11 +183,18 @@ def _contenders(view: View, pair: Pair, networks: bool) -> list[Contender]:
     sizes = None
     if networks and "teacher" in config:
         sizes = attempt(view.notes, "the teacher's size", lambda: pair.sizes(pair.teacher()))
-    own = [t.result for t in view.run.trainings if t.result.get("student") == name]
-    beside = [number(result.get("test_accuracy")) for result in own if not result.get("teacher")]
-    accuracy = _accuracy_beside(config.get("teacher_weights")) or next(iter(beside), None)
-    teacher = Contender(f"teacher: {_last(name)}", sizes, accuracy)
+    teacher = Contender(f"teacher: {_last(name)}", sizes, _teacher_accuracy(view, config))
     return [teacher, *_students(view)] if view.best is not None else [teacher]
+
+
+def _teacher_accuracy(view: View, config: Mapping[str, Any]) -> float | None:
+    """What is told beside its weights, those of the search or of a training; else in the run."""
+    name, results = config.get("teacher"), [training.result for training in view.run.trainings]
+    files = [config, *(result for result in results if result.get("teacher") == name)]
+    told = [_accuracy_beside(each.get("teacher_weights")) for each in files]
+    own = [each for each in results if each.get("student") == name and not each.get("teacher")]
+    told += [number(each.get("test_accuracy")) for each in own]
+    return next((accuracy for accuracy in told if accuracy is not None), None)
 
 
 def _students(view: View) -> list[Contender]:
@@ -190,7 +207,7 @@ def _students(view: View) -> list[Contender]:
         if result.get("student") == view.best.params and test is not None:
             taught = result.get("teacher")
             way = f"distilled from {_last(str(taught))}" if taught else "trained alone"
-            ways.setdefault((way, f"{result.get('epochs')} epochs"), []).append(test)
+            ways.setdefault((way, _epochs(result.get("epochs"))), []).append(test)
     return [
         Contender(
             f"student, {way}",
@@ -243,6 +260,7 @@ def _page(view: View) -> str:
         "quantity": _quantity,
         "figure": _figure,
         "span": _span,
+        "epochs": _epochs,
     }
     template = environment.from_string((parts / "page.html").read_text(encoding="utf-8"))
     return template.render(
@@ -320,6 +338,11 @@ def _quantity(value: object, name: str) -> str:
     if name == "latency":
         return show_seconds(known)
     return show_bytes(known) if name == "memory" else format(known, ".5g")
+
+
+def _epochs(value: object) -> str:
+    """So many epochs."""
+    return f"{value} epoch{'' if value == 1 else 's'}"
 
 
 def _span(value: object) -> str:

@@ -83,6 +83,11 @@ class Search:
     study: optuna.Study | None
     seconds: float | None
 
+    def resumed(self) -> bool:
+        """Whether the time of its result is of the last run alone: its trials took longer."""
+        told = number(self.found.get("seconds"))
+        return told is not None and self.seconds is not None and told < self.seconds
+
     def verified(self) -> list[Facts]:
         """Students that were distilled briefly: the `student`, its `accuracy` and `epochs`."""
         rows = _mapping(self.found.get("verified")).get("trained")
