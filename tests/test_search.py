@@ -32,6 +32,7 @@ from diswot.evolution import Key, key
 from diswot.journal import Journal
 from diswot.proxies import PROXIES, Candidate, scorer
 from diswot.search import SAMPLERS, Found, Progress, search
+from diswot.spaces.cifar_resnet import CifarResNet
 from diswot.storage import JOURNAL, open_storage
 
 SHAPE = (3, toys.PIXELS, toys.PIXELS)
@@ -71,7 +72,7 @@ def toy(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[Candidate], floa
 
 
 def test_exhaustive_search_scores_every_network_of_s0_once(tmp_path: Path) -> None:
-    master, few = spaces.cifar_resnet.CifarResNet((1, 1, 1), toys.CLASSES), batch(4)
+    master, few = CifarResNet((1, 1, 1), toys.CLASSES), batch(4)
     space = spaces.get("s0", classes=toys.CLASSES)
 
     found = search(master, space, few, proxy="diswot", trials=64, seed=3, storage=tmp_path)
@@ -305,10 +306,8 @@ def test_search_goes_on_after_a_failure(asked: int, tmp_path: Path) -> None:
     assert found.scored >= 6 and found.trials == asked == found.scored + found.failed
     assert all(student.params["kind"] == "s" for student in found.top)
     assert sum(found.failures.values()) == found.failed
-    built, broken, infinite = sorted(found.failures)[::-1]
-    assert built == "ValueError: cannot"
-    assert broken == "RuntimeError: broken half-way"
-    assert "kd is nan" in infinite
+    reasons = {"ValueError: cannot", "RuntimeError: broken half-way"}
+    assert found.failures.keys() == reasons | {"kd is nan: the logits are not finite"}
     assert {t.state for t in ends(tmp_path, "failed")} == {TrialState.FAIL}
 
 
