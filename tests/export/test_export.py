@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -105,6 +106,25 @@ def test_a_changed_weight_is_found(model: nn.Module, tmp_path: Path) -> None:
         with pytest.raises(ExportFailed, match=r"differs from the network by 0\.0"):
             export(model, tmp_path, "safetensors", ABOUT)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_formats_of_one_student_are_on_one_card(model: nn.Module, tmp_path: Path) -> None:
+    for kind in ("torch", "safetensors", "torch"):
+        export(model, tmp_path, kind, ABOUT)
+    card = (tmp_path / "README.md").read_text()
+    assert re.findall(r"## \w+( .*)?$", card, re.MULTILINE).count(" (torch)") == 1
+    assert "student.pt2" in card and "## Files (safetensors)" in card
+    assert card.count("## Licence") == card.count("## Architecture") == 1
+    export(model, tmp_path, "torch", replace(ABOUT, facts={"teacher": "another"}))
+    assert "safetensors" not in (tmp_path / "README.md").read_text()
+
+
+@pytest.mark.parametrize("text", [b"# My project\n", b"\xff"])
+def test_a_readme_of_others_is_kept(text: bytes, model: nn.Module, tmp_path: Path) -> None:
+    (tmp_path / "README.md").write_bytes(text)
+    with pytest.raises(UserError, match=r"README\.md"):
+        export(model, tmp_path, "torch", ABOUT)
+    assert (tmp_path / "README.md").read_bytes() == text and len(list(tmp_path.iterdir())) == 1
 
 
 def test_no_such_format(model: nn.Module, tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from torch import nn
 from diswot import files
 from diswot.errors import ExportFailed, UserError, unknown
 from diswot.evaluate import frozen
-from diswot.export.about import About
+from diswot.export.about import TITLE, About, with_other_formats
 from diswot.export.formats import FORMATS, check
 
 __all__ = ["FORMATS", "About", "export"]
@@ -38,6 +38,8 @@ def export(student: nn.Module, out: str | Path, kind: str, about: About) -> list
     if kind not in FORMATS:
         raise unknown("format", kind, FORMATS)
     chosen, folder = FORMATS[kind], Path(out)
+    card = folder / CARD
+    before = _card(card)
     with frozen(student):
         try:
             written = chosen.write(student, folder, about)
@@ -53,7 +55,18 @@ def export(student: nn.Module, out: str | Path, kind: str, about: About) -> list
                 with suppress(OSError):
                     path.unlink()
             raise
-    card = folder / CARD
     text = about.card(kind, chosen.use, [path.name for path in written], difference)
+    text = with_other_formats(text, before)
     files.write(card, lambda temporary: Path(temporary).write_text(text, encoding="utf-8"))
     return [*written, card]
+
+
+def _card(path: Path) -> str:
+    """The model card that is there, or nothing; whatever else is there is not written over."""
+    try:
+        text = path.read_text(encoding="utf-8") if path.exists() else TITLE
+    except (OSError, ValueError) as error:
+        raise UserError(f"cannot read {path}") from error
+    if not text.startswith(TITLE):
+        raise UserError(f"{path} is no model card of diswot; name another folder with --out")
+    return text

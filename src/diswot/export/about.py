@@ -8,6 +8,7 @@ from typing import Any
 
 from diswot.budget import Shape, show_count
 
+TITLE = "# Student of "
 LICENCE = (
     "DisWOT's code is under Apache-2.0. The weights are of whoever trained them; the licences of "
     "the data and of the teacher may bind their use."
@@ -88,7 +89,7 @@ class About:
 
     def card(self, kind: str, use: str, names: list[str], difference: float) -> str:
         """The model card, in Markdown."""
-        lines = [f"# Student of {_code(self.name)}", ""]
+        lines = [f"{TITLE}{_code(self.name)}", ""]
         if self.training is None:
             lines += [
                 "**Not trained: the weights are random.** Train it with `diswot distill`.",
@@ -126,6 +127,25 @@ class About:
 def sizes(params: int, macs: int, depth: int) -> dict[str, str]:
     """Rows of the model card."""
     return {"params": show_count(params), "MACs": show_count(macs), "depth": str(depth)}
+
+
+def with_other_formats(card: str, before: str) -> str:
+    """A model card, with what one of the same student says of files in other formats."""
+    head, (own,), licence = _sections(card)
+    known, others, _ = _sections(before)
+    kept = [each for each in others if known == head and _title(each) != _title(own)]
+    return "".join([head, *sorted([own, *kept]), licence])
+
+
+def _sections(card: str) -> tuple[str, list[str], str]:
+    """What comes before the files, a text a format, and what comes after."""
+    files, end, licence = card.partition("## Licence\n")
+    head, *formats = files.split("## Files (")
+    return head, [f"## Files ({each}" for each in formats], end + licence
+
+
+def _title(section: str) -> str:
+    return section.partition("\n")[0]
 
 
 def _listed(params: Mapping[str, Any]) -> list[str]:
