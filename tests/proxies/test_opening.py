@@ -72,6 +72,15 @@ def test_it_goes_no_further_than_it_must() -> None:
     assert [ran.count(name) for name in ("layer1", "layer2", "layer3")] == [2 * DRAWS, 1, 0]
 
 
+def test_it_looks_at_five_blocks_at_most() -> None:
+    model, ran = CifarResNet((7, 1, 1)), []
+    for block in model.layer1:
+        block.register_forward_hook(lambda m, i, o: ran.append(m))
+    found = opening(model, BATCH, 0)
+    assert ran == [*model.layer1[:5]] * DRAWS
+    assert found == opening(CifarResNet((5, 1, 1)), BATCH, 0)
+
+
 class Broken(nn.Module):
     """Fails as it runs, after its first convolution."""
 

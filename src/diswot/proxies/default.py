@@ -92,8 +92,9 @@ def detail(candidate: Candidate) -> float:
 def diversity(candidate: Candidate) -> float:
     """How much lower the entropy of the channels' correlations is than the teacher's, in nats.
 
-    The gap from the teacher's first block to the student's last at the first resolution, 0 if
-    there is none. Channels that say the same show less of an image, and blocks may keep them so.
+    The gap from the teacher's first block to the student's last at the first resolution, or its
+    fifth, 0 if there is none. Channels that say the same show less of an image, and blocks may
+    keep them so.
 
     Raises:
         UserError: The teacher's first block, or the student's, is not known.

@@ -24,6 +24,7 @@ from diswot.proxies.eigen import eigenvalues, spectral_entropy
 
 DRAWS = 8
 IMAGES = 4  # of the batch, others with each draw
+BLOCKS = 5  # at most: transformers have one resolution, and all their blocks at it
 
 
 @dataclass(frozen=True)
@@ -33,7 +34,8 @@ class Opening:
     Attributes:
         roughness: Of the first block's map; see `roughness`.
         entropy: Of the channels' correlations in that map, in nats.
-        last_entropy: The same of the last block at the resolution and width of the first.
+        last_entropy: The same of the last block at the resolution and width of the first, of the
+            first five if there are more.
     """
 
     roughness: float
@@ -44,9 +46,9 @@ class Opening:
 def opening(model: nn.Module, images: Tensor, seed: int) -> Opening | None:
     """How a network opens, in the mean over 8 draws of Kaiming weights with four images each.
 
-    Each draw runs the network as far as the first block of another shape. Weights are drawn layer
-    by layer, as they run, from the seed and the draw's number alone: networks that begin alike get
-    the same. The network keeps its own.
+    Each draw runs the network as far as the first block of another shape, or the fifth. Weights are
+    drawn layer by layer, as they run, from the seed and the draw's number alone: networks that
+    begin alike get the same. The network keeps its own.
 
     Args:
         model: Any network.
@@ -79,7 +81,7 @@ class _Enough(Exception):
 @contextmanager
 def _first_maps(model: nn.Module) -> Iterator[Callable[[Tensor], Opening | None]]:
     """Runs a network as far as its blocks give maps of the shape of the first one's."""
-    images, first, count = torch.empty(0), torch.Size(), 0
+    images, first, count = torch.empty(0), torch.Size(), BLOCKS
     rough, correlations = -math.inf, list[Tensor]()
 
     def see(block: nn.Module, inputs: object, output: object) -> None:
@@ -101,9 +103,10 @@ def _first_maps(model: nn.Module) -> Iterator[Callable[[Tensor], Opening | None]
         correlations.clear()
         with suppress(_Enough):
             model(images)
+        if not correlations:
+            return None
         count = len(correlations)  # the next run goes no further
-        ends = [correlations[place] for place in (0, -1)] if count else []
-        return Opening(rough, *map(_entropy, ends)) if ends else None
+        return Opening(rough, *(_entropy(correlations[place]) for place in (0, -1)))
 
     with ExitStack() as stack:
         for block in primary_blocks(model):
