@@ -74,16 +74,7 @@ def search(
     from diswot import spaces
     from diswot.search import search as find
 
-    if out is not None and not resume:
-        runs.refuse_used(out)
-    if storage is not None and "://" not in storage:
-        raise UserError(
-            f"--storage {storage} is no URL, as sqlite:///studies.db; a folder is --out"
-        )
-    if resume and not (storage or out):
-        raise UserError("name what to go on with: the search's --out, or its --storage")
-    if resume and out and not storage and (said := runs.nothing_yet(out)):
-        console.note(said, quiet=quiet)
+    _check_place(out, storage, resume, quiet)
     cluster = workplaces.cluster(ray, ray_cpus, ray_gpus)
     places = workplaces.places(device, devices, cluster)
     wish = checks.Wish(verify, verify_epochs, verify_trials, tune, recipe, losses, seed)
@@ -138,11 +129,31 @@ def search(
         checks.show(tried.as_dict(), proxy, wish.most)
     for text in master.remarks([proxy]):
         console.note(text, quiet=quiet)
-    if not (out or storage or as_json):
-        console.note("not kept: --out FOLDER keeps it, to distill, report and export", quiet=quiet)
-    if out is not None and not as_json:
-        weights = "" if master.trained else " --teacher-weights FILE, the trained teacher's"
+    if not as_json:
+        _tell_next(out, storage, master.trained, quiet)
+
+
+def _check_place(out: Path | None, storage: str | None, resume: bool, quiet: bool) -> None:
+    """Refuse a place that cannot be searched in; say so where nothing is to go on with."""
+    if out is not None and not resume:
+        runs.refuse_used(out)
+    if storage is not None and "://" not in storage:
+        raise UserError(
+            f"--storage {storage} is no URL, as sqlite:///studies.db; a folder is --out"
+        )
+    if resume and not (storage or out):
+        raise UserError("name what to go on with: the search's --out, or its --storage")
+    if resume and out and not storage and (said := runs.nothing_yet(out)):
+        console.note(said, quiet=quiet)
+
+
+def _tell_next(out: Path | None, storage: str | None, trained: bool, quiet: bool) -> None:
+    """Where the search is kept, and the command that comes after it."""
+    if out is not None:
+        weights = "" if trained else " --teacher-weights FILE, the trained teacher's"
         console.note(f"kept in {out}; next: diswot distill {out}{weights}", quiet=quiet)
+    elif not storage:
+        console.note("not kept: --out FOLDER keeps it, to distill, report and export", quiet=quiet)
 
 
 def _config(master: inputs.Master, space: str, root: Path | None) -> dict[str, Any]:
