@@ -7,6 +7,8 @@ import gzip
 import json
 import math
 import pickle
+import subprocess
+import sys
 from collections import OrderedDict
 from collections.abc import Callable
 from pathlib import Path
@@ -18,6 +20,7 @@ import pytest
 from diswot import tables
 from diswot.errors import UserError
 from diswot.spaces import nasbench201
+from diswot.tables.nats import load
 
 SHARED = Path(__file__).parents[3] / "shared" / "data"
 S0 = "blocks1,blocks2,blocks3,vanilla_acc,distilled_acc\n"
@@ -261,6 +264,10 @@ def nats(**changes: Any) -> dict[str, Any]:
     return {"12": {}, "200": whole | changes}
 
 
+def run_of(accuracy: Any) -> dict[Any, Any]:
+    return {("cifar10", 777): {"epochs": 1, "eval_acc1es": {"ori-test@0": accuracy}}}
+
+
 def packed(folder: Path, value: Any, number: int = 0) -> Path:
     path = folder / f"{number:06d}.pickle.pbz2"
     path.write_bytes(bz2.compress(pickle.dumps(value)))
@@ -310,12 +317,62 @@ def test_nothing_that_a_pickle_names_is_called(tmp_path: Path) -> None:
         ({"200": {}}, "000000.pickle.pbz2"),
         (nats(all_results={}), "000000.pickle.pbz2"),
         (nats(dataset_seed=3), "000000.pickle.pbz2"),
+        (nats(arch_str=[CELL]), "an arch_str is a text, not list"),
+        (nats(dataset_seed={"cifar10": ["x" * 10**6]}), "is not laid out as NATS-Bench's files"),
+        (nats(all_results=run_of(10**400), dataset_seed={"cifar10": [777]}), "OverflowError"),
         (nats(arch_str="conv"), "row 1: a cell is 3 groups joined by '+', not 1: 'conv'"),
     ],
 )
 def test_another_layout_is_one_clear_line(tmp_path: Path, value: Any, message: str) -> None:
     packed(tmp_path, value)
-    assert message in refused(tmp_path, "nasbench201")
+    told = refused(tmp_path, "nasbench201")
+    assert message in told and len(told) < len(str(tmp_path)) + 300
+
+
+@pytest.mark.parametrize("protocol", range(3, pickle.HIGHEST_PROTOCOL + 1))
+def test_pickles_of_each_protocol(tmp_path: Path, protocol: int) -> None:
+    """Those of Python 3; what is read is what Python reads."""
+    value = {**nats(), 7: (1, b"x", None, True, [2.5, -(2**40)], "\N{SNOWMAN}" * 300, {}), 8: ()}
+    path = packed(tmp_path, 0)
+    path.write_bytes(bz2.compress(pickle.dumps(value, protocol)))
+    assert load(path) == value
+    assert len(tables.read(tmp_path, "nasbench201").rows) == 1
+
+
+DEEP = 10**6
+
+
+@pytest.mark.parametrize(
+    ("hostile", "message"),
+    [
+        (b"\x80\x02}r\xff\xff\xff\x7f.", None),  # a place among two thousand million
+        (b"}p2147483647\n.", None),  # the same, as text
+        (b"\x80\x02})" + b"\x85" * DEEP + b"K\x01s.", "a tuple in a tuple"),  # hashed deeply
+        (b"\x80\x02})" + b"2\x86" * 60 + b"K\x01s.", "no pickle of plain"),  # 2^60 hashes
+        (b"\x80\x02})q\x01" + b"h\x01h\x01\x86q\x01" * 60 + b"K\x01s.", "a tuple in a tuple"),
+    ],
+)
+def test_a_small_file_takes_neither_memory_nor_time(
+    tmp_path: Path, hostile: bytes, message: str | None
+) -> None:
+    """In a process of 4 GB: each made the reader in C take far more, without end, or die."""
+    path = packed(tmp_path, 0)
+    path.write_bytes(bz2.compress(hostile))
+    code = f"""
+import resource
+from pathlib import Path
+from diswot.errors import UserError
+from diswot.tables.nats import load
+resource.setrlimit(resource.RLIMIT_AS, (4 * 2**30, 4 * 2**30))
+resource.setrlimit(resource.RLIMIT_CPU, (60, 60))
+try:
+    print(load(Path({str(path)!r})))
+except UserError as error:
+    print(error)
+"""
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert ran.returncode == 0, ran.stderr
+    assert ran.stdout.strip() == "{}" if message is None else message in ran.stdout
 
 
 @pytest.mark.parametrize("data", [b"", b"BZh9", bz2.compress(b"no pickle"), bz2.compress(b"\x80")])
