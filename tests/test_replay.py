@@ -70,6 +70,7 @@ LOGS = some.one_of(
                                  step=s, intermediate_value=s / 2), TRIALS, some.integers(0, 3)),
     some.builds(lambda v: log(JournalOperation.SET_STUDY_USER_ATTR, study_id=0, user_attr={"u": v}),
                 some.integers(0, 3)),
+    some.builds(study, some.sampled_from("stu")),
 )  # fmt: skip
 
 
@@ -96,10 +97,19 @@ def test_a_trial_is_one_log() -> None:
     assert len(found) == 2 and found[1]["params"] == {"a": 3} and found[1]["values"] == [2.0]
 
 
+def test_a_study_that_was_gone_on_with_is_merged() -> None:
+    """Each process asks for it anew; also one that is made later has its own."""
+    logs = [study("s"), created(), param(0, "a", 3), study("s"), study("t"), created(1), study("s")]
+
+    found = merged(logs)
+
+    assert [each["op_code"] for each in found] == [0, 4, 0, 4]
+    assert replayed(found) == replayed(logs)
+
+
 NARROW = distribution_to_json(CategoricalDistribution(["x"]))
 UNUSUAL = {
     "a choice that changed": [created(), param(0, "b", 1), created(), param(1, "b", 0, NARROW)],
-    "a study twice": [study("s")],
     "a study that is deleted": [log(JournalOperation.DELETE_STUDY, study_id=0)],
     "a trial of no study": [created(1)],
     "an update of no trial": [created(), param(1, "a", 1)],

@@ -53,15 +53,17 @@ class _Merger:
         if operation == JournalOperation.CREATE_TRIAL:
             return self._created(log)
         if operation == JournalOperation.CREATE_STUDY:
-            self._begin(log["study_name"])
-        elif operation == JournalOperation.DELETE_STUDY:
+            return self._begun(log)
+        if operation == JournalOperation.DELETE_STUDY:
             raise Unusual
         return log
 
-    def _begin(self, study: str) -> None:
-        if study in self.studies:
-            raise Unusual
-        self.studies.append(study)
+    def _begun(self, log: Log) -> Log | None:
+        """Whoever goes on with a study asks for it anew, which does nothing."""
+        if log["study_name"] in self.studies:
+            return None
+        self.studies.append(log["study_name"])
+        return log
 
     def _created(self, log: Log) -> Log:
         if not 0 <= log["study_id"] < len(self.studies):
