@@ -11,8 +11,10 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections import Counter
+from collections.abc import Callable, Hashable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -33,13 +35,16 @@ from diswot.evolution import key
 from diswot.proxies import scorer
 from diswot.search import Found, search
 from diswot.storage import JOURNAL, open_storage
+from diswot.workers import TRIES, Outcome, Pool
 
 HERE = str(Path(__file__).parent)
 
 
-def run(space: spaces.Build = toyspaces.tiny, **options: Any) -> Found:
+def run(
+    space: spaces.Build = toyspaces.tiny, teacher: nn.Module | None = None, **options: Any
+) -> Found:
     options = {"proxy": "diswot", "sampler": "random", "seed": 4, **options}
-    return search(toyspaces.teacher(), space, toyspaces.batch(), **options)
+    return search(teacher or toyspaces.teacher(), space, toyspaces.batch(), **options)
 
 
 def trials(where: Path) -> list[FrozenTrial]:
@@ -244,8 +249,13 @@ def test_killed_driver_with_workers_goes_on(tmp_path: Path) -> None:
 
 def workers() -> list[psutil.Process]:
     """Those of this process that live."""
-    children = psutil.Process().children()
-    return [each for each in children if "spawn_main" in " ".join(each.cmdline())]
+
+    def works(process: psutil.Process) -> bool:
+        with suppress(psutil.Error):  # it has just ended
+            return "spawn_main" in " ".join(process.cmdline())
+        return False
+
+    return [each for each in psutil.Process().children() if works(each)]
 
 
 @contextmanager
@@ -261,33 +271,100 @@ def beside(kill: Callable[[threading.Event], None]) -> Iterator[None]:
         thread.join()
 
 
-@pytest.mark.slow
-def test_workers_killed_at_fifty_random_moments(tmp_path: Path) -> None:
-    """Starting again, idle or at work: moments are as far apart as a worker takes to start.
+LOOK = 0.5  # seconds that a worker looks at the teacher in the next test
 
-    The first start is left alone, for where three in a row fail a search gives up. The search is
-    made longer until there were so many moments.
+
+@dataclass(frozen=True)
+class Looks:
+    """A hook of a teacher: takes its time, and says by a file that a process has called it."""
+
+    folder: Path
+
+    def __call__(self, *_: object) -> None:
+        (self.folder / str(os.getpid())).touch()
+        time.sleep(LOOK)
+
+    def begun(self, worker: int) -> bool:
+        return (self.folder / str(worker)).exists()
+
+
+@dataclass
+class Killer:
+    """Kills each worker at a random moment of its life, and counts what they were at.
+
+    A third are to die while they start, a third while they look at the teacher, a third later, at a
+    candidate or between two. What each is at is what its driver knows.
     """
-    options = {"workers": 2, "threads": 1, "storage": tmp_path, "resume": True}
-    random_, killed, asked = random.Random(int(time.time())), 0, 1
-    start = run(slow, trials=asked, **options).seconds
 
-    def kill(over: threading.Event) -> None:
-        nonlocal killed
-        before = lines(tmp_path)
-        while lines(tmp_path) == before and not over.wait(0.02):
-            pass
-        while not over.wait(random_.uniform(0, start)) and killed < 50:
-            if there := workers():
-                random_.choice(there).kill()
-                killed += 1
+    looks: Looks
+    start: float
+    pools: list[Pool]
+    at: Counter[str] = field(default_factory=Counter)
+    _moments: random.Random = field(default_factory=random.Random)
+    _aims: dict[int, str] = field(default_factory=dict)
+    _due: dict[int, float] = field(default_factory=dict)
 
-    while killed < 50:
-        asked += 20
-        with beside(kill):
-            found = run(slow, trials=asked, **options)
+    def kill(self, over: threading.Event) -> None:
+        """After the first start, which is left alone: three in a row that fail end a search."""
+        while not over.wait(0.02) and self.at.total() < 50:
+            if self.pools and any(each.ready for each in self.pools[-1]._workers):
+                self._look_around()
+
+    def _look_around(self) -> None:
+        for process in workers():
+            self._see(process.pid)
+            if time.monotonic() > self._due.get(process.pid, math.inf):
+                self.at[self._state(process.pid)] += 1
+                process.kill()
+                self._due[process.pid] = math.inf
+
+    def _see(self, worker: int) -> None:
+        """Set its moment: from its start on, or from its look at the teacher."""
+        aim = self._aims.setdefault(worker, self._moments.choice(["start", "look", "later"]))
+        if worker not in self._due and (aim == "start" or self.looks.begun(worker)):
+            first, last = {"start": (0, self.start / 2), "look": (0, LOOK), "later": (LOOK, 2)}[aim]
+            self._due[worker] = time.monotonic() + self._moments.uniform(first, last)
+
+    def _state(self, process: int) -> str:
+        for each in self.pools[-1]._workers:
+            if each.handle.process.pid == process and each.ready:
+                return "between" if each.task is None else "scoring"
+        return "looking" if self.looks.begun(process) else "starting"
+
+
+@pytest.mark.slow
+def test_workers_killed_at_fifty_random_moments(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of all that a worker does. A candidate fails for which three of them had died, no other.
+
+    The search is made longer until there were so many moments.
+    """
+    (tmp_path / "looks").mkdir()
+    looks, teacher, asked = Looks(tmp_path / "looks"), toyspaces.teacher(), 1
+    teacher.register_forward_pre_hook(looks)
+    options = {"teacher": teacher, "workers": 2, "threads": 1, "storage": tmp_path, "resume": True}
+    killer = Killer(looks, run(slow, trials=asked, **options).seconds, [])
+    deaths, enter, died = Counter[Hashable](), Pool.__enter__, Pool._died
+
+    def entered(pool: Pool) -> Pool:
+        killer.pools.append(pool)
+        return enter(pool)
+
+    def counted(pool: Pool, worker: Any) -> list[Outcome]:
+        deaths.update([worker.task.key] if worker.task else [])
+        return died(pool, worker)
+
+    monkeypatch.setattr(Pool, "__enter__", entered)
+    monkeypatch.setattr(Pool, "_died", counted)
+    while killer.at.total() < 50:
+        asked += 100
+        with beside(killer.kill):  # an idle worker, too: that whose candidate has just ended
+            found = run(slow, trials=asked, on_trial=lambda progress: time.sleep(0.1), **options)
         assert found.trials == asked
 
+    assert {"starting", "looking", "scoring", "between"} == set(killer.at), killer.at
+    assert found.failed == sum(times == TRIES for times in deaths.values())
     assert found.scored + found.failed == asked  # a random one of so many is never met twice
     whole(tmp_path, asked, slow, lost=found.failed)
 
