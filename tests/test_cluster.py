@@ -133,47 +133,6 @@ def test_an_actor_that_cannot_begin() -> None:
         assert what == "failed"
 
 
-def test_where_nothing_listens() -> None:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-        with pytest.raises(UserError, match=rf"^no Ray cluster at .*:{port}: Connection refused"):
-            cluster._reach(f"127.0.0.1:{port}")
-    with pytest.raises(UserError, match=r"^no Ray cluster at ray://no-such-host.invalid:1: "):
-        cluster._reach("ray://no-such-host.invalid:1")
-
-
-@pytest.mark.parametrize(
-    ("says", "message"),
-    [
-        (b"HTTP/1.1 400 Bad Request\r\n\r\n", "something else answers there"),
-        (b"SSH-2.0-x\r\n", "something else answers there"),
-        (b"", "something else answers there|reset"),
-        (None, "timed out"),
-    ],
-)
-def test_where_something_else_listens(
-    says: bytes | None, message: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(cluster, "REACH", 0.2 if says is None else 10.0)
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        address = f"127.0.0.1:{server.getsockname()[1]}"
-
-        def answer() -> None:
-            with server.accept()[0] as caller:
-                caller.recv(100)
-                if says is None:
-                    caller.recv(100)  # until the other side gives up
-                else:
-                    caller.sendall(says)
-
-        thread = threading.Thread(target=answer)
-        thread.start()
-        with pytest.raises(UserError, match=f"^no Ray cluster at {address}: .*({message})"):
-            cluster._reach(address)
-        thread.join()
-
-
 def test_without_ray(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "ray", None)
     with (
@@ -204,25 +163,6 @@ def test_without_ray(monkeypatch: pytest.MonkeyPatch) -> None:
 )
 def test_how_an_actor_ended(said: str, told: str) -> None:
     assert cluster._ended(RuntimeError(said)) == told
-
-
-@pytest.mark.parametrize(
-    ("address", "mode", "hint"),
-    [
-        ("10.0.0.1:6379", None, True),
-        ("10.0.0.1:6379", "token", False),
-        ("local", None, False),
-        ("auto", None, False),
-    ],
-)
-def test_a_token_that_may_be_missing(
-    address: str, mode: str | None, hint: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.delenv("RAY_AUTH_MODE", raising=False)
-    if mode is not None:
-        monkeypatch.setenv("RAY_AUTH_MODE", mode)
-    told = cluster._refused(address, RuntimeError("it failed\nas it does"))
-    assert told.startswith("RuntimeError: it failed") and ("RAY_AUTH_MODE=token" in told) == hint
 
 
 # One node

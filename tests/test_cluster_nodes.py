@@ -18,6 +18,7 @@ from commands import call
 from test_workers import told
 
 from diswot.cluster import Cluster
+from diswot.layout import JOURNAL
 from diswot.search import Found, Progress, search
 
 ray = pytest.importorskip("ray", reason="no ray here")
@@ -126,6 +127,39 @@ def test_actors_end_with_their_driver(nodes: Any, tmp_path: Path) -> None:
         driver.wait()
 
     wait(lambda: not actors())
+
+
+def test_cluster_that_is_lost(nodes: Any, tmp_path: Path) -> None:
+    """All of it at once: told in a line. What was done is kept, and what was asked for is done."""
+    (tmp_path / "mine.py").write_text(MINE)
+    line = (
+        f"{SMALL} --space {tmp_path / 'mine.py'}:slow --trials 40 --quiet --out {tmp_path / 'run'}"
+    )
+    address = nodes.address
+    command = [sys.executable, "-m", "diswot", *shlex.split(line), "--ray", address]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as driver:
+        try:
+            wait(lambda: len(told_of(tmp_path / "run")) >= 5)
+            nodes.shutdown()
+            assert driver.wait(120) == 1
+        finally:
+            driver.kill()
+        said = driver.stderr.read() if driver.stderr else ""
+    kept = told_of(tmp_path / "run")
+
+    found = call(f"{line} --resume --workers 1 --json").json
+
+    assert f"diswot: the Ray cluster at {address} is lost: " in said
+    assert "Traceback" not in said
+    assert found["trials"] == 40 and found["failed"] == 0
+    assert 5 <= len(kept) < 40 and told_of(tmp_path / "run")[: len(kept)] == kept
+
+
+def told_of(run: Path) -> list[str]:
+    """The ends of trials in a journal, in their order."""
+    journal = run / JOURNAL
+    lines = journal.read_text().splitlines() if journal.exists() else []
+    return [line for line in lines if '"user_attr":{"end":' in line]
 
 
 def wait(over: Callable[[], bool]) -> None:

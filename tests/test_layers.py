@@ -15,7 +15,7 @@ ROOT = Path(diswot.__file__).parent
 ORDER = (
     # what everything may use
     *("errors", "layout", "extras", "files", "userfile", "facts", "lifetime", "devices", "workers"),
-    "cluster",
+    *("head", "cluster"),
     # what one forward pass shows
     *("similarity", "trace", "cam", "observe"),
     # what a teacher knows and a student does not

@@ -17,24 +17,19 @@ import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stdout
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
+from weakref import WeakValueDictionary
 
 import torch
 
-from diswot import __version__, extras
+from diswot import __version__, extras, head
 from diswot.errors import SearchFailed, UserError
+from diswot.head import ANY, LOCAL, Head
 from diswot.workers import Make, Message, Packed, Work, talk
 
-LOCAL, ANY = "local", "auto"
-_TOKEN = "; if it wants a token, set RAY_AUTH_MODE=token"
-REACH = 10.0  # seconds for a cluster's port to answer
 MOST = 200  # characters of what Ray says
 PAUSE = 0.1  # seconds to wait where no worker has anything to say
-
-_SETTINGS = b"\x04"  # a kind of frame, with which both sides of HTTP/2 begin (RFC 9113, 3.4)
-_GREETING = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + b"\0\0\0" + _SETTINGS + b"\0" * 5
-_FORMS = "local, auto, HOST:PORT or ray://HOST:PORT"
 
 
 @dataclass(frozen=True)
@@ -57,7 +52,7 @@ class Cluster:
 
     def __post_init__(self) -> None:
         if self.address not in (LOCAL, ANY):
-            _place(self.address)
+            head.place(self.address)
         if self.cpus is not None and not 0 < self.cpus < math.inf:
             raise UserError(f"a worker's CPUs on Ray must be above zero, not {self.cpus:g}")
         if not (0 <= self.gpus < 1 or (1 <= self.gpus < math.inf and self.gpus % 1 == 0)):
@@ -69,12 +64,20 @@ class Cluster:
         return {"CPU": cpus, **({"GPU": self.gpus} if self.gpus else {})}
 
 
+@dataclass(frozen=True, eq=False)
+class _Put:
+    """A reference to what workers do, in Ray's store."""
+
+    reference: Any
+
+
 @dataclass(eq=False)
 class _Actor:
-    """A worker, the call whose answer it owes, and how it ended."""
+    """A worker, the call whose answer it owes, what that needs, and how the worker ended."""
 
     actor: Any
     due: Any
+    needs: _Put | None
     how: str = ""
 
 
@@ -84,21 +87,29 @@ class Actors:
 
     Attributes:
         ray: The module, connected.
-        made: References to what workers do; worker i number i, from the first on again.
+        made: What workers do; worker i number i, from the first on again. In Ray's store only
+            while some start: a process that has something there ends with its node.
         threads: Of each worker.
-        options: Of Ray, for each actor.
+        life: `Life` as an actor of this cluster.
+        head: Of this cluster.
     """
 
     ray: Any
-    made: Sequence[Any]
+    made: Sequence[Packed]
     threads: int
-    options: Mapping[str, Any]
+    life: Any
+    head: Head
+    _puts: WeakValueDictionary[int, _Put] = field(default_factory=WeakValueDictionary)
 
     def start(self, number: int) -> _Actor:
         """Ask for an actor, which starts when there is room for it."""
-        actor = self.ray.remote(Life).options(**self.options).remote()
-        made = self.made[number % len(self.made)]
-        return _Actor(actor, actor.begin.remote(made, self.threads, versions()))
+        self.head.wait()
+        actor = self.life.remote()
+        which = number % len(self.made)
+        put = self._puts.get(which) or _Put(self.ray.put(self.made[which]))
+        self._puts[which] = put
+        begun = actor.begin.remote(put.reference, self.threads, versions())
+        return _Actor(actor, begun, put)
 
     def send(self, handle: _Actor, message: Message) -> None:
         """Call the actor."""
@@ -107,17 +118,20 @@ class Actors:
     def receive(
         self, handles: Sequence[_Actor], seconds: float | None
     ) -> list[tuple[_Actor, Message | None]]:
-        """Wait on all calls."""
+        """Wait on all calls, but not long without a look at the head."""
+        self.head.look()
+        seconds = head.EACH if seconds is None else min(seconds, head.EACH)
         due = {handle.due: handle for handle in handles if handle.due is not None}
         if not due:
-            time.sleep(PAUSE if seconds is None else min(seconds, PAUSE))
+            time.sleep(min(seconds, PAUSE))
             return []
         self.ray.wait(list(due), timeout=seconds)
+        self.head.look()
         ready, _ = self.ray.wait(list(due), num_returns=len(due), timeout=0)
         return [(due[call], self._heard(due[call])) for call in ready]
 
     def _heard(self, handle: _Actor) -> Message | None:
-        call, handle.due = handle.due, None
+        call, handle.due, handle.needs = handle.due, None, None
         try:
             message: Message = self.ray.get(call)
         except self.ray.exceptions.RayError as error:
@@ -126,8 +140,9 @@ class Actors:
         return message
 
     def kill(self, handle: _Actor) -> None:
-        """Kill the actor, or take it from the queue."""
-        self.ray.kill(handle.actor)
+        """Kill the actor, or take it from the queue; one of a lost cluster ends by itself."""
+        if not self.head.lost:
+            self.ray.kill(handle.actor)
 
     def bury(self, handle: _Actor) -> str:
         """What Ray says of its end."""
@@ -210,7 +225,8 @@ def actors(
             "runtime_env": {"env_vars": variables},
         }
         packed = [Packed.pack(make, work, ray.cloudpickle.dumps) for make in makes]
-        yield Actors(ray, [ray.put(each) for each in packed], threads, options), room
+        life = ray.remote(Life).options(**options)
+        yield Actors(ray, packed, threads, life, head.head(ray, cluster.address)), room
 
 
 def capacity(nodes: Sequence[Mapping[str, Any]], asks: Mapping[str, float]) -> int:
@@ -241,12 +257,12 @@ def _connected(
         here = os.cpu_count() or 1
         options |= {"num_cpus": max(here, math.ceil((workers or 1) * asks["CPU"]))}
         options |= {"include_dashboard": False}
-    elif address != ANY:
-        _reach(address)
+    else:
+        head.reach(head.here() if address == ANY else address)
     try:
         ray.init(**options, log_to_driver=False, logging_level=logging.ERROR)
     except (OSError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
-        raise UserError(f"no Ray cluster at {address}: {_refused(address, error)}") from error
+        raise UserError(head.refused(address, extras.reason(error))) from error
     try:
         with redirect_stdout(_WithoutRay(sys.stdout)):
             yield
@@ -283,33 +299,6 @@ def _agree(connected: str, address: str) -> None:
     """Refuse a second cluster: a process has but one."""
     if address not in (LOCAL, ANY, connected):
         raise UserError(f"this process is in the Ray cluster at {connected}, not {address}")
-
-
-def _place(address: str) -> tuple[str, int]:
-    """Host and port."""
-    host, _, port = address.removeprefix("ray://").rpartition(":")
-    if not host or not port.isdecimal() or not 0 < int(port) < 2**16 or "/" in host:
-        raise UserError(f"{address!r} is no address of a Ray cluster: {_FORMS}")
-    return host.strip("[]"), int(port)
-
-
-def _reach(address: str) -> None:
-    """Refuse an address where nothing listens, or something else; Ray itself would try for long."""
-    try:
-        with socket.create_connection(_place(address), REACH) as there:
-            there.settimeout(REACH)
-            there.sendall(_GREETING)
-            answer = there.recv(9)
-    except OSError as error:
-        raise UserError(f"no Ray cluster at {address}: {error.strerror or error}") from error
-    if answer[3:4] != _SETTINGS and "RAY_USE_TLS" not in os.environ:
-        raise UserError(f"no Ray cluster at {address}: something else answers there")
-
-
-def _refused(address: str, error: BaseException) -> str:
-    """Why there is no connection; Ray says no more of a missing token than that it failed."""
-    hint = "" if address in (LOCAL, ANY) or "RAY_AUTH_MODE" in os.environ else _TOKEN
-    return f"{extras.reason(error)}{hint}"
 
 
 def _ended(error: BaseException) -> str:
