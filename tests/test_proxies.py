@@ -221,7 +221,7 @@ def test_teacher_is_left_as_it_was(trained: bool) -> None:
 
 @pytest.mark.parametrize("trained", [False, True])
 def test_each_teacher_is_run_once_a_batch_beside_its_opening(trained: bool) -> None:
-    """Whole once, to be observed; its opening takes draws of no more than four images."""
+    """Whole once, to be observed; its opening takes draws of no more than eight images."""
     passes = []
     master = teacher()
     master.register_forward_pre_hook(lambda module, inputs: passes.append(len(inputs[0])))
@@ -229,7 +229,7 @@ def test_each_teacher_is_run_once_a_batch_beside_its_opening(trained: bool) -> N
     fixed = scorer(master, [batch(4), batch(5)], trained_teacher=trained)
     fixed.score_build(student, ["diswot", "semantic", "default", "detail", "params"])
 
-    assert passes == [4, *[4] * DRAWS, 5, *[4] * DRAWS]
+    assert passes == [4, *[4] * DRAWS, 5, *[5] * DRAWS]
 
 
 def test_student_is_run_once_for_all_that_look_at_one_pass() -> None:

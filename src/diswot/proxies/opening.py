@@ -23,7 +23,7 @@ from diswot.proxies.blocks import map_of, primary_blocks
 from diswot.proxies.eigen import eigenvalues, spectral_entropy
 
 DRAWS = 8
-IMAGES = 4  # of the batch, others with each draw
+IMAGES = 8  # of the batch, others with each draw; tokens of fewer are too much alike
 BLOCKS = 5  # at most: transformers have one resolution, and all their blocks at it
 
 
@@ -44,7 +44,7 @@ class Opening:
 
 
 def opening(model: nn.Module, images: Tensor, seed: int) -> Opening | None:
-    """How a network opens, in the mean over 8 draws of Kaiming weights with four images each.
+    """How a network opens, in the mean over 8 draws of Kaiming weights with eight images each.
 
     Each draw runs the network as far as the first block of another shape, or the fifth. Weights are
     drawn layer by layer, as they run, from the seed and the draw's number alone: networks that
@@ -68,7 +68,7 @@ def opening(model: nn.Module, images: Tensor, seed: int) -> Opening | None:
 
 
 def _part(images: Tensor, number: int) -> Tensor:
-    """The images of one draw: the next four, and again from the first."""
+    """The images of one draw: the next eight, and again from the first."""
     several = min(IMAGES, len(images))
     places = torch.arange(number * several, (number + 1) * several, device=images.device)
     return images[places % len(images)]
