@@ -10,7 +10,7 @@ lacking, and below zero otherwise, so they cannot make up for capacity, and say 
 students that all lack nothing. Each is in natural units (nats, layers), so that the score needs no
 calibration: it does not depend on which other students are looked at. It is ours, of no paper.
 
-The form, the three weights and the tolerances 1/8 and 1/16 were chosen on halves of four tables of
+The form, the weights and the tolerances 1/8 and 1/16 were chosen on halves of four tables of
 accuracies, and are the same for all spaces and teachers; docs/score_log.md tells what was tried.
 
 Letters: B batch, C channels, H x W positions, D features that enter the classifier.
