@@ -133,11 +133,12 @@ def _redrawn(model: nn.Module) -> Iterator[Callable[[int], None]]:
             return
         drawn.add(module)
         kept = own.setdefault(module, dict(module._parameters))
-        fresh = {name: _like(p) for name, p in kept.items() if p is not None}
+        held = {name: p for name, p in kept.items() if p is not None}
+        fresh = {name: _unlearned(torch.empty(p.shape, device="cpu")) for name, p in held.items()}
         module._parameters.update(fresh)
-        INITS["kaiming"](module, generator)
-        for name, parameter in fresh.items():
-            parameter.data = parameter.data.to(kept[name])
+        INITS["kaiming"](module, generator)  # drawn on the processor, alike for all devices
+        there = {name: _unlearned(fresh[name].to(p)) for name, p in held.items()}
+        module._parameters.update(there)
 
     with ExitStack() as stack:
         try:
@@ -152,9 +153,8 @@ def _redrawn(model: nn.Module) -> Iterator[Callable[[int], None]]:
                 module._parameters.update(kept)
 
 
-def _like(parameter: nn.Parameter) -> nn.Parameter:
-    """One of the same shape, on the processor, where weights are drawn for all devices."""
-    return nn.Parameter(torch.empty(parameter.shape), requires_grad=False)
+def _unlearned(values: Tensor) -> nn.Parameter:
+    return nn.Parameter(values, requires_grad=False)
 
 
 def _entropy(matrix: Tensor) -> float:
