@@ -31,7 +31,8 @@ def recipe(name: str | None, given: Mapping[str, Any], *, alone: bool) -> Recipe
     if "milestones" in settings:
         settings["milestones"] = _numbers(settings["milestones"])
     if alone:
-        for option in settings.keys() & {"losses", "temperature"}:
+        if useless := settings.keys() & {"losses", "temperature"}:
+            option = min(useless)
             raise UserError(f"without a teacher nothing has a use for --{option}; leave it out")
         settings["losses"] = {}
     return Recipe(**settings) if name is None else recipes.load(name, **settings)
