@@ -1,4 +1,7 @@
-"""What the worker processes of tests make and do; imports little, so that they start quickly."""
+"""What the worker processes of tests make and do, and how a test gets it done.
+
+Imports little, so that they start quickly.
+"""
 
 from __future__ import annotations
 
@@ -7,9 +10,12 @@ import signal
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from diswot.errors import UserError
+
+if TYPE_CHECKING:
+    from diswot.workers import Pool
 
 
 def made() -> int:
@@ -62,3 +68,15 @@ def work(held: int, task: Any, ask: Callable[[Any], Any]) -> Any:
         raise RuntimeError("a mistake of ours")
     time.sleep(60)
     return None
+
+
+def results(crew: Pool, tasks: dict[str, Any], answer: Any = None) -> dict[Any, Any]:
+    """Of all tasks, in the order of their names; `(kind, reason)` of one that failed."""
+    for name, task in tasks.items():
+        crew.put(name, task)
+    found: dict[Any, Any] = {}
+    while crew.busy:
+        for outcome in crew.wait(answer or (lambda key, question: None)):
+            failed = (outcome.kind, outcome.reason)
+            found[outcome.key] = failed if outcome.kind else outcome.result
+    return {name: found[name] for name in tasks}

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 import tasks
-from test_workers import results
+from tasks import results
 
 from diswot import cluster
 from diswot.cluster import Cluster, Life, actors, capacity, versions

@@ -15,7 +15,7 @@ import psutil
 import pytest
 import toyspaces
 from commands import call
-from test_workers import told
+from test_crew import told
 
 from diswot.cluster import Cluster
 from diswot.layout import JOURNAL

@@ -35,7 +35,8 @@ from diswot.evolution import key
 from diswot.proxies import scorer
 from diswot.search import Found, search
 from diswot.storage import JOURNAL, open_storage
-from diswot.workers import TRIES, Outcome, Pool
+from diswot.workers import Outcome, Pool
+from diswot.workers.pool import TRIES
 
 HERE = str(Path(__file__).parent)
 

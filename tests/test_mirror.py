@@ -31,6 +31,8 @@ ELSEWHERE = {
     # whole files
     "export/test_export": ("cli/export", "export/about", "export/formats"),
     "report/test_page": ("cli/report", "report/__init__", "report/networks"),
+    # what is said between them, from those who say it
+    "workers/test_pool": ("workers/__init__", "workers/transport"),
     # names alone
     "test_layers": ("__init__", "layout"),
 }
