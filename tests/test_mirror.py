@@ -30,7 +30,7 @@ ELSEWHERE = {
     "test_proxies": ("proxies/candidate", "proxies/composite", "proxies/scoring"),
     # whole files
     "export/test_export": ("cli/export", "export/about", "export/formats"),
-    "report/test_page": ("cli/report", "report/__init__", "report/networks"),
+    "report/test_page": ("cli/report", "report/__init__", "report/networks", "report/view"),
     # what is said between them, from those who say it
     "workers/test_pool": ("workers/__init__", "workers/transport"),
     # names alone

@@ -11,7 +11,7 @@ from optuna.trial import TrialState, create_trial
 from diswot.errors import UserError
 from diswot.report import charts
 from diswot.report.networks import Look
-from diswot.report.read import Candidate, Search, Study, Training
+from diswot.report.run import Candidate, Search, Study, Training
 
 
 def candidate(
@@ -122,3 +122,7 @@ def test_text_is_no_markup() -> None:
 
 def test_brief() -> None:
     assert charts.brief({f"p{i}": i for i in range(10)}, 2) == "p0=0 p1=1 and 8 more"
+
+
+def test_best_so_far() -> None:
+    assert charts.best_so_far([1.0, 0.5, 2.0, 1.5]) == [1.0, 1.0, 2.0, 2.0]

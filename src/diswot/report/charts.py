@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from html import escape
+from itertools import accumulate
 from typing import Any
 
 import optuna
@@ -13,7 +14,8 @@ import plotly.graph_objects as go
 from diswot.errors import UserError
 from diswot.pareto import front as pareto_front
 from diswot.report.networks import Look
-from diswot.report.read import Candidate, Search, Study, Training, best_so_far, number
+from diswot.report.plain import number
+from diswot.report.run import Candidate, Search, Study, Training
 
 BLUE, ORANGE, GREY, GREEN = "#3b82c4", "#e07b39", "#8b95a1", "#2a9d74"
 COLOURS = (BLUE, ORANGE, GREEN, "#b05fb8", "#c9a227", "#d1495b", "#5c6bc0", GREY)
@@ -271,3 +273,8 @@ def _plain(figure: go.Figure) -> Chart:
         axes(automargin=True, zeroline=False, title_font_size=13)
     chart: Chart = figure.to_plotly_json()
     return {"data": chart["data"], "layout": chart["layout"]}
+
+
+def best_so_far(scores: list[float]) -> list[float]:
+    """The highest score up to each trial."""
+    return list(accumulate(scores, max))

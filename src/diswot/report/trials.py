@@ -1,0 +1,107 @@
+"""The trials of a search, as its study or its result has them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import optuna
+from optuna.storages import JournalStorage
+from optuna.storages.journal import JournalFileBackend
+from optuna.trial import FrozenTrial
+from sqlalchemy.engine import make_url
+
+from diswot.ends import END, KINDS
+from diswot.errors import UserError
+from diswot.proxies import standard_error
+from diswot.report.plain import Facts, mapping, number, numbers
+from diswot.report.run import Candidate
+from diswot.storage import open_storage
+
+
+def load_study(where: str | Path, name: str | None) -> optuna.Study:
+    """Open a study to read it: of a journal's path or a storage's URL.
+
+    Raises:
+        UserError: It is not there, or cannot be read.
+    """
+    try:
+        place: Any = str(where)
+        if isinstance(where, Path):
+            if not where.is_file():
+                raise UserError(f"the trials of the search are not in {where.parent}")
+            place = JournalStorage(JournalFileBackend(str(where)))
+        else:
+            _check_database(place)
+            place = open_storage(place)
+        names = [summary.study_name for summary in optuna.get_all_study_summaries(place)]
+        if name is None:
+            name = "diswot" if "diswot" in names else next(iter(names * (len(names) == 1)), None)
+        if name not in names:
+            raise UserError(f"no study {name or ''!r} there; known: {', '.join(names) or 'none'}")
+        return optuna.load_study(study_name=name, storage=place)
+    except UserError:
+        raise
+    except Exception as error:  # a damaged journal or a missing database raises whatever comes
+        reason = next(iter(str(error).splitlines()), type(error).__name__)
+        raise UserError(f"the trials of the search cannot be read: {reason}") from error
+
+
+def _check_database(url: str) -> None:
+    """Refuse a database without its password, and a file that opening would make."""
+    if "***" in url:
+        raise UserError("the trials are in a database; name it with --storage to show them")
+    parts = make_url(url)
+    if parts.get_backend_name() == "sqlite" and not Path(parts.database or "").is_file():
+        raise UserError(f"the trials of the search are not in {parts.database}")
+
+
+def candidate(trial: FrozenTrial) -> Candidate:
+    """A trial in the terms of the search."""
+    end = mapping(trial.user_attrs.get(END))
+    kind = next((kind for kind in KINDS if kind in end), "running")
+    costs = numbers(end.get("costs"))
+    over = mapping(end.get("rejected"))
+    note = f"{over.get('value')} {over.get('of')} > {over.get('limit')}" if over else ""
+    return Candidate(
+        trial=trial.number,
+        params=dict(trial.params),
+        end=kind,
+        score=number(end.get("score")),
+        standard_error=_standard_error(end),
+        model_params=number(end.get("model_params")),
+        macs=costs.get("macs"),
+        note=note or str(end.get("failed", "")),
+        extra={name: value for name, value in costs.items() if name not in ("params", "macs")},
+    )
+
+
+def _standard_error(end: Facts) -> float | None:
+    """Of the mean over the repeats of the one score of a trial."""
+    columns = [c for c in mapping(end.get("scores")).values() if isinstance(c, list)]
+    values = [v for v in map(number, columns[0]) if v is not None] if len(columns) == 1 else []
+    return standard_error(values)
+
+
+def top(found: Facts) -> tuple[Candidate, ...]:
+    """The best as `found.json` has them, where the trials are out of reach."""
+    rows = found.get("top")
+    known = ("params", "trial", "score", "standard_error", "model_params", "macs")
+    return tuple(
+        Candidate(
+            trial=int(number(row.get("trial")) or 0),
+            params=mapping(row.get("params")),
+            end="scores",
+            **{name: number(row.get(name)) for name in known[2:]},  # type: ignore[arg-type]
+            extra={name: v for name, v in numbers(row).items() if name in ("latency", "memory")},
+        )
+        for row in (rows if isinstance(rows, list) else [])
+        if isinstance(row, dict)
+    )
+
+
+def seconds(trials: list[FrozenTrial]) -> float | None:
+    """From the start of the first to the end of the last; None if not known."""
+    starts = [t.datetime_start for t in trials if t.datetime_start is not None]
+    ends = [t.datetime_complete for t in trials if t.datetime_complete is not None]
+    return (max(ends) - min(starts)).total_seconds() if starts and ends else None

@@ -1,0 +1,85 @@
+"""What is read of the trials of a search."""
+
+from __future__ import annotations
+
+import math
+import shutil
+from pathlib import Path
+
+import optuna
+import pytest
+from run_folders import edited, searched
+
+from diswot.errors import UserError
+from diswot.report.read import read
+from diswot.report.run import Run, Search
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return searched(tmp_path_factory.mktemp("trials") / "run")
+
+
+@pytest.fixture
+def copy(folder: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(folder, tmp_path / "run"))
+
+
+def search(run: Run) -> Search:
+    assert run.search is not None
+    return run.search
+
+
+def test_a_search_in_a_database(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/trials.db"
+    more = "--sampler random --trials 5 --proxy params --study mine"
+    folder = searched(tmp_path / "run", f"{more} --storage {url}")
+    run = read(folder)
+    assert len(search(run).scored()) == 4 and not run.notes
+    with pytest.raises(UserError, match="no study 'other' there; known: mine"):
+        read(folder, url, "other")
+    (tmp_path / "trials.db").unlink()
+    assert "not in" in read(folder).notes[0]
+    assert not (tmp_path / "trials.db").exists()
+
+
+@pytest.mark.parametrize("address", ["postgresql://a:***@b/c", "postgresql://b/c?password=***"])
+def test_no_password_is_kept_or_asked_with(address: str, copy: Path) -> None:
+    edited(copy / "run.json", lambda run: run.update(study={"storage": address}))
+    assert "--storage" in read(copy).notes[0]
+
+
+def test_a_data_base_out_of_reach_is_named_without_its_password(copy: Path) -> None:
+    pytest.importorskip("psycopg")
+    with pytest.raises(UserError, match=r"cannot open postgresql://a:\*\*\*@127.0.0.1:1/c: "):
+        read(copy, "postgresql://a:secret@127.0.0.1:1/c")
+
+
+def test_standard_error_by_hand(tmp_path: Path) -> None:
+    more = "--sampler random --trials 5 --proxy relation --repeats 3"
+    run = read(searched(tmp_path / "run", more))
+    best, scores = search(run).scored()[0], None
+    study = search(run).study
+    assert study is not None
+    scores = study.trials[best.trial].user_attrs["end"]["scores"]["relation"]
+    mean = sum(scores) / 3
+    by_hand = math.sqrt(sum((s - mean) ** 2 for s in scores) / 2 / 3)
+    assert best.standard_error == pytest.approx(by_hand) and by_hand > 0
+
+
+def test_a_journal_of_something_else(tmp_path: Path) -> None:
+    (tmp_path / "study.journal").write_text("not a journal\nat all\n")
+    assert "cannot be read" in read_notes(tmp_path)[0]
+
+
+def read_notes(folder: Path) -> tuple[str, ...]:
+    (folder / "found.json").write_text('{"best": {}, "top": []}')
+    return read(folder).notes
+
+
+def test_several_studies_and_no_name(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/trials.db"
+    for name in ("one", "two"):
+        optuna.create_study(storage=url, study_name=name)
+    with pytest.raises(UserError, match="known: one, two"):
+        read(tmp_path, url)
