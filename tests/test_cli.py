@@ -368,6 +368,8 @@ class TestDistill:
             (folder / name / "trained.json").write_text(damage)
         ran = run(f"{line} --teacher-weights {weights} --losses kd:0.9,relation")
         assert " alone " in ran.out and "resnet20: 0.9 kd, 1" in ran.out
+        first = [line.split("│")[1].strip() for line in ran.out.splitlines() if "│" in line]
+        assert list(filter(None, first)) == ["alone", "distilled"]
         taught = run(f"{line} --teacher-weights {weights} --losses kd:0.9,relation --resume --json")
         result = taught.json
         assert result["teacher"] == "resnet20" and result["out"] == str(folder / "distilled")

@@ -81,6 +81,10 @@ def test_the_answer(page: str, trained: Path) -> None:
     for result in results.values():
         assert f"{result['test_accuracy']:.2f}" in text
     assert "What could not be shown" not in text
+    columns = "network test accuracy % params MACs depth folder"
+    compared = text[text.index(columns) + len(columns) : text.index("Search")]
+    places = [line.split()[-1] for line in re.split("student, |teacher: ", compared)[1:]]
+    assert places == ["teacher", "alone", "distilled"]
     assert f"depth {4 + 2 * sum(found['params'].values())} the teacher's: 22" in text
 
 

@@ -127,7 +127,7 @@ def distill(
     if as_json:
         console.show_json(result)
     else:
-        _show(runs.trainings(out.parent) if run and out.parent == run else [result])
+        _show(runs.trainings(out.parent) if run and out.parent == run else {str(out): result})
         console.note(f"kept in {out}, the weights in student.safetensors", quiet=quiet)
 
 
@@ -243,16 +243,17 @@ def _teacher(job: Mapping[str, Any], images: Data) -> nn.Module | None:
     return inputs.teaching(job["teacher"], images, weights, pretrained=pretrained)
 
 
-def _show(results: list[dict[str, Any]]) -> None:
-    """A row a training; those of one run folder under each other, alone and taught."""
+def _show(results: Mapping[str, dict[str, Any]]) -> None:
+    """A row a training, by folder; those of one run under each other, alone and taught."""
     from diswot.budget import show_count
 
     rows = []
-    for result in results:
+    for folder, result in results.items():
         student = result["student"]
         losses = ", ".join(f"{weight:g} {name}" for name, weight in result["losses"].items())
         rows.append(
             [
+                folder,
                 student if isinstance(student, str) else console.show_params(student),
                 f"{result['teacher']}: {losses}" if result["teacher"] else "alone",
                 f"{result['test_accuracy']:.2f}",
@@ -263,4 +264,4 @@ def _show(results: list[dict[str, Any]]) -> None:
             ]
         )
     columns = ["student", "taught by", "test accuracy %", "params", "MACs", "epochs", "seconds"]
-    console.table("trained students", columns, rows, text=2)
+    console.table("trained students", ["folder", *columns], rows, text=3)

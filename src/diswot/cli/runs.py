@@ -117,12 +117,12 @@ def listed(run: Path | None, student: str | None) -> str | None:
     return json.dumps(rows[int(student)]["params"])
 
 
-def trainings(run: Path) -> list[dict[str, Any]]:
-    """The results of the trainings in a run folder, by their names; damaged ones are left out."""
+def trainings(run: Path) -> dict[str, dict[str, Any]]:
+    """The results of the trainings in a run folder, by their folders; damaged ones are left out."""
     from diswot import files
 
-    results = []
+    results = {}
     for path in sorted(run.glob(f"*/{TRAINED}")):
         with suppress(UserError):
-            results.append(files.read_json(path).get("result"))
-    return [result for result in results if isinstance(result, dict) and "losses" in result]
+            results[path.parent.name] = files.read_json(path).get("result")
+    return {name: r for name, r in results.items() if isinstance(r, dict) and "losses" in r}
