@@ -81,7 +81,8 @@ def demo() -> None:
     console.table(f"found: {shape}; {EPOCHS} epochs each", columns, rows)
     one = statistics.fmean(run["seconds"] for run in distilled + by_hand)
     count, searching = found["scored"], found["seconds"]
-    print(f"searching: {searching:.1f} s for the {count} candidates within the budget")
+    over = f" over {found['runs']} runs" if found["runs"] > 1 else ""
+    print(f"searching: {searching:.1f} s{over} for the {count} candidates within the budget")
     print(
         f"training each for {EPOCHS} epochs: about {count * one:.0f} s, "
         f"{count * one / searching:.0f} times as long"

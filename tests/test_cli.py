@@ -722,6 +722,9 @@ assert "torch" in sys.modules and "torch._dynamo" not in sys.modules
         assert told[1].status in (1, 2) and "arge" in told[1].mistake(told[1].status)
         resumed = run(f"{search} --resume").json
         assert resumed["scored"] + resumed["reused"] == 20 and resumed["failed"] == 0
+        assert resumed["runs"] == 2
+        told = run(f"{search.replace('--json', '')} --resume").out.splitlines()[0]
+        assert told.endswith(f") in {resumed['seconds']:.1f} s over 2 runs")
 
     @pytest.mark.parametrize("kept", [True, False])
     def test_ctrl_c_says_how_to_go_on(

@@ -29,6 +29,7 @@ ORDER = (
         "replay",
         "journal",
         "ends",
+        "elapsed",
         "evolution",
         "samplers",
         "storage",

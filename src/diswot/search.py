@@ -21,7 +21,8 @@ from diswot.crew import Staff
 from diswot.data import Batch
 from diswot.devices import CPU
 from diswot.devices import kind as device_kind
-from diswot.ends import End
+from diswot.elapsed import Watch, runs
+from diswot.ends import END, End
 from diswot.errors import SearchFailed, UserError, unknown
 from diswot.examiner import Setup
 from diswot.loop import Crew, Latency, Loop, Progress
@@ -84,8 +85,11 @@ class Found:
         failed_by_kind: How many raised an `error`, ran out of `memory`, were `not finite`, took too
             long (`timeout`) or had their process `killed`.
         exhaustive: Whether every architecture of the space was looked at.
-        seconds: Spent in this call, the teacher's observation included.
-        seconds_per_candidate: Median seconds to build, check and score one candidate.
+        seconds: Spent in all runs of the search, this one and those that it went on with or beside,
+            the teacher's observation included; of a run that was killed as far as it was kept.
+        runs: How many these are; those that found nothing left to do are not counted.
+        seconds_per_candidate: Median seconds to build, check and score one candidate: of those of
+            this run, if it scored some.
     """
 
     best: Student
@@ -102,6 +106,7 @@ class Found:
     failed_by_kind: Mapping[str, int]
     exhaustive: bool
     seconds: float
+    runs: int
     seconds_per_candidate: float
 
     def as_dict(self) -> dict[str, Any]:
@@ -220,9 +225,11 @@ def search(
             _agree(study, facts)
             others = Others(study) if shared else None
             loop = Loop(study, crew, setup.objectives, latency, others)
+            watch = Watch(study, start)
             with contextlib.nullcontext() if others is None else others.present():
-                _go(loop, plan, trials, on_trial)
-        return _found(loop, setup, plan is not None, start)
+                _go(loop, plan, trials, _watched(on_trial, watch))
+            watch.stop()
+            return _found(loop, setup, plan is not None)
 
 
 def _go(
@@ -237,6 +244,20 @@ def _go(
     finally:
         if loop.others is not None:
             loop.leave()
+
+
+def _watched(on_trial: Callable[[Progress], None], watch: Watch) -> Callable[[Progress], None]:
+    """The same, which keeps the time when a trial has ended; the first call is before any."""
+    begun = False
+
+    def told(progress: Progress) -> None:
+        nonlocal begun
+        if begun:
+            watch.look()
+        begun = True
+        on_trial(progress)
+
+    return told
 
 
 def _plan(crew: Crew, trials: int) -> list[Params] | None:
@@ -305,7 +326,7 @@ def _compare(before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
             raise UserError(f"the search to resume has {name} = {was!r}, not {is_now!r}")
 
 
-def _found(loop: Loop, setup: Setup, exhaustive: bool, start: float) -> Found:
+def _found(loop: Loop, setup: Setup, exhaustive: bool) -> Found:
     """The result of everything in the study."""
     scored = [end for end in loop.known.values() if "scores" in end]
     if not scored:
@@ -326,9 +347,16 @@ def _found(loop: Loop, setup: Setup, exhaustive: bool, start: float) -> Found:
         failures=dict(loop.reasons),
         failed_by_kind=dict(loop.kinds),
         exhaustive=exhaustive,
-        seconds=time.perf_counter() - start,
-        seconds_per_candidate=statistics.median(loop.seconds) if loop.seconds else 0.0,
+        seconds=sum(spent := runs(loop.study)),
+        runs=len(spent),
+        seconds_per_candidate=statistics.median(loop.seconds or _durations(loop.study) or [0.0]),
     )
+
+
+def _durations(study: optuna.Study) -> list[float]:
+    """Seconds of each candidate that was scored, in whichever run."""
+    scored = [t for t in study.get_trials(deepcopy=False) if "scores" in t.user_attrs.get(END, {})]
+    return [t.duration.total_seconds() for t in scored if t.duration is not None]
 
 
 def _front(loop: Loop, setup: Setup, ranked: Sequence[End]) -> tuple[Student, ...]:

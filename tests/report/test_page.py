@@ -14,12 +14,13 @@ from typing import Any
 import pytest
 import torch
 from commands import Run
-from run_folders import call, distilled, edited, searched
+from run_folders import SEARCH, call, distilled, edited, searched
 
 from diswot import data, spaces, teachers
 from diswot.initialise import fresh
 from diswot.observe import observe
 from diswot.report import report
+from diswot.report.formats import span
 from diswot.similarity import relation_matrix
 
 HOSTILE = "</script><script>alert(1)</script>\"'<img src=x onerror=alert(2)>{{ 7*7 }}[red]x[/red]"
@@ -52,7 +53,11 @@ def figures(page: str) -> dict[str, Any]:
 
 def words(page: str) -> str:
     body = page[page.index("<body>") : page.index('<script type="application/json"')]
-    return " ".join(unescape(re.sub(r"<[^>]*>", " ", body)).split())
+    return words_of(body)
+
+
+def words_of(part: str) -> str:
+    return " ".join(unescape(re.sub(r"<[^>]*>", " ", part)).split())
 
 
 @pytest.fixture(scope="module")
@@ -155,11 +160,22 @@ def test_a_front_says_so(tmp_path: Path) -> None:
     assert told in words(report(folder, networks=False).read_text())
 
 
-def test_the_time_of_a_resumed_search(copy: Path) -> None:
-    edited(copy / "found.json", lambda found: found.update(seconds=60.0))
-    assert "time 60.0 s" in words(report(copy, networks=False).read_text())
-    edited(copy / "found.json", lambda found: found.update(seconds=0.0))
-    assert "time of the last run 0.0 s" in words(report(copy, networks=False).read_text())
+def test_the_time_of_a_resumed_search(tmp_path: Path) -> None:
+    folder = searched(tmp_path / "run", "--sampler random --trials 3 --proxy params")
+    assert " runs " not in words(report(folder, networks=False).read_text())
+    call(f"{SEARCH} --sampler random --trials 6 --proxy params --resume --out {folder}")
+    found = json.loads((folder / "found.json").read_text())
+    text = words(report(folder, networks=False).read_text())
+    assert text.count(f"time of 2 runs {span(found['seconds'])}") == 2
+
+
+def test_the_time_of_a_training_that_is_not_finished(copy: Path) -> None:
+    history = (copy / "alone" / "history.jsonl").read_text()
+    (copy / "alone" / "trained.json").unlink()
+    seconds = sum(json.loads(line)["seconds"] for line in history.splitlines())
+    rows = re.findall(r"<tr>(.*?)</tr>", report(copy, networks=False).read_text(), re.DOTALL)
+    (row,) = [words_of(row) for row in rows if "not finished" in row]
+    assert row.startswith("alone not finished") and row.endswith(f" 2 {span(seconds)}")
 
 
 def test_the_page_is_alone(page: str) -> None:

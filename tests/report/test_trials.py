@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import shutil
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytest
 from run_folders import edited, searched
 
 from diswot.errors import UserError
+from diswot.report import trials
 from diswot.report.read import read
 from diswot.report.run import Run, Search
 
@@ -83,3 +85,18 @@ def test_several_studies_and_no_name(tmp_path: Path) -> None:
         optuna.create_study(storage=url, study_name=name)
     with pytest.raises(UserError, match="known: one, two"):
         read(tmp_path, url)
+
+
+def test_the_time_of_a_search(copy: Path) -> None:
+    """What the study keeps, else the result, else the trials themselves."""
+    study = trials.load_study(copy / "study.journal", None)
+    found = {"seconds": 60.0, "runs": 3}
+    (kept,) = [v for name, v in study.user_attrs.items() if name.startswith("seconds:")]
+    assert trials.spent(study, study.trials, found) == (kept, 1)
+    assert json.loads((copy / "found.json").read_text())["seconds"] == kept
+    assert trials.spent(None, study.trials, found) == (60.0, 3)
+    assert trials.spent(None, study.trials, {"seconds": "long"})[1] == 0
+    times = [t.datetime_start for t in study.trials], [t.datetime_complete for t in study.trials]
+    spent, _ = trials.spent(None, study.trials, {})
+    assert spent == (max(times[1]) - min(times[0])).total_seconds() and 0 < spent < kept
+    assert trials.spent(None, [], {}) == (None, 0)

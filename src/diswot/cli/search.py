@@ -253,5 +253,6 @@ def _show(result: dict[str, Any], proxy: str) -> None:
         rows.append([str(place), *cells, *(column[place] for column in costs.values())])
     counts = ", ".join(f"{result[n]} {n}" for n in ("scored", "reused", "rejected", "failed"))
     of = f"front of {', '.join(result['objectives'])}" if front else "best"
-    title = f"{of} of {result['trials']} students ({counts}) in {result['seconds']:.1f} s"
+    over = f" over {result['runs']} runs" if result["runs"] > 1 else ""
+    title = f"{of} of {result['trials']} students ({counts}) in {result['seconds']:.1f} s{over}"
     console.table(title, ["", "student", proxy, *costs], rows, text=2)

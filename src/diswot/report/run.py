@@ -8,7 +8,7 @@ from pathlib import Path
 
 import optuna
 
-from diswot.report.plain import Facts, mapping, number
+from diswot.report.plain import Facts, mapping
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,8 @@ class Search:
         found: Its result, as in `found.json`; empty while it is unfinished.
         candidates: By trial; empty where the trials cannot be read.
         study: The trials as Optuna knows them.
-        seconds: From the start of the first trial to the end of the last; None if not known.
+        seconds: Over all runs; None if not known.
+        runs: How many; zero if not known.
     """
 
     config: Facts
@@ -60,11 +61,7 @@ class Search:
     candidates: tuple[Candidate, ...]
     study: optuna.Study | None
     seconds: float | None
-
-    def resumed(self) -> bool:
-        """Whether the time of its result is of the last run alone: its trials took longer."""
-        told = number(self.found.get("seconds"))
-        return told is not None and self.seconds is not None and told < self.seconds
+    runs: int = 0
 
     def verified(self) -> list[Facts]:
         """Students that were distilled briefly: the `student`, its `accuracy` and `epochs`."""
@@ -91,6 +88,10 @@ class Training:
     name: str
     history: tuple[Mapping[str, float], ...]
     result: Facts
+
+    def seconds(self) -> float:
+        """Of the epochs so far, over all runs."""
+        return sum(row.get("seconds", 0.0) for row in self.history)
 
 
 @dataclass(frozen=True)

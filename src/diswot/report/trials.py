@@ -11,6 +11,7 @@ from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial
 from sqlalchemy.engine import make_url
 
+from diswot.elapsed import runs, span
 from diswot.ends import END, KINDS
 from diswot.errors import UserError
 from diswot.proxies import standard_error
@@ -100,8 +101,21 @@ def top(found: Facts) -> tuple[Candidate, ...]:
     )
 
 
-def seconds(trials: list[FrozenTrial]) -> float | None:
-    """From the start of the first to the end of the last; None if not known."""
-    starts = [t.datetime_start for t in trials if t.datetime_start is not None]
-    ends = [t.datetime_complete for t in trials if t.datetime_complete is not None]
-    return (max(ends) - min(starts)).total_seconds() if starts and ends else None
+def spent(
+    study: optuna.Study | None, trials: list[FrozenTrial], found: Facts
+) -> tuple[float | None, int]:
+    """Seconds of a search over all runs, and how many these are; zero if that is not known.
+
+    What the study keeps of its runs; else what the result says, which may be older than the trials;
+    else the time from the start of the first trial to the end of the last.
+
+    Args:
+        study: Of the search; None where it is out of reach.
+        trials: Its own.
+        found: The result as in `found.json`, as far as there is one.
+    """
+    if study is not None and (kept := runs(study)):
+        return sum(kept), len(kept)
+    if (told := number(found.get("seconds"))) is not None:
+        return told, int(number(found.get("runs")) or 0)
+    return span(trials), 0
