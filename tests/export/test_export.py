@@ -174,6 +174,86 @@ def test_weights_of_another_training(run: Run, trained: Path, tmp_path: Path) ->
     assert "none: trained alone" in (tmp_path / "README.md").read_text()
 
 
+NEEDED = {"onnx": ("onnx", "onnxruntime", "onnxscript")}
+
+
+def rows(folder: Path) -> dict[str, str]:
+    """Of the model card's table."""
+    lines = (folder / "README.md").read_text().splitlines()
+    cells = [line.strip("| ").split(" | ") for line in lines if line.startswith("| ")]
+    return {row[0]: row[1].strip("`") for row in cells if len(row) == 2}
+
+
+@pytest.mark.parametrize("kind", FORMATS)
+def test_a_training_without_a_search(kind: str, run: Run, trained: Path, tmp_path: Path) -> None:
+    """A network by its name, trained alone: the card says so."""
+    for package in NEEDED.get(kind, ()):
+        pytest.importorskip(package)
+    folder = Path(shutil.copytree(trained / "teacher", tmp_path / "t"))
+    assert run(f"export {folder} --format {kind} --json").json["trained"]
+    model = teachers.get("resnet20", 10, 8)
+    teachers.load_weights(model, folder / "student.safetensors")
+    batch = data.get("digits", size=8).batch(6).images.contiguous()
+    (logits,) = FORMATS[kind].run(folder / "export", [batch])
+    with torch.no_grad():
+        torch.testing.assert_close(logits, model.eval()(batch), rtol=0, atol=1e-4)
+    result = json.loads((folder / "trained.json").read_text())["result"]
+    told = rows(folder / "export")
+    assert told["search"] == "none recorded: the network was named" and "teacher" not in told
+    assert told["taught by"] == "none: trained alone" and told["data"] == "digits"
+    assert told["test accuracy, %"] == f"{result['test_accuracy']:.2f}"
+    card = (folder / "export" / "README.md").read_text()
+    assert "- `network`: `resnet20`" in card and "Not trained" not in card
+    assert told["training"].startswith("diswot ")
+    if kind == "safetensors":
+        source = (folder / "export" / "student.py").read_text()
+        assert "network that DisWOT trained; no search is recorded with it" in source
+
+
+def test_a_training_of_a_found_student(run: Run, trained: Path, tmp_path: Path) -> None:
+    """It remembers the search, wherever it is taken."""
+    kept = json.loads((trained / "run.json").read_text())["command"]
+    for name, teacher in (("distilled", "resnet20"), ("alone", "none: trained alone")):
+        folder = Path(shutil.copytree(trained / name, tmp_path / name))
+        assert run(f"export {folder} --format torch").status == 0
+        told = rows(folder / "export")
+        assert told["search"] == " ".join(kept) and told["taught by"] == teacher
+        assert told["space"] == "s0"
+
+
+def test_a_student_that_is_named_beside_a_search(run: Run, trained: Path, tmp_path: Path) -> None:
+    student = '{"blocks1": 1, "blocks2": 1, "blocks3": 1}'
+    line = "--teacher none --epochs 1 --batch-size 512 --precision fp32 --quiet"
+    run(f"distill {trained} {line} --out {tmp_path}/a --student", student)
+    run(f"distill {trained} {line} --out {tmp_path}/b --student 1")
+    for name in ("a", "b"):
+        assert run(f"export {tmp_path}/{name} --format torch").status == 0
+    assert rows(tmp_path / "a" / "export")["search"].startswith("none recorded")
+    assert rows(tmp_path / "b" / "export")["search"].startswith("diswot ")
+
+
+@pytest.mark.slow
+def test_a_training_of_a_model_of_timm(run: Run, tmp_path: Path) -> None:
+    student = "distill --student timm:mobilenetv3_small_050 --teacher none --data digits"
+    ran = run(f"{student} --image-size 32 --epochs 1 --batch-size 256 --quiet --out {tmp_path}/t")
+    assert ran.status == 0, ran.err
+    ran = run(f"export {tmp_path}/t --format safetensors")
+    assert ran.status == 0, ran.err
+    source = (tmp_path / "t" / "export" / "student.py").read_text()
+    assert "timm.create_model('mobilenetv3_small_050', num_classes=10)" in source
+
+
+def test_trainings_that_cannot_be_exported(run: Run, trained: Path, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(trained / "teacher", tmp_path / "t"))
+    both = run(f"export {folder} --trained {trained}/alone").mistake()
+    assert both == f"{folder} is a training itself; leave --trained out"
+    edited(folder / "trained.json", lambda kept: kept["result"].pop("classes"))
+    assert "does not tell enough to build the network" in run(f"export {folder}").mistake()
+    (folder / "trained.json").unlink()
+    told = f"the training in {folder} has not finished; go on with it by --resume"
+    assert run(f"export {folder}").mistake() == told
+
+
 def _test(images: data.Data) -> tuple[torch.Tensor, torch.Tensor]:
     assert images.test is not None
     return data.whole(images.test)

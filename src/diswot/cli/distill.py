@@ -109,13 +109,15 @@ def distill(
     given |= {"teacher": teacher, "teacher_weights": teacher_weights}
     given |= {"pretrained": pretrained or None, **inputs.normalisation(mean, std)}
     job = _job(run, given)
+    found = run is not None and (student is None or by_number is not None)
+    job["search"] = runs.command(run / runs.RUN) if run is not None and found else None
     alone = job["teacher"] == "none"
     if alone and teacher_weights is not None:
         raise UserError("--teacher none trains without a teacher; leave --teacher-weights out")
     if job["data"] == "digits" and flip is None:
         settings["flip"] = False
     how = training.recipe(recipe, settings, alone=alone)
-    if out is None and run is not None and (student is None or by_number):
+    if out is None and run is not None and found:
         name = "alone" if alone else "distilled"
         out = run / (f"{name}-{by_number}" if by_number else name)
     if out is None:
@@ -183,7 +185,10 @@ def _train(
         on_step=training.shown(advance, recipe),
         on_read=lambda done, total: advance("reading images", done, total),
     )
-    about = {"student": named, "teacher": None, "teacher_weights": None}
+    about: dict[str, Any] = {"student": named, "teacher": None, "teacher_weights": None}
+    about |= {"space": None if isinstance(named, str) else inputs.from_root(job["space"])}
+    root = job["data_root"]
+    about |= {"search": job["search"], "data_root": root and str(Path(root).resolve())}
     if taught is not None:
         weights = job["teacher_weights"]
         about |= {"teacher": job["teacher"]}
@@ -220,6 +225,7 @@ def _result(trained: Distilled, recipe: Recipe, images: Data, out: Path) -> dict
         "epochs": recipe.epochs,
         "seconds": trained.seconds,
         "data": images.name,
+        "classes": len(images.classes),
         **inputs.look(images),
         "out": str(out),
     }

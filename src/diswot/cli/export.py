@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -16,12 +19,31 @@ if TYPE_CHECKING:
 
     from diswot.export import About
 
-_Run = Annotated[Path, Argument(help="Folder of a search.")]
+_Run = Annotated[Path, Argument(help="Folder of a search, or of a training.")]
 _Format = Annotated[str, Option("--format", help="onnx, torch or safetensors.")]
 _Out = Annotated[Path | None, Option("--out", help="Folder; else RUN/export.")]
 _Trained = Annotated[
     Path | None, Option(help="Folder of the training that has the weights; else RUN/distilled.")
 ]
+
+
+@dataclass(frozen=True)
+class _Job:
+    """A student to export.
+
+    Attributes:
+        config: What builds it and its images: `student`, `space`, `classes`, `image_size` ...
+        facts: Rows of the model card.
+        training: The result of its training; None if untrained.
+        folder: Of that training.
+        found: Whether a search found it.
+    """
+
+    config: Mapping[str, Any]
+    facts: Mapping[str, Any]
+    training: Mapping[str, Any] | None
+    folder: Path
+    found: bool
 
 
 def export(
@@ -33,13 +55,12 @@ def export(
     as_json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
-    """Write the found student, to be used without diswot."""
+    """Write the found student, or a trained one, to be used without diswot."""
     from diswot.export import export as write
 
     with console.progress(quiet=quiet):
-        job = runs.searched(run)
-        result = _result(run, trained)
-        model, about = _student(run, job, result, trained or run / "distilled")
+        job = _of_training(run, trained) if runs.is_training(run) else _of_search(run, trained)
+        model, about = _student(run, job)
         written = write(model, out or run / "export", kind, about)
     if about.training is None:
         said = "the student is not trained, so its weights are random; --trained names a training"
@@ -51,23 +72,43 @@ def export(
         console.note(f"written: {', '.join(map(str, written))}", quiet=quiet)
 
 
-def _result(run: Path, trained: Path | None) -> dict[str, Any] | None:
-    """What a training wrote of itself; none if none was asked for and there is none."""
-    from diswot import files
+def _of_search(run: Path, trained: Path | None) -> _Job:
+    """The student that a search found, with the weights of a training, if there is one."""
     from diswot.checkpoint import WEIGHTS
 
-    place = trained or run / "distilled"
-    if trained is None and not (place / WEIGHTS).is_file():
-        return None
-    result = files.read_json(place / runs.TRAINED).get("result")
+    config, folder = runs.searched(run), trained or run / "distilled"
+    there = trained is not None or (folder / WEIGHTS).is_file()
+    facts = {name: config.get(name) for name in ("data", "teacher", "space")}
+    facts["search"] = runs.command(run / runs.RUN)
+    return _Job(config, facts, _result(folder) if there else None, folder, True)
+
+
+def _of_training(run: Path, trained: Path | None) -> _Job:
+    """The network that was trained in a folder, whoever named it."""
+    if trained is not None:
+        raise UserError(f"{run} is a training itself; leave --trained out")
+    result = _result(run)
+    if not {"student", "classes", "image_size", "data"} <= result.keys():
+        raise UserError(f"{run}/{runs.TRAINED} does not tell enough to build the network again")
+    student, search = result["student"], result.get("search")
+    config = {**result, "student": student if isinstance(student, str) else json.dumps(student)}
+    facts = {name: result.get(name) for name in ("data", "space")}
+    facts["search"] = search or "none recorded: the network was named"
+    facts["training"] = runs.command(run / runs.TRAINED)
+    return _Job(config, facts, result, run, bool(search))
+
+
+def _result(folder: Path) -> dict[str, Any]:
+    """What a training wrote of itself."""
+    from diswot import files
+
+    result = files.read_json(folder / runs.TRAINED).get("result")
     if not isinstance(result, dict) or not {"test_accuracy", "train_accuracy"} <= result.keys():
-        raise UserError(f"{place}/{runs.TRAINED} is not what diswot writes")
+        raise UserError(f"{folder}/{runs.TRAINED} is not what diswot writes")
     return result
 
 
-def _student(
-    run: Path, job: dict[str, Any], result: dict[str, Any] | None, place: Path
-) -> tuple[nn.Module, About]:
+def _student(run: Path, job: _Job) -> tuple[nn.Module, About]:
     """The network, with its weights where there are any, and what is known of it."""
     from diswot import teachers
     from diswot.budget import count_depth, count_macs, count_params
@@ -75,51 +116,55 @@ def _student(
     from diswot.export.about import About, sizes
     from diswot.initialise import fresh
 
-    classes, size = int(job["classes"]), int(job["image_size"])
-    build, params = inputs.student_builder(job["student"], str(job["space"]), classes, size)
-    model = fresh(build, "default", int(job.get("seed", 0)))
-    if result is not None:
-        teachers.load_weights(model, place / WEIGHTS)
+    config, classes, size = job.config, int(job.config["classes"]), int(job.config["image_size"])
+    space = str(config.get("space"))
+    build, named = inputs.student_builder(config["student"], space, classes, size)
+    model = fresh(build, "default", int(config.get("seed", 0)))
+    if job.training is not None:
+        teachers.load_weights(model, job.folder / WEIGHTS)
     shape = (3, size, size)
-    facts = {name: job.get(name) for name in ("data", "teacher", "space")}
-    facts |= sizes(count_params(model), count_macs(model, shape), count_depth(model))
-    facts["search"] = " ".join(_command(run))
-    named, mean, std = _images(job)
-    made = (
-        run.resolve().name, shape, named, mean, std, params, facts, result, _timm(job, params)
-    )  # fmt: skip
-    return model, About(*made)
+    counts = sizes(count_params(model), count_macs(model, shape), count_depth(model))
+    labels, mean, std = _images(config)
+    return model, About(
+        name=run.resolve().name,
+        image_shape=shape,
+        classes=labels,
+        mean=mean,
+        std=std,
+        params={"network": named} if isinstance(named, str) else named,
+        facts={**job.facts, **counts},
+        training=job.training,
+        timm_model=_timm(config, named),
+        found=job.found,
+    )
 
 
-def _images(job: dict[str, Any]) -> tuple[tuple[str, ...], tuple[float, ...], tuple[float, ...]]:
+def _images(
+    config: Mapping[str, Any],
+) -> tuple[tuple[str, ...], tuple[float, ...], tuple[float, ...]]:
     """Names of the classes, mean and deviation, as far as they are recorded or in reach."""
     from diswot import data
 
-    mean, std = tuple(job.get("mean") or ()), tuple(job.get("std") or ())
-    size, root, classes = job["image_size"], job.get("data_root"), job["classes"]
+    mean, std = tuple(config.get("mean") or ()), tuple(config.get("std") or ())
+    size, root, classes = config["image_size"], config.get("data_root"), config["classes"]
+    name = str(config["data"])
     try:
-        images = data.get(str(job["data"]), classes=classes, size=size, root=root, download=False)
+        images = data.get(name, classes=classes, size=size, root=root, download=False)
     except UserError:
         return (), mean, std
     return images.classes, mean or images.mean, std or images.std
 
 
-def _command(run: Path) -> list[str]:
-    from diswot import files
-
-    words = files.read_json(run / runs.RUN).get("command")
-    return [str(word) for word in words] if isinstance(words, list) else []
-
-
-def _timm(job: dict[str, Any], params: Any) -> tuple[str, dict[str, Any]] | None:
-    """What timm is asked for, if the space is its zoo."""
-    if str(job["space"]).partition(":")[0] != "timm_zoo":
+def _timm(config: Mapping[str, Any], named: Any) -> tuple[str, dict[str, Any]] | None:
+    """What timm is asked for, if it makes the network."""
+    prefix, _, name = (named if isinstance(named, str) else str(config["space"])).partition(":")
+    if prefix != ("timm" if isinstance(named, str) else "timm_zoo"):
         return None
     import timm
 
-    name = str(params["model"])
-    given: dict[str, Any] = {"num_classes": int(job["classes"])}
+    name = name if isinstance(named, str) else str(named["model"])
+    given: dict[str, Any] = {"num_classes": int(config["classes"])}
     known = timm.get_pretrained_cfg(name)
     if known is not None and known.fixed_input_size:
-        given["img_size"] = int(job["image_size"])
+        given["img_size"] = int(config["image_size"])
     return name, given

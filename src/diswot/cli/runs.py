@@ -75,6 +75,19 @@ def begin(folder: Path, config: dict[str, Any], *, resume: bool) -> None:
             raise UserError(f"the run to resume has {name} = {before[name]!r}, not {value!r}")
 
 
+def is_training(run: Path) -> bool:
+    """Whether a folder holds a training, and no search."""
+    return (run / TRAINED).is_file() and not (run / RUN).is_file()
+
+
+def command(path: Path) -> str:
+    """The command that wrote a file, as far as it is kept."""
+    from diswot import files
+
+    words = files.read_json(path).get("command")
+    return " ".join(map(str, words)) if isinstance(words, list) else ""
+
+
 def searched(run: Path) -> dict[str, Any]:
     """How a search was told to go, and the student it found, in JSON, as `student`.
 
@@ -82,9 +95,12 @@ def searched(run: Path) -> dict[str, Any]:
         UserError: There is no search, it is not finished, or its files are damaged.
     """
     from diswot import files
+    from diswot.checkpoint import CHECKPOINT
 
-    if not (run / RUN).is_file() and (run / TRAINED).is_file():
+    if is_training(run):
         raise UserError(f"{run} holds a training; name the folder of a search")
+    if not (run / RUN).is_file() and (run / CHECKPOINT).is_file():
+        raise UserError(f"the training in {run} has not finished; go on with it by --resume")
     if not (run / RUN).is_file():
         raise UserError(f"{run} is no folder of a search: it has no {RUN}")
     config = files.read_json(run / RUN).get("config")

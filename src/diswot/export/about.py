@@ -29,6 +29,7 @@ class About:
         facts: What the model card lists, by heading.
         training: The result of the training whose weights these are; None if untrained.
         timm_model: Name and options of a model that timm makes; None for all others.
+        found: Whether a search found it; else it is one that was trained.
     """
 
     name: str
@@ -40,13 +41,17 @@ class About:
     facts: Mapping[str, Any]
     training: Mapping[str, Any] | None
     timm_model: tuple[str, Mapping[str, Any]] | None = field(default=None)
+    found: bool = True
 
     def header(self) -> str:
         """The beginning of a Python file."""
         state = "trained" if self.training else "NOT trained: its weights are random"
+        what = f"student network that DisWOT found, {state}"
+        if not self.found:
+            what = "network that DisWOT trained; no search is recorded with it"
         return "\n".join(
             [
-                f'"""A student network that DisWOT found, {state}. Made by `diswot export`.',
+                f'"""A {what}. Made by `diswot export`.',
                 "",
                 "Needs torch and safetensors; see README.md beside it.",
                 '"""',
