@@ -55,7 +55,7 @@ def export(
     as_json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
-    """Write the found student, or a trained one, to be used without diswot."""
+    """Write a found or trained student, for use without diswot."""
     from diswot.export import export as write
 
     with console.progress(quiet=quiet):
