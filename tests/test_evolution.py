@@ -10,6 +10,8 @@ import numpy as np
 import optuna
 import pytest
 import toyspaces
+from hypothesis import given, settings
+from hypothesis import strategies as some
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.trial import BaseTrial, FrozenTrial, TrialState, create_trial
 
@@ -18,6 +20,7 @@ from diswot.evolution import (
     AgingEvolutionSampler,
     Known,
     Past,
+    digest,
     key,
     mutated_child,
     random_child,
@@ -87,6 +90,28 @@ def history(*trials: tuple[Params, float]) -> list[FrozenTrial]:
 
 def numbered(values: list[float]) -> list[FrozenTrial]:
     return [create_trial(value=value) for value in values]
+
+
+VALUES = (
+    some.none() | some.booleans() | some.integers() | some.floats(allow_nan=False) | some.text()
+)
+SMALL = some.sampled_from(
+    [None, False, True, -2, -1, 0, 1, 2, -1.0, -0.0, 1.0, 0.5, "1", "None", ""]
+)
+PARAMS = some.dictionaries(some.sampled_from("abc"), VALUES | SMALL, max_size=3)
+
+
+@settings(deadline=None)
+@given(PARAMS, PARAMS)
+def test_digest_is_the_same_exactly_where_the_key_is(one: Params, other: Params) -> None:
+    assert (digest(key(one)) == digest(key(other))) == (key(one) == key(other)) == (one == other)
+    assert digest(key(one)) == digest(key(dict(reversed(one.items()))))
+    assert len(digest(key(one))) == 16
+
+
+def test_digest_of_numpys_numbers_is_that_of_pythons() -> None:
+    numpys = {"a": np.float64(0.1), "b": np.float64(2)}
+    assert digest(key(numpys)) == digest(key({"a": 0.1, "b": 2}))
 
 
 @pytest.mark.parametrize("seed", range(5))

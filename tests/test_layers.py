@@ -31,6 +31,7 @@ ORDER = (
         "ends",
         "elapsed",
         "evolution",
+        "firsts",
         "samplers",
         "storage",
         "pareto",

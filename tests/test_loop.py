@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from collections import Counter, deque
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import optuna
@@ -14,7 +16,7 @@ from optuna.trial import TrialState
 
 from diswot import loop as module
 from diswot import presence
-from diswot.evolution import key
+from diswot.evolution import AgingEvolutionSampler, key
 from diswot.examiner import Asked
 from diswot.loop import Loop, Progress
 from diswot.presence import Others
@@ -75,6 +77,25 @@ class Hands:
         end = self.ends(chosen)
         dead = {"kind": "killed", "reason": "of a signal"}
         return Outcome(number, **dead) if end is None else Outcome(number, end)
+
+
+@dataclass
+class Wide:
+    """A crew that scores an architecture of so many choices at once."""
+
+    places: int
+    room: int = 1
+    _number: int = -1
+
+    def put(self, key: Hashable, content: Any, *, patience: int = 1) -> None:
+        self._number, self.room = content[1], 0
+
+    def wait(self, answer: Answer, seconds: float | None = None) -> list[Outcome]:
+        number, self.room = self._number, 1
+        trial = Asked(partial(answer, number), number)
+        for place in range(self.places):
+            trial.suggest_int(f"place{place}", 0, 9)
+        return [Outcome(number, answer(number, ("judge", trial.params)) or scored(number))]
 
 
 def scored(a: int) -> End:
@@ -182,6 +203,27 @@ def test_equal_architectures_are_examined_once() -> None:
     assert loop.reasons == {"ValueError: 0": 2} and loop.kinds == {"error": 2}
     assert loop.known[key({"a": 3})]["trial"] == 0 and len(loop.seconds) == 2
     assert loop.study.trials[2].value == 3
+
+
+def kept(places: int) -> float:
+    """Bytes that our own lines allocated and keep, of each of 300 trials of so many choices."""
+    ours = [tracemalloc.Filter(True, str(Path(module.__file__).parent / "*"))]
+    loop = Loop(optuna.create_study(sampler=AgingEvolutionSampler()), Wide(places))
+    sizes = []
+    tracemalloc.start()
+    for trials in (200, 500):
+        loop.sample(trials, lambda progress: None)
+        traces = tracemalloc.take_snapshot().filter_traces(ours).traces
+        sizes.append(sum(trace.size for trace in traces))
+    tracemalloc.stop()
+    return (sizes[1] - sizes[0]) / 300
+
+
+def test_of_a_trial_is_kept_who_it_was_and_its_number() -> None:
+    """Twice in some 200 bytes, however many choices it has; the rest is in the study."""
+    few, many = kept(8), kept(32)
+
+    assert 100 < few < 500 and many == pytest.approx(few, rel=0.2)
 
 
 @pytest.mark.parametrize("backwards", [False, True])
@@ -348,6 +390,30 @@ def test_trial_that_waits_for_a_dead_process_is_examined_here(
     assert sorted(hands.examined) == [5, 6] and loop.ends == {"scores": 2}
     assert loop.study.trials[theirs.number].state == TrialState.FAIL
     assert ends(loop)[1]["score"] == 5
+
+
+def test_trial_that_another_process_gave_up_leaves_its_score_to_the_one_that_waits(
+    quick: None,
+) -> None:
+    """The other process thought that this one was dead, and was wrong."""
+
+    def given_up(a: int) -> End:
+        if a == 5:
+            first = loop.study.trials[0]._trial_id
+            loop.study._storage.set_trial_state_values(first, TrialState.FAIL)
+        return scored(a)
+
+    hands = Hands(given_up, 3)
+    loop, _ = begun([5, 5, 5, 6], hands)
+    loop.others = Others(loop.study)
+    loop.sample(3, lambda progress: None)
+
+    assert hands.examined == [5, 6] and loop.ends == {"scores": 2, "reused": 1}
+    assert not loop.others.mine  # of those that were looked at nothing is kept
+    assert ends(loop)[1:3] == [
+        {"score": 5.0, "scores": {"toy": [5.0]}},
+        {"reused": 1, "score": 5.0},
+    ]
 
 
 def test_what_another_process_is_at_is_left_out_of_a_list(quick: None) -> None:

@@ -6,6 +6,7 @@ import math
 import zlib
 from collections import deque
 from collections.abc import Iterable, Mapping, Sequence, Set
+from hashlib import blake2b
 from itertools import takewhile
 from typing import Any
 
@@ -21,6 +22,7 @@ from diswot.spaces.choices import choice, draw, size
 
 Params = dict[str, Any]
 Key = frozenset[tuple[str, Any]]
+Digest = bytes
 
 RETRIES = 100  # random children, before unknown architectures are looked for one by one
 PATIENCE = 10  # of them with one change, then with two, and so on
@@ -34,12 +36,25 @@ def key(params: Mapping[str, Any]) -> Key:
     return frozenset(params.items())
 
 
+def digest(chosen: Key) -> Digest:
+    """A key in 16 bytes, to be kept; two of a billion are the same with a chance of 10^-21."""
+    named = [(name, _number(value)) for name, value in sorted(chosen)]
+    return blake2b(repr(named).encode(), digest_size=16).digest()
+
+
+def _number(value: Any) -> Any:
+    """A number in the one form of all that equal it; what is none stays."""
+    if isinstance(value, float) and not value.is_integer():
+        return float(value)
+    return int(value) if isinstance(value, bool | float) else value
+
+
 class Past:
     """What trials say that have ended, each looked at once.
 
     Attributes:
         taken: How many were.
-        keys: Their architectures.
+        keys: Their architectures, as digests.
         shapes: The choices that built architectures have met.
         distributions: The latest of each choice.
         living: The last of those that were scored.
@@ -47,7 +62,7 @@ class Past:
 
     def __init__(self, population: int = 0) -> None:
         self.taken = 0
-        self.keys: set[Key] = set()
+        self.keys: set[Digest] = set()
         self.shapes: set[frozenset[str]] = set()
         self.distributions: dict[str, BaseDistribution] = {}
         self.living: deque[FrozenTrial] = deque(maxlen=population)
@@ -55,7 +70,7 @@ class Past:
     def take(self, trial: FrozenTrial) -> None:
         """Look at the next trial."""
         self.taken += 1
-        self.keys.add(key(trial.params))
+        self.keys.add(digest(key(trial.params)))
         if trial.state in _BUILT:
             self.shapes.add(frozenset(trial.params))
         self.distributions.update(trial.distributions)
@@ -86,7 +101,8 @@ class Known:
         self._shapes = {frozenset(names), *met}
 
     def __contains__(self, proposal: Params) -> bool:
-        proposed = [key({name: proposal[name] for name in shape}) for shape in self._shapes]
+        chosen = ({name: proposal[name] for name in shape} for shape in self._shapes)
+        proposed = [digest(key(params)) for params in chosen]
         return any(one in keys for one in proposed for keys in self._keys)
 
 

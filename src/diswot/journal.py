@@ -36,9 +36,17 @@ def trials_from(storage: BaseStorage, study_id: int, first: int) -> list[FrozenT
     found: list[FrozenTrial] = []
     with suppress(KeyError):  # there is no such number yet
         for number in count(first):
-            trial_id = storage.get_trial_id_from_study_id_trial_number(study_id, number)
-            found.append(storage.get_trial(trial_id))
+            found.append(trial_at(storage, study_id, number))
     return found
+
+
+def trial_at(storage: BaseStorage, study_id: int, number: int) -> FrozenTrial:
+    """The trial of a number, which must not be changed.
+
+    Raises:
+        KeyError: There is none.
+    """
+    return storage.get_trial(storage.get_trial_id_from_study_id_trial_number(study_id, number))
 
 
 class Storage(JournalStorage):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from array import array
 from collections import Counter, deque
 from collections.abc import Callable, Hashable, Mapping
 from contextlib import suppress
@@ -17,6 +18,7 @@ from optuna.trial import FrozenTrial, TrialState
 from diswot.ends import END, KINDS, End, recorded
 from diswot.evolution import Key, key
 from diswot.examiner import RAISED
+from diswot.firsts import Firsts
 from diswot.presence import OWNER, Others
 from diswot.samplers import Listed
 from diswot.spaces import Params
@@ -89,17 +91,20 @@ class Loop:
     objectives: tuple[str, ...] = ("score",)
     latency: Latency | None = None
     others: Others | None = None
-    known: dict[Key, End] = field(default_factory=dict)
+    known: Firsts = field(init=False)
     ends: Counter[str] = field(default_factory=Counter)
     reasons: Counter[str] = field(default_factory=Counter)
     kinds: Counter[str] = field(default_factory=Counter)
     best: float | None = None
-    seconds: list[float] = field(default_factory=list)
+    seconds: array[float] = field(default_factory=lambda: array("d"))
     _open: dict[int, _Open] = field(default_factory=dict)
     _examined: dict[Key, int] = field(default_factory=dict)
     _alike: dict[int, list[int]] = field(default_factory=dict)
     _rejected: int = 0
     _listed: bool = False
+
+    def __post_init__(self) -> None:
+        self.known = Firsts(self.study)
 
     def recall(self) -> None:
         """Take up what the study holds, and close the trials that a killed process left open."""
@@ -271,8 +276,8 @@ class Loop:
         self._see_others()
         if self._listed and self.others is not None and self._elsewhere(chosen, number):
             return {"dropped": True}
-        if (before := self.known.get(chosen)) is not None:
-            return _again(before)
+        if chosen in self.known:
+            return _again(self.known[chosen])
         if self.others and (theirs := self.others.examining(chosen, number)) is not None:
             return self._wait_for(theirs, number)
         first = self._examined.setdefault(chosen, number)
@@ -287,7 +292,7 @@ class Loop:
         """A trial came to an end, and with it those of the same architecture that wait for it.
 
         The first of these is the one that was scored, so that it does not depend on which of them
-        a worker took up first.
+        a worker took up first. If another process gave that one up, the next is.
         """
         number = outcome.key
         assert isinstance(number, int)
@@ -304,9 +309,10 @@ class Loop:
         if "scores" in end:
             self.seconds.append(seconds)
         params = self._close(first, end)
+        chosen = key(params)
         for other in others:
-            self._close(other, _again(self.known.get(key(params), end)))
-        self._examined.pop(key(params), None)
+            self._close(other, _again(self.known[chosen]) if chosen in self.known else end)
+        self._examined.pop(chosen, None)
         self._rejected = self._rejected + 1 + len(others) if "rejected" in end else 0
 
     def _close(self, number: int, end: End) -> Params:
@@ -330,7 +336,7 @@ class Loop:
 
     def _remember(self, params: Params, number: int, end: End) -> None:
         self.ends[next(kind for kind in KINDS if kind in end)] += 1
-        self.known.setdefault(key(params), {**end, "trial": number, "params": dict(params)})
+        self.known.add(key(params), number)
         if "failed" in end:
             self.reasons[end["failed"]] += 1
             self.kinds[end.get("kind", RAISED)] += 1

@@ -32,7 +32,7 @@ class Others:
     Attributes:
         study: Theirs and ours.
         name: Of this process.
-        mine: Numbers of this process's trials.
+        mine: Numbers of this process's trials that were not looked at yet.
         running: Trials that others have under way.
     """
 
@@ -79,6 +79,7 @@ class Others:
         trials = self.study.get_trials(deepcopy=False)
         recent = [t for t in trials[self._read :] if t.number not in self.mine]
         again = [trials[number] for number in self.running]
+        self.mine = {number for number in self.mine if number >= len(trials)}
         self._read = len(trials)
         open_ = {t.number: t for t in (*again, *recent) if t.state == TrialState.RUNNING}
         ended = [t for t in (*again, *recent) if t.state.is_finished()]

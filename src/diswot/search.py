@@ -25,6 +25,7 @@ from diswot.elapsed import Watch, runs
 from diswot.ends import END, End
 from diswot.errors import SearchFailed, UserError, unknown
 from diswot.examiner import Setup
+from diswot.firsts import Scored
 from diswot.loop import Crew, Latency, Loop, Progress
 from diswot.pareto import front
 from diswot.presence import Others
@@ -328,19 +329,18 @@ def _compare(before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
 
 def _found(loop: Loop, setup: Setup, exhaustive: bool) -> Found:
     """The result of everything in the study."""
-    scored = [end for end in loop.known.values() if "scores" in end]
-    if not scored:
+    ranked = sorted(loop.known.scored([name for name in loop.objectives if name != "score"]))
+    if not ranked:
         raise _nothing(loop)
-    ranked = sorted(scored, key=lambda end: (-end["score"], end["model_params"], end["trial"]))
-    top = tuple(_student(setup, end) for end in ranked[:TOP])
+    top = tuple(_student(setup, loop.known.of(each.trial)) for each in ranked[:TOP])
     return Found(
         best=top[0],
         top=top,
         objectives=loop.objectives,
         front=_front(loop, setup, ranked),
         trials=loop.trials(),
-        scored=len(scored),
-        raced=loop.ends["scores"] - len(scored),
+        scored=len(ranked),
+        raced=loop.ends["scores"] - len(ranked),
         reused=loop.ends["reused"],
         rejected=loop.ends["rejected"],
         failed=loop.ends["failed"],
@@ -359,13 +359,12 @@ def _durations(study: optuna.Study) -> list[float]:
     return [t.duration.total_seconds() for t in scored if t.duration is not None]
 
 
-def _front(loop: Loop, setup: Setup, ranked: Sequence[End]) -> tuple[Student, ...]:
+def _front(loop: Loop, setup: Setup, ranked: Sequence[Scored]) -> tuple[Student, ...]:
     """Of several objectives, in the order of the scores."""
     if len(loop.objectives) == 1:
         return ()
-    costs = [name for name in loop.objectives if name != "score"]
-    points = [(-end["score"], *(end["costs"][name] for name in costs)) for end in ranked]
-    return tuple(_student(setup, ranked[place]) for place in front(points))
+    places = front([(each.loss, *each.costs) for each in ranked])
+    return tuple(_student(setup, loop.known.of(ranked[place].trial)) for place in places)
 
 
 def _student(setup: Setup, end: End) -> Student:
