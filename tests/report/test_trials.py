@@ -9,6 +9,7 @@ from pathlib import Path
 
 import optuna
 import pytest
+from commands import Run as Cli
 from run_folders import edited, searched
 
 from diswot.errors import UserError
@@ -43,6 +44,44 @@ def test_a_search_in_a_database(tmp_path: Path) -> None:
     (tmp_path / "trials.db").unlink()
     assert "not in" in read(folder).notes[0]
     assert not (tmp_path / "trials.db").exists()
+
+
+@pytest.mark.parametrize(
+    ("more", "difference"),
+    [
+        ("--seed 1", "it has seed = 1, not 0"),
+        ("--data noise --classes 10", "it has data = 'noise', not 'digits'"),
+        ("--max-params 0.2M", "it has budget = {'max_params': 200000.0, "),
+        ("--objectives score,macs", "it has objectives = ['score', 'macs'], not ['score']"),
+        ("--sampler tpe", "it has sampler = 'tpe', not 'random'"),
+    ],
+)
+def test_a_study_of_another_search_is_refused(
+    more: str, difference: str, run: Cli, tmp_path: Path
+) -> None:
+    url, options = f"sqlite:///{tmp_path}/trials.db", "--sampler random --trials 4 --proxy params"
+    folder = searched(tmp_path / "run", f"{options} --storage {url}")
+    searched(tmp_path / "other", f"{options} --storage {url} --study other {more}")
+
+    ran = run(f"report {folder} --no-networks --storage {url} --study other")
+    assert ran.mistake().startswith(f"the study 'other' is not of the search in {folder}: ")
+    assert difference in ran.err and not (folder / "report.html").exists()
+    assert run(f"report {folder} --no-networks --storage {url}").status == 0
+    edited(folder / "found.json", lambda found: found["best"].update(trial=0, params={"a": 1}))
+    told = run(f"report {folder} --no-networks --storage {url}").mistake()
+    assert told.endswith("its trial 0 is not the student found there")
+    (folder / "found.json").unlink()
+    unfinished = run(f"report {folder} --no-networks --storage {url}")
+    assert unfinished.status == 0, unfinished.err
+
+
+def test_a_study_of_no_search_is_refused(copy: Path, run: Cli, tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/trials.db"
+    optuna.create_study(storage=url, study_name="mine")
+    told = run(f"report {copy} --storage {url} --study mine").mistake()
+    assert told.startswith(
+        f"the study 'mine' is not of the search in {copy}: it has batch_size = None"
+    )
 
 
 @pytest.mark.parametrize("address", ["postgresql://a:***@b/c", "postgresql://b/c?password=***"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import ExitStack
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -92,6 +93,8 @@ def search(
         wish.check(images, trained=master.trained)
         drawn = {"batch_size": batch_size, "seed": seed, "proxy": proxy, "repeats": repeats}
         config = {**_config(master, space, data_root), **drawn, "pretrained": pretrained}
+        wanted = {"budget": asdict(limits), "objectives": list(goals)}
+        wanted |= {"sampler": sampler} if sampler is not None else {}
         timed = "latency" in {*goals, *limits.limits}
         how = budgets.setting(timed, images.image_shape, latency_engine, latency_threads)
         if how is not None:
@@ -120,7 +123,7 @@ def search(
             study_name=study,
             resume=resume,
             config=config,
-            on_trial=_told(out, config, _kept(storage, study), advance),
+            on_trial=_told(out, config | wanted, _kept(storage, study), advance),
         )
         place = storage or out
         tried = checks.verified(wish, found, master, space, place, study, resume, advance)

@@ -59,7 +59,10 @@ def _search(
     name = name or (kept or {}).get("name")
     study = None
     try:
-        study = trials.load_study(str(where) if where else journal, name)
+        opened = trials.load_study(str(where) if where else journal, name)
+        if where:
+            trials.check_same(opened, folder, mapping(facts.get("config")), found)
+        study = opened
     except UserError as error:
         if storage is not None:
             raise

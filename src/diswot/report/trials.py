@@ -48,6 +48,30 @@ def load_study(where: str | Path, name: str | None) -> optuna.Study:
         raise UserError(f"the trials of the search cannot be read: {reason}") from error
 
 
+def check_same(study: optuna.Study, folder: Path, told: Facts, found: Facts) -> None:
+    """Refuse a study of another search than a run folder's.
+
+    Args:
+        study: Of whoever.
+        folder: Of the run.
+        told: How its search was told to go, as `run.json` has it.
+        found: Its result, as far as there is one.
+
+    Raises:
+        UserError: What both say of the search differs, or the best student is none of the study's.
+    """
+    kept = mapping(study.user_attrs.get("config"))
+    other = f"the study {study.study_name!r} is not of the search in {folder}"
+    for name in sorted(told):
+        if kept.get(name) != told[name]:
+            raise UserError(f"{other}: it has {name} = {kept.get(name)!r}, not {told[name]!r}")
+    best = mapping(found.get("best"))
+    trial, params = number(best.get("trial")), best.get("params")
+    trials = study.get_trials(deepcopy=False)
+    if best and not any(each.number == trial and each.params == params for each in trials):
+        raise UserError(f"{other}: its trial {trial} is not the student found there")
+
+
 def _check_database(url: str) -> None:
     """Refuse a database without its password, and a file that opening would make."""
     if "***" in url:
