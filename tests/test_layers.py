@@ -40,6 +40,7 @@ ORDER = (
         "presence",
         "loop",
         "crew",
+        "found",
         "search",
     ),
     # train

@@ -19,6 +19,7 @@ ELSEWHERE = {
     "test_cli": ("__main__", "cli/distill", "cli/names", "cli/options", "cli/runs", "cli/score"),
     "cli/test_budgets": ("cli/search",),
     "cli/test_inputs": ("cli/evaluate", "teachers/wants"),
+    "test_search": ("found",),
     "test_verify": ("cli/training", "cli/verify"),
     # tables and data sets from their parts
     "data/test_parquet": ("data/hub", "data/records"),

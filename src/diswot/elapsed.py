@@ -34,8 +34,10 @@ class Watch:
     _kept: float = 0.0
 
     def __post_init__(self) -> None:
+        if runs(self.study):
+            return
         before = span(self.study.get_trials(deepcopy=False))
-        if before is not None and not runs(self.study):
+        if before is not None:
             self.study.set_user_attr(f"{_RUN}before", before)
 
     def look(self) -> None:

@@ -1,13 +1,12 @@
-"""The search of a space for the student with the highest score, and its result."""
+"""The search of a space for the student with the highest score."""
 
 from __future__ import annotations
 
 import contextlib
 import json
-import statistics
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Literal
 
@@ -15,104 +14,24 @@ import optuna
 import torch
 from torch import nn
 
-from diswot.budget import COSTS, Budget, Excess, count
+from diswot.budget import COSTS, Budget
 from diswot.cluster import Cluster
 from diswot.crew import Staff
 from diswot.data import Batch
 from diswot.devices import CPU
 from diswot.devices import kind as device_kind
-from diswot.elapsed import Watch, runs
-from diswot.ends import END, End
-from diswot.errors import SearchFailed, UserError, unknown
+from diswot.elapsed import Watch
+from diswot.errors import UserError, unknown
 from diswot.examiner import Setup
-from diswot.firsts import Scored
+from diswot.found import Found, Student, found
 from diswot.loop import Crew, Latency, Loop, Progress
-from diswot.pareto import front
 from diswot.presence import Others
-from diswot.proxies import get, standard_error
+from diswot.proxies import get
 from diswot.samplers import SAMPLERS
-from diswot.spaces import Build, Params, network
+from diswot.spaces import Build, Params
 from diswot.storage import alone, open_study, opened
 
 __all__ = ["SAMPLERS", "Found", "Progress", "Student", "search"]
-
-TOP = 10
-
-
-@dataclass(frozen=True)
-class Student:
-    """An architecture that was scored.
-
-    Attributes:
-        params: Its choices; `spaces.network(space, params)` builds it.
-        score: Higher is better; the mean over the repeats.
-        standard_error: Of that mean; None for a single repeat.
-        model_params: Trainable parameters.
-        macs: Multiply-adds of one image.
-        memory: Bytes of live activations at the peak of one image's forward pass.
-        latency: Measured seconds of one image, if it is limited or an objective.
-        uncounted: Operations with multiply-adds that are not in `macs`, by name.
-        trial: Number of the trial that scored it.
-    """
-
-    params: Params
-    score: float
-    standard_error: float | None
-    model_params: int
-    macs: int
-    memory: int
-    latency: float | None
-    uncounted: tuple[str, ...]
-    trial: int
-
-
-@dataclass(frozen=True)
-class Found:
-    """What a search found.
-
-    Attributes:
-        best: The student of the highest score; of equal ones the smallest, of these the first.
-        top: The ten best different students, the best first.
-        objectives: What the search was for: `score`, alone or with costs.
-        front: With several objectives the students that none is better than in all of them, the
-            one of the highest score first; else none.
-        trials: Candidates within the budget: scored, reused and failed ones.
-        scored: Different candidates that were scored.
-        raced: Candidates that two processes scored at the same time.
-        reused: Proposals of a candidate that had been scored.
-        rejected: Proposals outside the budget, which were not scored.
-        failed: Candidates that raised or had no finite score.
-        failures: The reasons, and how many failed for each.
-        failed_by_kind: How many raised an `error`, ran out of `memory`, were `not finite`, took too
-            long (`timeout`) or had their process `killed`.
-        exhaustive: Whether every architecture of the space was looked at.
-        seconds: Spent in all runs of the search, this one and those that it went on with or beside,
-            the teacher's observation included; of a run that was killed as far as it was kept.
-        runs: How many these are; those that found nothing left to do are not counted.
-        seconds_per_candidate: Median seconds to build, check and score one candidate: of those of
-            this run, if it scored some.
-    """
-
-    best: Student
-    top: tuple[Student, ...]
-    objectives: tuple[str, ...]
-    front: tuple[Student, ...]
-    trials: int
-    scored: int
-    raced: int
-    reused: int
-    rejected: int
-    failed: int
-    failures: Mapping[str, int]
-    failed_by_kind: Mapping[str, int]
-    exhaustive: bool
-    seconds: float
-    runs: int
-    seconds_per_candidate: float
-
-    def as_dict(self) -> dict[str, Any]:
-        """Plain values, for JSON."""
-        return asdict(self)
 
 
 def search(
@@ -186,51 +105,57 @@ def search(
     limits = budget or Budget()
     sampler = _check(objectives, limits, latency, sampler)
     init = init or get(proxy).init
-    repeats = [batches] if isinstance(batches, Batch) else list(batches)
+    repeats = (batches,) if isinstance(batches, Batch) else tuple(batches)
     if trials < 1 or not repeats:
         raise UserError("a search needs at least one trial and one batch")
+    wanted = tuple(objectives)
+    setup = Setup(teacher, space, repeats, proxy, limits, wanted, init, seed, trained_teacher)
     staff = Staff(workers, threads, timeout, tuple(devices), cluster)
-    setup = Setup(
-        teacher,
-        space,
-        tuple(repeats),
-        proxy,
-        limits,
-        tuple(objectives),
-        init,
-        seed,
-        trained_teacher,
-    )
-    facts = {"proxy": proxy, "init": init, "seed": seed, "trained_teacher": trained_teacher}
-    facts |= {"batches": [list(batch.images.shape) for batch in repeats]}
-    facts |= {"sampler": sampler, "budget": asdict(limits)}
-    facts |= {"objectives": list(objectives), **(config or {})}
-    kind = device_kind(staff.devices(repeats[0].images.device))
-    facts |= {} if kind == CPU else {"device": kind}
+    facts = {**_facts(setup, sampler, staff), **(config or {})}
     with torch.random.fork_rng(devices=[]), staff.crew(setup) as crew:
         plan = _plan(crew, trials)
-        proposals = SAMPLERS[sampler](seed)
-        directions = [_direction(name) for name in objectives]
-        shared = "://" in str(storage)
-        with (
-            contextlib.nullcontext() if storage is None or shared else alone(Path(storage)),
-            opened(storage) as place,
-        ):
-            study = open_study(
-                place,
-                study_name,
-                proposals,
-                resume=resume or shared,
-                directions=directions,
-            )
+        with _study(storage, study_name, SAMPLERS[sampler](seed), wanted, resume) as study:
             _agree(study, facts)
-            others = Others(study) if shared else None
-            loop = Loop(study, crew, setup.objectives, latency, others)
+            others = Others(study) if _shared(storage) else None
+            loop = Loop(study, crew, wanted, latency, others)
             watch = Watch(study, start)
             with contextlib.nullcontext() if others is None else others.present():
                 _go(loop, plan, trials, _watched(on_trial, watch))
             watch.stop()
-            return _found(loop, setup, plan is not None)
+            return found(loop, setup, plan is not None)
+
+
+def _facts(setup: Setup, sampler: str, staff: Staff) -> dict[str, Any]:
+    """What a study that is gone on with must share."""
+    names = ("proxy", "init", "seed", "trained_teacher")
+    facts: dict[str, Any] = {name: getattr(setup, name) for name in names}
+    facts |= {"batches": [list(batch.images.shape) for batch in setup.batches]}
+    facts |= {"sampler": sampler, "budget": asdict(setup.budget)}
+    facts |= {"objectives": list(setup.objectives)}
+    kind = device_kind(staff.devices(setup.batches[0].images.device))
+    return facts if kind == CPU else {**facts, "device": kind}
+
+
+def _shared(storage: str | Path | None) -> bool:
+    """Whether several processes may be at a study in that place."""
+    return "://" in str(storage)
+
+
+@contextlib.contextmanager
+def _study(
+    storage: str | Path | None,
+    name: str,
+    proposals: optuna.samplers.BaseSampler,
+    objectives: Sequence[str],
+    resume: bool,
+) -> Iterator[optuna.Study]:
+    """The study in its place; a run folder is kept from others meanwhile."""
+    shared = _shared(storage)
+    lock = contextlib.nullcontext() if storage is None or shared else alone(Path(storage))
+    directions = [_direction(objective) for objective in objectives]
+    with lock, opened(storage) as place:
+        going_on = resume or shared
+        yield open_study(place, name, proposals, resume=going_on, directions=directions)
 
 
 def _go(
@@ -325,74 +250,3 @@ def _compare(before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
             _compare(was, is_now)
         elif was != is_now:
             raise UserError(f"the search to resume has {name} = {was!r}, not {is_now!r}")
-
-
-def _found(loop: Loop, setup: Setup, exhaustive: bool) -> Found:
-    """The result of everything in the study."""
-    ranked = sorted(loop.known.scored([name for name in loop.objectives if name != "score"]))
-    if not ranked:
-        raise _nothing(loop)
-    top = tuple(_student(setup, loop.known.of(each.trial)) for each in ranked[:TOP])
-    return Found(
-        best=top[0],
-        top=top,
-        objectives=loop.objectives,
-        front=_front(loop, setup, ranked),
-        trials=loop.trials(),
-        scored=len(ranked),
-        raced=loop.ends["scores"] - len(ranked),
-        reused=loop.ends["reused"],
-        rejected=loop.ends["rejected"],
-        failed=loop.ends["failed"],
-        failures=dict(loop.reasons),
-        failed_by_kind=dict(loop.kinds),
-        exhaustive=exhaustive,
-        seconds=sum(spent := runs(loop.study)),
-        runs=len(spent),
-        seconds_per_candidate=statistics.median(loop.seconds or _durations(loop.study) or [0.0]),
-    )
-
-
-def _durations(study: optuna.Study) -> list[float]:
-    """Seconds of each candidate that was scored, in whichever run."""
-    scored = [t for t in study.get_trials(deepcopy=False) if "scores" in t.user_attrs.get(END, {})]
-    return [t.duration.total_seconds() for t in scored if t.duration is not None]
-
-
-def _front(loop: Loop, setup: Setup, ranked: Sequence[Scored]) -> tuple[Student, ...]:
-    """Of several objectives, in the order of the scores."""
-    if len(loop.objectives) == 1:
-        return ()
-    places = front([(each.loss, *each.costs) for each in ranked])
-    return tuple(_student(setup, loop.known.of(ranked[place].trial)) for place in places)
-
-
-def _student(setup: Setup, end: End) -> Student:
-    _, channels, height, width = setup.batches[0].images.shape
-    counts = count(network(setup.space, end["params"]), (channels, height, width))
-    return Student(
-        params=end["params"],
-        score=end["score"],
-        standard_error=standard_error(end["scores"][setup.proxy]),
-        model_params=end["model_params"],
-        macs=counts.macs,
-        memory=counts.memory,
-        latency=end.get("costs", {}).get("latency"),
-        uncounted=counts.uncounted,
-        trial=end["trial"],
-    )
-
-
-def _nothing(loop: Loop) -> Exception:
-    """Why no candidate was scored."""
-    if loop.reasons:
-        ((reason, _),) = loop.reasons.most_common(1)
-        within = " within the budget" if loop.ends["rejected"] else ""
-        count = loop.ends["failed"]
-        return SearchFailed(f"no candidate{within} has a score; {count} failed, such as: {reason}")
-    rejected = [Excess(**end["rejected"]) for end in loop.known.values()]
-    smallest = {each.of: str(each) for each in sorted(rejected, key=lambda e: -e.value)}
-    return UserError(
-        f"no student fits the budget among {len(rejected)} different ones; "
-        f"the smallest: {', '.join(smallest.values())}"
-    )
