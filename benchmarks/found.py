@@ -252,6 +252,7 @@ class Memory:
     def of(self, name: tuple[str, int, str], find: Callable[[], float]) -> float:
         if name not in self.held:
             self.held[name] = find()
+            self.path.parent.mkdir(parents=True, exist_ok=True)
             with self.path.open("a") as file:
                 file.write(json.dumps([*name, self.held[name]]) + "\n")
         return self.held[name]
