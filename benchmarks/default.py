@@ -14,15 +14,15 @@ import os
 import subprocess
 import sys
 import zlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from statistics import fmean, stdev
+from statistics import fmean
 
 import found
 import numpy as np
 import study
-from found import SIXTHS, Ground
+from default_lost import DRAWN, SEARCHES, picked, searched
 from numpy.typing import NDArray
 from pages import AZ_NAS, DOCS, az_nas, markdown, number, plain_tau
 from study import LIMIT, SEED, unpacked
@@ -38,7 +38,6 @@ from diswot.rank.statistics import Array, binned_kendall
 
 OUT = Path("runs/default")
 PARTS = tuple(WEIGHTS)
-DRAWN, SEARCHES = 200, 5  # candidates that a search looks at, where a table has more; searches
 NOISE = "-noise"  # ends a folder
 ON_ITS_ROWS = "default, on the rows of"
 
@@ -233,85 +232,17 @@ def ranking(name: str, held: Sheet, folder: Path) -> str:
     return f"### {name}, n = {len(new)}, {new.sum()} unseen\n\n" + markdown(["score", *heads], rows)
 
 
-def searches(held: Sheet, columns: Columns) -> list[NDArray[np.intp]]:
-    """The rows that each of some searches looks at: all of a small table, else `DRAWN` at random.
-
-    Only rows that all scores are known of.
-    """
-    known = np.flatnonzero(~np.any([np.isnan(values) for values in columns.values()], axis=0))
-    if len(known) <= DRAWN:
-        return [known]
-    random = np.random.default_rng(0)
-    return [random.permutation(known)[:DRAWN] for _ in range(SEARCHES)]
-
-
-def lost(by_search: Sequence[Sequence[float]]) -> list[str]:
-    """Points lost: over all budgets, with the spread over searches, and without a budget."""
-    means = [fmean(row) for row in by_search]
-    over = f" ± {stdev(means):.2f}" if len(means) > 1 else ""
-    return [f"{fmean(means):.2f}{over}", f"{fmean(row[-1] for row in by_search):.2f}"]
-
-
-def picked(name: str, target: str, held: Sheet) -> list[list[str]]:
-    """Accuracy lost by each score's pick among rows that were scored, over budgets."""
-    names = [n for n in ("default", "diswot", *BASELINES) if n in held.scores]
-    columns = {n: np.array(held.scores[n]) for n in names}
-    accuracy, params = np.array(held.accuracies[target]), columns["params"]
-    limits = [np.quantile(params, sixth / SIXTHS[-1]) for sixth in SIXTHS]
-    looked_at = searches(held, columns)
-
-    def over(pick: Callable[[NDArray[np.intp]], float]) -> list[str]:
-        each = [[rows[params[rows] <= limit] for limit in limits] for rows in looked_at]
-        return lost([[float(accuracy[r].max() - pick(r)) for r in rows if len(r)] for rows in each])
-
-    def by(score: Array) -> Callable[[NDArray[np.intp]], float]:
-        return lambda r: float(accuracy[r[np.lexsort((params[r], -score[r]))[0]]])
-
-    rows = [[f"{name}, `{target}`", n, *over(by(columns[n]))] for n in names]
-    chance = over(lambda r: float(np.nanmean(accuracy[r])))
-    return [*rows, [f"{name}, `{target}`", "a random pick", *chance]]
-
-
-def searched(name: str, target: str, folder: Path) -> Iterator[list[str]]:
-    """Accuracy lost by what each search returned, over budgets."""
-    ground, kept = Ground(name, folder), found.kept(name)
-    accuracy = found.accuracies(ground, target)
-    values = np.array([accuracy[row.name] for row in ground.rows])
-    inside = {sixth: values[ground.params <= ground.limit(sixth)] for sixth in SIXTHS}
-    head, trained = f"{name}, `{target}`", dict[tuple[int, int], float]()
-
-    def over(returned: Callable[[int, int], float]) -> list[str]:
-        return lost([[inside[x].max() - returned(seed, x) for x in SIXTHS] for seed in found.SEEDS])
-
-    for score, sampler in found.WAYS:
-        ran = {(s.seed, s.sixth): s for s in kept if (s.score, s.sampler) == (score, sampler)}
-        if len(ran) < len(SIXTHS) * len(found.SEEDS):
-            continue
-        label = score if sampler == "evolution" else f"{score}, {sampler} sampling"
-        count = fmean(s.scored for s in ran.values())
-        yield [head, label, *over(lambda *at, ran=ran: accuracy[ran[at].row]), f"{count:.0f}"]
-        if score == "default" and sampler == "evolution":
-            random = np.random.default_rng(0)
-            trained = {
-                at: random.choice(inside[at[1]], s.scored, replace=False).max()
-                for at, s in ran.items()
-            }
-    yield [head, "a random pick", *over(lambda _, sixth: inside[sixth].mean()), "0"]
-    if trained:
-        yield [head, "as many at random, all trained", *over(lambda *at: trained[at]), ""]
-
-
 def page(names: Sequence[str], folder: Path) -> str:
     """The page, from what was scored."""
     facts = ", ".join(f"{k} {v}" for k, v in {**hardware(), **versions()}.items())
     sheets = {name: scored(name, folder) for name in names}
     ranked = "\n\n".join(ranking(name, held, folder) for name, held in sheets.items())
     there = [n for n in names if n in found.FIELDS and found.finished(n)]
-    rows = [row for n in there for t in CASES[n].targets for row in searched(n, t, folder)]
+    rows = [row for n in there for row in searched(n, CASES[n].targets, folder)]
     heads = ["table", "score", "points lost, six budgets", "no budget"]
     by_search = markdown([*heads, "scored"], rows)
     rest = [n for n in names if n not in there]
-    rows = [row for n in rest for t in CASES[n].targets for row in picked(n, t, sheets[n])]
+    rows = [row for n in rest for row in picked(n, CASES[n].targets, sheets[n])]
     by_rows = markdown(heads, rows)
     return f"""# The default score
 
