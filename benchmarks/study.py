@@ -73,10 +73,13 @@ class Job:
 DEFAULTS: dict[str, Any] = {
     "teacher": "resnet110",
     "teacher_weights": None,
+    "pretrained": False,
     "data": "noise",
     "data_root": None,
     "classes": 100,
     "image_size": None,
+    "mean": None,
+    "std": None,
     "batch_size": 64,
     "repeats": 5,
     "init": "gaussian",

@@ -57,6 +57,7 @@ TOGETHER = {
     "test_notebooks",
     "test_observe_zoo",
     "test_own_teacher",
+    "test_study",
 }
 
 

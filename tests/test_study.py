@@ -1,0 +1,33 @@
+"""The rank study's script, on four rows: that it still says all that scoring asks."""
+
+from __future__ import annotations
+
+import importlib
+from pathlib import Path
+
+import pytest
+
+BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
+TABLE = """blocks1,blocks2,blocks3,distilled_acc
+1,1,1,61.9
+1,1,3,69.0
+1,3,1,64.0
+3,1,1,63.5
+"""
+
+
+@pytest.mark.parametrize("settings", [{}, {"data": "digits", "classes": 10}])
+def test_a_job_scores_its_table(
+    settings: dict[str, object], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    monkeypatch.chdir(tmp_path)
+    study = importlib.import_module("study")
+    Path("s0.csv").write_text(TABLE)
+    few = {"teacher": "resnet20", "batch_size": 4, "repeats": 2, **settings}
+    job = study.Job("some", "s0.csv", "s0", ("diswot",), 1, 3, few)
+    assert study.run(job, tmp_path)[:2] == ("some", 3)
+    kept = study.scores(job)
+    assert len(kept) == 3
+    assert all(len(row.values["diswot"]) == 2 for row in kept.values())
+    assert all(set(row.values) == {"diswot", "params", "macs", "depth"} for row in kept.values())
