@@ -16,7 +16,15 @@ ROOT, TESTS = Path(diswot.__file__).parent, Path(__file__).parent
 # Parts that have no meaning of their own, by the test that looks at them from outside.
 ELSEWHERE = {
     # commands and their options are tested as they are typed
-    "test_cli": ("__main__", "cli/distill", "cli/names", "cli/options", "cli/runs", "cli/score"),
+    "test_cli": (
+        "__main__",
+        "cli/distill",
+        "cli/found",
+        "cli/names",
+        "cli/options",
+        "cli/runs",
+        "cli/score",
+    ),
     "cli/test_budgets": ("cli/search",),
     "cli/test_inputs": ("cli/evaluate", "teachers/wants"),
     "test_search": ("found",),

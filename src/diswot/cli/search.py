@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from diswot import console
 from diswot.cli import budgets, inputs, options, runs
+from diswot.cli import found as outcome
 from diswot.cli import verify as checks
 from diswot.cli import workers as workplaces
 from diswot.errors import UserError
@@ -17,11 +18,7 @@ from diswot.errors import UserError
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from diswot.budget.latency import Setting
-    from diswot.search import Found, Progress
-    from diswot.verify import Verified
-
-FRONT = "front"  # in a run folder, as svg and png
+    from diswot.search import Progress
 
 
 def search(
@@ -91,14 +88,15 @@ def search(
         )
         images, count = master.images, len(master.images.classes)
         wish.check(images, trained=master.trained)
-        drawn = {"batch_size": batch_size, "seed": seed, "proxy": proxy, "repeats": repeats}
-        config = {**_config(master, space, data_root), **drawn, "pretrained": pretrained}
-        wanted = {"budget": asdict(limits), "objectives": list(goals)}
-        wanted |= {"sampler": sampler} if sampler is not None else {}
         timed = "latency" in {*goals, *limits.limits}
         how = budgets.setting(timed, images.image_shape, latency_engine, latency_threads)
-        if how is not None:
-            config |= {f"latency_{name}": value for name, value in how.facts.items()}
+        config = {
+            **_config(master, space, data_root),
+            **{"batch_size": batch_size, "seed": seed, "proxy": proxy, "repeats": repeats},
+            **{f"latency_{name}": value for name, value in (how.facts if how else {}).items()},
+        }
+        wanted = {"budget": asdict(limits), "objectives": list(goals)}
+        wanted |= {"sampler": sampler} if sampler is not None else {}
         make = partial(budgets.space, config["space"], count, images.size)
         latency = stack.enter_context(budgets.metered(make, how, out))
         found = find(
@@ -127,13 +125,20 @@ def search(
         )
         place = storage or out
         tried = checks.verified(wish, found, master, space, place, study, resume, advance)
-    _report(found, tried, proxy, trials, out, how, as_json, quiet)
-    if tried is not None and not as_json:
-        checks.show(tried.as_dict(), proxy, wish.most)
-    for text in master.remarks([proxy]):
+    told = outcome.result(found, tried, how)
+    if out is not None:
+        outcome.keep(out, told, proxy)
+    notes = master.remarks([proxy])
+    if as_json:
+        console.show_json(told)
+    else:
+        outcome.show(told, proxy)
+        notes = [*outcome.remarks(told, trials, how), *notes]
+        if tried is not None:
+            checks.show(told["verified"], proxy, wish.most)
+        notes += filter(None, [outcome.kept_in(out, storage, trained=master.trained)])
+    for text in notes:
         console.note(text, quiet=quiet)
-    if not as_json:
-        _tell_next(out, storage, master.trained, quiet)
 
 
 def _check_place(out: Path | None, storage: str | None, resume: bool, quiet: bool) -> None:
@@ -150,19 +155,11 @@ def _check_place(out: Path | None, storage: str | None, resume: bool, quiet: boo
         console.note(said, quiet=quiet)
 
 
-def _tell_next(out: Path | None, storage: str | None, trained: bool, quiet: bool) -> None:
-    """Where the search is kept, and the command that comes after it."""
-    if out is not None:
-        weights = "" if trained else " --teacher-weights FILE, the trained teacher's"
-        console.note(f"kept in {out}; next: diswot distill {out}{weights}", quiet=quiet)
-    elif not storage:
-        console.note("not kept: --out FOLDER keeps it, to distill, report and export", quiet=quiet)
-
-
 def _config(master: inputs.Master, space: str, root: Path | None) -> dict[str, Any]:
     """What a distillation of the found student needs to know, and a resumed search must share."""
     return {
         "teacher": inputs.from_root(master.name),
+        "pretrained": master.pretrained,
         "teacher_weights": master.weights and str(Path(master.weights).resolve()),
         "space": inputs.from_root(space),
         "data": master.images.name,
@@ -193,69 +190,7 @@ def _told(
     return on_trial
 
 
-def _report(
-    found: Found,
-    tried: Verified | None,
-    proxy: str,
-    trials: int,
-    out: Path | None,
-    how: Setting | None,
-    as_json: bool,
-    quiet: bool,
-) -> None:
-    from diswot import files
-
-    result = {**found.as_dict(), "latency_setting": how and how.facts}
-    if tried is not None:
-        best = tried.as_dict()["best"]
-        result |= {"verified": tried.as_dict()}
-        result |= {"best": {**best["student"], "accuracy": best["accuracy"]}}
-    if out is not None:
-        files.write_json(out / runs.FOUND, result)
-        if found.front:
-            _plot(result, proxy, out)
-    if as_json:
-        console.show_json(result)
-        return
-    _show(result, proxy)
-    for line in budgets.notes(result["front"] or result["top"], how):
-        console.note(line, quiet=quiet)
-    _tell_failures(found, quiet)
-    if found.trials < trials and not found.exhaustive:
-        console.note(f"stopped at {found.trials} trials: nothing new fits the budget", quiet=quiet)
-
-
-def _plot(result: dict[str, Any], proxy: str, out: Path) -> None:
-    from diswot import plots
-
-    plots.save(plots.front(plots.front_data(result, proxy)), out / FRONT)
-
-
-def _tell_failures(found: Found, quiet: bool) -> None:
-    """How many failed of each kind, and the most frequent reason."""
-    if found.failed:
-        kinds = ", ".join(f"{count} {kind}" for kind, count in found.failed_by_kind.items())
-        reason = max(found.failures, key=lambda reason: found.failures[reason])
-        console.note(f"{found.failed} failed ({kinds}), such as: {reason}", quiet=quiet)
-
-
 def _quiet_optuna() -> None:
     import optuna
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-
-
-def _show(result: dict[str, Any], proxy: str) -> None:
-    """The front, or else the best."""
-    front = result["front"]
-    students = front or result["top"]
-    costs = budgets.columns(students)
-    rows = []
-    for place, student in enumerate(students):
-        cells = [console.show_params(student["params"]), f"{student['score']:.5g}"]
-        rows.append([str(place), *cells, *(column[place] for column in costs.values())])
-    counts = ", ".join(f"{result[n]} {n}" for n in ("scored", "reused", "rejected", "failed"))
-    of = f"front of {', '.join(result['objectives'])}" if front else "best"
-    over = f" over {result['runs']} runs" if result["runs"] > 1 else ""
-    title = f"{of} of {result['trials']} students ({counts}) in {result['seconds']:.1f} s{over}"
-    console.table(title, ["", "student", proxy, *costs], rows, text=2)
