@@ -74,7 +74,7 @@ def published(build: partial[nn.Module], batch: Batch) -> float:
     """The published procedure for one candidate, as the issue of speed describes it."""
     seen = []
     for make in (partial(teachers.get, "resnet56", 100), build):
-        model = fresh(make, "gaussian", 0)
+        model = fresh(make, "gaussian", 0).to(batch.images.device)
         maps: list[torch.Tensor] = []
         handle = model.layer3.register_forward_hook(lambda *a, maps=maps: maps.append(a[2]))
         cross_entropy(model(batch.images), batch.labels).backward()

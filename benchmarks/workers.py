@@ -16,7 +16,7 @@ from diswot import console, data, spaces, teachers
 from diswot.search import Progress, search
 
 
-def rate(workers: int, trials: int) -> float:
+def rate(workers: int, trials: int, device: str = "cpu", size: int = 64) -> float:
     """Candidates a second of a random search of S0 with the default score."""
     marks: list[tuple[float, int]] = []
 
@@ -26,9 +26,10 @@ def rate(workers: int, trials: int) -> float:
     search(
         teachers.get("resnet20", 100),
         spaces.get("s0", 100),
-        data.get("noise", classes=100).batch(64),
+        data.get("noise", classes=100).batch(size),
         trials=trials,
         workers=workers,
+        devices=[device],
         on_trial=told,
     )
     first = next(mark for mark in marks if mark[1] >= 1)
