@@ -243,6 +243,19 @@ def test_a_training_of_a_model_of_timm(run: Run, tmp_path: Path) -> None:
     assert "timm.create_model('mobilenetv3_small_050', num_classes=10)" in source
 
 
+def test_weights_of_another_student(run: Run, trained: Path, tmp_path: Path) -> None:
+    """As after a search that went on and found a better one; they may even fit its network."""
+    folder = Path(shutil.copytree(trained, tmp_path / "run"))
+    edited(folder / "found.json", lambda found: found["best"]["params"].update(blocks1=5))
+    for line, place in (("", "distilled"), (f"--trained {folder}/teacher", "teacher")):
+        told = run(f"export {folder} {line}").mistake()
+        assert told == (
+            f"{folder}/{place} holds the training of another student than the one found in "
+            f"{folder}; diswot export {folder}/{place} takes that one"
+        )
+    assert run(f"export {folder}/distilled --format torch").status == 0
+
+
 def test_trainings_that_cannot_be_exported(run: Run, trained: Path, tmp_path: Path) -> None:
     folder = Path(shutil.copytree(trained / "teacher", tmp_path / "t"))
     both = run(f"export {folder} --trained {trained}/alone").mistake()

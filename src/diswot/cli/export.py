@@ -80,7 +80,13 @@ def _of_search(run: Path, trained: Path | None) -> _Job:
     there = trained is not None or (folder / WEIGHTS).is_file()
     facts = {name: config.get(name) for name in ("data", "teacher", "space")}
     facts["search"] = runs.command(run / runs.RUN)
-    return _Job(config, facts, _result(folder) if there else None, folder, True)
+    result = _result(folder) if there else None
+    if result is not None and result.get("student") != json.loads(config["student"]):
+        raise UserError(
+            f"{folder} holds the training of another student than the one found in {run}; "
+            f"diswot export {folder} takes that one"
+        )
+    return _Job(config, facts, result, folder, True)
 
 
 def _of_training(run: Path, trained: Path | None) -> _Job:
