@@ -12,6 +12,7 @@ import toyspaces
 from optuna.samplers import RandomSampler
 from optuna.study import StudyDirection
 from optuna.trial import TrialState
+from sqlalchemy.exc import DatabaseError, IntegrityError, OperationalError, ProgrammingError
 
 from diswot import storage
 from diswot.errors import UserError
@@ -138,6 +139,34 @@ def test_database_that_cannot_be_opened(url: str) -> None:
     with pytest.raises(UserError, match=f"cannot open {url}: ") as error:
         study(url)
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [(ProgrammingError, 'type "studydirection" already exists'),
+     (IntegrityError, 'duplicate key value violates unique constraint "pg_type_typname"'),
+     (OperationalError, "table studies already exists")],
+)  # fmt: skip
+def test_tables_that_others_make_at_the_same_time(
+    error: type[DatabaseError], said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Processes that begin together on an empty database; an end to it if it never works."""
+    url, get, tries = f"sqlite:///{tmp_path}/a.db", optuna.storages.get_storage, []
+
+    def opened(given: str) -> optuna.storages.BaseStorage:
+        tries.append(given)
+        if len(tries) < most:
+            raise error("CREATE", None, Exception(said))
+        return get(given)
+
+    monkeypatch.setattr(optuna.storages, "get_storage", opened)
+    monkeypatch.setattr(storage, "PAUSE", 0.0)
+    most = 4
+    assert open_storage(url) is not None and tries == [url] * 4
+    most = 1000
+    with pytest.raises(UserError, match=f"cannot open {url}: .*{said}"):
+        open_storage(url)
+    assert len(tries) == 4 + storage.TRIES + 1
 
 
 def test_what_postgres_needs_is_told(monkeypatch: pytest.MonkeyPatch) -> None:

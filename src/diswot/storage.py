@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from importlib.util import find_spec
@@ -24,6 +25,8 @@ if sys.platform != "win32":
 __all__ = ["JOURNAL", "alone", "open_storage", "open_study", "opened"]
 
 LOCK = ".search.lock"
+TRIES, PAUSE = 20, 0.2  # to open a database whose tables another process makes; seconds between
+_MADE_BY_ANOTHER = ("already exists", "duplicate key", "UNIQUE constraint", "Duplicate entry")
 
 
 def open_storage(where: str | Path | None) -> BaseStorage | None:
@@ -80,12 +83,26 @@ def _database(url: str) -> BaseStorage:
     told = url
     try:
         told = masked(make_url(url).render_as_string(hide_password=True))
-        return optuna.storages.get_storage(_with_driver(url))
+        return _with_its_tables(_with_driver(url))
     except (SQLAlchemyError, ImportError, ValueError) as error:
         reason = str(error).splitlines()[0]
         if isinstance(error, ImportError) and _is_postgres(url) and find_spec("psycopg") is None:
             reason = "it needs psycopg: pip install 'diswot[postgres]'"
         raise UserError(f"cannot open {told}: {reason}") from error
+
+
+def _with_its_tables(url: str) -> BaseStorage:
+    """Open a database, in which other processes may be making the same tables at this moment."""
+    from sqlalchemy.exc import DatabaseError
+
+    for _ in range(TRIES):
+        try:
+            return optuna.storages.get_storage(url)
+        except DatabaseError as error:
+            if not any(said in str(error) for said in _MADE_BY_ANOTHER):
+                raise
+            time.sleep(PAUSE)
+    return optuna.storages.get_storage(url)
 
 
 def _with_driver(url: str) -> str:
