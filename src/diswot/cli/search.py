@@ -18,6 +18,7 @@ from diswot.errors import UserError
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from diswot.budget.latency import Setting
     from diswot.search import Progress
 
 
@@ -90,11 +91,8 @@ def search(
         wish.check(images, trained=master.trained)
         timed = "latency" in {*goals, *limits.limits}
         how = budgets.setting(timed, images.image_shape, latency_engine, latency_threads)
-        config = {
-            **_config(master, space, data_root),
-            **{"batch_size": batch_size, "seed": seed, "proxy": proxy, "repeats": repeats},
-            **{f"latency_{name}": value for name, value in (how.facts if how else {}).items()},
-        }
+        drawn = {"batch_size": batch_size, "seed": seed, "proxy": proxy, "repeats": repeats}
+        config = {**_config(master, space, data_root, how), **drawn}
         wanted = {"budget": asdict(limits), "objectives": list(goals)}
         wanted |= {"sampler": sampler} if sampler is not None else {}
         make = partial(budgets.space, config["space"], count, images.size)
@@ -128,16 +126,15 @@ def search(
     told = outcome.result(found, tried, how)
     if out is not None:
         outcome.keep(out, told, proxy)
-    notes = master.remarks([proxy])
     if as_json:
         console.show_json(told)
     else:
         outcome.show(told, proxy)
-        notes = [*outcome.remarks(told, trials, how), *notes]
         if tried is not None:
             checks.show(told["verified"], proxy, wish.most)
-        notes += filter(None, [outcome.kept_in(out, storage, trained=master.trained)])
-    for text in notes:
+    notes = [] if as_json else outcome.remarks(told, trials, how)
+    last = [] if as_json else outcome.kept_in(out, storage, trained=master.trained)
+    for text in (*notes, *master.remarks([proxy]), *last):
         console.note(text, quiet=quiet)
 
 
@@ -155,9 +152,13 @@ def _check_place(out: Path | None, storage: str | None, resume: bool, quiet: boo
         console.note(said, quiet=quiet)
 
 
-def _config(master: inputs.Master, space: str, root: Path | None) -> dict[str, Any]:
+def _config(
+    master: inputs.Master, space: str, root: Path | None, how: Setting | None
+) -> dict[str, Any]:
     """What a distillation of the found student needs to know, and a resumed search must share."""
+    timing = {} if how is None else how.facts
     return {
+        **{f"latency_{name}": value for name, value in timing.items()},
         "teacher": inputs.from_root(master.name),
         "pretrained": master.pretrained,
         "teacher_weights": master.weights and str(Path(master.weights).resolve()),
