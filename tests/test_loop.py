@@ -147,32 +147,49 @@ def test_rejected_ones_do_not_count() -> None:
     assert len(loop.seconds) == 3
 
 
+CREWS = pytest.mark.parametrize(
+    ("size", "backwards"), [(1, False), (2, False), (3, True), (5, False), (5, True)]
+)
+
+
+@CREWS
 @pytest.mark.parametrize(("within", "looked"), [((), 3), ((1,), 5), ((2, 5), 9), ((2, 5, 6, 7), 8)])
 def test_so_many_rejected_in_a_row_end_it(
-    within: tuple[int, ...], looked: int, monkeypatch: pytest.MonkeyPatch
+    within: tuple[int, ...],
+    looked: int,
+    size: int,
+    backwards: bool,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Three in a row, or four that are not."""
+    """Three in a row, or four that are not, in whatever order a crew ends them."""
     monkeypatch.setattr(module, "MAX_REJECTED", 3)
-    hands = Hands(lambda a: scored(a) if a in within else rejected(a))
+    hands = Hands(lambda a: scored(a) if a in within else rejected(a), size, backwards)
     loop, told = begun(range(20), hands)
 
     loop.sample(4, told.append)
 
-    assert hands.examined == list(range(looked)) and loop.trials() == len(within)
+    assert sorted(hands.examined) == list(range(looked)) and loop.trials() == len(within)
+    assert len(loop.study.trials) == looked
 
 
+@CREWS
 @pytest.mark.parametrize(("within", "looked"), [((), 3), ((2,), 6), ((4,), 3)])
 def test_nothing_but_failures_end_it(
-    within: tuple[int, ...], looked: int, monkeypatch: pytest.MonkeyPatch
+    within: tuple[int, ...],
+    looked: int,
+    size: int,
+    backwards: bool,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Where one was scored, failures are trials like others."""
     monkeypatch.setattr(module, "MAX_FAILED", 3)
-    hands = Hands(lambda a: scored(a) if a in within else broken(a))
+    hands = Hands(lambda a: scored(a) if a in within else broken(a), size, backwards)
     loop, told = begun(range(20), hands)
 
     loop.sample(6, told.append)
 
-    assert hands.examined == list(range(looked)) and loop.ends["failed"] == looked - (2 in within)
+    assert sorted(hands.examined) == list(range(looked))
+    assert loop.ends["failed"] == looked - (2 in within)
     assert {trial.state for trial in loop.study.trials if trial.number not in within} == {
         TrialState.FAIL
     }

@@ -100,7 +100,8 @@ class Loop:
     _open: dict[int, _Open] = field(default_factory=dict)
     _examined: dict[Key, int] = field(default_factory=dict)
     _alike: dict[int, list[int]] = field(default_factory=dict)
-    _rejected: int = 0
+    _within: int = -1
+    _row: set[int] = field(default_factory=set)
     _listed: bool = False
 
     def __post_init__(self) -> None:
@@ -142,7 +143,8 @@ class Loop:
         """Look at what the sampler proposes, until `trials` were within the budget or none will."""
 
         def more() -> bool:
-            return not done() and self.trials() + len(self._open) + self._others_open() < trials
+            unsure = self._hopeless(len(self._open))  # one alone would wait how these end
+            return not unsure and self.trials() + len(self._open) + self._others_open() < trials
 
         def done() -> bool:
             return self.trials() >= trials or self._hopeless()
@@ -150,7 +152,7 @@ class Loop:
         def progress() -> None:
             on_trial(Progress(self.trials(), trials, self.best))
 
-        self._rejected = 0
+        self._row.clear()
         progress()
         self._run(more, done, progress, trials)
 
@@ -163,9 +165,16 @@ class Loop:
         """Number of trials within the budget."""
         return self.ends.total() - self.ends["rejected"]
 
-    def _hopeless(self) -> bool:
-        failing = self.ends["failed"] >= MAX_FAILED and not self.ends["scores"]
-        return self._rejected >= MAX_REJECTED or failing
+    def _hopeless(self, more: int = 0) -> bool:
+        """Whether sampling gives up, or would if so many more trials ended as the last ones did."""
+        failing = self.ends["failed"] + more >= MAX_FAILED and not self.ends["scores"]
+        return len(self._row) + more >= MAX_REJECTED or failing
+
+    def _count(self, numbers: set[int], rejected: bool) -> None:
+        """Keep the row of rejected trials, by their numbers, in whatever order they end."""
+        if not rejected:
+            self._within = max(self._within, *numbers)
+        self._row = {n for n in self._row | numbers if n > self._within}
 
     def _run(
         self,
@@ -313,7 +322,7 @@ class Loop:
         for other in others:
             self._close(other, _again(self.known[chosen]) if chosen in self.known else end)
         self._examined.pop(chosen, None)
-        self._rejected = self._rejected + 1 + len(others) if "rejected" in end else 0
+        self._count({first, *others}, "rejected" in end)
 
     def _close(self, number: int, end: End) -> Params:
         trial = self._open.pop(number).trial
