@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from statistics import fmean
 
+import default
 import numpy as np
 from pages import AZ_NAS, DOCS, az_nas, markdown, number, plain_tau, spread
 from study import NB201, PUBLISHED, S0, SEED, TEACHERS, Job, jobs, there, unpacked
@@ -54,6 +55,7 @@ def write(finished: Sequence[Job], folder: Path) -> None:
         depends(study),
         teachers(study),
         vanilla_section(study, rankings),
+        ablations(folder),
         foot(study),
     ]
     text = "\n\n".join(part.strip() for part in parts if part) + "\n"
@@ -339,6 +341,26 @@ def vanilla_section(study: Study, rankings: Rankings) -> str:
         "diswot: distilled, vanilla",
     ]
     return "## Alone or distilled\n\n" + markdown(columns, lines) if lines else ""
+
+
+def ablations(folder: Path) -> str:
+    """Tau of the default score, and of it without each of its parts, in the mean over targets."""
+    columns, taus = ["score"], list[list[str]]()
+    names = ["default", *(f"default without {part}" for part in default.PARTS)]
+    for name, case in default.CASES.items():
+        if not (folder / case.table).is_file():
+            continue
+        held = default.scored(name, folder)
+        scores = default.variants(held.scores)
+        accuracies = [np.array(held.accuracies[target]) for target in case.targets]
+        taus.append([number(fmean(plain_tau(scores[n], a) for a in accuracies), 3) for n in names])
+        columns.append(f"{name}, n = {len(held.names)}")
+    return (
+        "## What each part of the default score is worth\n\n"
+        "Tau with the accuracy, in the mean over a table's targets, on all rows of "
+        "[default.md](default.md), which has each target and each part alone.\n\n"
+        + markdown(columns, [list(row) for row in zip(names, *taus, strict=True)])
+    )
 
 
 def foot(study: Study) -> str:
