@@ -113,6 +113,8 @@ class TestVerify:
         assert json.loads((tmp_path / "x" / "found.json").read_text())["best"] == found["best"]
         again = run(f"{line} --resume")
         assert again.status == 0 and "288 held-out training images" in again.out
+        lr = f"{trained[0]['changes']['lr']:.3g}"
+        assert f"next: diswot distill {tmp_path / 'x'} --lr {lr}\n" in again.err
 
     @pytest.mark.parametrize(
         ("options", "message"),
@@ -483,6 +485,8 @@ MISTAKES = [
     (f"{SEARCH} --proxy diswott", "unknown proxy 'diswott'; did you mean diswot"),
     (f"{SEARCH} --sampler evolutions", "unknown sampler 'evolutions'; did you mean evolution"),
     (f"{SEARCH} --init gausian", "unknown initialisation 'gausian'; did you mean gaussian"),
+    ("search --data hf:", "hf: names no data set"),
+    (f"{SEARCH} --space nets.py:net", "net is no space: the first parameter of a space is the"),
     (f"{SEARCH} --max-params 0.4Q", "'0.4Q' is no number such as 400000, 0.4M or 1.2G"),
     (f"{SEARCH} --max-params -1", "'-1' is no number"),
     (f"{SEARCH} --max-params nan", "'nan' is no number"),

@@ -84,6 +84,17 @@ def test_a_study_of_no_search_is_refused(copy: Path, run: Cli, tmp_path: Path) -
     )
 
 
+@pytest.mark.parametrize("option", ["--storage sqlite:///none.db", "--study mine"])
+def test_a_training_has_no_study(option: str, run: Cli, tmp_path: Path) -> None:
+    (tmp_path / "trained.json").write_text('{"result": {"losses": {}}}')
+    told = run(f"report {tmp_path} {option}").mistake()
+    assert told == f"{tmp_path} holds a training: --storage and --study are of a search"
+
+
+def test_a_study_that_is_named_must_be_there(copy: Path, run: Cli) -> None:
+    assert run(f"report {copy} --study mine").mistake() == "no study 'mine' there; known: diswot"
+
+
 @pytest.mark.parametrize("address", ["postgresql://a:***@b/c", "postgresql://b/c?password=***"])
 def test_no_password_is_kept_or_asked_with(address: str, copy: Path) -> None:
     edited(copy / "run.json", lambda run: run.update(study={"storage": address}))

@@ -12,7 +12,7 @@ _NUMBER = r"([0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:e([0-9]{1,2}))?"
 _BYTES = {"": 1, "B": 1}
 _BYTES |= {f"{letter}{b}": 1000**n for n, letter in enumerate("KMG", 1) for b in ("", "B")}
 _BYTES |= {f"{letter}IB": 1024**n for n, letter in enumerate("KMG", 1)}
-_SECONDS = {"s": 1, "ms": 1e-3, "us": 1e-6, "µs": 1e-6, "μs": 1e-6}
+_SECONDS = {"s": 0, "ms": -3, "us": -6, "µs": -6, "μs": -6}  # powers of ten
 
 
 def parse_count(text: str) -> float:
@@ -50,7 +50,7 @@ def parse_seconds(text: str) -> float:
     match = re.fullmatch(_NUMBER + "(s|ms|us|[µμ]s)", text.strip())
     if not match:
         raise UserError(f"{text!r} is no time with its unit, such as 8ms, 0.5s or 900us")
-    return _limit(text, float(f"{match[1]}e{match[2] or 0}") * _SECONDS[match[3]])
+    return _limit(text, float(f"{match[1]}e{int(match[2] or 0) + _SECONDS[match[3]]}"))
 
 
 def _limit(text: str, value: float) -> float:

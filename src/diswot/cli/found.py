@@ -72,9 +72,9 @@ def remarks(told: dict[str, Any], trials: int, how: Setting | None) -> list[str]
     return lines
 
 
-def kept_in(out: Path | None, storage: str | None, *, trained: bool) -> list[str]:
-    """Where the search is kept, and the command that comes after it."""
+def kept_in(out: Path | None, storage: str | None, settings: str, *, trained: bool) -> list[str]:
+    """Where the search is kept, and the command that comes after it, with its settings."""
     if out is not None:
         weights = "" if trained else " --teacher-weights FILE, the trained teacher's"
-        return [f"kept in {out}; next: diswot distill {out}{weights}"]
+        return [f"kept in {out}; next: diswot distill {out}{settings}{weights}"]
     return [] if storage else ["not kept: --out FOLDER keeps it, to distill, report and export"]

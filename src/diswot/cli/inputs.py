@@ -28,8 +28,8 @@ def from_root(name: str) -> str:
     from diswot import userfile
     from diswot.data import SETS
 
-    prefix, colon, inner = name.partition(":")
-    if colon and prefix == "hf" and Path(inner).is_dir():
+    prefix, _, inner = name.partition(":")
+    if prefix == "hf" and inner and Path(inner).is_dir():
         return f"hf:{userfile.absolute(inner)}"
     is_path = userfile.is_spec(name) or (name not in SETS and bool(name) and Path(name).exists())
     return userfile.absolute(name) if is_path else name

@@ -133,7 +133,8 @@ def search(
         if tried is not None:
             checks.show(told["verified"], proxy, wish.most)
     notes = [] if as_json else outcome.remarks(told, trials, how)
-    last = [] if as_json else outcome.kept_in(out, storage, trained=master.trained)
+    settings = checks.options(wish, tried)
+    last = [] if as_json else outcome.kept_in(out, storage, settings, trained=master.trained)
     for text in (*notes, *master.remarks([proxy]), *last):
         console.note(text, quiet=quiet)
 

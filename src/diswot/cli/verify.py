@@ -140,6 +140,17 @@ def show(result: Mapping[str, Any], proxy: str, epochs: int) -> None:
     console.table(title, ["student", "tuned", proxy, "accuracy %", "epochs"], rows, text=2)
 
 
+def options(wish: Wish, result: Verified | None) -> str:
+    """What `diswot distill` is to be given to train as the most accurate was trained."""
+    if result is None:
+        return ""
+    changes = dict(result.best.changes)
+    tuned = ",".join(f"{name}:{weight:.3g}" for name, weight in changes.pop("losses", {}).items())
+    given = {"recipe": wish.recipe, "losses": tuned or wish.losses}
+    given |= {name: f"{number:.3g}" for name, number in changes.items()}
+    return "".join(f" --{name} {value}" for name, value in given.items() if value is not None)
+
+
 def _flat(changes: Mapping[str, Any]) -> dict[str, str]:
     """What was tuned, for a table's cell."""
     flat: dict[str, str] = {}

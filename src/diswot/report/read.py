@@ -52,11 +52,13 @@ def _search(
     """The search in a folder, if there is one."""
     found = _json(folder / FOUND, notes)
     journal = folder / JOURNAL
-    kept = facts.get("study") if isinstance(facts.get("study"), dict) else {}
-    where = storage or (kept or {}).get("storage")
+    kept = mapping(facts.get("study"))
+    where, asked = storage or kept.get("storage"), storage is not None or name is not None
+    if asked and not kept and (folder / TRAINED).is_file():
+        raise UserError(f"{folder} holds a training: --storage and --study are of a search")
     if not found and not journal.is_file() and where is None:
         return None
-    name = name or (kept or {}).get("name")
+    name = name or kept.get("name")
     study = None
     try:
         opened = trials.load_study(str(where) if where else journal, name)
@@ -64,7 +66,7 @@ def _search(
             trials.check_same(opened, folder, mapping(facts.get("config")), found)
         study = opened
     except UserError as error:
-        if storage is not None:
+        if asked:
             raise
         notes.append(str(error))
     held = study.get_trials(deepcopy=False) if study else []

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import importlib
+import inspect
 import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from inspect import Parameter
 from types import ModuleType
 from typing import Any
 
@@ -164,11 +166,19 @@ def get(name: str, classes: int = 100, image_size: int = 32) -> Build:
 
 def _own(name: str, build: Build) -> Build:
     try:
+        _check_takes_trial(build)
         check(build)
     except Exception as error:  # whatever a user's function raises is told in one line
         told = str(error) if isinstance(error, UserError) else userfile.explain(error, name)
         raise UserError(f"{name} is no space: {told}") from error
     return build
+
+
+def _check_takes_trial(build: Build) -> None:
+    """Refuse a function that has no place for the trial: a teacher's, say."""
+    by_name = (Parameter.KEYWORD_ONLY, Parameter.VAR_KEYWORD)
+    if all(p.kind in by_name for p in inspect.signature(build).parameters.values()):
+        raise UserError("the first parameter of a space is the trial")
 
 
 def network(build: Build, params: Params) -> nn.Module:
