@@ -550,6 +550,8 @@ MISTAKES = [
     (f"{SCORE} --student resnet20 --latency-threads 2", "--latency of a score"),
     ("rank --table mine.csv --resume", "name what to go on with: the --out of a study"),
     ("rank --from mine.csv --resume --out x", "name what to go on with: the --out of a study"),
+    (f"{SEARCH} --study mine", "--study goes with --storage, or --out: nothing is kept without"),
+    ("search --data imagenet16-120 --data-root .", "make it up; --data-root names where they are"),
     (f"{SEARCH} --resume", "name what to go on with: the search's --out, or its --storage"),
     (f"{TRAIN} --student resnet20 --teacher none --data noise --out x", "noise has no images to"),
     (f"{TRAIN} --student resnet20 --teacher none --out nets.py", "cannot write nets.py/checkpoint"),

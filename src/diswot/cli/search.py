@@ -73,7 +73,7 @@ def search(
     from diswot import spaces
     from diswot.search import search as find
 
-    _check_place(out, storage, resume, quiet)
+    _check_place(out, storage, study, resume, quiet)
     cluster = workplaces.cluster(ray, ray_cpus, ray_gpus)
     places = workplaces.places(device, devices, cluster)
     wish = checks.Wish(verify, verify_epochs, verify_trials, tune, recipe, losses, seed)
@@ -139,7 +139,9 @@ def search(
         console.note(text, quiet=quiet)
 
 
-def _check_place(out: Path | None, storage: str | None, resume: bool, quiet: bool) -> None:
+def _check_place(
+    out: Path | None, storage: str | None, study: str, resume: bool, quiet: bool
+) -> None:
     """Refuse a place that cannot be searched in; say so where nothing is to go on with."""
     if out is not None and not resume:
         runs.refuse_used(out)
@@ -147,6 +149,8 @@ def _check_place(out: Path | None, storage: str | None, resume: bool, quiet: boo
         raise UserError(
             f"--storage {storage} is no URL, as sqlite:///studies.db; a folder is --out"
         )
+    if study != "diswot" and not (storage or out):
+        raise UserError("--study goes with --storage, or --out: nothing is kept without")
     if resume and not (storage or out):
         raise UserError("name what to go on with: the search's --out, or its --storage")
     if resume and out and not storage and (said := runs.nothing_yet(out)):

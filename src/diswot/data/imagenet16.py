@@ -38,7 +38,10 @@ def imagenet16_120(name: str, *, size: int | None, root: str | Path | None, **_:
     places = [home, home / "ImageNet16"]
     place = next((place for place in places if is_imagenet16(place)), None)
     if place is None:
-        raise UserError(f"{name} is not in {home}: {_TRAIN}1 to 10 and {_VAL} make it up")
+        raise UserError(
+            f"{name} is not in {home}: {_TRAIN}1 to 10 and {_VAL} make it up; "
+            "--data-root names where they are"
+        )
     return _data(name, place, 120, size)
 
 
