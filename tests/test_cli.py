@@ -179,7 +179,7 @@ class TestSearch:
             ("--proxy diswot", "has init = 'kaiming', not 'gaussian'"),
         ):
             line = f"{PLAIN} --out {tmp_path} --resume {option}"
-            assert f"the search to resume {message}" in run(line).mistake()
+            assert f"the search begun before {message}" in run(line).mistake()
         line = f"{PLAIN} --out {tmp_path} --resume --proxy default --init kaiming --json"
         assert run(line).json["top"] == found["top"]
         shown = run(f"{PLAIN} --out {tmp_path} --resume").out
@@ -230,7 +230,7 @@ class TestSearch:
     ) -> None:
         run(f"{SEARCH} --trials 2 --out {tmp_path} -q")
         line = f"{SEARCH} --trials 2 --out {tmp_path} --resume {option}"
-        assert f"the search to resume {message}" in run(line).mistake()
+        assert f"the search begun before {message}" in run(line).mistake()
 
     def test_resume_of_nothing_says_so_and_begins(self, run: Run, tmp_path: Path) -> None:
         line = f"{SEARCH} --trials 2 --out {tmp_path}/new --resume"
@@ -258,7 +258,7 @@ class TestSearch:
             again = run(f"{SEARCH} --storage {url} --study mine{resume} --json").json
             assert (again["top"], again["scored"]) == (first["top"], first["scored"])
         other = run(f"{SEARCH} --storage {url} --study mine --seed 1").mistake()
-        assert "the search to resume has seed = 0, not 1" in other
+        assert "the search begun before has seed = 0, not 1" in other
 
     def test_users_own_from_any_folder(self, run: Run, here: Path, tmp_path: Path) -> None:
         line = "--teacher nets.py:loud --space nets.py:space --trials 9 --proxy relation"
@@ -393,6 +393,12 @@ class TestDistill:
         assert load_weights(tmp_path / "x" / "student.safetensors").keys()
         told = f"{tmp_path / 'x'} holds a training; name the folder of a search"
         assert run(f"distill {tmp_path / 'x'}").mistake() == told
+
+    def test_a_folder_of_another_command_is_not_taken(self, run: Run, tmp_path: Path) -> None:
+        (tmp_path / "run.json").write_text("{}")
+        told = run(f"{TRAIN} --student resnet20 --teacher none --out {tmp_path}").mistake()
+        assert told.endswith("is of a search or a ranking; name another folder")
+        assert [path.name for path in tmp_path.iterdir()] == ["run.json"]
 
     def test_users_own_student(self, run: Run, here: Path, tmp_path: Path) -> None:
         line = f"{TRAIN} --student nets.py:loud --teacher none --out {tmp_path / 'x'} --json"

@@ -689,7 +689,7 @@ def test_resume_with_other_facts_is_refused(
     run(**options)
     before = told(tmp_path)
 
-    with pytest.raises(UserError, match=f"the search to resume has {difference}"):
+    with pytest.raises(UserError, match=f"the search begun before has {difference}"):
         run(**options | change, resume=True)
 
     assert told(tmp_path) == before

@@ -249,4 +249,4 @@ def _compare(before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
         if isinstance(was, dict) and isinstance(is_now, dict):
             _compare(was, is_now)
         elif was != is_now:
-            raise UserError(f"the search to resume has {name} = {was!r}, not {is_now!r}")
+            raise UserError(f"the search begun before has {name} = {was!r}, not {is_now!r}")

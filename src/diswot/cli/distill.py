@@ -122,6 +122,8 @@ def distill(
         out = run / (f"{name}-{by_number}" if by_number else name)
     if out is None:
         raise UserError("name a folder to keep the training in: --out")
+    if (out / runs.RUN).is_file():
+        raise UserError(f"{out} is of a search or a ranking; name another folder")
     with runs.resumable(out), console.progress(quiet=quiet) as advance:
         result = _train(job, how, out, resume, hold, tensorboard, advance)
     if not training.main_process():
