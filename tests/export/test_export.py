@@ -197,14 +197,14 @@ def test_a_training_without_a_search(kind: str, run: Run, trained: Path, tmp_pat
     (logits,) = FORMATS[kind].run(folder / "export", [batch])
     with torch.no_grad():
         torch.testing.assert_close(logits, model.eval()(batch), rtol=0, atol=1e-4)
-    result = json.loads((folder / "trained.json").read_text())["result"]
-    told = rows(folder / "export")
+    kept = json.loads((folder / "trained.json").read_text())
+    result, told = kept["result"], rows(folder / "export")
     assert told["search"] == "none recorded: the network was named" and "teacher" not in told
     assert told["taught by"] == "none: trained alone" and told["data"] == "digits"
     assert told["test accuracy, %"] == f"{result['test_accuracy']:.2f}"
     card = (folder / "export" / "README.md").read_text()
     assert "- `network`: `resnet20`" in card and "Not trained" not in card
-    assert told["training"].startswith("diswot ")
+    assert told["training"] == " ".join(kept["command"])
     if kind == "safetensors":
         source = (folder / "export" / "student.py").read_text()
         assert "network that DisWOT trained; no search is recorded with it" in source
@@ -229,7 +229,8 @@ def test_a_student_that_is_named_beside_a_search(run: Run, trained: Path, tmp_pa
     for name in ("a", "b"):
         assert run(f"export {tmp_path}/{name} --format torch").status == 0
     assert rows(tmp_path / "a" / "export")["search"].startswith("none recorded")
-    assert rows(tmp_path / "b" / "export")["search"].startswith("diswot ")
+    kept = json.loads((trained / "run.json").read_text())["command"]
+    assert rows(tmp_path / "b" / "export")["search"] == " ".join(kept)
 
 
 @pytest.mark.slow
