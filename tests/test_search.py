@@ -653,10 +653,10 @@ def test_killed_by_the_system_and_resumed(tmp_path: Path) -> None:
     kept = recorded[: recorded.rindex(b"\n") + 1]
     assert (place / JOURNAL).read_bytes().startswith(kept)
     assert found.trials == 30 == len(ends(place, "score"))
-    assert (
-        2 <= found.runs <= 4
-        and found.seconds > sum(t.duration.total_seconds() for t in ends(place, "scores")) / 2
-    )
+    assert 1 <= found.runs <= 4  # those in which a trial ended
+    took = [t.duration.total_seconds() for t in ends(place, "scores")]
+    lost = found.runs * (1 + max(took))  # of one killed a second, and the candidate under way
+    assert found.seconds > sum(took) - lost
     assert len({key(trial.params) for trial in ends(place, "scores")}) == found.scored
     fixed = scorer(teacher(), [batch()], seed=4)
     for trial in ends(place, "scores"):
