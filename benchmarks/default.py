@@ -22,7 +22,7 @@ from statistics import fmean
 import found
 import numpy as np
 import study
-from default_lost import DRAWN, SEARCHES, picked, searched
+from default_lost import DRAWN, SEARCHES, Columns, picked, searched
 from numpy.typing import NDArray
 from pages import AZ_NAS, DOCS, az_nas, markdown, number, plain_tau
 from study import LIMIT, SEED, unpacked
@@ -122,8 +122,6 @@ CASES = {
         az_nas=False,
     ),
 }
-
-Columns = dict[str, Array]
 
 
 def commands(name: str, folder: Path, images: str) -> list[list[str]]:
