@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from diswot.cli import main
+from diswot.report.run import Run, Search
 
 SMALL = "--data digits --image-size 8 --quiet"
 SEARCH = f"search --teacher resnet20 --space s0 {SMALL} --batch-size 20 --max-params 0.3M"
@@ -35,6 +36,12 @@ def distilled(folder: Path) -> Path:
     call(f"distill {recipe}", folder)
     call(f"distill --teacher none {recipe}", folder)
     return folder
+
+
+def search_of(run: Run) -> Search:
+    """The search that was read of a folder."""
+    assert run.search is not None
+    return run.search
 
 
 def edited(path: Path, change: Any) -> None:

@@ -3,49 +3,34 @@
 from __future__ import annotations
 
 import json
-import shutil
 from pathlib import Path
 
 import pytest
-from run_folders import searched
+from run_folders import search_of
 
 import diswot
 from diswot import data, spaces, teachers
 from diswot.errors import UserError
 from diswot.report import charts
 from diswot.report.read import read
-from diswot.report.run import Run, Search
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return searched(tmp_path_factory.mktemp("read") / "run")
-
-
-@pytest.fixture
-def copy(folder: Path, tmp_path: Path) -> Path:
-    return Path(shutil.copytree(folder, tmp_path / "run"))
-
-
-def search(run: Run) -> Search:
-    assert run.search is not None
-    return run.search
 
 
 def test_a_search_is_what_the_study_holds(folder: Path) -> None:
     run = read(folder)
     found = json.loads((folder / "found.json").read_text())
-    best = search(run).scored()[0]
+    best = search_of(run).scored()[0]
 
     assert best.params == found["best"]["params"] and best.trial == found["best"]["trial"]
     assert best.score == best.model_params == found["best"]["model_params"]
-    ends = [c.end for c in search(run).candidates]
+    ends = [c.end for c in search_of(run).candidates]
     assert [ends.count(n) for n in ("scores", "reused", "rejected")] == [
         found[name] for name in ("scored", "reused", "rejected")
     ]
     assert not run.notes and not run.trainings and not run.studies
-    assert search(run).config["seed"] == 0 and search(run).config["budget"]["max_params"] == 3e5
-    rejected = next(c for c in search(run).candidates if c.end == "rejected")
+    assert (
+        search_of(run).config["seed"] == 0 and search_of(run).config["budget"]["max_params"] == 3e5
+    )
+    rejected = next(c for c in search_of(run).candidates if c.end == "rejected")
     assert "params > 300000" in rejected.note and rejected.score is None
 
 
@@ -62,22 +47,22 @@ def test_an_unfinished_search(copy: Path) -> None:
     lines = journal.read_bytes().splitlines(keepends=True)
     journal.write_bytes(b"".join(lines[: len(lines) // 2]) + b'{"op_code":')
     run = read(copy)
-    assert search(run).found == {} and search(run).scored()
+    assert search_of(run).found == {} and search_of(run).scored()
 
 
 def test_trials_out_of_reach_leave_the_best_of_the_result(copy: Path) -> None:
     (copy / "study.journal").unlink()
     run = read(copy)
     found = json.loads((copy / "found.json").read_text())
-    assert [c.trial for c in search(run).candidates] == [row["trial"] for row in found["top"]]
-    assert search(run).candidates[0].macs == found["best"]["macs"]
+    assert [c.trial for c in search_of(run).candidates] == [row["trial"] for row in found["top"]]
+    assert search_of(run).candidates[0].macs == found["best"]["macs"]
     assert "not in" in run.notes[0]
 
 
 def test_a_damaged_result_is_noted(copy: Path) -> None:
     (copy / "found.json").write_text("{")
     run = read(copy)
-    assert search(run).scored() and "found.json" in run.notes[0]
+    assert search_of(run).scored() and "found.json" in run.notes[0]
 
 
 def test_trainings_and_damaged_histories(tmp_path: Path) -> None:
@@ -105,8 +90,8 @@ def test_costs_of_a_search_with_two_objectives(tmp_path: Path) -> None:
         objectives=("score", "memory"), sampler="random", storage=tmp_path,
     )  # fmt: skip
     run = read(tmp_path)
-    assert search(run).costs() == ["params", "memory"]
-    front = charts.pareto(search(run).scored(), "memory")
+    assert search_of(run).costs() == ["params", "memory"]
+    front = charts.pareto(search_of(run).scored(), "memory")
     assert {c.trial for c in front} == {student.trial for student in found.front}
-    best = search(run).scored()[0]
+    best = search_of(run).scored()[0]
     assert best.extra == {"memory": found.best.memory}

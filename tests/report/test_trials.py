@@ -4,33 +4,16 @@ from __future__ import annotations
 
 import json
 import math
-import shutil
 from pathlib import Path
 
 import optuna
 import pytest
 from commands import Run as Cli
-from run_folders import edited, searched
+from run_folders import edited, search_of, searched
 
 from diswot.errors import UserError
 from diswot.report import trials
 from diswot.report.read import read
-from diswot.report.run import Run, Search
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return searched(tmp_path_factory.mktemp("trials") / "run")
-
-
-@pytest.fixture
-def copy(folder: Path, tmp_path: Path) -> Path:
-    return Path(shutil.copytree(folder, tmp_path / "run"))
-
-
-def search(run: Run) -> Search:
-    assert run.search is not None
-    return run.search
 
 
 def test_a_search_in_a_database(tmp_path: Path) -> None:
@@ -38,7 +21,7 @@ def test_a_search_in_a_database(tmp_path: Path) -> None:
     more = "--sampler random --trials 5 --proxy params --study mine"
     folder = searched(tmp_path / "run", f"{more} --storage {url}")
     run = read(folder)
-    assert len(search(run).scored()) == 4 and not run.notes
+    assert len(search_of(run).scored()) == 4 and not run.notes
     with pytest.raises(UserError, match="no study 'other' there; known: mine"):
         read(folder, url, "other")
     (tmp_path / "trials.db").unlink()
@@ -110,8 +93,8 @@ def test_a_data_base_out_of_reach_is_named_without_its_password(copy: Path) -> N
 def test_standard_error_by_hand(tmp_path: Path) -> None:
     more = "--sampler random --trials 5 --proxy relation --repeats 3"
     run = read(searched(tmp_path / "run", more))
-    best, scores = search(run).scored()[0], None
-    study = search(run).study
+    best, scores = search_of(run).scored()[0], None
+    study = search_of(run).study
     assert study is not None
     scores = study.trials[best.trial].user_attrs["end"]["scores"]["relation"]
     mean = sum(scores) / 3
