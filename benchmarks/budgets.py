@@ -20,11 +20,13 @@ import torch
 from timing import footer
 from torch import nn
 
-from diswot import console, data, spaces, teachers
-from diswot.budget import show_seconds
-from diswot.budget.latency import Meter, Setting, metering
-from diswot.proxies import scorer
-from diswot.spaces import Params, network
+from diswot.cli import console
+from diswot.costs.latency import Meter, Setting, metering
+from diswot.data.registry import create_dataset
+from diswot.models.registry import create_teacher
+from diswot.proxies.scorer import scorer
+from diswot.spaces.registry import Params, build_network, create_space
+from diswot.utils.units import show_seconds
 
 SHAPE = (3, 32, 32)
 STUDENTS = {
@@ -36,15 +38,15 @@ STUDENTS = {
 
 def builds() -> Callable[[Params], nn.Module]:
     """Takes a parameter `turn`, too, which makes each repetition another to the meter's memory."""
-    space = spaces.get("s0", 100)
-    return lambda params: network(space, {n: v for n, v in params.items() if n != "turn"})
+    space = create_space("s0", 100)
+    return lambda params: build_network(space, {n: v for n, v in params.items() if n != "turn"})
 
 
 def score_for_ever() -> None:
     torch.set_num_threads(1)
-    batch = data.get("noise", classes=100).batch(64)
-    fixed = scorer(teachers.get("resnet56", 100), [batch])
-    build = partial(network, spaces.get("s0", 100), STUDENTS["S0 3-3-3 (ResNet-20)"])
+    batch = create_dataset("noise", classes=100).batch(64)
+    fixed = scorer(create_teacher("resnet56", 100), [batch])
+    build = partial(build_network, create_space("s0", 100), STUDENTS["S0 3-3-3 (ResNet-20)"])
     parent = multiprocessing.parent_process()
     while parent is None or parent.is_alive():
         fixed.score_build(build, ["diswot"])
@@ -80,11 +82,11 @@ def spread(values: list[float]) -> str:
 
 
 def costs(meter: Meter, times: int) -> None:
-    batch = data.get("noise", classes=100).batch(64)
-    fixed = scorer(teachers.get("resnet56", 100), [batch], init="kaiming")
+    batch = create_dataset("noise", classes=100).batch(64)
+    fixed = scorer(create_teacher("resnet56", 100), [batch], init="kaiming")
     rows = []
     for name, params in STUDENTS.items():
-        build = partial(network, spaces.get("s0", 100), params)
+        build = partial(build_network, create_space("s0", 100), params)
         measuring, scored = [], []
         for turn in range(times):
             start = time.perf_counter()

@@ -28,13 +28,14 @@ from pages import AZ_NAS, DOCS, az_nas, markdown, number, plain_tau
 from study import LIMIT, SEED, unpacked
 from study_data import only
 
-from diswot import files, tables
 from diswot.cli.rank import BASELINES
-from diswot.facts import hardware, versions
-from diswot.proxies.default import WEIGHTS
-from diswot.rank.scoring import Scores, read_kept
-from diswot.rank.sheet import Sheet, sheet
-from diswot.rank.statistics import Array, binned_kendall
+from diswot.proxies.default_score import WEIGHTS
+from diswot.ranking.score_sheet import Sheet, sheet
+from diswot.ranking.score_table import Scores, read_kept
+from diswot.ranking.statistics import Array, binned_kendall
+from diswot.ranking.tables.read import read_table, sample
+from diswot.utils import files
+from diswot.utils.environment import hardware, versions
 
 OUT = Path("runs/default")
 PARTS = tuple(WEIGHTS)
@@ -151,8 +152,8 @@ def commands(name: str, folder: Path, images: str) -> list[list[str]]:
 def scored(name: str, folder: Path) -> Sheet:
     """All that was scored of a table."""
     case = CASES[name]
-    table = tables.read(folder / case.table, case.space)
-    table = tables.sample(table, case.limit, SEED) if case.limit else table
+    table = read_table(folder / case.table, case.space)
+    table = sample(table, case.limit, SEED) if case.limit else table
     kept = read_kept(OUT / name / "scores.jsonl")
     more = {Path(f"{OUT / name}{NOISE}"): AZ_NAS[:3]} if case.az_nas else {}
     more |= {study.OUT / case.published: ("diswot",)} if case.published else {}
@@ -170,8 +171,8 @@ def unseen(name: str, rows: Sequence[str], folder: Path) -> NDArray[np.bool_]:
     case = CASES[name]
     if not case.drawn:
         return np.array([zlib.crc32(("h" + row).encode()) & 1 for row in rows], dtype=bool)
-    whole = tables.read(folder / case.table, case.space)
-    drawn = tables.sample(whole, case.drawn, SEED).rows
+    whole = read_table(folder / case.table, case.space)
+    drawn = sample(whole, case.drawn, SEED).rows
     order = np.random.default_rng(5).permutation(case.drawn)[: case.looked_at]
     seen = {drawn[i].name for i in order}
     return np.array([row not in seen for row in rows])

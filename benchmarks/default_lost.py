@@ -12,8 +12,8 @@ from found import SIXTHS, Ground
 from numpy.typing import NDArray
 
 from diswot.cli.rank import BASELINES
-from diswot.rank.sheet import Sheet
-from diswot.rank.statistics import Array
+from diswot.ranking.score_sheet import Sheet
+from diswot.ranking.statistics import Array
 
 DRAWN, SEARCHES = 200, 5  # candidates that a search looks at, where a table has more; searches
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from statistics import mean, median
 
 import diswot
-from diswot import console
+from diswot.cli import console
 
 ROOT = Path(diswot.__file__).parent
 LARGEST = 8  # rows shown of each table

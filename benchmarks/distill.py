@@ -23,11 +23,12 @@ from torch.nn.functional import cross_entropy, kl_div, log_softmax
 from torch.utils.data import DataLoader, Dataset
 from torchvision import transforms
 
-from diswot import console, teachers
-from diswot.data import Data, Split
-from diswot.distill import Training
-from diswot.processes import Processes
-from diswot.recipe import Recipe
+from diswot.cli import console
+from diswot.data.dataset import Data, Split
+from diswot.models.registry import create_teacher
+from diswot.training.distill import Training
+from diswot.training.distributed import Processes
+from diswot.training.recipe import Recipe
 
 CLASSES, IMAGES, SIDE = 100, 4096, 32
 MEAN, STD = (0.5071, 0.4865, 0.4409), (0.2673, 0.2564, 0.2762)
@@ -72,8 +73,8 @@ def plain(data: Data, batch: int, workers: int, device: torch.device) -> Callabl
         Pictures(data), batch, shuffle=True, num_workers=workers, drop_last=True,
         persistent_workers=workers > 0, pin_memory=device.type == "cuda",
     )  # fmt: skip
-    teacher = teachers.get("resnet56", CLASSES).to(device).eval()
-    student = teachers.get("resnet20", CLASSES).to(device).train()
+    teacher = create_teacher("resnet56", CLASSES).to(device).eval()
+    student = create_teacher("resnet20", CLASSES).to(device).train()
     optimizer = torch.optim.SGD(student.parameters(), 0.05, 0.9, weight_decay=5e-4, nesterov=True)
     batches = itertools.chain.from_iterable(itertools.repeat(loader))
 
@@ -95,8 +96,8 @@ def plain(data: Data, batch: int, workers: int, device: torch.device) -> Callabl
 
 def ours(data: Data, recipe: Recipe) -> Callable[[], None]:
     """One step of `distill`, each time it is called."""
-    teacher = teachers.get("resnet56", CLASSES).eval().requires_grad_(False)
-    student = teachers.get("resnet20", CLASSES)
+    teacher = create_teacher("resnet56", CLASSES).eval().requires_grad_(False)
+    student = create_teacher("resnet20", CLASSES)
     run = Training(student, teacher, data, recipe, Processes(), None)
     run.read(lambda done, total: None, None)
     student.train()

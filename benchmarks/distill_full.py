@@ -23,16 +23,21 @@ import numpy as np
 from pages import plain_tau
 from torch import nn
 
-from diswot import data, files, recipes, spaces, tables, teachers
-from diswot.budget import Budget, count_macs, count_params
-from diswot.checkpoint import WEIGHTS
-from diswot.data import Data
-from diswot.distill import distill
-from diswot.facts import hardware, versions
-from diswot.initialise import fresh
-from diswot.recipe import Recipe
-from diswot.search import search
-from diswot.spaces import Params, network
+from diswot.costs.budget import Budget
+from diswot.costs.counts import count_macs, count_params
+from diswot.data.dataset import Data
+from diswot.data.registry import create_dataset
+from diswot.models.initialization import fresh
+from diswot.models.registry import teacher_builder
+from diswot.nas.api import search
+from diswot.ranking.tables.read import read_table
+from diswot.spaces.registry import Params, build_network, create_space
+from diswot.training.checkpoint import WEIGHTS
+from diswot.training.distill import distill
+from diswot.training.recipe import Recipe
+from diswot.training.recipe_files import load_recipe
+from diswot.utils import files
+from diswot.utils.environment import hardware, versions
 
 HAND: Params = {"blocks1": 3, "blocks2": 3, "blocks3": 3}
 PUBLISHED = {"teacher": 72.34, "resnet20 alone": 69.06, "resnet20 distilled": 70.66}
@@ -45,12 +50,14 @@ class Study:
     def __init__(self, options: argparse.Namespace) -> None:
         self.options, self.out = options, Path(options.out)
         self.end = time.monotonic() + 60 * options.minutes
-        self.images: Data = data.get(options.data, size=options.image_size, root=options.data_root)
-        self.space = spaces.get("s0", len(self.images.classes))
+        self.images: Data = create_dataset(
+            options.data, size=options.image_size, root=options.data_root
+        )
+        self.space = create_space("s0", len(self.images.classes))
         changes: dict[str, Any] = {"epochs": options.epochs} if options.epochs else {}
         changes |= {"batch_size": options.batch_size} if options.batch_size else {}
-        self.recipe = recipes.load(options.recipe, **changes)
-        self.short = recipes.load(options.recipe, **{**changes, "epochs": options.short_epochs})
+        self.recipe = load_recipe(options.recipe, **changes)
+        self.short = load_recipe(options.recipe, **{**changes, "epochs": options.short_epochs})
         self.figures: dict[str, Any] = {
             "hardware": hardware(), "versions": versions(), "published": PUBLISHED,
             "recipe": self.recipe.as_dict(), "short": self.short.as_dict(), "trained": {},
@@ -77,7 +84,7 @@ class Study:
         files.write_json(self.out / "figures.json", self.figures)
 
     def student(self, params: Params) -> nn.Module:
-        return fresh(lambda: network(self.space, params), "default", self.recipe.seed)
+        return fresh(lambda: build_network(self.space, params), "default", self.recipe.seed)
 
     def found(self, teacher: nn.Module) -> Params:
         result = search(
@@ -89,7 +96,7 @@ class Study:
 
     def run(self) -> None:
         classes = len(self.images.classes)
-        teacher = fresh(teachers.builder(self.options.teacher, classes), "default", 0)
+        teacher = fresh(teacher_builder(self.options.teacher, classes), "default", 0)
         self.train("teacher", teacher, None, self.recipe)
         self.train("found", self.student(self.found(teacher)), teacher, self.recipe)
         self.train("resnet20", self.student(HAND), teacher, self.recipe)
@@ -98,7 +105,7 @@ class Study:
 
     def correlate(self, teacher: nn.Module) -> None:
         """Students of the table by the shortened recipe, until the time is over."""
-        rows = list(tables.read(self.options.table, "s0").rows)
+        rows = list(read_table(self.options.table, "s0").rows)
         random.Random(ORDER_SEED).shuffle(rows)
         ours: list[float] = []
         published: list[float] = []

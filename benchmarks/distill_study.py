@@ -18,18 +18,22 @@ import torch
 from pages import DOCS, markdown, spread
 from torch import nn
 
-from diswot import data, files, spaces, teachers
-from diswot.budget import Budget, count_macs, count_params, show_count
-from diswot.data import Data, Split
-from diswot.data.images import whole
-from diswot.distill import distill
+from diswot.costs.budget import Budget
+from diswot.costs.counts import count_macs, count_params
+from diswot.data.dataset import Data, Split, whole
+from diswot.data.registry import create_dataset
 from diswot.errors import UserError
-from diswot.evaluate import accuracy
-from diswot.facts import hardware, versions
-from diswot.initialise import fresh
-from diswot.recipe import Recipe, parse_losses
-from diswot.search import search
-from diswot.spaces import Params, network
+from diswot.models.initialization import fresh
+from diswot.models.registry import create_teacher
+from diswot.models.weights import load_weights
+from diswot.nas.api import search
+from diswot.spaces.registry import Params, build_network, create_space
+from diswot.training.distill import distill
+from diswot.training.evaluation import accuracy
+from diswot.training.recipe import Recipe, parse_losses
+from diswot.utils import files
+from diswot.utils.environment import hardware, versions
+from diswot.utils.units import show_count
 
 TEACHER = "benchmarks/distill_teacher.py:resnet32"
 TAKE, IMAGES, TESTS = 5, 250, 50  # every so many classes; images of each to train and test on
@@ -86,8 +90,8 @@ def _few(split: Split | None, kept: list[int], count: int) -> Split:
 
 def trained_teacher(weights: Path, classes: int, kept: list[int]) -> nn.Module:
     """The teacher as it was trained, its outputs those of the classes that are kept."""
-    model = teachers.get(TEACHER, classes)
-    teachers.load_weights(model, weights)
+    model = create_teacher(TEACHER, classes)
+    load_weights(model, weights)
     with torch.no_grad():
         head = nn.Linear(model.linear.in_features, len(kept))
         head.weight.copy_(model.linear.weight[kept])
@@ -100,7 +104,7 @@ def found(teacher: nn.Module, images: Data, out: Path) -> Params:
     """The student of the highest default score of S0 within the limit, searched for once."""
     path = out / "found.json"
     if not path.exists():
-        space = spaces.get("s0", len(images.classes))
+        space = create_space("s0", len(images.classes))
         result = search(
             teacher, space, images.batch(64), trials=64, budget=Budget(max_params=LARGEST),
             trained_teacher=True,
@@ -114,8 +118,8 @@ def train(run: Run, params: Params, teacher: nn.Module, images: Data, out: Path)
     """One training, or what is kept of it."""
     losses = parse_losses(DISTILLERS[run.distiller]) if run.distiller else {}
     recipe = Recipe(epochs=EPOCHS, lr=0.1, schedule="onecycle", losses=losses, seed=run.seed)
-    space = spaces.get("s0", len(images.classes))
-    model = fresh(lambda: network(space, params), "default", run.seed)
+    space = create_space("s0", len(images.classes))
+    model = fresh(lambda: build_network(space, params), "default", run.seed)
     master = teacher if losses else None
     made = distill(model, master, images, recipe, out=out / run.name, resume=True)
     return {
@@ -170,7 +174,7 @@ def write_page(text: str, path: Path) -> None:
 def study(options: argparse.Namespace) -> None:
     if not (Path(options.data) / "test").is_dir():
         raise UserError(f"{options.data} has no folder test: the teacher has seen all others")
-    every = data.get(options.data)
+    every = create_dataset(options.data)
     images, kept = few(every)
     # normalised as the teacher was trained
     images = replace(images, mean=(0.507, 0.487, 0.441), std=(0.267, 0.256, 0.276))

@@ -33,16 +33,20 @@ from study import unpacked
 from torch import nn
 
 import diswot
-from diswot import spaces, tables
-from diswot.budget import Excess, count_params
+from diswot.costs.budget import Excess
+from diswot.costs.counts import count_params
 from diswot.errors import UserError
-from diswot.examiner import Asked, End
-from diswot.loop import Loop
-from diswot.proxies import NotScored, Scorer, get, scorer
-from diswot.samplers import SAMPLERS
-from diswot.spaces import Params, nasbench201
-from diswot.storage import open_storage, open_study
-from diswot.workers import Answer, Outcome
+from diswot.executors.pool import Answer, Outcome
+from diswot.nas.driver import Loop
+from diswot.nas.evaluator import Asked
+from diswot.nas.samplers import SAMPLERS
+from diswot.nas.trial_result import End
+from diswot.proxies.registry import get_proxy
+from diswot.proxies.scorer import NotScored, Scorer, scorer
+from diswot.ranking.tables.read import read_table
+from diswot.spaces import nasbench201
+from diswot.spaces.registry import Params, build_network, create_space
+from diswot.storage.study import open_storage, open_study
 
 OUT = Path("runs/found")
 SEEDS = range(5)
@@ -102,8 +106,8 @@ class Ground:
 
     def __init__(self, name: str, folder: Path) -> None:
         self.field = FIELDS[name]
-        self.rows = tables.read(folder / self.field.file, self.field.space).rows
-        self.build = spaces.get(self.field.space, classes=100)
+        self.rows = read_table(folder / self.field.file, self.field.space).rows
+        self.build = create_space(self.field.space, classes=100)
         self.names = {frozenset(row.params.items()): row.name for row in self.rows}
         self.cells = name == "nasbench201"
         self.counts: dict[object, int] = {}
@@ -121,7 +125,7 @@ class Ground:
         """Parameter count of an architecture; that of a cell depends on its operations alone."""
         kind = tuple(sorted(params.values())) if self.cells else frozenset(params.items())
         if kind not in self.counts:
-            self.counts[kind] = count_params(spaces.network(self.build, params))
+            self.counts[kind] = count_params(build_network(self.build, params))
         return self.counts[kind]
 
     def space(self, limit: float) -> Callable[[BaseTrial], nn.Module]:
@@ -151,7 +155,7 @@ class Ground:
 def search(
     ground: Ground,
     given: Search,
-    data: diswot.data.Data,
+    data: diswot.data.dataset.Data,
     storage: Path | None = None,
     trials: int | None = None,
 ) -> Search:
@@ -189,7 +193,7 @@ def within(ground: Ground, whole: Search, storage: Path) -> Iterator[Search]:
 
 @dataclass
 class Known:
-    """Examines candidates by scores that are kept: a crew, see `diswot.loop`.
+    """Examines candidates by scores that are kept: a crew, see `diswot.nas.driver`.
 
     Attributes:
         ground: The table.
@@ -265,7 +269,7 @@ def recalled(
 
     def score(params: Params) -> float:
         def find() -> float:
-            build = partial(spaces.network, ground.build, params)
+            build = partial(build_network, ground.build, params)
             return fmean(fixed.score_build(build, [given.score])[given.score])
 
         return memory.of((given.score, given.seed, ground.name(params)), find)
@@ -307,7 +311,7 @@ def exhaustive(name: str) -> bool:
 
 def run(name: str, folder: Path, images: Path) -> None:
     """Run the searches that are not kept."""
-    ground, data = Ground(name, folder), diswot.data.get(str(images), size=32)
+    ground, data = Ground(name, folder), diswot.create_dataset(str(images), size=32)
     done = {key(each) for each in kept(name)}
     left = [each for each in wanted(name) if key(each) not in done]
     for each in left:
@@ -317,7 +321,7 @@ def run(name: str, folder: Path, images: Path) -> None:
             note(name, whole(ground, each, data))
 
 
-def whole(ground: Ground, each: Search, data: diswot.data.Data) -> list[Search]:
+def whole(ground: Ground, each: Search, data: diswot.data.dataset.Data) -> list[Search]:
     """A search that looks at all of a table, and with it those within budgets."""
     with tempfile.TemporaryDirectory() as place:
         found = [search(ground, each, data, Path(place))]
@@ -331,16 +335,16 @@ def whole(ground: Ground, each: Search, data: diswot.data.Data) -> list[Search]:
 @cache
 def seeded(images: Path, batch_size: int, seed: int, init: str) -> Scorer:
     """What scores candidates, as in `diswot.search`."""
-    batch = diswot.data.get(str(images), size=32).batch(batch_size, seed)
+    batch = diswot.create_dataset(str(images), size=32).batch(batch_size, seed)
     return scorer(teacher(), [batch], init=init, seed=seed)
 
 
 def by_memory(ground: Ground, each: Search, images: Path) -> Search:
     """A search by scores that are kept."""
-    fixed = seeded(images, ground.field.batch_size, each.seed, get(each.score).init)
+    fixed = seeded(images, ground.field.batch_size, each.seed, get_proxy(each.score).init)
     memory = Memory(OUT / f"{ground.field.space}-scores.jsonl")
     if each.seed == 0 and each.sixth == 3:
-        data = diswot.data.get(str(images), size=32)
+        data = diswot.create_dataset(str(images), size=32)
         assert search(ground, each, data, trials=CHECKED) == recalled(
             ground, each, fixed, memory, CHECKED
         )
@@ -348,7 +352,7 @@ def by_memory(ground: Ground, each: Search, images: Path) -> Search:
 
 
 def teacher() -> nn.Module:
-    return diswot.teachers.get("resnet110", classes=100)
+    return diswot.create_teacher("resnet110", classes=100)
 
 
 def note(name: str, found: list[Search]) -> None:

@@ -26,11 +26,14 @@ from torch.autograd import DeviceType
 from torch.profiler import profile, supported_activities
 from workers import rate
 
-from diswot import console, data, devices, teachers
-from diswot.data import Batch
+from diswot.cli import console
+from diswot.data.dataset import Batch
+from diswot.data.registry import create_dataset
 from diswot.errors import UserError
-from diswot.initialise import fresh
-from diswot.proxies import Scorer, scorer
+from diswot.models.initialization import fresh
+from diswot.models.registry import create_teacher
+from diswot.proxies.scorer import Scorer, scorer
+from diswot.utils import devices
 
 PROXY = "diswot"  # the published score
 NAMES = [name for name in STUDENTS if name.startswith("S0")]
@@ -114,14 +117,14 @@ def main() -> None:
     options = parser.parse_args()
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     try:
-        device = devices.get(options.device)
+        device = devices.get_device(options.device)
     except UserError as error:
         print(f"skipped: {error}")
         return
     rates(options)
-    plain = data.get("noise", classes=100).batch(options.size)
+    plain = create_dataset("noise", classes=100).batch(options.size)
     batch = Batch(plain.images.contiguous().to(device), plain.labels.to(device))
-    teacher = teachers.get("resnet56", 100)
+    teacher = create_teacher("resnet56", 100)
     fixed, here = scorer(teacher, [plain], device=device), scorer(teacher, [plain])
     with devices.exact(device):  # for the others, too
         costs(fixed, here, batch, options.turns)

@@ -9,7 +9,7 @@ from statistics import fmean, stdev
 
 import numpy as np
 
-from diswot.rank.statistics import Array, kendall, midranks
+from diswot.ranking.statistics import Array, kendall, midranks
 
 DOCS = Path("docs")
 AZ_NAS = ("expressivity", "progressivity", "trainability", "complexity")

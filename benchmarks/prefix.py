@@ -10,17 +10,22 @@ from functools import partial
 import torch
 from timing import footer, in_turn
 
-from diswot import console, data, spaces, teachers
-from diswot.prefix import Chain
-from diswot.proxies import scorer
+from diswot.cli import console
+from diswot.data.registry import create_dataset
+from diswot.models.registry import create_teacher
+from diswot.nas.prefix import Chain
+from diswot.proxies.scorer import scorer
+from diswot.spaces.registry import build_network, create_space, enumerate_params
 
 
 def main() -> None:
     torch.set_num_threads(1)
-    turns, space = 3, spaces.get("s0", 100)
-    fixed = scorer(teachers.get("resnet56", 100), [data.get("noise", classes=100).batch(64)])
-    plan = spaces.enumerate_params(space, 64) or []
-    builds = [partial(spaces.network, space, params) for params in plan]
+    turns, space = 3, create_space("s0", 100)
+    fixed = scorer(
+        create_teacher("resnet56", 100), [create_dataset("noise", classes=100).batch(64)]
+    )
+    plan = enumerate_params(space, 64) or []
+    builds = [partial(build_network, space, params) for params in plan]
 
     def alone() -> list[float]:
         return [fixed.score_build(build, ["diswot"])["diswot"][0] for build in builds]

@@ -27,10 +27,14 @@ import torch
 from timing import footer, in_turn
 from torch import nn
 
-from diswot import console, data, spaces, teachers
-from diswot.initialise import fresh
-from diswot.proxies import PROXIES, NotScored, Scorer, scorer
-from diswot.spaces import nasbench201, network
+from diswot.cli import console
+from diswot.data.registry import create_dataset
+from diswot.models.initialization import fresh
+from diswot.models.registry import create_teacher
+from diswot.proxies.registry import PROXIES
+from diswot.proxies.scorer import NotScored, Scorer, scorer
+from diswot.spaces import nasbench201
+from diswot.spaces.registry import build_network, create_space
 
 CELL = "|nor_conv_3x3~0|+|nor_conv_1x1~0|skip_connect~1|+|skip_connect~0|none~1|nor_conv_3x3~2|"
 STUDENTS = {
@@ -73,7 +77,7 @@ def sample(score: Scorer, space: str, count: int, turns: int) -> list[list[str]]
 
     Those that cut off the images are passed over: no row is computed for them.
     """
-    build, sampler = spaces.get(space, 100), optuna.samplers.RandomSampler(seed=0)
+    build, sampler = create_space(space, 100), optuna.samplers.RandomSampler(seed=0)
     study = optuna.create_study(sampler=sampler)
     forward = [name for name in GAUSSIAN if PROXIES[name].cost == "forward"]
     lines, totals = [], {"bare": 0.0, "score": 0.0}
@@ -112,10 +116,10 @@ def main() -> None:
     options = parser.parse_args()
     names = options.only.split(",")
     torch.set_num_threads(1)
-    batch = data.get("noise", classes=100).batch(options.batch_size)
-    score = scorer(teachers.get("resnet56", 100), [batch])
+    batch = create_dataset("noise", classes=100).batch(options.batch_size)
+    score = scorer(create_teacher("resnet56", 100), [batch])
     for name, (space, params) in STUDENTS.items():
-        model = fresh(partial(network, spaces.get(space, 100), params), "gaussian", 0)
+        model = fresh(partial(build_network, create_space(space, 100), params), "gaussian", 0)
         title = f"{name}, batch {options.batch_size}; wanted: {TOGETHER} 1.6, default 4"
         heads = ["proxy", "cost", "time", "over one forward pass"]
         console.table(title, heads, rows(score, model, names, options.turns))

@@ -23,12 +23,13 @@ import psutil
 from timing import footer
 
 import diswot
-from diswot import console
-from diswot.examiner import Asked
-from diswot.loop import Loop
-from diswot.samplers import SAMPLERS
-from diswot.storage import JOURNAL, open_study, opened
-from diswot.workers import Answer, Outcome
+from diswot.cli import console
+from diswot.executors.pool import Answer, Outcome
+from diswot.nas.driver import Loop
+from diswot.nas.evaluator import Asked
+from diswot.nas.samplers import SAMPLERS
+from diswot.storage.run_files import JOURNAL
+from diswot.storage.study import open_study, opened
 
 PLACES = 12  # choices of four each
 OURS = tracemalloc.Filter(True, str(Path(diswot.__file__).parent / "*"))

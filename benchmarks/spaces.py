@@ -27,12 +27,15 @@ from timing import footer
 from torch import nn
 from torchvision.models import resnet18, resnet34
 
-from diswot import console, data, spaces
-from diswot.budget import Budget, count_macs, count_params
-from diswot.initialise import fresh
-from diswot.proxies import Scorer, get, scorer
-from diswot.spaces import Params, network
-from diswot.spaces.choices import Choices
+from diswot.cli import console
+from diswot.costs.budget import Budget
+from diswot.costs.counts import count_macs, count_params
+from diswot.data.registry import create_dataset
+from diswot.models.initialization import fresh
+from diswot.proxies.registry import get_proxy
+from diswot.proxies.scorer import Scorer, scorer
+from diswot.spaces.registry import Params, build_network, create_space
+from diswot.spaces.trials import Choices
 
 CLASSES = 1000
 MARK = 50  # candidates after which memory is looked at first
@@ -44,7 +47,7 @@ def within_budget(size: int, seed: int) -> Iterator[Params]:
     with torch.device("meta"):
         small = resnet18()
         budget = Budget(max_params=count_params(small), max_macs=count_macs(small, shape))
-    build = spaces.get("imagenet_resnet", CLASSES, size)
+    build = create_space("imagenet_resnet", CLASSES, size)
     while True:
         path = Choices(random=random)
         with torch.device("meta"):
@@ -75,8 +78,8 @@ class Seconds:
 
 
 def fixed(proxy: str, size: int, batch_size: int) -> Scorer:
-    batch = data.get("noise", classes=CLASSES, size=size).batch(batch_size)
-    return scorer(resnet34(), [batch], init=get(proxy).init)
+    batch = create_dataset("noise", classes=CLASSES, size=size).batch(batch_size)
+    return scorer(resnet34(), [batch], init=get_proxy(proxy).init)
 
 
 def timed(work: Callable[[], object], clock: Callable[[], float]) -> float:
@@ -90,7 +93,7 @@ def scoring(
 ) -> Seconds:
     """Time each candidate's bare pass and its score, one right after the other, in turns."""
     score, seconds = fixed(proxy, size, batch_size), Seconds()
-    images, build = score.batches[0].images, spaces.get("imagenet_resnet", CLASSES, size)
+    images, build = score.batches[0].images, create_space("imagenet_resnet", CLASSES, size)
 
     def bare(model: nn.Module) -> None:
         with torch.inference_mode():
@@ -98,7 +101,7 @@ def scoring(
 
     for number, params in zip(range(count), within_budget(size, seed=0), strict=False):
         start = clock()
-        model = fresh(partial(network, build, params), score.init, 0)
+        model = fresh(partial(build_network, build, params), score.init, 0)
         seconds.build.append(clock() - start)
         bare(model)  # a first pass of new shapes makes kernels
         work = [
@@ -124,9 +127,9 @@ def peak() -> float:
 def memory(proxy: str, count: int, size: int, batch_size: int) -> list[list[str]]:
     """Score that many candidates in this process, which should be a new one."""
     score, rows = fixed(proxy, size, batch_size), []
-    build = spaces.get("imagenet_resnet", CLASSES, size)
+    build = create_space("imagenet_resnet", CLASSES, size)
     for number, params in zip(range(1, count + 1), within_budget(size, seed=1), strict=False):
-        score.score_build(partial(network, build, params), [proxy])
+        score.score_build(partial(build_network, build, params), [proxy])
         if number in (MARK, count):
             gc.collect()
             rows.append([str(number), f"{peak():.0f} MB", f"{resident():.0f} MB"])

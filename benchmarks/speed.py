@@ -20,12 +20,15 @@ from timing import footer, in_turn
 from torch import nn
 from torch.nn.functional import cross_entropy, normalize
 
-from diswot import console, data, spaces, teachers
-from diswot.data import Batch
-from diswot.initialise import fresh
-from diswot.proxies import scorer
-from diswot.search import search
-from diswot.spaces import Params, nasbench201, network
+from diswot.cli import console
+from diswot.data.dataset import Batch
+from diswot.data.registry import create_dataset
+from diswot.models.initialization import fresh
+from diswot.models.registry import create_teacher
+from diswot.nas.api import search
+from diswot.proxies.scorer import scorer
+from diswot.spaces import nasbench201
+from diswot.spaces.registry import Params, build_network, create_space
 
 CELL = "|nor_conv_3x3~0|+|nor_conv_1x1~0|skip_connect~1|+|skip_connect~0|none~1|nor_conv_3x3~2|"
 STUDENTS: dict[str, tuple[str, Params]] = {
@@ -38,12 +41,12 @@ STUDENTS: dict[str, tuple[str, Params]] = {
 
 def builder(name: str) -> partial[nn.Module]:
     space, params = STUDENTS[name]
-    return partial(network, spaces.get(space, 100), params)
+    return partial(build_network, create_space(space, 100), params)
 
 
 def scoring(batch: Batch, turns: int) -> None:
     rows = []
-    fixed = scorer(teachers.get("resnet56", 100), [batch])
+    fixed = scorer(create_teacher("resnet56", 100), [batch])
     for name in STUDENTS:
         build = builder(name)
         model = fresh(build, "gaussian", 0)
@@ -73,7 +76,7 @@ def scoring(batch: Batch, turns: int) -> None:
 def published(build: partial[nn.Module], batch: Batch) -> float:
     """The published procedure for one candidate, as the issue of speed describes it."""
     seen = []
-    for make in (partial(teachers.get, "resnet56", 100), build):
+    for make in (partial(create_teacher, "resnet56", 100), build):
         model = fresh(make, "gaussian", 0).to(batch.images.device)
         maps: list[torch.Tensor] = []
         handle = model.layer3.register_forward_hook(lambda *a, maps=maps: maps.append(a[2]))
@@ -90,7 +93,7 @@ def published(build: partial[nn.Module], batch: Batch) -> float:
 
 def procedures(batch: Batch, turns: int) -> None:
     plain = Batch(batch.images.contiguous(), batch.labels)
-    score = scorer(teachers.get("resnet56", 100), [batch])
+    score = scorer(create_teacher("resnet56", 100), [batch])
     rows, totals = [], [0.0, 0.0]
     for name in [n for n in STUDENTS if n.startswith("S0")]:
         build = builder(name)
@@ -131,7 +134,7 @@ def pebbles(trial: BaseTrial) -> nn.Module:
 
 
 def engine(trials: int) -> None:
-    batch = data.get("noise", classes=10, size=8).batch(4)
+    batch = create_dataset("noise", classes=10, size=8).batch(4)
     teacher = nn.Sequential(
         nn.Conv2d(3, 4, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 10)
     )
@@ -169,7 +172,7 @@ def main() -> None:
     import optuna
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    batch = data.get("noise", classes=100).batch(64)
+    batch = create_dataset("noise", classes=100).batch(64)
     scoring(batch, options.turns)
     procedures(batch, options.turns)
     engine(options.trials)

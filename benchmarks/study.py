@@ -27,12 +27,12 @@ from typing import Any
 
 import torch
 
-from diswot import tables
-from diswot.cli import runs
 from diswot.cli.rank import BASELINES, setting
-from diswot.proxies import PROXIES
-from diswot.rank.scoring import Scores, score_table
-from diswot.tables import Table
+from diswot.proxies.registry import PROXIES
+from diswot.ranking.score_table import Scores, score_table
+from diswot.ranking.tables.read import read_table, sample
+from diswot.ranking.tables.rows import Table
+from diswot.runs import folder as runs
 
 OUT = Path("runs/study")
 SEED = 0
@@ -138,8 +138,8 @@ def _tables(kind: str, data: dict[str, Any]) -> Iterator[Job]:
 
 def table_of(job: Job, folder: Path) -> Table:
     """The architectures of a job."""
-    whole = tables.read(folder / job.table, job.space)
-    return whole if job.limit is None else tables.sample(whole, job.limit, SEED)
+    whole = read_table(folder / job.table, job.space)
+    return whole if job.limit is None else sample(whole, job.limit, SEED)
 
 
 def run(job: Job, folder: Path) -> tuple[str, int, float]:
@@ -155,7 +155,7 @@ def run(job: Job, folder: Path) -> tuple[str, int, float]:
 
 def scores(job: Job) -> dict[str, Scores]:
     """What a finished job left."""
-    from diswot.rank.scoring import read_kept
+    from diswot.ranking.score_table import read_kept
 
     return read_kept(OUT / job.name / "scores.jsonl")
 

@@ -11,10 +11,11 @@ from pages import plain_tau
 from study import NB101, NB201, S0, SEED, TEACHERS, VIT, Job, scores, table_of
 
 from diswot.cli.rank import BASELINES, VANILLA
-from diswot.rank import Ranking, rank
-from diswot.rank.scoring import Scores, read_kept
-from diswot.rank.sheet import Sheet, sheet
-from diswot.tables import Row, Table, vanilla
+from diswot.ranking.rank import Ranking, rank
+from diswot.ranking.score_sheet import Sheet, sheet
+from diswot.ranking.score_table import Scores, read_kept
+from diswot.ranking.tables.read import vanilla
+from diswot.ranking.tables.rows import Row, Table
 
 KINDS = ("noise", "images")
 TARGETS = {

@@ -30,11 +30,11 @@ from study_data import (
 )
 from study_plots import draw
 
-from diswot import files
 from diswot.cli.rank import BASELINES, VANILLA
-from diswot.facts import hardware, versions
-from diswot.rank import Ranking
-from diswot.tables import vanilla
+from diswot.ranking.rank import Ranking
+from diswot.ranking.tables.read import vanilla
+from diswot.utils import files
+from diswot.utils.environment import hardware, versions
 
 
 def write(finished: Sequence[Job], folder: Path) -> None:

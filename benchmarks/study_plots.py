@@ -10,10 +10,10 @@ from pages import DOCS, plain_tau
 from study import PUBLISHED, S0, TEACHERS
 from study_data import FOLDERS, KINDS, TARGETS, Rankings, Study, shown, tau, taught_by
 
-from diswot import plots
 from diswot.cli.rank import BASELINES
-from diswot.rank import Ranking
-from diswot.rank.sheet import Sheet
+from diswot.ranking.rank import Ranking
+from diswot.ranking.score_sheet import Sheet
+from diswot.reports import plots
 
 
 def draw(study: Study, rankings: Rankings) -> None:

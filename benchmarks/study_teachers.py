@@ -5,7 +5,8 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from diswot.spaces import nasbench101, network
+from diswot.spaces import nasbench101
+from diswot.spaces.registry import build_network
 
 
 def wide(classes: int = 100) -> nn.Module:
@@ -17,4 +18,4 @@ def wide(classes: int = 100) -> nn.Module:
     convolution = nasbench101.OPERATIONS[0]
     params = nasbench101.from_matrix(matrix, ["input", convolution, convolution, "output"])
     with torch.random.fork_rng(devices=[]):
-        return network(lambda trial: nasbench101.build(trial, classes), params)
+        return build_network(lambda trial: nasbench101.build(trial, classes), params)

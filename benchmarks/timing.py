@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from diswot.facts import hardware, versions
+from diswot.utils.environment import hardware, versions
 
 
 @dataclass(frozen=True)

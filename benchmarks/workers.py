@@ -12,8 +12,12 @@ import time
 import optuna
 from timing import footer
 
-from diswot import console, data, spaces, teachers
-from diswot.search import Progress, search
+from diswot.cli import console
+from diswot.data.registry import create_dataset
+from diswot.models.registry import create_teacher
+from diswot.nas.api import search
+from diswot.nas.driver import Progress
+from diswot.spaces.registry import create_space
 
 
 def rate(workers: int, trials: int, device: str = "cpu", size: int = 64) -> float:
@@ -24,9 +28,9 @@ def rate(workers: int, trials: int, device: str = "cpu", size: int = 64) -> floa
         marks.append((time.perf_counter(), progress.done))
 
     search(
-        teachers.get("resnet20", 100),
-        spaces.get("s0", 100),
-        data.get("noise", classes=100).batch(size),
+        create_teacher("resnet20", 100),
+        create_space("s0", 100),
+        create_dataset("noise", classes=100).batch(size),
         trials=trials,
         workers=workers,
         devices=[device],

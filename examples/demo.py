@@ -17,8 +17,7 @@ from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Any
 
-from diswot import console
-from diswot.cli import main
+from diswot.cli import console, main
 
 OUT = Path("runs/demo")
 TRAINING = "--data digits --schedule onecycle --lr 0.1"

@@ -79,18 +79,19 @@ def _writes(path: object, mode: str | None, flags: int) -> bool:
 
 
 def texts(data: bytes, room: Path) -> None:
-    from diswot import recipes, spaces
-    from diswot.budget import parse_bytes, parse_count, parse_seconds
     from diswot.cli import budgets, inputs
-    from diswot.recipe import parse_losses
     from diswot.spaces import nasbench201
+    from diswot.spaces.registry import create_space
+    from diswot.training.recipe import parse_losses
+    from diswot.training.recipe_files import load_recipe
+    from diswot.utils.units import parse_bytes, parse_count, parse_seconds
 
     text = data.decode(errors="replace")
     for parse in (
         *(parse_count, parse_bytes, parse_seconds, parse_losses, budgets.objectives),
-        *(nasbench201.from_string, recipes.load),
+        *(nasbench201.from_string, load_recipe),
         lambda text: inputs.channels(text, "std"),
-        lambda text: spaces.get(text, 10, 8),
+        lambda text: create_space(text, 10, 8),
     ):
         with refused():
             parse(text)
@@ -105,34 +106,34 @@ def students(data: bytes, room: Path) -> None:
 
 def table(name: str, space: str) -> Reader:
     def read(data: bytes, room: Path) -> None:
-        from diswot import tables
+        from diswot.ranking.tables.read import read_table
 
         (room / name).write_bytes(data)
         with refused():
-            tables.read(room / name, space)
+            read_table(room / name, space)
 
     return read
 
 
 def nats(data: bytes, room: Path) -> None:
-    from diswot import tables
+    from diswot.ranking.tables.read import read_table
 
     (room / "000000.pickle.pbz2").write_bytes(bz2.compress(data, 1))
     with refused():
-        tables.read(room, "nasbench201")
+        read_table(room, "nasbench201")
 
 
 def toml(data: bytes, room: Path) -> None:
-    from diswot import recipes
+    from diswot.training.recipe_files import load_recipe
 
     (room / "mine.toml").write_bytes(data)
     with refused():
-        recipes.load(str(room / "mine.toml"), epochs=7)
+        load_recipe(str(room / "mine.toml"), epochs=7)
 
 
 def weights(name: str) -> Reader:
     def read(data: bytes, room: Path) -> None:
-        from diswot import files
+        from diswot.utils import files
 
         (room / name).write_bytes(data)
         with refused():
@@ -143,7 +144,7 @@ def weights(name: str) -> Reader:
 
 def journal(data: bytes, room: Path) -> None:
     """What a resumed search and a report do with the trials that they find."""
-    from diswot.layout import JOURNAL
+    from diswot.storage.run_files import JOURNAL
 
     (room / JOURNAL).write_bytes(data)
     with refused():
@@ -154,9 +155,9 @@ def journal(data: bytes, room: Path) -> None:
 def taken_up(room: Path) -> None:
     from optuna.samplers import RandomSampler
 
-    from diswot.loop import Loop
-    from diswot.search import _agree
-    from diswot.storage import open_study, opened
+    from diswot.nas.api import _agree
+    from diswot.nas.driver import Loop
+    from diswot.storage.study import open_study, opened
 
     with opened(room) as storage:
         study = open_study(storage, "diswot", RandomSampler(), resume=True)
@@ -188,8 +189,8 @@ def folder(name: str) -> Reader:
 
 def told(room: Path) -> None:
     """What a distillation and a report read of a run folder."""
-    from diswot.cli import runs
-    from diswot.report.read import read
+    from diswot.runs import folder as runs
+    from diswot.runs.read import read
 
     for act in (runs.searched, lambda run: runs.listed(run, "0"), runs.trainings, read):
         with refused():
@@ -221,8 +222,8 @@ def journals() -> tuple[bytes, ...]:
     import optuna
     from optuna.samplers import RandomSampler
 
-    from diswot.layout import JOURNAL
-    from diswot.storage import open_study, opened
+    from diswot.storage.run_files import JOURNAL
+    from diswot.storage.study import open_study, opened
 
     ends = (
         {"score": 1.0, "scores": {"params": [1.0]}, "model_params": 4, "costs": {}, "margins": {}},
@@ -247,7 +248,7 @@ def journals() -> tuple[bytes, ...]:
 def saved(name: str) -> tuple[bytes, ...]:
     import torch
 
-    from diswot import files
+    from diswot.utils import files
 
     model = torch.nn.Linear(1, 1)
     with tempfile.TemporaryDirectory() as place:

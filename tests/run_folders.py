@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from diswot.cli import main
-from diswot.report.run import Run, Search
+from diswot.runs.records import Run, Search
 
 SMALL = "--data digits --image-size 8 --quiet"
 SEARCH = f"search --teacher resnet20 --space s0 {SMALL} --batch-size 20 --max-params 0.3M"

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from diswot.errors import UserError
 
 if TYPE_CHECKING:
-    from diswot.workers import Pool
+    from diswot.executors.pool import Pool
 
 
 def made() -> int:

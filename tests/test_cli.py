@@ -19,13 +19,14 @@ from full_disk import full_disk
 from PIL import Image
 
 import diswot
-from diswot import spaces, teachers
 from diswot.cli import main
 from diswot.cli.distill import _job
 from diswot.cli.names import _SAMPLERS
-from diswot.files import load_weights
-from diswot.samplers import SAMPLERS
+from diswot.models import registry as teachers
+from diswot.nas.samplers import SAMPLERS
 from diswot.spaces import nasbench201
+from diswot.spaces.registry import build_network, create_space
+from diswot.utils.files import load_weights
 
 SMALL = "--classes 10 --batch-size 4 --image-size 8"
 PLAIN = f"search --teacher resnet20 {SMALL} --trials 5"
@@ -150,7 +151,7 @@ class TestSearch:
         assert scores == sorted(scores, reverse=True)
         assert all(row["model_params"] <= 400_000 for row in found["top"])
         assert best["params"].keys() == {"blocks1", "blocks2", "blocks3"}
-        model = spaces.network(spaces.get("s0", 10), best["params"])
+        model = build_network(create_space("s0", 10), best["params"])
         assert best["model_params"] == sum(p.numel() for p in model.parameters())
 
     def test_table(self, run: Run) -> None:
@@ -295,7 +296,7 @@ class TestScore:
         assert {"diswot", "semantic", "relation", "kd", "params", "macs"} <= scored["scores"].keys()
         parts = scored["scores"]["semantic"] + scored["scores"]["relation"]
         assert scored["scores"]["diswot"] == pytest.approx(parts)
-        model = spaces.network(spaces.get("s0", 10), json.loads(STUDENT))
+        model = build_network(create_space("s0", 10), json.loads(STUDENT))
         assert scored["scores"]["params"] == sum(p.numel() for p in model.parameters())
 
     def test_together_as_alone(self, run: Run) -> None:
@@ -382,7 +383,7 @@ class TestDistill:
         assert 0 <= result["test_accuracy"] <= 100 and 0 <= result["train_accuracy"] <= 100
         kept = json.loads((folder / "distilled" / "trained.json").read_text())
         assert kept["result"] == result and kept["versions"]["torch"]
-        model = spaces.network(spaces.get("s0", 10), best["params"])
+        model = build_network(create_space("s0", 10), best["params"])
         teachers.load_weights(model, folder / "distilled" / "student.safetensors")
 
     def test_named_student(self, run: Run, place: Path, tmp_path: Path) -> None:

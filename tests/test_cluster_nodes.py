@@ -17,9 +17,11 @@ import toyspaces
 from commands import call
 from test_crew import told
 
-from diswot.cluster import Cluster
-from diswot.layout import JOURNAL
-from diswot.search import Found, Progress, search
+from diswot.executors.ray import Cluster
+from diswot.nas.api import search
+from diswot.nas.driver import Progress
+from diswot.nas.result import Found
+from diswot.storage.run_files import JOURNAL
 
 ray = pytest.importorskip("ray", reason="no ray here")
 pytestmark = pytest.mark.slow

@@ -17,13 +17,15 @@ from hypothesis import strategies as some
 from optuna.trial import BaseTrial
 from torch import nn
 
-from diswot import spaces
-from diswot.budget import Budget
-from diswot.evolution import key
-from diswot.examiner import Alone, Examiner, Setup, work
-from diswot.loop import Loop
-from diswot.samplers import SAMPLERS
-from diswot.workers import Answer, Outcome, Packed, Pipes, Pool
+from diswot.costs.budget import Budget
+from diswot.executors.packed import Packed
+from diswot.executors.pool import Answer, Outcome, Pool
+from diswot.executors.processes import Pipes
+from diswot.nas.aging_evolution import key
+from diswot.nas.driver import Loop
+from diswot.nas.evaluator import Alone, Examiner, Setup, work
+from diswot.nas.samplers import SAMPLERS
+from diswot.spaces.registry import build_network
 
 PROXIES = ["diswot", "relation", "default", "synflow", "params"]
 MOST = 3  # workers
@@ -170,7 +172,7 @@ def test_same_to_the_last_bit(pool: Pool, spec: Spec, size: int, data: some.Data
     assert by_architecture(told(Some(pool, spec, size), spec, 0, order)) == ends
     for chosen, (values, _, end) in ends.items():
         if "scores" in end:
-            network = partial(spaces.network, partial(build, spec), dict(chosen))
+            network = partial(build_network, partial(build, spec), dict(chosen))
             torch.rand(3)  # whatever else draws
             again = examiner(spec).scorer.score_build(network, [spec.proxy])
             assert again == end["scores"] and values == again[spec.proxy]

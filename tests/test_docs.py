@@ -113,15 +113,15 @@ def test_formulas_become_mathml() -> None:
 
 
 def test_every_distance_and_score_has_its_formula_in_the_maths() -> None:
-    from diswot.knowledge import KNOWLEDGE
-    from diswot.proxies import PROXIES
+    from diswot.knowledge.registry import KNOWLEDGE
+    from diswot.proxies.registry import PROXIES
 
     text = (DOCS / "maths.md").read_text()
     assert [name for name in {**KNOWLEDGE, **PROXIES} if f"[`{name}`]" not in text] == []
 
 
 def test_the_maths_has_the_weights_of_the_default_score() -> None:
-    from diswot.proxies.default import WEIGHTS
+    from diswot.proxies.default_score import WEIGHTS
 
     text = (DOCS / "maths.md").read_text()
     for name, weight in WEIGHTS.items():

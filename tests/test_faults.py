@@ -29,21 +29,21 @@ from full_disk import full_disk
 from optuna.trial import BaseTrial, FrozenTrial
 from torch import Tensor, nn
 
-from diswot import spaces
 from diswot.errors import SearchFailed, UserError
-from diswot.evolution import key
-from diswot.proxies import scorer
-from diswot.search import Found, search
-from diswot.storage import JOURNAL, open_storage
-from diswot.workers import Outcome, Pool
-from diswot.workers.pool import TRIES
+from diswot.executors.pool import TRIES, Outcome, Pool
+from diswot.nas.aging_evolution import key
+from diswot.nas.api import search
+from diswot.nas.result import Found
+from diswot.proxies.scorer import scorer
+from diswot.spaces.registry import build_network
+from diswot.spaces.validation import Build
+from diswot.storage.run_files import JOURNAL
+from diswot.storage.study import open_storage
 
 HERE = str(Path(__file__).parent)
 
 
-def run(
-    space: spaces.Build = toyspaces.tiny, teacher: nn.Module | None = None, **options: Any
-) -> Found:
+def run(space: Build = toyspaces.tiny, teacher: nn.Module | None = None, **options: Any) -> Found:
     options = {"proxy": "diswot", "sampler": "random", "seed": 4, **options}
     return search(teacher or toyspaces.teacher(), space, toyspaces.batch(), **options)
 
@@ -52,7 +52,7 @@ def trials(where: Path) -> list[FrozenTrial]:
     return optuna.load_study(study_name="diswot", storage=open_storage(where)).trials
 
 
-def whole(where: Path, count: int, space: spaces.Build, lost: int = 0) -> None:
+def whole(where: Path, count: int, space: Build, lost: int = 0) -> None:
     """So many trials ended, all closed, each scored as it would be alone; `lost` may have failed.
 
     Those that were open when a process ended have no end, and do not count.
@@ -66,7 +66,7 @@ def whole(where: Path, count: int, space: spaces.Build, lost: int = 0) -> None:
     assert len(failed) <= lost and {end["kind"] for end in failed} <= {"killed"}
     fixed = scorer(toyspaces.teacher(), [toyspaces.batch()], seed=4)
     for trial in scored:
-        build = partial(spaces.network, space, trial.params)
+        build = partial(build_network, space, trial.params)
         assert fixed.score_build(build, ["diswot"])["diswot"] == [trial.value]
 
 

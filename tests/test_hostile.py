@@ -16,15 +16,20 @@ import toyspaces
 from hypothesis import given, settings
 from hypothesis import strategies as some
 
-from diswot import files, recipes, spaces, tables
-from diswot.budget import parse_bytes, parse_count, parse_seconds
-from diswot.cli import budgets, runs
+from diswot.cli import budgets
 from diswot.errors import UserError
-from diswot.recipe import parse_losses
-from diswot.report import report
-from diswot.search import search
+from diswot.nas.api import search
+from diswot.ranking.tables.read import read_table
+from diswot.reports.report import report
+from diswot.runs import folder
 from diswot.spaces import nasbench101, nasbench201
-from diswot.storage import JOURNAL, open_storage
+from diswot.spaces.registry import build_network, create_space
+from diswot.storage.run_files import JOURNAL
+from diswot.storage.study import open_storage
+from diswot.training.recipe import parse_losses
+from diswot.training.recipe_files import load_recipe
+from diswot.utils import files
+from diswot.utils.units import parse_bytes, parse_count, parse_seconds
 
 assert toyspaces
 
@@ -83,8 +88,8 @@ PARSERS: list[tuple[Callable[[str], Any], some.SearchStrategy[str]]] = [
     (budgets.objectives, NUMBERS),
     (parse_losses, LOSSES),
     (nasbench201.from_string, CELLS),
-    (lambda text: recipes.load(text), some.text(max_size=12)),
-    (lambda text: spaces.get(text, 10, 8), some.text(max_size=12)),
+    (lambda text: load_recipe(text), some.text(max_size=12)),
+    (lambda text: create_space(text, 10, 8), some.text(max_size=12)),
 ]
 
 
@@ -115,7 +120,7 @@ def test_matrices_are_read_or_refused(matrix: list[list[int]], operations: list[
 @given(params=some.dictionaries(some.sampled_from(["blocks1", "blocks2", "x"]), JSON) | JSON)
 def test_parameters_of_any_kind(params: Any) -> None:
     with suppress(UserError):
-        spaces.network(spaces.get("s0", 10), params if isinstance(params, dict) else {"x": params})
+        build_network(create_space("s0", 10), params if isinstance(params, dict) else {"x": params})
 
 
 # Files
@@ -133,7 +138,7 @@ def test_tables_are_read_or_refused(room: Path, name: str, space: str, whole: by
     def hold(content: bytes) -> None:
         (room / name).write_bytes(content)
         with suppress(UserError):
-            tables.read(room / name, space)
+            read_table(room / name, space)
 
     hold()
 
@@ -155,7 +160,7 @@ LINES = some.builds("{} = {}\n".format, some.sampled_from(["epochs", "lr", "mile
 def test_recipes_are_read_or_refused(room: Path, content: bytes) -> None:
     (room / "mine.toml").write_bytes(content)
     with suppress(UserError):
-        recipes.load(str(room / "mine.toml"), epochs=7)
+        load_recipe(str(room / "mine.toml"), epochs=7)
 
 
 @pytest.mark.parametrize("name", ["a.pt", "a.safetensors"])
@@ -197,12 +202,12 @@ def found(room: Path) -> dict[str, bytes]:
     config = {"teacher": "resnet20", "space": "s0", "data": "noise", "classes": 5}
     result = search(toyspaces.teacher(), toyspaces.tiny, toyspaces.batch(), trials=3,
                     proxy="params", storage=place)  # fmt: skip
-    files.write_json(place / runs.RUN, {"command": "x", "config": config})
-    files.write_json(place / runs.FOUND, result.as_dict())
-    return {name: (place / name).read_bytes() for name in (runs.RUN, runs.FOUND, JOURNAL)}
+    files.write_json(place / folder.RUN, {"command": "x", "config": config})
+    files.write_json(place / folder.FOUND, result.as_dict())
+    return {name: (place / name).read_bytes() for name in (folder.RUN, folder.FOUND, JOURNAL)}
 
 
-@pytest.mark.parametrize("name", [runs.RUN, runs.FOUND, JOURNAL])
+@pytest.mark.parametrize("name", [folder.RUN, folder.FOUND, JOURNAL])
 def test_run_folders_are_read_or_refused(room: Path, found: dict[str, bytes], name: str) -> None:
     place = room / "run"
     place.mkdir(exist_ok=True)
@@ -213,7 +218,7 @@ def test_run_folders_are_read_or_refused(room: Path, found: dict[str, bytes], na
     def hold(content: bytes) -> None:
         for each, kept in found.items():
             (place / each).write_bytes(content if each == name else kept)
-        for act in (runs.searched, lambda run: report(run, networks=False), studied):
+        for act in (folder.searched, lambda run: report(run, networks=False), studied):
             with suppress(UserError):
                 act(place)
         assert {path.name for path in place.iterdir()} <= {*found, "report.html"}

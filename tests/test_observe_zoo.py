@@ -12,7 +12,7 @@ from reference import class_gradient
 from torch import nn
 from toys import batch, seeded
 
-from diswot.observe import observe
+from diswot.observation.observe import observe
 
 CLASSES = 7
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cosine_similarity, relu_
 
-from diswot.observe import Observation
+from diswot.observation.observe import Observation
 
 PIXELS = 8
 CLASSES = 5

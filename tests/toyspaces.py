@@ -12,10 +12,11 @@ import toys
 from optuna.trial import BaseTrial
 from torch import Tensor, nn
 
-from diswot.data import Batch
+from diswot.data.dataset import Batch
 from diswot.errors import UserError
-from diswot.evolution import Key, key
-from diswot.spaces import Build, Params, construct
+from diswot.nas.aging_evolution import Key, key
+from diswot.spaces.registry import Params, construct
+from diswot.spaces.validation import Build
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
 

@@ -16,11 +16,13 @@ from typing import Any
 import pytest
 from commands import Run
 
-from diswot import spaces, teachers
-from diswot.budget import Costs
-from diswot.cli import budgets, main, runs
+from diswot.cli import budgets, main
 from diswot.cli.distill import _job
+from diswot.costs.budget import Costs
 from diswot.errors import UserError
+from diswot.models.registry import create_teacher
+from diswot.runs import folder
+from diswot.spaces.registry import build_network, create_space
 
 SMALL = "--teacher resnet20 --data digits --image-size 8 --batch-size 8 --proxy diswot"
 FRONT = f"search {SMALL} --objectives score,latency --trials 6 --max-params 0.5M"
@@ -68,7 +70,7 @@ def test_a_front_is_kept_with_its_latencies_and_plots(front: Path) -> None:
     assert all(known[json.dumps(row["params"])] == row["latency"] for row in found["top"])
     assert {"front.svg", "front.png"} <= {path.name for path in front.iterdir()}
     for row in found["top"]:
-        counts = Costs(spaces.network(spaces.get("s0", 10), row["params"]), (3, 8, 8)).counts
+        counts = Costs(build_network(create_space("s0", 10), row["params"]), (3, 8, 8)).counts
         assert (row["macs"], row["memory"], row["uncounted"]) == (counts.macs, counts.memory, [])
 
 
@@ -95,16 +97,16 @@ def test_distill_takes_the_best_of_the_front_or_another_by_its_number(front: Pat
 
     assert json.loads(_job(front, {})["student"]) == found["best"]["params"]
     for place, row in enumerate(found["front"]):
-        listed = runs.listed(front, str(place))
+        listed = folder.listed(front, str(place))
         assert listed is not None and json.loads(listed) == row["params"]
     for number in ("99", "-1"):
         last = len(found["front"]) - 1
         with pytest.raises(UserError, match=f"lists students 0 to {last}, no {number}$"):
-            runs.listed(front, number)
-    assert runs.listed(front, "9" * 5000) == "9" * 5000
-    assert runs.listed(None, "3") == "3" and runs.listed(front, "resnet20") == "resnet20"
+            folder.listed(front, number)
+    assert folder.listed(front, "9" * 5000) == "9" * 5000
+    assert folder.listed(None, "3") == "3" and folder.listed(front, "resnet20") == "resnet20"
     with pytest.raises(UserError, match="no finished search to take student 1 of"):
-        runs.listed(front.parent, "1")
+        folder.listed(front.parent, "1")
 
 
 def test_distilling_another_keeps_it_under_its_number(run: Run, front: Path) -> None:
@@ -164,7 +166,7 @@ SCORE = "score --proxies params --teacher resnet20 --data digits --image-size 8 
 def test_a_score_comes_with_what_the_student_costs(run: Run) -> None:
     told = run(f"{SCORE} --student resnet20 --latency --json").json
 
-    costs = Costs(teachers.get("resnet20", 10), (3, 8, 8))
+    costs = Costs(create_teacher("resnet20", 10), (3, 8, 8))
     assert told["costs"]["model_params"] == costs.params == told["scores"]["params"]
     for name in ("macs", "memory"):
         assert told["costs"][name] == getattr(costs.counts, name)

@@ -10,9 +10,10 @@ import torch
 from commands import Run
 from torch import nn
 
-from diswot import proxies, teachers
-from diswot.data import Batch
-from diswot.proxies import PROXIES, scorer
+from diswot.data.dataset import Batch
+from diswot.models.registry import create_teacher
+from diswot.proxies.registry import PROXIES, get_proxy
+from diswot.proxies.scorer import scorer
 
 SMALL = "--data noise --classes 3 --image-size 8 --batch-size 6 --trials 2 --proxy params"
 
@@ -62,7 +63,7 @@ def test_mistakes(run: Run, options: str, message: str) -> None:
 
 def test_evaluate(run: Run, tmp_path: Path) -> None:
     torch.manual_seed(0)
-    model = teachers.get("resnet20", 10)
+    model = create_teacher("resnet20", 10)
     torch.save({"state_dict": {f"module.{k}": v for k, v in model.state_dict().items()}},
                tmp_path / "w.pth")  # fmt: skip
     line = f"evaluate --teacher resnet20 --teacher-weights {tmp_path}/w.pth --data digits"
@@ -78,7 +79,7 @@ def test_which_scores_see_trained_weights() -> None:
 
     def net(seed: int) -> nn.Module:
         torch.manual_seed(seed)
-        return teachers.get("resnet20", 4)
+        return create_teacher("resnet20", 4)
 
     names = [name for name, row in PROXIES.items() if row.needs_teacher]
     images = torch.randn(8, 3, 16, 16, generator=torch.Generator().manual_seed(0))
@@ -86,9 +87,9 @@ def test_which_scores_see_trained_weights() -> None:
     found = []
     for seed in (0, 1):
         fixed = scorer(net(seed), [batch], init="kaiming", trained_teacher=True)
-        student = fixed.fresh(lambda: teachers.get("resnet20", 4))
+        student = fixed.fresh(lambda: create_teacher("resnet20", 4))
         found.append(fixed.outcomes([student], names))
     for name in names:
         one, other = (outcomes[name][0] for outcomes in found)
         if isinstance(one, float):
-            assert (one != other) == proxies.get(name).sees_weights, name
+            assert (one != other) == get_proxy(name).sees_weights, name

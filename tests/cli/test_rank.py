@@ -16,9 +16,9 @@ import pytest
 from commands import Run, call
 from scipy import stats
 
-from diswot import spaces
-from diswot.budget import count_params
-from diswot.rank import scoring
+from diswot.costs.counts import count_params
+from diswot.ranking import score_table
+from diswot.spaces.registry import build_network, create_space
 
 OPTIONS = "--teacher resnet20 --classes 10 --batch-size 4 --image-size 8 --resamples 50"
 ROWS = [(1, 1, 1, 60.0, 62), (3, 1, 1, 61.5, 64), (1, 3, 1, 62.0, 63), (1, 1, 3, 62.5, 66)]
@@ -45,11 +45,9 @@ def table(tmp_path: Path) -> Path:
 
 
 def params() -> list[int]:
-    build = spaces.get("s0", 10)
+    build = create_space("s0", 10)
     names = ("blocks1", "blocks2", "blocks3")
-    return [
-        count_params(spaces.network(build, dict(zip(names, row, strict=False)))) for row in ROWS
-    ]
+    return [count_params(build_network(build, dict(zip(names, row, strict=False)))) for row in ROWS]
 
 
 def test_json(run: Run, table: Path) -> None:
@@ -84,7 +82,7 @@ def test_table_shows_the_best_first_and_says_what_ties(run: Run, table: Path) ->
 def test_target_is_known_before_anything_is_scored(
     run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(scoring, "score_table", pytest.fail)
+    monkeypatch.setattr(score_table, "score_table", pytest.fail)
     (tmp_path / "t.csv").write_text("blocks1,blocks2,blocks3,acc\n1,1,1,60\n3,1,1,61\n1,3,1,62\n")
 
     said = run(f"rank --table {tmp_path}/t.csv {OPTIONS} --target x --out {tmp_path}/run").mistake()

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from commands import Run
 
-from diswot import devices
+from diswot.utils import devices
 
 SMALL = "--teacher resnet20 --data digits --image-size 8 --batch-size 8"
 SEARCH = f"search {SMALL} --proxy diswot --max-params 0.1M --trials 2"

@@ -8,28 +8,28 @@ import numpy as np
 import pytest
 import torch
 
-from diswot import data
-from diswot.data import whole
+from diswot.data.dataset import whole
+from diswot.data.registry import create_dataset
 from diswot.errors import UserError
 
 
 class TestDigits:
     def test_split_is_fixed_and_stratified(self) -> None:
-        digits = data.get("digits")
+        digits = create_dataset("digits")
         assert digits.train is not None and digits.test is not None
         assert (len(digits.train), len(digits.test)) == (1437, 360)
         counts = [Counter(split.labels.tolist()) for split in (digits.train, digits.test)]
         for label in range(10):
             share = counts[1][label] / (counts[0][label] + counts[1][label])
             assert share == pytest.approx(0.2, abs=0.005)
-        again = data.get("digits")
+        again = create_dataset("digits")
         assert again.test is not None
         assert torch.equal(again.test.labels, digits.test.labels)
 
     def test_images_are_grey_bytes_of_scikit_learn(self) -> None:
         from sklearn.datasets import load_digits
 
-        digits = data.get("digits", size=8)
+        digits = create_dataset("digits", size=8)
         parts = [whole(split)[0] for split in (digits.train, digits.test) if split]
         images = torch.cat(parts)
         assert images.shape == (1797, 3, 8, 8) and images.dtype == torch.uint8
@@ -39,7 +39,7 @@ class TestDigits:
 
     @pytest.mark.parametrize("size", [None, 8, 20, 32])
     def test_any_size(self, size: int | None) -> None:
-        digits = data.get("digits", size=size)
+        digits = create_dataset("digits", size=size)
         side = size or 32
         assert digits.size == side and digits.image_shape == (3, side, side)
         assert digits.train is not None
@@ -47,7 +47,7 @@ class TestDigits:
         assert len(digits.classes) == 10
 
     def test_training_images_are_normal(self) -> None:
-        digits = data.get("digits", size=8)
+        digits = create_dataset("digits", size=8)
         assert digits.train is not None
         values = digits.normalise(whole(digits.train)[0])
         assert float(values.mean()) == pytest.approx(0, abs=1e-4)
@@ -56,7 +56,7 @@ class TestDigits:
 
 class TestNoise:
     def test_is_normal_and_as_asked(self) -> None:
-        noise = data.get("noise", classes=7, size=12)
+        noise = create_dataset("noise", classes=7, size=12)
         images, labels = noise.batch(50, seed=3)
         assert images.shape == (50, 3, 12, 12) and noise.image_shape == (3, 12, 12)
         assert set(labels.tolist()) == set(range(7))
@@ -64,10 +64,10 @@ class TestNoise:
         assert noise.train is None and noise.test is None
 
     def test_hundred_classes_of_32_pixels_if_not_asked(self) -> None:
-        noise = data.get("noise")
+        noise = create_dataset("noise")
         assert (len(noise.classes), noise.size) == (100, 32)
 
     @pytest.mark.parametrize("classes", [1, 0, -3])
     def test_too_few_classes(self, classes: int) -> None:
         with pytest.raises(UserError, match=f"at least 2 classes, not {classes}"):
-            data.get("noise", classes=classes)
+            create_dataset("noise", classes=classes)

@@ -13,8 +13,8 @@ import torch
 from data.pictures import as_bytes
 from torchvision import datasets
 
-from diswot import data
-from diswot.data import whole
+from diswot.data.dataset import whole
+from diswot.data.registry import create_dataset
 from diswot.errors import UserError
 
 
@@ -41,7 +41,7 @@ class TestCifar:
         capsys: pytest.CaptureFixture[str],
     ) -> None:
         monkeypatch.setattr(datasets, kind, StubCifar)
-        found = data.get(name, root=tmp_path)
+        found = create_dataset(name, root=tmp_path)
         assert found.train is not None and found.test is not None
         assert (len(found.train), len(found.test), found.size) == (30, 6, 32)
         assert found.classes == ("plane", "car", "bird") and found.name == name
@@ -55,7 +55,7 @@ class TestCifar:
         self, size: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr(datasets, "CIFAR100", StubCifar)
-        found = data.get("cifar100", root=tmp_path, size=size)
+        found = create_dataset("cifar100", root=tmp_path, size=size)
         assert found.train is not None and found.size == size
         images = found.train.read([1, 2])
         assert images.shape == (2, 3, size, size) and images.dtype == torch.uint8
@@ -65,7 +65,7 @@ class TestCifar:
     @pytest.mark.parametrize("name", ["cifar10", "cifar100"])
     def test_absent_and_not_to_be_downloaded(self, name: str, tmp_path: Path) -> None:
         with pytest.raises(UserError) as caught:
-            data.get(name, root=tmp_path, download=False)
+            create_dataset(name, root=tmp_path, download=False)
         assert str(caught.value).startswith(f"{name} is not in {tmp_path} and was not to be")
         assert "\n" not in str(caught.value)
 
@@ -80,7 +80,7 @@ class TestCifar:
 
         monkeypatch.setattr(datasets, "CIFAR10", offline)
         with pytest.raises(UserError) as caught:
-            data.get("cifar10", root=tmp_path)
+            create_dataset("cifar10", root=tmp_path)
         told = f"cifar10 is not in {tmp_path} and cannot be downloaded: no route to host; if you"
         with_what = "with --data-root, or a folder of its images with --data"
         assert str(caught.value) == f"{told} have it, name its folder {with_what}"
@@ -89,7 +89,7 @@ class TestCifar:
         place = tmp_path / "file"
         place.write_text("")
         with pytest.raises(UserError, match="cifar10 is not in"):
-            data.get("cifar10", root=place, download=False)
+            create_dataset("cifar10", root=place, download=False)
 
 
 ZIP = Path(__file__).parents[3] / "shared" / "data" / "cifar100.zip"
@@ -100,7 +100,7 @@ ZIP = Path(__file__).parents[3] / "shared" / "data" / "cifar100.zip"
 def test_real_cifar100(tmp_path: Path) -> None:
     with zipfile.ZipFile(ZIP) as archive:
         archive.extractall(tmp_path)
-    found = data.get(str(tmp_path / "cifar100"))
+    found = create_dataset(str(tmp_path / "cifar100"))
     assert found.train is not None and found.test is not None
     assert (len(found.train), len(found.test)) == (50_000, 10_000)
     assert len(found.classes) == 100 and found.size == 32

@@ -10,7 +10,7 @@ import pytest
 from data.pictures import folder
 from PIL import Image
 
-from diswot import data
+from diswot.data.registry import create_dataset
 
 
 class TestDecoding:
@@ -26,7 +26,7 @@ class TestDecoding:
                 exif[0x0112] = 6
                 place = tmp_path / name / f"{i}.{kind.lower()}"
                 Image.fromarray(pixels).save(place, kind, exif=exif)
-        found = data.get(str(tmp_path))
+        found = create_dataset(str(tmp_path))
         assert found.train is not None
         image = found.train.read([0])[0].float()
         assert float(image[:, :, 6:].min()) > 200 and float(image[:, :, :2].max()) < 50
@@ -43,7 +43,7 @@ class TestDecoding:
             return real(path)
 
         monkeypatch.setattr(Image, "open", spy)
-        found = data.get(str(tmp_path))
+        found = create_dataset(str(tmp_path))
         assert len(opened) == 1  # for the size
         found.batch(6)
         assert len(opened) == 7

@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 import torch
 
-from diswot import data
-from diswot.data import whole
+from diswot.data.dataset import whole
 from diswot.data.imagenet16 import load
+from diswot.data.registry import create_dataset
 from diswot.errors import UserError
 
 Rows = np.ndarray[Any, Any]
@@ -36,7 +36,7 @@ def write(root: Path, classes: int = 125, side: int = 16, protocol: int = 2) -> 
 @pytest.mark.parametrize("inner", ["", "ImageNet16"])
 def test_first_120_classes(tmp_path: Path, inner: str) -> None:
     made = write(tmp_path / inner)
-    found = data.get("imagenet16-120", root=tmp_path)
+    found = create_dataset("imagenet16-120", root=tmp_path)
     assert found.train is not None and found.test is not None
     assert (len(found.train), len(found.test)) == (240, 120)
     assert len(found.classes) == 120 and found.size == 16
@@ -56,7 +56,7 @@ def test_first_120_classes(tmp_path: Path, inner: str) -> None:
 @pytest.mark.parametrize("classes", [None, 7])
 def test_a_folder(tmp_path: Path, protocol: int, classes: int | None) -> None:
     write(tmp_path, 9, side=8, protocol=protocol)
-    found = data.get(str(tmp_path), classes=classes, size=4)
+    found = create_dataset(str(tmp_path), classes=classes, size=4)
     assert len(found.classes) == (classes or 9) and found.image_shape == (3, 4, 4)
     assert found.train is not None and found.train.read([0, 3]).shape == (2, 3, 4, 4)
 
@@ -79,11 +79,11 @@ def test_what_a_pickle_names_is_not_called(tmp_path: Path) -> None:
     write(tmp_path)
     (tmp_path / "val_data").write_bytes(pickle.dumps({"data": Bomb(), "labels": [1]}))
     with pytest.raises(UserError, match=r"val_data asks for posix\.mkdir; only arrays"):
-        data.get(str(tmp_path))
+        create_dataset(str(tmp_path))
     objects = {"data": np.array([Bomb()], dtype=object), "labels": [1]}
     (tmp_path / "val_data").write_bytes(pickle.dumps(objects))
     with pytest.raises(UserError, match="only arrays"):
-        data.get(str(tmp_path))
+        create_dataset(str(tmp_path))
     assert not (tmp_path / "trap").exists()
 
 
@@ -108,20 +108,20 @@ def test_damaged(tmp_path: Path, content: bytes, message: str) -> None:
     write(tmp_path)
     (tmp_path / "val_data").write_bytes(content)
     with pytest.raises(UserError, match=message) as caught:
-        data.get(str(tmp_path))
+        create_dataset(str(tmp_path))
     assert str(tmp_path) in str(caught.value)
 
 
 def test_absent(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=f"imagenet16-120 is not in {tmp_path}"):
-        data.get("imagenet16-120", root=tmp_path)
+        create_dataset("imagenet16-120", root=tmp_path)
     write(tmp_path)
     (tmp_path / "val_data").unlink()
     with pytest.raises(UserError, match=r"cannot read .*val_data: No such file"):
-        data.get(str(tmp_path))
+        create_dataset(str(tmp_path))
 
 
 def test_more_classes_than_there_are(tmp_path: Path) -> None:
     write(tmp_path, 100)
     with pytest.raises(UserError, match="has no training images of class 101"):
-        data.get("imagenet16-120", root=tmp_path)
+        create_dataset("imagenet16-120", root=tmp_path)

@@ -14,8 +14,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from diswot import data
-from diswot.data import whole
+from diswot.data.dataset import whole
+from diswot.data.registry import create_dataset
 from diswot.errors import UserError
 
 pa = pytest.importorskip("pyarrow", reason="needs the extra hf")
@@ -64,7 +64,7 @@ def test_folder_with_two_splits(tmp_path: Path, struct: bool, inner: str) -> Non
     write(root / "train-00000-of-00002.parquet", range(10), [i % 3 for i in range(10)])
     write(root / "train-00001-of-00002.parquet", range(10, 13), [2, 1, 0], struct=struct)
     write(root / "test-00000-of-00001.parquet", range(20, 23), [0, 1, 2])
-    found = data.get(str(tmp_path))
+    found = create_dataset(str(tmp_path))
     assert found.train is not None and found.test is not None
     assert found.classes == tuple(CLASSES) and found.size == 6
     assert found.train.labels.tolist() == [i % 3 for i in range(10)] + [2, 1, 0]
@@ -81,7 +81,7 @@ def test_one_file_without_names(
     tmp_path: Path, labels: list[Any], classes: tuple[str, ...]
 ) -> None:
     write(tmp_path / "my.parquet", range(20), labels, named=False)
-    found = data.get(str(tmp_path / "my.parquet"), size=4)
+    found = create_dataset(str(tmp_path / "my.parquet"), size=4)
     assert found.train is not None and found.test is not None
     assert found.classes == classes and (len(found.train), len(found.test)) == (16, 4)
     kept = sorted(found.train.labels.tolist() + found.test.labels.tolist())
@@ -100,7 +100,7 @@ def test_a_batch_reads_only_the_row_groups_it_needs(
         return real(self, group, columns=columns)
 
     monkeypatch.setattr(pq.ParquetFile, "read_row_group", spy)
-    found = data.get(str(tmp_path / "train.parquet"))
+    found = create_dataset(str(tmp_path / "train.parquet"))
     _, labels = found.batch(4)
     assert len(labels) == 4 and len(asked) <= 1 + 4
     assert {tuple(columns) for _, columns in asked} == {("image",)}
@@ -117,13 +117,13 @@ def test_a_batch_reads_only_the_row_groups_it_needs(
 def test_bad_labels(tmp_path: Path, change: dict[str, Any], message: str) -> None:
     write(tmp_path / "a.parquet", range(4), change["labels"])
     with pytest.raises(UserError, match=message):
-        data.get(str(tmp_path / "a.parquet"))
+        create_dataset(str(tmp_path / "a.parquet"))
 
 
 def test_a_damaged_image_is_named(tmp_path: Path) -> None:
     table = pa.table({"image": [png(i) for i in range(9)] + [b"no image"], "label": [0, 1] * 5})
     pq.write_table(table, tmp_path / "a.parquet")
-    found = data.get(str(tmp_path / "a.parquet"))
+    found = create_dataset(str(tmp_path / "a.parquet"))
     assert found.train is not None and found.test is not None
     with pytest.raises(UserError, match=r"row 9 of .*a\.parquet cannot be read as an image"):
         for split in (found.train, found.test):
@@ -133,17 +133,17 @@ def test_a_damaged_image_is_named(tmp_path: Path) -> None:
 def test_other_columns(tmp_path: Path) -> None:
     pq.write_table(pa.table({"a": [b"x", b"y"], "b": [b"x", b"y"]}), tmp_path / "a.parquet")
     with pytest.raises(UserError, match=r"which column is the image\? .*there: a, b"):
-        data.get(str(tmp_path / "a.parquet"))
+        create_dataset(str(tmp_path / "a.parquet"))
     pq.write_table(pa.table({"a": [b"x", b"y"], "b": [0, 1]}), tmp_path / "a.parquet")
     with pytest.raises(UserError, match=r"which column is the label\?"):
-        data.get(str(tmp_path / "a.parquet"))
+        create_dataset(str(tmp_path / "a.parquet"))
 
 
 @pytest.mark.parametrize("content", [b"", b"PAR1", b"PAR1" + b"\0" * 50 + b"PAR1"])
 def test_garbage(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "a.parquet").write_bytes(content)
     with pytest.raises(UserError, match=r"a.parquet cannot be read as Parquet"):
-        data.get(str(tmp_path / "a.parquet"))
+        create_dataset(str(tmp_path / "a.parquet"))
 
 
 class TestHub:
@@ -160,7 +160,7 @@ class TestHub:
         return f"hf:{root}"
 
     def test_by_its_library(self, tmp_path: Path) -> None:
-        found = data.get(self.made(tmp_path / "set"))
+        found = create_dataset(self.made(tmp_path / "set"))
         assert found.train is not None and found.test is not None
         assert found.classes == tuple(CLASSES) and found.size == 6
         assert torch.equal(whole(found.train)[0], torch.stack([as_tensor(s) for s in range(10)]))
@@ -170,9 +170,9 @@ class TestHub:
     def test_a_slice_of_a_split(self, tmp_path: Path) -> None:
         name = self.made(tmp_path / "set")
         with pytest.raises(UserError, match="too few images to keep a fifth"):
-            data.get(f"{name}:train[:2]")
+            create_dataset(f"{name}:train[:2]")
         write(tmp_path / "set" / "data" / "train-0.parquet", range(30), [0, 1, 2] * 10, image="img")
-        found = data.get(f"{name}:train[:50%]")
+        found = create_dataset(f"{name}:train[:50%]")
         assert found.train is not None and found.test is not None
         assert (len(found.train), len(found.test)) == (12, 3)
 
@@ -189,7 +189,7 @@ class TestHub:
             return datasets.Dataset.from_dict(table, features=datasets.Features(features))
 
         monkeypatch.setattr(datasets, "load_dataset", load)
-        found = data.get("hf:someone/birds,small:train", size=4)
+        found = create_dataset("hf:someone/birds,small:train", size=4)
         assert asked == [("someone/birds", "small", "train")]
         assert found.classes == tuple(CLASSES) and found.image_shape == (3, 4, 4)
 
@@ -203,5 +203,5 @@ class TestHub:
     )
     def test_absent(self, name: str, message: str) -> None:
         with pytest.raises(UserError, match=message) as caught:
-            data.get(name)
+            create_dataset(name)
         assert "\n" not in str(caught.value)

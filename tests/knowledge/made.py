@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from toys import observation
 
-from diswot.observe import Observation
+from diswot.observation.observe import Observation
 
 Shape = tuple[int, int, int]
 

@@ -14,15 +14,15 @@ import torchvision
 from torch import Tensor, nn
 from toys import batch
 
-from diswot import teachers
 from diswot.errors import UserError
-from diswot.initialise import TEACHER, fresh
-from diswot.knowledge import KNOWLEDGE, get
-from diswot.losses import Losses
-from diswot.observe import Observation, observe, record
-from diswot.spaces import get as space
-from diswot.spaces import network
+from diswot.knowledge.losses import Losses
+from diswot.knowledge.registry import KNOWLEDGE, get_distance
+from diswot.models.initialization import TEACHER, fresh
+from diswot.models.registry import create_teacher
+from diswot.observation.observe import Observation, observe, record
 from diswot.spaces.nasbench201 import from_string
+from diswot.spaces.registry import build_network as network
+from diswot.spaces.registry import create_space as space
 
 CLASSES = 10
 CELL = "|nor_conv_3x3~0|+|nor_conv_1x1~0|skip_connect~1|+|avg_pool_3x3~0|none~1|nor_conv_3x3~2|"
@@ -55,7 +55,7 @@ rows = pytest.mark.parametrize("name", KNOWLEDGE)
 
 @cache
 def teacher() -> nn.Module:
-    return fresh(lambda: teachers.get("resnet56", CLASSES), "kaiming", 0, 0, TEACHER).eval()
+    return fresh(lambda: create_teacher("resnet56", CLASSES), "kaiming", 0, 0, TEACHER).eval()
 
 
 @cache
@@ -73,7 +73,7 @@ def seen(who: str, pixels: int) -> Observation:
 @rows
 def test_as_a_proxy(name: str, student: str) -> None:
     pixels, build = STUDENTS[student]
-    row, ours, theirs = get(name), seen("teacher", pixels), seen(student, pixels)
+    row, ours, theirs = get_distance(name), seen("teacher", pixels), seen(student, pixels)
     if row.same_width and student in OTHER_WIDTH:
         with pytest.raises(UserError, match=r"teacher \(10, 64\), student \(10, 1024\)"):
             row.between(ours, theirs)
@@ -97,7 +97,7 @@ def test_zero_for_itself(student: str) -> None:
 @rows
 def test_a_step_of_training_lessens_the_loss(name: str, student: str) -> None:
     pixels, _ = STUDENTS[student]
-    if get(name).same_width and student in OTHER_WIDTH:
+    if get_distance(name).same_width and student in OTHER_WIDTH:
         return
     images, labels = batch(6, pixels, CLASSES)
     losses, network, ours = loss_of(name, student)
@@ -159,7 +159,7 @@ def test_learned_adapters_start_where_the_fixed_ones_are(student: str) -> None:
     with torch.no_grad():
         losses = Losses(dict.fromkeys(fit, 2.0), *both)
         for name, loss in losses(*both).items():
-            expected = 2 * float(get(name).between(*both))
+            expected = 2 * float(get_distance(name).between(*both))
             assert float(loss) == pytest.approx(expected, rel=1e-4, abs=1e-5), name
 
 
@@ -178,5 +178,5 @@ def test_what_is_learned() -> None:
     differ |= {"fsp": wide - 16 * 17, "kdsvd": wide - 16 * 17, "ickd": 64 * 577}
     for name in KNOWLEDGE:
         assert learned["s0-1-1-1", name] == always.get(name, 0)
-        if not get(name).same_width:
+        if not get_distance(name).same_width:
             assert learned["mobilenet_v3_small", name] == differ.get(name, 0)

@@ -13,7 +13,7 @@ from knowledge.made import made, pairs
 from diswot.errors import UserError
 from diswot.knowledge.features import Variances, ab, fitnet, vid
 from diswot.knowledge.stages import slices
-from diswot.observe import Observation
+from diswot.observation.observe import Observation
 
 quick = settings(derandomize=True, deadline=None, max_examples=20, database=None)
 small = st.integers(1, 4)

@@ -11,8 +11,8 @@ from reference import kd as slow_kd
 from toys import observation, shuffled
 
 from diswot.errors import UserError
-from diswot.knowledge import KNOWLEDGE
 from diswot.knowledge.logits import kd
+from diswot.knowledge.registry import KNOWLEDGE
 
 quick = settings(derandomize=True, deadline=None, max_examples=25, database=None)
 

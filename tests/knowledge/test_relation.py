@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 from reference import relation_distance
 from toys import LinearHead, batch, observation, seeded, shuffled
 
-from diswot.knowledge import KNOWLEDGE
+from diswot.knowledge.registry import KNOWLEDGE
 from diswot.knowledge.relation import relation
-from diswot.observe import observe
+from diswot.observation.observe import observe
 
 quick = settings(derandomize=True, deadline=None, max_examples=25, database=None)
 small = st.integers(1, 4)

@@ -14,7 +14,7 @@ from torch import Tensor
 from diswot.errors import UserError
 from diswot.knowledge.relation import relation
 from diswot.knowledge.relations import cc, cka, linear_cka, pkt, rkd, sp
-from diswot.observe import Observation
+from diswot.observation.observe import Observation
 
 quick = settings(derandomize=True, deadline=None, max_examples=20, database=None)
 small = st.integers(1, 4)

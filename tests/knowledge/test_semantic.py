@@ -10,9 +10,9 @@ from reference import semantic_distance
 from toys import LinearHead, batch, observation, seeded
 
 from diswot.errors import UserError
-from diswot.knowledge import KNOWLEDGE, get
+from diswot.knowledge.registry import KNOWLEDGE, get_distance
 from diswot.knowledge.semantic import semantic
-from diswot.observe import observe
+from diswot.observation.observe import observe
 
 quick = settings(derandomize=True, deadline=None, max_examples=25, database=None)
 
@@ -110,6 +110,6 @@ def test_descending_its_gradient_lessens_it() -> None:
 
 
 def test_listed_as_needing_one_width() -> None:
-    assert get("semantic") is KNOWLEDGE["semantic"]
+    assert get_distance("semantic") is KNOWLEDGE["semantic"]
     assert KNOWLEDGE["semantic"].distance is semantic
     assert KNOWLEDGE["semantic"].same_width

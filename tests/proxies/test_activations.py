@@ -11,11 +11,11 @@ from torch import Tensor, nn
 from torch.nn import functional
 from toys import seeded
 
-from diswot.data import Batch
+from diswot.data.dataset import Batch
 from diswot.errors import UserError
-from diswot.proxies import activations, watch
+from diswot.proxies import activations, recorders
 from diswot.proxies.candidate import Candidate
-from diswot.proxies.watch import Codes
+from diswot.proxies.recorders import Codes
 
 TOYS = (toys.LinearHead, toys.Nested)
 every_toy = pytest.mark.parametrize("toy", TOYS, ids=lambda toy: toy.__name__)
@@ -147,7 +147,7 @@ def test_layout_and_device_do_not_matter(monkeypatch: pytest.MonkeyPatch) -> Non
     images = given.batch.images.contiguous(memory_format=torch.channels_last)
     score = activations.naswot(given)
     assert activations.naswot(candidate(given.student, images, given.batch.labels)) == score
-    monkeypatch.setattr(watch, "_ONEDNN", False)
+    monkeypatch.setattr(recorders, "_ONEDNN", False)
     assert activations.naswot(of(toys.Nested)) == score
 
 

@@ -12,14 +12,15 @@ from proxies import naive
 from torch import Tensor, nn
 from toys import seeded
 
-from diswot.data import Batch
+from diswot.data.dataset import Batch
 from diswot.errors import UserError
-from diswot.proxies import az_nas, capacity
+from diswot.proxies import az_nas, size
 from diswot.proxies.blocks import primary_blocks
 from diswot.proxies.candidate import Candidate
-from diswot.proxies.watch import Entropies, component_entropy
-from diswot.spaces import nasbench201, network
+from diswot.proxies.recorders import Entropies, component_entropy
+from diswot.spaces import nasbench201
 from diswot.spaces.cifar_resnet import CifarResNet
+from diswot.spaces.registry import build_network
 
 
 def candidate(model: nn.Module, images: Tensor, labels: Tensor, seed: int = 0) -> Candidate:
@@ -46,7 +47,7 @@ def test_blocks_of_a_cell_network_do_not_depend_on_the_cell(operation: str) -> N
     edges = {f"op_{node}_{source}": operation for node in (1, 2, 3) for source in range(node)}
     expected = [f"stage1.{i}" for i in range(5)]
     expected += [f"stage{stage}.{i}" for stage in (2, 3) for i in range(6)]
-    assert names(network(nasbench201.build, edges)) == expected
+    assert names(build_network(nasbench201.build, edges)) == expected
 
 
 def test_blocks_of_other_networks() -> None:
@@ -177,4 +178,4 @@ def test_too_few_blocks() -> None:
 
 def test_complexity_is_macs() -> None:
     given = candidate(seeded(toys.LinearHead), *toys.batch())
-    assert az_nas.complexity(given) == capacity.macs(given) == 64 * 27 * 4 + 16 * 36 * 6 + 30
+    assert az_nas.complexity(given) == size.macs(given) == 64 * 27 * 4 + 16 * 36 * 6 + 30

@@ -12,9 +12,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 from toys import seeded
 
-from diswot.data import Batch
+from diswot.data.dataset import Batch
 from diswot.errors import UserError
-from diswot.proxies import gradients, spectra
+from diswot.proxies import gradients, ntk_fisher
 from diswot.proxies.blocks import weights
 from diswot.proxies.candidate import Candidate
 from diswot.proxies.synflow import synflow
@@ -83,7 +83,7 @@ def test_synflow_is_as_on_a_copy_without_normalisation(toy: type[nn.Module]) -> 
 def test_ntk_is_as_by_finite_differences(toy: type[nn.Module]) -> None:
     given = exact(toy)
     values = np.linalg.eigvalsh(np.array(naive.ntk(given.student, given.batch.images)))
-    assert spectra.ntk_cond(given) == pytest.approx(-values[-1] / values[0], rel=1e-4)
+    assert ntk_fisher.ntk_cond(given) == pytest.approx(-values[-1] / values[0], rel=1e-4)
 
 
 @every_toy
@@ -94,7 +94,7 @@ def test_vkdnw_is_as_by_finite_differences(toy: type[nn.Module]) -> None:
     chosen = [(k, int(torch.randint(n, (), generator=random))) for k, n in enumerate(sizes)]
     information = naive.fisher_information(given.student, given.batch.images, chosen)
     expected = naive.spectrum_entropy(information)
-    assert spectra.vkdnw(given) == pytest.approx(expected, rel=1e-4)
+    assert ntk_fisher.vkdnw(given) == pytest.approx(expected, rel=1e-4)
 
 
 # By hand
@@ -142,21 +142,21 @@ def flat_linear(rows: list[list[float]]) -> Candidate:
 
 
 def test_ntk_of_a_linear_layer_is_twice_the_gram_matrix() -> None:
-    assert spectra.ntk_cond(flat_linear([[1, 0, 0], [0, 2, 0]])) == pytest.approx(-4)
+    assert ntk_fisher.ntk_cond(flat_linear([[1, 0, 0], [0, 2, 0]])) == pytest.approx(-4)
 
 
 def test_a_singular_kernel_scores_lowest() -> None:
-    assert spectra.ntk_cond(flat_linear([[1, 2, 3], [1, 2, 3]])) == -math.inf
+    assert ntk_fisher.ntk_cond(flat_linear([[1, 2, 3], [1, 2, 3]])) == -math.inf
 
 
 def test_one_weight_has_equal_deciles() -> None:
-    assert spectra.vkdnw(flat_linear([[1, 0, 0], [0, 2, 1]])) == pytest.approx(math.log(9))
+    assert ntk_fisher.vkdnw(flat_linear([[1, 0, 0], [0, 2, 1]])) == pytest.approx(math.log(9))
 
 
 def test_fisher_information_of_a_coin() -> None:
     """Logits (t, 0) have information p (1 - p) in t."""
     slopes = torch.tensor([[[1.0, 0.0]], [[0.0, 0.0]]])
-    found = spectra.fisher_information(slopes, torch.tensor([[0.2, 0.8]]))
+    found = ntk_fisher.fisher_information(slopes, torch.tensor([[0.2, 0.8]]))
     torch.testing.assert_close(found, torch.tensor([[0.16, 0.0], [0.0, 0.0]]))
 
 

@@ -5,11 +5,12 @@ import timm
 import torch
 from torch import Tensor, nn
 
-from diswot.observe import measuring
-from diswot.proxies.anatomy import Anatomy
+from diswot.observation.observe import measuring
+from diswot.proxies.layers import Anatomy
 from diswot.proxies.paths import Call, shortest_path
-from diswot.spaces import autoformer, nasbench101, nasbench201, network
+from diswot.spaces import autoformer, nasbench101, nasbench201
 from diswot.spaces.cifar_resnet import BasicBlock, CifarResNet
+from diswot.spaces.registry import build_network
 
 
 def cell(text: str) -> nn.Module:
@@ -86,7 +87,7 @@ def test_the_first_block_of_each_shape_that_keeps_it_is_looked_at() -> None:
 def test_cells_of_nasbench101_project_what_they_take() -> None:
     matrix = [[0, 1, 1], [0, 0, 1], [0, 0, 0]]
     ops = ["input", nasbench101.OPERATIONS[0], "output"]
-    model = network(lambda t: nasbench101.build(t, 10), nasbench101.from_matrix(matrix, ops))
+    model = build_network(lambda t: nasbench101.build(t, 10), nasbench101.from_matrix(matrix, ops))
     assert [shortest_path(call) for call in calls(model)] == [1, 1, 1]
 
 

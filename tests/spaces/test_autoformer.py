@@ -10,8 +10,9 @@ import torch
 import torch.nn.functional as F
 
 from diswot.errors import UserError
-from diswot.observe import observe
-from diswot.spaces import autoformer, network
+from diswot.observation.observe import observe
+from diswot.spaces import autoformer
+from diswot.spaces.registry import build_network
 
 TABLE = Path(__file__).parents[3] / "shared" / "data" / "vit_autoformer.json"
 ARCH: dict[str, Any] = {
@@ -24,7 +25,7 @@ ARCH: dict[str, Any] = {
 
 def built(arch: dict[str, Any] = ARCH, classes: int = 10, size: int = 32) -> torch.nn.Module:
     params = autoformer.from_arch(arch)
-    return network(lambda trial: autoformer.build(trial, classes, size), params)
+    return build_network(lambda trial: autoformer.build(trial, classes, size), params)
 
 
 def test_parameters_counted_by_hand() -> None:
@@ -91,7 +92,7 @@ def test_every_published_architecture_is_of_the_space() -> None:
         params = autoformer.from_arch(row["arch"])
         assert autoformer.to_arch(params) == row["arch"]
         with torch.device("meta"):
-            network(autoformer.build, params)
+            build_network(autoformer.build, params)
 
 
 @pytest.mark.parametrize(

@@ -7,9 +7,9 @@ import torch
 from optuna.trial import FixedTrial
 from torch import nn
 
-from diswot import spaces
-from diswot.budget import count_depth, count_macs, count_params
+from diswot.costs.counts import count_depth, count_macs, count_params
 from diswot.spaces.cifar_resnet import CifarResNet, build
+from diswot.spaces.registry import build_network, create_space, enumerate_params
 
 DEPTHS = (1, 3, 5, 7)
 
@@ -58,10 +58,10 @@ def test_64_different_networks_of_the_size_by_hand() -> None:
 
 
 def test_enumeration_is_complete() -> None:
-    plan = spaces.enumerate_params(build, 64)
+    plan = enumerate_params(build, 64)
 
     assert plan == [chosen(*blocks) for blocks in itertools.product(DEPTHS, repeat=3)]
-    assert spaces.enumerate_params(build, 63) is None
+    assert enumerate_params(build, 63) is None
 
 
 def test_names_of_the_layers() -> None:
@@ -111,7 +111,7 @@ def test_block_adds_its_shortcut(block: str) -> None:
 
 def wide(*blocks: int, widths: tuple[int, ...] = (16, 32, 64)) -> CifarResNet:
     params = chosen(*blocks) | {f"width{i}": width for i, width in enumerate(widths, 1)}
-    model = spaces.network(spaces.get("cifar_resnet", 10), params)
+    model = build_network(create_space("cifar_resnet", 10), params)
     assert isinstance(model, CifarResNet)
     return model
 

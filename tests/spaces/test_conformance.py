@@ -15,15 +15,25 @@ from optuna.trial import FixedTrial
 from torch import nn
 from toyspaces import samples
 
-from diswot import spaces, teachers
-from diswot.budget import Budget, count_params
-from diswot.data import Batch
-from diswot.evolution import AgingEvolutionSampler, key
-from diswot.initialise import fresh
-from diswot.observe import observe
-from diswot.proxies import NotScored, scorer
-from diswot.search import search
-from diswot.spaces import SPACES, Build, Params, construct, enumerate_params, network
+from diswot.costs.budget import Budget
+from diswot.costs.counts import count_params
+from diswot.data.dataset import Batch
+from diswot.models.initialization import fresh
+from diswot.models.registry import create_teacher
+from diswot.nas.aging_evolution import AgingEvolutionSampler, key
+from diswot.nas.api import search
+from diswot.observation.observe import observe
+from diswot.proxies.scorer import NotScored, scorer
+from diswot.spaces import registry as spaces
+from diswot.spaces.registry import (
+    SPACES,
+    Params,
+    build_network,
+    construct,
+    create_space,
+    enumerate_params,
+)
+from diswot.spaces.validation import Build
 
 CLASSES = 3
 NAMES = [name for name in SPACES if name != "timm_zoo"] + ["timm_zoo:test_*"]
@@ -35,7 +45,7 @@ def timm_teacher(name: str) -> nn.Module:
     return timm.create_model(name, num_classes=CLASSES)
 
 
-CIFAR = partial(teachers.get, "resnet20", CLASSES)
+CIFAR = partial(create_teacher, "resnet20", CLASSES)
 TEACHERS: dict[str, Callable[[], nn.Module]] = {
     "s0": CIFAR,
     "cifar_resnet": CIFAR,
@@ -52,7 +62,7 @@ def named(request: pytest.FixtureRequest) -> str:
 
 
 def space(named: str, size: int = 32) -> Build:
-    return spaces.get(named, classes=CLASSES, image_size=size)
+    return create_space(named, classes=CLASSES, image_size=size)
 
 
 @cache
@@ -79,7 +89,7 @@ def test_random_networks_build_run_and_round_trip(named: str) -> None:
             with torch.no_grad():
                 assert model(images).shape == (2, CLASSES)
         with torch.device("meta"):
-            again = network(space(named), dict(reversed(params.items())))
+            again = build_network(space(named), dict(reversed(params.items())))
         shapes = {name: value.shape for name, value in model.state_dict().items()}
         assert {name: value.shape for name, value in again.state_dict().items()} == shapes
         assert json.loads(json.dumps(params)) == params
@@ -93,7 +103,7 @@ def test_sizes_of_images(named: str, size: int) -> None:
 
 
 def test_same_choices_same_weights(named: str) -> None:
-    build = partial(network, space(named), light(named))
+    build = partial(build_network, space(named), light(named))
     states = [fresh(build, "default", 7).state_dict() for _ in "ab"]
 
     assert all(torch.equal(states[0][name], states[1][name]) for name in states[0] | states[1])
@@ -112,7 +122,7 @@ def test_all_pass_the_check_of_a_users_space(name: str) -> None:
 
 
 def test_networks_can_be_observed(named: str) -> None:
-    seen = observe(network(space(named), light(named)), *batch())
+    seen = observe(build_network(space(named), light(named)), *batch())
 
     assert seen.class_gradient.shape == (CLASSES, seen.pooled.shape[1])
     assert len(seen.stages) >= STAGES.get(named, 3) or named.startswith("timm_zoo")
@@ -123,7 +133,7 @@ def test_scores(named: str) -> None:
     teacher = TEACHERS.get(named, CIFAR)()
     for proxy, init in (("default", "kaiming"), ("diswot", "gaussian"), ("params", "gaussian")):
         fixed = scorer(teacher, [batch()], init=init)
-        model = fixed.fresh(partial(network, space(named), light(named)))
+        model = fixed.fresh(partial(build_network, space(named), light(named)))
         (outcome,) = fixed.outcomes([model], [proxy])[proxy]
         widths = {observe(each, *batch()).pooled.shape[1] for each in (teacher, model)}
         if proxy == "params":
@@ -195,7 +205,7 @@ def test_number_of_classes(named: str) -> None:
     with torch.device("meta"):
         ((params, _),) = samples(space(named), 1)
         sizes = [
-            count_params(network(spaces.get(named, classes=k, image_size=32), params))
+            count_params(build_network(create_space(named, classes=k, image_size=32), params))
             for k in (2, 3, 4)
         ]
 

@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 from commands import Run
 
-from diswot import spaces
-from diswot.spaces import SPACES, Params, imagenet_resnet, network
-from diswot.spaces.choices import Choices
+from diswot.spaces import imagenet_resnet
+from diswot.spaces.registry import SPACES, Params, build_network, create_space
+from diswot.spaces.trials import Choices
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "spaces.md").read_text()
@@ -38,7 +38,7 @@ def test_wider_space() -> None:
     params: Params = {"stages": 3}
     for i, width in enumerate((32, 64, 128), 1):
         params |= {f"block_{i}": "basic", f"kernel_{i}": 3, f"width_{i}": width, f"depth_{i}": 1}
-    model = network(lambda trial: names["for_resnet50"](trial, 10, 32), params)  # type: ignore[operator]
+    model = build_network(lambda trial: names["for_resnet50"](trial, 10, 32), params)  # type: ignore[operator]
 
     assert model.fc.in_features == 2048
     assert imagenet_resnet.build(Choices()).fc.in_features == 512
@@ -72,4 +72,4 @@ def test_example(name: str, space: str, limit: float, accuracy: float, tmp_path:
     trained = json.loads((tmp_path / "found" / "distilled" / "trained.json").read_text())
     assert trained["result"]["test_accuracy"] > accuracy
     build = f"{ROOT}/examples/{name}:{space}" if space else "autoformer"
-    network(spaces.get(build, 10, 16 if space else 8), found["best"]["params"])  # type: ignore[index]
+    build_network(create_space(build, 10, 16 if space else 8), found["best"]["params"])  # type: ignore[index]

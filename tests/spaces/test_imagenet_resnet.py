@@ -8,11 +8,11 @@ import torch
 import torchvision
 from torch import nn
 
-from diswot import spaces
-from diswot.budget import count_depth, count_macs, count_params
+from diswot.costs.counts import count_depth, count_macs, count_params
 from diswot.errors import UserError
-from diswot.spaces import SPACES, imagenet_resnet, network
+from diswot.spaces import imagenet_resnet
 from diswot.spaces.imagenet_resnet import ImageNetResNet, Stage
+from diswot.spaces.registry import SPACES, build_network, create_space
 
 WIDTHS = (64, 128, 256, 512)
 
@@ -26,7 +26,7 @@ def chosen(*depths: int, block: str = "basic") -> dict[str, Any]:
 
 def built(params: dict[str, Any], size: int = 224, features: int = 512) -> nn.Module:
     build = partial(imagenet_resnet.build, classes=1000, image_size=size, features=features)
-    return network(build, params)
+    return build_network(build, params)
 
 
 @pytest.mark.parametrize(
@@ -82,12 +82,12 @@ def test_kernel_width_and_block_of_each_stage() -> None:
 
 def test_last_map_has_the_teachers_width() -> None:
     narrow = ImageNetResNet([Stage("basic", 3, 64, 1), Stage("basic", 3, 96, 1)], 10, 32)
-    seen = spaces.get("imagenet_resnet")  # the default is the width of ResNet-18 and -34
+    seen = create_space("imagenet_resnet")  # the default is the width of ResNet-18 and -34
 
     assert isinstance(narrow.neck, nn.Module) and narrow.fc.in_features == 512
     assert count_params(narrow.neck) == 96 * 512 + 2 * 512
-    assert network(seen, chosen(1, 1, 1)).fc.in_features == 512
-    assert count_params(network(seen, chosen(1, 1, 1, 1)).neck) == 0
+    assert build_network(seen, chosen(1, 1, 1)).fc.in_features == 512
+    assert count_params(build_network(seen, chosen(1, 1, 1, 1)).neck) == 0
 
 
 @pytest.mark.parametrize(

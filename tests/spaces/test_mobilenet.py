@@ -7,8 +7,9 @@ import timm
 import torch
 from torch import nn
 
-from diswot.budget import count_macs, count_params
-from diswot.spaces import SPACES, mobilenet, network
+from diswot.costs.counts import count_macs, count_params
+from diswot.spaces import mobilenet
+from diswot.spaces.registry import SPACES, build_network
 
 
 def chosen(*depths: int, width: float = 1.0, se: bool = False) -> dict[str, Any]:
@@ -22,7 +23,7 @@ V2 = (2, 3, 4, 3, 3, 1)
 
 
 def built(params: dict[str, Any], size: int = 224, classes: int = 1000) -> nn.Module:
-    return network(lambda trial: mobilenet.build(trial, classes, size), params)
+    return build_network(lambda trial: mobilenet.build(trial, classes, size), params)
 
 
 @pytest.mark.parametrize("width", [0.5, 1.0])

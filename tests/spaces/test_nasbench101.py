@@ -13,9 +13,10 @@ import torch.nn.functional as F
 from optuna.trial import FixedTrial
 from torch import Tensor, nn
 
-from diswot import tables
 from diswot.errors import UserError
-from diswot.spaces import nasbench101, network
+from diswot.ranking.tables.read import read_table
+from diswot.spaces import nasbench101
+from diswot.spaces.registry import build_network
 
 TABLE = Path(__file__).parents[3] / "shared" / "data" / "nasbench101.csv.gz"
 CONV3, CONV1, POOL = nasbench101.OPERATIONS
@@ -42,7 +43,7 @@ def parameters(model: nn.Module) -> int:
 
 def built(cell: tuple[Any, Any], classes: int = 10) -> nn.Module:
     params = nasbench101.from_matrix(*cell)
-    return network(lambda trial: nasbench101.build(trial, classes), params)
+    return build_network(lambda trial: nasbench101.build(trial, classes), params)
 
 
 def shaken(model: nn.Module) -> nn.Module:
@@ -99,10 +100,10 @@ def test_parameters_are_those_of_the_benchmark() -> None:
         pytest.skip(f"the accuracy table {TABLE} is absent")
     with gzip.open(TABLE, "rt", newline="") as file:
         counts = {row["hash"]: int(row["params"]) for row in csv.DictReader(file)}
-    table = tables.read(TABLE, "nasbench101")
+    table = read_table(TABLE, "nasbench101")
     for row in random.Random(0).sample(table.rows, 200):
         with torch.device("meta"):
-            model = network(lambda trial: nasbench101.build(trial, 10), row.params)
+            model = build_network(lambda trial: nasbench101.build(trial, 10), row.params)
         assert parameters(model) == counts[row.name], row
 
 
@@ -169,7 +170,7 @@ def test_a_numbering_is_found_that_has_the_count() -> None:
     counts = [parameters(built((matrix, ops))) for ops in cells]
     assert counts[0] != counts[1]
     params = nasbench101.from_matrix(matrix, cells[0], counts[1])
-    model = network(lambda trial: nasbench101.build(trial, 10), params)
+    model = build_network(lambda trial: nasbench101.build(trial, 10), params)
     assert parameters(model) == counts[1]
     same = nasbench101.from_matrix(matrix, cells[0])
     assert nasbench101.from_matrix(matrix, cells[0], counts[0]) == same

@@ -8,8 +8,9 @@ import timm
 import torch
 
 from diswot.errors import UserError
-from diswot.observe import observe
-from diswot.spaces import network, pit
+from diswot.observation.observe import observe
+from diswot.spaces import pit
+from diswot.spaces.registry import build_network
 
 TINY: dict[str, Any] = {
     "base_dim": 32,
@@ -24,7 +25,7 @@ TINY: dict[str, Any] = {
 
 
 def built(params: dict[str, Any] = TINY, classes: int = 10, size: int = 32) -> torch.nn.Module:
-    return network(lambda trial: pit.build(trial, classes, size), params)
+    return build_network(lambda trial: pit.build(trial, classes, size), params)
 
 
 @pytest.mark.parametrize(("name", "base"), [("pit_ti_224", 32), ("pit_xs_224", 48)])

@@ -7,9 +7,9 @@ import timm
 import torch
 from commands import Run
 
-from diswot import spaces
 from diswot.errors import UserError
-from diswot.spaces import SPACES, network, timm_zoo
+from diswot.spaces import timm_zoo
+from diswot.spaces.registry import SPACES, build_network, create_space
 
 
 def test_names_of_a_pattern() -> None:
@@ -38,19 +38,19 @@ def test_test_models_are_left_out_unless_named() -> None:
 )
 def test_nothing_matches(pattern: str, message: str) -> None:
     with pytest.raises(UserError, match=message) as error:
-        spaces.get(f"timm_zoo:{pattern}")
+        create_space(f"timm_zoo:{pattern}")
     assert len(str(error.value)) < 300
 
 
 def test_other_spaces_take_no_pattern() -> None:
     with pytest.raises(UserError, match="s0 is no list of networks"):
-        spaces.get("s0:resnet*")
+        create_space("s0:resnet*")
 
 
 def test_models_are_timms() -> None:
-    build = spaces.get("timm_zoo:test_*", classes=5, image_size=48)
+    build = create_space("timm_zoo:test_*", classes=5, image_size=48)
     for name in ("test_resnet", "test_vit"):
-        ours = network(build, {"model": name}).state_dict()
+        ours = build_network(build, {"model": name}).state_dict()
         size = {"img_size": 48} if name == "test_vit" else {}
         theirs = timm.create_model(name, num_classes=5, **size).state_dict()
         assert {n: v.shape for n, v in ours.items()} == {n: v.shape for n, v in theirs.items()}
@@ -58,23 +58,23 @@ def test_models_are_timms() -> None:
 
 def test_model_outside_the_pattern() -> None:
     with pytest.raises(UserError, match="model = 'resnet18' is not among its choices"):
-        network(spaces.get("timm_zoo:test_*"), {"model": "resnet18"})
+        build_network(create_space("timm_zoo:test_*"), {"model": "resnet18"})
 
 
 def test_size_that_a_model_cannot_take() -> None:
-    build = spaces.get("timm_zoo:test_vit*", image_size=8)
+    build = create_space("timm_zoo:test_vit*", image_size=8)
     with pytest.raises(UserError, match="test_vit_relpos cannot be built for 8 pixels: ") as error:
-        network(build, {"model": "test_vit_relpos"})
+        build_network(build, {"model": "test_vit_relpos"})
     assert "\n" not in str(error.value)
 
 
 def test_model_too_large_is_not_built(monkeypatch: pytest.MonkeyPatch) -> None:
-    build = spaces.get("timm_zoo:vit_7b*,test_*")
+    build = create_space("timm_zoo:vit_7b*,test_*")
     with pytest.raises(UserError, match=r"vit_7b_\w+ has 67\d\d M parameters, above the 200 M"):
-        network(build, {"model": timm_zoo.names("vit_7b*")[0]})
-    assert next(network(build, {"model": "test_vit"}).parameters()).device.type == "cpu"
+        build_network(build, {"model": timm_zoo.names("vit_7b*")[0]})
+    assert next(build_network(build, {"model": "test_vit"}).parameters()).device.type == "cpu"
     with torch.device("meta"):
-        network(build, {"model": "test_vit"})
+        build_network(build, {"model": "test_vit"})
 
 
 def test_models_that_cannot_take_the_images_fail_with_the_reason(run: Run) -> None:

@@ -7,15 +7,16 @@ import timm
 import torch
 from torch import nn
 
-from diswot.budget import count_params
+from diswot.costs.counts import count_params
 from diswot.errors import UserError
-from diswot.spaces import SPACES, network, vit
+from diswot.spaces import vit
+from diswot.spaces.registry import SPACES, build_network
 
 TINY: dict[str, Any] = {"depth": 12, "heads": 3, "head_width": 64, "mlp_ratio": 4.0}
 
 
 def built(params: dict[str, Any] = TINY, classes: int = 1000, size: int = 224) -> nn.Module:
-    return network(lambda trial: vit.build(trial, classes, size), params)
+    return build_network(lambda trial: vit.build(trial, classes, size), params)
 
 
 @pytest.mark.parametrize(

@@ -16,10 +16,10 @@ from diswot.cli.export import export
 from diswot.cli.names import list_names
 from diswot.cli.rank import rank
 from diswot.cli.report import report
-from diswot.cli.runs import Stopped
 from diswot.cli.score import score
 from diswot.cli.search import search
 from diswot.errors import ExportFailed, SearchFailed, UserError
+from diswot.runs.folder import Stopped
 
 app = typer.Typer(
     add_completion=False,

@@ -13,15 +13,16 @@ from diswot.errors import UserError
 if TYPE_CHECKING:
     from torch import nn
 
-    from diswot.budget import Budget
-    from diswot.budget.latency import MakeBuild, Meter, Setting
+    from diswot.costs.budget import Budget
+    from diswot.costs.latency import MakeBuild, Meter, Setting
 
 CACHE = "latency.jsonl"  # in a run folder
 
 
 def budget(params: str | None, macs: str | None, memory: str | None, latency: str | None) -> Budget:
     """Limits from what was written; an error names the option."""
-    from diswot.budget import Budget, parse_bytes, parse_count, parse_seconds
+    from diswot.costs.budget import Budget
+    from diswot.utils.units import parse_bytes, parse_count, parse_seconds
 
     readers = {
         "params": (params, parse_count),
@@ -41,7 +42,7 @@ def budget(params: str | None, macs: str | None, memory: str | None, latency: st
 
 def objectives(text: str) -> list[str]:
     """Names with commas, refused before anything is read if they do not go together."""
-    from diswot.search import check_objectives
+    from diswot.nas.api import check_objectives
 
     names = [name.strip() for name in text.split(",")]
     check_objectives(names)
@@ -52,8 +53,8 @@ def setting(
     asked: bool, image_shape: tuple[int, int, int], engine: str, threads: int
 ) -> Setting | None:
     """How latency is measured, if it is asked for; wrong options are told in any case."""
-    from diswot.budget.latency import Setting
-    from diswot.extras import imported
+    from diswot.costs.latency import Setting
+    from diswot.utils.optional_imports import imported
 
     made = Setting(image_shape, engine=engine, threads=threads)
     if not asked and made != Setting(image_shape):
@@ -69,7 +70,7 @@ def setting(
 @contextmanager
 def metered(make: MakeBuild, how: Setting | None, folder: Path | None) -> Iterator[Meter | None]:
     """A measuring process, if there is anything to measure."""
-    from diswot.budget.latency import metering
+    from diswot.costs.latency import metering
 
     if how is None:
         yield None
@@ -80,9 +81,9 @@ def metered(make: MakeBuild, how: Setting | None, folder: Path | None) -> Iterat
 
 def space(name: str, classes: int, image_size: int) -> Callable[[dict[str, Any]], nn.Module]:
     """What builds the networks of a space; called in the measuring process."""
-    from diswot import spaces
+    from diswot.spaces.registry import build_network, create_space
 
-    return partial(spaces.network, spaces.get(name, classes, image_size))
+    return partial(build_network, create_space(name, classes, image_size))
 
 
 def student(
@@ -97,7 +98,7 @@ def student(
 
 def columns(students: Sequence[Mapping[str, Any]]) -> dict[str, list[str]]:
     """Table columns of the costs of students; of latency if it was measured."""
-    from diswot.budget import COSTS
+    from diswot.costs.budget import COSTS
 
     names = {"params": "model_params", "MACs": "macs", "memory": "memory", "latency": "latency"}
     shown = {title: COSTS[title.lower()].show for title in names}

@@ -5,18 +5,19 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from diswot import console
-from diswot.cli import inputs, options, runs, training
+from diswot.cli import console, inputs, options, training
 from diswot.errors import UserError, unknown
+from diswot.runs import folder as runs
+from diswot.storage.run_files import RUN, TRAINED
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from torch import nn
 
-    from diswot.data import Data
-    from diswot.distill import Distilled
-    from diswot.recipe import Recipe
+    from diswot.data.dataset import Data
+    from diswot.training.distill import Distilled
+    from diswot.training.recipe import Recipe
 
 _UNTRAINED = (
     "a teacher must be trained to teach; give --teacher-weights, or train it first: "
@@ -110,7 +111,7 @@ def distill(
     given |= {"pretrained": pretrained or None, **inputs.normalisation(mean, std)}
     job = _job(run, given)
     found = run is not None and (student is None or by_number is not None)
-    job["search"] = runs.command(run / runs.RUN) if run is not None and found else None
+    job["search"] = runs.command(run / RUN) if run is not None and found else None
     alone = job["teacher"] == "none"
     if alone and teacher_weights is not None:
         raise UserError("--teacher none trains without a teacher; leave --teacher-weights out")
@@ -122,7 +123,7 @@ def distill(
         out = run / (f"{name}-{by_number}" if by_number else name)
     if out is None:
         raise UserError("name a folder to keep the training in: --out")
-    if (out / runs.RUN).is_file():
+    if (out / RUN).is_file():
         raise UserError(f"{out} is of a search or a ranking; name another folder")
     with runs.resumable(out), console.progress(quiet=quiet) as advance:
         result = _train(job, how, out, resume, hold, tensorboard, advance)
@@ -162,9 +163,9 @@ def _train(
     advance: console.Advance,
 ) -> dict[str, Any]:
     """Train, and write the result into the folder."""
-    from diswot import files
-    from diswot.distill import distill as train
-    from diswot.initialise import fresh
+    from diswot.models.initialization import fresh
+    from diswot.training.distill import distill as train
+    from diswot.utils import files
 
     alone = job["teacher"] == "none"
     images = _images(job, alone)
@@ -197,7 +198,7 @@ def _train(
         about |= {"teacher_weights": weights and str(Path(weights).resolve())}
     result = {**about, **_result(trained, recipe, images, out)}
     if training.main_process():
-        files.write_json(out / runs.TRAINED, {**runs.facts(), "result": result})
+        files.write_json(out / TRAINED, {**runs.facts(), "result": result})
     return result
 
 
@@ -215,7 +216,7 @@ def _images(job: Mapping[str, Any], alone: bool) -> Data:
 
 def _result(trained: Distilled, recipe: Recipe, images: Data, out: Path) -> dict[str, Any]:
     """What a training gave, for the table and the run folder."""
-    from diswot.budget import count_macs, count_params
+    from diswot.costs.counts import count_macs, count_params
 
     return {
         "losses": recipe.losses,
@@ -241,11 +242,11 @@ def _names(job: Mapping[str, Any], alone: bool) -> bool:
 def _teacher(job: Mapping[str, Any], images: Data) -> nn.Module | None:
     if job["teacher"] == "none":
         return None
-    from diswot import teachers
+    from diswot.models.registry import TEACHERS, is_name
 
     weights, pretrained = job["teacher_weights"], job["pretrained"]
-    if not teachers.is_name(job["teacher"]):
-        raise unknown("teacher", job["teacher"], [*teachers.TEACHERS, "timm:NAME", "file.py:NAME"])
+    if not is_name(job["teacher"]):
+        raise unknown("teacher", job["teacher"], [*TEACHERS, "timm:NAME", "file.py:NAME"])
     if weights is None and not pretrained:
         raise UserError(_UNTRAINED.format(teacher=job["teacher"], data=images.name))
     return inputs.teaching(job["teacher"], images, weights, pretrained=pretrained)
@@ -253,7 +254,7 @@ def _teacher(job: Mapping[str, Any], images: Data) -> nn.Module | None:
 
 def _show(results: Mapping[str, dict[str, Any]]) -> None:
     """A row a training, by folder; those of one run under each other, alone and taught."""
-    from diswot.budget import show_count
+    from diswot.utils.units import show_count
 
     rows = []
     for folder, result in results.items():

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from diswot import console
-from diswot.cli import inputs, options
+from diswot.cli import console, inputs, options
 from diswot.errors import UserError
 
 
@@ -24,8 +23,8 @@ def evaluate(
     quiet: options.Quiet = False,
 ) -> None:
     """Test a trained teacher: do weights, size and scale fit the data?"""
-    from diswot.budget import count_macs, count_params
-    from diswot.evaluate import tested
+    from diswot.costs.counts import count_macs, count_params
+    from diswot.training.evaluation import tested
 
     if teacher_weights is None and not pretrained:
         raise UserError("name the trained weights: --teacher-weights or --pretrained")
@@ -57,7 +56,7 @@ def evaluate(
 
 
 def _show(result: dict[str, Any]) -> None:
-    from diswot.budget import show_count
+    from diswot.utils.units import show_count
 
     rows = [
         ["test accuracy", f"{result['test_accuracy']:.2f} %"],

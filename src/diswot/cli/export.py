@@ -10,14 +10,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from typer import Argument, Option
 
-from diswot import console
-from diswot.cli import inputs, options, runs
+from diswot.cli import console, inputs, options
 from diswot.errors import UserError
+from diswot.runs import folder as runs
+from diswot.storage.run_files import RUN, TRAINED
 
 if TYPE_CHECKING:
     from torch import nn
 
-    from diswot.export import About
+    from diswot.exporters.model_card import About
 
 _Run = Annotated[Path, Argument(help="Folder of a search, or of a training.")]
 _Format = Annotated[str, Option("--format", help="onnx, torch or safetensors.")]
@@ -56,7 +57,7 @@ def export(
     quiet: options.Quiet = False,
 ) -> None:
     """Write a found or trained student, for use without diswot."""
-    from diswot.export import export as write
+    from diswot.exporters.export import export as write
 
     with console.progress(quiet=quiet):
         job = _of_training(run, trained) if runs.is_training(run) else _of_search(run, trained)
@@ -74,12 +75,12 @@ def export(
 
 def _of_search(run: Path, trained: Path | None) -> _Job:
     """The student that a search found, with the weights of a training, if there is one."""
-    from diswot.checkpoint import WEIGHTS
+    from diswot.training.checkpoint import WEIGHTS
 
     config, folder = runs.searched(run), trained or run / "distilled"
     there = trained is not None or (folder / WEIGHTS).is_file()
     facts = {name: config.get(name) for name in ("data", "teacher", "space")}
-    facts["search"] = runs.command(run / runs.RUN)
+    facts["search"] = runs.command(run / RUN)
     result = _result(folder) if there else None
     if result is not None and result.get("student") != json.loads(config["student"]):
         raise UserError(
@@ -95,39 +96,39 @@ def _of_training(run: Path, trained: Path | None) -> _Job:
         raise UserError(f"{run} is a training itself; leave --trained out")
     result = _result(run)
     if not {"student", "classes", "image_size", "data"} <= result.keys():
-        raise UserError(f"{run}/{runs.TRAINED} does not tell enough to build the network again")
+        raise UserError(f"{run}/{TRAINED} does not tell enough to build the network again")
     student, search = result["student"], result.get("search")
     config = {**result, "student": student if isinstance(student, str) else json.dumps(student)}
     facts = {name: result.get(name) for name in ("data", "space")}
     facts["search"] = search or "none recorded: the network was named"
-    facts["training"] = runs.command(run / runs.TRAINED)
+    facts["training"] = runs.command(run / TRAINED)
     return _Job(config, facts, result, run, bool(search))
 
 
 def _result(folder: Path) -> dict[str, Any]:
     """What a training wrote of itself."""
-    from diswot import files
+    from diswot.utils import files
 
-    result = files.read_json(folder / runs.TRAINED).get("result")
+    result = files.read_json(folder / TRAINED).get("result")
     if not isinstance(result, dict) or not {"test_accuracy", "train_accuracy"} <= result.keys():
-        raise UserError(f"{folder}/{runs.TRAINED} is not what diswot writes")
+        raise UserError(f"{folder}/{TRAINED} is not what diswot writes")
     return result
 
 
 def _student(run: Path, job: _Job) -> tuple[nn.Module, About]:
     """The network, with its weights where there are any, and what is known of it."""
-    from diswot import teachers
-    from diswot.budget import count_depth, count_macs, count_params
-    from diswot.checkpoint import WEIGHTS
-    from diswot.export.about import About, sizes
-    from diswot.initialise import fresh
+    from diswot.costs.counts import count_depth, count_macs, count_params
+    from diswot.exporters.model_card import About, sizes
+    from diswot.models.initialization import fresh
+    from diswot.models.weights import load_weights
+    from diswot.training.checkpoint import WEIGHTS
 
     config, classes, size = job.config, int(job.config["classes"]), int(job.config["image_size"])
     space = str(config.get("space"))
     build, named = inputs.student_builder(config["student"], space, classes, size)
     model = fresh(build, "default", int(config.get("seed", 0)))
     if job.training is not None:
-        teachers.load_weights(model, job.folder / WEIGHTS)
+        load_weights(model, job.folder / WEIGHTS)
     shape = (3, size, size)
     counts = sizes(count_params(model), count_macs(model, shape), count_depth(model))
     labels, mean, std = _images(config)
@@ -149,13 +150,13 @@ def _images(
     config: Mapping[str, Any],
 ) -> tuple[tuple[str, ...], tuple[float, ...], tuple[float, ...]]:
     """Names of the classes, mean and deviation, as far as they are recorded or in reach."""
-    from diswot import data
+    from diswot.data.registry import create_dataset
 
     mean, std = tuple(config.get("mean") or ()), tuple(config.get("std") or ())
     size, root, classes = config["image_size"], config.get("data_root"), config["classes"]
     name = str(config["data"])
     try:
-        images = data.get(name, classes=classes, size=size, root=root, download=False)
+        images = create_dataset(name, classes=classes, size=size, root=root, download=False)
     except UserError:
         return (), mean, std
     return images.classes, mean or images.mean, std or images.std

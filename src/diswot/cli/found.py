@@ -5,13 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from diswot import console
-from diswot.cli import budgets, runs
+from diswot.cli import budgets, console
+from diswot.storage.run_files import FOUND
 
 if TYPE_CHECKING:
-    from diswot.budget.latency import Setting
-    from diswot.search import Found
-    from diswot.verify import Verified
+    from diswot.costs.latency import Setting
+    from diswot.nas.result import Found
+    from diswot.training.verify import Verified
 
 FRONT = "front"  # in a run folder, as svg and png
 
@@ -29,11 +29,11 @@ def result(found: Found, tried: Verified | None, how: Setting | None) -> dict[st
 
 def keep(out: Path, told: dict[str, Any], proxy: str) -> None:
     """Write a result into a run folder, and draw its front, if it has one."""
-    from diswot import files
+    from diswot.utils import files
 
-    files.write_json(out / runs.FOUND, told)
+    files.write_json(out / FOUND, told)
     if told["front"]:
-        from diswot import plots
+        from diswot.reports import plots
 
         plots.save(plots.front(plots.front_data(told, proxy)), out / FRONT)
 

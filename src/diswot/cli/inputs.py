@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 
     from torch import nn
 
-    from diswot.data import Batch, Data
-    from diswot.teachers import Channels
+    from diswot.data.dataset import Batch, Data
+    from diswot.models.preprocessing import Channels
 
 
 _ROOTED = ("cifar10", "cifar100", "imagenet16-120")
@@ -25,14 +25,14 @@ _THREE = "three numbers with commas, or one, on the scale 0 to 1"
 
 def from_root(name: str) -> str:
     """A name that is a path, from the root on, so that a run goes on from any folder."""
-    from diswot import userfile
-    from diswot.data import SETS
+    from diswot.data.registry import SETS
+    from diswot.utils import user_code
 
     prefix, _, inner = name.partition(":")
     if prefix == "hf" and inner and Path(inner).is_dir():
-        return f"hf:{userfile.absolute(inner)}"
-    is_path = userfile.is_spec(name) or (name not in SETS and bool(name) and Path(name).exists())
-    return userfile.absolute(name) if is_path else name
+        return f"hf:{user_code.absolute(inner)}"
+    is_path = user_code.is_spec(name) or (name not in SETS and bool(name) and Path(name).exists())
+    return user_code.absolute(name) if is_path else name
 
 
 def data_set(
@@ -61,13 +61,15 @@ def data_set(
     Raises:
         UserError: One is unknown, or the data is not of so many classes.
     """
-    from diswot import data, teachers
+    from diswot.data.registry import create_dataset
+    from diswot.models import registry as teachers
+    from diswot.models.preprocessing import Wants
 
     if root is not None and name not in _ROOTED:
         raise UserError(f"--data-root goes with {', '.join(_ROOTED)}; {name} says where it is")
-    wants = teachers.wants(network, pretrained) if network else teachers.Wants()
+    wants = teachers.wants(network, pretrained) if network else Wants()
     size = wants.size if size is None else size
-    images = data.get(from_root(name), classes=classes, size=size, root=root)
+    images = create_dataset(from_root(name), classes=classes, size=size, root=root)
     if classes is not None and classes != len(images.classes):
         raise UserError(f"{name} has {len(images.classes)} classes, not {classes}")
     mean, std = mean or wants.mean or images.mean, std or wants.std or images.std
@@ -134,14 +136,14 @@ class Master:
 
     def remarks(self, proxies: Sequence[str] = ()) -> list[str]:
         """What a user may not expect: the size of images, and weights that change no score."""
-        from diswot import teachers
-        from diswot.proxies import get
+        from diswot.models import registry as teachers
+        from diswot.proxies.registry import get_proxy
 
         said, size = [], self.images.size
         if not self.sized and teachers.wants(self.name, self.pretrained).size is not None:
             pixels, name = f"{size} x {size} pixels", self.name
             said.append(f"images are brought to {pixels}, as {name} takes them; see --image-size")
-        rows = {name: get(name) for name in proxies}
+        rows = {name: get_proxy(name) for name in proxies}
         deaf = [name for name, row in rows.items() if row.needs_teacher and not row.sees_weights]
         if self.trained and deaf:
             names, fresh = ", ".join(deaf), "it draws fresh ones"
@@ -189,8 +191,10 @@ def teaching(
     """
     import torch
 
-    from diswot import teachers
-    from diswot.evaluate import check_fit, frozen
+    from diswot.models import registry as teachers
+    from diswot.models.registry import create_teacher
+    from diswot.models.weights import load_weights
+    from diswot.training.evaluation import check_fit, frozen
 
     count = len(images.classes)
     if pretrained and weights is not None:
@@ -202,9 +206,9 @@ def teaching(
             f"on them first (diswot distill --student {name} --pretrained --teacher none), or "
             "leave --pretrained out, and its head is made for the data"
         )
-    model = teachers.get(name, count, images.size, pretrained=pretrained)
+    model = create_teacher(name, count, images.size, pretrained=pretrained)
     if weights is not None:
-        teachers.load_weights(model, weights)
+        load_weights(model, weights)
     with frozen(model):
         check_fit("teacher", model, images, torch.device("cpu"))
     return model
@@ -220,18 +224,19 @@ def student_builder(
     Returns:
         A function of nothing, and the parameters or the name.
     """
-    from diswot import spaces, teachers
+    from diswot.models.registry import TEACHERS, is_name, teacher_builder
+    from diswot.spaces.registry import build_network, create_space
 
     if not text.lstrip().startswith("{"):
-        if not teachers.is_name(text):
-            raise unknown("student", text, [*teachers.TEACHERS, "parameters as JSON", "timm:NAME"])
-        return teachers.builder(text, classes, image_size, pretrained=pretrained), text
+        if not is_name(text):
+            raise unknown("student", text, [*TEACHERS, "parameters as JSON", "timm:NAME"])
+        return teacher_builder(text, classes, image_size, pretrained=pretrained), text
     if pretrained:
         raise UserError("--pretrained is for a teacher or a student of a library, as timm:NAME")
     try:
         params = json.loads(text)
     except ValueError as error:
         raise UserError(f"the student's parameters are no JSON: {error}") from error
-    build = spaces.get(space, classes, image_size)
-    spaces.network(build, params)
-    return partial(spaces.network, build, params), params
+    build = create_space(space, classes, image_size)
+    build_network(build, params)
+    return partial(build_network, build, params), params

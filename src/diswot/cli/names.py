@@ -8,13 +8,12 @@ from typing import TYPE_CHECKING, Annotated
 
 from typer import Argument
 
-from diswot import console
-from diswot.cli import options
+from diswot.cli import console, options
 from diswot.errors import unknown
 
 if TYPE_CHECKING:
-    from diswot.knowledge import Knowledge
-    from diswot.proxies import Proxy
+    from diswot.knowledge.registry import Knowledge
+    from diswot.proxies.registry import Proxy
 
 Rows = dict[str, list[str]]
 
@@ -59,12 +58,12 @@ def list_names(
 
 def _lists() -> dict[str, Callable[[], Rows]]:
     """A function a list: only what is asked for is made."""
-    from diswot.data import SETS
-    from diswot.initialise import INITS
-    from diswot.proxies import PROXIES
-    from diswot.recipes import RECIPES
-    from diswot.search import SAMPLERS
-    from diswot.spaces import SPACES
+    from diswot.data.registry import SETS
+    from diswot.models.initialization import INITS
+    from diswot.nas.samplers import SAMPLERS
+    from diswot.proxies.registry import PROXIES
+    from diswot.spaces.registry import SPACES
+    from diswot.training.recipe_files import RECIPES
 
     return {
         "teachers": _teachers,
@@ -81,8 +80,8 @@ def _lists() -> dict[str, Callable[[], Rows]]:
 
 
 def _losses() -> Rows:
-    from diswot.knowledge import KNOWLEDGE
-    from diswot.recipe import PRESETS
+    from diswot.knowledge.registry import KNOWLEDGE
+    from diswot.training.recipe import PRESETS
 
     presets = {n: [" + ".join(parts), "", "DisWOT, CVPR 2023"] for n, parts in PRESETS.items()}
     return {name: _loss(row) for name, row in KNOWLEDGE.items()} | presets
@@ -114,11 +113,12 @@ def _facts(row: Proxy) -> list[str]:
 
 
 def _teachers() -> Rows:
-    from diswot import teachers
-    from diswot.budget import count_params, show_count
+    from diswot.costs.counts import count_params
+    from diswot.models.registry import LIBRARIES, TEACHERS, create_teacher
+    from diswot.utils.units import show_count
 
-    sizes = {name: show_count(count_params(teachers.get(name))) for name in teachers.TEACHERS}
+    sizes = {name: show_count(count_params(create_teacher(name))) for name in TEACHERS}
     paper = "He et al., CVPR 2016"
     rows = {n: [f"CIFAR ResNet, {size} params for 100 classes", paper] for n, size in sizes.items()}
-    libraries = teachers.LIBRARIES.items()
+    libraries = LIBRARIES.items()
     return rows | {f"{n}:NAME": [f"{r.summary}: {r.example}", ""] for n, r in libraries}

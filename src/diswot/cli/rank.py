@@ -7,17 +7,17 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from diswot import console
-from diswot.cli import inputs, options, runs
+from diswot.cli import console, inputs, options
 from diswot.cli import workers as workplaces
 from diswot.errors import UserError
-from diswot.layout import RANKED, SCORES
+from diswot.runs import folder
+from diswot.storage.run_files import RANKED, SCORES
 
 if TYPE_CHECKING:
-    from diswot.rank import Ranking
-    from diswot.rank.scoring import Setting
-    from diswot.rank.sheet import Sheet
-    from diswot.tables import Table
+    from diswot.ranking.rank import Ranking
+    from diswot.ranking.score_sheet import Sheet
+    from diswot.ranking.score_table import Setting
+    from diswot.ranking.tables.rows import Table
 
 BASELINES = ("params", "macs", "depth")
 VANILLA = "vanilla"
@@ -71,7 +71,7 @@ def rank(
     if resume and (table is None or out is None):
         raise UserError("name what to go on with: the --out of a study of a --table")
     places = workplaces.places(device, devices)
-    with runs.resumable(out), console.progress(quiet=quiet) as advance:
+    with folder.resumable(out), console.progress(quiet=quiet) as advance:
         if table is None:
             held = _read(again)
         else:
@@ -94,7 +94,7 @@ def rank(
             }
             names, asked = _names(proxies), _table(job, target, limit)
             if out is not None:
-                runs.begin(out, job, resume=resume)
+                folder.begin(out, job, resume=resume)
             held = _score(job, asked, names, out, workers, places, advance)
         chosen = _target(held, target)
         rankings = _rank(held, chosen, resamples, seed_sd, seed)
@@ -116,18 +116,19 @@ def rank(
 
 def _names(proxies: str) -> list[str]:
     """Proxies asked for, and the baselines that no table goes without."""
-    from diswot.proxies import PROXIES, get
+    from diswot.proxies.registry import PROXIES, get_proxy
 
     asked = list(PROXIES) if proxies == "all" else [name.strip() for name in proxies.split(",")]
     for name in asked:
-        get(name)
+        get_proxy(name)
     return list(dict.fromkeys([*asked, *BASELINES]))
 
 
 def setting(job: dict[str, Any]) -> Setting:
     """The scorer and the space of a job; each worker process makes its own."""
-    from diswot import devices, spaces
-    from diswot.proxies import scorer
+    from diswot.proxies.scorer import scorer
+    from diswot.spaces.registry import create_space
+    from diswot.utils import devices
 
     source = ("teacher", "teacher_weights", "pretrained", "data")
     named = (*source, "classes", "image_size", "data_root")
@@ -139,18 +140,19 @@ def setting(job: dict[str, Any]) -> Setting:
         init=job["init"],
         seed=job["seed"],
         trained_teacher=master.trained,
-        device=devices.get(job.get("device", devices.CPU)),
+        device=devices.get_device(job.get("device", devices.CPU)),
     )
-    return fixed, spaces.get(job["space"], len(images.classes), images.size)
+    return fixed, create_space(job["space"], len(images.classes), images.size)
 
 
 def _table(job: dict[str, Any], target: str | None, limit: int | None) -> Table:
     """What is to be scored; that it has the target is known before, not after."""
-    from diswot import tables
+    from diswot.ranking.tables import read as tables
+    from diswot.ranking.tables.read import read_table, sample
 
-    table = tables.read(job["table"], job["space"])
+    table = read_table(job["table"], job["space"])
     tables.target(table.targets, target)
-    return table if limit is None else tables.sample(table, limit, job["seed"])
+    return table if limit is None else sample(table, limit, job["seed"])
 
 
 def _score(
@@ -162,9 +164,9 @@ def _score(
     places: tuple[str, ...],
     advance: console.Advance,
 ) -> Sheet:
-    from diswot.proxies import by_init
-    from diswot.rank.scoring import Scores, score_table
-    from diswot.rank.sheet import sheet
+    from diswot.proxies.registry import by_init
+    from diswot.ranking import score_sheet
+    from diswot.ranking.score_table import Scores, score_table
 
     rows = {row.name: row.params for row in table.rows}
     found = dict.fromkeys(rows, Scores())
@@ -181,21 +183,21 @@ def _score(
             on_row=partial(advance, f"scoring, {own}"),
         )
         found = {name: found[name] | new for name, new in scored.items()}
-    return sheet(table, found, names)
+    return score_sheet.sheet(table, found, names)
 
 
 def _read(path: Path | None) -> Sheet:
-    from diswot.rank import sheet
+    from diswot.ranking import score_sheet
 
     assert path is not None
-    held = sheet.read(path)
+    held = score_sheet.read(path)
     if "params" not in held.scores or not held.accuracies:
         raise UserError(f"{path} needs a column params and one of accuracies")
     return held
 
 
 def _target(held: Sheet, name: str | None) -> str:
-    from diswot import tables
+    from diswot.ranking.tables import read as tables
 
     return tables.target(held.accuracies, name)
 
@@ -206,9 +208,9 @@ def _rank(
     """Rows by falling tau."""
     import numpy as np
 
-    from diswot.rank import CEILING
-    from diswot.rank import rank as compare
-    from diswot.tables import vanilla
+    from diswot.ranking.rank import CEILING
+    from diswot.ranking.rank import rank as compare
+    from diswot.ranking.tables.read import vanilla
 
     alone = vanilla(target, held.accuracies)
     rows = compare(
@@ -234,16 +236,16 @@ def _keep(
     out: Path | None,
     scores: Path | None,
 ) -> None:
-    from diswot import files
-    from diswot.rank import sheet
+    from diswot.ranking import score_sheet
+    from diswot.utils import files
 
     if scores is not None:
-        sheet.write(scores, held)
+        score_sheet.write(scores, held)
     if out is None:
         return
-    from diswot import plots
+    from diswot.reports import plots
 
-    sheet.write(out / SCORES, held)
+    score_sheet.write(out / SCORES, held)
     files.write_json(out / RANKED, console.finite(result))
     plots.save(plots.bars(plots.bar_data({result["target"]: rankings})), out / "tau")
     plots.save(plots.scatter(plots.scatter_data(held, result["target"], rankings)), out / "scores")

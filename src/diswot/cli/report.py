@@ -7,8 +7,7 @@ from typing import Annotated
 
 from typer import Argument, Option
 
-from diswot import console
-from diswot.cli import options
+from diswot.cli import console, options
 
 _Run = Annotated[Path, Argument(help="Folder of a search, a training or a rank study.")]
 _Out = Annotated[Path | None, Option("--out", help="The page; else RUN/report.html.")]
@@ -32,7 +31,7 @@ def report(
     """Write a run as one HTML page that needs no network."""
     import optuna
 
-    from diswot import report as pages
+    from diswot.reports import report as pages
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     with console.progress(quiet=quiet):

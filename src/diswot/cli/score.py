@@ -7,8 +7,7 @@ from functools import partial
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
-from diswot import console
-from diswot.cli import budgets, inputs, options
+from diswot.cli import budgets, console, inputs, options
 from diswot.cli import workers as workplaces
 from diswot.errors import SearchFailed, UserError
 
@@ -17,8 +16,8 @@ if TYPE_CHECKING:
 
     from torch import nn
 
-    from diswot.budget.latency import MakeBuild, Setting
-    from diswot.proxies import Scorer
+    from diswot.costs.latency import MakeBuild, Setting
+    from diswot.proxies.scorer import Scorer
 
 
 def score(
@@ -47,10 +46,11 @@ def score(
     quiet: options.Quiet = False,
 ) -> None:
     """Score one student, training nothing."""
-    from diswot.proxies import PROXIES, by_init, get, scorer, standard_error
+    from diswot.proxies.registry import PROXIES, by_init, get_proxy
+    from diswot.proxies.scorer import scorer, standard_error
 
     names = list(PROXIES) if proxies == "all" else [n.strip() for n in proxies.split(",")]
-    needing = [name for name in names if get(name).needs_forward]
+    needing = [name for name in names if get_proxy(name).needs_forward]
     (place,) = workplaces.places(device, None) or ("cpu",)
     with console.progress(quiet=quiet) as advance:
         look = inputs.normalisation(mean, std)
@@ -114,8 +114,8 @@ def _costs(
     how: Setting | None,
 ) -> dict[str, Any]:
     """What the student costs; its latency, if a setting is given."""
-    from diswot.budget import Costs
-    from diswot.initialise import fresh
+    from diswot.costs.budget import Costs
+    from diswot.models.initialization import fresh
 
     try:
         costs = Costs(fresh(build, "default", 0), image_shape)
@@ -134,7 +134,7 @@ def _show_error(error: float | None) -> str:
 
 def _groups(names: list[str]) -> list[list[str]]:
     """All proxies that share one forward pass in a group, and every other one alone."""
-    from diswot.proxies import PROXIES
+    from diswot.proxies.registry import PROXIES
 
     sharing = [name for name in names if PROXIES[name].cost == "forward"]
     return [group for group in (sharing, *([n] for n in names if n not in sharing)) if group]
@@ -144,7 +144,7 @@ def _score(
     fixed: Scorer, build: Callable[[], nn.Module], names: list[str]
 ) -> dict[str, list[float] | str]:
     """Scores by proxy, one a repeat, or why there is none: one may not fit where others do."""
-    from diswot.proxies import NotScored
+    from diswot.proxies.scorer import NotScored
 
     try:
         students = (fixed.fresh(build, repeat) for repeat in range(len(fixed.batches)))

@@ -8,18 +8,19 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from diswot import console
-from diswot.cli import budgets, inputs, options, runs
+from diswot.cli import budgets, console, inputs, options
 from diswot.cli import found as outcome
 from diswot.cli import verify as checks
 from diswot.cli import workers as workplaces
 from diswot.errors import UserError
+from diswot.runs import folder
+from diswot.storage.run_files import RUN
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from diswot.budget.latency import Setting
-    from diswot.search import Progress
+    from diswot.costs.latency import Setting
+    from diswot.nas.driver import Progress
 
 
 def search(
@@ -70,15 +71,15 @@ def search(
     quiet: options.Quiet = False,
 ) -> None:
     """Search a space for a teacher's best student, training nothing."""
-    from diswot import spaces
-    from diswot.search import search as find
+    from diswot.nas.api import search as find
+    from diswot.spaces.registry import create_space
 
     _check_place(out, storage, study, resume, quiet)
     cluster = workplaces.cluster(ray, ray_cpus, ray_gpus)
     places = workplaces.places(device, devices, cluster)
     wish = checks.Wish(verify, verify_epochs, verify_trials, tune, recipe, losses, seed)
     with ExitStack() as stack:
-        stack.enter_context(runs.resumable(storage or out))
+        stack.enter_context(folder.resumable(storage or out))
         advance = stack.enter_context(console.progress(quiet=quiet))
         _quiet_optuna()
         limits = budgets.budget(max_params, max_macs, max_memory, max_latency)
@@ -99,7 +100,7 @@ def search(
         latency = stack.enter_context(budgets.metered(make, how, out))
         found = find(
             master.model(),
-            spaces.get(space, count, images.size),
+            create_space(space, count, images.size),
             inputs.scoring_batches(images, batch_size, repeats, seed),
             trials=trials,
             proxy=proxy,
@@ -144,7 +145,7 @@ def _check_place(
 ) -> None:
     """Refuse a place that cannot be searched in; say so where nothing is to go on with."""
     if out is not None and not resume:
-        runs.refuse_used(out)
+        folder.refuse_used(out)
     if storage is not None and "://" not in storage:
         raise UserError(
             f"--storage {storage} is no URL, as sqlite:///studies.db; a folder is --out"
@@ -153,7 +154,7 @@ def _check_place(
         raise UserError("--study goes with --storage, or --out: nothing is kept without")
     if resume and not (storage or out):
         raise UserError("name what to go on with: the search's --out, or its --storage")
-    if resume and out and not storage and (said := runs.nothing_yet(out)):
+    if resume and out and not storage and (said := folder.nothing_yet(out)):
         console.note(said, quiet=quiet)
 
 
@@ -177,7 +178,7 @@ def _config(
 
 def _kept(storage: str | None, study: str) -> dict[str, Any]:
     """Where the trials are; a password is not written down."""
-    from diswot.facts import masked
+    from diswot.utils.environment import masked
 
     return {"storage": storage and masked(storage), "name": study}
 
@@ -186,11 +187,11 @@ def _told(
     out: Path | None, config: dict[str, Any], kept: dict[str, Any], advance: console.Advance
 ) -> Callable[[Progress], None]:
     """Moves the bar; the run folder is told of the search once it is under way."""
-    from diswot import files
+    from diswot.utils import files
 
     def on_trial(p: Progress) -> None:
-        if out is not None and not (out / runs.RUN).exists():
-            files.write_json(out / runs.RUN, {**runs.facts(), "config": config, "study": kept})
+        if out is not None and not (out / RUN).exists():
+            files.write_json(out / RUN, {**folder.facts(), "config": config, "study": kept})
         advance("scoring", p.done, p.total, "" if p.best is None else f"best {p.best:.4f}")
 
     return on_trial

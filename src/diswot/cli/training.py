@@ -7,11 +7,11 @@ import time
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from diswot import console
+from diswot.cli import console
 from diswot.errors import UserError
 
 if TYPE_CHECKING:
-    from diswot.recipe import Recipe
+    from diswot.training.recipe import Recipe
 
 
 def recipe(name: str | None, given: Mapping[str, Any], *, alone: bool) -> Recipe:
@@ -22,8 +22,8 @@ def recipe(name: str | None, given: Mapping[str, Any], *, alone: bool) -> Recipe
         given: By name of `Recipe`'s; losses and milestones as texts.
         alone: Whether there is no teacher, and so no losses.
     """
-    from diswot import recipes
-    from diswot.recipe import Recipe, parse_losses
+    from diswot.training.recipe import Recipe, parse_losses
+    from diswot.training.recipe_files import load_recipe
 
     settings = {key: value for key, value in given.items() if value is not None}
     if "losses" in settings:
@@ -35,7 +35,7 @@ def recipe(name: str | None, given: Mapping[str, Any], *, alone: bool) -> Recipe
             option = min(useless)
             raise UserError(f"without a teacher nothing has a use for --{option}; leave it out")
         settings["losses"] = {}
-    return Recipe(**settings) if name is None else recipes.load(name, **settings)
+    return Recipe(**settings) if name is None else load_recipe(name, **settings)
 
 
 def _numbers(text: str) -> tuple[float, ...]:

@@ -7,15 +7,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from diswot import console
-from diswot.cli import inputs, training
+from diswot.cli import console, inputs, training
 from diswot.errors import UserError
 
 if TYPE_CHECKING:
-    from diswot.data import Data
-    from diswot.recipe import Recipe
-    from diswot.search import Found
-    from diswot.verify import Verified
+    from diswot.data.dataset import Data
+    from diswot.nas.result import Found
+    from diswot.training.recipe import Recipe
+    from diswot.training.verify import Verified
 
 FOLDER = "verify"
 EPOCHS = 9
@@ -47,7 +46,7 @@ class Wish:
     def check(self, images: Data, *, trained: bool) -> None:
         """Refuse before the search what could not be verified after it."""
         from diswot.errors import unknown
-        from diswot.verify import TUNED
+        from diswot.training.verify import TUNED
 
         if not self.count:
             self._check_unused()
@@ -102,8 +101,8 @@ def verified(
     """The outcome of the short trainings; None where none are wanted."""
     if not wish.count:
         return None
-    from diswot import spaces
-    from diswot.verify import verify
+    from diswot.spaces.registry import create_space
+    from diswot.training.verify import verify
 
     def on_trial(done: int, total: int, best: float | None) -> None:
         note = "" if best is None else f"best {best:.2f} % of held-out images"
@@ -112,7 +111,7 @@ def verified(
     return verify(
         found.top[: wish.count],
         master.model(),
-        spaces.get(space, len(master.images.classes), master.images.size),
+        create_space(space, len(master.images.classes), master.images.size),
         master.images,
         wish.how(master.images),
         tune=wish.tuned,

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from diswot.errors import UserError
 
 if TYPE_CHECKING:
-    from diswot.cluster import Cluster
+    from diswot.executors.ray import Cluster
 
 
 def cluster(address: str | None, cpus: float | None, gpus: float | None) -> Cluster | None:
@@ -16,15 +16,15 @@ def cluster(address: str | None, cpus: float | None, gpus: float | None) -> Clus
     Raises:
         UserError: There can be none such, or Ray is not installed.
     """
-    from diswot import extras
-    from diswot.cluster import Cluster
+    from diswot.executors.ray import Cluster
+    from diswot.utils import optional_imports
 
     if address is None:
         if cpus is not None or gpus is not None:
             raise UserError("--ray-cpus and --ray-gpus go with --ray")
         return None
     found = Cluster(address, cpus, gpus or 0.0)
-    extras.imported("ray", "--ray", "ray")
+    optional_imports.imported("ray", "--ray", "ray")
     return found
 
 
@@ -38,7 +38,7 @@ def places(
     Raises:
         UserError: There is no such device here, or both options are given.
     """
-    from diswot import devices
+    from diswot.utils import devices
 
     if device is not None and several is not None:
         raise UserError("give --device or --devices, not both")
@@ -48,4 +48,4 @@ def places(
         return () if device is None else (device,)
     if several is not None:
         return devices.several(several)
-    return () if device is None else (str(devices.get(device)),)
+    return () if device is None else (str(devices.get_device(device)),)

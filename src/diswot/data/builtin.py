@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from diswot.data.images import Data, Split, hold_out
+from diswot.data.dataset import Data, Split, hold_out
 from diswot.errors import UserError
 
 

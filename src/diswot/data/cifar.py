@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-from diswot.data.images import Data, Split, resized
+from diswot.data.dataset import Data, Split, resized
 from diswot.errors import UserError
 
 _STATISTICS = {

@@ -11,8 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from diswot.data.dataset import Data, Split, hold_out
 from diswot.data.decode import IMAGENET_MEAN, IMAGENET_STD, fitted, opened, side_of
-from diswot.data.images import Data, Split, hold_out
 from diswot.errors import UserError
 
 TEST_FOLDERS = ("test", "val", "valid", "validation")

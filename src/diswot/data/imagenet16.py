@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from diswot.data.images import Data, Split, resized
+from diswot.data.dataset import Data, Split, resized
 from diswot.errors import UserError
 
 MEAN = (122.68 / 255, 116.66 / 255, 104.01 / 255)

@@ -14,10 +14,10 @@ from typing import Any
 
 import numpy as np
 
-from diswot.data.images import Data
-from diswot.data.records import Records, data, image_column, label_column
+from diswot.data.dataset import Data
+from diswot.data.tabular import Records, data, image_column, label_column
 from diswot.errors import UserError
-from diswot.extras import imported
+from diswot.utils.optional_imports import imported
 
 TEST_NAMES = ("test", "val")  # validation, valid
 

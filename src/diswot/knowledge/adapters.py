@@ -17,7 +17,7 @@ from torch import Generator, Tensor, nn
 from torch.nn.functional import adaptive_avg_pool2d, conv2d
 
 from diswot.knowledge.stages import Pair, pair, single
-from diswot.observe import Observation
+from diswot.observation.observe import Observation
 
 SEED = 2303  # of the fixed projections
 

@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 
 from diswot.knowledge.stages import average, channel_gram, matched, moderate, once
-from diswot.observe import Observation
-from diswot.similarity import unit_rows
+from diswot.observation.functional import unit_rows
+from diswot.observation.observe import Observation
 
 
 def at(teacher: Observation, student: Observation) -> Tensor:

@@ -10,8 +10,8 @@ from torch import Tensor
 from torch.nn.functional import adaptive_max_pool2d, mse_loss
 
 from diswot.knowledge.stages import average, channel_gram, matched, moderate, once
-from diswot.observe import Observation
-from diswot.similarity import unit_rows
+from diswot.observation.functional import unit_rows
+from diswot.observation.observe import Observation
 
 
 def flows(maps: Sequence[Tensor]) -> list[tuple[Tensor, Tensor]]:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn.functional import mse_loss, softplus
 
 from diswot.knowledge.stages import average, matched, once, slices
-from diswot.observe import Observation
+from diswot.observation.observe import Observation
 
 
 def fitnet(teacher: Observation, student: Observation) -> Tensor:

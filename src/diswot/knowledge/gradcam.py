@@ -8,8 +8,8 @@ from torch import Tensor
 from diswot.errors import UserError
 from diswot.knowledge.adapters import pool
 from diswot.knowledge.stages import single
-from diswot.observe import Observation
-from diswot.similarity import moderate, unit_rows
+from diswot.observation.functional import moderate, unit_rows
+from diswot.observation.observe import Observation
 
 
 def gradcam(teacher: Observation, student: Observation) -> Tensor:

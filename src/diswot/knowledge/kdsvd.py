@@ -9,8 +9,8 @@ from torch import Tensor
 
 from diswot.knowledge.channels import flows
 from diswot.knowledge.stages import average, channel_gram, matched, moderate, once
-from diswot.observe import Observation
-from diswot.similarity import unit_rows
+from diswot.observation.functional import unit_rows
+from diswot.observation.observe import Observation
 
 CANDIDATES = 4  # singular vectors of the student among which the teacher's finds its like
 TINY = 1e-5  # share of the largest squared singular value that counts as none

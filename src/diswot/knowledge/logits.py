@@ -8,8 +8,8 @@ from torch.nn.functional import kl_div, one_hot
 
 from diswot.errors import UserError
 from diswot.knowledge.stages import Pair, centred, single
-from diswot.observe import Observation
-from diswot.similarity import unit_rows
+from diswot.observation.functional import unit_rows
+from diswot.observation.observe import Observation
 
 
 def kd(teacher: Observation, student: Observation, temperature: float = 4.0) -> Tensor:

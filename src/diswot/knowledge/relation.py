@@ -5,8 +5,8 @@ from __future__ import annotations
 from torch import Tensor
 
 from diswot.knowledge.stages import sample_gram, single
-from diswot.observe import Observation
-from diswot.similarity import unit_rows
+from diswot.observation.functional import unit_rows
+from diswot.observation.observe import Observation
 
 
 def relation(teacher: Observation, student: Observation) -> Tensor:

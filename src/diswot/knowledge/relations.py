@@ -9,8 +9,8 @@ from torch import Tensor
 from torch.nn.functional import mse_loss, smooth_l1_loss
 
 from diswot.knowledge.stages import average, matched, moderate, once, sample_gram, single
-from diswot.observe import Observation
-from diswot.similarity import gram, unit_rows
+from diswot.observation.functional import gram, unit_rows
+from diswot.observation.observe import Observation
 
 
 def sp(teacher: Observation, student: Observation) -> Tensor:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from torch import Tensor
 
 from diswot.errors import UserError
-from diswot.observe import Observation
-from diswot.similarity import rank_one_distance
+from diswot.observation.functional import rank_one_distance
+from diswot.observation.observe import Observation
 
 EPSILON = 1e-12
 

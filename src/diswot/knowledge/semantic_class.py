@@ -5,8 +5,8 @@ from __future__ import annotations
 from torch import Tensor
 
 from diswot.errors import UserError
-from diswot.observe import Observation
-from diswot.similarity import class_similarity
+from diswot.observation.functional import class_similarity
+from diswot.observation.observe import Observation
 
 
 def semantic_class(teacher: Observation, student: Observation) -> Tensor:

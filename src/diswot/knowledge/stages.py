@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 from torch.utils.weak import WeakIdKeyDictionary
 
-from diswot import similarity
 from diswot.errors import UserError
-from diswot.observe import Observation
+from diswot.observation import functional
+from diswot.observation.observe import Observation
 
 Pair = tuple[Tensor, Tensor]
 
@@ -121,18 +121,18 @@ def once(function: Callable[..., R]) -> Callable[..., R]:
     return remembered
 
 
-_magnitude = once(similarity.magnitude)
+_magnitude = once(functional.magnitude)
 
 
 def moderate(values: Tensor) -> Tensor:
     """As `similarity.moderate`, with the largest value remembered."""
-    return similarity.moderate(values, _magnitude(values))
+    return functional.moderate(values, _magnitude(values))
 
 
 @once
 def sample_gram(features: Tensor) -> Tensor:
     """Inner products of all pairs of samples, B x B, of moderate features B x ..."""
-    return similarity.gram(moderate(features))
+    return functional.gram(moderate(features))
 
 
 @once

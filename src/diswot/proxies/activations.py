@@ -14,10 +14,10 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from diswot.errors import UserError
-from diswot.observe import observe
+from diswot.observation.observe import observe
 from diswot.proxies.candidate import Candidate
 from diswot.proxies.eigen import eigenvalues
-from diswot.proxies.watch import Codes, Watch
+from diswot.proxies.recorders import Codes, Watch
 
 _K = 1e-5  # keeps logarithms and inverses finite, in jacov and epe_nas
 _MANY_CLASSES = 100  # tau of epe_nas

@@ -16,13 +16,13 @@ from torch import Tensor
 from torch.nn.functional import pad, pixel_unshuffle
 
 from diswot.errors import UserError
-from diswot.proxies import capacity, passes
+from diswot.proxies import passes, size
 from diswot.proxies.blocks import map_of
 from diswot.proxies.candidate import Candidate
 from diswot.proxies.eigen import spectral_norm
-from diswot.proxies.watch import Entropies
+from diswot.proxies.recorders import Entropies
 
-complexity = capacity.macs
+complexity = size.macs
 
 
 def expressivity(candidate: Candidate) -> float:

@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from torch import Tensor, nn
 
 from diswot.errors import UserError
-from diswot.trace import as_map
+from diswot.observation.hooks import as_map
 
 _LISTS = (nn.Sequential, nn.ModuleList, nn.ModuleDict)
 _LAYERS = (nn.Linear, nn.modules.conv._ConvNd)

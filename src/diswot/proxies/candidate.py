@@ -10,11 +10,11 @@ from typing import TypeVar
 import torch
 from torch import Generator, Tensor, nn
 
-from diswot.data import Batch
-from diswot.observe import Observation, observe
+from diswot.data.dataset import Batch
+from diswot.observation.observe import Observation, observe
 from diswot.proxies import passes
-from diswot.proxies.opening import Opening, opening
-from diswot.proxies.watch import Watch
+from diswot.proxies.early_blocks import Opening, opening
+from diswot.proxies.recorders import Watch
 
 W = TypeVar("W", bound=Watch)
 

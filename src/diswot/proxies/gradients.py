@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from diswot.data import Batch
+from diswot.data.dataset import Batch
 from diswot.errors import UserError
 from diswot.proxies import passes
 from diswot.proxies.blocks import layers, weights

@@ -15,8 +15,8 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.functional import cross_entropy
 from torch.nn.modules.batchnorm import _NormBase
 
-from diswot.data import Batch
-from diswot.observe import measuring
+from diswot.data.dataset import Batch
+from diswot.observation.observe import measuring
 from diswot.proxies.blocks import map_of, primary_blocks, weights
 
 _NORMS = (_NormBase, nn.GroupNorm, nn.LayerNorm, nn.RMSNorm)

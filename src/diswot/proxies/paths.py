@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from diswot.observe import measuring
+from diswot.observation.observe import measuring
 from diswot.proxies.blocks import layers
 from diswot.proxies.passes import without_norms
 

@@ -17,7 +17,7 @@ from timm.layers.conv_bn_act import ConvNormAct
 from timm.models.byobnet import BasicBlock, BottleneckBlock
 from torch import Tensor, nn
 
-from diswot.spaces.scale import strides
+from diswot.spaces.strides import strides
 
 BLOCKS = ("basic", "bottleneck")
 KERNELS = (3, 5, 7)

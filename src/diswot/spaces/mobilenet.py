@@ -16,7 +16,7 @@ from timm.models._efficientnet_builder import decode_arch_def, round_channels
 from timm.models.efficientnet import EfficientNet
 from torch import nn
 
-from diswot.spaces.scale import strides
+from diswot.spaces.strides import strides
 
 WIDTHS = (0.35, 0.5, 0.75, 1.0, 1.25)
 DEPTHS = (1, 4)

@@ -18,7 +18,7 @@ import torch
 from optuna.trial import BaseTrial
 from torch import nn
 
-from diswot.budget import count_params
+from diswot.costs.counts import count_params
 from diswot.errors import UserError
 
 LARGEST = 200e6  # parameters: above, drawing weights takes long and may not fit the memory

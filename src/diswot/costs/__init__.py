@@ -1,0 +1,1 @@
+"""What a network costs: parameters, MACs, activation memory, latency; and limits on them."""

@@ -1,0 +1,148 @@
+"""Times one image's pass through a network, in this process."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from types import ModuleType
+from typing import Protocol
+
+import torch
+from torch import nn
+
+from diswot.costs.counts import Shape
+from diswot.errors import UserError
+
+resource: ModuleType | None
+try:
+    import resource
+except ImportError:  # on Windows
+    resource = None
+
+WARM_UP, LEAST, MOST = 3, 9, 1000  # runs
+SECONDS = 0.2  # of measuring, if these runs do not take longer; three times that if disturbed
+
+
+class Place(Protocol):
+    """What an engine needs to know."""
+
+    @property
+    def device(self) -> str:
+        """Of torch."""
+
+    @property
+    def threads(self) -> int:
+        """That one image may use."""
+
+
+@dataclass(frozen=True)
+class Timing:
+    """Seconds of one image.
+
+    Attributes:
+        seconds: The median over the runs.
+        low: Their 10th percentile.
+        high: Their 90th percentile.
+        runs: How many there were, those to warm up left out.
+        disturbed: How many others were left out.
+    """
+
+    seconds: float
+    low: float
+    high: float
+    runs: int
+    disturbed: int
+
+
+def clock(place: Place) -> tuple[str, Callable[[], float]]:
+    """What time is measured by, and its name.
+
+    Where one thread of the processor does the work, the time that it had the processor is that by
+    the wall clock on a machine with nothing else to do, and stays so on a busy one.
+    """
+    if place.device == "cpu" and place.threads == 1:
+        return "processor time of the thread", time.thread_time
+    return "wall clock", time.perf_counter
+
+
+def timed(call: Callable[[], object], now: Callable[[], float] = time.perf_counter) -> Timing:
+    """Time a call again and again: first to warm up, then to measure.
+
+    Runs during which the system gave the processor to others are left out where there are enough
+    without them.
+    """
+    for _ in range(WARM_UP):
+        call()
+    quiet: list[float] = []
+    disturbed: list[float] = []
+    begin = time.perf_counter()
+    while _goes_on(len(quiet), len(disturbed), time.perf_counter() - begin):
+        before, start = _interruptions(), now()
+        call()
+        seconds = now() - start
+        (quiet if _interruptions() == before else disturbed).append(seconds)
+    enough = len(quiet) >= LEAST
+    kept = sorted(quiet if enough else quiet + disturbed)
+    tenth = len(kept) // 10
+    left_out = len(disturbed) if enough else 0
+    return Timing(statistics.median(kept), kept[tenth], kept[-1 - tenth], len(kept), left_out)
+
+
+def _goes_on(quiet: int, disturbed: int, elapsed: float) -> bool:
+    if quiet + disturbed < LEAST:
+        return True
+    enough = SECONDS if quiet >= LEAST else 3 * SECONDS
+    return quiet + disturbed < MOST and elapsed < enough
+
+
+def _interruptions() -> int:
+    """How often the system took the processor from this process; 0 where it does not tell."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_nivcsw if resource else 0
+
+
+def with_torch(model: nn.Module, image_shape: Shape, place: Place) -> Callable[[], object]:
+    """A pass in torch: float32, evaluation mode, channels-last."""
+    device = torch.device(place.device)
+    form = torch.channels_last
+    model = model.eval().to(device, torch.float32)
+    model = model.to(memory_format=form)
+    image = torch.randn(1, *image_shape).to(device, memory_format=form)
+
+    def call() -> None:
+        with torch.inference_mode():
+            model(image)
+        if device.type != "cpu":
+            torch.accelerator.synchronize(device)
+
+    return call
+
+
+def with_onnx(model: nn.Module, image_shape: Shape, place: Place) -> Callable[[], object]:
+    """A pass in ONNX Runtime on the processor, of the network exported in float32.
+
+    Raises:
+        UserError: The packages of the extra `onnx` are missing.
+    """
+    try:
+        import onnxruntime
+        import onnxscript  # noqa: F401
+    except ImportError as error:
+        raise UserError("ONNX Runtime is not installed: pip install 'diswot[onnx]'") from error
+    image = torch.randn(1, *image_shape)
+    exported = torch.onnx.export(model.eval(), (image,), dynamo=True, verbose=False)
+    assert exported is not None
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = place.threads
+    session = onnxruntime.InferenceSession(
+        exported.model_proto.SerializeToString(), options, providers=["CPUExecutionProvider"]
+    )
+    feed = {session.get_inputs()[0].name: image.numpy()}
+    return lambda: session.run(None, feed)
+
+
+ENGINES: dict[str, Callable[[nn.Module, Shape, Place], Callable[[], object]]] = {
+    "torch": with_torch,
+    "onnx": with_onnx,
+}

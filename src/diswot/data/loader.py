@@ -1,0 +1,106 @@
+"""Batches of images for training: from one tensor on the device, or read as they are needed."""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from diswot.data.dataset import Data, Split, whole
+
+SHARE = 0.4  # of the free memory that images may take
+AHEAD = 2  # batches that each reading thread is ahead
+
+
+@dataclass(frozen=True)
+class Held:
+    """All images of a split on the device.
+
+    Attributes:
+        images: Bytes, N x 3 x S x S.
+        labels: N.
+    """
+
+    images: Tensor
+    labels: Tensor
+
+    def batches(self, parts: Iterable[Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
+        """Images and labels of each part's indices."""
+        for part in parts:
+            chosen = part.to(self.labels.device)
+            yield self.images[chosen], self.labels[chosen]
+
+
+@dataclass(frozen=True)
+class Streamed:
+    """Images that are read by threads, some batches ahead, in the order asked for.
+
+    Attributes:
+        split: Where they are.
+        device: Where to put them.
+    """
+
+    split: Split
+    device: torch.device
+
+    def batches(self, parts: Iterable[Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
+        """Images and labels of each part's indices."""
+        threads = os.cpu_count() or 1
+        waiting: deque[tuple[Future[Tensor], Tensor]] = deque()
+        with ThreadPoolExecutor(threads) as pool:
+            try:
+                for part in parts:
+                    waiting.append((pool.submit(self.split.read, part.tolist()), part))
+                    if len(waiting) > AHEAD * threads:
+                        yield self._ready(*waiting.popleft())
+                while waiting:
+                    yield self._ready(*waiting.popleft())
+            finally:
+                pool.shutdown(wait=False, cancel_futures=True)
+
+    def _ready(self, images: Future[Tensor], part: Tensor) -> tuple[Tensor, Tensor]:
+        read = images.result()
+        if self.device.type == "cuda":
+            read = read.pin_memory()
+        labels = self.split.labels[part].to(self.device)
+        return read.to(self.device, non_blocking=True), labels
+
+
+Source = Held | Streamed
+
+
+def source(
+    split: Split,
+    data: Data,
+    device: torch.device,
+    on_read: Callable[[int], None],
+    *,
+    hold: bool | None = None,
+) -> Source:
+    """The images of a split: held on the device, if they fit there or it is asked for.
+
+    Args:
+        split: Of at least one image.
+        data: Tells the images' shape.
+        device: Where they are wanted.
+        on_read: Called with the number of images read so far, while they are.
+        hold: Whether to hold them; None where they fit.
+    """
+    needed = len(split) * torch.Size(data.image_shape).numel()
+    if needed <= SHARE * free(device) if hold is None else hold:
+        return Held(*whole(split, device, on_read))
+    return Streamed(split, device)
+
+
+def free(device: torch.device) -> int:
+    """Free memory of a device, in bytes."""
+    if device.type == "cuda":
+        return int(torch.cuda.mem_get_info(device)[0])
+    import psutil
+
+    return int(psutil.virtual_memory().available)

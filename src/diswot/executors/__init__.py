@@ -1,0 +1,1 @@
+"""Who evaluates candidates: this process, worker processes, or Ray actors."""

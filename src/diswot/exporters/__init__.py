@@ -1,0 +1,1 @@
+"""A student in the formats of other tools, with a model card."""

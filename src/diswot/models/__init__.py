@@ -1,0 +1,1 @@
+"""Teachers by name, their weights, and how weights are initialised."""

@@ -1,0 +1,98 @@
+"""Image classifiers of Hugging Face transformers, by name or local folder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor, nn
+
+from diswot.errors import UserError
+from diswot.models.preprocessing import FETCHING, Wants
+from diswot.utils.optional_imports import imported, told
+
+_BYTES = 1 / 255
+
+
+class Classifier(nn.Module):
+    """A classifier of transformers whose forward pass gives the logits, B x K, alone."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Logits of images, B x 3 x S x S."""
+        logits: Tensor = self.model(pixel_values=images).logits
+        return logits
+
+
+def wants(name: str, pretrained: bool) -> Wants:
+    """What the configuration and, for its weights, the image processor say."""
+    config = _config(name)
+    channels = getattr(config, "num_channels", 3)
+    if channels != 3:
+        raise UserError(f"hf:{name} takes {channels} channels, and images have 3")
+    size = _side(getattr(config, "image_size", None))
+    if not pretrained:
+        return Wants(size=size)
+    look = _processor(name)
+    size = size or _side(look.get("crop_size")) or _side(look.get("size"))
+    return Wants(config.num_labels, size, *_normalisation(name, look))
+
+
+def build(name: str, classes: int, size: int | None, pretrained: bool) -> nn.Module:
+    """The network with a head for K classes, which is new where its weights have another K."""
+    transformers = imported("transformers", "hf")
+    config = _config(name)
+    auto, trained = transformers.AutoModelForImageClassification, config.num_labels
+    if not pretrained:
+        config.num_labels = classes
+        if size is not None and hasattr(config, "image_size"):
+            config.image_size = size
+        with told(f"hf:{name}", "cannot be made"):
+            return Classifier(auto.from_config(config))
+    options = {"num_labels": classes, "ignore_mismatched_sizes": True, "use_safetensors": True}
+    with told(f"hf:{name}", FETCHING):
+        model, info = auto.from_pretrained(name, output_loading_info=True, **options)
+    lacking = sorted(info["missing_keys"])
+    if classes == trained and (lacking or info["mismatched_keys"]):
+        raise UserError(f"the weights of hf:{name} are not a classifier's: they lack {lacking}")
+    return Classifier(model)
+
+
+def _config(name: str) -> Any:
+    transformers = imported("transformers", "hf")
+    if name[0] in "./~" and not Path(name).is_dir():
+        raise UserError(f"no such folder: {name}")
+    with told(f"hf:{name}", "is not here, and cannot be fetched"):
+        return transformers.AutoConfig.from_pretrained(name)
+
+
+def _processor(name: str) -> dict[str, Any]:
+    """The image processor's settings; none where there is none."""
+    module = imported("transformers.image_processing_base", "hf")
+    try:
+        found: dict[str, Any] = module.ImageProcessingMixin.get_image_processor_dict(name)[0]
+    except OSError:
+        return {}
+    return found
+
+
+def _normalisation(
+    name: str, look: dict[str, Any]
+) -> tuple[tuple[float, ...] | None, tuple[float, ...] | None]:
+    if not look.get("do_normalize", True) or "image_mean" not in look:
+        return None, None
+    if not look.get("do_rescale", True) or abs(look.get("rescale_factor", _BYTES) - _BYTES) > 1e-6:
+        raise UserError(f"the image processor of hf:{name} does not scale bytes to 0 to 1")
+    return tuple(look["image_mean"]), tuple(look["image_std"])
+
+
+def _side(size: Any) -> int | None:
+    """Height and width in pixels, however it is written; the height where they differ."""
+    if isinstance(size, dict):
+        size = size.get("height", size.get("shortest_edge"))
+    if isinstance(size, list | tuple):
+        size = size[0] if size else None
+    return int(size) if size else None

@@ -1,0 +1,119 @@
+"""Image classifiers of timm and torchvision, by name."""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any
+
+from torch import nn
+
+from diswot.errors import UserError, unknown
+from diswot.models.preprocessing import FETCHING, Wants
+from diswot.utils.optional_imports import told
+
+_REMOTE = ("hf-hub:", "hf_hub:", "local-dir:", "local_dir:")  # names that timm looks up itself
+_OLD: dict[str, Any] = {"aux_logits": False, "init_weights": True}
+_AUXILIARY = ("googlenet", "inception_v3")  # with a second classifier, in training
+
+
+def timm_wants(name: str, pretrained: bool) -> Wants:
+    """What timm's configuration of a network's weights says; without them, only a fixed size."""
+    cfg = _timm_config(name)
+    if cfg is None:
+        return Wants()
+    if cfg.input_size[0] != 3:
+        raise UserError(f"timm:{name} takes {cfg.input_size[0]} channels, and images have 3")
+    size = cfg.input_size[-1]
+    if not pretrained:
+        return Wants(size=size if cfg.fixed_input_size else None)
+    if not cfg.has_weights:
+        raise UserError(f"timm:{name} has no pretrained weights in timm")
+    return Wants(cfg.num_classes, size, tuple(cfg.mean), tuple(cfg.std))
+
+
+def timm_build(name: str, classes: int, size: int | None, pretrained: bool) -> nn.Module:
+    """The network, its size in pixels set where that is part of it, as in transformers."""
+    import timm
+
+    cfg = _timm_config(name)
+    own = cfg.input_size[-1] if cfg is not None and cfg.fixed_input_size else None
+    options: dict[str, Any] = {"num_classes": classes}
+    if size is not None and own is not None and size != own:
+        options["img_size"] = size
+    with told(f"timm:{name}", FETCHING if pretrained else _refused(own, size)):
+        model: nn.Module = timm.create_model(name, pretrained=pretrained, **options)
+        return model
+
+
+def _refused(own: int | None, size: int | None) -> str:
+    fits = own is None or size is None or own == size
+    return "cannot be made" if fits else f"is for images of {own} pixels, not {size}"
+
+
+def _timm_config(name: str) -> Any:
+    """Of a network that timm knows; None for one that it looks up by itself.
+
+    Raises:
+        UserError: timm knows no network of that name, or no weights of that tag.
+    """
+    import timm
+
+    if name.startswith(_REMOTE):
+        return None
+    if not timm.is_model(name):
+        raise unknown("network of timm", name, timm.list_models())
+    with told(f"timm:{name}", "cannot be made"):
+        return timm.get_pretrained_cfg(name)
+
+
+def torchvision_wants(name: str, pretrained: bool) -> Wants:
+    """What the transforms of torchvision's best weights say; without them, only a fixed size."""
+    from torchvision import models
+
+    _check_torchvision(name)
+    if not pretrained:
+        return Wants(size=224 if _sized(name) else None)
+    weights = models.get_model_weights(name).DEFAULT
+    look = weights.transforms()
+    mean, std = tuple(map(float, look.mean)), tuple(map(float, look.std))
+    return Wants(len(weights.meta["categories"]), int(look.crop_size[0]), mean, std)
+
+
+def torchvision_build(name: str, classes: int, size: int | None, pretrained: bool) -> nn.Module:
+    """The network; of pretrained weights all are kept that have the shapes of this one's."""
+    from torchvision import models
+
+    _check_torchvision(name)
+    options = dict(_OLD) if name in _AUXILIARY else {}
+    if (key := _sized(name)) and size is not None:
+        options[key] = size if key == "image_size" else (size, size)
+    with told(f"torchvision:{name}", "cannot be made"), warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)
+        model: nn.Module = models.get_model(name, num_classes=classes, **options)
+    if pretrained:
+        with told(f"torchvision:{name}", FETCHING):
+            given = models.get_model(name, weights="DEFAULT").state_dict()
+        _take(model, given, f"torchvision:{name}", classes)
+    return model
+
+
+def _take(model: nn.Module, given: dict[str, Any], name: str, classes: int) -> None:
+    own = model.state_dict()
+    fitting = {k: v for k, v in given.items() if k in own and v.shape == own[k].shape}
+    heads = {k for k in own if own[k].ndim and len(own[k]) == classes}
+    if misfits := own.keys() - fitting.keys() - heads:
+        raise UserError(f"{name} takes other images with its weights: {min(misfits)} differs")
+    model.load_state_dict(fitting, strict=False)
+
+
+def _check_torchvision(name: str) -> None:
+    from torchvision import models
+
+    names = models.list_models(module=models)
+    if name not in names:
+        raise unknown("network of torchvision", name, names)
+
+
+def _sized(name: str) -> str:
+    """The argument that sets the size in pixels, where that is part of the network."""
+    return {"vit": "image_size", "maxvit": "input_size"}.get(name.partition("_")[0], "")

@@ -1,0 +1,81 @@
+"""Trained weights from a file, into a network."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from torch import Tensor, nn
+
+from diswot.errors import UserError
+from diswot.utils import files
+
+_SHOWN = 3  # differences that an error names
+_COUNTER = ".num_batches_tracked"  # of batch norms; old checkpoints have none, and nothing needs it
+
+
+def load_weights(model: nn.Module, path: str | Path) -> None:
+    """Load a trained network's weights: safetensors, or a state dict saved by torch.
+
+    Nothing but tensors is unpickled. A prefix that all names share, as `module.` of
+    DataParallel's, is taken off where the network has none. The network stays as it is where the
+    weights do not fit.
+
+    Raises:
+        UserError: The file cannot be read so, or does not fit the network.
+    """
+    state = files.load_weights(Path(path))
+    wanted = model.state_dict()
+    state = _bare(state, wanted)
+    for name in wanted.keys() - state.keys():
+        if name.endswith(_COUNTER):
+            state[name] = wanted[name]
+    if misfit := _misfit(wanted, state):
+        raise UserError(f"{path} does not fit the network: {misfit}")
+    model.load_state_dict(state)
+
+
+def _bare(state: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The same without prefixes that all names share and none of the network's has."""
+    own = {name.partition(".")[0] for name in wanted}
+    found = dict(state)
+    while len(first := {name.partition(".")[0] for name in found}) == 1 and not first & own:
+        if not all(name.partition(".")[2] for name in found):
+            break
+        found = {name.partition(".")[2]: value for name, value in found.items()}
+    return found
+
+
+def _misfit(wanted: Mapping[str, Tensor], given: Mapping[str, Tensor]) -> str:
+    """The first differences between two state dicts and how many more there are, or nothing."""
+    names = wanted.keys() | given.keys()
+    found = sorted(text for name in names if (text := _difference(name, wanted, given)))
+    if not found:
+        return ""
+    left = len(found) - _SHOWN
+    more = [f"and {left} more difference{'s' * (left > 1)}"] if left > 0 else []
+    return ", ".join([*found[:_SHOWN], *more]) + _other_classes(wanted, given)
+
+
+def _difference(name: str, wanted: Mapping[str, Tensor], given: Mapping[str, Tensor]) -> str:
+    if name not in given:
+        return f"it lacks {name}"
+    if name not in wanted:
+        return f"it has {name} too"
+    shapes = tuple(given[name].shape), tuple(wanted[name].shape)
+    return "" if shapes[0] == shapes[1] else f"{name} has the shape {shapes[0]}, not {shapes[1]}"
+
+
+def _other_classes(wanted: Mapping[str, Tensor], given: Mapping[str, Tensor]) -> str:
+    """Says so where a head's K is all that differs."""
+    if wanted.keys() != given.keys():
+        return ""
+    pairs = [(given[name].shape, wanted[name].shape) for name in wanted]
+    shapes = [(one, other) for one, other in pairs if one != other]
+    if not all(one and other and one[1:] == other[1:] for one, other in shapes):
+        return ""
+    counts = {(one[0], other[0]) for one, other in shapes}
+    if len(shapes) > 2 or len(counts) != 1:
+        return ""
+    ((trained, asked),) = counts
+    return f"; it was trained for {trained} classes, and the data has {asked}"

@@ -1,0 +1,1 @@
+"""The search: propose an architecture, evaluate it, record the result."""

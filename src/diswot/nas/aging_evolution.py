@@ -1,0 +1,249 @@
+"""Aging evolution (Real et al., AAAI 2019) as an Optuna sampler."""
+
+from __future__ import annotations
+
+import math
+import zlib
+from collections import deque
+from collections.abc import Iterable, Mapping, Sequence, Set
+from hashlib import blake2b
+from itertools import takewhile
+from typing import Any
+
+import numpy as np
+from optuna.distributions import BaseDistribution
+from optuna.samplers import BaseSampler
+from optuna.study import Study, StudyDirection
+from optuna.trial import FrozenTrial, TrialState
+
+from diswot.errors import UserError
+from diswot.spaces.trials import choice, draw, size
+from diswot.storage.journal import trials_from
+
+Params = dict[str, Any]
+Key = frozenset[tuple[str, Any]]
+Digest = bytes
+
+RETRIES = 100  # random children, before unknown architectures are looked for one by one
+PATIENCE = 10  # of them with one change, then with two, and so on
+MAX_SCAN = 20_000  # architectures of a space in which they are
+
+_BUILT = (TrialState.COMPLETE, TrialState.PRUNED)
+
+
+def key(params: Mapping[str, Any]) -> Key:
+    """What makes two architectures the same: their parameters, in any order."""
+    return frozenset(params.items())
+
+
+def digest(chosen: Key) -> Digest:
+    """A key in 16 bytes, to be kept; two of a billion are the same with a chance of 10^-21."""
+    named = [(name, _number(value)) for name, value in sorted(chosen)]
+    return blake2b(repr(named).encode(), digest_size=16).digest()
+
+
+def _number(value: Any) -> Any:
+    """A number in the one form of all that equal it; what is none stays."""
+    if isinstance(value, float) and not value.is_integer():
+        return float(value)
+    return int(value) if isinstance(value, bool | float) else value
+
+
+class Past:
+    """What trials say that have ended, each looked at once.
+
+    Attributes:
+        taken: How many were.
+        keys: Their architectures, as digests.
+        shapes: The choices that built architectures have met.
+        distributions: The latest of each choice.
+        living: The last of those that were scored.
+    """
+
+    def __init__(self, population: int = 0) -> None:
+        self.taken = 0
+        self.keys: set[Digest] = set()
+        self.shapes: set[frozenset[str]] = set()
+        self.distributions: dict[str, BaseDistribution] = {}
+        self.living: deque[FrozenTrial] = deque(maxlen=population)
+
+    def take(self, trial: FrozenTrial) -> None:
+        """Look at the next trial."""
+        self.taken += 1
+        self.keys.add(digest(key(trial.params)))
+        if trial.state in _BUILT:
+            self.shapes.add(frozenset(trial.params))
+        self.distributions.update(trial.distributions)
+        if trial.state == TrialState.COMPLETE:
+            self.living.append(trial)
+
+
+class Known:
+    """The architectures of a history, and whether a proposal would become one of them.
+
+    A proposal has a value for every choice of a space; where choices appear only under others, an
+    architecture has met but some of them. So it is the proposal's if its values are.
+
+    Args:
+        trials: The history, or the part of it that is not in `past`.
+        names: All choices of the space.
+        past: The history before.
+    """
+
+    def __init__(
+        self, trials: Iterable[FrozenTrial], names: Set[str], past: Past | None = None
+    ) -> None:
+        recent, past = Past(), past or Past()
+        for trial in trials:
+            recent.take(trial)
+        self._keys = past.keys, recent.keys
+        met = {shape for shape in past.shapes | recent.shapes if shape <= names}
+        self._shapes = {frozenset(names), *met}
+
+    def __contains__(self, proposal: Params) -> bool:
+        chosen = ({name: proposal[name] for name in shape} for shape in self._shapes)
+        proposed = [digest(key(params)) for params in chosen]
+        return any(one in keys for one in proposed for keys in self._keys)
+
+
+def random_child(
+    space: Mapping[str, BaseDistribution], known: Known, random: np.random.Generator
+) -> Params:
+    """Random values for a space: an unknown architecture, if there is one."""
+    for _ in range(RETRIES):
+        child = {name: draw(distribution, random) for name, distribution in space.items()}
+        if child not in known:
+            return child
+    return _unknown(space, known, random) or child
+
+
+def mutated_child(
+    parent: Params,
+    space: Mapping[str, BaseDistribution],
+    known: Known,
+    random: np.random.Generator,
+) -> Params:
+    """The parent with one choice changed: an unknown architecture, if there is one.
+
+    After every `PATIENCE` children that are known already, one choice more is changed. Choices
+    that the parent has not met get random values.
+    """
+    names = [name for name in parent if name in space and size(space[name]) > 1]
+    child = {name: parent.get(name, draw(d, random)) for name, d in space.items()}
+    for retry in range(RETRIES if names else 0):
+        child |= {name: parent[name] for name in names}
+        for _ in range(1 + retry // PATIENCE):
+            name = names[random.integers(len(names))]
+            child[name] = _changed(child[name], space[name], random)
+        if child not in known:
+            return child
+    return _unknown(space, known, random) or child
+
+
+def _changed(value: Any, distribution: BaseDistribution, random: np.random.Generator) -> Any:
+    """Another value, each equally likely; the same one if none turns up."""
+    drawn = (draw(distribution, random) for _ in range(RETRIES))
+    return next((other for other in drawn if other != value), value)
+
+
+def _unknown(
+    space: Mapping[str, BaseDistribution], known: Known, random: np.random.Generator
+) -> Params | None:
+    """Any unknown architecture; None if there is none, or the space is too large to look."""
+    sizes = [size(distribution) for distribution in space.values()]
+    count = math.prod(sizes)
+    for index in random.permutation(int(count)) if count <= MAX_SCAN else ():
+        digits = np.unravel_index(index, [int(n) for n in sizes])
+        child = {n: choice(d, int(i)) for (n, d), i in zip(space.items(), digits, strict=True)}
+        if child not in known:
+            return child
+    return None
+
+
+def winner(
+    population: Sequence[FrozenTrial], tournament: int, sign: int, random: np.random.Generator
+) -> FrozenTrial:
+    """The best of `tournament` members drawn without replacement."""
+    count = min(tournament, len(population))
+    drawn = random.choice(len(population), size=count, replace=False)
+    best: FrozenTrial = max((population[i] for i in drawn), key=lambda trial: sign * trial.value)
+    return best
+
+
+class AgingEvolutionSampler(BaseSampler):
+    """Random distinct architectures fill a population; then children of tournament winners.
+
+    The population is the last `population` scored trials, so the oldest dies. A child differs
+    from its parent in one choice, or in more where such children are known. Trials that were
+    pruned (outside the budget) or failed are known but are no parents. Choices that appear only
+    under other choices are drawn at random when they appear. A known architecture is proposed
+    again only when no other is found.
+
+    A proposal depends on (seed, trial number) and the history alone. What is kept in between is
+    what the trials that have ended say, so that the cost of a proposal does not grow with them.
+
+    Args:
+        population: Number of living members.
+        tournament: Members that compete to become the parent.
+        seed: Of all proposals.
+
+    Raises:
+        UserError: A number is too small.
+    """
+
+    def __init__(self, *, population: int = 20, tournament: int = 5, seed: int = 0) -> None:
+        if population < 1 or tournament < 1:
+            raise UserError("population and tournament must be at least 1")
+        if seed < 0:
+            raise UserError(f"a seed must not be below zero, as {seed} is")
+        self._population = population
+        self._tournament = tournament
+        self._seed = seed
+        self._past = Past(population)
+        self._of: tuple[Any, int] | None = None
+
+    def _history(self, study: Study) -> tuple[Past, list[FrozenTrial]]:
+        """What ended, up to the first trial that has not; and the trials from that on."""
+        of = study._storage, study._study_id
+        if of != self._of:
+            self._past, self._of = Past(self._population), of
+        trials = trials_from(*of, self._past.taken)
+        ended = list(takewhile(lambda trial: trial.state.is_finished(), trials))
+        for trial in ended:
+            self._past.take(trial)
+        return self._past, trials[len(ended) :]
+
+    def infer_relative_search_space(
+        self, study: Study, trial: FrozenTrial
+    ) -> dict[str, BaseDistribution]:
+        """The distributions that the trials so far met, the latest of each name."""
+        past, recent = self._history(study)
+        return past.distributions | {name: d for t in recent for name, d in t.distributions.items()}
+
+    def sample_relative(
+        self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
+    ) -> Params:
+        """The next architecture, as far as its choices are known beforehand."""
+        if not search_space:
+            return {}
+        past, recent = self._history(study)
+        recent = [t for t in recent if t.number != trial.number]
+        known = Known(recent, search_space.keys(), past)
+        scored = [*past.living, *(t for t in recent if t.state == TrialState.COMPLETE)]
+        random = np.random.default_rng((self._seed, trial.number))
+        if len(scored) < self._population:
+            return random_child(search_space, known, random)
+        sign = 1 if study.direction == StudyDirection.MAXIMIZE else -1
+        parent = winner(scored[-self._population :], self._tournament, sign, random)
+        return mutated_child(parent.params, search_space, known, random)
+
+    def sample_independent(
+        self,
+        study: Study,
+        trial: FrozenTrial,
+        param_name: str,
+        param_distribution: BaseDistribution,
+    ) -> Any:
+        """A random value for a choice that nothing before it foretold."""
+        place = zlib.crc32(param_name.encode())
+        return draw(param_distribution, np.random.default_rng((self._seed, trial.number, place)))

@@ -1,0 +1,1 @@
+"""Tables of accuracies that others reached by training."""

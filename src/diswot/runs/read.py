@@ -1,0 +1,158 @@
+"""Run folders, read: nothing is written and nothing is unpickled.
+
+What is damaged is left out, with a note that says so.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+import optuna
+
+from diswot.utils import files
+from diswot.training.checkpoint import HISTORY
+from diswot.errors import UserError
+from diswot.storage.run_files import FOUND, JOURNAL, RANKED, RUN, SCORES, TRAINED
+from diswot.runs import trials
+from diswot.utils.untrusted import Facts, mapping, number
+from diswot.runs.records import Run, Search, Study, Training
+
+DEPTH = 3  # folders below the run in which trainings and rank studies are looked for
+
+
+def read(folder: Path, storage: str | None = None, study: str | None = None) -> Run:
+    """Read a run folder.
+
+    Args:
+        folder: Of `diswot search`, `distill` or `rank`, or one with such folders in it.
+        storage: Optuna storage URL of a search that keeps its trials there.
+        study: Name of the study in it.
+
+    Raises:
+        UserError: The folder holds nothing that diswot writes, or the storage cannot be read.
+    """
+    if not folder.is_dir():
+        raise UserError(f"no such folder: {folder}")
+    notes: list[str] = []
+    facts = _json(folder / RUN, notes) or _json(folder / TRAINED, notes)
+    search = _search(folder, facts, storage, study, notes)
+    trainings = tuple(_trainings(folder, notes))
+    studies = tuple(_studies(folder, notes))
+    if search is None and not trainings and not studies:
+        raise UserError(f"{folder} holds no search, no training and no rank study of diswot")
+    return Run(folder, facts, search, trainings, studies, tuple(notes))
+
+
+def _search(
+    folder: Path, facts: Facts, storage: str | None, name: str | None, notes: list[str]
+) -> Search | None:
+    """The search in a folder, if there is one."""
+    found = _json(folder / FOUND, notes)
+    journal = folder / JOURNAL
+    kept = mapping(facts.get("study"))
+    where, asked = storage or kept.get("storage"), storage is not None or name is not None
+    if asked and not kept and (folder / TRAINED).is_file():
+        raise UserError(f"{folder} holds a training: --storage and --study are of a search")
+    if not found and not journal.is_file() and where is None:
+        return None
+    name = name or kept.get("name")
+    study = None
+    try:
+        opened = trials.load_study(str(where) if where else journal, name)
+        if where:
+            trials.check_same(opened, folder, mapping(facts.get("config")), found)
+        study = opened
+    except UserError as error:
+        if asked:
+            raise
+        notes.append(str(error))
+    held = study.get_trials(deepcopy=False) if study else []
+    config = {**mapping(facts.get("config")), **_study_config(study)}
+    candidates = tuple(map(trials.candidate, held))
+    seconds, runs = trials.spent(study, held, found)
+    return Search(config, found, candidates or trials.top(found), study, seconds, runs)
+
+
+def _study_config(study: optuna.Study | None) -> Facts:
+    return {} if study is None else mapping(study.user_attrs.get("config"))
+
+
+def _trainings(folder: Path, notes: list[str]) -> Iterator[Training]:
+    """Trainings in a folder and below, those with a history or a result."""
+    for place in _below(folder, HISTORY, TRAINED):
+        rows = []
+        with _noted(notes):
+            rows = _lines(place / HISTORY)
+        result = mapping(_json(place / TRAINED, notes).get("result"))
+        if rows or result:
+            yield Training(_name(place, folder), tuple(rows), result)
+
+
+def _studies(folder: Path, notes: list[str]) -> Iterator[Study]:
+    """Rank studies in a folder and below."""
+    for place in _below(folder, RANKED):
+        result = _json(place / RANKED, notes)
+        if not isinstance(result.get("rows"), dict):
+            continue
+        accuracies: dict[str, list[float | None]] = {}
+        scores: dict[str, list[float | None]] = {}
+        names: tuple[str, ...] = ()
+        with _noted(notes):
+            names, accuracies, scores = _sheet(place / SCORES)
+        yield Study(_name(place, folder), result, accuracies, scores, names)
+
+
+def _sheet(
+    path: Path,
+) -> tuple[tuple[str, ...], dict[str, list[float | None]], dict[str, list[float | None]]]:
+    from diswot.ranking import score_sheet
+
+    held = score_sheet.read(path)
+    accuracies = {name: [number(v) for v in column] for name, column in held.accuracies.items()}
+    scores = {name: [number(v) for v in column] for name, column in held.scores.items()}
+    return held.names, accuracies, scores
+
+
+def _below(folder: Path, *names: str) -> list[Path]:
+    """Folders that hold a file of one of the names, the run folder first."""
+    patterns = ["/".join(["*"] * depth + [name]) for depth in range(DEPTH) for name in names]
+    return sorted({path.parent for pattern in patterns for path in folder.glob(pattern)})
+
+
+def _name(place: Path, folder: Path) -> str:
+    return folder.resolve().name if place == folder else str(place.relative_to(folder))
+
+
+def _lines(path: Path) -> list[Mapping[str, float]]:
+    """Rows of a history."""
+    if not path.is_file():
+        return []
+    try:
+        rows = [json.loads(line) for line in path.read_text().splitlines() if line.strip()]
+        return [
+            {str(k): v for k in row if (v := number(row[k])) is not None}
+            for row in rows
+            if isinstance(row, dict)
+        ]
+    except (OSError, ValueError) as error:
+        raise UserError(f"cannot read {path}: {error}") from error
+
+
+def _json(path: Path, notes: list[str]) -> Facts:
+    """A JSON object, or nothing; that it is damaged is noted."""
+    if path.is_file():
+        with _noted(notes):
+            return files.read_json(path)
+    return {}
+
+
+@contextmanager
+def _noted(notes: list[str]) -> Iterator[None]:
+    """What cannot be read becomes a note in the report."""
+    try:
+        yield
+    except UserError as error:
+        notes.append(str(error))

@@ -1,0 +1,247 @@
+"""Search spaces: functions of an Optuna trial that return a network, and the table of them."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import math
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from inspect import Parameter
+from types import ModuleType
+from typing import Any
+
+import torch
+from optuna.trial import BaseTrial
+from torch import nn
+
+from diswot.errors import UserError, unknown
+from diswot.spaces.trials import Choices, Given
+from diswot.spaces.validation import Build, check
+from diswot.utils import user_code
+
+Params = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Space:
+    """A built-in search space and its facts.
+
+    Its module is imported when it is needed: some are made of timm, which takes seconds.
+
+    Attributes:
+        module: Of this package.
+        summary: One line.
+        paper: Where it is from.
+        function: That of the module, of a trial, a number of classes and a size of images.
+        constant: That of the module which is the number of architectures.
+        listed: Whether the space is a list, a part of which a pattern after a colon takes.
+    """
+
+    module: str
+    summary: str
+    paper: str
+    function: str = "build"
+    constant: str = "SIZE"
+    listed: bool = False
+
+    @property
+    def build(self) -> Callable[..., nn.Module]:
+        """The function of a trial."""
+        build: Callable[..., nn.Module] = getattr(self._home(), self.function)
+        return build
+
+    @property
+    def size(self) -> int:
+        """Number of architectures."""
+        size: int = getattr(self._home(), self.constant)
+        return size
+
+    @property
+    def names(self) -> Callable[[str], Sequence[str]]:
+        """What a pattern matches, where the space is a list."""
+        names: Callable[[str], Sequence[str]] = self._home().names
+        return names
+
+    def _home(self) -> ModuleType:
+        return importlib.import_module(f"diswot.spaces.{self.module}")
+
+
+SPACES: dict[str, Space] = {
+    "s0": Space(
+        "cifar_resnet",
+        "CIFAR ResNets, 1, 3, 5 or 7 blocks in each of 3 stages",
+        "DisWOT, CVPR 2023",
+    ),
+    "cifar_resnet": Space(
+        "cifar_resnet",
+        "CIFAR ResNets, 1 to 9 blocks and a width in each of 3 stages; S0 is in it",
+        "He et al., CVPR 2016",
+        function="build_wide",
+        constant="SIZE_WIDE",
+    ),
+    "imagenet_resnet": Space(
+        "imagenet_resnet",
+        "ResNets of 3 to 5 stages, each with its block, kernel, width and depth",
+        "DisWOT, CVPR 2023",
+    ),
+    "mobilenet": Space(
+        "mobilenet",
+        "inverted residuals, 6 stages, each with its depth, kernel, expansion and gate",
+        "Sandler et al., CVPR 2018",
+    ),
+    "nasbench201": Space(
+        "nasbench201",
+        "cells of 6 edges with 5 operations, 3 stages of 5 cells",
+        "Dong and Yang, ICLR 2020",
+    ),
+    "nasbench101": Space(
+        "nasbench101",
+        "cells of up to 7 vertices and 9 edges with 3 operations, 3 stages of 3 cells",
+        "Ying et al., ICML 2019",
+    ),
+    "autoformer": Space(
+        "autoformer",
+        "vision transformers, 12 to 14 layers, each with its own heads and MLP ratio",
+        "Chen et al., ICCV 2021",
+    ),
+    "vit": Space(
+        "vit",
+        "plain vision transformers of 4 to 12 layers, DeiT-Ti and DeiT-S among them",
+        "Touvron et al., ICML 2021",
+    ),
+    "pit": Space(
+        "pit",
+        "pooling vision transformers of three stages",
+        "Heo et al., ICCV 2021",
+    ),
+    "timm_zoo": Space(
+        "timm_zoo",
+        "timm's own models, or those of a pattern, such as timm_zoo:mobilenetv3*",
+        "Wightman, 2019",
+        listed=True,
+    ),
+}
+
+
+def list_spaces() -> list[str]:
+    """List the names of the built-in spaces."""
+    return list(SPACES)
+
+
+def create_space(name: str, classes: int = 100, image_size: int = 32) -> Build:
+    """The space of that name, or a user's own as `file.py:function`, as a function of a trial.
+
+    Args:
+        name: A key of `SPACES`, with a pattern after a colon where the space is a list; or
+            `file.py:function`; the function takes a trial and, if it likes, `classes` and
+            `image_size`. It is checked, see `check`.
+        classes: Number of logits of the networks, K.
+        image_size: Height and width of the images, in pixels.
+
+    Raises:
+        UserError: The name is unknown, or the user's function is no space.
+    """
+    if user_code.is_spec(name):
+        return _own(name, user_code.load(name, classes=classes, image_size=image_size))
+    plain, colon, pattern = name.partition(":")
+    if plain not in SPACES:
+        raise unknown("space", plain, SPACES)
+    row, options = SPACES[plain], {"classes": classes, "image_size": image_size}
+    if not colon:
+        return user_code.bind(row.build, **options)
+    if not row.listed:
+        raise UserError(f"{plain} is no list of networks, to choose from by {pattern!r}")
+    row.names(pattern)
+    return user_code.bind(row.build, **options, pattern=pattern)
+
+
+def _own(name: str, build: Build) -> Build:
+    try:
+        _check_takes_trial(build)
+        check(build)
+    except Exception as error:  # whatever a user's function raises is told in one line
+        told = str(error) if isinstance(error, UserError) else user_code.explain(error, name)
+        raise UserError(f"{name} is no space: {told}") from error
+    return build
+
+
+def _check_takes_trial(build: Build) -> None:
+    """Refuse a function that has no place for the trial: a teacher's, say."""
+    by_name = (Parameter.KEYWORD_ONLY, Parameter.VAR_KEYWORD)
+    if all(p.kind in by_name for p in inspect.signature(build).parameters.values()):
+        raise UserError("the first parameter of a space is the trial")
+
+
+def build_network(build: Build, params: Params) -> nn.Module:
+    """The network that a space builds from a dict of parameters.
+
+    Raises:
+        UserError: A parameter is missing, unknown to the space, or outside its choices, or the
+            space returns something else.
+    """
+    trial = Given(params)
+    model = construct(build, trial)
+    if unused := params.keys() - trial.distributions.keys():
+        raise unknown("parameter", min(unused), trial.distributions)
+    return model
+
+
+def construct(build: Build, trial: BaseTrial) -> nn.Module:
+    """The network that a space builds from a trial.
+
+    Raises:
+        UserError: The space returns something else.
+    """
+    model = build(trial)
+    if not isinstance(model, nn.Module):
+        raise UserError(f"a space must return a torch module, not a {type(model).__name__}")
+    return model
+
+
+def enumerate_params(build: Build, limit: int) -> list[Params] | None:
+    """All architectures of a space in a fixed order, or None if there are more than `limit`.
+
+    A choice may depend on earlier ones. At most `limit` + 2 networks are built, and only two
+    where the first and the last architecture both promise more than `limit`. An architecture
+    whose network cannot be built is one, too.
+
+    Raises:
+        UserError: A choice is no plain value, and so cannot be stored.
+    """
+    first, last = _follow(build), _follow(build, last=True)
+    if limit < min(math.prod(path.sizes()) for path in (first, last)):
+        return None
+    found: list[Params] = []
+    for path in _paths(build):
+        if len(found) == limit or math.inf in path.sizes():
+            return None
+        found.append(path.params)
+    return found
+
+
+def _paths(build: Build) -> Iterator[Choices]:
+    """Every sequence of choices, like the wheels of an odometer: the last turns fastest."""
+    digits: Sequence[int] | None = ()
+    while digits is not None:
+        path = _follow(build, digits)
+        yield path
+        digits = path.next_digits()
+
+
+def _follow(build: Build, digits: Sequence[int] = (), *, last: bool = False) -> Choices:
+    """Let a space make its suggestions; that its network fails is for its scoring to say.
+
+    Without weights, if it can be built so: some are larger than the memory.
+    """
+    path = Choices(digits, last=last)
+    try:
+        with torch.device("meta"):
+            build(path)
+    except (Exception, SystemExit):
+        path = Choices(digits, last=last)
+        with suppress(Exception, SystemExit):
+            build(path)
+    path.check()
+    return path

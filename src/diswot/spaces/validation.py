@@ -1,0 +1,121 @@
+"""Whether a function of a trial is a space: what it must keep to, tried on a few networks."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Iterator
+
+import numpy as np
+import torch
+from optuna.distributions import BaseDistribution, check_distribution_compatibility
+from optuna.trial import BaseTrial
+from torch import Tensor, nn
+
+from diswot.errors import UserError
+from diswot.models.initialization import fresh
+from diswot.spaces.trials import Choices, Given
+
+Build = Callable[[BaseTrial], nn.Module]
+
+TRIED = 3  # networks: of the first choices, of the last, and of random ones
+FAILING = 20  # networks in a row that cannot be built, before that is the space's fault
+REBUILT = 2  # times each
+
+
+def check(build: Build) -> None:
+    """Try a space on three networks, each built again twice, with the same random numbers.
+
+    That some networks cannot be built is none the worse for a space: their scoring tells of it.
+
+    Raises:
+        UserError: The space returns no module, or the same one twice; its choices are unbounded,
+            or no plain values, or differ from call to call; or it builds different networks,
+            or weights, from the same choices.
+        Exception: What the space raised, where no network could be built.
+    """
+    known: dict[str, BaseDistribution] = {}
+    failures: list[Exception] = []
+    built = 0
+    for path in _paths():
+        try:
+            models = [_build(build, path)]
+        except Exception as error:  # whatever a user's function raises
+            failures.append(error)
+            models = []
+        path.check()
+        _check_alike(known, path.distributions)
+        for model in models:
+            _check_again(build, path, model)
+        built += len(models)
+        if built == TRIED:
+            return
+    if not built:
+        raise failures[0]
+
+
+def _paths() -> Iterator[Choices]:
+    """The first choices, the last ones, and random ones."""
+    random = np.random.default_rng(0)
+    yield Choices()
+    yield Choices(last=True)
+    for _ in range(FAILING - 2):
+        yield Choices(random=random)
+
+
+def _build(build: Build, trial: BaseTrial) -> nn.Module:
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Choices for a categorical")  # told as an error
+        return fresh(lambda: build(trial), "default", 0)
+
+
+def _check_again(build: Build, path: Choices, model: nn.Module) -> None:
+    """Build a network again from its parameters, and compare."""
+    if not isinstance(model, nn.Module):
+        raise UserError(f"a space must return a torch module, not a {type(model).__name__}")
+    for _ in range(REBUILT):
+        trial = Given(path.params)
+        try:
+            again = _build(build, trial)
+        except Exception as error:
+            reason = " ".join(f"{type(error).__name__}: {error}".split())
+            raise UserError(f"a space must give a network twice, but then: {reason}") from error
+        if names := path.params.keys() ^ trial.distributions.keys():
+            raise UserError(f"a space must ask the same when called again, unlike {min(names)!r}")
+        _check_alike(dict(path.distributions), trial.distributions)
+        _check_same(model, again)
+
+
+def _check_alike(known: dict[str, BaseDistribution], asked: dict[str, BaseDistribution]) -> None:
+    """Whether choices of one name are the same wherever they appear; takes up new ones."""
+    for name, distribution in asked.items():
+        try:
+            check_distribution_compatibility(known.setdefault(name, distribution), distribution)
+        except ValueError as error:
+            both = f"{known[name]} and {distribution}"
+            raise UserError(
+                f"choices of {name!r} must always be the same, not {both}; name each its own way"
+            ) from error
+
+
+def _check_same(model: nn.Module, again: nn.Module) -> None:
+    """Whether two networks are equal, and share nothing."""
+    own = {id(parameter) for parameter in model.parameters()}
+    if model is again or any(id(parameter) in own for parameter in again.parameters()):
+        raise UserError("a space must build a new network at each call, sharing no weights")
+    first, second = model.state_dict(), again.state_dict()
+    what = next((n for n in first | second if _shape(first, n) != _shape(second, n)), None)
+    if what is not None:
+        shapes = f"{what} of {_shape(first, what)}, then {_shape(second, what)}"
+        raise UserError(f"the same choices must give the same network; here {shapes}")
+    if repr(model) != repr(again):
+        raise UserError("the same choices must give the same network; here its layers differ")
+    if (name := next((n for n in first if _differ(first[n], second[n])), None)) is not None:
+        raise UserError(f"weights must be drawn by torch alone; {name} differs from call to call")
+
+
+def _shape(state: dict[str, Tensor], name: str) -> str:
+    return str(tuple(state[name].shape)) if name in state else "none"
+
+
+def _differ(one: Tensor, other: Tensor) -> bool:
+    return not torch.equal(one.nan_to_num(), other.nan_to_num())

@@ -1,0 +1,161 @@
+"""Where a search keeps its trials: a journal in the run folder, or any Optuna storage."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Literal
+
+import optuna
+from optuna.storages import BaseStorage
+from optuna.storages.journal import JournalFileOpenLock
+
+from diswot.errors import UserError
+from diswot.storage.journal import FileLock, Journal, Storage, mend
+from diswot.storage.run_files import JOURNAL
+from diswot.utils.environment import masked
+
+if sys.platform != "win32":
+    import fcntl
+
+LOCK = ".search.lock"
+TRIES, PAUSE = 20, 0.2  # to open a database whose tables another process makes; seconds between
+_MADE_BY_ANOTHER = ("already exists", "duplicate key", "UNIQUE constraint", "Duplicate entry")
+
+
+def open_storage(where: str | Path | None) -> BaseStorage | None:
+    """Open a storage by its URL, or the journal in a folder; None is memory.
+
+    Raises:
+        UserError: The place cannot be opened or read.
+    """
+    if where is None:
+        return None
+    if "://" in str(where):
+        return _database(str(where))
+    path = Path(where) / JOURNAL
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        lock = JournalFileOpenLock(str(path)) if sys.platform == "win32" else FileLock(path)
+        mend(path, lock)
+        return Storage(Journal(str(path), lock))
+    except Exception as error:  # a damaged journal makes Optuna raise whatever comes
+        reason = next(iter(str(error).splitlines()), type(error).__name__)
+        raise UserError(f"{path} cannot be used: {reason}") from error
+
+
+@contextmanager
+def alone(folder: Path) -> Iterator[None]:
+    """Keep other searches off a run folder; the system lets them in when this process dies.
+
+    Raises:
+        UserError: A search is under way in it.
+    """
+    path = folder / LOCK
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        file = path.open("ab")
+    except (FileExistsError, NotADirectoryError) as error:
+        raise UserError(f"{folder} cannot be used: it is a file, or in one") from error
+    except OSError as error:
+        raise UserError(f"{folder} cannot be used: {error.strerror}") from error
+    with file:
+        try:
+            if sys.platform != "win32":
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise UserError(f"a search is under way in {folder}; wait, or name another") from error
+        except OSError as error:
+            raise UserError(f"{path} cannot be locked: {error.strerror}") from error
+        yield
+
+
+def _database(url: str) -> BaseStorage:
+    from sqlalchemy.engine import make_url
+    from sqlalchemy.exc import SQLAlchemyError
+
+    told = url
+    try:
+        told = masked(make_url(url).render_as_string(hide_password=True))
+        return _with_its_tables(_with_driver(url))
+    except (SQLAlchemyError, ImportError, ValueError) as error:
+        reason = str(error).splitlines()[0]
+        if isinstance(error, ImportError) and _is_postgres(url) and find_spec("psycopg") is None:
+            reason = "it needs psycopg: pip install 'diswot[postgres]'"
+        raise UserError(f"cannot open {told}: {reason}") from error
+
+
+def _with_its_tables(url: str) -> BaseStorage:
+    """Open a database, in which other processes may be making the same tables at this moment."""
+    from sqlalchemy.exc import DatabaseError
+
+    for _ in range(TRIES):
+        try:
+            return optuna.storages.get_storage(url)
+        except DatabaseError as error:
+            if not any(said in str(error) for said in _MADE_BY_ANOTHER):
+                raise
+            time.sleep(PAUSE)
+    return optuna.storages.get_storage(url)
+
+
+def _with_driver(url: str) -> str:
+    """The same, with psycopg as PostgreSQL's driver where no other is named and it is there."""
+    if _is_postgres(url) and find_spec("psycopg") is not None:
+        return f"postgresql+psycopg://{url.partition('://')[2]}"
+    return url
+
+
+def _is_postgres(url: str) -> bool:
+    """Whether it is PostgreSQL's, with no driver named."""
+    return url.partition("://")[0] in ("postgres", "postgresql")
+
+
+@contextmanager
+def opened(where: str | Path | None) -> Iterator[BaseStorage | None]:
+    """As `open_storage`; connections to a database are closed on the way out."""
+    storage = open_storage(where)
+    try:
+        yield storage
+    finally:
+        backend = getattr(storage, "_backend", storage)
+        if storage is not None:
+            storage.remove_session()
+        if isinstance(backend, optuna.storages.RDBStorage):
+            backend.engine.dispose()
+
+
+def open_study(
+    storage: BaseStorage | None,
+    name: str,
+    sampler: optuna.samplers.BaseSampler,
+    *,
+    resume: bool,
+    directions: Sequence[Literal["maximize", "minimize"]] = ("maximize",),
+) -> optuna.Study:
+    """Create a study, or go on with it.
+
+    Args:
+        storage: Where it is kept.
+        name: Its own.
+        sampler: Proposes architectures.
+        resume: Whether it may be there already.
+        directions: `maximize` or `minimize`, an objective each.
+
+    Raises:
+        UserError: The study is there and is not to be resumed.
+    """
+    try:
+        return optuna.create_study(
+            storage=storage,
+            study_name=name,
+            sampler=sampler,
+            directions=list(directions),
+            load_if_exists=resume,
+        )
+    except optuna.exceptions.DuplicatedStudyError as error:
+        raise UserError("a search is here already; resume it, or choose another place") from error

@@ -1,0 +1,1 @@
+"""Training of a student, with a teacher or alone."""

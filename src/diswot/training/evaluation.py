@@ -1,0 +1,120 @@
+"""A network as it is: held still, checked against the data, measured."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+
+from diswot.data.dataset import Data
+from diswot.data.loader import Held, Source
+from diswot.errors import UserError
+
+BATCH = 500
+_PART = 100  # images of a test that are in memory at once
+
+
+def accuracy(
+    model: nn.Module, data: Data, split: tuple[Tensor, Tensor], bf16: bool = False
+) -> float:
+    """Share of images, in %, whose label has the highest logit; in evaluation mode.
+
+    Args:
+        model: On the device of the images.
+        data: Tells how to normalise.
+        split: Images as bytes, N x 3 x S x S, and labels, N, with N at least 1.
+        bf16: Whether to compute in bf16.
+    """
+    indices = torch.arange(len(split[1]))
+    return 100 * float(right(model, data, Held(*split), indices, bf16)) / len(indices)
+
+
+def right(
+    model: nn.Module, data: Data, source: Source, indices: Tensor, bf16: bool = False
+) -> Tensor:
+    """The number of those images whose label has the highest logit; in evaluation mode."""
+    training = model.training
+    model.eval()
+    total = torch.zeros((), device=next(model.parameters()).device)
+    for logits, labels in predict(model, data, source.batches(torch.split(indices, BATCH)), bf16):
+        total += (logits.argmax(1) == labels).sum()
+    model.train(training)
+    return total
+
+
+def tested(
+    model: nn.Module, data: Data, on_read: Callable[[int], None] = lambda done: None
+) -> float:
+    """The accuracy, in %, on all test images, read a part at a time and dropped again.
+
+    Args:
+        model: On the CPU; left as it is.
+        data: With test images.
+        on_read: Called after each part with the number of images tested so far.
+    """
+    split = data.test
+    assert split is not None
+    parts = torch.split(torch.arange(len(split)), _PART)
+    batches = ((split.read(part.tolist()), split.labels[part]) for part in parts)
+    total, done = 0, 0
+    with frozen(model):
+        for logits, labels in predict(model, data, batches):
+            total += int((logits.argmax(1) == labels).sum())
+            done += len(labels)
+            on_read(done)
+    return 100 * total / done
+
+
+@torch.no_grad()
+def predict(
+    model: Callable[[Tensor], Tensor],
+    data: Data,
+    batches: Iterable[tuple[Tensor, Tensor]],
+    bf16: bool = False,
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Logits and labels of batches of bytes and labels."""
+    for images, labels in batches:
+        batch = data.normalise(images).contiguous(memory_format=torch.channels_last)
+        with torch.autocast(images.device.type, torch.bfloat16, enabled=bf16):
+            logits = model(batch)
+        yield logits, labels
+
+
+@contextmanager
+def frozen(model: nn.Module | None) -> Iterator[None]:
+    """Evaluation mode without gradients, for as long as it lasts; then as it was."""
+    modes = [(module, module.training) for module in model.modules()] if model else []
+    needed = [(weight, weight.requires_grad) for weight in model.parameters()] if model else []
+    try:
+        if model is not None:
+            model.eval().requires_grad_(False)
+        yield
+    finally:
+        for module, mode in modes:
+            module.training = mode
+        for weight, need in needed:
+            weight.requires_grad_(need)
+
+
+@torch.no_grad()
+def check_fit(role: str, model: nn.Module, data: Data, device: torch.device) -> None:
+    """See whether a network, in evaluation mode, maps the data's images to a logit a class.
+
+    Raises:
+        UserError: It does not.
+    """
+    try:
+        logits = model(torch.zeros(2, *data.image_shape, device=device))
+    except Exception as error:  # whatever a user's network raises is told in one line
+        reason = " ".join(str(error).split())
+        what = f"the {role} cannot take images of shape {data.image_shape}"
+        raise UserError(f"{what}: {reason}") from error
+    shape = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
+    if shape != (2, len(data.classes)):
+        if isinstance(logits, Tensor) and logits.shape[:1] == (2,) and logits.ndim == 2:
+            has = f"{data.name} has {len(data.classes)}"
+            raise UserError(f"the {role} gives logits for {logits.shape[1]} classes, and {has}")
+        wanted = f"{data.name} with {len(data.classes)} classes"
+        raise UserError(f"the {role} gives {shape} for 2 images, which does not fit {wanted}")

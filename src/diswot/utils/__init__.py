@@ -1,0 +1,1 @@
+"""Small helpers without science: files, environment, optional imports, devices, units."""

@@ -1,0 +1,78 @@
+"""What the command line shows."""
+
+from __future__ import annotations
+
+import io
+import json
+import sys
+
+import pytest
+
+from diswot.cli import console
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+class TestProgress:
+    @pytest.mark.parametrize(("quiet", "tty"), [(True, True), (True, False), (False, False)])
+    def test_silent(self, quiet: bool, tty: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+        shown = Terminal() if tty else io.StringIO()
+        monkeypatch.setattr(sys, "stderr", shown)
+        with console.progress(quiet=quiet) as advance:
+            advance("training", 1, 2)
+        assert shown.getvalue() == ""
+
+    def test_bars_of_two_kinds_of_work(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        shown = Terminal()
+        monkeypatch.setattr(sys, "stderr", shown)
+        with console.progress(quiet=False) as advance:
+            advance("reading images", 500, 1000)
+            advance("reading images", 1000, 1000)
+            advance("training", 1, 7, "test [b]50[/b] %")
+        text = shown.getvalue()
+        assert "reading images" in text and "1000/1000" in text
+        assert "training" in text and "1/7" in text and "test [b]50[/b] %" in text
+
+    @pytest.mark.parametrize("tty", [True, False])
+    def test_prints_of_others_go_to_standard_error(
+        self, tty: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        shown = Terminal() if tty else io.StringIO()
+        monkeypatch.setattr(sys, "stderr", shown)
+        with pytest.raises(KeyError), console.progress(quiet=False):
+            print("a user's own")
+            raise KeyError
+        print("result")
+        assert "a user's own" in shown.getvalue() and capsys.readouterr().out == "result\n"
+
+
+def test_json_is_one_line_of_valid_json(capsys: pytest.CaptureFixture[str]) -> None:
+    value = {"a": [1.5, float("nan"), (float("-inf"), "ü\n")], "b": {"c": None, "d": True}}
+    console.show_json(value)
+    out = capsys.readouterr().out
+    assert out.count("\n") == 1 and out.endswith("\n")
+    expected = {"a": [1.5, None, [None, "ü\n"]], "b": {"c": None, "d": True}}
+    assert json.loads(out, parse_constant=pytest.fail) == expected
+
+
+def test_table_shows_brackets_and_aligns(capsys: pytest.CaptureFixture[str]) -> None:
+    rows = [["a[red]", "long text", "1"], ["b", "x", "1000"]]
+    console.table("title [1]", ["name", "what", "[n]"], rows, text=2)
+    out = capsys.readouterr().out
+    assert "title [1]" in out and "a[red]" in out and "[n]" in out
+    assert "x         " in out and "    1 " in out
+
+
+def test_title_longer_than_its_table_stays_on_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    title = "best of 24 students (24 scored, 0 reused, 40 rejected, 0 failed) in 152.0 s " * 2
+    console.table(title, ["name"], [["a"]])
+    assert capsys.readouterr().out.splitlines()[0] == title
+
+
+def test_note(capsys: pytest.CaptureFixture[str]) -> None:
+    console.note("kept")
+    console.note("kept", quiet=True)
+    assert capsys.readouterr() == ("", "kept\n")

@@ -1,0 +1,106 @@
+"""Shifts, mirror images, cuts and blanks."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import pytest
+import torch
+from torch import Generator
+
+from diswot.data.augmentation import Changes, Drawn, apply, augment, draw, some
+
+
+def generator(seed: int = 0) -> Generator:
+    return Generator().manual_seed(seed)
+
+
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.float32])
+@pytest.mark.parametrize("side", [1, 3, 4])
+def test_cutout_by_hand(dtype: torch.dtype, side: int) -> None:
+    images = torch.randint(1, 256, (50, 3, 6, 6), generator=generator()).to(dtype)
+    changes = Changes(cutout=side)
+    drawn = draw(changes, 50, 6, generator(3))
+    made = apply(images, changes, drawn)
+    assert drawn.holes is not None and made.dtype == dtype
+    for image, old, (row, column) in zip(made, images, drawn.holes.tolist(), strict=True):
+        top, left = row - side // 2, column - side // 2
+        expected = old.clone()
+        expected[:, max(top, 0) : max(top + side, 0), max(left, 0) : max(left + side, 0)] = 0
+        assert torch.equal(image, expected)
+    assert {(0, 0), (5, 5)} <= set(map(tuple, draw(changes, 999, 6, generator()).holes.tolist()))
+
+
+def test_a_cut_of_everything_changes_nothing() -> None:
+    images = torch.randint(0, 256, (4, 3, 6, 6), generator=generator()).to(torch.uint8)
+    whole = Drawn(frames=torch.tensor([0.0, 0, 1, 1]).expand(4, 4))
+    assert torch.equal(apply(images, Changes(area=0.5), whole), images)
+
+
+def test_a_cut_of_a_quarter_is_that_quarter_enlarged() -> None:
+    image = torch.zeros(1, 1, 8, 8)
+    image[..., 4:, :4] = 100.0
+    quarter = Drawn(frames=torch.tensor([[-0.5, 0.5, 0.5, 0.5]]))  # x to the left, y below
+    made = apply(image, Changes(area=0.25), quarter)
+    assert made[..., 1:, :-1].eq(100).all() and made.shape == image.shape
+    other = Drawn(frames=torch.tensor([[0.5, 0.5, 0.5, 0.5]]))
+    assert apply(image, Changes(area=0.25), other)[..., 1:, 1:].eq(0).all()
+
+
+@pytest.mark.parametrize("area", [0.08, 0.5, 0.99])
+def test_cuts_lie_within_the_image_and_are_as_large_as_told(area: float) -> None:
+    x, y, width, height = draw(Changes(area=area), 2000, 32, generator()).frames.T
+    for centre, half in ((x, width), (y, height)):
+        assert (centre.abs() + half <= 1 + 1e-6).all()
+    share, stretch = width * height, width / height
+    assert share.max() <= 1 and share.min() >= area * 0.85  # a side is cut to the image's
+    assert stretch.max() <= 4 / 3 + 1e-5 and stretch.min() >= 3 / 4 - 1e-5
+    if area < 0.9:
+        assert share.mean() == pytest.approx((1 + area) / 2, abs=0.05)
+
+
+def test_parts_of_a_batch_see_what_the_whole_sees() -> None:
+    images = torch.randint(0, 256, (10, 3, 8, 8), generator=generator()).to(torch.uint8)
+    changes = Changes(crop=2, area=0.5, flip=True, cutout=3)
+    drawn = draw(changes, 10, 8, generator(1))
+    parts = [apply(images[s], changes, some(drawn, s)) for s in (slice(0, 4), slice(4, 10))]
+    whole = augment(images, changes, generator(1))
+    assert torch.equal(torch.cat(parts), whole) and not torch.equal(whole, images)
+
+
+def test_nothing_is_nothing() -> None:
+    images = torch.rand(3, 3, 5, 5)
+    assert augment(images, Changes(), generator()) is images
+
+
+class TestAugment:
+    @pytest.mark.parametrize("crop", [0, 1, 4])
+    @pytest.mark.parametrize("flip", [False, True])
+    @pytest.mark.parametrize("dtype", [torch.uint8, torch.float32])
+    def test_naive(self, crop: int, flip: bool, dtype: torch.dtype) -> None:
+        images = torch.randint(1, 256, (40, 3, 6, 6)).to(dtype)
+        kept = images.clone()
+        made = augment(images, Changes(crop, flip=flip), torch.Generator().manual_seed(5))
+        generator = torch.Generator().manual_seed(5)
+        shifts = torch.randint(0, 2 * crop + 1, (40, 2), generator=generator) if crop else None
+        mirrored = torch.rand(40, generator=generator) < 0.5 if flip else torch.zeros(40)
+        for i in range(40):
+            down, right = (int(s) - crop for s in shifts[i]) if shifts is not None else (0, 0)
+            for y in range(6):
+                for x in range(6):
+                    from_x = (5 - x if mirrored[i] else x) + right
+                    inside = 0 <= y + down < 6 and 0 <= from_x < 6
+                    expected = images[i, :, y + down, from_x] if inside else torch.zeros(3)
+                    assert made[i, :, y, x].tolist() == expected.tolist()
+        assert made.dtype == dtype and torch.equal(images, kept)
+
+    def test_every_shift_and_both_sides_occur(self) -> None:
+        image = torch.zeros(1, 1, 5, 5)
+        image[0, 0, 2, 2] = 1
+        made = augment(image.expand(2000, -1, -1, -1), Changes(2), torch.Generator().manual_seed(0))
+        places = Counter(map(tuple, made.nonzero()[:, 2:].tolist()))
+        assert len(places) == 25 and min(places.values()) > 40
+        image[0, 0, 2] = torch.arange(5)
+        mirror = Changes(flip=True)
+        made = augment(image.expand(2000, -1, -1, -1), mirror, torch.Generator().manual_seed(0))
+        assert 900 < int((made[:, 0, 2, 0] == 4).sum()) < 1100

@@ -1,0 +1,66 @@
+"""Images held on the device, and read as they are needed."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from dataclasses import replace
+
+import pytest
+import torch
+from test_distill import SHORT, curve, digits, distill, states_equal
+from torch import Tensor
+from toys import LinearHead, seeded
+
+from diswot.data import loader as streams
+from diswot.data.dataset import Split
+from diswot.data.loader import Held, Streamed, source
+
+CPU = torch.device("cpu")
+
+
+def test_streamed_is_held() -> None:
+    split = digits().train
+    assert split is not None
+    parts = [torch.tensor([5, 3, 3]), torch.tensor([0]), *torch.arange(300).split(7)]
+    held = source(split, digits(), CPU, lambda done: None, hold=True)
+    streamed = source(split, digits(), CPU, lambda done: None, hold=False)
+    assert isinstance(held, Held) and isinstance(streamed, Streamed)
+    for one, other in zip(held.batches(parts), streamed.batches(parts), strict=True):
+        assert torch.equal(one[0], other[0]) and torch.equal(one[1], other[1])
+
+
+def test_training_is_the_same() -> None:
+    runs = [distill(seeded(LinearHead), None, digits(), SHORT, hold=h) for h in (True, False)]
+    assert curve(runs[0]) == curve(runs[1]) and states_equal(runs[0].student, runs[1].student)
+
+
+def test_what_does_not_fit_is_streamed(monkeypatch: pytest.MonkeyPatch) -> None:
+    split = digits().train
+    assert split is not None
+    needed = len(split) * 3 * 8 * 8
+    for free, kind in ((needed / streams.SHARE + 9, Held), (needed / streams.SHARE - 9, Streamed)):
+        monkeypatch.setattr(streams, "free", lambda device, free=free: free)
+        assert isinstance(source(split, digits(), CPU, lambda done: None), kind)
+    monkeypatch.undo()
+    assert streams.free(CPU) > 1e6
+
+
+def test_an_error_in_reading_is_told_and_ends_all_threads() -> None:
+    def read(indices: Sequence[int]) -> Tensor:
+        if 20 in indices:
+            raise OSError("gone")
+        return torch.zeros(len(indices), 3, 8, 8, dtype=torch.uint8)
+
+    before = threading.active_count()
+    made = Streamed(Split(torch.zeros(100, dtype=torch.int64), read), CPU)
+    with pytest.raises(OSError, match="gone"):
+        list(made.batches(torch.arange(100).split(5)))
+    broken = replace(made, split=Split(made.split.labels, lambda i: torch.zeros(len(i))))
+    stream = broken.batches(torch.arange(100).split(5))
+    next(stream)
+    stream.close()
+    for thread in threading.enumerate():
+        if thread is not threading.current_thread() and "ThreadPool" in thread.name:
+            thread.join(5)
+    assert threading.active_count() <= before

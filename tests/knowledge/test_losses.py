@@ -1,0 +1,118 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from knowledge.made import THREE, made
+from safetensors.torch import load_file
+from torch import nn
+
+from diswot.data.dataset import Data, Split
+from diswot.knowledge.losses import Loss, Losses
+from diswot.knowledge.registry import KNOWLEDGE, get_distance
+from diswot.models.initialization import fresh
+from diswot.spaces.cifar_resnet import CifarResNet
+from diswot.training.distill import distill
+from diswot.training.recipe import Recipe
+
+CLASSES, PIXELS = 4, 8
+FREE = [name for name, row in KNOWLEDGE.items() if not row.same_width]
+NARROW = ((2, 4, 4), (4, 3, 2), (5, 2, 2))
+
+
+def images() -> Data:
+    generator = torch.Generator().manual_seed(0)
+    bytes_ = torch.randint(0, 256, (48, 3, PIXELS, PIXELS), generator=generator).to(torch.uint8)
+    labels = torch.arange(48) % CLASSES
+    splits = [
+        Split(labels[part], lambda i, part=part: bytes_[part][torch.as_tensor(i)])
+        for part in (slice(0, 32), slice(32, 48))
+    ]
+    names = tuple(str(i) for i in range(CLASSES))
+    return Data("made", names, PIXELS, (0.5,) * 3, (0.25,) * 3, *splits)
+
+
+def resnet(*widths: int) -> nn.Module:
+    return fresh(lambda: CifarResNet((1, 1, 1), CLASSES, widths), "default", 0)
+
+
+def test_weights_and_names() -> None:
+    both = made(0), made(1, NARROW)
+    losses = Losses({"kd": 0.5, "at": 3.0}, *both)
+    parts = losses(*both)
+    assert list(parts) == ["kd", "at"]
+    assert float(parts["kd"]) == pytest.approx(0.5 * float(get_distance("kd").between(*both)))
+    assert float(parts["at"]) == pytest.approx(3 * float(get_distance("at").between(*both)))
+    assert not list(losses.parameters())
+
+
+def test_the_maps_of_classes_are_needed_only_by_gradcam() -> None:
+    both = made(0), made(1)
+    assert not Losses({"kd": 1.0}, *both).needs_cam
+    assert Losses({"kd": 1.0, "gradcam": 1.0}, *both).needs_cam
+
+
+def test_what_is_learned_comes_back_from_its_state() -> None:
+    both = made(0), made(1, NARROW)
+    first, second = (Losses({"vid": 1.0, "fsp": 1.0}, *both) for _ in range(2))
+    optimiser = torch.optim.SGD(first.parameters(), 0.1)
+    sum(first(*both).values()).backward()
+    optimiser.step()
+    expected = {name: float(part.detach()) for name, part in first(*both).items()}
+    assert expected != {name: float(part.detach()) for name, part in second(*both).items()}
+    second.load_state_dict(first.state_dict())
+    assert expected == {name: float(part.detach()) for name, part in second(*both).items()}
+
+
+@pytest.mark.parametrize("name", ["fitnet", "ab", "vid", "fsp", "ickd", "kdsvd"])
+def test_all_that_is_learned_gets_a_slope(name: str) -> None:
+    both = made(0, THREE), made(1, NARROW)
+    loss = Loss(get_distance(name), *both)
+    loss(*both).backward()
+    assert list(loss.parameters())
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in loss.parameters())
+    assert any(p.grad.any() for p in loss.parameters())
+
+
+def test_all_at_once_in_training_stopped_and_resumed(tmp_path: Path) -> None:
+    recipe = Recipe(epochs=2, batch_size=16, lr=0.01, losses=dict.fromkeys(FREE, 0.05))
+    data, teacher = images(), resnet(16, 24, 32)
+
+    def train(out: Path, *, stop: int = 100, resume: bool = False) -> object:
+        def on_step(step: int, steps: int, row: object) -> None:
+            if step == stop:
+                raise KeyboardInterrupt
+
+        student = resnet(8, 12, 16)
+        return distill(student, teacher, data, recipe, out=out, resume=resume, on_step=on_step)
+
+    straight = train(tmp_path / "straight")
+    with pytest.raises(KeyboardInterrupt):
+        train(tmp_path / "stopped", stop=3)
+    resumed = train(tmp_path / "stopped", resume=True)
+    for one, other in zip(straight.history, resumed.history, strict=True):
+        times = dict.fromkeys(("seconds", "images_per_second", "joules"), 0)
+        assert {**one, **times} == {**other, **times}
+    assert set(FREE) <= set(straight.history[0])
+    kept = load_file(tmp_path / "stopped" / "student.safetensors")
+    assert set(kept) == set(resnet(8, 12, 16).state_dict())
+    weights = straight.student.state_dict()
+    assert all(torch.equal(kept[name], weights[name].cpu()) for name in kept)
+
+
+def test_all_at_once_in_half_precision() -> None:
+    recipe = Recipe(
+        epochs=1, batch_size=16, lr=0.01, losses=dict.fromkeys(FREE, 0.05), precision="bf16"
+    )
+    (row,) = distill(resnet(8, 12, 16), resnet(16, 24, 32), images(), recipe).history
+    assert set(FREE) <= set(row)
+
+
+@pytest.mark.parametrize("name", FREE)
+def test_training_on_one_loss_alone_lessens_it(name: str) -> None:
+    recipe = Recipe(
+        epochs=12, batch_size=16, lr=0.01, losses={name: 1.0}, cross_entropy=0.0, crop=0, flip=False
+    )
+    history = distill(resnet(8, 12, 16), resnet(16, 24, 32), images(), recipe).history
+    assert min(row[name] for row in history[-3:]) < history[0][name]

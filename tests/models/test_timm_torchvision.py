@@ -1,0 +1,131 @@
+"""Networks of timm and torchvision; nothing is fetched: their loaders are put to the test."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import timm
+import torch
+from torch import nn
+from torchvision import models
+
+from diswot.errors import UserError
+from diswot.models.preprocessing import Wants
+from diswot.models.registry import create_teacher, wants
+
+IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+
+
+def logits(model: nn.Module, pixels: int) -> tuple[int, ...]:
+    return tuple(model.eval()(torch.zeros(2, 3, pixels, pixels)).shape)
+
+
+@pytest.mark.parametrize(
+    ("name", "fresh", "trained"),
+    [
+        ("timm:resnet50", Wants(), Wants(1000, 224, *IMAGENET)),
+        ("timm:deit_tiny_patch16_224", Wants(size=224), Wants(1000, 224, *IMAGENET)),
+        ("timm:vit_tiny_patch16_224", Wants(size=224), Wants(1000, 224, (0.5,) * 3, (0.5,) * 3)),
+        ("torchvision:resnet34", Wants(), Wants(1000, 224, *IMAGENET)),
+        ("torchvision:vit_h_14", Wants(size=224), Wants(1000, 518, *IMAGENET)),
+        ("resnet56", Wants(), None),
+        ("nets.py:net", Wants(), None),
+    ],
+)
+def test_wants(name: str, fresh: Wants, trained: Wants | None) -> None:
+    assert wants(name) == fresh
+    if trained is not None:
+        assert wants(name, True) == trained
+        return
+    with pytest.raises(UserError, match=f"no pretrained weights to fetch for {name}, only for"):
+        wants(name, True)
+
+
+@pytest.mark.parametrize(
+    ("name", "pixels"),
+    [("timm:resnet10t", 40), ("timm:deit_tiny_patch16_224", 32), ("torchvision:resnet18", 40)],
+)
+def test_a_fresh_head_for_the_data(name: str, pixels: int) -> None:
+    assert logits(create_teacher(name, 7, pixels), pixels) == (2, 7)
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("timm:resnet5", "unknown network of timm 'resnet5'; did you mean resnet50"),
+        ("timm:zzzzzzzzzzzzzz", "unknown network of timm 'zzzzzzzzzzzzzz'; known: .* more$"),
+        ("timm:resnet18.none", "timm:resnet18.none cannot be made: .*Invalid pretrained tag"),
+        (
+            "torchvision:resnet33",
+            "unknown network of torchvision .*; did you mean resnet34",
+        ),
+        ("torchvision:fcn_resnet50", "unknown network of torchvision"),
+        ("tim:resnet50", r"unknown teacher 'tim:resnet50'; did you mean timm:resnet50"),
+        ("timm:", r"unknown teacher 'timm:'; did you mean timm:resnet50"),
+    ],
+)
+def test_unknown(name: str, message: str) -> None:
+    with pytest.raises(UserError, match=message) as caught:
+        create_teacher(name)
+    assert len(str(caught.value)) < 400
+
+
+def test_no_weights_in_timm() -> None:
+    trained = {name.partition(".")[0] for name in timm.list_models(pretrained=True)}
+    name = next(name for name in timm.list_models() if name not in trained)
+    with pytest.raises(UserError, match=f"timm:{name} has no pretrained weights in timm"):
+        wants(f"timm:{name}", True)
+
+
+@pytest.mark.parametrize("library", ["timm", "torchvision"])
+def test_offline_is_one_line(library: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def offline(*_: object, **__: object) -> None:
+        raise OSError("cannot reach the host. Try again\nlater")
+
+    monkeypatch.setattr("timm.models._builder.load_pretrained", offline)
+    monkeypatch.setattr("torchvision.models._api.load_state_dict_from_url", offline)
+    with pytest.raises(UserError) as caught:
+        create_teacher(f"{library}:resnet18", 1000, pretrained=True)
+    text = str(caught.value)
+    assert text.startswith(f"{library}:resnet18 has no pretrained weights here, and they cannot")
+    assert text.endswith(": OSError: cannot reach the host") and "\n" not in text
+
+
+@pytest.mark.parametrize("classes", [1000, 7])
+def test_torchvision_takes_what_fits(classes: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The real loading, of a state dict that stands for the file."""
+    trained = models.resnet18()
+    with torch.no_grad():
+        for value in trained.parameters():
+            value.fill_(0.25)
+    fetched: list[str] = []
+
+    def fetch(url: str, *_: object, **__: object) -> dict[str, Any]:
+        fetched.append(url)
+        return trained.state_dict()
+
+    monkeypatch.setattr("torchvision.models._api.load_state_dict_from_url", fetch)
+    model = create_teacher("torchvision:resnet18", classes, pretrained=True)
+    assert fetched and "resnet18" in fetched[0]
+    state = model.state_dict()
+    assert all(torch.equal(state[k], v) for k, v in trained.state_dict().items() if "fc" not in k)
+    assert state["fc.weight"].shape == (classes, 512)
+    assert bool((state["fc.weight"] == 0.25).all()) == (classes == 1000)
+
+
+@pytest.mark.parametrize("classes", [1000, 7])
+def test_timm_loads_its_weights(classes: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    trained = timm.create_model("resnet10t")
+    with torch.no_grad():
+        for value in trained.parameters():
+            value.fill_(0.25)
+    states = [trained.state_dict()]
+    monkeypatch.setattr("timm.models._builder.load_state_dict_from_hf", lambda *_, **__: states[0])
+    monkeypatch.setattr(
+        "timm.models._builder.load_state_dict_from_url", lambda *_, **__: dict(states[0])
+    )
+    model = create_teacher("timm:resnet10t", classes, pretrained=True)
+    assert bool((model.get_parameter("layer1.0.conv1.weight") == 0.25).all())
+    head = model.get_parameter("fc.weight")
+    assert head.shape[0] == classes and bool((head == 0.25).all()) == (classes == 1000)

@@ -1,0 +1,229 @@
+from __future__ import annotations
+
+import math
+from functools import partial
+from itertools import pairwise
+
+import pytest
+import torch
+from reference import with_batch_statistics
+from torch import Tensor, nn
+from toys import seeded
+
+from diswot.data.dataset import Batch
+from diswot.data.registry import create_dataset
+from diswot.models.initialization import fresh
+from diswot.models.registry import create_teacher
+from diswot.observation.observe import observe
+from diswot.proxies.candidate import Candidate
+from diswot.proxies.default_score import (
+    WEIGHTS,
+    default,
+    detail,
+    diversity,
+    retention,
+    steadiness,
+)
+from diswot.proxies.early_blocks import Opening
+from diswot.proxies.scorer import NotScored, scorer
+from diswot.spaces import nasbench201
+from diswot.spaces.registry import build_network, create_space
+
+PARTS = ["default", *WEIGHTS]
+SHORTCUT = "|nor_conv_3x3~0|+|skip_connect~0|nor_conv_3x3~1|+|skip_connect~0|none~1|nor_conv_3x3~2|"
+CHAIN = "|nor_conv_3x3~0|+|none~0|nor_conv_3x3~1|+|none~0|none~1|nor_conv_3x3~2|"
+POOLED = "|avg_pool_3x3~0|+|none~0|nor_conv_3x3~1|+|none~0|none~1|nor_conv_3x3~2|"
+NARROWING = "|avg_pool_3x3~0|+|none~0|avg_pool_3x3~1|+|nor_conv_1x1~0|none~1|none~2|"
+
+
+def scored(text: str) -> dict[str, float]:
+    batch = create_dataset("noise", classes=10, size=16).batch(16)
+    fixed = scorer(create_teacher("resnet20", 10), [batch], init="kaiming")
+    build = create_space("nasbench201", 10)
+    found = fixed.score_build(partial(build_network, build, nasbench201.from_string(text)), PARTS)
+    return {name: value for name, (value,) in found.items()}
+
+
+def test_default_is_the_sum_of_its_parts() -> None:
+    found = scored(CHAIN)
+    gaps = found["detail"] + found["diversity"] + 0.5 * found["retention"]
+    gaps += 2 * found["steadiness"] + 0.25 * found["directness"]
+    assert found["default"] == pytest.approx(found["capacity"] + gaps)
+    assert all(found[name] < 0 for name in ("steadiness", "directness"))
+    narrowed = scored(NARROWING)
+    assert narrowed["retention"] < 0
+    rest = sum(weight * narrowed[name] for name, weight in WEIGHTS.items() if name != "retention")
+    assert narrowed["default"] == pytest.approx(rest + 0.5 * narrowed["retention"])
+
+
+def test_what_each_part_is_for() -> None:
+    chain, shortcut, pooled = (scored(text) for text in (CHAIN, SHORTCUT, POOLED))
+    assert chain["capacity"] == shortcut["capacity"] > pooled["capacity"]
+    assert chain["steadiness"] < shortcut["steadiness"]
+    assert (chain["directness"], shortcut["directness"], pooled["directness"]) == (-3, 0, -2)
+    assert pooled["detail"] < chain["detail"] - 0.5
+    assert pooled["default"] < chain["default"] < shortcut["default"]
+
+
+def test_students_that_open_as_the_teacher_have_no_gap() -> None:
+    batch = create_dataset("noise", classes=10, size=16).batch(8)
+    fixed = scorer(create_teacher("resnet56", 10), [batch], init="kaiming", seed=3)
+    build = create_space("s0", 10)
+    for blocks in ((1, 1, 1), (5, 1, 3)):
+        params = {f"blocks{i}": count for i, count in enumerate(blocks, 1)}
+        found = fixed.score_build(partial(build_network, build, params), ["detail", "diversity"])
+        assert found["detail"] == [0]
+        assert found["diversity"][0] == pytest.approx(0, abs=0.05)
+
+
+# Gaps by hand
+
+
+def candidate(model: nn.Module, opening: Opening | None = None, size: int = 4) -> Candidate:
+    images = torch.randn(size, 3, 8, 8, generator=torch.Generator().manual_seed(size))
+    batch = Batch(images, torch.arange(size) % 5)
+    return Candidate(model, observe(model, *batch), batch, teacher_opening=opening)
+
+
+class Grow(nn.Module):
+    """Multiplies by a number."""
+
+    def __init__(self, factor: float) -> None:
+        super().__init__()
+        self.scale = nn.Conv2d(3, 3, 1, bias=False)
+        nn.init.zeros_(self.scale.weight)
+        with torch.no_grad():
+            self.scale.weight[range(3), range(3)] = factor
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.scale(x)
+
+
+def growing(*factors: float) -> nn.Module:
+    head = (nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    blocks = nn.Sequential(*map(Grow, factors))
+    return seeded(lambda: nn.Sequential(blocks, *head, nn.Linear(3, 5)))
+
+
+@pytest.mark.parametrize("factors", [(1, 2, 2), (1, 1, 1), (1, 0.5), (3, 1.4, 1.2), (1, 4, 1, 0.1)])
+def test_gaps_of_gradients_by_hand(factors: tuple[float, ...]) -> None:
+    """A factor f changes gradients by log f; a residual stream by log(2)/2, then log(3/2)/2."""
+    changes = [abs(math.log(factor)) for factor in factors[1:]]
+    excess = [max(0.0, c - math.log((i + 1) / i) / 2) for i, c in enumerate(changes, 1)]
+    expected = min(0.0, 0.125 - sum(excess) / len(excess))
+    assert steadiness(candidate(growing(*factors))) == pytest.approx(expected, abs=1e-5)
+
+
+def test_a_single_block_is_steady() -> None:
+    assert steadiness(candidate(growing(3))) == 0
+
+
+def test_steadiness_looks_at_sixteen_images() -> None:
+    params = {"blocks1": 3, "blocks2": 1, "blocks3": 1}
+    model = fresh(partial(build_network, create_space("s0", 5, 8), params), "kaiming", 0)
+    whole = candidate(model, size=24)
+    part = Candidate(model, whole.teacher, Batch(*(t[:16] for t in whole.batch)))
+    assert steadiness(whole) == steadiness(part)
+
+
+def test_steadiness_against_gradients_by_hooks() -> None:
+    build = partial(build_network, create_space("nasbench201", 5), nasbench201.from_string(CHAIN))
+    model = fresh(build, "kaiming", 0).double()
+    images = torch.randn(12, 3, 8, 8, generator=torch.Generator().manual_seed(0)).double()
+    batch = Batch(images, torch.arange(12) % 5)
+    one = Candidate(model, observe(model, *batch), batch)
+    copy = with_batch_statistics(model)
+    caught: list[Tensor] = []
+    for stage in (copy.stage1, copy.stage2, copy.stage3):
+        for block in stage:
+            block.register_full_backward_hook(lambda m, i, o: caught.append(o[0].norm()))
+    nn.functional.cross_entropy(copy(images), batch.labels).backward()
+    norms = [float(norm) for norm in caught][::-1]
+    excess = [
+        max(0.0, abs(math.log(a / b)) - math.log((i + 1) / i) / 2)
+        for start, end in ((0, 5), (5, 11), (11, 17))
+        for i, (a, b) in enumerate(pairwise(norms[start:end]), 1)
+    ]
+    assert steadiness(one) == pytest.approx(0.125 - sum(excess) / len(excess), abs=1e-6)
+
+
+class Mix(nn.Module):
+    """Mixes channels by a matrix, into as many as it has rows."""
+
+    def __init__(self, *rows: tuple[float, ...]) -> None:
+        super().__init__()
+        self.mix = nn.Conv2d(len(rows[0]), len(rows), 1, bias=False)
+        with torch.no_grad():
+            self.mix.weight.copy_(torch.tensor(rows)[:, :, None, None])
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.mix(x)
+
+
+def mixing(*blocks: nn.Module) -> nn.Module:
+    width = blocks[-1].mix.out_channels
+    head = (nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(width, 5))
+    return seeded(lambda: nn.Sequential(nn.Sequential(*blocks), *head))
+
+
+KEEP = ((1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0))
+TWO = ((1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 1.0, 0.0))  # variances 1 and 2
+ONE = ((1.0, 0.0, 0.0),) * 3
+
+
+@pytest.mark.parametrize(
+    ("blocks", "lost"),
+    [
+        ((KEEP, KEEP, KEEP), 0.0),
+        ((KEEP, ONE, ONE), math.log(3)),
+        ((KEEP, TWO), math.log(3) - (math.log(3) - math.log(2) * 2 / 3)),
+        ((TWO, ONE), math.log(3) - math.log(2) * 2 / 3),
+        ((ONE, KEEP, ONE), 0.0),
+        ((KEEP, ((1.0, 0.0, 0.0),), ((1.0,),) * 3), 0.0),  # a width of one between
+    ],
+)
+def test_retention_by_hand(blocks: tuple[tuple[tuple[float, ...], ...], ...], lost: float) -> None:
+    """White noise in three channels has an entropy of log 3; the largest loss counts, once."""
+    found = retention(candidate(mixing(*(Mix(*rows) for rows in blocks))))
+    assert found == pytest.approx(min(0.0, 1 / 16 - lost), abs=0.02)
+
+
+def test_retention_does_not_look_at_the_images() -> None:
+    params = {f"blocks{i}": 1 for i in (1, 2, 3)}
+    model = fresh(partial(build_network, create_space("s0", 5, 8), params), "kaiming", 0)
+    one, other = (candidate(mixing(Mix(*KEEP), Mix(*TWO)), size=size) for size in (4, 24))
+    assert retention(one) == retention(other) < 0
+    assert retention(candidate(model)) == 0
+
+
+def test_retention_of_what_is_not_finite() -> None:
+    assert math.isnan(retention(candidate(growing(1, 1e30, 1e30))))
+
+
+def test_gaps_to_a_teacher() -> None:
+    params = {f"blocks{i}": 1 for i in (1, 2, 3)}
+    model = fresh(partial(build_network, create_space("s0", 5, 8), params), "kaiming", 0)
+    low = candidate(model, Opening(-9.0, 0.0, 0.0))
+    high = candidate(model, Opening(9.0, 9.0, 0.0))
+    assert (detail(low), diversity(low)) == (0, 0)
+    assert detail(high) < -7 and -9 <= diversity(high) < -6
+
+
+def test_default_needs_the_teacher_itself() -> None:
+    batch = create_dataset("noise", classes=5, size=8).batch(4)
+    fixed = scorer(create_teacher("resnet20", 5), [batch])
+    model = fixed.fresh(
+        partial(build_network, create_space("s0", 5), {f"blocks{i}": 1 for i in (1, 2, 3)})
+    )
+    blind = Candidate(model, fixed.teachers[0], batch)
+    with pytest.raises(ValueError, match="give the teacher itself"):
+        default(blind)
+
+
+def test_a_student_that_opens_with_nothing_is_lowest() -> None:
+    nothing = "|none~0|+|none~0|none~1|+|none~0|none~1|none~2|"
+    batch = create_dataset("noise", classes=5, size=8).batch(4)
+    fixed = scorer(create_teacher("resnet20", 5), [batch])
+    build = partial(build_network, create_space("nasbench201", 5), nasbench201.from_string(nothing))
+    (outcome,) = fixed.outcomes([fixed.fresh(build)], ["default"])["default"]
+    assert isinstance(outcome, NotScored) and outcome.lowest

@@ -1,0 +1,358 @@
+from __future__ import annotations
+
+import copy
+import itertools
+import math
+from collections.abc import Callable
+
+import pytest
+import reference
+import torch
+import toys
+import toyspaces
+from torch import nn
+from toyspaces import batch, teacher, tiny
+
+from diswot.costs.counts import count_depth, count_macs, count_params
+from diswot.data.dataset import Batch
+from diswot.errors import UserError
+from diswot.knowledge.semantic import EPSILON
+from diswot.models.initialization import STUDENT, TEACHER, fresh
+from diswot.observation.observe import Observation, observe
+from diswot.proxies.default_score import WEIGHTS
+from diswot.proxies.early_blocks import DRAWS
+from diswot.proxies.registry import PROXIES, by_init, get_proxy
+from diswot.proxies.scorer import score, scorer
+from diswot.spaces.registry import Params, build_network, enumerate_params
+
+SHAPE = (3, toys.PIXELS, toys.PIXELS)
+PARAMS = {"width": 4, "kernel": 3, "depth": 2, "act": "relu"}
+GAPS = ["detail", "diversity"]
+CLOSENESSES = [
+    name for name, row in PROXIES.items() if row.needs_teacher and name not in ("default", *GAPS)
+]
+
+
+def student(seed: int = 0) -> nn.Module:
+    return fresh(lambda: build_network(tiny, PARAMS), "gaussian", seed)
+
+
+def naive(one: Observation, other: Observation) -> dict[str, float]:
+    """The two distances by their definitions, in float64."""
+    gradients = [
+        reference.linear_class_gradient(seen.pooled, seen.logits, seen.labels)
+        for seen in (one, other)
+    ]
+    return {
+        "semantic": reference.semantic_distance(*gradients, eps=EPSILON),
+        "relation": reference.relation_distance(one.last, other.last),
+    }
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_diswot_is_minus_both_distances(seed: int) -> None:
+    images = batch(8)
+    master = fresh(toys.LinearHead, "gaussian", seed, role=TEACHER)
+    distances = naive(observe(master, *images), observe(student(seed), *images))
+
+    scores = score(master, student(seed), images, ["diswot", "semantic", "relation"])
+
+    for name, distance in distances.items():
+        assert scores[name] == pytest.approx(-distance, abs=1e-5)
+    assert scores["diswot"] == pytest.approx(-sum(distances.values()), abs=1e-5)
+    assert scores["diswot"] == scores["semantic"] + scores["relation"]
+
+
+@pytest.mark.parametrize("name", CLOSENESSES)
+def test_a_student_can_be_no_closer_than_the_teacher_itself(name: str) -> None:
+    """Equal networks are the limit, which strangers stay below.
+
+    Not so for `detail` and `diversity`: they are gaps, zero for whoever lacks nothing, strangers
+    too. Nor for `default`: mostly capacity, which a student may have more of.
+    """
+    master, images = student(0), batch()
+    itself = score(master, copy.deepcopy(master), images, [name])[name]
+    strangers = [score(master, student(seed), images, [name])[name] for seed in (1, 2, 3)]
+
+    assert max(strangers) < itself
+    assert itself == pytest.approx(0, abs=2e-3) or not name.startswith(("sem", "rel", "kd"))
+
+
+@pytest.mark.parametrize("trained", [False, True])
+@pytest.mark.parametrize("init", ["gaussian", "kaiming"])
+def test_a_copy_of_the_teacher_has_no_gap_to_it(init: str, trained: bool) -> None:
+    """Nor has one of other weights: what is compared are draws, not weights of one's own."""
+    batches = [batch(4), batch(5), batch(6)]
+    fixed = scorer(teacher(), batches, init=init, seed=7, trained_teacher=trained)
+
+    assert fixed.score_build(teacher, GAPS) == {name: [0, 0, 0] for name in GAPS}
+    strangers = [fresh(teacher, init, seed) for seed in range(len(batches))]
+    assert fixed.score(strangers, GAPS) == {name: [0, 0, 0] for name in GAPS}
+
+
+def test_default_is_no_closeness() -> None:
+    """A wider student than the teacher scores above the teacher's own copy."""
+    fixed = scorer(teacher(), [batch()], init="kaiming")
+    wide = lambda: build_network(tiny, PARAMS | {"width": 8, "depth": 3})  # noqa: E731
+
+    assert (
+        fixed.score_build(wide, ["default"])["default"]
+        > (fixed.score_build(teacher, ["default"])["default"])
+    )
+
+
+@pytest.mark.parametrize("name", ["params", "macs", "depth"])
+def test_the_larger_student_has_the_larger_size(name: str) -> None:
+    count = {
+        "params": count_params,
+        "macs": lambda model: count_macs(model, SHAPE),
+        "depth": count_depth,
+    }[name]
+    sizes = []
+    for depth in (1, 2, 3):
+        model = build_network(tiny, PARAMS | {"depth": depth})
+        sizes.append(score(teacher(), model, batch(), [name])[name])
+        assert sizes[-1] == count(model)
+
+    assert sizes == sorted(set(sizes))
+
+
+def test_score_takes_networks_as_they_are() -> None:
+    master, images = teacher(), batch()
+    before = copy.deepcopy(master.state_dict())
+
+    first = score(master, student(), images, ["diswot"])
+    again = score(observe(master, *images), student(), images, ["diswot"])
+
+    assert first == again and first.keys() == {"diswot"}
+    assert score(toys.seeded(toys.LinearHead, 1), student(), images, ["diswot"]) != first
+    assert score(master, student(1), images, ["diswot"]) != first
+    assert score(master, student(), images) == score(master, student(), images, ["default"])
+    assert all(torch.equal(value, before[name]) for name, value in master.state_dict().items())
+
+
+# The scorer
+
+
+@pytest.mark.parametrize("init", ["gaussian", "kaiming", "default"])
+def test_scorer_is_score_with_fresh_weights(init: str) -> None:
+    batches = [batch(4), batch(5)]
+    fixed = scorer(teacher(), batches, init=init, seed=7)
+    build = lambda: build_network(tiny, PARAMS)  # noqa: E731
+
+    values = fixed.score_build(build, ["relation", "diswot", "params"])
+
+    for repeat, images in enumerate(batches):
+        master = fresh(teacher, init, 7, repeat, TEACHER)
+        if init == "default":  # the copy of a network draws nothing
+            master = teacher()
+        one = score(master, fresh(build, init, 7, repeat), images, list(values))
+        assert one == {name: row[repeat] for name, row in values.items()}
+    assert values["diswot"][0] != values["diswot"][1]
+    assert values["params"] == [count_params(build())] * 2
+
+
+def test_scores_do_not_depend_on_order_or_company() -> None:
+    plan = enumerate_params(tiny, 36) or []
+    fixed = scorer(teacher(), [batch()], seed=4)
+
+    def scores(order: list[Params], names: list[str]) -> dict[str, float]:
+        return {
+            str(params): fixed.score_build(lambda p=params: build_network(tiny, p), names)[
+                "diswot"
+            ][0]
+            for params in order
+        }
+
+    forwards = scores(plan, ["diswot"])
+    torch.manual_seed(3)
+    assert scores(plan[::-1], ["params", "semantic", "diswot"]) == forwards
+    other = scorer(toys.seeded(toys.LinearHead, 5), [batch()], seed=4)
+    assert other.score_build(lambda: student(), ["diswot"]) == fixed.score_build(
+        lambda: student(), ["diswot"]
+    )
+
+
+def test_teacher_draws_its_weights_apart() -> None:
+    """With the candidates' own draws, a student like the teacher would agree with it in full."""
+    fixed = scorer(teacher(), [batch()], seed=2)
+    (seen,) = fixed.teachers
+    draws = {
+        role: observe(fresh(teacher, "gaussian", 2, role=role), *batch()).logits
+        for role in (TEACHER, STUDENT)
+    }
+
+    assert torch.equal(seen.logits, draws[TEACHER])
+    assert not torch.equal(seen.logits, draws[STUDENT])
+    assert torch.equal(observe(fixed.fresh(teacher), *batch()).logits, draws[STUDENT])
+    assert max(fixed.score_build(teacher, ["diswot"])["diswot"]) < -0.01
+
+
+def test_trained_teacher_is_taken_as_it_is() -> None:
+    master, images = teacher(), batch()
+    own = observe(master, *images)
+
+    kept = scorer(master, [images], trained_teacher=True).teachers[0]
+    drawn = scorer(master, [images]).teachers[0]
+
+    assert torch.equal(kept.logits, own.logits) and not torch.equal(drawn.logits, own.logits)
+
+
+@pytest.mark.parametrize("trained", [False, True])
+def test_teacher_is_left_as_it_was(trained: bool) -> None:
+    master = teacher()
+    master.block2.eval()
+    master.fc.weight.requires_grad_(False)
+    before = copy.deepcopy(master)
+    state = torch.get_rng_state()
+
+    scorer(master, [batch(4), batch(5)], trained_teacher=trained)
+
+    for one, other in zip(master.modules(), before.modules(), strict=True):
+        assert one.training == other.training
+        assert not one._forward_hooks and not one._forward_pre_hooks
+    for one, other in itertools.chain(
+        zip(master.parameters(), before.parameters(), strict=True),
+        zip(master.buffers(), before.buffers(), strict=True),
+    ):
+        assert torch.equal(one, other) and one.requires_grad == other.requires_grad
+        assert one.grad is None
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+@pytest.mark.parametrize("trained", [False, True])
+def test_each_teacher_is_run_once_a_batch_beside_its_opening(trained: bool) -> None:
+    """Whole once, to be observed; its opening takes draws of no more than eight images."""
+    passes = []
+    master = teacher()
+    master.register_forward_pre_hook(lambda module, inputs: passes.append(len(inputs[0])))
+
+    fixed = scorer(master, [batch(4), batch(5)], trained_teacher=trained)
+    fixed.score_build(student, ["diswot", "semantic", "default", "detail", "params"])
+
+    assert passes == [4, *[4] * DRAWS, 5, *[5] * DRAWS]
+
+
+def test_student_is_run_once_for_all_that_look_at_one_pass() -> None:
+    passes = []
+    model = student()
+    model.register_forward_hook(lambda module, inputs, output: passes.append(len(output)))
+
+    score(teacher(), model, batch(), ["diswot", "semantic", "relation", "kd", "params", "depth"])
+
+    assert passes == [6]
+
+
+# Initialisations
+
+
+@pytest.mark.parametrize(
+    ("names", "init", "groups"),
+    [
+        (["default"], None, {"kaiming": ["default"]}),
+        (["diswot"], None, {"gaussian": ["diswot"]}),
+        (["params"], None, {"gaussian": ["params"]}),
+        ([], None, {}),
+        (
+            ["params", "kd", "detail", "zico", "steadiness", "macs"],
+            None,
+            {"gaussian": ["params", "kd", "zico", "macs"], "kaiming": ["detail", "steadiness"]},
+        ),
+        (
+            ["depth", "capacity", "params", "kd"],
+            None,
+            {"kaiming": ["depth", "capacity", "params"], "gaussian": ["kd"]},
+        ),
+        (["kd", "params", "default"], "default", {"default": ["kd", "params", "default"]}),
+        (["params", "macs"], "kaiming", {"kaiming": ["params", "macs"]}),
+    ],
+)
+def test_proxies_by_initialisation(
+    names: list[str], init: str | None, groups: dict[str, list[str]]
+) -> None:
+    """Sizes go with the first of the others, in the order that was asked for."""
+    found = by_init(names, init)
+
+    assert found == groups and list(found) == list(groups)
+
+
+def test_every_proxy_has_an_initialisation() -> None:
+    own = {name for name, row in PROXIES.items() if row.init == "kaiming"}
+    ours = {"default", *WEIGHTS}
+    assert own == ours | {"expressivity", "progressivity", "trainability"}
+    assert {row.init for row in PROXIES.values()} == {"gaussian", "kaiming"}
+    assert sorted(itertools.chain(*by_init(PROXIES).values())) == sorted(PROXIES)
+    with pytest.raises(UserError, match="unknown proxy 'diswott'"):
+        by_init(["diswott"])
+
+
+# What cannot be scored
+
+
+def test_unknown_proxy() -> None:
+    with pytest.raises(UserError, match="unknown proxy 'diswott'; did you mean diswot"):
+        get_proxy("diswott")
+    with pytest.raises(UserError, match="unknown proxy 'param'; did you mean params"):
+        score(teacher(), student(), batch(), ["param"])
+    with pytest.raises(UserError, match="unknown proxy ''"):
+        scorer(teacher(), [batch()]).score_build(student, [""])
+
+
+def test_unknown_initialisation() -> None:
+    with pytest.raises(UserError, match="unknown initialisation 'normal'; known: default, gau"):
+        scorer(teacher(), [batch()], init="normal")
+
+
+@pytest.mark.parametrize(
+    ("images", "message"),
+    [
+        (
+            torch.zeros(4, 1, 8, 8),
+            r"^the teacher: the images have 1 channels, but the model takes 3$",
+        ),
+        (torch.zeros(1, 3, 8, 8), "batch statistics need at least two images"),
+        (torch.zeros(4, 3, 8), "images must be a float tensor B x C x H x W"),
+    ],
+)
+def test_images_that_do_not_fit_the_teacher(images: torch.Tensor, message: str) -> None:
+    with pytest.raises(UserError, match=message) as error:
+        scorer(teacher(), [Batch(images, torch.zeros(len(images), dtype=torch.int64))])
+    assert "\n" not in str(error.value)
+
+
+def test_labels_that_do_not_fit_the_teacher() -> None:
+    with pytest.raises(UserError, match="label 5 does not fit a model with 5 classes"):
+        scorer(teacher(), [Batch(batch().images, batch().labels * 0 + 5)])
+
+
+class Silent(toys.LinearHead):
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        raise RuntimeError
+
+
+def test_teacher_that_fails_without_a_word() -> None:
+    with pytest.raises(UserError, match="the teacher cannot take images"):
+        scorer(Silent(), [batch()])
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_score_that_is_not_finite_is_an_error(value: float) -> None:
+    model = student()
+    nn.init.constant_(model[-1].bias, value)
+
+    with pytest.raises(ArithmeticError, match="kd is nan"):
+        score(teacher(), model, batch(), ["params", "kd"])
+
+
+@pytest.mark.parametrize(
+    ("build", "message"),
+    [
+        (lambda: toyspaces.student([nn.Conv2d(3, 2, 1)], 2).append(nn.Linear(5, 4)), "classes"),
+        (toys.Nested, "semantic needs classifiers of one shape"),
+    ],
+)
+def test_student_that_does_not_fit_the_teacher(
+    build: Callable[[], nn.Module], message: str
+) -> None:
+    with pytest.raises(UserError, match=message):
+        score(teacher(), build(), batch(), ["diswot"])

@@ -1,0 +1,128 @@
+"""Charts of reports, against values by hand."""
+
+from __future__ import annotations
+
+import math
+
+import optuna
+import pytest
+from optuna.trial import TrialState, create_trial
+
+from diswot.errors import UserError
+from diswot.reports import charts
+from diswot.reports.networks import Look
+from diswot.runs.records import Candidate, Search, Study, Training
+
+
+def candidate(
+    trial: int, score: float | None, params: float | None, end: str = "scores"
+) -> Candidate:
+    return Candidate(trial, {"width": trial}, end, score, None, params)
+
+
+CANDIDATES = (
+    candidate(0, 1.0, 100),
+    candidate(1, 3.0, 200),
+    candidate(2, 2.0, 150),
+    candidate(3, 2.5, 300),
+    candidate(4, None, None, "rejected"),
+    candidate(5, 3.0, 250),
+    candidate(6, 1.0, 100, "reused"),
+)
+SEARCH = Search({}, {}, CANDIDATES, None, None)
+
+
+def test_pareto_front_by_hand() -> None:
+    assert [c.trial for c in charts.pareto(SEARCH.scored())] == [0, 2, 1]
+
+
+def test_pareto_front_is_what_nothing_dominates() -> None:
+    some = [candidate(i, math.sin(7 * i), 100 + 37 * i % 101) for i in range(60)]
+    front = {c.trial for c in charts.pareto(some)}
+    for one in some:
+        better = [
+            o for o in some
+            if o.score >= one.score and o.model_params <= one.model_params  # type: ignore[operator]
+            and (o.score, o.model_params) != (one.score, one.model_params)
+        ]  # fmt: skip
+        assert (one.trial in front) == (not better)
+
+
+def test_trials_and_the_best_so_far() -> None:
+    scored, again, best = charts.trials(SEARCH)["data"]
+    assert list(scored["x"]) == [0, 1, 2, 3, 5] and list(again["x"]) == [6]
+    assert list(best["x"]) == [0, 1, 2, 3, 5, 6] and list(best["y"]) == [1, 3, 3, 3, 3, 3]
+
+
+def test_sizes_mark_the_student() -> None:
+    points, front, star = charts.against(SEARCH, CANDIDATES[1])["data"]
+    assert sorted(points["x"]) == [100, 150, 200, 250, 300]
+    assert list(front["x"]) == [100, 150, 200] and list(front["y"]) == [1, 2, 3]
+    assert (list(star["x"]), list(star["y"])) == ([200], [3.0])
+
+
+def test_importance_of_the_choice_that_matters() -> None:
+    study = optuna.create_study(direction="maximize")
+    space = {name: optuna.distributions.CategoricalDistribution((0, 1, 2)) for name in "ab"}
+    for i in range(30):
+        params = {"a": i % 3, "b": i // 3 % 3}
+        score = 10.0 * params["a"] + 0.1 * params["b"]
+        study.add_trial(
+            create_trial(params=params, distributions=space, value=score,
+                         user_attrs={"end": {"score": score}})
+        )  # fmt: skip
+    chart = charts.importance(Search({}, {}, CANDIDATES, study, None))
+    shares = dict(zip(chart["data"][0]["y"], chart["data"][0]["x"], strict=True))
+    assert shares["a"] > 0.9 > 0.1 > shares["b"]
+
+
+@pytest.mark.parametrize("states", [[], [TrialState.COMPLETE], [TrialState.FAIL] * 3])
+def test_importance_where_it_is_not_defined(states: list[TrialState]) -> None:
+    study = optuna.create_study(direction="maximize")
+    space = {"a": optuna.distributions.IntDistribution(0, 3)}
+    for state in states:
+        value = 1.0 if state == TrialState.COMPLETE else None
+        study.add_trial(
+            create_trial(state=state, params={"a": 1}, distributions=space, value=value)
+        )
+    with pytest.raises(UserError, match="needs 4 scored"):
+        charts.importance(Search({}, {}, CANDIDATES[:3], study, None))
+
+
+def test_relation_leaves_the_diagonal_out_of_the_scale() -> None:
+    look = Look("k", "t", [[9.0, 0.1], [0.2, 9.0]], [[9.0, 0.4], [0.3, 9.0]], ["a", "b"], [])
+    (heat,) = charts.relation(look, look.teacher, "teacher")["data"]
+    assert (heat["zmin"], heat["zmax"]) == (0.1, 0.4) and heat["z"] == look.teacher
+
+
+def test_curves_a_line_a_training() -> None:
+    rows = ({"epoch": 1, "loss": 2.0, "test_accuracy": 50.0}, {"epoch": 2, "loss": 1.0})
+    chart = charts.losses([Training("<a>", rows, {}), Training("b", rows[:1], {})])
+    assert [list(line["y"]) for line in chart["data"]] == [[2.0, 1.0], [2.0]]
+    assert chart["data"][0]["name"] == "&lt;a&gt;"
+    assert list(charts.accuracies([Training("a", rows, {})])["data"][0]["y"]) == [50.0]
+
+
+def test_taus_with_their_intervals() -> None:
+    rows = {
+        "mine": {"kendall": 0.5, "kendall_interval": [0.25, 0.875]},
+        "params": {"kendall": 0.25, "kendall_interval": [None, None]},
+        "none": {"kendall": None},
+    }
+    study = Study("s", {"target": "acc", "n": 3, "rows": rows}, {}, {}, ())
+    (bars,) = charts.taus(study)["data"]
+    assert list(bars["y"]) == ["params", "mine"] and list(bars["x"]) == [0.25, 0.5]
+    assert list(bars["error_x"]["array"]) == [None, 0.375]
+    assert list(bars["error_x"]["arrayminus"]) == [None, 0.25]
+
+
+def test_text_is_no_markup() -> None:
+    assert charts.safe('<a href="x">&') == '&lt;a href="x"&gt;&amp;'
+
+
+def test_brief() -> None:
+    assert charts.brief({f"p{i}": i for i in range(10)}, 2) == "p0=0 p1=1 and 8 more"
+
+
+def test_best_so_far() -> None:
+    assert charts.best_so_far([1.0, 0.5, 2.0, 1.5]) == [1.0, 1.0, 2.0, 2.0]

@@ -1,0 +1,121 @@
+"""Data into tuples, tuples onto figures, figures into files."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from xml.etree import ElementTree
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from diswot.errors import UserError
+from diswot.ranking.rank import rank
+from diswot.ranking.score_sheet import Sheet
+from diswot.reports import plots
+
+N = 30
+
+
+def held() -> Sheet:
+    random = np.random.default_rng(0)
+    accuracy = list(random.normal(70, 2, N))
+    score = [a + random.normal() for a in accuracy]
+    score[:2] = [math.nan, -math.inf]
+    none = [math.nan] * N
+    return Sheet(
+        tuple(map(str, range(N))),
+        ({},) * N,
+        {"acc": accuracy},
+        {"params": [float(i) for i in range(N)], "kd": score, "at": none},
+        {},
+    )
+
+
+def rankings() -> dict[str, object]:
+    sheet = held()
+    return rank(sheet.scores, sheet.accuracies["acc"], sheet.scores["params"], resamples=50)
+
+
+def test_bars_hold_what_is_defined_best_first() -> None:
+    data = plots.bar_data({"t": rankings()})
+
+    assert list(data.panels["t"]) == ["kd", "params"]
+    assert data.panels["t"]["kd"] == rankings()["kd"].statistics["kendall"]
+
+
+def test_bars_are_drawn_as_long_as_tau() -> None:
+    data = plots.bar_data({"t": rankings(), "other": rankings()})
+
+    figure = plots.bars(data)
+
+    widths = [bar.get_width() for bar in figure.axes[0].patches]
+    assert widths == [row.value for row in data.panels["t"].values()]
+    assert [axes.get_title() for axes in figure.axes] == ["t", "other"]
+
+
+def test_scatter_has_a_point_an_architecture_with_a_finite_score_baselines_last() -> None:
+    data = plots.scatter_data(held(), "acc", rankings())
+
+    assert [cloud.title.split()[0] for cloud in data.clouds] == ["kd", "params"]
+    assert [len(cloud.scores) for cloud in data.clouds] == [N - 2, N]
+    lines = [axes.lines[0].get_xydata() for axes in plots.scatter(data).axes]
+    np.testing.assert_array_equal(lines[0][:, 1], data.clouds[0].accuracies)
+
+
+def test_curves_and_grid_show_their_numbers() -> None:
+    line = plots.Line("kd", [1, 2, 4], [0.1, 0.2, 0.3], [0.01, 0.02, 0.03])
+    figure = plots.curves(plots.Curves({"repeats": [line]}, {"params": 0.5}))
+    drawn = plots.grid(plots.Grid("title", ["a", "b"], [[1, 0.25], [0.25, 1]]))
+
+    assert list(figure.axes[0].lines[0].get_ydata()) == line.means
+    assert [text.get_text() for text in drawn.axes[0].texts] == ["1.00", "0.25", "0.25", "1.00"]
+
+
+def test_saved_as_vectors_and_pixels_the_same_each_time(tmp_path: Path) -> None:
+    data = plots.bar_data({"t": rankings()})
+    first = plots.save(plots.bars(data), tmp_path / "new" / "tau")
+    again = plots.save(plots.bars(data), tmp_path / "again")
+
+    assert [path.suffix for path in first] == [".svg", ".png"]
+    assert ElementTree.parse(first[0]).getroot().tag.endswith("svg")
+    with Image.open(first[1]) as image:
+        assert image.size[0] > 300
+    assert [p.read_bytes() for p in first] == [p.read_bytes() for p in again]
+
+
+def test_place_that_cannot_be_written_is_told(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+
+    with pytest.raises(UserError, match="cannot write"):
+        plots.save(plots.bars(plots.bar_data({})), tmp_path / "file" / "tau")
+
+
+FOUND = {
+    "objectives": ["score", "latency", "params"],
+    "front": [
+        {"score": 3.0, "latency": 0.004, "model_params": 900},
+        {"score": 2.0, "latency": 0.001, "model_params": 1000},
+        {"score": 1.0, "latency": 0.002, "model_params": 100},
+    ],
+}
+
+
+def test_front_has_a_panel_a_cost_and_a_number_a_student() -> None:
+    data = plots.front_data(FOUND, "diswot")
+    assert data.scores == [3, 2, 1]
+    assert data.costs == {"latency": [0.004, 0.001, 0.002], "params": [900, 1000, 100]}
+
+    figure = plots.front(data)
+
+    assert [axes.get_xlabel() for axes in figure.axes] == ["latency", "params"]
+    assert {axes.get_ylabel() for axes in figure.axes} == {"diswot"}
+    (points,) = figure.axes[0].lines
+    assert [list(map(float, xy)) for xy in points.get_xydata()] == [
+        [0.001, 2],
+        [0.002, 1],
+        [0.004, 3],
+    ]
+    assert [note.get_text() for note in figure.axes[0].texts] == ["1", "2", "0"]
+    assert figure.axes[0].xaxis.get_major_formatter()(0.002, None) == "2ms"

@@ -1,0 +1,99 @@
+"""What is read of run folders."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from run_folders import search_of
+
+import diswot
+from diswot.data.registry import create_dataset
+from diswot.spaces.registry import create_space
+from diswot.models.registry import create_teacher
+from diswot.errors import UserError
+from diswot.reports import charts
+from diswot.runs.read import read
+
+
+def test_a_search_is_what_the_study_holds(folder: Path) -> None:
+    run = read(folder)
+    found = json.loads((folder / "found.json").read_text())
+    best = search_of(run).scored()[0]
+
+    assert best.params == found["best"]["params"] and best.trial == found["best"]["trial"]
+    assert best.score == best.model_params == found["best"]["model_params"]
+    ends = [c.end for c in search_of(run).candidates]
+    assert [ends.count(n) for n in ("scores", "reused", "rejected")] == [
+        found[name] for name in ("scored", "reused", "rejected")
+    ]
+    assert not run.notes and not run.trainings and not run.studies
+    assert (
+        search_of(run).config["seed"] == 0 and search_of(run).config["budget"]["max_params"] == 3e5
+    )
+    rejected = next(c for c in search_of(run).candidates if c.end == "rejected")
+    assert "params > 300000" in rejected.note and rejected.score is None
+
+
+def test_reading_leaves_the_folder_as_it_is(folder: Path) -> None:
+    before = {path: (path.read_bytes(), path.stat().st_mtime_ns) for path in folder.iterdir()}
+    read(folder)
+    after = {path: (path.read_bytes(), path.stat().st_mtime_ns) for path in folder.iterdir()}
+    assert after == before
+
+
+def test_an_unfinished_search(copy: Path) -> None:
+    (copy / "found.json").unlink()
+    journal = copy / "study.journal"
+    lines = journal.read_bytes().splitlines(keepends=True)
+    journal.write_bytes(b"".join(lines[: len(lines) // 2]) + b'{"op_code":')
+    run = read(copy)
+    assert search_of(run).found == {} and search_of(run).scored()
+
+
+def test_trials_out_of_reach_leave_the_best_of_the_result(copy: Path) -> None:
+    (copy / "study.journal").unlink()
+    run = read(copy)
+    found = json.loads((copy / "found.json").read_text())
+    assert [c.trial for c in search_of(run).candidates] == [row["trial"] for row in found["top"]]
+    assert search_of(run).candidates[0].macs == found["best"]["macs"]
+    assert "not in" in run.notes[0]
+
+
+def test_a_damaged_result_is_noted(copy: Path) -> None:
+    (copy / "found.json").write_text("{")
+    run = read(copy)
+    assert search_of(run).scored() and "found.json" in run.notes[0]
+
+
+def test_trainings_and_damaged_histories(tmp_path: Path) -> None:
+    for name, text in (("a", '{"epoch": 1, "loss": 2.5, "x": NaN}\n'), ("b/c", "{broken\n")):
+        (tmp_path / name).mkdir(parents=True)
+        (tmp_path / name / "history.jsonl").write_text(text)
+    run = read(tmp_path)
+    (training,) = run.trainings
+    assert training.name == "a" and training.history == ({"epoch": 1, "loss": 2.5},)
+    assert len(run.notes) == 1 and "c/history.jsonl" in run.notes[0]
+
+
+@pytest.mark.parametrize("name", ["empty", "missing"])
+def test_nothing_of_diswot(tmp_path: Path, name: str) -> None:
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "empty" / "run.json").write_text('{"command": ["other"]}')
+    with pytest.raises(UserError, match=r"holds no search|no such folder"):
+        read(tmp_path / name)
+
+
+def test_costs_of_a_search_with_two_objectives(tmp_path: Path) -> None:
+    teacher, space = create_teacher("resnet20", 10), create_space("s0", 10, 8)
+    found = diswot.search(
+        teacher, space, create_dataset("digits", size=8).batch(10), trials=6, proxy="params",
+        objectives=("score", "memory"), sampler="random", storage=tmp_path,
+    )  # fmt: skip
+    run = read(tmp_path)
+    assert search_of(run).costs() == ["params", "memory"]
+    front = charts.pareto(search_of(run).scored(), "memory")
+    assert {c.trial for c in front} == {student.trial for student in found.front}
+    best = search_of(run).scored()[0]
+    assert best.extra == {"memory": found.best.memory}

@@ -1,0 +1,548 @@
+"""The training loop."""
+
+from __future__ import annotations
+
+import copy
+import json
+import multiprocessing
+import os
+import random
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+from torch import Tensor, nn
+from toys import CLASSES, FlattenedGrid, LinearHead, Noisy, Returning, seeded
+
+from diswot.data.dataset import Data, Split, whole
+from diswot.data.registry import create_dataset
+from diswot.errors import UserError
+from diswot.knowledge.registry import KNOWLEDGE, get_distance
+from diswot.models.registry import create_teacher
+from diswot.observation.observe import record
+from diswot.spaces.cifar_resnet import CifarResNet
+from diswot.training.checkpoint import CHECKPOINT, HISTORY, WEIGHTS
+from diswot.training.distill import Distilled, distill
+from diswot.training.evaluation import accuracy
+from diswot.training.recipe import Recipe
+
+SHORT = Recipe(
+    epochs=2, batch_size=32, lr=0.1, losses={"kd": 1.0}, crop=1, flip=False, precision="fp32"
+)
+LONG = replace(SHORT, epochs=8, lr=0.3, crop=0)
+
+
+def held(images: Tensor, labels: Tensor) -> Split:
+    return Split(labels, lambda indices: images[torch.as_tensor(indices)])
+
+
+@cache
+def digits(train: int = 330, test: int = 100) -> Data:
+    """The first images of the digits 0 to 4, in 8 x 8."""
+    whole_set = create_dataset("digits", size=8)
+    splits = []
+    for split, count in ((whole_set.train, train), (whole_set.test, test)):
+        assert split is not None
+        images, labels = whole(split)
+        few = labels < CLASSES
+        splits.append(held(images[few][:count], labels[few][:count]))
+    return replace(whole_set, classes=whole_set.classes[:CLASSES], train=splits[0], test=splits[1])
+
+
+@cache
+def _trained() -> nn.Module:
+    return distill(seeded(LinearHead, 7), None, digits(), LONG).student
+
+
+def teacher() -> nn.Module:
+    """A trained one."""
+    return copy.deepcopy(_trained())
+
+
+def wide_teacher() -> nn.Module:
+    return seeded(lambda: CifarResNet((1, 1, 1), CLASSES))
+
+
+def states_equal(one: nn.Module, other: nn.Module) -> bool:
+    first, second = one.state_dict(), other.state_dict()
+    return first.keys() == second.keys() and all(torch.equal(first[n], second[n]) for n in first)
+
+
+def curve(trained: Distilled) -> list[dict[str, float]]:
+    times = {"seconds", "images_per_second", "joules"}
+    return [{k: v for k, v in row.items() if k not in times} for row in trained.history]
+
+
+def at_step(number: int, act: Callable[[], object]) -> Callable[[int, int, Any], None]:
+    def on_step(step: int, steps: int, row: Any) -> None:
+        if step == number:
+            act()
+
+    return on_step
+
+
+def interrupt() -> None:
+    raise KeyboardInterrupt
+
+
+class TestLearning:
+    def test_alone(self) -> None:
+        trained = distill(seeded(LinearHead), None, digits(), LONG)
+        losses = [row["loss"] for row in trained.history]
+        assert losses[-1] < 0.5 * losses[0]
+        assert trained.test_accuracy > 85 and trained.history[-1]["train_accuracy"] > 85
+        assert not trained.student.training
+
+    def test_from_the_teacher_alone(self) -> None:
+        """Labels say nothing, and what is learned is what the teacher says."""
+        train = digits().train
+        assert train is not None
+        images, labels = whole(train)
+        blind = replace(digits(), train=held(images, torch.zeros_like(labels)))
+        recipe = replace(LONG, cross_entropy=0.0)
+        assert distill(seeded(LinearHead), teacher(), blind, recipe).test_accuracy > 85
+
+    def test_history(self) -> None:
+        losses = {"kd": 0.5, "semantic": 2.0, "relation": 3.0}
+        recipe = replace(SHORT, losses=losses, cross_entropy=0.7)
+        trained = distill(seeded(LinearHead), teacher(), digits(), recipe)
+        for number, row in enumerate(trained.history, 1):
+            parts = {"cross_entropy", *losses}
+            others = {"epoch", "loss", "train_accuracy", "test_accuracy", "lr", "seconds"}
+            others |= {"images_per_second"}
+            assert row.keys() - {"joules"} == parts | others and row["epoch"] == number
+            assert row["loss"] == pytest.approx(sum(row[name] for name in parts), rel=1e-5)
+        assert trained.seconds == pytest.approx(sum(row["seconds"] for row in trained.history))
+        assert trained.test_accuracy == trained.history[-1]["test_accuracy"]
+
+    @pytest.mark.parametrize("name", ["kd", "semantic", "relation"])
+    def test_a_loss_is_the_distance_times_its_weight(self, name: str) -> None:
+        recipe = replace(SHORT, epochs=1, batch_size=1000, crop=0, cross_entropy=0.0)
+        train = digits().train
+        assert train is not None
+        images, labels = whole(train)
+        student = seeded(LinearHead).train()
+        with torch.no_grad():
+            pair = [record(m, digits().normalise(images), labels) for m in (teacher(), student)]
+        expected = float(get_distance(name).distance(*pair))
+        for weight in (1.0, 2.5):
+            settings = replace(recipe, losses={name: weight})
+            trained = distill(seeded(LinearHead), teacher(), digits(), settings)
+            assert trained.history[0][name] == pytest.approx(weight * expected, rel=1e-3)
+
+    @pytest.mark.parametrize("taught", [False, True])
+    def test_cross_entropy_is_weighted(self, taught: bool) -> None:
+        rows = []
+        for weight in (1.0, 0.25):
+            recipe = replace(SHORT, epochs=1, batch_size=1000, losses={}, cross_entropy=weight)
+            master = teacher() if taught else None
+            rows.append(distill(seeded(LinearHead), master, digits(), recipe).history[0])
+        assert rows[1]["cross_entropy"] == pytest.approx(rows[0]["cross_entropy"] / 4)
+
+    def test_a_loss_moves_the_student(self) -> None:
+        weights = [
+            distill(seeded(LinearHead), teacher(), digits(), replace(SHORT, losses=losses)).student
+            for losses in (
+                {"kd": 1.0},
+                {"kd": 1.0, "relation": 10.0},
+                {"kd": 1.0, "semantic": 10.0},
+            )
+        ]
+        assert not states_equal(weights[0], weights[1])
+        assert not states_equal(weights[0], weights[2])
+
+    @pytest.mark.parametrize("schedule", ["cosine", "onecycle"])
+    @pytest.mark.parametrize("momentum", [0.0, 0.9])
+    def test_learning_rates(self, schedule: str, momentum: float) -> None:
+        recipe = replace(SHORT, schedule=schedule, momentum=momentum, epochs=3)
+        rates = [row["lr"] for row in distill(seeded(LinearHead), None, digits(), recipe).history]
+        assert 0 < rates[-1] < 0.01 * recipe.lr and max(rates) <= recipe.lr
+
+    @pytest.mark.parametrize("name", sorted(KNOWLEDGE))
+    def test_every_distance_is_a_loss_for_other_widths(self, name: str, tmp_path: Path) -> None:
+        recipe = replace(SHORT, lr=0.01, losses={name: 0.1}, epochs=3)
+        few, wide = digits(96, 20), CifarResNet((1, 1, 1), CLASSES, (8, 16, 24))
+        start = copy.deepcopy(wide)
+        if KNOWLEDGE[name].same_width:
+            with pytest.raises(UserError, match=f"{name} needs"):
+                distill(start, wide_teacher(), few, recipe)
+            return
+        straight = distill(wide, wide_teacher(), few, recipe)
+        assert all(np.isfinite(row[name]) for row in straight.history)
+        with pytest.raises(KeyboardInterrupt):
+            stop = at_step(5, interrupt)
+            distill(copy.deepcopy(start), wide_teacher(), few, recipe, out=tmp_path, on_step=stop)
+        resumed = distill(start, wide_teacher(), few, recipe, out=tmp_path, resume=True)
+        assert curve(resumed) == curve(straight)
+
+    def test_what_a_loss_learns_moves_and_comes_back(self, tmp_path: Path) -> None:
+        recipe = replace(SHORT, lr=0.05, losses={"fitnet": 1.0}, epochs=6)
+        student = CifarResNet((1, 1, 1), CLASSES, (8, 16, 24))
+        trained = distill(student, wide_teacher(), digits(96, 20), recipe, out=tmp_path)
+        values = [row["fitnet"] for row in trained.history]
+        assert values[-1] < 0.8 * values[0]
+        kept = torch.load(tmp_path / CHECKPOINT, weights_only=True)
+        assert kept["losses"] and kept["student"].keys() == student.state_dict().keys()
+
+    def test_bf16(self) -> None:
+        losses = {"kd": 1.0, "semantic": 1.0, "relation": 1.0}
+        recipe = replace(LONG, precision="bf16", losses=losses)
+        trained = distill(seeded(LinearHead), teacher(), digits(), recipe)
+        assert trained.test_accuracy > 85
+        assert all(p.dtype == torch.float32 for p in trained.student.parameters())
+        full = distill(seeded(LinearHead), teacher(), digits(), replace(recipe, precision="fp32"))
+        assert not states_equal(trained.student, full.student)
+
+    def test_cifar_resnets(self) -> None:
+        student, master = create_teacher("resnet20", CLASSES), create_teacher("resnet32", CLASSES)
+        recipe = replace(SHORT, epochs=1, batch_size=64)
+        few = digits(70, 20)
+        assert distill(student, master, few, recipe).history[0]["kd"] > 0
+
+
+class TestBatches:
+    @pytest.mark.parametrize(
+        ("batch_size", "steps"), [(32, 10), (33, 10), (330, 1), (331, 1), (5000, 1), (165, 2)]
+    )
+    def test_a_last_small_batch_is_left_out(self, batch_size: int, steps: int) -> None:
+        seen: list[int] = []
+        student = seeded(LinearHead)
+        student.register_forward_pre_hook(
+            lambda module, inputs: seen.append(len(inputs[0])) if module.training else None
+        )
+        told: list[tuple[int, int]] = []
+        recipe = replace(SHORT, batch_size=batch_size)
+        distill(student, None, digits(), recipe, on_step=lambda *call: told.append(call[:2]))
+        assert seen == [min(batch_size, 330)] * 2 * steps
+        assert told == [(i + 1, 2 * steps) for i in range(2 * steps)]
+
+    def test_on_step_gets_the_last_row(self) -> None:
+        rows: list[Any] = []
+        recipe = replace(SHORT, batch_size=330)
+        distill(seeded(LinearHead), None, digits(), recipe, on_step=lambda *c: rows.append(c[2]))
+        assert rows[0] == {} and rows[1]["epoch"] == 1
+
+    def test_on_read_tells_all_images(self) -> None:
+        told: list[tuple[int, int]] = []
+        distill(seeded(LinearHead), None, digits(), SHORT, on_read=lambda *c: told.append(c))
+        assert told == [(330, 430), (430, 430)]
+
+    def test_images_are_seen_once_an_epoch_in_another_order(self) -> None:
+        seen: list[Tensor] = []
+        student = seeded(LinearHead)
+        student.register_forward_pre_hook(
+            lambda module, inputs: seen.append(inputs[0]) if module.training else None
+        )
+        distill(student, None, digits(), replace(SHORT, batch_size=330, crop=0))
+        train = digits().train
+        assert train is not None
+        images = digits().normalise(whole(train)[0])
+        flat = [sorted(map(tuple, batch.flatten(1).tolist())) for batch in (images, *seen)]
+        assert flat[0] == flat[1] == flat[2] and not torch.equal(seen[0], seen[1])
+
+
+class TestRepeatable:
+    def test_same_call_same_curve(self) -> None:
+        runs = [distill(seeded(Noisy), teacher(), digits(), SHORT) for _ in range(2)]
+        assert curve(runs[0]) == curve(runs[1]) and states_equal(runs[0].student, runs[1].student)
+
+    def test_another_seed_another_curve(self) -> None:
+        runs = [distill(seeded(Noisy), None, digits(), replace(SHORT, seed=s)) for s in (0, 1)]
+        assert curve(runs[0]) != curve(runs[1])
+
+    def test_global_random_states_are_not_touched(self) -> None:
+        before = torch.get_rng_state(), np.random.get_state(), random.getstate()
+        distill(seeded(Noisy), teacher(), digits(), SHORT)
+        assert torch.equal(torch.get_rng_state(), before[0])
+        assert np.array_equal(np.random.get_state()[1], before[1][1])
+        assert random.getstate() == before[2]
+
+    def test_global_random_states_do_not_matter(self) -> None:
+        runs = []
+        for seed in (1, 2):
+            with torch.random.fork_rng(devices=[]):
+                torch.default_generator.manual_seed(seed)
+                runs.append(distill(seeded(Noisy), None, digits(), SHORT))
+        assert curve(runs[0]) == curve(runs[1])
+
+
+class TestTeacher:
+    @pytest.mark.parametrize("fails", [False, True])
+    def test_is_left_as_it_was(self, fails: bool) -> None:
+        master = teacher().train()
+        master.block1.eval()
+        master.fc.bias.requires_grad_(False)
+        before = copy.deepcopy(master)
+        if fails:
+            with pytest.raises(KeyboardInterrupt):
+                distill(seeded(LinearHead), master, digits(), SHORT, on_step=at_step(3, interrupt))
+        else:
+            distill(seeded(LinearHead), master, digits(), SHORT)
+        assert states_equal(master, before)
+        for one, other in zip(master.modules(), before.modules(), strict=True):
+            assert one.training == other.training and not one._forward_hooks
+        for weight, old in zip(master.parameters(), before.parameters(), strict=True):
+            assert weight.requires_grad == old.requires_grad and weight.grad is None
+
+    def test_is_not_the_student(self) -> None:
+        student = seeded(LinearHead)
+        with pytest.raises(UserError, match="cannot be its own teacher"):
+            distill(student, student, digits(), SHORT)
+
+
+class TestResume:
+    @pytest.mark.parametrize("schedule", ["cosine", "onecycle"])
+    @pytest.mark.parametrize("stop", [11, 15, 20, 1])
+    def test_stopped_and_resumed_is_bit_identical(
+        self, tmp_path: Path, schedule: str, stop: int
+    ) -> None:
+        """Ten steps an epoch: stops in the middle of one, and in the first of the second."""
+        recipe = replace(SHORT, epochs=3, schedule=schedule)
+        straight = distill(seeded(Noisy), teacher(), digits(), recipe)
+        with pytest.raises(KeyboardInterrupt):
+            distill(
+                seeded(Noisy), teacher(), digits(), recipe, out=tmp_path,
+                on_step=at_step(stop, interrupt),
+            )  # fmt: skip
+        resumed = distill(
+            seeded(Noisy, 99 if stop > 10 else 0), teacher(), digits(), recipe,
+            out=tmp_path, resume=True,
+        )  # fmt: skip
+        assert curve(resumed) == curve(straight)
+        assert states_equal(resumed.student, straight.student)
+        lines = (tmp_path / HISTORY).read_text().splitlines()
+        assert [json.loads(line) for line in lines] == list(resumed.history)
+
+    def test_killed_in_the_middle_of_an_epoch(self, tmp_path: Path) -> None:
+        code = f"""
+import os, signal, sys
+sys.path.insert(0, {str(Path(__file__).parent)!r})
+import torch
+torch.set_num_threads(1)
+from test_distill import *
+kill = at_step(25, lambda: os.kill(os.getpid(), signal.SIGKILL))
+distill(seeded(Noisy), None, digits(), replace(SHORT, epochs=4), out=sys.argv[1], on_step=kill)
+"""
+        run = subprocess.run([sys.executable, "-c", code, str(tmp_path)], capture_output=True)
+        assert run.returncode == -signal.SIGKILL, run.stderr
+        recipe = replace(SHORT, epochs=4)
+        left = torch.load(tmp_path / CHECKPOINT, weights_only=True)
+        assert len(left["history"]) == 2
+        resumed = distill(seeded(Noisy, 5), None, digits(), recipe, out=tmp_path, resume=True)
+        straight = distill(seeded(Noisy), None, digits(), recipe)
+        assert curve(resumed) == curve(straight)
+        assert states_equal(resumed.student, straight.student)
+        names = sorted(path.name for path in tmp_path.iterdir())
+        assert names == sorted([CHECKPOINT, HISTORY, WEIGHTS])
+
+    @pytest.mark.slow
+    @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
+    def test_killed_at_any_moment(self, tmp_path: Path) -> None:
+        """Also while a checkpoint is written: killed again and again, it comes to the same end."""
+        recipe, master, few = replace(SHORT, epochs=60), teacher(), digits()
+
+        def train() -> None:
+            distill(seeded(Noisy), master, few, recipe, out=tmp_path, resume=True)
+
+        wait, kills = random.Random(0), 0
+        for _ in range(100):
+            run = multiprocessing.get_context("fork").Process(target=train)
+            run.start()
+            run.join(0.2 + wait.random())
+            if ended := run.exitcode is not None:
+                break
+            run.kill()
+            run.join()
+            kills += 1
+        assert ended and run.exitcode == 0 and kills >= 2
+        straight = distill(seeded(Noisy), master, few, recipe)
+        rows = [json.loads(line) for line in (tmp_path / HISTORY).read_text().splitlines()]
+        assert curve(replace(straight, history=tuple(rows))) == curve(straight)
+        weights = load_file(tmp_path / WEIGHTS)
+        assert all(torch.equal(weights[n], v) for n, v in straight.student.state_dict().items())
+
+    def test_seconds_before_the_stop_count(self, tmp_path: Path) -> None:
+        stop = at_step(11, interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            distill(seeded(LinearHead), None, digits(), SHORT, out=tmp_path, on_step=stop)
+        resumed = distill(seeded(LinearHead), None, digits(), SHORT, out=tmp_path, resume=True)
+        first = json.loads((tmp_path / HISTORY).read_text().splitlines()[0])
+        assert resumed.seconds > first["seconds"] == resumed.history[0]["seconds"] > 0
+
+    def test_finished_is_not_read_or_trained_again(self, tmp_path: Path) -> None:
+        first = distill(seeded(LinearHead), None, digits(), SHORT, out=tmp_path)
+        told: list[object] = []
+        again = distill(
+            seeded(LinearHead, 3), None, digits(), SHORT, out=tmp_path, resume=True,
+            on_step=lambda *call: told.append(call), on_read=lambda *call: told.append(call),
+        )  # fmt: skip
+        assert not told and again.history == first.history
+        assert states_equal(first.student, again.student)
+
+    def test_nothing_to_resume_starts(self, tmp_path: Path) -> None:
+        made = distill(seeded(LinearHead), None, digits(), SHORT, out=tmp_path / "new", resume=True)
+        assert len(made.history) == 2
+
+    def test_used_folder(self, tmp_path: Path) -> None:
+        distill(seeded(LinearHead), None, digits(), SHORT, out=tmp_path)
+        before = {path: path.read_bytes() for path in tmp_path.iterdir()}
+        with pytest.raises(UserError, match="holds a training already; resume it, or choose"):
+            distill(seeded(LinearHead), None, digits(), SHORT, out=tmp_path)
+        assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+    @pytest.mark.parametrize(
+        ("change", "message"),
+        [
+            ({"recipe": replace(SHORT, epochs=3)}, "epochs = 2, not 3"),
+            ({"recipe": replace(SHORT, lr=0.2)}, "lr = 0.1, not 0.2"),
+            ({"recipe": replace(SHORT, losses={"kd": 2.0})}, "losses = {'kd': 1.0}, not"),
+            ({"data": replace(digits(), name="cifar10")}, "data = 'digits', not 'cifar10'"),
+            ({"data": digits(300)}, "training_images = 330, not 300"),
+            ({"teacher": None}, "taught = True, not False"),
+            ({"teacher": seeded(LinearHead, 1)}, "teacher_checksum = "),
+            ({"student": seeded(FlattenedGrid)}, "has another student"),
+        ],
+    )
+    def test_other_facts(self, tmp_path: Path, change: dict[str, Any], message: str) -> None:
+        call = {"student": seeded(LinearHead), "teacher": teacher(), "data": digits()}
+        distill(**call, recipe=SHORT, out=tmp_path)  # type: ignore[arg-type]
+        before = {path: path.read_bytes() for path in tmp_path.iterdir()}
+        with pytest.raises(UserError) as caught:
+            distill(**{"recipe": SHORT, **call, **change}, out=tmp_path, resume=True)
+        assert message in str(caught.value)
+        assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+    def test_numpy_settings(self, tmp_path: Path) -> None:
+        recipe = replace(SHORT, seed=np.int64(3), lr=np.float64(0.1))  # type: ignore[arg-type]
+        distill(seeded(LinearHead), None, digits(), recipe, out=tmp_path)
+        plain = replace(SHORT, seed=3)
+        assert distill(seeded(LinearHead), None, digits(), plain, out=tmp_path, resume=True)
+
+
+class TestKept:
+    def test_weights_load_into_a_fresh_network(self, tmp_path: Path) -> None:
+        trained = distill(seeded(LinearHead), teacher(), digits(), SHORT, out=tmp_path)
+        fresh = seeded(LinearHead, 3)
+        fresh.load_state_dict(load_file(tmp_path / WEIGHTS))
+        test = digits().test
+        assert test is not None
+        assert accuracy(fresh, digits(), whole(test)) == trained.test_accuracy
+
+    def test_nothing_without_a_folder(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.chdir(tmp_path)
+        distill(seeded(LinearHead), None, digits(), SHORT)
+        assert not list(tmp_path.iterdir())
+
+    def test_folder_that_cannot_be_written(self, tmp_path: Path) -> None:
+        (tmp_path / "file").write_text("")
+        with pytest.raises(UserError, match=r"cannot write .*checkpoint.pt: "):
+            distill(seeded(LinearHead), None, digits(), SHORT, out=tmp_path / "file" / "run")
+
+
+class Diverging(LinearHead):
+    """Gives no numbers from some training step on."""
+
+    def __init__(self, step: int) -> None:
+        super().__init__()
+        self.left = step
+
+    def forward(self, images: Tensor) -> Tensor:
+        self.left -= self.training
+        return super().forward(images) * (1 if self.left >= 0 else float("nan"))
+
+
+class TestNotFinite:
+    def test_epoch_is_named_and_the_last_good_checkpoint_kept(self, tmp_path: Path) -> None:
+        student = seeded(lambda: Diverging(14))
+        with pytest.raises(FloatingPointError) as caught:
+            distill(student, None, digits(), SHORT, out=tmp_path)
+        kept = f"the last good state is in {tmp_path}"
+        message = f"cross_entropy not finite at step 15, in epoch 2; try a lower lr; {kept}"
+        assert str(caught.value) == message
+        state = torch.load(tmp_path / CHECKPOINT, weights_only=True)
+        assert len(state["history"]) == 1 and not (tmp_path / WEIGHTS).exists()
+        assert all(torch.isfinite(value).all() for value in state["student"].values())
+
+    def test_part_is_named(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        def infinite(taught: Any, seen: Any) -> Tensor:
+            return seen.logits.sum() * float("inf")
+
+        row = replace(KNOWLEDGE["relation"], distance=infinite)
+        monkeypatch.setitem(KNOWLEDGE, "relation", row)
+        recipe = replace(SHORT, losses={"kd": 1.0, "relation": 1.0})
+        with pytest.raises(FloatingPointError, match=r"^relation not finite at step 1, in epoch 1"):
+            distill(seeded(LinearHead), teacher(), digits(), recipe)
+
+    def test_weights_that_burst_in_the_last_step_are_not_kept(self, tmp_path: Path) -> None:
+        student = seeded(LinearHead)
+        student.fc.weight.register_hook(lambda gradient: gradient * float("inf"))
+        recipe = replace(SHORT, epochs=1, batch_size=330)
+        with pytest.raises(
+            FloatingPointError, match=r"^fc.weight not finite at step 1, in epoch 1; try"
+        ):
+            distill(student, None, digits(), recipe, out=tmp_path)
+        assert not (tmp_path / CHECKPOINT).exists()
+
+
+class TestRefused:
+    def test_noise(self) -> None:
+        noise = create_dataset("noise", classes=CLASSES, size=8)
+        with pytest.raises(UserError, match="noise has no images to train on"):
+            distill(seeded(LinearHead), None, noise, SHORT)
+
+    def test_too_few_images(self) -> None:
+        for few in (digits(1), digits(330, 0)):
+            with pytest.raises(UserError, match="digits has too few images"):
+                distill(seeded(LinearHead), None, few, SHORT)
+
+    def test_nothing_to_learn_from(self) -> None:
+        mute = replace(SHORT, cross_entropy=0.0, losses={"kd": 0.0})
+        for master, recipe in [(None, replace(mute, losses={"kd": 1.0})), (teacher(), mute)]:
+            with pytest.raises(UserError, match="nothing to learn from: cross_entropy is 0"):
+                distill(seeded(LinearHead), master, digits(), recipe)
+
+    def test_no_weights_to_train(self) -> None:
+        with pytest.raises(UserError, match="no weights to train"):
+            distill(seeded(LinearHead).requires_grad_(False), None, digits(), SHORT)
+
+    @pytest.mark.parametrize("role", ["student", "teacher"])
+    def test_networks_that_do_not_fit(self, role: str) -> None:
+        large = replace(digits(), classes=tuple("0123456"))
+        both = {"student": seeded(LinearHead), "teacher": teacher()}
+        both[role] = nn.Sequential(nn.Flatten(), nn.Linear(3 * 64, 7))
+        with pytest.raises(UserError, match=r"gives logits for 5 classes, and digits has 7"):
+            distill(both["student"], both["teacher"], large, SHORT)
+        both[role] = nn.Sequential(nn.Flatten(), nn.Linear(100, CLASSES))
+        with pytest.raises(UserError, match=f"the {role} cannot take images of shape"):
+            distill(both["student"], both["teacher"], digits(), SHORT)
+
+    def test_auxiliary_outputs(self) -> None:
+        class Auxiliary(Returning):
+            def forward(self, images: Tensor) -> object:
+                logits = LinearHead.forward(self, images)
+                return (logits, logits) if self.training else logits
+
+        for master in (None, teacher()):
+            with pytest.raises(UserError, match="tuple"):
+                distill(Auxiliary(lambda x: x), master, digits(), SHORT)
+
+    def test_refused_before_images_are_read(self, tmp_path: Path) -> None:
+        distill(seeded(LinearHead), None, digits(), SHORT, out=tmp_path)
+        told: list[object] = []
+        with pytest.raises(UserError):
+            distill(
+                seeded(LinearHead), None, digits(), SHORT, out=tmp_path,
+                on_read=lambda *call: told.append(call),
+            )  # fmt: skip
+        assert not told

@@ -1,0 +1,105 @@
+"""Networks held still, checked and measured."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+from toys import CLASSES, FlattenedGrid, LinearHead, Noisy, Returning, seeded
+
+from diswot.data.dataset import Data
+from diswot.data.registry import create_dataset
+from diswot.errors import UserError
+from diswot.training.evaluation import accuracy, check_fit, frozen
+
+CPU = torch.device("cpu")
+
+
+def noise(classes: int = CLASSES) -> Data:
+    return create_dataset("noise", classes=classes, size=8)
+
+
+class TestAccuracy:
+    @pytest.mark.parametrize("count", [1, 499, 500, 501, 1203])
+    def test_naive(self, count: int) -> None:
+        generator = torch.Generator().manual_seed(count)
+        images = torch.randint(0, 256, (count, 3, 8, 8), generator=generator, dtype=torch.uint8)
+        labels = torch.randint(CLASSES, (count,), generator=generator)
+        model = seeded(LinearHead).eval()
+        right = 0
+        with torch.no_grad():
+            for image, label in zip(images, labels, strict=True):
+                logits = model(noise().normalise(image[None]))[0].tolist()
+                right += logits.index(max(logits)) == int(label)
+        assert accuracy(model, noise(), (images, labels)) == pytest.approx(100 * right / count)
+
+    @pytest.mark.parametrize("training", [True, False])
+    def test_leaves_mode_and_statistics(self, training: bool) -> None:
+        model = seeded(Noisy).train(training)
+        before = {name: value.clone() for name, value in model.state_dict().items()}
+        images = torch.zeros(4, 3, 8, 8, dtype=torch.uint8)
+        accuracy(model, noise(), (images, torch.zeros(4, dtype=torch.int64)))
+        assert model.training is training
+        for name, value in model.state_dict().items():
+            assert torch.equal(value, before[name])
+
+    def test_bf16(self) -> None:
+        model, images = seeded(LinearHead), torch.zeros(4, 3, 8, 8, dtype=torch.uint8)
+        seen: list[torch.dtype] = []
+        model.fc.register_forward_hook(lambda *call: seen.append(call[2].dtype))
+        for bf16 in (True, False):
+            accuracy(model, noise(), (images, torch.zeros(4, dtype=torch.int64)), bf16)
+        assert seen == [torch.bfloat16, torch.float32]
+
+
+class TestFrozen:
+    @pytest.mark.parametrize("fails", [False, True])
+    def test_each_module_and_weight_is_as_before(self, fails: bool) -> None:
+        model = seeded(LinearHead)
+        model.block1.eval()
+        model.fc.bias.requires_grad_(False)
+        modes = [module.training for module in model.modules()]
+        needs = [weight.requires_grad for weight in model.parameters()]
+        try:
+            with frozen(model):
+                assert not any(module.training for module in model.modules())
+                assert not any(weight.requires_grad for weight in model.parameters())
+                if fails:
+                    raise KeyboardInterrupt
+        except KeyboardInterrupt:
+            assert fails
+        assert [module.training for module in model.modules()] == modes
+        assert [weight.requires_grad for weight in model.parameters()] == needs
+
+    def test_no_model(self) -> None:
+        with frozen(None):
+            assert True
+
+
+class TestFit:
+    def test_fits_and_leaves_no_trace(self) -> None:
+        model = seeded(Noisy).eval()
+        before = {name: value.clone() for name, value in model.state_dict().items()}
+        check_fit("student", model, noise(), CPU)
+        assert all(torch.equal(v, before[n]) for n, v in model.state_dict().items())
+
+    def test_wrong_number_of_classes(self) -> None:
+        message = "the teacher gives logits for 5 classes, and noise has 7"
+        with pytest.raises(UserError, match=message):
+            check_fit("teacher", seeded(LinearHead).eval(), noise(7), CPU)
+
+    def test_wrong_image_shape(self) -> None:
+        wide = create_dataset("noise", classes=CLASSES, size=16)
+        with pytest.raises(UserError) as caught:
+            check_fit("student", seeded(FlattenedGrid).eval(), wide, CPU)
+        assert str(caught.value).startswith("the student cannot take images of shape (3, 16, 16): ")
+        assert "\n" not in str(caught.value)
+
+    def test_no_tensor(self) -> None:
+        model = Returning(lambda logits: {"out": logits}).eval()
+        with pytest.raises(UserError, match="the student gives dict"):
+            check_fit("student", model, noise(), CPU)
+
+    def test_a_map(self) -> None:
+        with pytest.raises(UserError, match=r"the student gives \(2, 5, 8, 8\)"):
+            check_fit("student", nn.Conv2d(3, 5, 1), noise(), CPU)

@@ -1,0 +1,128 @@
+"""What a batch costs, by its settings."""
+
+from __future__ import annotations
+
+import importlib
+from dataclasses import replace
+from statistics import fmean, stdev
+from typing import Any
+
+import pytest
+import torch
+from test_distill import LONG, SHORT, curve, digits, distill, states_equal, teacher
+from torch import Tensor, nn
+from torch.nn.functional import kl_div, log_softmax, one_hot
+from toys import CLASSES, LinearHead, NoClassifier, seeded
+
+from diswot.data.dataset import whole
+
+ONCE = replace(SHORT, epochs=1, batch_size=330, crop=0)
+
+
+def outputs_before(student: nn.Module) -> tuple[Tensor, Tensor, Tensor]:
+    """Logits of student and teacher for all training images, and the labels."""
+    assert digits().train is not None
+    images, labels = whole(digits().train)
+    master = teacher().eval()
+    normal = digits().normalise(images)
+    with torch.no_grad():
+        return student.train()(normal), master(normal), labels
+
+
+def first_row(**settings: Any) -> dict[str, float]:
+    return distill(seeded(LinearHead), teacher(), digits(), replace(ONCE, **settings)).history[0]
+
+
+@pytest.mark.parametrize("temperature", [1.0, 8.0])
+def test_temperature(temperature: float) -> None:
+    ours, theirs, _ = outputs_before(seeded(LinearHead))
+    logs = [log_softmax(z / temperature, 1) for z in (ours, theirs)]
+    expected = temperature**2 * kl_div(*logs, reduction="batchmean", log_target=True)
+    row = first_row(temperature=temperature, losses={"kd": 1.0, "relation": 1.0})
+    assert row["kd"] == pytest.approx(float(expected), rel=1e-4)
+
+
+def test_label_smoothing() -> None:
+    ours, _, labels = outputs_before(seeded(LinearHead))
+    target = 0.7 * one_hot(labels, CLASSES) + 0.3 / CLASSES
+    expected = -(target * log_softmax(ours, 1)).sum(1).mean()
+    row = first_row(label_smoothing=0.3)
+    assert row["cross_entropy"] == pytest.approx(float(expected), rel=1e-4)
+
+
+def test_kept_outputs_are_the_teachers() -> None:
+    calls: list[int] = []
+    master = teacher()
+    master.register_forward_pre_hook(lambda module, inputs: calls.append(len(inputs[0])))
+    recipe = replace(SHORT, crop=0, losses={"kd": 1.0, "dist": 1.0}, epochs=3)
+    plain = distill(seeded(LinearHead), master, digits(), recipe)
+    often = len(calls)
+    calls.clear()
+    kept = distill(seeded(LinearHead), master, digits(), replace(recipe, cache=True))
+    assert sum(calls) == 330 + 2 and often > len(calls)  # and two zeros, to see that it fits
+    for one, other in zip(curve(plain), curve(kept), strict=True):
+        assert one == pytest.approx(other, rel=1e-4)
+
+
+class Plain(nn.Module):
+    """Nothing in it looks at other images of the batch."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.fc = nn.Conv2d(3, 8, 3, 2), nn.Linear(8, CLASSES)
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.fc(self.conv(images).relu().mean((2, 3)))
+
+
+def test_a_batch_in_parts_is_the_batch() -> None:
+    sizes: list[int] = []
+    still = replace(SHORT, crop=0)
+    whole_batch = distill(seeded(Plain), teacher(), digits(), still)
+    student = seeded(Plain)
+    student.register_forward_pre_hook(
+        lambda module, inputs: sizes.append(len(inputs[0])) if module.training else None
+    )
+    cut = distill(student, teacher(), digits(), replace(still, accumulate=4))
+    assert set(sizes) == {8}
+    for one, other in zip(curve(whole_batch), curve(cut), strict=True):
+        assert one == pytest.approx(other, rel=1e-4)
+
+
+def test_losses_of_outputs_need_no_classifier_that_can_be_found() -> None:
+    made = distill(seeded(NoClassifier), teacher(), digits(), SHORT)
+    assert made.history[0]["kd"] > 0
+
+
+def test_a_loss_read_late_stops_at_the_same_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on a device that computes ahead."""
+    plain = distill(seeded(LinearHead), None, digits(), SHORT)
+    monkeypatch.setitem(importlib.import_module("diswot.distill").LAG, "cpu", 1)
+    late = distill(seeded(LinearHead), None, digits(), SHORT)
+    assert curve(late) == curve(plain) and states_equal(late.student, plain.student)
+    with pytest.raises(FloatingPointError, match="cross_entropy not finite at step "):
+        distill(seeded(LinearHead), None, digits(), replace(SHORT, lr=1e8))
+
+
+def test_bf16_is_fp32_to_the_noise_of_seeds() -> None:
+    accuracies = {
+        precision: [
+            distill(
+                seeded(LinearHead, seed), teacher(), digits(),
+                replace(LONG, precision=precision, seed=seed),
+            ).test_accuracy
+            for seed in range(3)
+        ]
+        for precision in ("fp32", "bf16")
+    }  # fmt: skip
+    full, half = accuracies.values()
+    noise = max(stdev(full), stdev(half), 1.0)  # an image of the hundred is a point
+    assert abs(fmean(full) - fmean(half)) <= 2 * noise and fmean(half) > 80, accuracies
+
+
+@pytest.mark.slow
+def test_compiled() -> None:
+    recipe = replace(SHORT, epochs=1)
+    plain = distill(seeded(LinearHead), teacher(), digits(), recipe)
+    built = distill(seeded(LinearHead), teacher(), digits(), replace(recipe, compile=True))
+    assert built.history[0]["loss"] == pytest.approx(plain.history[0]["loss"], rel=1e-3)

@@ -1,0 +1,118 @@
+"""Recipes in TOML files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from diswot.errors import UserError
+from diswot.training.recipe import Recipe
+from diswot.training.recipe_files import RECIPES, load_recipe
+
+
+def test_all_are_here() -> None:
+    assert {"cifar", "fast", "imagenet"} <= RECIPES.keys()
+
+
+def test_cifar() -> None:
+    """As CRD and the papers after it train CIFAR-100."""
+    made = load_recipe("cifar")
+    assert (made.epochs, made.batch_size, made.lr) == (240, 64, 0.05)
+    assert (made.momentum, made.weight_decay, made.schedule) == (0.9, 5e-4, "step")
+    assert (made.crop, made.flip, made.losses) == (4, True, {"kd": 1.0})
+    after = {epoch: made.rate(epoch / 240) for epoch in (0, 149, 150, 179, 180, 209, 210, 239)}
+    expected = [0.05, 0.05, 0.005, 0.005, 5e-4, 5e-4, 5e-5, 5e-5]
+    assert list(after.values()) == pytest.approx(expected)
+
+
+def test_fast() -> None:
+    made = load_recipe("fast")
+    assert (made.epochs, made.schedule, made.label_smoothing, made.ema) == (
+        24, "onecycle", 0.1, 0.998,
+    )  # fmt: skip
+    assert made.cutout == 8 and made.flip and made.crop == 4
+
+
+def test_imagenet() -> None:
+    made = load_recipe("imagenet")
+    assert (made.epochs, made.batch_size, made.lr, made.weight_decay) == (100, 256, 0.1, 1e-4)
+    assert made.milestones == (30, 60, 90) and made.area == 0.08 and made.crop == 0
+
+
+def test_options_change_it() -> None:
+    made = load_recipe("cifar", lr=0.2, losses={"dist": 2.0}, weight_decay=0.0)
+    assert (made.lr, made.losses, made.weight_decay) == (0.2, {"dist": 2.0}, 0.0)
+    assert made.epochs == 240
+
+
+def test_milestones_move_with_the_epochs_and_go_with_the_schedule() -> None:
+    assert load_recipe("cifar", epochs=24).milestones == (15, 18, 21)
+    assert load_recipe("cifar", epochs=24, milestones=(5,)).milestones == (5,)
+    assert load_recipe("cifar", schedule="cosine").milestones == ()
+    assert load_recipe("cifar", schedule="step").milestones == (150, 180, 210)
+
+
+def test_of_ones_own(tmp_path: Path) -> None:
+    path = tmp_path / "mine.toml"
+    path.write_text(
+        'epochs = 3\nlr = 1\nflip = false\nschedule = "step"\nmilestones = [1, 2.5]\n'
+        "temperature = 2\n[losses]\ndiswot = 0.5\ndkd = 2\n"
+    )
+    losses = {"kd": 0.5, "semantic": 0.5, "relation": 1500.0, "dkd": 2.0}
+    expected = Recipe(
+        epochs=3, lr=1, flip=False, schedule="step", milestones=(1, 2.5), temperature=2,
+        losses=losses,
+    )  # fmt: skip
+    assert load_recipe(str(path)) == expected
+
+
+def test_an_empty_one_is_the_plain_one(tmp_path: Path) -> None:
+    (tmp_path / "empty.toml").write_text("# nothing\n")
+    assert load_recipe(str(tmp_path / "empty.toml")) == Recipe()
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("learning_rate = 0.1", "mine.toml: unknown key 'learning_rate'; known: accumulate"),
+        ("epoch = 3", "mine.toml: unknown key 'epoch'; did you mean epochs?"),
+        ("[losses]\nkdd = 1", "mine.toml: losses: unknown knowledge distance 'kdd'; did you mean"),
+        ("[losses]\nkd = 1\ndiswot = 1", "mine.toml: losses: a distance is weighted twice"),
+        ('losses = "kd:x"', "mine.toml: losses: 'x' is no weight for kd"),
+        ("losses = 3", "mine.toml: losses must be a table of weights, or a text"),
+        ('[losses]\nkd = "1"', "mine.toml: losses must be a table of weights"),
+        ("epochs = 2.5", "mine.toml: epochs must be a whole number, not 2.5"),
+        ('epochs = "3"', "mine.toml: epochs must be a whole number, not '3'"),
+        ("epochs = true", "mine.toml: epochs must be a whole number, not True"),
+        ("lr = true", "mine.toml: lr must be a number, not True"),
+        ('lr = "high"', "mine.toml: lr must be a number, not 'high'"),
+        ("lr = nan", "mine.toml: lr must be above 0"),
+        ("lr = -1", "mine.toml: lr must be above 0"),
+        ("flip = 1", "mine.toml: flip must be true or false, not 1"),
+        ("schedule = 3", "mine.toml: schedule must be a text, not 3"),
+        ('schedule = "cosin"', "mine.toml: unknown schedule 'cosin'; did you mean cosine"),
+        ("milestones = 3", "mine.toml: milestones must be a list of numbers, not 3"),
+        ('milestones = ["a"]', "mine.toml: milestones must be a list of numbers, not ['a']"),
+        ("temperature = 2025-01-01", "mine.toml: temperature must be a number, not"),
+        ("lr = ", "cannot read "),
+        ("lr = 1\nlr = 2", "cannot read "),
+    ],
+)
+def test_what_is_wrong_is_named(tmp_path: Path, text: str, message: str) -> None:
+    path = tmp_path / "mine.toml"
+    path.write_text(text)
+    with pytest.raises(UserError) as caught:
+        load_recipe(str(path))
+    told = str(caught.value)
+    assert message in told and str(path) in told and "\n" not in told
+
+
+def test_what_is_not_there(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="unknown recipe 'cifr'; did you mean cifar"):
+        load_recipe("cifr")
+    with pytest.raises(UserError, match=r"cannot read .*none.toml: No such file"):
+        load_recipe(str(tmp_path / "none.toml"))
+    (tmp_path / "bytes.toml").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(UserError, match=r"cannot read .*bytes.toml"):
+        load_recipe(str(tmp_path / "bytes.toml"))

@@ -1,0 +1,166 @@
+"""Short trainings of a search's best."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import optuna
+import pytest
+import torch
+from optuna.trial import TrialState
+from test_distill import SHORT, digits, teacher
+from torch import nn
+from toys import CLASSES, LinearHead, seeded, stage
+
+from diswot.data.dataset import whole
+from diswot.errors import SearchFailed, UserError
+from diswot.nas.result import Student
+from diswot.training.verify import held_out, verify
+
+RECIPE = replace(SHORT, epochs=3, lr=0.2)
+
+
+class Width(nn.Sequential):
+    def __init__(self, width: int) -> None:
+        super().__init__(
+            stage(3, width, 2), stage(width, width, 2), nn.AdaptiveAvgPool2d(1), nn.Flatten(),
+            nn.Linear(width, CLASSES),
+        )  # fmt: skip
+
+
+def space(trial: optuna.trial.BaseTrial) -> nn.Module:
+    return Width(trial.suggest_int("width", 1, 64))
+
+
+def students(*widths: int) -> list[Student]:
+    return [
+        Student({"width": width}, -float(i), None, 0, 0, 0, None, (), i)
+        for i, width in enumerate(widths)
+    ]
+
+
+def test_the_most_accurate_wins_whatever_its_score() -> None:
+    """One channel cannot learn five digits; 32 can."""
+    made = verify(students(1, 32, 2), teacher(), space, digits(), RECIPE)
+    assert made.best.student.params == {"width": 32} and made.best.student.score == -1
+    assert made.best.accuracy > 60 and made.best.epochs == 3
+    assert len(made.trained) == 3 and made.failed == 0 and made.held_out == 66
+    accuracies = [each.accuracy for each in made.trained if each.epochs == 3]
+    assert accuracies == sorted(accuracies, reverse=True)
+    json.dumps(made.as_dict())
+
+
+def test_those_behind_are_stopped() -> None:
+    made = verify(students(32, 1, 1, 1, 1, 1), teacher(), space, digits(), RECIPE)
+    stopped = [each for each in made.trained if each.epochs < 3]
+    assert len(stopped) >= 3 and all(each.student.params == {"width": 1} for each in stopped)
+    assert made.trained[-1] in stopped
+
+
+def test_same_call_same_outcome_and_test_images_do_not_matter() -> None:
+    few = digits()
+    assert few.test is not None
+    blind = replace(few, test=replace(few.test, labels=torch.zeros_like(few.test.labels)))
+    outcomes = [verify(students(4, 8), teacher(), space, each, RECIPE) for each in (few, blind)]
+    assert outcomes[0] == outcomes[1]
+
+
+def test_held_out_images_are_not_trained_on() -> None:
+    held = held_out(digits())
+    assert held.train is not None and held.test is not None and digits().train is not None
+    parts = [whole(split)[0] for split in (held.train, held.test)]
+    together = sorted(map(tuple, torch.cat(parts).flatten(1).tolist()))
+    assert together == sorted(map(tuple, whole(digits().train)[0].flatten(1).tolist()))
+    assert len(held.train) == 264 and len(held.test) == 66
+
+
+def test_tuned_with_the_architecture() -> None:
+    recipe = replace(RECIPE, losses={"kd": 2.0, "relation": 1.0}, epochs=1)
+    tune = ("temperature", "weights", "lr")
+    made = verify(students(4, 8), teacher(), space, digits(), recipe, tune=tune, trials=6)
+    assert len(made.trained) == 6
+    by_trial = sorted(made.trained, key=lambda each: each.trial)
+    for each, width in zip(by_trial[:2], (4, 8), strict=True):
+        assert each.student.params == {"width": width}
+        assert each.changes["losses"] == {"kd": 2.0, "relation": 1.0}
+        assert (each.changes["temperature"], each.changes["lr"]) == (4.0, 0.2)
+    rates = {each.changes["lr"] for each in by_trial}
+    assert len(rates) == 5 and all(0.05 <= rate <= 0.8 for rate in rates)
+    assert all(1 <= each.changes["temperature"] <= 16 for each in by_trial)
+    assert all(0.2 <= each.changes["losses"]["kd"] <= 20 for each in by_trial)
+
+
+def stop_after(trainings: int) -> Callable[[int, int, Any], None]:
+    def on_trial(done: int, total: int, best: float | None) -> None:
+        if done == trainings:
+            raise KeyboardInterrupt
+
+    return on_trial
+
+
+def test_stopped_and_resumed_is_the_same(tmp_path: Path) -> None:
+    given = (students(4, 1, 8), teacher(), space, digits(), RECIPE)
+    straight = verify(*given)
+    with pytest.raises(KeyboardInterrupt):
+        verify(*given, storage=tmp_path, on_trial=stop_after(1))
+    resumed = verify(*given, storage=tmp_path, resume=True)
+    assert {(t.student.trial, t.accuracy, t.epochs) for t in resumed.trained} == {
+        (t.student.trial, t.accuracy, t.epochs) for t in straight.trained
+    }
+    told: list[Any] = []
+    again = verify(*given, storage=tmp_path, resume=True, on_trial=lambda *c: told.append(c))
+    assert again == resumed and told == [(3, 3, again.best.accuracy)]
+
+
+def test_a_trial_that_a_killed_process_left_is_done_again(tmp_path: Path) -> None:
+    from diswot.storage.study import open_storage
+
+    given = (students(4, 8), teacher(), space, digits(), replace(RECIPE, epochs=1))
+    with pytest.raises(KeyboardInterrupt):
+        verify(*given, storage=tmp_path, on_trial=stop_after(0))
+    study = optuna.load_study(study_name="verify", storage=open_storage(tmp_path))
+    study.ask()
+    made = verify(*given, storage=tmp_path, resume=True)
+    assert sorted(each.student.trial for each in made.trained) == [0, 1]
+    states = [trial.state for trial in study.get_trials()]
+    assert states.count(TrialState.RUNNING) == 0 and states.count(TrialState.COMPLETE) == 2
+
+
+def test_another_recipe_is_not_mixed_in(tmp_path: Path) -> None:
+    given = (students(4), teacher(), space, digits())
+    verify(*given, replace(RECIPE, epochs=1), storage=tmp_path)
+    with pytest.raises(UserError, match="the verification to resume has another recipe"):
+        verify(*given, replace(RECIPE, epochs=2), storage=tmp_path, resume=True)
+    with pytest.raises(UserError, match="is here already"):
+        verify(*given, replace(RECIPE, epochs=1), storage=tmp_path)
+
+
+def test_trainings_that_fail_are_counted() -> None:
+    made = verify(students(4), teacher(), space, digits(), replace(RECIPE, epochs=1))
+    assert made.failed == 0
+    wild = replace(RECIPE, epochs=1, lr=1e8)
+    with pytest.raises(SearchFailed, match=r"no student could be verified; 1 failed, such as"):
+        verify(students(4), teacher(), space, digits(), wild)
+
+
+def test_refused() -> None:
+    few = digits()
+    with pytest.raises(UserError, match="unknown setting to tune 'temprature'; did you mean"):
+        verify(students(4), teacher(), space, few, RECIPE, tune=["temprature"])
+    relation = replace(RECIPE, losses={"relation": 1.0})
+    with pytest.raises(UserError, match="no loss has a temperature to tune"):
+        verify(students(4), teacher(), space, few, relation, tune=["temperature"])
+    with pytest.raises(UserError, match="has no images to train on"):
+        verify(students(4), teacher(), space, replace(few, train=None), RECIPE)
+
+
+def test_the_teacher_is_left_as_it_was() -> None:
+    master = seeded(LinearHead).train()
+    before = {name: value.clone() for name, value in master.state_dict().items()}
+    verify(students(4), master, space, digits(), replace(RECIPE, epochs=1))
+    assert master.training
+    assert all(torch.equal(before[name], value) for name, value in master.state_dict().items())

@@ -1,0 +1,163 @@
+"""Functions of a user's own file."""
+
+from __future__ import annotations
+
+import inspect
+import pickle
+import sys
+from pathlib import Path
+
+import pytest
+
+from diswot.errors import UserError
+from diswot.utils import user_code
+
+
+def write(folder: Path, text: str, name: str = "mine.py") -> str:
+    (folder / name).write_text(text)
+    return str(folder / name)
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("nets.py:f", True),
+        ("a/b c/nets.py:f", True),
+        ("nets.py", True),
+        ("nets.py:", True),
+        ("nets:f", False),
+        ("resnet20", False),
+        ("", False),
+        (":", False),
+        ("C:\\nets.py:f", True),
+    ],
+)
+def test_is_spec(name: str, expected: bool) -> None:
+    assert user_code.is_spec(name) is expected
+
+
+def test_absolute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert user_code.absolute("nets.py:f") == f"{tmp_path.resolve() / 'nets.py'}:f"
+    assert user_code.absolute("nets.py") == str(tmp_path.resolve() / "nets.py")
+    assert user_code.absolute("folder") == str(tmp_path.resolve() / "folder")
+
+
+def test_binds_the_options_it_takes(tmp_path: Path) -> None:
+    place = write(tmp_path, "def f(x, classes=1): return x, classes\ndef g(x): return x\n")
+    assert user_code.load(f"{place}:f", classes=7, more=2)(3) == (3, 7)
+    assert user_code.load(f"{place}:g", classes=7)(3) == 3
+
+
+def test_dataclasses_and_neighbours_work(tmp_path: Path) -> None:
+    write(tmp_path, "VALUE = 5\n", "a_neighbour_of_mine.py")
+    place = write(
+        tmp_path,
+        """
+from __future__ import annotations
+import pickle
+from dataclasses import dataclass
+from typing import ClassVar
+import a_neighbour_of_mine
+
+@dataclass
+class Config:
+    width: int = a_neighbour_of_mine.VALUE
+    names: ClassVar[list] = []
+
+def f():
+    from a_neighbour_of_mine import VALUE
+    return pickle.loads(pickle.dumps(Config())).width + VALUE
+""",
+    )
+    before = list(sys.path)
+    try:
+        assert user_code.load(f"{place}:f")() == 10
+    finally:
+        sys.path[:] = before
+
+
+def test_two_files_of_one_name(tmp_path: Path) -> None:
+    places = []
+    for number in (1, 2):
+        (tmp_path / str(number)).mkdir()
+        places.append(write(tmp_path / str(number), f"def f(): return {number}\n", "torch.py"))
+    torch = sys.modules.get("torch")
+    assert [user_code.load(f"{place}:f")() for place in places] == [1, 2]
+    assert sys.modules.get("torch") is torch
+
+
+def test_an_edited_file_is_read_anew(tmp_path: Path) -> None:
+    place = write(tmp_path, "def f(): return 1\n")
+    assert user_code.load(f"{place}:f")() == 1
+    write(tmp_path, "def f(): return 'two'\n")
+    assert user_code.load(f"{place}:f")() == "two"
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("import nowhere_to_be_found", "fails to import: ModuleNotFoundError: No module named"),
+        ("x = 1\n\ny = 1 / 0", r"fails to import: ZeroDivisionError: division by zero \(line 3\)"),
+        ("def f(:", "fails to import: SyntaxError: invalid syntax"),
+        ("import sys\nsys.exit(4)", r"fails to import: SystemExit: 4 \(line 2\)"),
+        ("raise ValueError", r"fails to import: ValueError \(line 1\)"),
+        ("raise ValueError('a\\nb')", r"ValueError: a b \(line 1\)"),
+    ],
+)
+def test_failing_import(tmp_path: Path, text: str, message: str) -> None:
+    place, before = write(tmp_path, text), set(sys.modules)
+    with pytest.raises(UserError, match=message) as caught:
+        user_code.load(f"{place}:f")
+    assert "\n" not in str(caught.value)
+    assert set(sys.modules) == before
+
+
+def test_no_text(tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_bytes(b"\x00\xff\xfe")
+    with pytest.raises(UserError, match="fails to import"):
+        user_code.load(f"{tmp_path / 'mine.py'}:f")
+
+
+def test_nearest_function(tmp_path: Path) -> None:
+    place = write(tmp_path, "space = 3\ndef my_space(trial): pass\n")
+    with pytest.raises(UserError, match=r"unknown function in .* 'my_spac'; did you mean my_space"):
+        user_code.load(f"{place}:my_spac")
+    with pytest.raises(UserError, match=r"unknown function in .* 'space'; did you mean my_space"):
+        user_code.load(f"{place}:space")
+
+
+def test_no_file_and_no_function(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"no such file: .*mine.py"):
+        user_code.load(f"{tmp_path / 'mine.py'}:f")
+    with pytest.raises(UserError, match=r"name a function in mine.py, as mine.py:function"):
+        user_code.load("mine.py")
+
+
+def test_loaded_names_files_that_lie_there(tmp_path: Path) -> None:
+    place = write(tmp_path, "def f(): pass\n")
+    user_code.load(f"{place}:f")
+    assert place in [str(source.path) for source in user_code.loaded()]
+    Path(place).unlink()
+    assert place not in [str(source.path) for source in user_code.loaded()]
+
+
+def test_a_source_is_imported_as_it_was_where_it_was_read(tmp_path: Path) -> None:
+    """So it is on a machine where there is no such file."""
+    place = write(tmp_path, "class Mine: pass\ndef f(): return 'ours'\n")
+    f = user_code.load(f"{place}:f")
+    (source,) = (source for source in user_code.loaded() if str(source.path) == place)
+    pickled = pickle.dumps(f.func)
+    del sys.modules[f.func.__module__]
+    Path(place).unlink()
+
+    user_code.load_source(source)
+    user_code.load_source(source)
+
+    there = pickle.loads(pickled)
+    assert there() == "ours" and "return 'ours'" in inspect.getsource(there)
+
+
+def test_a_file_that_cannot_be_read(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"^cannot read .*: Is a directory$"):
+        user_code.Source.read(str(tmp_path))
