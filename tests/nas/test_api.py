@@ -29,9 +29,9 @@ from diswot.costs.budget import Budget, Costs
 from diswot.costs.counts import count_macs, count_params
 from diswot.errors import SearchFailed, UserError
 from diswot.nas.aging_evolution import Key, key
-from diswot.nas.api import search
-from diswot.nas.driver import Progress
-from diswot.nas.result import Found
+from searching import search
+from diswot.nas.driver import SearchProgress
+from diswot.nas.result import SearchResult
 from diswot.nas.samplers import SAMPLERS
 from diswot.proxies.candidate import Candidate
 from diswot.proxies.registry import PROXIES
@@ -47,7 +47,7 @@ SHAPE = (3, toys.PIXELS, toys.PIXELS)
 SEEDS = range(3)
 
 
-def run(space: Build = tiny, **options: Any) -> Found:
+def run(space: Build = tiny, **options: Any) -> SearchResult:
     """By the score that looks at one pass a student, unless told otherwise."""
     options = {"proxy": "diswot", **options}
     return search(teacher(), space, options.pop("batches", batch()), **options)
@@ -254,7 +254,7 @@ def test_weights_of_large_networks_outside_the_budget_are_not_drawn() -> None:
 def test_exhaustive_search_goes_on_after_many_that_are_too_large(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("diswot.nas.driver.MAX_REJECTED", 3)
+    monkeypatch.setattr("diswot.nas.driver.STALLED", 3)
 
     def space(trial: BaseTrial) -> nn.Module:
         return toyspaces.Marked(0, size=40 - trial.suggest_int("small", 0, 30))
@@ -282,7 +282,7 @@ def test_impossible_budget(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Width 2, kernel 1, depth 1 by hand: 54 + 2, 4 + 2, 12 + 6, 12, 30 + 5 parameters."""
-    monkeypatch.setattr("diswot.nas.driver.MAX_REJECTED", 60)
+    monkeypatch.setattr("diswot.nas.driver.STALLED", 60)
 
     with pytest.raises(UserError) as error:
         run(trials=asked, budget=budget, storage=tmp_path)
@@ -453,7 +453,7 @@ SCRIPT = """
 import sys, torch, toyspaces
 torch.set_num_threads(1)
 torch.manual_seed(99)
-from diswot.search import search
+from searching import search
 search(toyspaces.teacher(), toyspaces.tiny, toyspaces.batch(), proxy="diswot", trials={trials},
        seed=4, storage=sys.argv[1], resume=True)
 """
@@ -743,16 +743,18 @@ def test_database_keeps_and_resumes(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("asked", [36, 20])
 def test_progress_only_grows(asked: int, tmp_path: Path) -> None:
-    steps: list[Progress] = []
+    steps: list[SearchProgress] = []
     options = {"budget": Budget(max_params=400), "storage": tmp_path}
     run(trials=8, **options)
 
-    found = run(trials=asked, on_trial=steps.append, resume=True, **options)
+    found = run(trials=asked, callbacks=[steps.append], resume=True, **options)
 
     assert [step.done for step in steps] == sorted(step.done for step in steps)
     assert {step.total for step in steps} == {asked}
     assert steps[0].done == 8 or asked == 36
-    assert steps[-1] == Progress(asked if asked == 36 else found.trials, asked, found.best.score)
+    assert steps[-1] == SearchProgress(
+        asked if asked == 36 else found.trials, asked, found.best.score
+    )
     bests = [step.best for step in steps if step.best is not None]
     assert bests == sorted(bests)
 

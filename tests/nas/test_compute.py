@@ -19,9 +19,9 @@ from diswot.costs.budget import Budget
 from diswot.errors import SearchFailed, UserError
 from diswot.executors.ray import Cluster
 from diswot.nas.aging_evolution import key
-from diswot.nas.api import search
+from searching import search
 from diswot.nas.compute import Staff
-from diswot.nas.result import Found
+from diswot.nas.result import SearchResult
 from diswot.proxies.scorer import scorer
 from diswot.spaces.registry import build_network
 from diswot.spaces.validation import Build
@@ -29,7 +29,7 @@ from diswot.storage.study import open_storage
 from diswot.utils import devices
 
 
-def run(space: Build = toyspaces.tiny, **options: Any) -> Found:
+def run(space: Build = toyspaces.tiny, **options: Any) -> SearchResult:
     options = {"proxy": "diswot", "workers": 2, "threads": 1, **options}
     return search(toyspaces.teacher(), space, options.pop("batches", toyspaces.batch()), **options)
 
@@ -43,7 +43,7 @@ def told(where: Path | str) -> list[tuple[Any, ...]]:
     return [(t.number, t.params, t.values, t.state) for t in trials(where)]
 
 
-def small(place: Path, **options: Any) -> Found:
+def small(place: Path, **options: Any) -> SearchResult:
     return run(storage=place, **{"sampler": "random", "trials": 8, "workers": None, **options})
 
 

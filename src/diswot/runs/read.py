@@ -72,8 +72,8 @@ def _search(
     held = study.get_trials(deepcopy=False) if study else []
     config = {**mapping(facts.get("config")), **_study_config(study)}
     candidates = tuple(map(trials.candidate, held))
-    seconds, runs = trials.spent(study, held, found)
-    return Search(config, found, candidates or trials.top(found), study, seconds, runs)
+    seconds = trials.spent(held, found)
+    return Search(config, found, candidates or trials.top(found), study, seconds)
 
 
 def _study_config(study: optuna.Study | None) -> Facts:
