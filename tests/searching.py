@@ -15,9 +15,8 @@ _GROUPS = {"scoring": Scoring, "compute": Compute, "study": StudySettings}
 
 def search(*positional: Any, **options: Any) -> SearchResult:
     """Search by `diswot.search`; each option goes into the group that has it."""
-    options = {"name" if key == "study_name" else key: value for key, value in options.items()}
-    if "trials" in options:
-        options["n_trials"] = options.pop("trials")
+    short = {"study_name": "name", "config": "facts", "trials": "n_trials", "cluster": "ray"}
+    options = {short.get(key, key): value for key, value in options.items()}
     if "devices" in options:
         options["devices"] = tuple(options["devices"])
     for group, kind in _GROUPS.items():

@@ -17,11 +17,11 @@ import pytest
 import toyspaces
 from optuna.trial import FrozenTrial, TrialState
 from postgres import postgres
+from searching import search
 
 from diswot.errors import UserError
 from diswot.nas import peers as module
 from diswot.nas.aging_evolution import key
-from searching import search
 from diswot.nas.peers import OWNER, Peers
 from diswot.nas.result import SearchResult
 from diswot.proxies.scorer import scorer
