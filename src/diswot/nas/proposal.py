@@ -6,10 +6,10 @@ import logging
 import time
 from dataclasses import dataclass, field
 
-import torch
 from optuna.trial import BaseTrial
 
 from diswot.costs.counts import count_params
+from diswot.models.weightless import Weightless
 from diswot.spaces.registry import Params, construct
 from diswot.spaces.validation import Build
 
@@ -51,7 +51,7 @@ class Proposer:
         """
         if self._meta:
             try:
-                with torch.device("meta"):
+                with Weightless():
                     return self._run(trial)
             except (Exception, SystemExit) as error:
                 reason = f"{type(error).__name__}: {next(iter(str(error).splitlines()), '')}"
