@@ -12,13 +12,13 @@ from pathlib import Path
 
 import optuna
 
-from diswot.utils import files
-from diswot.training.checkpoint import HISTORY
 from diswot.errors import UserError
-from diswot.storage.run_files import FOUND, JOURNAL, RANKED, RUN, SCORES, TRAINED
 from diswot.runs import trials
-from diswot.utils.untrusted import Facts, mapping, number
 from diswot.runs.records import Run, Search, Study, Training
+from diswot.storage.run_files import FOUND, JOURNAL, RANKED, RUN, SCORES, TRAINED
+from diswot.training.checkpoint import HISTORY
+from diswot.utils import files
+from diswot.utils.untrusted import Facts, mapping, number
 
 DEPTH = 3  # folders below the run in which trainings and rank studies are looked for
 

@@ -11,13 +11,13 @@ from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial
 from sqlalchemy.engine import make_url
 
+from diswot.errors import UserError
 from diswot.nas.result import elapsed
 from diswot.nas.trial_result import ATTRIBUTE
-from diswot.errors import UserError
 from diswot.proxies.scorer import standard_error
-from diswot.utils.untrusted import Facts, mapping, number, numbers
 from diswot.runs.records import Candidate
 from diswot.storage.study import open_storage
+from diswot.utils.untrusted import Facts, mapping, number, numbers
 
 
 def load_study(where: str | Path, name: str | None) -> optuna.Study:
@@ -84,7 +84,9 @@ def _check_database(url: str) -> None:
 def candidate(trial: FrozenTrial) -> Candidate:
     """A trial in the terms of the search."""
     end = mapping(trial.user_attrs.get(ATTRIBUTE))
-    kind = next((kind for kind in ("reused", "scores", "rejected", "failed") if kind in end), "running")
+    kind = next(
+        (kind for kind in ("reused", "scores", "rejected", "failed") if kind in end), "running"
+    )
     costs = numbers(end.get("costs"))
     over = mapping(end.get("rejected"))
     note = f"{over.get('value')} {over.get('of')} > {over.get('limit')}" if over else ""
