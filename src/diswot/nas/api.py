@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import partial
@@ -33,6 +32,7 @@ from diswot.spaces.registry import Params, build_network, enumerate_params
 from diswot.spaces.validation import Build
 from diswot.storage.run_files import LATENCIES
 from diswot.storage.study import alone, open_study, opened
+from diswot.utils.agreement import plain, require_same
 from diswot.utils.devices import CPU
 from diswot.utils.devices import kind as device_kind
 
@@ -266,22 +266,11 @@ def _direction(objective: str) -> Literal["maximize", "minimize"]:
 def _agree(study: optuna.Study, facts: Mapping[str, Any]) -> None:
     """Store the facts of a new study; refuse to resume one that differs in them."""
     before = study.user_attrs.get("config")
-    now = json.loads(json.dumps(facts, default=str))
     if before is None:
         if study.get_trials(deepcopy=False) and "config" not in study.user_attrs:
             raise UserError(f"the study {study.study_name!r} there is of something else")
-        study.set_user_attr("config", now)
+        study.set_user_attr("config", plain(facts))
         return
     if not isinstance(before, dict):
         raise UserError(f"the study {study.study_name!r} was not written by a search")
-    _compare(before, now)
-
-
-def _compare(before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
-    """Refuse the first fact that differs, by its own name where facts are of facts."""
-    for name in sorted(before.keys() | now.keys()):
-        was, is_now = before.get(name), now.get(name)
-        if isinstance(was, dict) and isinstance(is_now, dict):
-            _compare(was, is_now)
-        elif was != is_now:
-            raise UserError(f"the search begun before has {name} = {was!r}, not {is_now!r}")
+    require_same(before, facts, "the search begun before")
