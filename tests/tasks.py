@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import time
 from collections.abc import Callable
 from functools import partial
@@ -69,6 +70,9 @@ def work(pid: int, task: Any) -> Any:
     what, *rest = task
     if what == "add":
         return sum(rest)
+    if what == "slow add":
+        time.sleep(0.05)
+        return sum(rest)
     if what == "who":
         assert os.getpid() == pid
         return pid
@@ -91,7 +95,7 @@ def work(pid: int, task: Any) -> Any:
     if what == "print":
         print("from Python", flush=True)
         os.write(1, b"from elsewhere\n")
-        return os.environ["OMP_NUM_THREADS"]
+        return os.environ["OMP_NUM_THREADS"], "torch" in sys.modules
     time.sleep(60)
     return None
 

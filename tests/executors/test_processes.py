@@ -202,7 +202,7 @@ def test_workers_ignore_the_keyboard(two: Executor) -> None:
 
 def test_standard_output_is_the_drivers(capfd: pytest.CaptureFixture[str]) -> None:
     with process_pool([made], 1, threads=3) as pool:
-        assert results(pool, {"a": ("print",)}) == {"a": "3"}
+        assert results(pool, {"a": ("print",)}) == {"a": ("3", False)}
 
     out, error = capfd.readouterr()
     assert out == "" and "from Python\n" in error and "from elsewhere\n" in error

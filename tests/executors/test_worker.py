@@ -28,11 +28,17 @@ def test_the_function_that_does_tasks() -> None:
     assert do(("add", 1, 2)) == 3 and do(("who",)) == os.getpid()
 
 
+@pytest.fixture(autouse=True)
+def threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+
+
 def test_threads_of_a_worker() -> None:
     before = torch.get_num_threads()
     try:
         Payload.pack(made).do(before + 1)
         assert torch.get_num_threads() == before + 1
+        assert os.environ["OMP_NUM_THREADS"] == str(before + 1)
     finally:
         torch.set_num_threads(before)
 

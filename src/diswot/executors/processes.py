@@ -114,7 +114,6 @@ def _serve(pipe: Connection, threads: int) -> None:
     sys.stdout = sys.stderr  # standard output is the driver's
     with suppress(OSError):
         os.dup2(2, 1)  # also for what is not Python
-    os.environ["OMP_NUM_THREADS"] = str(threads)  # before torch is imported
     with suppress(EOFError, OSError):  # the driver is gone
         started = attempt(pipe.recv().do, threads)
         pipe.send_bytes(write(Reply(error=started.error)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import pickle
 import sys
 from collections.abc import Callable
@@ -46,6 +47,7 @@ class Payload:
 
     def do(self, threads: int) -> Do:
         """Make a worker in this process; return the function that does tasks."""
+        os.environ["OMP_NUM_THREADS"] = str(threads)  # before torch is imported
         for source in self.files:
             user_code.load_source(source)
         make: Make = pickle.loads(self.pickled)
