@@ -29,7 +29,7 @@ from diswot.data.dataset import Data
 from diswot.data.registry import create_dataset
 from diswot.models.initialization import fresh
 from diswot.models.registry import teacher_builder
-from diswot.nas.api import search
+from diswot.nas.api import Scoring, search
 from diswot.ranking.tables.read import read_table
 from diswot.spaces.registry import Params, build_network, create_space
 from diswot.training.checkpoint import WEIGHTS
@@ -88,8 +88,9 @@ class Study:
 
     def found(self, teacher: nn.Module) -> Params:
         result = search(
-            teacher, self.space, self.images.batch(64), trials=64, trained_teacher=True,
+            teacher, self.space, self.images.batch(64), n_trials=64,
             budget=Budget(max_params=self.options.max_params),
+            scoring=Scoring(trained_teacher=True),
         )  # fmt: skip
         self.figures["found"] = result.best.params
         return dict(result.best.params)

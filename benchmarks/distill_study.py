@@ -26,7 +26,7 @@ from diswot.errors import UserError
 from diswot.models.initialization import fresh
 from diswot.models.registry import create_teacher
 from diswot.models.weights import load_weights
-from diswot.nas.api import search
+from diswot.nas.api import Scoring, search
 from diswot.spaces.registry import Params, build_network, create_space
 from diswot.training.distill import distill
 from diswot.training.evaluation import accuracy
@@ -106,8 +106,8 @@ def found(teacher: nn.Module, images: Data, out: Path) -> Params:
     if not path.exists():
         space = create_space("s0", len(images.classes))
         result = search(
-            teacher, space, images.batch(64), trials=64, budget=Budget(max_params=LARGEST),
-            trained_teacher=True,
+            teacher, space, images.batch(64), n_trials=64, budget=Budget(max_params=LARGEST),
+            scoring=Scoring(trained_teacher=True),
         )  # fmt: skip
         files.write_json(path, result.best.params | {"seconds": result.seconds})
     kept = files.read_json(path)

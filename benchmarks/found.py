@@ -165,12 +165,11 @@ def search(
         teacher(),
         ground.space(limit),
         data.batch(ground.field.batch_size, given.seed),
-        trials=trials or ground.field.trials,
-        proxy=given.score,
+        n_trials=trials or ground.field.trials,
         budget=diswot.Budget(max_params=None if given.sixth == SIXTHS[-1] else limit),
         sampler=given.sampler,
-        seed=given.seed,
-        storage=storage,
+        scoring=diswot.Scoring(given.score, seed=given.seed),
+        study=diswot.StudySettings(storage),
     )
     row = ground.name(found.best.params)
     return Search(given.score, given.seed, given.sixth, given.sampler, row, found.scored)

@@ -146,11 +146,11 @@ def engine(trials: int) -> None:
                 teacher,
                 pebbles,
                 batch,
-                trials=trials,
-                proxy="params",
+                n_trials=trials,
                 sampler=sampler,
-                storage=folder,
-                on_trial=lambda progress, marks=marks: marks.append(time.perf_counter()),
+                scoring="params",
+                study=folder,
+                callbacks=[lambda progress, marks=marks: marks.append(time.perf_counter())],
             )
         steps = sorted(b - a for a, b in itertools.pairwise(marks[1:]))
         half = len(steps) // 2

@@ -47,7 +47,7 @@ ELSEWHERE = {
     # networks by name
     "spaces/test_cifar_resnet": ("models/cifar_resnet",),
     # what is said between them, from those who say it
-    "executors/test_pool": ("executors/protocol",),
+    "executors/test_inline": ("executors/protocol",),
     # names alone
     "test_layers": ("__init__", "storage/run_files"),
 }

@@ -12,7 +12,10 @@ __version__ = "0.1.0"
 
 _HOME = {
     "Budget": "diswot.costs.budget",
+    "Compute": "diswot.nas.compute",
     "Observation": "diswot.observation.observe",
+    "Scoring": "diswot.nas.api",
+    "StudySettings": "diswot.nas.api",
     "UserError": "diswot.errors",
     "build_network": "diswot.spaces.registry",
     "create_dataset": "diswot.data.registry",

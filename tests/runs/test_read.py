@@ -10,11 +10,11 @@ from run_folders import search_of
 
 import diswot
 from diswot.data.registry import create_dataset
-from diswot.spaces.registry import create_space
-from diswot.models.registry import create_teacher
 from diswot.errors import UserError
+from diswot.models.registry import create_teacher
 from diswot.reports import charts
 from diswot.runs.read import read
+from diswot.spaces.registry import create_space
 
 
 def test_a_search_is_what_the_study_holds(folder: Path) -> None:
@@ -88,8 +88,8 @@ def test_nothing_of_diswot(tmp_path: Path, name: str) -> None:
 def test_costs_of_a_search_with_two_objectives(tmp_path: Path) -> None:
     teacher, space = create_teacher("resnet20", 10), create_space("s0", 10, 8)
     found = diswot.search(
-        teacher, space, create_dataset("digits", size=8).batch(10), trials=6, proxy="params",
-        objectives=("score", "memory"), sampler="random", storage=tmp_path,
+        teacher, space, create_dataset("digits", size=8).batch(10), n_trials=6, scoring="params",
+        objectives=("score", "memory"), sampler="random", study=tmp_path,
     )  # fmt: skip
     run = read(tmp_path)
     assert search_of(run).costs() == ["params", "memory"]

@@ -12,6 +12,7 @@ import pytest
 import timm
 import torch
 from optuna.trial import FixedTrial
+from searching import search
 from torch import nn
 from toyspaces import samples
 
@@ -21,7 +22,6 @@ from diswot.data.dataset import Batch
 from diswot.models.initialization import fresh
 from diswot.models.registry import create_teacher
 from diswot.nas.aging_evolution import AgingEvolutionSampler, key
-from diswot.nas.api import search
 from diswot.observation.observe import observe
 from diswot.proxies.scorer import NotScored, scorer
 from diswot.spaces import registry as spaces

@@ -10,13 +10,13 @@ from diswot.storage.run_files import FOUND
 
 if TYPE_CHECKING:
     from diswot.costs.latency import Setting
-    from diswot.nas.result import Found
+    from diswot.nas.result import SearchResult
     from diswot.training.verify import Verified
 
 FRONT = "front"  # in a run folder, as svg and png
 
 
-def result(found: Found, tried: Verified | None, how: Setting | None) -> dict[str, Any]:
+def result(found: SearchResult, tried: Verified | None, how: Setting | None) -> dict[str, Any]:
     """As plain values; of students that were verified the most accurate is the best."""
     told = {**found.as_dict(), "latency_setting": how and how.facts}
     if tried is not None:
@@ -49,8 +49,7 @@ def show(told: dict[str, Any], proxy: str) -> None:
         rows.append([str(place), *cells, *(column[place] for column in costs.values())])
     counts = ", ".join(f"{told[n]} {n}" for n in ("scored", "reused", "rejected", "failed"))
     of = f"front of {', '.join(told['objectives'])}" if front else "best"
-    over = f" over {told['runs']} runs" if told["runs"] > 1 else ""
-    title = f"{of} of {told['trials']} students ({counts}) in {told['seconds']:.1f} s{over}"
+    title = f"{of} of {told['trials']} students ({counts}) in {told['seconds']:.1f} s"
     console.table(title, ["", "student", proxy, *costs], rows, text=2)
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from contextlib import ExitStack
 from dataclasses import asdict
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from diswot.costs.latency import Setting
-    from diswot.nas.driver import Progress
+    from diswot.nas.driver import SearchProgress
 
 
 def search(
@@ -71,7 +70,9 @@ def search(
     quiet: options.Quiet = False,
 ) -> None:
     """Search a space for a teacher's best student, training nothing."""
+    from diswot.nas.api import Scoring, StudySettings
     from diswot.nas.api import search as find
+    from diswot.nas.compute import Compute
     from diswot.spaces.registry import create_space
 
     _check_place(out, storage, study, resume, quiet)
@@ -96,31 +97,18 @@ def search(
         config = {**_config(master, space, data_root, how), **drawn}
         wanted = {"budget": asdict(limits), "objectives": list(goals)}
         wanted |= {"sampler": sampler} if sampler is not None else {}
-        make = partial(budgets.space, config["space"], count, images.size)
-        latency = stack.enter_context(budgets.metered(make, how, out))
         found = find(
             master.model(),
             create_space(space, count, images.size),
             inputs.scoring_batches(images, batch_size, repeats, seed),
-            trials=trials,
-            proxy=proxy,
+            n_trials=trials,
             objectives=goals,
             budget=limits,
-            latency=latency,
             sampler=sampler,
-            init=init,
-            seed=seed,
-            trained_teacher=master.trained,
-            workers=workers,
-            threads=threads,
-            timeout=timeout,
-            devices=places,
-            cluster=cluster,
-            storage=storage or out,
-            study_name=study,
-            resume=resume,
-            config=config,
-            on_trial=_told(out, config | wanted, _kept(storage, study), advance),
+            scoring=Scoring(proxy, init, seed, master.trained),
+            compute=Compute(workers, threads, timeout, places, cluster, how),
+            study=StudySettings(storage or out, study, resume, config),
+            callbacks=[_told(out, config | wanted, _kept(storage, study), advance)],
         )
         place = storage or out
         tried = checks.verified(wish, found, master, space, place, study, resume, advance)
@@ -185,11 +173,11 @@ def _kept(storage: str | None, study: str) -> dict[str, Any]:
 
 def _told(
     out: Path | None, config: dict[str, Any], kept: dict[str, Any], advance: console.Advance
-) -> Callable[[Progress], None]:
+) -> Callable[[SearchProgress], None]:
     """Moves the bar; the run folder is told of the search once it is under way."""
     from diswot.utils import files
 
-    def on_trial(p: Progress) -> None:
+    def on_trial(p: SearchProgress) -> None:
         if out is not None and not (out / RUN).exists():
             files.write_json(out / RUN, {**folder.facts(), "config": config, "study": kept})
         advance("scoring", p.done, p.total, "" if p.best is None else f"best {p.best:.4f}")

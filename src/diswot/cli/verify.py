@@ -12,7 +12,7 @@ from diswot.errors import UserError
 
 if TYPE_CHECKING:
     from diswot.data.dataset import Data
-    from diswot.nas.result import Found
+    from diswot.nas.result import SearchResult
     from diswot.training.recipe import Recipe
     from diswot.training.verify import Verified
 
@@ -90,7 +90,7 @@ class Wish:
 
 def verified(
     wish: Wish,
-    found: Found,
+    found: SearchResult,
     master: inputs.Master,
     space: str,
     place: str | Path | None,

@@ -7,29 +7,29 @@ from typing import TYPE_CHECKING
 from diswot.errors import UserError
 
 if TYPE_CHECKING:
-    from diswot.executors.ray import Cluster
+    from diswot.executors.ray import RayCluster
 
 
-def cluster(address: str | None, cpus: float | None, gpus: float | None) -> Cluster | None:
+def cluster(address: str | None, cpus: float | None, gpus: float | None) -> RayCluster | None:
     """The Ray cluster that is asked for.
 
     Raises:
         UserError: There can be none such, or Ray is not installed.
     """
-    from diswot.executors.ray import Cluster
+    from diswot.executors.ray import RayCluster
     from diswot.utils import optional_imports
 
     if address is None:
         if cpus is not None or gpus is not None:
             raise UserError("--ray-cpus and --ray-gpus go with --ray")
         return None
-    found = Cluster(address, cpus, gpus or 0.0)
+    found = RayCluster(address, cpus, gpus or 0.0)
     optional_imports.imported("ray", "--ray", "ray")
     return found
 
 
 def places(
-    device: str | None, several: str | None, cluster: Cluster | None = None
+    device: str | None, several: str | None, cluster: RayCluster | None = None
 ) -> tuple[str, ...]:
     """The devices that are named; none if none is.
 

@@ -61,10 +61,6 @@ class CifarResNet(nn.Module):
         self.pool = nn.AdaptiveAvgPool2d(1)
         self.fc = nn.Linear(features or widths[2], classes)
 
-    def chain(self) -> list[nn.Module]:
-        """The modules that run one after the other from the images on; see `diswot.nas.prefix`."""
-        return [self.conv1, self.bn1, self.relu, *self.layer1, *self.layer2, *self.layer3]
-
     def forward(self, x: Tensor) -> Tensor:
         """Map images B x 3 x H x W to logits B x K."""
         x = self.relu(self.bn1(self.conv1(x)))

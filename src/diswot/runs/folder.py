@@ -92,8 +92,8 @@ def searched(run: Path) -> dict[str, Any]:
     Raises:
         UserError: There is no search, it is not finished, or its files are damaged.
     """
-    from diswot.utils import files
     from diswot.training.checkpoint import CHECKPOINT
+    from diswot.utils import files
 
     if is_training(run):
         raise UserError(f"{run} holds a training; name the folder of a search")

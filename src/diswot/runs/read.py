@@ -12,13 +12,13 @@ from pathlib import Path
 
 import optuna
 
-from diswot.utils import files
-from diswot.training.checkpoint import HISTORY
 from diswot.errors import UserError
-from diswot.storage.run_files import FOUND, JOURNAL, RANKED, RUN, SCORES, TRAINED
 from diswot.runs import trials
-from diswot.utils.untrusted import Facts, mapping, number
 from diswot.runs.records import Run, Search, Study, Training
+from diswot.storage.run_files import FOUND, JOURNAL, RANKED, RUN, SCORES, TRAINED
+from diswot.training.checkpoint import HISTORY
+from diswot.utils import files
+from diswot.utils.untrusted import Facts, mapping, number
 
 DEPTH = 3  # folders below the run in which trainings and rank studies are looked for
 
@@ -72,8 +72,8 @@ def _search(
     held = study.get_trials(deepcopy=False) if study else []
     config = {**mapping(facts.get("config")), **_study_config(study)}
     candidates = tuple(map(trials.candidate, held))
-    seconds, runs = trials.spent(study, held, found)
-    return Search(config, found, candidates or trials.top(found), study, seconds, runs)
+    seconds = trials.spent(held, found)
+    return Search(config, found, candidates or trials.top(found), study, seconds)
 
 
 def _study_config(study: optuna.Study | None) -> Facts:

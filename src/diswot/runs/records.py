@@ -53,7 +53,6 @@ class Search:
         candidates: By trial; empty where the trials cannot be read.
         study: The trials as Optuna knows them.
         seconds: Over all runs; None if not known.
-        runs: How many; zero if not known.
     """
 
     config: Facts
@@ -61,7 +60,6 @@ class Search:
     candidates: tuple[Candidate, ...]
     study: optuna.Study | None
     seconds: float | None
-    runs: int = 0
 
     def verified(self) -> list[Facts]:
         """Students that were distilled briefly: the `student`, its `accuracy` and `epochs`."""

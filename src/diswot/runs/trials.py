@@ -11,13 +11,13 @@ from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial
 from sqlalchemy.engine import make_url
 
-from diswot.nas.elapsed import runs, span
-from diswot.nas.trial_result import END, KINDS
 from diswot.errors import UserError
+from diswot.nas.result import elapsed
+from diswot.nas.trial_result import ATTRIBUTE
 from diswot.proxies.scorer import standard_error
-from diswot.utils.untrusted import Facts, mapping, number, numbers
 from diswot.runs.records import Candidate
 from diswot.storage.study import open_storage
+from diswot.utils.untrusted import Facts, mapping, number, numbers
 
 
 def load_study(where: str | Path, name: str | None) -> optuna.Study:
@@ -83,8 +83,10 @@ def _check_database(url: str) -> None:
 
 def candidate(trial: FrozenTrial) -> Candidate:
     """A trial in the terms of the search."""
-    end = mapping(trial.user_attrs.get(END))
-    kind = next((kind for kind in KINDS if kind in end), "running")
+    end = mapping(trial.user_attrs.get(ATTRIBUTE))
+    kind = next(
+        (kind for kind in ("reused", "scores", "rejected", "failed") if kind in end), "running"
+    )
     costs = numbers(end.get("costs"))
     over = mapping(end.get("rejected"))
     note = f"{over.get('value')} {over.get('of')} > {over.get('limit')}" if over else ""
@@ -125,21 +127,11 @@ def top(found: Facts) -> tuple[Candidate, ...]:
     )
 
 
-def spent(
-    study: optuna.Study | None, trials: list[FrozenTrial], found: Facts
-) -> tuple[float | None, int]:
-    """Seconds of a search over all runs, and how many these are; zero if that is not known.
-
-    What the study keeps of its runs; else what the result says, which may be older than the trials;
-    else the time from the start of the first trial to the end of the last.
+def spent(trials: list[FrozenTrial], found: Facts) -> float | None:
+    """Return the seconds of a search over all runs; None if that is not known.
 
     Args:
-        study: Of the search; None where it is out of reach.
-        trials: Its own.
-        found: The result as in `found.json`, as far as there is one.
+        trials: Trials of the study; empty where it is out of reach.
+        found: Result as in `found.json`, which may be older than the trials.
     """
-    if study is not None and (kept := runs(study)):
-        return sum(kept), len(kept)
-    if (told := number(found.get("seconds"))) is not None:
-        return told, int(number(found.get("runs")) or 0)
-    return span(trials), 0
+    return elapsed(trials) if trials else number(found.get("seconds"))

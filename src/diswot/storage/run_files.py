@@ -6,3 +6,4 @@ FOUND = "found.json"  # what a search found
 TRAINED = "trained.json"  # what a training gave
 RANKED = "rank.json"  # what a rank study gave
 SCORES = "scores.csv"  # the scores behind it
+LATENCIES = "latency.jsonl"  # latencies that a search measured
