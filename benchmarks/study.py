@@ -31,7 +31,7 @@ from diswot.cli.rank import BASELINES, setting
 from diswot.proxies.registry import PROXIES
 from diswot.ranking.score_table import Scores, score_table
 from diswot.ranking.tables.read import read_table, sample
-from diswot.ranking.tables.rows import Table
+from diswot.ranking.tables.rows import AccuracyTable
 from diswot.runs import folder as runs
 
 OUT = Path("runs/study")
@@ -136,7 +136,7 @@ def _tables(kind: str, data: dict[str, Any]) -> Iterator[Job]:
         yield Job(f"nasbench101/costly/{kind}", *NB101, QUICKER, 2000, LIMIT, less)
 
 
-def table_of(job: Job, folder: Path) -> Table:
+def table_of(job: Job, folder: Path) -> AccuracyTable:
     """The architectures of a job."""
     whole = read_table(folder / job.table, job.space)
     return whole if job.limit is None else sample(whole, job.limit, SEED)

@@ -33,7 +33,7 @@ ELSEWHERE = {
     "data/test_parquet": ("data/huggingface", "data/tabular"),
     "ranking/tables/test_read": (
         "ranking/tables/nats",
-        "ranking/tables/records",
+        "ranking/tables/raw_rows",
         "ranking/tables/rows",
     ),
     # scores from what they share

@@ -237,8 +237,8 @@ def test_killed_it_loses_no_row(table: Path, tmp_path: Path, run: Run) -> None:
         ("rank --table {t} --proxies dizwot", "unknown proxy 'dizwot'; did you mean diswot"),
         ("rank --table {t} --limit 2", "--limit"),
         ("rank --table {t} --workers 0", "--workers"),
-        ("rank --table {t} --seed-sd -1", "standard deviation must be at least 0"),
-        ("rank --from {t}", "is no file of scores that diswot rank wrote"),
+        ("rank --table {t} --seed-sd -1", "standard deviation over seeds must be at least 0"),
+        ("rank --from {t}", "is not a file of scores that diswot rank wrote"),
         ("rank --from {t}.gone", "cannot read"),
     ],
 )

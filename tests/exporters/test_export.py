@@ -25,7 +25,7 @@ from diswot.data.registry import create_dataset
 from diswot.errors import ExportFailed, UserError
 from diswot.exporters.export import export
 from diswot.exporters.formats import FORMATS, Format
-from diswot.exporters.model_card import About
+from diswot.exporters.model_card import StudentDescription
 from diswot.models.registry import create_teacher
 from diswot.models.weights import load_weights
 from diswot.runs.folder import searched as job_of
@@ -37,7 +37,9 @@ FILES = {
     "torch": ["student.pt2"],
     "safetensors": ["student.py", "student.safetensors"],
 }
-ABOUT = About("toy", (3, 8, 8), tuple("abcde"), (0.5,) * 3, (0.25,) * 3, {"a": 1}, {}, None)
+ABOUT = StudentDescription(
+    "toy", (3, 8, 8), tuple("abcde"), (0.5,) * 3, (0.25,) * 3, {"a": 1}, {}, None
+)
 
 
 @pytest.fixture(scope="module")
@@ -98,8 +100,8 @@ def test_a_wrong_one_is_removed(
 def test_a_changed_weight_is_found(model: nn.Module, tmp_path: Path) -> None:
     right = FORMATS["safetensors"]
 
-    def write(model: nn.Module, folder: Path, about: About) -> list[Path]:
-        paths = right.write(model, folder, about)
+    def write(model: nn.Module, folder: Path, description: StudentDescription) -> list[Path]:
+        paths = right.write(model, folder, description)
         state = load_file(paths[1])
         state["fc.bias"] = state["fc.bias"] + 0.01
         save_file(state, paths[1])
@@ -205,14 +207,14 @@ def test_a_training_without_a_search(kind: str, run: Run, trained: Path, tmp_pat
     kept = json.loads((folder / "trained.json").read_text())
     result, told = kept["result"], rows(folder / "export")
     assert told["search"] == "none recorded: the network was named" and "teacher" not in told
-    assert told["taught by"] == "none: trained alone" and told["data"] == "digits"
+    assert told["distilled from"] == "none: trained alone" and told["data"] == "digits"
     assert told["test accuracy, %"] == f"{result['test_accuracy']:.2f}"
     card = (folder / "export" / "README.md").read_text()
     assert "- `network`: `resnet20`" in card and "Not trained" not in card
     assert told["training"] == " ".join(kept["command"])
     if kind == "safetensors":
         source = (folder / "export" / "student.py").read_text()
-        assert "network that DisWOT trained; no search is recorded with it" in source
+        assert "network that DisWOT trained; no search is recorded" in source
 
 
 def test_a_training_of_a_found_student(run: Run, trained: Path, tmp_path: Path) -> None:
@@ -222,7 +224,7 @@ def test_a_training_of_a_found_student(run: Run, trained: Path, tmp_path: Path) 
         folder = Path(shutil.copytree(trained / name, tmp_path / name))
         assert run(f"export {folder} --format torch").status == 0
         told = rows(folder / "export")
-        assert told["search"] == " ".join(kept) and told["taught by"] == teacher
+        assert told["search"] == " ".join(kept) and told["distilled from"] == teacher
         assert told["space"] == "s0"
 
 
@@ -295,8 +297,8 @@ def test_hostile_names_in_the_card_and_the_source(trained: Path, run: Run, tmp_p
     assert ran.status == 0, ran.err
     compile((folder / "export" / "student.py").read_text(), "student.py", "exec")
     lines = (folder / "export" / "README.md").read_text().splitlines()
-    row = next(line for line in lines if line.startswith("| taught by"))
-    assert row == '| taught by | `x""" import os \\| \'rm\'` |'
+    row = next(line for line in lines if line.startswith("| distilled from"))
+    assert row == '| distilled from | `x""" import os \\| \'rm\'` |'
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,7 @@ from diswot.storage.run_files import RUN, TRAINED
 if TYPE_CHECKING:
     from torch import nn
 
-    from diswot.exporters.model_card import About
+    from diswot.exporters.model_card import StudentDescription
 
 _Run = Annotated[Path, Argument(help="Folder of a search, or of a training.")]
 _Format = Annotated[str, Option("--format", help="onnx, torch or safetensors.")]
@@ -115,10 +115,10 @@ def _result(folder: Path) -> dict[str, Any]:
     return result
 
 
-def _student(run: Path, job: _Job) -> tuple[nn.Module, About]:
+def _student(run: Path, job: _Job) -> tuple[nn.Module, StudentDescription]:
     """The network, with its weights where there are any, and what is known of it."""
     from diswot.costs.counts import count_depth, count_macs, count_params
-    from diswot.exporters.model_card import About, sizes
+    from diswot.exporters.model_card import StudentDescription, sizes
     from diswot.models.initialization import fresh
     from diswot.models.weights import load_weights
     from diswot.training.checkpoint import WEIGHTS
@@ -132,7 +132,7 @@ def _student(run: Path, job: _Job) -> tuple[nn.Module, About]:
     shape = (3, size, size)
     counts = sizes(count_params(model), count_macs(model, shape), count_depth(model))
     labels, mean, std = _images(config)
-    return model, About(
+    return model, StudentDescription(
         name=run.resolve().name,
         image_shape=shape,
         classes=labels,

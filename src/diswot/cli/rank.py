@@ -15,9 +15,9 @@ from diswot.storage.run_files import RANKED, SCORES
 
 if TYPE_CHECKING:
     from diswot.ranking.rank import Ranking
-    from diswot.ranking.score_sheet import Sheet
+    from diswot.ranking.score_columns import ScoreColumns
     from diswot.ranking.score_table import Setting
-    from diswot.ranking.tables.rows import Table
+    from diswot.ranking.tables.rows import AccuracyTable
 
 BASELINES = ("params", "macs", "depth")
 VANILLA = "vanilla"
@@ -145,27 +145,26 @@ def setting(job: dict[str, Any]) -> Setting:
     return fixed, create_space(job["space"], len(images.classes), images.size)
 
 
-def _table(job: dict[str, Any], target: str | None, limit: int | None) -> Table:
+def _table(job: dict[str, Any], target: str | None, limit: int | None) -> AccuracyTable:
     """What is to be scored; that it has the target is known before, not after."""
-    from diswot.ranking.tables import read as tables
-    from diswot.ranking.tables.read import read_table, sample
+    from diswot.ranking.tables.read import choose_target, read_table, sample
 
     table = read_table(job["table"], job["space"])
-    tables.target(table.targets, target)
+    choose_target(table.targets, target)
     return table if limit is None else sample(table, limit, job["seed"])
 
 
 def _score(
     job: dict[str, Any],
-    table: Table,
+    table: AccuracyTable,
     names: list[str],
     out: Path | None,
     workers: int,
     places: tuple[str, ...],
     advance: console.Advance,
-) -> Sheet:
+) -> ScoreColumns:
     from diswot.proxies.registry import by_init
-    from diswot.ranking import score_sheet
+    from diswot.ranking.score_columns import score_columns
     from diswot.ranking.score_table import Scores, score_table
 
     rows = {row.name: row.params for row in table.rows}
@@ -183,36 +182,36 @@ def _score(
             on_row=partial(advance, f"scoring, {own}"),
         )
         found = {name: found[name] | new for name, new in scored.items()}
-    return score_sheet.sheet(table, found, names)
+    return score_columns(table, found, names)
 
 
-def _read(path: Path | None) -> Sheet:
-    from diswot.ranking import score_sheet
+def _read(path: Path | None) -> ScoreColumns:
+    from diswot.ranking.score_columns import read_score_columns
 
     assert path is not None
-    held = score_sheet.read(path)
+    held = read_score_columns(path)
     if "params" not in held.scores or not held.accuracies:
         raise UserError(f"{path} needs a column params and one of accuracies")
     return held
 
 
-def _target(held: Sheet, name: str | None) -> str:
-    from diswot.ranking.tables import read as tables
+def _target(held: ScoreColumns, name: str | None) -> str:
+    from diswot.ranking.tables.read import choose_target
 
-    return tables.target(held.accuracies, name)
+    return choose_target(held.accuracies, name)
 
 
 def _rank(
-    held: Sheet, target: str, resamples: int, deviation: float | None, seed: int
+    held: ScoreColumns, target: str, resamples: int, deviation: float | None, seed: int
 ) -> dict[str, Ranking]:
     """Rows by falling tau."""
     import numpy as np
 
     from diswot.ranking.rank import CEILING
     from diswot.ranking.rank import rank as compare
-    from diswot.ranking.tables.read import vanilla
+    from diswot.ranking.tables.read import vanilla_column
 
-    alone = vanilla(target, held.accuracies)
+    alone = vanilla_column(target, held.accuracies)
     rows = compare(
         {**held.scores, **({VANILLA: held.accuracies[alone]} if alone else {})},
         held.accuracies[target],
@@ -231,21 +230,21 @@ def _rank(
 
 def _keep(
     result: dict[str, Any],
-    held: Sheet,
+    held: ScoreColumns,
     rankings: dict[str, Ranking],
     out: Path | None,
     scores: Path | None,
 ) -> None:
-    from diswot.ranking import score_sheet
+    from diswot.ranking.score_columns import write_score_columns
     from diswot.utils import files
 
     if scores is not None:
-        score_sheet.write(scores, held)
+        write_score_columns(scores, held)
     if out is None:
         return
     from diswot.reports import plots
 
-    score_sheet.write(out / SCORES, held)
+    write_score_columns(out / SCORES, held)
     files.write_json(out / RANKED, console.finite(result))
     plots.save(plots.bars(plots.bar_data({result["target"]: rankings})), out / "tau")
     plots.save(plots.scatter(plots.scatter_data(held, result["target"], rankings)), out / "scores")

@@ -1,4 +1,4 @@
-"""Teacher and student of a search, made again: their sizes, and what they see on one batch."""
+"""Teacher and students of a search, built again for their sizes and their feature maps."""
 
 from __future__ import annotations
 
@@ -26,17 +26,23 @@ from diswot.proxies.registry import get_proxy
 from diswot.reports.pictures import overlay, picture
 from diswot.spaces.registry import build_network, create_space
 
-SHOWN = 8  # images with class activation maps
+SHOWN = 8  # images drawn with class activation maps
 
 _PRETRAINED = (
-    "the teacher was scored with its library's pretrained weights, which a report does not load, "
-    "for that may need a network; weights of a file (--teacher-weights) it does load"
+    "the teacher was scored with pretrained weights of its library; a report does not download "
+    "weights, it only loads weight files (--teacher-weights)"
 )
 
 
 @dataclass(frozen=True)
 class Sizes:
-    """Trainable parameters, multiply-adds of one image, trainable layers."""
+    """Sizes of a network.
+
+    Attributes:
+        params: Trainable parameters.
+        macs: Multiply-adds of one image.
+        depth: Trainable layers.
+    """
 
     params: int
     macs: int
@@ -44,8 +50,8 @@ class Sizes:
 
 
 @dataclass(frozen=True)
-class Map:
-    """An image and where both networks look for its label, as data URIs."""
+class ActivationMaps:
+    """An image with the class activation maps of teacher and student, as data URIs."""
 
     label: str
     image: str
@@ -54,16 +60,16 @@ class Map:
 
 
 @dataclass(frozen=True)
-class Look:
-    """What teacher and student show on one batch.
+class FeatureComparison:
+    """Features of teacher and student on one batch, samples in the order of their classes.
 
     Attributes:
-        key: Of this state of the two networks.
-        title: Which weights they have.
-        teacher: Relation matrix, B x B, samples in the order of their classes.
-        student: The student's.
-        labels: Class names of the samples in that order.
-        maps: Class activation maps of some of them.
+        key: Prefix of the chart ids, `scored` or `trained`.
+        title: Which weights the networks have.
+        teacher: Relation matrix of the teacher, B x B.
+        student: Relation matrix of the student, B x B.
+        labels: Class name of each sample.
+        maps: Class activation maps of at most `SHOWN` samples.
     """
 
     key: str
@@ -71,21 +77,21 @@ class Look:
     teacher: list[list[float]]
     student: list[list[float]]
     labels: list[str]
-    maps: list[Map]
+    maps: list[ActivationMaps]
 
 
 @dataclass(frozen=True)
-class Pair:
-    """Teacher and space of a search, and its data; made when first asked for.
+class RebuiltSearch:
+    """Data, teacher and students of a search, built on request from its settings.
 
     Attributes:
-        config: How the search was told to go.
+        config: Settings of the search, as recorded in the run folder.
     """
 
     config: dict[str, Any]
 
     def images(self) -> Data:
-        """The data of the search; nothing is downloaded."""
+        """Load the data set of the search, without any download."""
         root = self.config.get("data_root")
         name = str(self.config["data"])
         size, classes = self.config.get("image_size"), self.config.get("classes")
@@ -96,10 +102,13 @@ class Pair:
         return images
 
     def teacher(self, weights: str | None = None) -> nn.Module:
-        """The teacher, with its weights of a file if one is named, else freshly built.
+        """Build the teacher.
+
+        Args:
+            weights: Path of a weights file; None for random weights.
 
         Raises:
-            UserError: The file is not there, or does not fit.
+            UserError: The file does not exist, or does not fit the teacher.
         """
         classes, size = int(self.config["classes"]), int(self.config["image_size"])
         model = create_teacher(str(self.config["teacher"]), classes, size)
@@ -108,49 +117,57 @@ class Pair:
         return model
 
     def student(self, params: dict[str, Any]) -> nn.Module:
-        """The network of some parameters."""
+        """Build the student of some parameters."""
         classes, size = int(self.config["classes"]), int(self.config["image_size"])
         build = create_space(str(self.config["space"]), classes, size)
         return build_network(build, params)
 
     def sizes(self, model: nn.Module) -> Sizes:
-        """Of a network, on images of the search's size."""
+        """Count parameters, MACs and depth at the image size of the search."""
         size = int(self.config["image_size"])
         macs = count_macs(model, (3, size, size))
         return Sizes(count_params(model), macs, count_depth(model))
 
     def batch(self, images: Data) -> Batch:
-        """The first scoring batch of the search."""
+        """Draw the first scoring batch of the search."""
         return images.batch(int(self.config["batch_size"]), self.seed())
 
     def seed(self) -> int:
-        """The user's.
+        """Return the seed of the search.
 
         Raises:
-            UserError: It was not recorded.
+            UserError: The run folder does not record the seed.
         """
         if "seed" not in self.config:
             raise UserError("the seed of the search is not recorded in the run folder")
         return int(self.config["seed"])
 
     def init(self) -> str:
-        """How candidates were initialised: as told, else as the score has it."""
+        """Return the initialisation of the search; the default is the one of its score."""
         return str(self.config.get("init") or get_proxy(str(self.config["proxy"])).init)
 
-    def taught(self) -> bool:
-        """Whether the teacher was scored with trained weights: some scores draw fresh ones."""
+    def has_trained_teacher(self) -> bool:
+        """Return whether trained weights of the teacher entered the score.
+
+        Some scores initialise the teacher afresh.
+        """
         row = get_proxy(str(self.config["proxy"]))
         draws = row.needs_teacher and not row.sees_weights and self.init() != "default"
         return bool(self.config.get("trained_teacher")) and not draws
 
-    def scored(self, params: dict[str, Any]) -> tuple[nn.Module, nn.Module]:
-        """Teacher and student with the weights that they were scored with.
+    def as_scored(self, params: dict[str, Any]) -> tuple[nn.Module, nn.Module]:
+        """Build teacher and student with the weights that they had when scored.
 
-        A library's pretrained weights are not loaded: that may need a network.
+        Args:
+            params: Parameters of the student.
+
+        Raises:
+            UserError: The teacher had pretrained weights of its library; those are not loaded, as
+                that may need a download.
         """
         init, seed = self.init(), self.seed()
         student = fresh(partial(self.student, params), init, seed)
-        if not self.taught():
+        if not self.has_trained_teacher():
             again = partial(copy.deepcopy, self.teacher())
             return fresh(again, init, seed, 0, TEACHER), student
         if self.config.get("pretrained"):
@@ -159,62 +176,77 @@ class Pair:
 
 
 def attempt(notes: list[str], what: str, make: Callable[[], Any]) -> Any:
-    """What `make` returns, or None and a note: data may be gone, and code may be another's."""
+    """Return the result of `make`, or None with a note if it raises.
+
+    Data may be gone, and networks may be a user's own code. The random state is left unchanged.
+
+    Args:
+        notes: Receives one line for an error.
+        what: Subject of that line.
+        make: Builds the result.
+    """
     try:
         with torch.random.fork_rng(devices=[]):
             return make()
     except UserError as error:
         notes.append(f"{what}: {error}")
-    except Exception as error:  # whatever a user's network raises is told in one line
+    except Exception as error:  # a user's network may raise anything
         reason = " ".join(str(error).split())
         notes.append(f"{what}: {type(error).__name__}: {reason}")
     return None
 
 
-def looks(pair: Pair, params: dict[str, Any], trained: tuple[str, Path] | None) -> list[Look]:
-    """What both networks show as they were scored, and trained.
+def compare_features(
+    rebuilt: RebuiltSearch, params: dict[str, Any], trained: tuple[str, Path] | None
+) -> list[FeatureComparison]:
+    """Compare the features of teacher and student as scored, and as trained.
 
     Args:
-        pair: Teacher and space.
-        params: The student's.
-        trained: Files of the teacher's weights and of the student's that it taught; None where
-            there are none.
+        rebuilt: Teacher and space.
+        params: Parameters of the student.
+        trained: Weights files of the teacher and of the student distilled from it; None if there
+            are none.
     """
-    images = pair.images()
-    batch = pair.batch(images)
-    teacher = "the student untrained, the teacher trained"
-    title = f"as scored: {teacher if pair.taught() else 'student and teacher untrained'}"
-    found = [_look("scored", title, *pair.scored(params), batch, images)]
+    images = rebuilt.images()
+    batch = rebuilt.batch(images)
+    state = "student and teacher untrained"
+    if rebuilt.has_trained_teacher():
+        state = "student untrained, teacher trained"
+    networks = rebuilt.as_scored(params)
+    found = [_features("scored", f"as scored: {state}", *networks, batch, images)]
     if trained is not None and Path(trained[0]).is_file():
-        student = pair.student(params)
+        teacher, student = rebuilt.teacher(trained[0]), rebuilt.student(params)
         load_weights(student, trained[1])
         title = "trained: the teacher, and the student distilled from it"
-        found.append(_look("trained", title, pair.teacher(trained[0]), student, batch, images))
+        found.append(_features("trained", title, teacher, student, batch, images))
     return found
 
 
-def _look(
+def _features(
     key: str, title: str, teacher: nn.Module, student: nn.Module, batch: Batch, images: Data
-) -> Look:
+) -> FeatureComparison:
     order = batch.labels.argsort(stable=True)
     batch = Batch(batch.images[order], batch.labels[order])
-    seen = [observe(model, *batch, cam=True) for model in (teacher, student)]
-    ours, theirs = (_rounded(relation_matrix(one.last)) for one in seen)
+    observed = [observe(model, *batch, cam=True) for model in (teacher, student)]
+    of_teacher, of_student = (_rounded(relation_matrix(one.last)) for one in observed)
     names = [images.classes[label] for label in batch.labels.tolist()]
-    return Look(key, title, ours, theirs, names, _maps(batch, seen, images, names))
+    maps = _maps(batch, observed, images, names)
+    return FeatureComparison(key, title, of_teacher, of_student, names, maps)
 
 
-def _maps(batch: Batch, seen: list[Observation], images: Data, names: list[str]) -> list[Map]:
-    """Of samples spread over the classes."""
+def _maps(
+    batch: Batch, observed: list[Observation], images: Data, names: list[str]
+) -> list[ActivationMaps]:
+    """Draw the activation maps of `SHOWN` samples, spread evenly over the classes."""
     count = min(SHOWN, len(names))
     chosen = torch.linspace(0, len(names) - 1, count).round().long().tolist()
     mean, std = (torch.tensor(v).view(3, 1, 1) for v in (images.mean, images.std))
-    activations = [class_activation(one) for one in seen]
+    activations = [class_activation(one) for one in observed]
     maps = []
     for i in chosen:
         pixels = (batch.images[i] * std + mean).clamp(0, 1)
         drawn = (overlay(pixels, activation[i]) for activation in activations)
-        maps.append(Map(names[i], picture(pixels), *drawn))
+        maps.append(ActivationMaps(names[i], picture(pixels), *drawn))
     return maps
 
 

@@ -108,9 +108,9 @@ def _studies(folder: Path, notes: list[str]) -> Iterator[Study]:
 def _sheet(
     path: Path,
 ) -> tuple[tuple[str, ...], dict[str, list[float | None]], dict[str, list[float | None]]]:
-    from diswot.ranking import score_sheet
+    from diswot.ranking.score_columns import read_score_columns
 
-    held = score_sheet.read(path)
+    held = read_score_columns(path)
     accuracies = {name: [number(v) for v in column] for name, column in held.accuracies.items()}
     scores = {name: [number(v) for v in column] for name, column in held.scores.items()}
     return held.names, accuracies, scores

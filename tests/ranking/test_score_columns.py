@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from diswot.errors import UserError
-from diswot.ranking.score_sheet import Sheet, read, write
+from diswot.ranking.score_columns import ScoreColumns, read_score_columns, write_score_columns
 
-SHEET = Sheet(
+COLUMNS = ScoreColumns(
     names=("a,b", 'c"d'),
     architectures=({"x": 1}, {"x": 2, "y": "z"}),
     accuracies={"distilled_acc": [61.5, math.nan]},
@@ -20,7 +20,7 @@ SHEET = Sheet(
 
 
 def test_it_is_written_by_columns(tmp_path: Path) -> None:
-    write(tmp_path / "scores.csv", SHEET)
+    write_score_columns(tmp_path / "scores.csv", COLUMNS)
 
     assert (tmp_path / "scores.csv").read_text().splitlines() == [
         "name,architecture,distilled_acc,params,diswot,diswot_se",
@@ -30,13 +30,13 @@ def test_it_is_written_by_columns(tmp_path: Path) -> None:
 
 
 def test_it_comes_back(tmp_path: Path) -> None:
-    write(tmp_path / "scores.csv", SHEET)
+    write_score_columns(tmp_path / "scores.csv", COLUMNS)
 
-    back = read(tmp_path / "scores.csv")
+    back = read_score_columns(tmp_path / "scores.csv")
 
-    assert (back.names, back.architectures) == (SHEET.names, SHEET.architectures)
+    assert (back.names, back.architectures) == (COLUMNS.names, COLUMNS.architectures)
     assert repr((back.accuracies, back.scores, back.errors)) == repr(
-        (SHEET.accuracies, SHEET.scores, SHEET.errors)
+        (COLUMNS.accuracies, COLUMNS.scores, COLUMNS.errors)
     )
 
 
@@ -56,10 +56,12 @@ def test_it_comes_back(tmp_path: Path) -> None:
 def test_other_files_are_told(text: str, tmp_path: Path) -> None:
     (tmp_path / "scores.csv").write_text(text)
 
-    with pytest.raises(UserError, match=r"scores.csv is no file of scores that diswot rank wrote"):
-        read(tmp_path / "scores.csv")
+    with pytest.raises(
+        UserError, match=r"scores.csv is not a file of scores that diswot rank wrote"
+    ):
+        read_score_columns(tmp_path / "scores.csv")
 
 
 def test_file_that_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="No such file"):
-        read(tmp_path / "scores.csv")
+        read_score_columns(tmp_path / "scores.csv")

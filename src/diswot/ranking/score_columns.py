@@ -1,4 +1,4 @@
-"""Scores and accuracies of a table side by side, as one CSV line an architecture."""
+"""Scores and accuracies of a table as columns, and their CSV file."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pathlib import Path
 from diswot.errors import UserError
 from diswot.proxies.registry import PROXIES
 from diswot.ranking.score_table import Scores
-from diswot.ranking.tables.rows import Table
+from diswot.ranking.tables.rows import AccuracyTable
 from diswot.spaces.registry import Params
 from diswot.utils import files
 
@@ -21,15 +21,15 @@ _FIRST = ("name", "architecture")
 
 
 @dataclass(frozen=True)
-class Sheet:
-    """Columns of N values each.
+class ScoreColumns:
+    """Scores and accuracies of N architectures, as columns of N values.
 
     Attributes:
-        names: Of the architectures.
-        architectures: Their parameters.
-        accuracies: By target, in percent; NaN is missing.
-        scores: By proxy; minus infinity is the lowest, NaN is none.
-        errors: By proxy, the standard error over repeats; NaN where there is none.
+        names: Names of the architectures.
+        architectures: Parameters of the architectures.
+        accuracies: Accuracies in percent by target; NaN is a missing accuracy.
+        scores: Scores by proxy; minus infinity is the lowest score, NaN a missing score.
+        errors: Standard errors over repeats by proxy; NaN is a missing error.
     """
 
     names: tuple[str, ...]
@@ -39,11 +39,19 @@ class Sheet:
     errors: dict[str, list[float]]
 
 
-def sheet(table: Table, scores: Mapping[str, Scores], proxies: Sequence[str]) -> Sheet:
-    """What is known of the rows of a table."""
+def score_columns(
+    table: AccuracyTable, scores: Mapping[str, Scores], proxies: Sequence[str]
+) -> ScoreColumns:
+    """Join a table with the scores of its architectures.
+
+    Args:
+        table: Architectures and accuracies.
+        scores: Scores by the name of the architecture.
+        proxies: Proxies that become columns.
+    """
     found = [scores[row.name] for row in table.rows]
     errors = {proxy: [one.error(proxy) for one in found] for proxy in proxies}
-    return Sheet(
+    return ScoreColumns(
         tuple(row.name for row in table.rows),
         tuple(row.params for row in table.rows),
         {name: [row.accuracies[name] for row in table.rows] for name in table.targets},
@@ -52,29 +60,33 @@ def sheet(table: Table, scores: Mapping[str, Scores], proxies: Sequence[str]) ->
     )
 
 
-def write(path: Path, sheet: Sheet) -> None:
-    """Write the columns name, architecture, accuracies, scores and their standard errors.
+def write_score_columns(path: Path, columns: ScoreColumns) -> None:
+    """Write a CSV file: name, architecture, accuracies, scores and their standard errors.
 
-    The architecture is JSON; missing values are empty.
+    The architecture is JSON; a missing value is an empty cell.
     """
-    errors = {f"{proxy}{_ERROR}": column for proxy, column in sheet.errors.items()}
-    columns = {**sheet.accuracies, **sheet.scores, **errors}
-    rows = zip(sheet.names, map(json.dumps, sheet.architectures), *columns.values(), strict=True)
+    errors = {f"{proxy}{_ERROR}": column for proxy, column in columns.errors.items()}
+    numbers = {**columns.accuracies, **columns.scores, **errors}
+    architectures = map(json.dumps, columns.architectures)
+    rows = zip(columns.names, architectures, *numbers.values(), strict=True)
 
     def save(temporary: str) -> None:
         with open(temporary, "w", newline="") as file:
             writer = csv.writer(file)
-            writer.writerow([*_FIRST, *columns])
+            writer.writerow([*_FIRST, *numbers])
             writer.writerows([*row[:2], *map(_cell, row[2:])] for row in rows)
 
     files.write(path, save)
 
 
-def read(path: Path) -> Sheet:
-    """Read it back; columns named as a proxy are scores, other ones accuracies.
+def read_score_columns(path: Path) -> ScoreColumns:
+    """Read a file that `write_score_columns` wrote.
+
+    Columns with the name of a proxy are scores, columns of standard errors end in `_se`, all
+    others are accuracies.
 
     Raises:
-        UserError: The file is not one of these.
+        UserError: The file cannot be read, or has another form.
     """
     try:
         with path.open(newline="") as file:
@@ -87,10 +99,10 @@ def read(path: Path) -> Sheet:
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror}") from error
     except (ValueError, csv.Error) as error:
-        raise UserError(f"{path} is no file of scores that diswot rank wrote") from error
+        raise UserError(f"{path} is not a file of scores that diswot rank wrote") from error
     columns = dict(zip(header[2:], values, strict=True))
     errors = {f"{proxy}{_ERROR}": proxy for proxy in PROXIES}
-    return Sheet(
+    return ScoreColumns(
         tuple(names),
         params,
         {k: v for k, v in columns.items() if k not in PROXIES and k not in errors},

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from diswot.reports.contenders import Contender, students, teacher
+from diswot.reports.comparison import ComparedNetwork, compared_students, compared_teacher
 from diswot.reports.networks import Sizes
 from diswot.runs.records import Run, Training
 
@@ -25,7 +25,7 @@ def run(folder: Path, *trainings: Training) -> Run:
 
 def test_a_way_to_train_is_a_line(tmp_path: Path) -> None:
     taught = {"student": PARAMS, "teacher": "zoo/resnet56"}
-    found = students(
+    found = compared_students(
         run(
             tmp_path,
             training("distilled", 70.0, **taught),
@@ -40,12 +40,14 @@ def test_a_way_to_train_is_a_line(tmp_path: Path) -> None:
     )
     name = "student, distilled from resnet56"
     assert found == [
-        Contender(name, SIZES, 72.0, "8 epochs, mean of 2 runs", "70.00 to 74.00",
+        ComparedNetwork(name, SIZES, 72.0, "8 epochs, mean of 2 runs", "70.00 to 74.00",
                   ("distilled", "seeds/1")),
-        Contender("student, trained alone", SIZES, 60.0, "8 epochs", "", ("alone",)),
-        Contender(name, SIZES, 80.0, "1 epoch", "", ("long",)),
+        ComparedNetwork("student, trained alone", SIZES, 60.0, "8 epochs", "", ("alone",)),
+        ComparedNetwork(name, SIZES, 80.0, "1 epoch", "", ("long",)),
     ]  # fmt: skip
-    assert students(run(tmp_path), PARAMS, None) == [Contender("student, not trained yet", None)]
+    assert compared_students(run(tmp_path), PARAMS, None) == [
+        ComparedNetwork("student, not trained yet", None)
+    ]
 
 
 @pytest.mark.parametrize("inside", [True, False])
@@ -55,8 +57,8 @@ def test_a_teacher_and_what_is_told_beside_its_weights(inside: bool, tmp_path: P
     (place / "trained.json").write_text(json.dumps({"result": {"test_accuracy": 91.5}}))
     config = {"teacher": "zoo/resnet56", "teacher_weights": str(place / "student.safetensors")}
 
-    found = teacher(run(folder, training("t", 3.0, student="zoo/resnet56")), config, SIZES)
-    assert found == Contender(
+    found = compared_teacher(run(folder, training("t", 3.0, student="zoo/resnet56")), config, SIZES)
+    assert found == ComparedNetwork(
         "teacher: resnet56", SIZES, 91.5, folders=("teachers/a" if inside else str(place),)
     )
 
@@ -65,8 +67,10 @@ def test_a_teacher_of_the_run_itself(tmp_path: Path) -> None:
     """Trained alone, under the name that the search has; its weights may be anywhere."""
     config = {"teacher": "resnet56", "teacher_weights": str(tmp_path / "gone" / "weights.pt")}
     taught = training("taught", 70.0, student="resnet56", teacher="resnet110")
-    found = teacher(
+    found = compared_teacher(
         run(tmp_path, taught, training("alone", 60.0, student="resnet56")), config, None
     )
-    assert found == Contender("teacher: resnet56", None, 60.0, folders=("alone",))
-    assert teacher(run(tmp_path), config, None) == Contender("teacher: resnet56", None)
+    assert found == ComparedNetwork("teacher: resnet56", None, 60.0, folders=("alone",))
+    assert compared_teacher(run(tmp_path), config, None) == ComparedNetwork(
+        "teacher: resnet56", None
+    )
