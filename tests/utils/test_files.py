@@ -105,11 +105,6 @@ class TestWrite:
         modes = [stat.S_IMODE((tmp_path / n).stat().st_mode) for n in ("plain", "x.json")]
         assert modes[0] == modes[1]
 
-    def test_lines(self, tmp_path: Path) -> None:
-        files.write_lines(tmp_path / "h.jsonl", [{"epoch": 1}, {"epoch": 2}])
-        lines = (tmp_path / "h.jsonl").read_text().splitlines()
-        assert [json.loads(line) for line in lines] == [{"epoch": 1}, {"epoch": 2}]
-
 
 class TestReadJson:
     @pytest.mark.parametrize("text", ["", "{", '{"a": 1}}', "nope", "\x00"])

@@ -14,7 +14,7 @@ from torch import nn
 from torch.optim import Optimizer
 
 from diswot.errors import UserError
-from diswot.utils import files
+from diswot.utils import files, jsonl
 
 CHECKPOINT, HISTORY, WEIGHTS = "checkpoint.pt", "history.jsonl", "student.safetensors"
 
@@ -41,7 +41,7 @@ def save(folder: Path, facts: Facts, parts: Parts, history: list[Row]) -> None:
         **{name: part.state_dict() for name, part in parts.items()},
     }
     files.write(folder / CHECKPOINT, lambda path: torch.save(state, path))
-    files.write_lines(folder / HISTORY, history)
+    jsonl.write_lines(folder / HISTORY, history)
 
 
 def load(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from argparse import Namespace
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -45,14 +45,20 @@ def write(path: Path, save: Callable[[str], object]) -> None:
 
 
 def write_json(path: Path, value: object) -> None:
-    """Write one JSON document."""
-    text = json.dumps(value, indent=2) + "\n"
-    write(path, lambda temporary: Path(temporary).write_text(text))
+    """Write one JSON document.
+
+    Raises:
+        UserError: The file cannot be written.
+    """
+    write_text(path, json.dumps(value, indent=2) + "\n")
 
 
-def write_lines(path: Path, rows: Iterable[object]) -> None:
-    """Write one line of JSON a row."""
-    text = "".join(json.dumps(row) + "\n" for row in rows)
+def write_text(path: Path, text: str) -> None:
+    """Write a text.
+
+    Raises:
+        UserError: The file cannot be written.
+    """
     write(path, lambda temporary: Path(temporary).write_text(text))
 
 
