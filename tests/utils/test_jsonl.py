@@ -77,7 +77,7 @@ def test_damaged_line_is_named_or_passed_over(damage: bytes, tmp_path: Path) -> 
 
 
 def test_a_folder_cannot_be_read(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="cannot read .*: Is a directory"):
+    with pytest.raises(UserError, match=r"cannot read .*: Is a directory"):
         list(jsonl.read_lines(tmp_path))
 
 
