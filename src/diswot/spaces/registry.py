@@ -17,7 +17,7 @@ from optuna.trial import BaseTrial
 from torch import nn
 
 from diswot.errors import UserError, unknown
-from diswot.spaces.trials import Choices, Given
+from diswot.spaces.trials import EnumeratingTrial, FixedParamsTrial
 from diswot.spaces.validation import Build, check
 from diswot.utils import user_code
 
@@ -181,7 +181,7 @@ def build_network(build: Build, params: Params) -> nn.Module:
         UserError: A parameter is missing, unknown to the space, or outside its choices, or the
             space returns something else.
     """
-    trial = Given(params)
+    trial = FixedParamsTrial(params)
     model = construct(build, trial)
     if unused := params.keys() - trial.distributions.keys():
         raise unknown("parameter", min(unused), trial.distributions)
@@ -221,7 +221,7 @@ def enumerate_params(build: Build, limit: int) -> list[Params] | None:
     return found
 
 
-def _paths(build: Build) -> Iterator[Choices]:
+def _paths(build: Build) -> Iterator[EnumeratingTrial]:
     """Every sequence of choices, like the wheels of an odometer: the last turns fastest."""
     digits: Sequence[int] | None = ()
     while digits is not None:
@@ -230,17 +230,17 @@ def _paths(build: Build) -> Iterator[Choices]:
         digits = path.next_digits()
 
 
-def _follow(build: Build, digits: Sequence[int] = (), *, last: bool = False) -> Choices:
+def _follow(build: Build, digits: Sequence[int] = (), *, last: bool = False) -> EnumeratingTrial:
     """Let a space make its suggestions; that its network fails is for its scoring to say.
 
     Without weights, if it can be built so: some are larger than the memory.
     """
-    path = Choices(digits, last=last)
+    path = EnumeratingTrial(digits, last=last)
     try:
         with torch.device("meta"):
             build(path)
     except (Exception, SystemExit):
-        path = Choices(digits, last=last)
+        path = EnumeratingTrial(digits, last=last)
         with suppress(Exception, SystemExit):
             build(path)
     path.check()

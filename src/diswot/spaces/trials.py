@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,37 +13,48 @@ from optuna.distributions import (
     FloatDistribution,
     IntDistribution,
 )
-from optuna.trial import FixedTrial
 
 from diswot.errors import UserError
+from diswot.storage.compat import ChoosingTrial, contains
 
 MOST = 1000  # choices of one network
 _TOLD = 8  # values of one choice, in a message
 
 
-class Given(FixedTrial):
-    """A `FixedTrial` that refuses a missing value, or one outside the choices, in one line."""
+class FixedParamsTrial(ChoosingTrial):
+    """A trial that takes its values from a mapping of parameters.
 
-    def _suggest(self, name: str, distribution: BaseDistribution) -> Any:
-        if name not in self._params:
-            raise UserError(f"parameter {name!r} is missing; its choices: {told(distribution)}")
-        value = self._params[name]
-        try:
-            inside = distribution._contains(distribution.to_internal_repr(value))
-        except (ValueError, TypeError):
-            inside = False
-        if not inside:
-            raise UserError(f"{name} = {value!r} is not among its choices: {told(distribution)}")
-        return super()._suggest(name, distribution)
+    Unlike Optuna's `FixedTrial`, it refuses a missing value and a value outside of the choices by
+    one line.
+    """
+
+    def __init__(self, params: Mapping[str, Any]) -> None:
+        super().__init__()
+        self.given = dict(params)
+
+    def choose(self, name: str, distribution: BaseDistribution) -> Any:
+        """Return the value of a parameter.
+
+        Raises:
+            UserError: The mapping has no such value, or the distribution does not allow it.
+        """
+        if name not in self.given:
+            raise UserError(f"parameter {name!r} is missing; its choices: {describe(distribution)}")
+        value = self.given[name]
+        if not contains(distribution, value):
+            choices = describe(distribution)
+            raise UserError(f"{name} = {value!r} is not among its choices: {choices}")
+        return value
 
 
-class Choices(FixedTrial):
-    """Takes the given choice at each suggestion, and the first or last past the end of the list.
+class EnumeratingTrial(ChoosingTrial):
+    """A trial that takes choices by their index, to enumerate a space.
 
     Args:
         digits: Index of the choice at each suggestion, in the order of the suggestions.
-        last: Whether to take the last choice past the end, the first if there are too many.
-        random: Draws the choices past the end, if given.
+        last: Whether suggestions past the end of `digits` take the last choice. By default they
+            take the first.
+        random: Generator that draws the choices past the end. None, the default, draws nothing.
     """
 
     def __init__(
@@ -53,20 +64,24 @@ class Choices(FixedTrial):
         last: bool = False,
         random: np.random.Generator | None = None,
     ) -> None:
-        super().__init__({})
+        super().__init__()
         self._wanted = list(digits)
         self._last = last
         self._random = random
         self._digits: list[int] = []
 
-    def _suggest(self, name: str, distribution: BaseDistribution) -> Any:
-        if name not in self._distributions:
-            if len(self._digits) > MOST:
-                raise _endless(name)
-            digit = self._digit(distribution)
-            self._digits.append(digit)
-            self._params[name] = choice(distribution, digit)
-        return super()._suggest(name, distribution)
+    def choose(self, name: str, distribution: BaseDistribution) -> Any:
+        """Return the value of a parameter; the same if the space asks again.
+
+        Raises:
+            UserError: The space asks for too many parameters.
+        """
+        if name in self.params:
+            return self.params[name]
+        if len(self._digits) > MOST:
+            raise _endless(name)
+        self._digits.append(self._digit(distribution))
+        return choice(distribution, self._digits[-1])
 
     def _digit(self, distribution: BaseDistribution) -> int:
         turn, count = len(self._digits), size(distribution)
@@ -129,7 +144,7 @@ def choice(distribution: BaseDistribution, index: int) -> Any:
     return min(distribution.low + index * (distribution.step or 1), distribution.high)
 
 
-def told(distribution: BaseDistribution) -> str:
+def describe(distribution: BaseDistribution) -> str:
     """The values of a distribution as a user reads them; of many only some, or the ends."""
     count = size(distribution)
     if count <= _TOLD or isinstance(distribution, CategoricalDistribution):

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from diswot.errors import UserError
 from diswot.models.initialization import fresh
-from diswot.spaces.trials import Choices, Given
+from diswot.spaces.trials import EnumeratingTrial, FixedParamsTrial
 
 Build = Callable[[BaseTrial], nn.Module]
 
@@ -53,13 +53,13 @@ def check(build: Build) -> None:
         raise failures[0]
 
 
-def _paths() -> Iterator[Choices]:
+def _paths() -> Iterator[EnumeratingTrial]:
     """The first choices, the last ones, and random ones."""
     random = np.random.default_rng(0)
-    yield Choices()
-    yield Choices(last=True)
+    yield EnumeratingTrial()
+    yield EnumeratingTrial(last=True)
     for _ in range(FAILING - 2):
-        yield Choices(random=random)
+        yield EnumeratingTrial(random=random)
 
 
 def _build(build: Build, trial: BaseTrial) -> nn.Module:
@@ -68,12 +68,12 @@ def _build(build: Build, trial: BaseTrial) -> nn.Module:
         return fresh(lambda: build(trial), "default", 0)
 
 
-def _check_again(build: Build, path: Choices, model: nn.Module) -> None:
+def _check_again(build: Build, path: EnumeratingTrial, model: nn.Module) -> None:
     """Build a network again from its parameters, and compare."""
     if not isinstance(model, nn.Module):
         raise UserError(f"a space must return a torch module, not a {type(model).__name__}")
     for _ in range(REBUILT):
-        trial = Given(path.params)
+        trial = FixedParamsTrial(path.params)
         try:
             again = _build(build, trial)
         except Exception as error:

@@ -12,10 +12,9 @@ from typing import Literal
 
 import optuna
 from optuna.storages import BaseStorage
-from optuna.storages.journal import JournalFileOpenLock
 
 from diswot.errors import UserError
-from diswot.storage.journal import FileLock, Journal, Storage, mend
+from diswot.storage.journal import Journal, Storage
 from diswot.storage.run_files import JOURNAL
 from diswot.utils.environment import masked
 
@@ -40,9 +39,7 @@ def open_storage(where: str | Path | None) -> BaseStorage | None:
     path = Path(where) / JOURNAL
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        lock = JournalFileOpenLock(str(path)) if sys.platform == "win32" else FileLock(path)
-        mend(path, lock)
-        return Storage(Journal(str(path), lock))
+        return Storage(Journal(path))
     except Exception as error:  # a damaged journal makes Optuna raise whatever comes
         reason = next(iter(str(error).splitlines()), type(error).__name__)
         raise UserError(f"{path} cannot be used: {reason}") from error

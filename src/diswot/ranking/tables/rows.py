@@ -14,7 +14,7 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, IntD
 from diswot.errors import UserError, unknown
 from diswot.spaces import nasbench101, nasbench201
 from diswot.spaces.registry import Params, create_space
-from diswot.spaces.trials import Given
+from diswot.spaces.trials import FixedParamsTrial
 
 Record = Mapping[str, Any]
 Named = tuple[str, Params, set[str]]  # a name, the parameters, and the columns they are in
@@ -166,17 +166,18 @@ def _plain(space: str) -> Reader:
     return read
 
 
-class _Typed(Given):
+class _Typed(FixedParamsTrial):
     """Takes values as a file writes them: "3" where the choices have 3."""
 
     def __init__(self, record: Record) -> None:
         super().__init__({name: value for name, value in record.items() if value != ""})
 
-    def _suggest(self, name: str, distribution: BaseDistribution) -> Any:
-        value = self._params.get(name)
+    def choose(self, name: str, distribution: BaseDistribution) -> Any:
+        """Return the value of a parameter, of the type that its choices have."""
+        value = self.given.get(name)
         if isinstance(value, str):
-            self._params[name] = _typed(value, distribution)
-        return super()._suggest(name, distribution)
+            self.given[name] = _typed(value, distribution)
+        return super().choose(name, distribution)
 
 
 def _typed(text: str, distribution: BaseDistribution) -> Any:
