@@ -72,6 +72,7 @@ TOGETHER = {
     "test_notebooks",
     "test_observe_zoo",
     "test_own_teacher",
+    "test_packaging",
     "test_study",
 }
 

@@ -13,4 +13,14 @@ from torch.utils._python_dispatch import (
 )
 from torch.utils._pytree import tree_leaves  # tensors in nested arguments, as operators take them
 
-__all__ = ["BatchNormBase", "TorchDispatchMode", "int8_matmul", "traced_assert", "tree_leaves"]
+# The prefix that torch.fx writes for functions of torch.nn.functional that are not Python.
+TRACED_FUNCTIONS = "torch._C._nn."
+
+__all__ = [
+    "TRACED_FUNCTIONS",
+    "BatchNormBase",
+    "TorchDispatchMode",
+    "int8_matmul",
+    "traced_assert",
+    "tree_leaves",
+]
