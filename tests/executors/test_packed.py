@@ -28,12 +28,12 @@ def test_what_is_packed_is_unpacked() -> None:
 def test_files_of_a_user_are_there_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     mine = tmp_path / "mine.py"
     mine.write_text("def make():\n    return 7\n")
-    loaded: list[user_code.Source] = []
+    loaded: list[user_code.UserFile] = []
     packed = Packed.pack(user_code.load(f"{mine}:make"), work)
     monkeypatch.setattr(user_code, "load_source", loaded.append)
     packed.unpack()
 
-    assert user_code.Source(mine.resolve(), mine.read_bytes()) in loaded
+    assert user_code.UserFile(mine.resolve(), mine.read_bytes()) in loaded
 
 
 def test_another_way_to_pickle() -> None:

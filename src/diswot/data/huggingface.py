@@ -11,7 +11,7 @@ from diswot.data.dataset import Data
 from diswot.data.parquet import encoded
 from diswot.data.tabular import Records, data, image_column, label_column
 from diswot.errors import UserError
-from diswot.utils.optional_imports import imported, told
+from diswot.utils.optional_imports import imported, one_line_errors
 
 PREFIX = "hf:"
 TEST_SPLITS = ("test", "validation", "valid", "val")
@@ -35,7 +35,7 @@ def hub(name: str, *, size: int | None) -> Data:
     if not path or (path[0] in "./~" and not Path(path).is_dir()):
         raise UserError(f"no such folder: {path}" if path else f"{name} names no data set")
     datasets = imported("datasets", "hf")
-    with told(name, "is not here, and cannot be fetched"):
+    with one_line_errors(name, "is not here, and cannot be fetched"):
         found = datasets.load_dataset(path, config or None, split=split or None)
     if split:
         return data(name, _records(found, name), None, size)

@@ -24,7 +24,7 @@ class Packed:
         pickled: `make` and `work`.
     """
 
-    files: tuple[user_code.Source, ...]
+    files: tuple[user_code.UserFile, ...]
     pickled: bytes
 
     @classmethod
@@ -51,6 +51,6 @@ class Packed:
     def unpack(self) -> tuple[Make, Work]:
         """The two functions."""
         for source in self.files:
-            user_code.load_source(source)
+            user_code.load_file(source)
         functions: tuple[Make, Work] = pickle.loads(self.pickled)
         return functions

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from diswot.errors import UserError
 from diswot.models.preprocessing import FETCHING, Wants
-from diswot.utils.optional_imports import imported, told
+from diswot.utils.optional_imports import imported, one_line_errors
 
 _BYTES = 1 / 255
 
@@ -50,10 +50,10 @@ def build(name: str, classes: int, size: int | None, pretrained: bool) -> nn.Mod
         config.num_labels = classes
         if size is not None and hasattr(config, "image_size"):
             config.image_size = size
-        with told(f"hf:{name}", "cannot be made"):
+        with one_line_errors(f"hf:{name}", "cannot be made"):
             return Classifier(auto.from_config(config))
     options = {"num_labels": classes, "ignore_mismatched_sizes": True, "use_safetensors": True}
-    with told(f"hf:{name}", FETCHING):
+    with one_line_errors(f"hf:{name}", FETCHING):
         model, info = auto.from_pretrained(name, output_loading_info=True, **options)
     lacking = sorted(info["missing_keys"])
     if classes == trained and (lacking or info["mismatched_keys"]):
@@ -65,7 +65,7 @@ def _config(name: str) -> Any:
     transformers = imported("transformers", "hf")
     if name[0] in "./~" and not Path(name).is_dir():
         raise UserError(f"no such folder: {name}")
-    with told(f"hf:{name}", "is not here, and cannot be fetched"):
+    with one_line_errors(f"hf:{name}", "is not here, and cannot be fetched"):
         return transformers.AutoConfig.from_pretrained(name)
 
 

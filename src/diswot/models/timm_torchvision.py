@@ -9,7 +9,7 @@ from torch import nn
 
 from diswot.errors import UserError, unknown
 from diswot.models.preprocessing import FETCHING, Wants
-from diswot.utils.optional_imports import told
+from diswot.utils.optional_imports import one_line_errors
 
 _REMOTE = ("hf-hub:", "hf_hub:", "local-dir:", "local_dir:")  # names that timm looks up itself
 _OLD: dict[str, Any] = {"aux_logits": False, "init_weights": True}
@@ -40,7 +40,7 @@ def timm_build(name: str, classes: int, size: int | None, pretrained: bool) -> n
     options: dict[str, Any] = {"num_classes": classes}
     if size is not None and own is not None and size != own:
         options["img_size"] = size
-    with told(f"timm:{name}", FETCHING if pretrained else _refused(own, size)):
+    with one_line_errors(f"timm:{name}", FETCHING if pretrained else _refused(own, size)):
         model: nn.Module = timm.create_model(name, pretrained=pretrained, **options)
         return model
 
@@ -62,7 +62,7 @@ def _timm_config(name: str) -> Any:
         return None
     if not timm.is_model(name):
         raise unknown("network of timm", name, timm.list_models())
-    with told(f"timm:{name}", "cannot be made"):
+    with one_line_errors(f"timm:{name}", "cannot be made"):
         return timm.get_pretrained_cfg(name)
 
 
@@ -87,11 +87,11 @@ def torchvision_build(name: str, classes: int, size: int | None, pretrained: boo
     options = dict(_OLD) if name in _AUXILIARY else {}
     if (key := _sized(name)) and size is not None:
         options[key] = size if key == "image_size" else (size, size)
-    with told(f"torchvision:{name}", "cannot be made"), warnings.catch_warnings():
+    with one_line_errors(f"torchvision:{name}", "cannot be made"), warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)
         model: nn.Module = models.get_model(name, num_classes=classes, **options)
     if pretrained:
-        with told(f"torchvision:{name}", FETCHING):
+        with one_line_errors(f"torchvision:{name}", FETCHING):
             given = models.get_model(name, weights="DEFAULT").state_dict()
         _take(model, given, f"torchvision:{name}", classes)
     return model
