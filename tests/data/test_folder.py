@@ -112,7 +112,7 @@ class TestFolder:
         folder(tmp_path, {"a": 1, "b": 9})
         with pytest.raises(
             UserError,
-            match=r"keep a fifth of each class for testing: \d+ of \d+ classes, \d of the rarest$",
+            match=r"hold out 20 % of each class for testing: \d+ of \d+ classes, \d of the rarest$",
         ):
             create_dataset(str(tmp_path))
 

@@ -169,7 +169,7 @@ class TestHub:
 
     def test_a_slice_of_a_split(self, tmp_path: Path) -> None:
         name = self.made(tmp_path / "set")
-        with pytest.raises(UserError, match="too few images to keep a fifth"):
+        with pytest.raises(UserError, match="too few images to hold out 20 %"):
             create_dataset(f"{name}:train[:2]")
         write(tmp_path / "set" / "data" / "train-0.parquet", range(30), [0, 1, 2] * 10, image="img")
         found = create_dataset(f"{name}:train[:50%]")

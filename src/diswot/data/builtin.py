@@ -1,4 +1,4 @@
-"""Data sets that need no files: noise, and digits that ship with scikit-learn."""
+"""Data sets that need no files: noise, and the digits of scikit-learn."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from diswot.errors import UserError
 
 
 def noise(name: str, *, classes: int | None, size: int | None, **_: object) -> Data:
-    """Normal noise as images, to score on; 100 classes and 32 x 32 if not given."""
+    """Return normal noise as images, for scoring; by default 100 classes and 32 x 32 pixels."""
     count = 100 if classes is None else classes
     if count < 2:
         raise UserError(f"noise needs at least 2 classes, not {count}")
@@ -20,7 +20,7 @@ def noise(name: str, *, classes: int | None, size: int | None, **_: object) -> D
 
 
 def digits(name: str, *, size: int | None, **_: object) -> Data:
-    """The handwritten digits, 8 x 8 grey, enlarged to `size` or 32; a fixed fifth for testing."""
+    """Return the handwritten digits, 8 x 8, enlarged to `size` or 32; a fixed 20 % for testing."""
     from sklearn.datasets import load_digits
 
     raw = load_digits()

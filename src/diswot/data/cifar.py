@@ -20,7 +20,7 @@ _STATISTICS = {
 def cifar(
     name: str, *, size: int | None, root: str | Path | None, download: bool, **_: object
 ) -> Data:
-    """The set of that name, from `root` or `~/.cache/diswot`, where it is put if not there."""
+    """Return CIFAR-10 or CIFAR-100 from `root` or `~/.cache/diswot`; download it if missing."""
     from torchvision import datasets
 
     home = Path(root) if root else Path.home() / ".cache" / "diswot"

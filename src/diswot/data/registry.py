@@ -1,6 +1,6 @@
-"""Labelled images by name, and the fixed batches on which networks are scored.
+"""Data sets by name.
 
-Images are kept as bytes, N x 3 x S x S, and normalised when used. Grey images become RGB.
+Images are bytes, N x 3 x S x S, and are normalised when used. Grey images become RGB.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from diswot.errors import UserError, unknown
 
 
 @dataclass(frozen=True)
-class Source:
-    """A data set by name, and its facts.
+class BuiltinDataset:
+    """A built-in data set and its facts.
 
     Attributes:
-        load: Takes the options of `get`.
+        load: Function that takes the name and the options of `create_dataset`.
         summary: One line.
-        paper: Where it is from.
+        paper: Authors and year.
     """
 
     load: Callable[..., Data]
@@ -36,14 +36,14 @@ class Source:
 
 _KRIZHEVSKY = "Krizhevsky, 2009"
 
-SETS: dict[str, Source] = {
-    "noise": Source(noise, "normal noise, to score on without any images"),
-    "digits": Source(
+SETS: dict[str, BuiltinDataset] = {
+    "noise": BuiltinDataset(noise, "normal noise, for scoring without any images"),
+    "digits": BuiltinDataset(
         digits, "1,797 handwritten digits, in scikit-learn", "Alpaydin and Kaynak, 1998"
     ),
-    "cifar10": Source(cifar, "60,000 photographs of 10 classes, downloaded", _KRIZHEVSKY),
-    "cifar100": Source(cifar, "60,000 photographs of 100 classes, downloaded", _KRIZHEVSKY),
-    "imagenet16-120": Source(
+    "cifar10": BuiltinDataset(cifar, "60,000 photographs of 10 classes, downloaded", _KRIZHEVSKY),
+    "cifar100": BuiltinDataset(cifar, "60,000 photographs of 100 classes, downloaded", _KRIZHEVSKY),
+    "imagenet16-120": BuiltinDataset(
         imagenet16_120,
         "157,700 photographs of 120 classes, 16 x 16; not downloaded",
         "Chrabaszcz et al., 2017",
@@ -64,22 +64,24 @@ def create_dataset(
     root: str | Path | None = None,
     download: bool = True,
 ) -> Data:
-    """The data set of that name.
+    """Return the data set of a name.
+
+    Without test images, a stratified 20 % is held out for testing.
 
     Args:
         name: A key of `SETS`; `hf:NAME[,CONFIG][:SPLIT]` for a data set of the Hugging Face hub; a
-            Parquet file or a folder of them; a folder of downsampled ImageNet; or a folder with one
-            folder a class, either directly in it or in `train`, and in `test` or `val` if there is
-            one. Where nothing is for testing, a fifth is kept for it.
-        classes: K for noise (100 if not given), and for downsampled ImageNet, its first so many.
-        size: S; if not given, the images' own, or of files the first image's shorter side, at most
-            224.
-        root: Where CIFAR lies or is put, or ImageNet16 lies; `~/.cache/diswot` if not given.
+            Parquet file or a folder of Parquet files; a folder of downsampled ImageNet; or a
+            folder that holds one folder of images a class, directly or in `train` and `test`.
+        classes: Number of classes of noise, by default 100; for downsampled ImageNet, only the
+            first classes are read. Other data sets ignore it.
+        size: Height and width in pixels, S. None, the default: the published size, or the shorter
+            side of the first image file, at most 224.
+        root: Folder of CIFAR or of ImageNet16, by default `~/.cache/diswot`.
         download: Whether CIFAR may be downloaded.
 
     Raises:
-        UserError: The name is unknown, the folder holds no images, or CIFAR is not there and
-            cannot be downloaded.
+        UserError: The name is unknown, the folder holds no images, or CIFAR is missing and cannot
+            be downloaded.
     """
     if size is not None and size < 1:
         raise UserError(f"images need at least 1 pixel a side, not {size}")
