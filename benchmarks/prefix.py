@@ -22,7 +22,7 @@ def main() -> None:
     torch.set_num_threads(1)
     turns, space = 3, create_space("s0", 100)
     fixed = scorer(
-        create_teacher("resnet56", 100), [create_dataset("noise", classes=100).batch(64)]
+        create_teacher("resnet56", 100), [create_dataset("noise", num_classes=100).batch(64)]
     )
     plan = enumerate_params(space, 64) or []
     builds = [partial(build_network, space, params) for params in plan]

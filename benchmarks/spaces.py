@@ -78,7 +78,7 @@ class Seconds:
 
 
 def fixed(proxy: str, size: int, batch_size: int) -> Scorer:
-    batch = create_dataset("noise", classes=CLASSES, size=size).batch(batch_size)
+    batch = create_dataset("noise", num_classes=CLASSES, img_size=size).batch(batch_size)
     return scorer(resnet34(), [batch], init=get_proxy(proxy).init)
 
 

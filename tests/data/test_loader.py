@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from diswot.data import loader as streams
-from diswot.data.dataset import Data, Split
+from diswot.data.dataset import Dataset, Split
 from diswot.data.loader import Held, Streamed, source
 from diswot.data.registry import create_dataset
 
@@ -20,8 +20,8 @@ CPU = torch.device("cpu")
 
 
 @cache
-def digits() -> Data:
-    return create_dataset("digits", size=8)
+def digits() -> Dataset:
+    return create_dataset("digits", img_size=8)
 
 
 def test_streamed_is_held() -> None:

@@ -62,7 +62,7 @@ def named(request: pytest.FixtureRequest) -> str:
 
 
 def space(named: str, size: int = 32) -> Build:
-    return create_space(named, classes=CLASSES, image_size=size)
+    return create_space(named, num_classes=CLASSES, img_size=size)
 
 
 @cache
@@ -205,7 +205,7 @@ def test_number_of_classes(named: str) -> None:
     with torch.device("meta"):
         ((params, _),) = samples(space(named), 1)
         sizes = [
-            count_params(build_network(create_space(named, classes=k, image_size=32), params))
+            count_params(build_network(create_space(named, num_classes=k, img_size=32), params))
             for k in (2, 3, 4)
         ]
 

@@ -219,7 +219,7 @@ def test_random_cells_build_and_run() -> None:
     for _ in range(12):
         trial = study.ask()
         try:
-            model = nasbench101.build(trial, classes=7, channels=1)
+            model = nasbench101.build(trial, num_classes=7, channels=1)
         except UserError:
             continue
         assert model(torch.randn(2, 1, 8, 8)).shape == (2, 7)

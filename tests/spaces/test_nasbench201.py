@@ -57,7 +57,7 @@ def random_cells(count: int) -> list[dict[str, str]]:
 
 def on_meta(params: dict[str, str], classes: int = 10) -> nn.Module:
     with torch.device("meta"):
-        return nasbench201.build(FixedTrial(params), classes=classes)
+        return nasbench201.build(FixedTrial(params), num_classes=classes)
 
 
 def parameters(network: nn.Module) -> int:
@@ -306,7 +306,7 @@ def test_an_edge_that_cannot_matter_is_not_run(text: str, expected: list[str]) -
 
 
 def test_a_cell_without_a_path_gives_finite_constant_logits() -> None:
-    network = nasbench201.build(FixedTrial(chosen(*["none"] * 6)), classes=7)
+    network = nasbench201.build(FixedTrial(chosen(*["none"] * 6)), num_classes=7)
     for mode in (True, False):
         logits = network.train(mode)(images().float())
         assert logits.isfinite().all()
@@ -323,7 +323,7 @@ def test_samples_build_and_run() -> None:
     for classes in (1, 10, 100):
         for _ in range(5):
             trial = study.ask()
-            network = nasbench201.build(trial, classes=classes, channels=1)
+            network = nasbench201.build(trial, num_classes=classes, channels=1)
             assert tuple(trial.params) == EDGES
             assert network(images(channels=1, count=2).float()).shape == (2, classes)
 

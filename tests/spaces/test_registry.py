@@ -41,8 +41,12 @@ def mine(tmp_path: Path) -> str:
 
 
 def test_space_of_a_file(mine: str) -> None:
-    assert build_network(create_space(f"{mine}:space", classes=7), {"width": 2}).out_features == 7
-    assert build_network(create_space(f"{mine}:plain", classes=7), {"width": 2}).out_features == 2
+    assert (
+        build_network(create_space(f"{mine}:space", num_classes=7), {"width": 2}).out_features == 7
+    )
+    assert (
+        build_network(create_space(f"{mine}:plain", num_classes=7), {"width": 2}).out_features == 2
+    )
     assert enumerate_params(create_space(f"{mine}:space"), 9) == [{"width": w} for w in (1, 2, 3)]
 
 

@@ -41,7 +41,7 @@ class Split:
 
 
 @dataclass(frozen=True)
-class Data:
+class Dataset:
     """A data set of labelled images.
 
     Attributes:

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from diswot.data.dataset import Data, Split, hold_out
+from diswot.data.dataset import Dataset, Split, hold_out
 from diswot.data.decode import IMAGENET_MEAN, IMAGENET_STD, fitted, opened, side_of
 from diswot.errors import UserError
 
@@ -20,21 +20,22 @@ TEST_FOLDERS = ("test", "val", "valid", "validation")
 Sample = tuple[str, int]
 
 
-def folder(name: str, *, size: int | None) -> Data:
+def folder(name: str, *, img_size: int | None) -> Dataset:
     """Return the images in a folder, normalised with ImageNet's statistics.
 
     Args:
         name: Path of a folder that holds one folder a class, or holds such folders in `train` and
             in one of `TEST_FOLDERS`. Without a test folder, a stratified 20 % is held out.
-        size: Height and width in pixels, S. None: the shorter side of the first image, at most 224.
+        img_size: Height and width in pixels, S. None: the shorter side of the first image, at most
+            224.
 
     Raises:
         UserError: There are too few images, or the test folder has other classes.
     """
     classes, train, test = _parts(Path(name))
-    side = size or side_of(opened(train[0][0], train[0][0]))
+    side = img_size or side_of(opened(train[0][0], train[0][0]))
     splits = [_split(samples, side) for samples in (train, test)]
-    return Data(name, classes, side, IMAGENET_MEAN, IMAGENET_STD, *splits)
+    return Dataset(name, classes, side, IMAGENET_MEAN, IMAGENET_STD, *splits)
 
 
 def _parts(root: Path) -> tuple[tuple[str, ...], list[Sample], list[Sample]]:

@@ -7,7 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from diswot.data.dataset import Data
+from diswot.data.dataset import Dataset
 from diswot.data.parquet import encoded
 from diswot.data.tabular import ImageTable, data, image_column, label_column
 from diswot.errors import UserError
@@ -17,7 +17,7 @@ PREFIX = "hf:"
 TEST_SPLITS = ("test", "validation", "valid", "val")
 
 
-def hub(name: str, *, size: int | None) -> Data:
+def hub(name: str, *, img_size: int | None) -> Dataset:
     """Return the images of `hf:NAME[,CONFIG][:SPLIT]`, which the library downloads and caches.
 
     Args:
@@ -25,7 +25,8 @@ def hub(name: str, *, size: int | None) -> Data:
             `train[:10%]`; nothing else is read then. Without SPLIT, `train` is for training and
             the first of `TEST_SPLITS` with known labels for testing. Without test images, a
             stratified 20 % is held out.
-        size: Height and width in pixels, S. None: the shorter side of the first image, at most 224.
+        img_size: Height and width in pixels, S. None: the shorter side of the first image, at most
+            224.
 
     Raises:
         UserError: The data set cannot be found or fetched, or holds no labelled images.
@@ -38,13 +39,13 @@ def hub(name: str, *, size: int | None) -> Data:
     with one_line_errors(name, "is not here, and cannot be fetched"):
         found = datasets.load_dataset(path, config or None, split=split or None)
     if split:
-        return data(name, _image_table(found, name), None, size)
+        return data(name, _image_table(found, name), None, img_size)
     train = "train" if "train" in found else next(iter(found))
     test = next(
         (s for s in TEST_SPLITS if s in found and s != train and _has_labels(found[s])), None
     )
     tables = [_image_table(found[s], f"{name}:{s}") for s in (train, test) if s is not None]
-    return data(name, tables[0], tables[1] if test else None, size)
+    return data(name, tables[0], tables[1] if test else None, img_size)
 
 
 def _columns(table: Any, name: str) -> tuple[str, str]:

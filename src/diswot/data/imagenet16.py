@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from diswot.data.dataset import Data, Split, resized
+from diswot.data.dataset import Dataset, Split, resized
 from diswot.errors import UserError
 
 MEAN = (122.68 / 255, 116.66 / 255, 104.01 / 255)
@@ -32,7 +32,9 @@ def is_imagenet16(path: Path) -> bool:
     return (path / f"{_TRAIN}1").is_file()
 
 
-def imagenet16_120(name: str, *, size: int | None, root: str | Path | None, **_: object) -> Data:
+def imagenet16_120(
+    name: str, *, img_size: int | None, root: str | Path | None, **_: object
+) -> Dataset:
     """Return the first 120 classes, from `root` or `root/ImageNet16`; default `~/.cache/diswot`."""
     home = Path(root) if root else Path.home() / ".cache" / "diswot"
     places = [home, home / "ImageNet16"]
@@ -42,46 +44,46 @@ def imagenet16_120(name: str, *, size: int | None, root: str | Path | None, **_:
             f"{name} is not in {home}: {_TRAIN}1 to 10 and {_VAL} make it up; "
             "--data-root names where they are"
         )
-    return _data(name, place, 120, size)
+    return _data(name, place, 120, img_size)
 
 
-def imagenet16(name: str, *, classes: int | None, size: int | None) -> Data:
-    """Return all classes, or the first `classes`, of a folder of this layout.
+def imagenet16(name: str, *, num_classes: int | None, img_size: int | None) -> Dataset:
+    """Return all classes, or the first `num_classes`, of a folder of this layout.
 
     Raises:
         UserError: A file is missing, is damaged, or holds other values.
     """
-    return _data(name, Path(name), classes, size)
+    return _data(name, Path(name), num_classes, img_size)
 
 
-def _data(name: str, place: Path, classes: int | None, size: int | None) -> Data:
+def _data(name: str, place: Path, num_classes: int | None, img_size: int | None) -> Dataset:
     batches = sorted(place.glob(f"{_TRAIN}*"), key=lambda path: (len(path.name), path.name))
-    train, test = _joined(batches, classes), _joined([place / _VAL], classes)
-    count = classes or int(train[1].max()) + 1
+    train, test = _joined(batches, num_classes), _joined([place / _VAL], num_classes)
+    count = num_classes or int(train[1].max()) + 1
     missing = set(range(count)) - set(train[1].tolist())
     if missing or count < 2:
         raise UserError(f"{place} has no training images of class {min(missing, default=1) + 1}")
     if int(test[1].max()) >= count:
         raise UserError(f"{place / _VAL} has classes that the training images lack")
-    side = size or train[0].shape[-1]
+    side = img_size or train[0].shape[-1]
     names = tuple(str(label + 1) for label in range(count))
     splits = [
         Split(torch.from_numpy(labels), resized(torch.from_numpy(images), side))
         for images, labels in (train, test)
     ]
-    return Data(name, names, side, MEAN, STD, *splits)
+    return Dataset(name, names, side, MEAN, STD, *splits)
 
 
-def _joined(paths: Sequence[Path], classes: int | None) -> tuple[np.ndarray, np.ndarray]:
+def _joined(paths: Sequence[Path], num_classes: int | None) -> tuple[np.ndarray, np.ndarray]:
     """Return the images, N x 3 x S x S, and labels from 0 of the first classes in some files."""
-    parts = [_file(path, classes) for path in paths]
+    parts = [_file(path, num_classes) for path in paths]
     shapes = {images.shape[1:] for images, _ in parts}
     if len(shapes) > 1:
         raise UserError(f"{paths[0].parent}: the files differ in the size of their images")
     return np.concatenate([p[0] for p in parts]), np.concatenate([p[1] for p in parts])
 
 
-def _file(path: Path, classes: int | None) -> tuple[np.ndarray, np.ndarray]:
+def _file(path: Path, num_classes: int | None) -> tuple[np.ndarray, np.ndarray]:
     found = load(path)
     try:
         rows, labels = np.asarray(found["data"]), np.asarray(found["labels"], dtype=np.int64)
@@ -92,9 +94,9 @@ def _file(path: Path, classes: int | None) -> tuple[np.ndarray, np.ndarray]:
     except (KeyError, TypeError, IndexError, ValueError, OverflowError) as error:
         raise UserError(f"{path} is not laid out as downsampled ImageNet is") from error
     labels = labels - 1
-    kept = slice(None) if classes is None else labels < classes
+    kept = slice(None) if num_classes is None else labels < num_classes
     if not len(labels[kept]):
-        raise UserError(f"{path} has no images of the first {classes} classes")
+        raise UserError(f"{path} has no images of the first {num_classes} classes")
     return images[kept], labels[kept]
 
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from diswot.data.dataset import Data, Split, whole
+from diswot.data.dataset import Dataset, Split, whole
 
 SHARE = 0.4  # of the free memory, for images in memory
 AHEAD = 2  # batches that each thread reads ahead
@@ -76,7 +76,7 @@ Source = Held | Streamed
 
 def source(
     split: Split,
-    data: Data,
+    data: Dataset,
     device: torch.device,
     on_read: Callable[[int], None],
     *,

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from diswot.data.dataset import Data
+from diswot.data.dataset import Dataset
 from diswot.data.tabular import ImageTable, data, image_column, label_column
 from diswot.errors import UserError
 from diswot.utils.optional_imports import imported
@@ -27,12 +27,13 @@ def is_parquet(path: Path) -> bool:
     return path.suffix == ".parquet" or bool(_files(path))
 
 
-def parquet(name: str, *, size: int | None) -> Data:
+def parquet(name: str, *, img_size: int | None) -> Dataset:
     """Return the images of a Parquet file, or of a folder of `train*` and `test*.parquet`.
 
     Args:
         name: Path. Without test files, a stratified 20 % is held out.
-        size: Height and width in pixels, S. None: the shorter side of the first image, at most 224.
+        img_size: Height and width in pixels, S. None: the shorter side of the first image, at most
+            224.
 
     Raises:
         UserError: A file is damaged, or has no columns of images and labels.
@@ -43,7 +44,7 @@ def parquet(name: str, *, size: int | None) -> Data:
     held = [[file for file in files if file.name.startswith(part)] for part in TEST_NAMES]
     tested = next((part for part in held if part), None) if train else None
     test = None if tested is None else _image_table(tested)
-    return data(name, _image_table(train or files), test, size)
+    return data(name, _image_table(train or files), test, img_size)
 
 
 def _files(path: Path) -> list[Path]:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from diswot.data.builtin import digits, noise
 from diswot.data.cifar import cifar
-from diswot.data.dataset import Data
+from diswot.data.dataset import Dataset
 from diswot.data.folder import folder
 from diswot.data.huggingface import PREFIX, hub
 from diswot.data.imagenet16 import imagenet16, imagenet16_120, is_imagenet16
@@ -29,7 +29,7 @@ class BuiltinDataset:
         paper: Authors and year.
     """
 
-    load: Callable[..., Data]
+    load: Callable[..., Dataset]
     summary: str
     paper: str = ""
 
@@ -59,11 +59,11 @@ def list_datasets() -> list[str]:
 def create_dataset(
     name: str,
     *,
-    classes: int | None = None,
-    size: int | None = None,
+    num_classes: int | None = None,
+    img_size: int | None = None,
     root: str | Path | None = None,
     download: bool = True,
-) -> Data:
+) -> Dataset:
     """Return the data set of a name.
 
     Without test images, a stratified 20 % is held out for testing.
@@ -72,10 +72,10 @@ def create_dataset(
         name: A key of `SETS`; `hf:NAME[,CONFIG][:SPLIT]` for a data set of the Hugging Face hub; a
             Parquet file or a folder of Parquet files; a folder of downsampled ImageNet; or a
             folder that holds one folder of images a class, directly or in `train` and `test`.
-        classes: Number of classes of noise, by default 100; for downsampled ImageNet, only the
-            first classes are read. Other data sets ignore it.
-        size: Height and width in pixels, S. None, the default: the published size, or the shorter
-            side of the first image file, at most 224.
+        num_classes: Number of classes of noise, by default 100. Of downsampled ImageNet, only the
+            first classes are read. Other data sets ignore the number.
+        img_size: Height and width in pixels, S. None, the default: the published size, or the
+            shorter side of the first image file, at most 224.
         root: Folder of CIFAR or of ImageNet16, by default `~/.cache/diswot`.
         download: Whether CIFAR may be downloaded.
 
@@ -83,21 +83,22 @@ def create_dataset(
         UserError: The name is unknown, the folder holds no images, or CIFAR is missing and cannot
             be downloaded.
     """
-    if size is not None and size < 1:
-        raise UserError(f"images need at least 1 pixel a side, not {size}")
+    if img_size is not None and img_size < 1:
+        raise UserError(f"images need at least 1 pixel a side, not {img_size}")
     if name in SETS:
-        return SETS[name].load(name, classes=classes, size=size, root=root, download=download)
+        options = {"num_classes": num_classes, "img_size": img_size}
+        return SETS[name].load(name, **options, root=root, download=download)
     if name.startswith(PREFIX):
-        return hub(name, size=size)
+        return hub(name, img_size=img_size)
     path = Path(name)
     if ("/" in name or path.suffix == ".parquet") and not path.exists():
         raise UserError(f"no such folder or file of images: {name}")
     if not name or not path.exists():
         raise unknown("data", name, [*SETS, "a folder of images", "a .parquet file", "hf:NAME"])
     if is_parquet(path):
-        return parquet(name, size=size)
+        return parquet(name, img_size=img_size)
     if not path.is_dir():
         raise UserError(f"{name} is a file; name a folder of images, or a .parquet file")
     if is_imagenet16(path):
-        return imagenet16(name, classes=classes, size=size)
-    return folder(name, size=size)
+        return imagenet16(name, num_classes=num_classes, img_size=img_size)
+    return folder(name, img_size=img_size)

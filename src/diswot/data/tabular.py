@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from diswot.data.dataset import Data, Split, hold_out
+from diswot.data.dataset import Dataset, Split, hold_out
 from diswot.data.decode import IMAGENET_MEAN, IMAGENET_STD, fitted, opened, side_of
 from diswot.errors import UserError
 
@@ -36,7 +36,7 @@ class ImageTable:
     fetch: Callable[[Sequence[int]], Sequence[bytes | str]]
 
 
-def data(name: str, train: ImageTable, test: ImageTable | None, size: int | None) -> Data:
+def data(name: str, train: ImageTable, test: ImageTable | None, img_size: int | None) -> Dataset:
     """Return a data set of a table for training and a table for testing.
 
     Images are normalised with ImageNet's statistics. Without a table for testing, a stratified 20 %
@@ -47,13 +47,13 @@ def data(name: str, train: ImageTable, test: ImageTable | None, size: int | None
     """
     classes = _classes(train)
     labels = _indices(train, classes)
-    side = size or side_of(opened(train.fetch([0])[0], f"row 0 of {train.name}"))
+    side = img_size or side_of(opened(train.fetch([0])[0], f"row 0 of {train.name}"))
     look = (name, classes, side, IMAGENET_MEAN, IMAGENET_STD)
     if test is not None:
         tested = _indices(test, classes)
-        return Data(*look, _split(train, labels, side), _split(test, tested, side))
+        return Dataset(*look, _split(train, labels, side), _split(test, tested, side))
     parts = hold_out(labels)
-    return Data(*look, *(_split(train, labels, side, rows) for rows in parts))
+    return Dataset(*look, *(_split(train, labels, side, rows) for rows in parts))
 
 
 def image_column(names: Sequence[str], images: Sequence[str], table: str) -> str:

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from diswot.costs.counts import count_depth, count_macs, count_params
-from diswot.data.dataset import Batch, Data
+from diswot.data.dataset import Batch, Dataset
 from diswot.data.registry import create_dataset
 from diswot.errors import UserError
 from diswot.knowledge.gradcam import class_activation
@@ -84,12 +84,12 @@ class Pair:
 
     config: dict[str, Any]
 
-    def images(self) -> Data:
+    def images(self) -> Dataset:
         """The data of the search; nothing is downloaded."""
         root = self.config.get("data_root")
         name = str(self.config["data"])
         size, classes = self.config.get("image_size"), self.config.get("classes")
-        images = create_dataset(name, classes=classes, size=size, root=root, download=False)
+        images = create_dataset(name, num_classes=classes, img_size=size, root=root, download=False)
         if {"mean", "std"} <= self.config.keys():
             mean, std = tuple(self.config["mean"]), tuple(self.config["std"])
             images = replace(images, mean=mean, std=std)
@@ -119,7 +119,7 @@ class Pair:
         macs = count_macs(model, (3, size, size))
         return Sizes(count_params(model), macs, count_depth(model))
 
-    def batch(self, images: Data) -> Batch:
+    def batch(self, images: Dataset) -> Batch:
         """The first scoring batch of the search."""
         return images.batch(int(self.config["batch_size"]), self.seed())
 
@@ -194,7 +194,7 @@ def looks(pair: Pair, params: dict[str, Any], trained: tuple[str, Path] | None) 
 
 
 def _look(
-    key: str, title: str, teacher: nn.Module, student: nn.Module, batch: Batch, images: Data
+    key: str, title: str, teacher: nn.Module, student: nn.Module, batch: Batch, images: Dataset
 ) -> Look:
     order = batch.labels.argsort(stable=True)
     batch = Batch(batch.images[order], batch.labels[order])
@@ -204,7 +204,7 @@ def _look(
     return Look(key, title, ours, theirs, names, _maps(batch, seen, images, names))
 
 
-def _maps(batch: Batch, seen: list[Observation], images: Data, names: list[str]) -> list[Map]:
+def _maps(batch: Batch, seen: list[Observation], images: Dataset, names: list[str]) -> list[Map]:
     """Of samples spread over the classes."""
     count = min(SHOWN, len(names))
     chosen = torch.linspace(0, len(names) - 1, count).round().long().tolist()

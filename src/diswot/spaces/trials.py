@@ -1,4 +1,4 @@
-"""Trials that need no study: one that takes given values, one that takes choices by number."""
+"""Trials without a study: of fixed parameters, and of choices by index."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from optuna.distributions import (
 from diswot.errors import UserError
 from diswot.storage.compat import ChoosingTrial, contains
 
-MOST = 1000  # choices of one network
-_TOLD = 8  # values of one choice, in a message
+MOST = 1000  # parameters of one network
+_SHOWN = 8  # values of one parameter in a message
 
 
 class FixedParamsTrial(ChoosingTrial):
@@ -92,10 +92,11 @@ class EnumeratingTrial(ChoosingTrial):
         return int(count) - 1 if self._last and math.isfinite(count) else 0
 
     def check(self) -> None:
-        """Refuse choices without end, and those that no storage would give back as they are.
+        """Check the choices of the trial.
 
         Raises:
-            UserError: There are too many, one has no bounds, or is no plain value.
+            UserError: There are too many, or one has no bounds, or a value is not plain, so that a
+                storage would not return it unchanged.
         """
         if len(self._digits) > MOST:
             raise _endless(next(reversed(self.distributions)))
@@ -109,11 +110,11 @@ class EnumeratingTrial(ChoosingTrial):
                     raise UserError(f"choices of {name!r} must be numbers or strings, not {kind}")
 
     def sizes(self) -> list[float]:
-        """Number of choices at each suggestion; infinite for a continuous one."""
+        """Return the number of choices of each parameter; infinite if continuous."""
         return [size(distribution) for distribution in self.distributions.values()]
 
     def next_digits(self) -> list[int] | None:
-        """The following sequence of choices, or None after the last."""
+        """Return the indices of the next architecture, or None after the last."""
         digits, sizes = list(self._digits), self.sizes()
         while digits and digits[-1] + 1 >= sizes[len(digits) - 1]:
             digits.pop()
@@ -125,7 +126,7 @@ def _endless(name: str) -> UserError:
 
 
 def size(distribution: BaseDistribution) -> float:
-    """Number of values of a distribution."""
+    """Return the number of values of a distribution; infinite if continuous."""
     if isinstance(distribution, CategoricalDistribution):
         return len(distribution.choices)
     if isinstance(distribution, IntDistribution):
@@ -137,7 +138,7 @@ def size(distribution: BaseDistribution) -> float:
 
 
 def choice(distribution: BaseDistribution, index: int) -> Any:
-    """Value number `index` of a distribution."""
+    """Return the value of an index in a distribution."""
     if isinstance(distribution, CategoricalDistribution):
         return distribution.choices[index]
     assert isinstance(distribution, IntDistribution | FloatDistribution)
@@ -145,11 +146,11 @@ def choice(distribution: BaseDistribution, index: int) -> Any:
 
 
 def describe(distribution: BaseDistribution) -> str:
-    """The values of a distribution as a user reads them; of many only some, or the ends."""
+    """Describe the values of a distribution; of many values, only some or the bounds."""
     count = size(distribution)
-    if count <= _TOLD or isinstance(distribution, CategoricalDistribution):
-        values = [repr(choice(distribution, i)) for i in range(min(int(count), _TOLD))]
-        more = [f"and {int(count) - _TOLD} more"] * (count > _TOLD)
+    if count <= _SHOWN or isinstance(distribution, CategoricalDistribution):
+        values = [repr(choice(distribution, i)) for i in range(min(int(count), _SHOWN))]
+        more = [f"and {int(count) - _SHOWN} more"] * (count > _SHOWN)
         return ", ".join([*values, *more])
     assert isinstance(distribution, IntDistribution | FloatDistribution)
     steps = "" if distribution.step in (None, 1) else f" in steps of {distribution.step}"
@@ -157,7 +158,7 @@ def describe(distribution: BaseDistribution) -> str:
 
 
 def draw(distribution: BaseDistribution, random: np.random.Generator) -> Any:
-    """A value of a distribution, each equally likely (a continuous one on its own scale)."""
+    """Draw a value of a distribution uniformly; on a log scale if the distribution has one."""
     count = size(distribution)
     if math.isfinite(count):
         return choice(distribution, int(random.integers(int(count))))
