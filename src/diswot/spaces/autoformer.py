@@ -122,14 +122,3 @@ def from_arch(arch: Mapping[str, Any]) -> dict[str, Any]:
     params: dict[str, Any] = {"depth": depth, "hidden_dim": width}
     params |= {f"heads_{i}": int(value) for i, value in enumerate(heads, 1)}
     return params | {f"ratio_{i}": float(value) for i, value in enumerate(ratios, 1)}
-
-
-def to_arch(params: Mapping[str, Any]) -> dict[str, Any]:
-    """Convert parameters to the form of the Auto-Prox benchmark."""
-    layers = range(1, int(params["depth"]) + 1)
-    return {
-        "hidden_dim": params["hidden_dim"],
-        "mlp_ratio": [params[f"ratio_{i}"] for i in layers],
-        "depth": params["depth"],
-        "num_heads": [params[f"heads_{i}"] for i in layers],
-    }

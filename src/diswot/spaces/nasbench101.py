@@ -21,7 +21,6 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Sequence
 from itertools import pairwise, permutations
-from typing import Any
 
 import torch
 from optuna.trial import BaseTrial
@@ -110,23 +109,6 @@ def from_matrix(
     params = {f"edge_{k}": f"{i}-{j}" for k, (i, j) in enumerate(slots, 1)}
     inner = range(1, _OUTPUT)
     return params | {f"op_{vertex}": named.get(vertex, OPERATIONS[0]) for vertex in inner}
-
-
-def to_matrix(params: dict[str, Any]) -> tuple[list[list[int]], list[str]]:
-    """Convert parameters to a cell of the benchmark, without vertices on no path.
-
-    Raises:
-        UserError: A parameter is missing, or no path leads from the input to the output.
-    """
-    names = [f"edge_{k}" for k in range(1, EDGES + 1)]
-    names += [f"op_{vertex}" for vertex in range(1, _OUTPUT)]
-    if missing := [name for name in names if name not in params]:
-        raise UserError(f"parameter {missing[0]!r} is missing")
-    edges = _alive(frozenset(_pair(params[f"edge_{k}"]) for k in range(1, EDGES + 1)))
-    vertices = sorted({vertex for edge in edges for vertex in edge})
-    matrix = [[int((i, j) in edges) for j in vertices] for i in vertices]
-    inner = [str(params[f"op_{vertex}"]) for vertex in vertices[1:-1]]
-    return matrix, ["input", *inner, "output"]
 
 
 class NASBench101Cell(nn.Module):

@@ -71,21 +71,8 @@ def build(trial: BaseTrial, num_classes: int = 100, channels: int = 3) -> nn.Mod
     return nn.Sequential(layers)
 
 
-def to_string(params: Mapping[str, str]) -> str:
-    """Write parameters in the benchmark's notation, `|op~0|+|op~0|op~1|+|op~0|op~1|op~2|`.
-
-    Raises:
-        UserError: if one of the six parameters is missing, or its operation is unknown.
-    """
-    nodes = []
-    for node in NODES:
-        terms = [f"{_chosen(params, _edge(node, source))}~{source}" for source in range(node)]
-        nodes.append("|" + "|".join(terms) + "|")
-    return "+".join(nodes)
-
-
 def from_string(text: str) -> dict[str, str]:
-    """Convert the notation of the benchmark to parameters.
+    """Convert the notation of the benchmark, `|op~0|+|op~0|op~1|+|op~0|op~1|op~2|`, to parameters.
 
     Raises:
         UserError: A part is malformed, reads a wrong node or is unknown; the error names the part.
@@ -97,8 +84,9 @@ def from_string(text: str) -> dict[str, str]:
     for node, group in zip(NODES, groups, strict=True):
         for source, operation in enumerate(_parse_node(node, group)):
             params[_edge(node, source)] = operation
-    for name in params:
-        _chosen(params, name)
+    for name, operation in params.items():
+        if operation not in OPERATIONS:
+            raise unknown(f"operation of {name}", operation, OPERATIONS)
     return params
 
 
@@ -198,13 +186,3 @@ def _parse_node(node: int, group: str) -> list[str]:
         if given != str(source):
             raise UserError(f"operation {source} of node {node} must end in ~{source}: {term!r}")
     return [operation for operation, _, _ in parts]
-
-
-def _chosen(params: Mapping[str, str], name: str) -> str:
-    """Return the operation of an edge, which must be one of `OPERATIONS`."""
-    if name not in params:
-        raise UserError(f"parameter {name!r} is missing")
-    operation = params[name]
-    if operation not in OPERATIONS:
-        raise unknown(f"operation of {name}", str(operation), OPERATIONS)
-    return operation

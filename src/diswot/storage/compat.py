@@ -7,7 +7,7 @@ from typing import Any
 
 from optuna import Study, Trial
 from optuna.distributions import BaseDistribution
-from optuna.storages import BaseStorage
+from optuna.storages import BaseStorage, RDBStorage
 from optuna.trial import FixedTrial, FrozenTrial
 
 from diswot.storage import journal
@@ -16,6 +16,18 @@ from diswot.storage import journal
 def storage_of(study: Study) -> BaseStorage:
     """Return the storage of a study. A study has no public attribute for it."""
     return study._storage
+
+
+def close(storage: BaseStorage) -> None:
+    """Close the connections of a storage.
+
+    Only the storage of a database has an engine; Optuna wraps that storage in a cache, whose
+    `_backend` it is.
+    """
+    storage.remove_session()
+    backend = getattr(storage, "_backend", storage)
+    if isinstance(backend, RDBStorage):
+        backend.engine.dispose()
 
 
 def study_id(study: Study) -> int:

@@ -1,4 +1,4 @@
-"""The journal of a run folder: Optuna's, made for long studies, full disks and killed processes."""
+"""Optuna's journal of a study in a run folder, for long studies and killed processes."""
 
 from __future__ import annotations
 
@@ -18,38 +18,39 @@ WAITING = (TrialState.WAITING,)
 
 
 def trials_from(storage: BaseStorage, study_id: int, first: int) -> list[FrozenTrial]:
-    """The trials of a study from a number on, which must not be changed.
+    """Return the trials of a study from a number on, uncopied: do not change them.
 
-    Without a walk over those before, where a storage holds them in memory, as Optuna's journal
-    does. A database is asked for all at once: one by one they cost a query each.
+    A storage in memory, such as Optuna's journal, finds them without a walk over earlier trials. A
+    database returns all trials by one query, since each single trial costs a query.
     """
     if first == 0 or not isinstance(storage, InMemoryStorage | JournalStorage):
         return storage.get_all_trials(study_id, deepcopy=False)[first:]
     found: list[FrozenTrial] = []
-    with suppress(KeyError):  # there is no such number yet
+    with suppress(KeyError):  # after the last trial
         for number in count(first):
             found.append(trial_at(storage, study_id, number))
     return found
 
 
 def trial_at(storage: BaseStorage, study_id: int, number: int) -> FrozenTrial:
-    """The trial of a number, which must not be changed.
+    """Return the trial of a number, uncopied: do not change it.
 
     Raises:
-        KeyError: There is none.
+        KeyError: The study has no such trial.
     """
     return storage.get_trial(storage.get_trial_id_from_study_id_trial_number(study_id, number))
 
 
 class Storage(JournalStorage):
-    """Optuna's, which finds the trials that wait to be begun without a walk over all others.
+    """Optuna's journal storage with a quick search for waiting trials.
 
-    Optuna looks for them whenever a trial is asked for. A trial that was begun never waits again.
+    `Study.ask` searches all trials for waiting ones each time. This class searches only from the
+    first trial that was still waiting the last time, since a started trial never waits again.
     """
 
     def __init__(self, log_storage: BaseJournalBackend) -> None:
         super().__init__(log_storage)
-        self._begun: dict[int, int] = {}
+        self._started: dict[int, int] = {}
 
     def get_all_trials(
         self,
@@ -57,13 +58,13 @@ class Storage(JournalStorage):
         deepcopy: bool = True,
         states: Container[TrialState] | None = None,
     ) -> list[FrozenTrial]:
-        """Those of a study, in the order of their numbers."""
+        """Return the trials of a study in the order of their numbers."""
         if states != WAITING:
             return super().get_all_trials(study_id, deepcopy, states)
-        first = self._begun.get(study_id, 0)
+        first = self._started.get(study_id, 0)
         recent = trials_from(self, study_id, first)
         waiting = [trial for trial in recent if trial.state == TrialState.WAITING]
-        self._begun[study_id] = waiting[0].number if waiting else first + len(recent)
+        self._started[study_id] = waiting[0].number if waiting else first + len(recent)
         return waiting
 
 
