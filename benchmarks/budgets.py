@@ -44,7 +44,7 @@ def builds() -> Callable[[Params], nn.Module]:
 
 def score_for_ever() -> None:
     torch.set_num_threads(1)
-    batch = create_dataset("noise", classes=100).batch(64)
+    batch = create_dataset("noise", num_classes=100).batch(64)
     fixed = scorer(create_teacher("resnet56", 100), [batch])
     build = partial(build_network, create_space("s0", 100), STUDENTS["S0 3-3-3 (ResNet-20)"])
     parent = multiprocessing.parent_process()
@@ -82,7 +82,7 @@ def spread(values: list[float]) -> str:
 
 
 def costs(meter: Meter, times: int) -> None:
-    batch = create_dataset("noise", classes=100).batch(64)
+    batch = create_dataset("noise", num_classes=100).batch(64)
     fixed = scorer(create_teacher("resnet56", 100), [batch], init="kaiming")
     rows = []
     for name, params in STUDENTS.items():

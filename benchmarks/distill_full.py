@@ -25,7 +25,7 @@ from torch import nn
 
 from diswot.costs.budget import Budget
 from diswot.costs.counts import count_macs, count_params
-from diswot.data.dataset import Data
+from diswot.data.dataset import Dataset
 from diswot.data.registry import create_dataset
 from diswot.models.initialization import fresh
 from diswot.models.registry import teacher_builder
@@ -50,8 +50,8 @@ class Study:
     def __init__(self, options: argparse.Namespace) -> None:
         self.options, self.out = options, Path(options.out)
         self.end = time.monotonic() + 60 * options.minutes
-        self.images: Data = create_dataset(
-            options.data, size=options.image_size, root=options.data_root
+        self.images: Dataset = create_dataset(
+            options.data, img_size=options.image_size, root=options.data_root
         )
         self.space = create_space("s0", len(self.images.classes))
         changes: dict[str, Any] = {"epochs": options.epochs} if options.epochs else {}

@@ -20,7 +20,7 @@ from torch import nn
 
 from diswot.costs.budget import Budget
 from diswot.costs.counts import count_macs, count_params
-from diswot.data.dataset import Data, Split, whole
+from diswot.data.dataset import Dataset, Split, whole
 from diswot.data.registry import create_dataset
 from diswot.errors import UserError
 from diswot.models.initialization import fresh
@@ -72,7 +72,7 @@ def runs() -> list[Run]:
     return [Run(*pair, seed) for seed in range(SEEDS) for pair in pairs]
 
 
-def few(images: Data) -> tuple[Data, list[int]]:
+def few(images: Dataset) -> tuple[Dataset, list[int]]:
     """Some of the classes and images, and which classes they are among all."""
     kept = list(range(0, len(images.classes), TAKE))
     splits = [_few(split, kept, n) for split, n in ((images.train, IMAGES), (images.test, TESTS))]
@@ -100,7 +100,7 @@ def trained_teacher(weights: Path, classes: int, kept: list[int]) -> nn.Module:
     return model.eval()
 
 
-def found(teacher: nn.Module, images: Data, out: Path) -> Params:
+def found(teacher: nn.Module, images: Dataset, out: Path) -> Params:
     """The student of the highest default score of S0 within the limit, searched for once."""
     path = out / "found.json"
     if not path.exists():
@@ -114,7 +114,9 @@ def found(teacher: nn.Module, images: Data, out: Path) -> Params:
     return {name: value for name, value in kept.items() if name != "seconds"}
 
 
-def train(run: Run, params: Params, teacher: nn.Module, images: Data, out: Path) -> dict[str, Any]:
+def train(
+    run: Run, params: Params, teacher: nn.Module, images: Dataset, out: Path
+) -> dict[str, Any]:
     """One training, or what is kept of it."""
     losses = parse_losses(DISTILLERS[run.distiller]) if run.distiller else {}
     recipe = Recipe(epochs=EPOCHS, lr=0.1, schedule="onecycle", losses=losses, seed=run.seed)

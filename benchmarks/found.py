@@ -107,7 +107,7 @@ class Ground:
     def __init__(self, name: str, folder: Path) -> None:
         self.field = FIELDS[name]
         self.rows = read_table(folder / self.field.file, self.field.space).rows
-        self.build = create_space(self.field.space, classes=100)
+        self.build = create_space(self.field.space, num_classes=100)
         self.names = {frozenset(row.params.items()): row.name for row in self.rows}
         self.cells = name == "nasbench201"
         self.counts: dict[object, int] = {}
@@ -310,7 +310,7 @@ def exhaustive(name: str) -> bool:
 
 def run(name: str, folder: Path, images: Path) -> None:
     """Run the searches that are not kept."""
-    ground, data = Ground(name, folder), diswot.create_dataset(str(images), size=32)
+    ground, data = Ground(name, folder), diswot.create_dataset(str(images), img_size=32)
     done = {key(each) for each in kept(name)}
     left = [each for each in wanted(name) if key(each) not in done]
     for each in left:
@@ -334,7 +334,7 @@ def whole(ground: Ground, each: Search, data: diswot.data.dataset.Data) -> list[
 @cache
 def seeded(images: Path, batch_size: int, seed: int, init: str) -> Scorer:
     """What scores candidates, as in `diswot.search`."""
-    batch = diswot.create_dataset(str(images), size=32).batch(batch_size, seed)
+    batch = diswot.create_dataset(str(images), img_size=32).batch(batch_size, seed)
     return scorer(teacher(), [batch], init=init, seed=seed)
 
 
@@ -343,7 +343,7 @@ def by_memory(ground: Ground, each: Search, images: Path) -> Search:
     fixed = seeded(images, ground.field.batch_size, each.seed, get_proxy(each.score).init)
     memory = Memory(OUT / f"{ground.field.space}-scores.jsonl")
     if each.seed == 0 and each.sixth == 3:
-        data = diswot.create_dataset(str(images), size=32)
+        data = diswot.create_dataset(str(images), img_size=32)
         assert search(ground, each, data, trials=CHECKED) == recalled(
             ground, each, fixed, memory, CHECKED
         )
@@ -351,7 +351,7 @@ def by_memory(ground: Ground, each: Search, images: Path) -> Search:
 
 
 def teacher() -> nn.Module:
-    return diswot.create_teacher("resnet110", classes=100)
+    return diswot.create_teacher("resnet110", num_classes=100)
 
 
 def note(name: str, found: list[Search]) -> None:

@@ -122,7 +122,7 @@ def main() -> None:
         print(f"skipped: {error}")
         return
     rates(options)
-    plain = create_dataset("noise", classes=100).batch(options.size)
+    plain = create_dataset("noise", num_classes=100).batch(options.size)
     batch = Batch(plain.images.contiguous().to(device), plain.labels.to(device))
     teacher = create_teacher("resnet56", 100)
     fixed, here = scorer(teacher, [plain], device=device), scorer(teacher, [plain])

@@ -35,7 +35,7 @@ from diswot.models.initialization import fresh
 from diswot.proxies.registry import get_proxy
 from diswot.proxies.scorer import Scorer, scorer
 from diswot.spaces.registry import Params, build_network, create_space
-from diswot.spaces.trials import Choices
+from diswot.spaces.trials import EnumeratingTrial
 
 CLASSES = 1000
 MARK = 50  # candidates after which memory is looked at first
@@ -49,7 +49,7 @@ def within_budget(size: int, seed: int) -> Iterator[Params]:
         budget = Budget(max_params=count_params(small), max_macs=count_macs(small, shape))
     build = create_space("imagenet_resnet", CLASSES, size)
     while True:
-        path = Choices(random=random)
+        path = EnumeratingTrial(random=random)
         with torch.device("meta"):
             fits = budget.excess(build(path), shape) is None
         if fits:
@@ -78,7 +78,7 @@ class Seconds:
 
 
 def fixed(proxy: str, size: int, batch_size: int) -> Scorer:
-    batch = create_dataset("noise", classes=CLASSES, size=size).batch(batch_size)
+    batch = create_dataset("noise", num_classes=CLASSES, img_size=size).batch(batch_size)
     return scorer(resnet34(), [batch], init=get_proxy(proxy).init)
 
 

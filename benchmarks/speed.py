@@ -134,7 +134,7 @@ def pebbles(trial: BaseTrial) -> nn.Module:
 
 
 def engine(trials: int) -> None:
-    batch = create_dataset("noise", classes=10, size=8).batch(4)
+    batch = create_dataset("noise", num_classes=10, img_size=8).batch(4)
     teacher = nn.Sequential(
         nn.Conv2d(3, 4, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 10)
     )
@@ -172,7 +172,7 @@ def main() -> None:
     import optuna
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    batch = create_dataset("noise", classes=100).batch(64)
+    batch = create_dataset("noise", num_classes=100).batch(64)
     scoring(batch, options.turns)
     procedures(batch, options.turns)
     engine(options.trials)

@@ -43,7 +43,10 @@ def quantile(name: str, size: int, samples: int, *, macs: bool) -> float:
 
 def row(name: str, size: int, budget: Budget, seeds: int) -> list[str]:
     """Return how many of some searches fill a population, and what they rejected and took."""
-    space, batch = create_space(name, 10, size), create_dataset("noise", classes=10, size=size)
+    space, batch = (
+        create_space(name, 10, size),
+        create_dataset("noise", num_classes=10, img_size=size),
+    )
     scored, rejected, seconds = [], [], []
     for seed in range(seeds):
         start = time.perf_counter()

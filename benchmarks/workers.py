@@ -31,7 +31,7 @@ def rate(workers: int, trials: int, device: str = "cpu", size: int = 64) -> floa
     search(
         create_teacher("resnet20", 100),
         create_space("s0", 100),
-        create_dataset("noise", classes=100).batch(size),
+        create_dataset("noise", num_classes=100).batch(size),
         n_trials=trials,
         compute=Compute(workers, devices=(device,)),
         callbacks=[keep],

@@ -12,13 +12,13 @@ import optuna
 import pytest
 import torch
 import toyspaces
+from diswot.executors.packed import Packed
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as some
 from optuna.trial import BaseTrial
 from torch import nn
 
 from diswot.costs.budget import Budget
-from diswot.executors.packed import Packed
 from diswot.executors.pool import Answer, Outcome, Pool
 from diswot.executors.processes import Pipes
 from diswot.nas.aging_evolution import key

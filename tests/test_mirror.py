@@ -73,6 +73,7 @@ TOGETHER = {
     "test_observe_zoo",
     "test_own_teacher",
     "test_recorded",
+    "test_packaging",
     "test_study",
 }
 

@@ -46,12 +46,12 @@ def test_threads_of_a_worker() -> None:
 def test_files_of_a_user_come_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     mine = tmp_path / "mine.py"
     mine.write_text("def make():\n    return abs\n")
-    loaded: list[user_code.Source] = []
+    loaded: list[user_code.UserFile] = []
     payload = Payload.pack(user_code.load(f"{mine}:make"))
     monkeypatch.setattr(user_code, "load_source", loaded.append)
 
     assert payload.do(torch.get_num_threads()) is abs
-    assert user_code.Source(mine.resolve(), mine.read_bytes()) in loaded
+    assert user_code.UserFile(mine.resolve(), mine.read_bytes()) in loaded
 
 
 def test_another_way_to_pickle() -> None:

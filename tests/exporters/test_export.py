@@ -20,7 +20,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 from toys import CLASSES, LinearHead, seeded
 
-from diswot.data.dataset import Data, whole
+from diswot.data.dataset import Dataset, whole
 from diswot.data.registry import create_dataset
 from diswot.errors import ExportFailed, UserError
 from diswot.exporters.export import export
@@ -144,7 +144,7 @@ def test_the_distilled_student_without_diswot(run: Run, trained: Path, tmp_path:
     out = tmp_path / "out"
     ran = run(f"export {trained} --format safetensors --json --out {out}")
     assert ran.json["trained"] and ran.json["format"] == "safetensors"
-    images = create_dataset("digits", size=8)
+    images = create_dataset("digits", img_size=8)
     assert images.test is not None
     pixels = images.test.read(range(len(images.test))).contiguous()
     save_file({"pixels": pixels, "labels": images.test.labels}, tmp_path / "images")
@@ -172,7 +172,7 @@ def test_weights_of_another_training(run: Run, trained: Path, tmp_path: Path) ->
     job = job_of(trained)
     model = build_network(create_space("s0", 10, 8), json.loads(job["student"]))
     load_weights(model, trained / "alone" / "student.safetensors")
-    images = create_dataset("digits", size=8)
+    images = create_dataset("digits", img_size=8)
     assert accuracy(model, images, _test(images)) > 0
     batch = images.batch(6).images.contiguous()
     (logits,) = FORMATS["torch"].run(tmp_path, [batch])
@@ -200,7 +200,7 @@ def test_a_training_without_a_search(kind: str, run: Run, trained: Path, tmp_pat
     assert run(f"export {folder} --format {kind} --json").json["trained"]
     model = create_teacher("resnet20", 10, 8)
     load_weights(model, folder / "student.safetensors")
-    batch = create_dataset("digits", size=8).batch(6).images.contiguous()
+    batch = create_dataset("digits", img_size=8).batch(6).images.contiguous()
     (logits,) = FORMATS[kind].run(folder / "export", [batch])
     with torch.no_grad():
         torch.testing.assert_close(logits, model.eval()(batch), rtol=0, atol=1e-4)
@@ -275,7 +275,7 @@ def test_trainings_that_cannot_be_exported(run: Run, trained: Path, tmp_path: Pa
     assert run(f"export {folder}").mistake() == told
 
 
-def _test(images: Data) -> tuple[torch.Tensor, torch.Tensor]:
+def _test(images: Dataset) -> tuple[torch.Tensor, torch.Tensor]:
     assert images.test is not None
     return whole(images.test)
 

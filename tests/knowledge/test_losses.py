@@ -8,7 +8,7 @@ from knowledge.made import THREE, made
 from safetensors.torch import load_file
 from torch import nn
 
-from diswot.data.dataset import Data, Split
+from diswot.data.dataset import Dataset, Split
 from diswot.knowledge.losses import Loss, Losses
 from diswot.knowledge.registry import KNOWLEDGE, get_distance
 from diswot.models.initialization import fresh
@@ -21,7 +21,7 @@ FREE = [name for name, row in KNOWLEDGE.items() if not row.same_width]
 NARROW = ((2, 4, 4), (4, 3, 2), (5, 2, 2))
 
 
-def images() -> Data:
+def images() -> Dataset:
     generator = torch.Generator().manual_seed(0)
     bytes_ = torch.randint(0, 256, (48, 3, PIXELS, PIXELS), generator=generator).to(torch.uint8)
     labels = torch.arange(48) % CLASSES
@@ -30,7 +30,7 @@ def images() -> Data:
         for part in (slice(0, 32), slice(32, 48))
     ]
     names = tuple(str(i) for i in range(CLASSES))
-    return Data("made", names, PIXELS, (0.5,) * 3, (0.25,) * 3, *splits)
+    return Dataset("made", names, PIXELS, (0.5,) * 3, (0.25,) * 3, *splits)
 
 
 def resnet(*widths: int) -> nn.Module:

@@ -81,7 +81,7 @@ def toy(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[Candidate], floa
 
 def test_exhaustive_search_scores_every_network_of_s0_once(tmp_path: Path) -> None:
     master, few = CifarResNet((1, 1, 1), toys.CLASSES), batch(4)
-    space = create_space("s0", classes=toys.CLASSES)
+    space = create_space("s0", num_classes=toys.CLASSES)
 
     found = search(master, space, few, proxy="diswot", trials=64, seed=3, storage=tmp_path)
 

@@ -37,7 +37,7 @@ NARROWING = "|avg_pool_3x3~0|+|none~0|avg_pool_3x3~1|+|nor_conv_1x1~0|none~1|non
 
 
 def scored(text: str) -> dict[str, float]:
-    batch = create_dataset("noise", classes=10, size=16).batch(16)
+    batch = create_dataset("noise", num_classes=10, img_size=16).batch(16)
     fixed = scorer(create_teacher("resnet20", 10), [batch], init="kaiming")
     build = create_space("nasbench201", 10)
     found = fixed.score_build(partial(build_network, build, nasbench201.from_string(text)), PARTS)
@@ -66,7 +66,7 @@ def test_what_each_part_is_for() -> None:
 
 
 def test_students_that_open_as_the_teacher_have_no_gap() -> None:
-    batch = create_dataset("noise", classes=10, size=16).batch(8)
+    batch = create_dataset("noise", num_classes=10, img_size=16).batch(8)
     fixed = scorer(create_teacher("resnet56", 10), [batch], init="kaiming", seed=3)
     build = create_space("s0", 10)
     for blocks in ((1, 1, 1), (5, 1, 3)):
@@ -210,7 +210,7 @@ def test_gaps_to_a_teacher() -> None:
 
 
 def test_default_needs_the_teacher_itself() -> None:
-    batch = create_dataset("noise", classes=5, size=8).batch(4)
+    batch = create_dataset("noise", num_classes=5, img_size=8).batch(4)
     fixed = scorer(create_teacher("resnet20", 5), [batch])
     model = fixed.fresh(
         partial(build_network, create_space("s0", 5), {f"blocks{i}": 1 for i in (1, 2, 3)})
@@ -222,7 +222,7 @@ def test_default_needs_the_teacher_itself() -> None:
 
 def test_a_student_that_opens_with_nothing_is_lowest() -> None:
     nothing = "|none~0|+|none~0|none~1|+|none~0|none~1|none~2|"
-    batch = create_dataset("noise", classes=5, size=8).batch(4)
+    batch = create_dataset("noise", num_classes=5, img_size=8).batch(4)
     fixed = scorer(create_teacher("resnet20", 5), [batch])
     build = partial(build_network, create_space("nasbench201", 5), nasbench201.from_string(nothing))
     (outcome,) = fixed.outcomes([fixed.fresh(build)], ["default"])["default"]

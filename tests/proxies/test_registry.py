@@ -73,7 +73,7 @@ every_student = pytest.mark.parametrize("student", STUDENTS)
 
 @functools.cache
 def fixed() -> Scorer:
-    batch = create_dataset("noise", classes=CLASSES, size=16).batch(12)
+    batch = create_dataset("noise", num_classes=CLASSES, img_size=16).batch(12)
     return scorer(create_teacher("resnet20", CLASSES), [batch])
 
 
@@ -261,7 +261,7 @@ def test_forward_rows_share_one_pass_and_free_ones_make_none() -> None:
 
 @pytest.mark.parametrize("init", ["gaussian", "kaiming", "default"])
 def test_a_deep_network_does_not_overflow(init: str) -> None:
-    batch = create_dataset("noise", classes=CLASSES, size=8).batch(4)
+    batch = create_dataset("noise", num_classes=CLASSES, img_size=8).batch(4)
     deep = scorer(create_teacher("resnet20", CLASSES), [batch], init=init)
     proxies = [name for name, row in PROXIES.items() if row.cost != "many" or init == "gaussian"]
     found = deep.outcomes([deep.fresh(lambda: CifarResNet((18, 18, 18), CLASSES))], proxies)

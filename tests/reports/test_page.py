@@ -105,7 +105,7 @@ def test_every_chart_has_a_place_and_every_place_a_chart(page: str) -> None:
 def test_the_relations_are_those_of_the_networks_as_scored(page: str, trained: Path) -> None:
     """Made again here from the options alone."""
     found = json.loads((trained / "found.json").read_text())["best"]
-    images, labels = create_dataset("digits", size=8).batch(20, 0)
+    images, labels = create_dataset("digits", img_size=8).batch(20, 0)
     space = create_space("s0", 10, 8)
     student = fresh(lambda: build_network(space, found["params"]), "gaussian", 0)
     order = labels.argsort(stable=True)
@@ -129,7 +129,7 @@ def test_whose_weights_are_shown(trained: Path, tmp_path: Path) -> None:
         told = words(page)
         assert ("as scored: student and teacher untrained" in told) == (proxy == "default")
         assert ("student untrained, teacher trained" in told) == (proxy == "relation")
-    images, labels = create_dataset("digits", size=8).batch(20, 0)
+    images, labels = create_dataset("digits", img_size=8).batch(20, 0)
     order = labels.argsort(stable=True)
     teacher = create_teacher("resnet20", 10, 8)
     load_weights(teacher, weights)

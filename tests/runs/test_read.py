@@ -88,7 +88,7 @@ def test_nothing_of_diswot(tmp_path: Path, name: str) -> None:
 def test_costs_of_a_search_with_two_objectives(tmp_path: Path) -> None:
     teacher, space = create_teacher("resnet20", 10), create_space("s0", 10, 8)
     found = diswot.search(
-        teacher, space, create_dataset("digits", size=8).batch(10), n_trials=6, scoring="params",
+        teacher, space, create_dataset("digits", img_size=8).batch(10), n_trials=6, scoring="params",
         objectives=("score", "memory"), sampler="random", study=tmp_path,
     )  # fmt: skip
     run = read(tmp_path)

@@ -33,6 +33,7 @@ from diswot.spaces.registry import (
     create_space,
     enumerate_params,
 )
+from diswot.spaces.trials import size
 from diswot.spaces.validation import Build
 
 CLASSES = 3
@@ -62,7 +63,7 @@ def named(request: pytest.FixtureRequest) -> str:
 
 
 def space(named: str, size: int = 32) -> Build:
-    return create_space(named, classes=CLASSES, image_size=size)
+    return create_space(named, num_classes=CLASSES, img_size=size)
 
 
 @cache
@@ -169,7 +170,7 @@ def test_size_is_the_product_of_the_choices(name: str) -> None:
         for params, _ in samples(space(name), 3, seed=3):
             trial = FixedTrial(params)
             space(name)(trial)
-            sizes = [spaces.choices.size(choices) for choices in trial.distributions.values()]
+            sizes = [size(distribution) for distribution in trial.distributions.values()]
             assert math.prod(sizes) == SPACES[name].size
 
 
@@ -205,7 +206,7 @@ def test_number_of_classes(named: str) -> None:
     with torch.device("meta"):
         ((params, _),) = samples(space(named), 1)
         sizes = [
-            count_params(build_network(create_space(named, classes=k, image_size=32), params))
+            count_params(build_network(create_space(named, num_classes=k, img_size=32), params))
             for k in (2, 3, 4)
         ]
 

@@ -23,7 +23,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from toys import CLASSES, FlattenedGrid, LinearHead, Noisy, Returning, seeded
 
-from diswot.data.dataset import Data, Split, whole
+from diswot.data.dataset import Dataset, Split, whole
 from diswot.data.registry import create_dataset
 from diswot.errors import UserError
 from diswot.knowledge.registry import KNOWLEDGE, get_distance
@@ -49,9 +49,9 @@ def held(images: Tensor, labels: Tensor) -> Split:
 
 
 @cache
-def digits(train: int = 330, test: int = 100) -> Data:
+def digits(train: int = 330, test: int = 100) -> Dataset:
     """The first images of the digits 0 to 4, in 8 x 8."""
-    whole_set = create_dataset("digits", size=8)
+    whole_set = create_dataset("digits", img_size=8)
     splits = []
     for split, count in ((whole_set.train, train), (whole_set.test, test)):
         assert split is not None
@@ -512,7 +512,7 @@ class TestNotFinite:
 
 class TestRefused:
     def test_noise(self) -> None:
-        noise = create_dataset("noise", classes=CLASSES, size=8)
+        noise = create_dataset("noise", num_classes=CLASSES, img_size=8)
         with pytest.raises(UserError, match="noise has no images to train on"):
             distill(seeded(LinearHead), None, noise, SHORT)
 

@@ -40,7 +40,7 @@ def test_devices_that_are_here(name: str, monkeypatch: pytest.MonkeyPatch) -> No
         ("cuda:2", "^no device cuda:2 here; there is: cpu, cuda:0, cuda:1$"),
         ("meta", "^no device meta here"),
         ("mps", "^no device mps here"),
-        ("gpu", "^no such device: 'gpu'; one is cpu, cuda or cuda:1, say$"),
+        ("gpu", "^no such device: 'gpu'; devices are cpu, cuda, cuda:1, ...$"),
         ("", "^no such device: ''"),
         ("cuda:", "^no such device"),
         ("cuda:-1", "^no such device"),
@@ -74,7 +74,7 @@ def test_the_processor_is_always_here() -> None:
 def test_several(text: str, names: Sequence[str], monkeypatch: pytest.MonkeyPatch) -> None:
     given(monkeypatch, "cuda:0", "cuda:1")
 
-    assert devices.several(text) == names
+    assert devices.parse_devices(text) == names
 
 
 @pytest.mark.parametrize(
@@ -90,7 +90,7 @@ def test_several_that_are_not(text: str, message: str, monkeypatch: pytest.Monke
     given(monkeypatch)
 
     with pytest.raises(UserError, match=message):
-        devices.several(text)
+        devices.parse_devices(text)
 
 
 def test_convolutions_of_cuda_are_exact_and_the_setting_is_put_back() -> None:

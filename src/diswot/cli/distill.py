@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from torch import nn
 
-    from diswot.data.dataset import Data
+    from diswot.data.dataset import Dataset
     from diswot.training.distill import Distilled
     from diswot.training.recipe import Recipe
 
@@ -202,7 +202,7 @@ def _train(
     return result
 
 
-def _images(job: Mapping[str, Any], alone: bool) -> Data:
+def _images(job: Mapping[str, Any], alone: bool) -> Dataset:
     """What to train on, as the teacher sees it, or the student alone."""
     images = inputs.data_set(
         *(job["data"], None, job["image_size"], job["data_root"]),
@@ -214,7 +214,7 @@ def _images(job: Mapping[str, Any], alone: bool) -> Data:
     return images
 
 
-def _result(trained: Distilled, recipe: Recipe, images: Data, out: Path) -> dict[str, Any]:
+def _result(trained: Distilled, recipe: Recipe, images: Dataset, out: Path) -> dict[str, Any]:
     """What a training gave, for the table and the run folder."""
     from diswot.costs.counts import count_macs, count_params
 
@@ -239,7 +239,7 @@ def _names(job: Mapping[str, Any], alone: bool) -> bool:
     return not alone or not job["student"].lstrip().startswith("{")
 
 
-def _teacher(job: Mapping[str, Any], images: Data) -> nn.Module | None:
+def _teacher(job: Mapping[str, Any], images: Dataset) -> nn.Module | None:
     if job["teacher"] == "none":
         return None
     from diswot.models.registry import TEACHERS, is_name

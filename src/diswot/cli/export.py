@@ -156,7 +156,7 @@ def _images(
     size, root, classes = config["image_size"], config.get("data_root"), config["classes"]
     name = str(config["data"])
     try:
-        images = create_dataset(name, classes=classes, size=size, root=root, download=False)
+        images = create_dataset(name, num_classes=classes, img_size=size, root=root, download=False)
     except UserError:
         return (), mean, std
     return images.classes, mean or images.mean, std or images.std

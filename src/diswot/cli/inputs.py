@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from torch import nn
 
-    from diswot.data.dataset import Batch, Data
+    from diswot.data.dataset import Batch, Dataset
     from diswot.models.preprocessing import Channels
 
 
@@ -45,7 +45,7 @@ def data_set(
     pretrained: bool = False,
     mean: Channels | None = None,
     std: Channels | None = None,
-) -> Data:
+) -> Dataset:
     """The data of that name, of the size and normalised as was asked for or the network wants.
 
     Args:
@@ -63,13 +63,13 @@ def data_set(
     """
     from diswot.data.registry import create_dataset
     from diswot.models import registry as teachers
-    from diswot.models.preprocessing import Wants
+    from diswot.models.preprocessing import InputConfig
 
     if root is not None and name not in _ROOTED:
         raise UserError(f"--data-root goes with {', '.join(_ROOTED)}; {name} says where it is")
-    wants = teachers.wants(network, pretrained) if network else Wants()
-    size = wants.size if size is None else size
-    images = create_dataset(from_root(name), classes=classes, size=size, root=root)
+    wants = teachers.input_config(network, pretrained) if network else InputConfig()
+    size = wants.img_size if size is None else size
+    images = create_dataset(from_root(name), num_classes=classes, img_size=size, root=root)
     if classes is not None and classes != len(images.classes):
         raise UserError(f"{name} has {len(images.classes)} classes, not {classes}")
     mean, std = mean or wants.mean or images.mean, std or wants.std or images.std
@@ -102,7 +102,7 @@ def normalisation(mean: str | None, std: str | None) -> dict[str, Channels | Non
     return {"mean": channels(mean, "mean"), "std": channels(std, "std")}
 
 
-def look(images: Data) -> dict[str, Any]:
+def look(images: Dataset) -> dict[str, Any]:
     """How images are shown to all networks, for a run folder."""
     return {"image_size": images.size, "mean": list(images.mean), "std": list(images.std)}
 
@@ -122,7 +122,7 @@ class Master:
     name: str
     weights: str | Path | None
     pretrained: bool
-    images: Data
+    images: Dataset
     sized: bool
 
     @property
@@ -140,7 +140,10 @@ class Master:
         from diswot.proxies.registry import get_proxy
 
         said, size = [], self.images.size
-        if not self.sized and teachers.wants(self.name, self.pretrained).size is not None:
+        if (
+            not self.sized
+            and teachers.input_config(self.name, self.pretrained).img_size is not None
+        ):
             pixels, name = f"{size} x {size} pixels", self.name
             said.append(f"images are brought to {pixels}, as {name} takes them; see --image-size")
         rows = {name: get_proxy(name) for name in proxies}
@@ -174,7 +177,7 @@ def master(
     return Master(teacher, weights, pretrained, images, size is not None)
 
 
-def scoring_batches(images: Data, size: int, repeats: int, seed: int) -> list[Batch]:
+def scoring_batches(images: Dataset, size: int, repeats: int, seed: int) -> list[Batch]:
     """One batch a repeat."""
     if repeats < 1:
         raise UserError(f"repeats must be at least 1, not {repeats}")
@@ -182,7 +185,7 @@ def scoring_batches(images: Data, size: int, repeats: int, seed: int) -> list[Ba
 
 
 def teaching(
-    name: str, images: Data, weights: str | Path | None, *, pretrained: bool = False
+    name: str, images: Dataset, weights: str | Path | None, *, pretrained: bool = False
 ) -> nn.Module:
     """A teacher that fits the images, with its trained weights if there are any.
 
@@ -199,7 +202,7 @@ def teaching(
     count = len(images.classes)
     if pretrained and weights is not None:
         raise UserError("give --pretrained or --teacher-weights, not both")
-    trained = teachers.wants(name, pretrained).classes
+    trained = teachers.input_config(name, pretrained).num_classes
     if trained is not None and trained != count:
         raise UserError(
             f"{name} was trained for {trained} classes, and {images.name} has {count}: train it "

@@ -11,7 +11,7 @@ from diswot.cli import console, inputs, training
 from diswot.errors import UserError
 
 if TYPE_CHECKING:
-    from diswot.data.dataset import Data
+    from diswot.data.dataset import Dataset
     from diswot.nas.result import SearchResult
     from diswot.training.recipe import Recipe
     from diswot.training.verify import Verified
@@ -43,7 +43,7 @@ class Wish:
     losses: str | None
     seed: int
 
-    def check(self, images: Data, *, trained: bool) -> None:
+    def check(self, images: Dataset, *, trained: bool) -> None:
         """Refuse before the search what could not be verified after it."""
         from diswot.errors import unknown
         from diswot.training.verify import TUNED
@@ -67,7 +67,7 @@ class Wish:
             if value:
                 raise UserError(f"--{name} goes with --verify: name how many students")
 
-    def how(self, images: Data) -> Recipe:
+    def how(self, images: Dataset) -> Recipe:
         """The recipe of the short trainings.
 
         Raises:

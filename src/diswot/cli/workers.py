@@ -47,5 +47,5 @@ def places(
             raise UserError("--ray gives each worker its GPU: see --ray-gpus, not --devices")
         return () if device is None else (device,)
     if several is not None:
-        return devices.several(several)
+        return devices.parse_devices(several)
     return () if device is None else (str(devices.get_device(device)),)

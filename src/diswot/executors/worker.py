@@ -23,7 +23,7 @@ class Payload:
         pickled: Function that makes the worker.
     """
 
-    files: tuple[user_code.Source, ...]
+    files: tuple[user_code.UserFile, ...]
     pickled: bytes
 
     @classmethod
@@ -49,7 +49,7 @@ class Payload:
         """Make a worker in this process; return the function that does tasks."""
         os.environ["OMP_NUM_THREADS"] = str(threads)  # before torch is imported
         for source in self.files:
-            user_code.load_source(source)
+            user_code.load_file(source)
         make: Make = pickle.loads(self.pickled)
         if "torch" in sys.modules:
             sys.modules["torch"].set_num_threads(threads)

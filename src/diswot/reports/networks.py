@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from diswot.costs.counts import count_depth, count_macs, count_params
-from diswot.data.dataset import Batch, Data
+from diswot.data.dataset import Batch, Dataset
 from diswot.data.registry import create_dataset
 from diswot.errors import UserError
 from diswot.knowledge.gradcam import class_activation
@@ -90,12 +90,12 @@ class RebuiltSearch:
 
     config: dict[str, Any]
 
-    def images(self) -> Data:
+    def images(self) -> Dataset:
         """Load the data set of the search, without any download."""
         root = self.config.get("data_root")
         name = str(self.config["data"])
         size, classes = self.config.get("image_size"), self.config.get("classes")
-        images = create_dataset(name, classes=classes, size=size, root=root, download=False)
+        images = create_dataset(name, num_classes=classes, img_size=size, root=root, download=False)
         if {"mean", "std"} <= self.config.keys():
             mean, std = tuple(self.config["mean"]), tuple(self.config["std"])
             images = replace(images, mean=mean, std=std)
@@ -128,7 +128,7 @@ class RebuiltSearch:
         macs = count_macs(model, (3, size, size))
         return Sizes(count_params(model), macs, count_depth(model))
 
-    def batch(self, images: Data) -> Batch:
+    def batch(self, images: Dataset) -> Batch:
         """Draw the first scoring batch of the search."""
         return images.batch(int(self.config["batch_size"]), self.seed())
 
@@ -178,7 +178,7 @@ class RebuiltSearch:
 def attempt(notes: list[str], what: str, make: Callable[[], Any]) -> Any:
     """Return the result of `make`, or None with a note if it raises.
 
-    Data may be gone, and networks may be a user's own code. The random state is left unchanged.
+    Dataset may be gone, and networks may be a user's own code. The random state is left unchanged.
 
     Args:
         notes: Receives one line for an error.
@@ -223,7 +223,7 @@ def compare_features(
 
 
 def _features(
-    key: str, title: str, teacher: nn.Module, student: nn.Module, batch: Batch, images: Data
+    key: str, title: str, teacher: nn.Module, student: nn.Module, batch: Batch, images: Dataset
 ) -> FeatureComparison:
     order = batch.labels.argsort(stable=True)
     batch = Batch(batch.images[order], batch.labels[order])
@@ -235,7 +235,7 @@ def _features(
 
 
 def _maps(
-    batch: Batch, observed: list[Observation], images: Data, names: list[str]
+    batch: Batch, observed: list[Observation], images: Dataset, names: list[str]
 ) -> list[ActivationMaps]:
     """Draw the activation maps of `SHOWN` samples, spread evenly over the classes."""
     count = min(SHOWN, len(names))

@@ -14,7 +14,7 @@ import torch
 from torch import Generator, Tensor, nn
 
 from diswot.data.augmentation import Changes, apply, draw, some
-from diswot.data.dataset import Data
+from diswot.data.dataset import Dataset
 from diswot.data.loader import Source, source
 from diswot.errors import UserError
 from diswot.knowledge.losses import Losses
@@ -62,7 +62,7 @@ class Distilled:
 def distill(
     student: nn.Module,
     teacher: nn.Module | None,
-    data: Data,
+    data: Dataset,
     recipe: Recipe | None = None,
     *,
     out: str | Path | None = None,
@@ -121,7 +121,7 @@ def distill(
         return run.finish()
 
 
-def _check(student: nn.Module, teacher: nn.Module | None, data: Data, recipe: Recipe) -> None:
+def _check(student: nn.Module, teacher: nn.Module | None, data: Dataset, recipe: Recipe) -> None:
     """Refuse what cannot be trained."""
     if data.train is None or data.test is None:
         raise UserError(f"{data.name} has no images to train on")
@@ -155,7 +155,7 @@ class Training:
 
     student: nn.Module
     teacher: nn.Module | None
-    data: Data
+    data: Dataset
     recipe: Recipe
     processes: Processes
     out: Path | None

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
-from diswot.data.dataset import Data
+from diswot.data.dataset import Dataset
 from diswot.data.loader import Held, Source
 from diswot.errors import UserError
 
@@ -17,7 +17,7 @@ _PART = 100  # images of a test that are in memory at once
 
 
 def accuracy(
-    model: nn.Module, data: Data, split: tuple[Tensor, Tensor], bf16: bool = False
+    model: nn.Module, data: Dataset, split: tuple[Tensor, Tensor], bf16: bool = False
 ) -> float:
     """Share of images, in %, whose label has the highest logit; in evaluation mode.
 
@@ -32,7 +32,7 @@ def accuracy(
 
 
 def right(
-    model: nn.Module, data: Data, source: Source, indices: Tensor, bf16: bool = False
+    model: nn.Module, data: Dataset, source: Source, indices: Tensor, bf16: bool = False
 ) -> Tensor:
     """The number of those images whose label has the highest logit; in evaluation mode."""
     training = model.training
@@ -45,7 +45,7 @@ def right(
 
 
 def tested(
-    model: nn.Module, data: Data, on_read: Callable[[int], None] = lambda done: None
+    model: nn.Module, data: Dataset, on_read: Callable[[int], None] = lambda done: None
 ) -> float:
     """The accuracy, in %, on all test images, read a part at a time and dropped again.
 
@@ -70,7 +70,7 @@ def tested(
 @torch.no_grad()
 def predict(
     model: Callable[[Tensor], Tensor],
-    data: Data,
+    data: Dataset,
     batches: Iterable[tuple[Tensor, Tensor]],
     bf16: bool = False,
 ) -> Iterator[tuple[Tensor, Tensor]]:
@@ -99,7 +99,7 @@ def frozen(model: nn.Module | None) -> Iterator[None]:
 
 
 @torch.no_grad()
-def check_fit(role: str, model: nn.Module, data: Data, device: torch.device) -> None:
+def check_fit(role: str, model: nn.Module, data: Dataset, device: torch.device) -> None:
     """See whether a network, in evaluation mode, maps the data's images to a logit a class.
 
     Raises:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from diswot.data.dataset import Data
+from diswot.data.dataset import Dataset
 from diswot.data.loader import Source
 from diswot.errors import UserError
 from diswot.knowledge.losses import Losses, outputs
@@ -51,7 +51,7 @@ class Objective:
         self.pass_student = compiled(self.student)
         self.pass_teacher = None if self.teacher is None else compiled(self.teacher)
 
-    def keep(self, source: Source, data: Data, size: int) -> None:
+    def keep(self, source: Source, data: Dataset, size: int) -> None:
         """Run the teacher on all training images, which are never altered, once."""
         if self.recipe.cache and self.losses is not None and self.pass_teacher is not None:
             parts = torch.split(torch.arange(size), self.recipe.batch_size)
@@ -109,7 +109,11 @@ class Objective:
 
 
 def made_losses(
-    student: nn.Module, teacher: nn.Module | None, data: Data, recipe: Recipe, device: torch.device
+    student: nn.Module,
+    teacher: nn.Module | None,
+    data: Dataset,
+    recipe: Recipe,
+    device: torch.device,
 ) -> Losses | None:
     """The knowledge distances, with what they learn, made for the shapes of both networks."""
     if teacher is None or not recipe.losses:

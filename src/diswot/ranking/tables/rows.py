@@ -15,7 +15,7 @@ from diswot.errors import UserError, unknown
 from diswot.ranking.tables.raw_rows import RawRow
 from diswot.spaces import nasbench101, nasbench201
 from diswot.spaces.registry import Params, create_space
-from diswot.spaces.trials import Given
+from diswot.spaces.trials import FixedParamsTrial
 
 # Beginnings of columns in published tables that hold numbers, but no accuracies.
 _NOT_ACCURACIES = ("index", "vertices", "params", "macs", "flops", "latency", "seconds", "depth")
@@ -187,17 +187,18 @@ def _params_reader(space: str) -> RowReader:
     return read
 
 
-class _TypedTrial(Given):
+class _TypedTrial(FixedParamsTrial):
     """Trial with the parameters of a raw row; the text "3" becomes the choice 3."""
 
     def __init__(self, raw: RawRow) -> None:
         super().__init__({name: value for name, value in raw.items() if value != ""})
 
-    def _suggest(self, name: str, distribution: BaseDistribution) -> Any:
-        value = self._params.get(name)
+    def choose(self, name: str, distribution: BaseDistribution) -> Any:
+        """Return the value of a parameter, of the type that its choices have."""
+        value = self.given.get(name)
         if isinstance(value, str):
-            self._params[name] = _typed(value, distribution)
-        return super()._suggest(name, distribution)
+            self.given[name] = _typed(value, distribution)
+        return super().choose(name, distribution)
 
 
 def _typed(text: str, distribution: BaseDistribution) -> Any:
