@@ -28,7 +28,7 @@ def main() -> None:
     builds = [partial(build_network, space, params) for params in plan]
 
     def alone() -> list[float]:
-        return [fixed.score_build(build, ["diswot"])["diswot"][0] for build in builds]
+        return [fixed.score(fixed.students(build), ["diswot"])["diswot"][0] for build in builds]
 
     def shared() -> list[float]:
         chain = Chain()

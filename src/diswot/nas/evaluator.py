@@ -139,7 +139,7 @@ class Examiner:
     def _shares(self) -> bool:
         """Whether the score looks at no more than one forward pass shows from outside."""
         row = get_proxy(self.proxy)
-        return row.cost == "forward" and row.watch is None
+        return row.cost == "forward" and row.recorder is None
 
 
 def work(examiner: Examiner, task: Task, ask: Ask) -> Any:

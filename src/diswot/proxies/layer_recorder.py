@@ -1,6 +1,6 @@
-"""What one forward pass shows of how a network is built: its working layers, and its blocks.
+"""The working layers of a network and the calls of its blocks, from one forward pass.
 
-Letters: B batch, C channels, H x W positions. Which modules are blocks is said in `blocks`.
+Letters: B images, C channels, H x W positions. Which modules are blocks is defined in `blocks`.
 """
 
 from __future__ import annotations
@@ -14,81 +14,82 @@ import torch
 from torch import Tensor, nn
 
 from diswot.proxies.blocks import layers, map_of, primary_blocks
-from diswot.proxies.paths import Call
-from diswot.proxies.recorders import Watch
+from diswot.proxies.paths import BlockCall
+from diswot.proxies.recorders import Recorder
 
 
-class Anatomy(Watch):
-    """Catches which layers work, and how wide the block of each is.
+class LayerRecorder(Recorder):
+    """Recorder of the working layers, and of the width of each layer's block.
 
-    A layer works if it gives a map that differs between the first two images: not one that is
-    never run, or is fed with zeros only.
+    A layer works if its output is a map that differs between the first two images. A layer that
+    is never run, or whose input is zero, does not work.
 
     Attributes:
-        size: Sum over working layers of C log2(1 + k / sqrt(groups)), C the channels of the map
-            of the layer's block and k the side of its kernel, 1 for a linear layer.
-        calls: The first block of each shape that gives a map of the shape that it takes.
+        size: Sum over working layers of C log2(1 + k / sqrt(groups)). C is the number of channels
+            that the layer's block returns, k the side of the kernel, which is 1 for a linear layer.
+        calls: First call of a block for each shape, among blocks that keep the shape of their
+            input.
     """
 
     def __init__(self, model: nn.Module, images: Tensor) -> None:
         super().__init__(model, images)
         self.size = 0.0
-        self.calls: dict[torch.Size, Call] = {}
+        self.calls: dict[torch.Size, BlockCall] = {}
         self._reach: dict[nn.Module, float] = {}
 
     def hooks(self) -> Iterator[AbstractContextManager[object]]:
-        """One hook a layer and one a block."""
+        """Register one hook on each layer and one on each block."""
         blocks = primary_blocks(self.model)
         for block in blocks:
             inner = layers(block)
             for layer in inner:
-                yield layer.register_forward_hook(self._see_layer)
-            yield block.register_forward_hook(partial(self._see_block, inner), with_kwargs=True)
+                yield layer.register_forward_hook(self._record_layer)
+            yield block.register_forward_hook(partial(self._record_block, inner), with_kwargs=True)
 
-    def _see_layer(self, layer: nn.Module, inputs: object, output: object) -> None:
+    def _record_layer(self, layer: nn.Module, inputs: object, output: object) -> None:
         if self.active and _differs(output, len(self.images)):
             self._reach[layer] = _reach(layer)
 
-    def _see_block(
+    def _record_block(
         self,
         inner: list[nn.Module],
         block: nn.Module,
-        inputs: tuple[object, ...],
-        named: dict[str, object],
+        args: tuple[object, ...],
+        kwargs: dict[str, object],
         output: object,
     ) -> None:
         if not self.active:
             return
         features = map_of(output, self.images)
-        taken = inputs[0] if inputs else None
-        given = output[0] if isinstance(output, tuple) else output
+        first = args[0] if args else None
+        result = output[0] if isinstance(output, tuple) else output
         if features is None:
-            if isinstance(given, Tensor) and _of_parts(given, len(self.images)):
-                self.size += given.shape[2] * self._held(inner)
+            if isinstance(result, Tensor) and _of_patches(result, len(self.images)):
+                self.size += result.shape[2] * self._total_reach(inner)
             return
-        if isinstance(taken, Tensor) and isinstance(given, Tensor) and taken.shape == given.shape:
-            call = Call(block, (1, *taken.shape[1:]), inputs[1:], named)
-            self.calls.setdefault(taken.shape, call)
-        self.size += features.shape[1] * self._held(inner)
+        if isinstance(first, Tensor) and isinstance(result, Tensor) and first.shape == result.shape:
+            call = BlockCall(block, (1, *first.shape[1:]), args[1:], kwargs)
+            self.calls.setdefault(first.shape, call)
+        self.size += features.shape[1] * self._total_reach(inner)
 
-    def _held(self, inner: list[nn.Module]) -> float:
+    def _total_reach(self, inner: list[nn.Module]) -> float:
         return math.fsum(self._reach.pop(layer, 0.0) for layer in inner)
 
 
-def _of_parts(output: Tensor, batch: int) -> bool:
-    """Whether these are tokens of parts of each image, in the place of images, as in MobileViT."""
+def _of_patches(output: Tensor, batch: int) -> bool:
+    """Whether the first dimension holds patches of each image, as in MobileViT."""
     return output.ndim == 3 and len(output) > batch and len(output) % batch == 0
 
 
 def _reach(layer: nn.Module) -> float:
-    """How far a layer looks: log2(1 + k), less where groups keep channels apart."""
+    """Return log2(1 + k / sqrt(groups)): how many positions and channels a layer mixes."""
     kernel = getattr(layer, "kernel_size", (1,))
     side = math.prod(kernel) ** (1 / len(kernel))
     return math.log2(1 + side / math.sqrt(getattr(layer, "groups", 1)))
 
 
 def _differs(output: object, batch: int) -> bool:
-    """Whether this is a map, or tokens, of which those of the first two images differ."""
+    """Whether an output is a map, or tokens, that differ between the first two images."""
     if not isinstance(output, Tensor) or output.ndim < 3 or len(output) % batch:
         return False
     step = len(output) // batch

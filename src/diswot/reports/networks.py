@@ -140,7 +140,7 @@ class Pair:
     def taught(self) -> bool:
         """Whether the teacher was scored with trained weights: some scores draw fresh ones."""
         row = get_proxy(str(self.config["proxy"]))
-        draws = row.needs_teacher and not row.sees_weights and self.init() != "default"
+        draws = row.compares_early_blocks and self.init() != "default"
         return bool(self.config.get("trained_teacher")) and not draws
 
     def scored(self, params: dict[str, Any]) -> tuple[nn.Module, nn.Module]:
