@@ -56,6 +56,7 @@ ELSEWHERE = {
 # Tests of several parts together, or of what is no module.
 TOGETHER = {
     "knowledge/test_conformance",
+    "proxies/test_default_tau",
     "reports/test_browser",
     "spaces/test_conformance",
     "spaces/test_docs",

@@ -201,7 +201,8 @@ def test_needs_a_teacher_only_if_it_says_so(name: str) -> None:
         row.score(blind)
         assert math.isfinite(score(None, model, batch, [name])[name])
         return
-    with pytest.raises(UserError, match="early blocks of the teacher" * (name in EARLY)):
+    missing = "early blocks of the teacher" if name in EARLY else "observation of a teacher"
+    with pytest.raises(UserError, match=missing):
         row.score(blind)
     message = f"^{name} needs a teacher; scores such as params, zen and naswot need none$"
     with pytest.raises(UserError, match=message):
