@@ -49,7 +49,7 @@ def score_for_ever() -> None:
     build = partial(build_network, create_space("s0", 100), STUDENTS["S0 3-3-3 (ResNet-20)"])
     parent = multiprocessing.parent_process()
     while parent is None or parent.is_alive():
-        fixed.score_build(build, ["diswot"])
+        fixed.score(fixed.students(build), ["diswot"])
 
 
 @contextmanager
@@ -90,7 +90,7 @@ def costs(meter: Meter, times: int) -> None:
         measuring, scored = [], []
         for turn in range(times):
             start = time.perf_counter()
-            fixed.score_build(build, ["default"])
+            fixed.score(fixed.students(build), ["default"])
             middle = time.perf_counter()
             meter({**params, "turn": f"cost{turn}"})
             scored.append(middle - start)

@@ -269,7 +269,7 @@ def recalled(
     def score(params: Params) -> float:
         def find() -> float:
             build = partial(build_network, ground.build, params)
-            return fmean(fixed.score_build(build, [given.score])[given.score])
+            return fmean(fixed.score(fixed.students(build), [given.score])[given.score])
 
         return memory.of((given.score, given.seed, ground.name(params)), find)
 

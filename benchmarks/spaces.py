@@ -28,7 +28,7 @@ from torch import nn
 from torchvision.models import resnet18, resnet34
 
 from diswot.cli import console
-from diswot.costs.budget import Budget
+from diswot.costs.budget import Budget, Costs
 from diswot.costs.counts import count_macs, count_params
 from diswot.data.registry import create_dataset
 from diswot.models.initialization import fresh
@@ -51,7 +51,7 @@ def within_budget(size: int, seed: int) -> Iterator[Params]:
     while True:
         path = EnumeratingTrial(random=random)
         with torch.device("meta"):
-            fits = budget.excess(build(path), shape) is None
+            fits = budget.check(Costs(build(path), shape))[0] is None
         if fits:
             yield path.params
 
@@ -129,7 +129,7 @@ def memory(proxy: str, count: int, size: int, batch_size: int) -> list[list[str]
     score, rows = fixed(proxy, size, batch_size), []
     build = create_space("imagenet_resnet", CLASSES, size)
     for number, params in zip(range(1, count + 1), within_budget(size, seed=1), strict=False):
-        score.score_build(partial(build_network, build, params), [proxy])
+        score.score(score.students(partial(build_network, build, params)), [proxy])
         if number in (MARK, count):
             gc.collect()
             rows.append([str(number), f"{peak():.0f} MB", f"{resident():.0f} MB"])

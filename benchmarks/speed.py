@@ -59,7 +59,7 @@ def scoring(batch: Batch, turns: int) -> None:
             {
                 "score": lambda model=model: fixed.score([model], ["diswot"]),
                 "bare": partial(bare, model),
-                "build": lambda build=build: fixed.score_build(build, ["diswot"]),
+                "build": lambda build=build: fixed.score(fixed.students(build), ["diswot"]),
             },
             turns,
         )
@@ -100,7 +100,7 @@ def procedures(batch: Batch, turns: int) -> None:
         times = in_turn(
             {
                 "published": lambda build=build: published(build, plain),
-                "ours": lambda build=build: score.score_build(build, ["diswot"]),
+                "ours": lambda build=build: score.score(score.students(build), ["diswot"]),
             },
             turns,
         )

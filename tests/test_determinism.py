@@ -174,5 +174,7 @@ def test_same_to_the_last_bit(pool: Pool, spec: Spec, size: int, data: some.Data
         if "scores" in end:
             network = partial(build_network, partial(build, spec), dict(chosen))
             torch.rand(3)  # whatever else draws
-            again = examiner(spec).scorer.score_build(network, [spec.proxy])
+            again = examiner(spec).scorer.score(
+                examiner(spec).scorer.students(network), [spec.proxy]
+            )
             assert again == end["scores"] and values == again[spec.proxy]

@@ -36,9 +36,10 @@ ELSEWHERE = {
         "ranking/tables/raw_rows",
         "ranking/tables/rows",
     ),
-    # scores from what they share
-    "proxies/test_activations": ("proxies/recorders",),
-    "proxies/test_az_nas": ("proxies/blocks", "proxies/size"),
+    # observations and scores from what they share
+    "observation/test_observe": ("observation/class_gradient", "observation/modes"),
+    "proxies/test_activations": ("proxies/activation_codes",),
+    "proxies/test_az_nas": ("proxies/blocks", "proxies/recorders", "proxies/size"),
     "proxies/test_gradients": ("proxies/passes", "proxies/ntk_fisher", "proxies/synflow"),
     "proxies/test_scorer": ("proxies/candidate", "proxies/diswot_score"),
     # whole files
@@ -55,7 +56,7 @@ ELSEWHERE = {
 # Tests of several parts together, or of what is no module.
 TOGETHER = {
     "knowledge/test_conformance",
-    "knowledge/test_dkd_dist",
+    "proxies/test_default_tau",
     "reports/test_browser",
     "spaces/test_conformance",
     "spaces/test_docs",

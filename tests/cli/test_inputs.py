@@ -92,4 +92,4 @@ def test_which_scores_see_trained_weights() -> None:
     for name in names:
         one, other = (outcomes[name][0] for outcomes in found)
         if isinstance(one, float):
-            assert (one != other) == get_proxy(name).sees_weights, name
+            assert (one != other) == get_proxy(name).compares_observations, name

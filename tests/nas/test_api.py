@@ -90,7 +90,9 @@ def test_exhaustive_search_scores_every_network_of_s0_once(tmp_path: Path) -> No
     scores = {}
     for a, b, c in [(a, b, c) for a in (7, 5, 3, 1) for b in (1, 7, 3, 5) for c in (3, 1, 7, 5)]:
         params = {"blocks1": a, "blocks2": b, "blocks3": c}
-        built = fixed.score_build(lambda params=params: build_network(space, params), ["diswot"])
+        built = fixed.score(
+            fixed.students(lambda params=params: build_network(space, params)), ["diswot"]
+        )
         scores[key(params)] = built["diswot"][0]
     assert {key(params): value for params, value in told(tmp_path)} == scores
     assert [student.score for student in found.top] == sorted(scores.values())[:-11:-1]
@@ -131,7 +133,7 @@ def test_repeats_are_averaged() -> None:
 
     for student in found.top:
         build = lambda params=student.params: build_network(branching, params)  # noqa: E731
-        values = fixed.score_build(build, ["diswot"])["diswot"]
+        values = fixed.score(fixed.students(build), ["diswot"])["diswot"]
         assert len(set(values)) == 3
         assert student.score == pytest.approx(sum(values) / 3, rel=1e-12)
         assert student.standard_error == pytest.approx(np.std(values, ddof=1) / 3**0.5)
@@ -167,7 +169,7 @@ def test_default_score_and_its_initialisation(
     def scores(init: str) -> list[float]:
         fixed = scorer(teacher(), [batch()], init=init, seed=3)
         builds = [partial(build_network, tiny, params) for params, _ in told(tmp_path)]
-        return [fixed.score_build(build, [proxy])[proxy][0] for build in builds]
+        return [fixed.score(fixed.students(build), [proxy])[proxy][0] for build in builds]
 
     study = optuna.load_study(study_name="diswot", storage=open_storage(tmp_path))
     facts = study.user_attrs["config"]
@@ -214,7 +216,7 @@ def test_nothing_outside_the_budget_is_scored(budget: Budget, asked: int) -> Non
     fits = {
         key(params)
         for params in enumerate_params(tiny, 36) or ()
-        if budget.excess(build_network(tiny, params), SHAPE) is None
+        if budget.check(Costs(build_network(tiny, params), SHAPE))[0] is None
     }
 
     found = run(counted(tiny, log), trials=asked, budget=budget)
@@ -715,7 +717,7 @@ def test_killed_by_the_system_and_resumed(tmp_path: Path) -> None:
     fixed = scorer(teacher(), [batch()], seed=4)
     for trial in ends(place, "scores"):
         build = lambda trial=trial: build_network(tiny, trial.params)  # noqa: E731
-        assert fixed.score_build(build, ["diswot"])["diswot"] == [trial.value]
+        assert fixed.score(fixed.students(build), ["diswot"])["diswot"] == [trial.value]
 
 
 @pytest.mark.parametrize(

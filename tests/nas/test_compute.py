@@ -117,7 +117,7 @@ def test_evolution_scores_nothing_twice(tmp_path: Path) -> None:
     fixed = scorer(toyspaces.teacher(), [toyspaces.batch()])
     for trial in scored:
         build = partial(build_network, toyspaces.tiny, trial.params)
-        assert fixed.score_build(build, ["diswot"])["diswot"] == [trial.value]
+        assert fixed.score(fixed.students(build), ["diswot"])["diswot"] == [trial.value]
 
 
 @pytest.mark.slow

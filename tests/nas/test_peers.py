@@ -77,7 +77,7 @@ def hold(url: str, count: int) -> None:
     fixed = scorer(toyspaces.teacher(), [toyspaces.batch()], seed=4)
     for trial in ended:
         build = lambda trial=trial: build_network(toyspaces.tiny, trial.params)  # noqa: E731
-        assert fixed.score_build(build, ["diswot"])["diswot"] == [trial.value]
+        assert fixed.score(fixed.students(build), ["diswot"])["diswot"] == [trial.value]
 
 
 @pytest.fixture

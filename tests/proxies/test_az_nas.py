@@ -17,14 +17,19 @@ from diswot.errors import UserError
 from diswot.proxies import az_nas, size
 from diswot.proxies.blocks import primary_blocks
 from diswot.proxies.candidate import Candidate
-from diswot.proxies.recorders import Entropies, component_entropy
+from diswot.proxies.eigen import eigenvalues, spectral_entropy
+from diswot.proxies.recorders import BlockEntropies, component_square
 from diswot.spaces import nasbench201
 from diswot.spaces.cifar_resnet import CifarResNet
 from diswot.spaces.registry import build_network
 
 
+def component_entropy(features: Tensor) -> float:
+    return spectral_entropy(eigenvalues(component_square(features)))
+
+
 def candidate(model: nn.Module, images: Tensor, labels: Tensor, seed: int = 0) -> Candidate:
-    return Candidate(model, None, Batch(images, labels), seed)  # type: ignore[arg-type]
+    return Candidate(model, None, Batch(images, labels), seed)
 
 
 def names(model: nn.Module) -> list[str]:
@@ -109,7 +114,7 @@ def test_one_pass_shows_both() -> None:
     runs = []
     model = seeded(toys.Nested)
     model.register_forward_pre_hook(lambda *_: runs.append(1))
-    given = Candidate(model, None, Batch(*toys.batch()), 0, (Entropies,))  # type: ignore[arg-type]
+    given = Candidate(model, None, Batch(*toys.batch()), 0, (BlockEntropies,))
     az_nas.expressivity(given), az_nas.progressivity(given), given.observation
     assert len(runs) == 1
 

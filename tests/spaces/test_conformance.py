@@ -125,7 +125,7 @@ def test_all_pass_the_check_of_a_users_space(name: str) -> None:
 def test_networks_can_be_observed(named: str) -> None:
     seen = observe(build_network(space(named), light(named)), *batch())
 
-    assert seen.class_gradient.shape == (CLASSES, seen.pooled.shape[1])
+    assert seen.class_gradient.shape == (CLASSES, seen.head_input.shape[1])
     assert len(seen.stages) >= STAGES.get(named, 3) or named.startswith("timm_zoo")
 
 
@@ -136,7 +136,7 @@ def test_scores(named: str) -> None:
         fixed = scorer(teacher, [batch()], init=init)
         model = fixed.fresh(partial(build_network, space(named), light(named)))
         (outcome,) = fixed.outcomes([model], [proxy])[proxy]
-        widths = {observe(each, *batch()).pooled.shape[1] for each in (teacher, model)}
+        widths = {observe(each, *batch()).head_input.shape[1] for each in (teacher, model)}
         if proxy == "params":
             assert outcome == count_params(model)
         elif proxy == "default" or len(widths) == 1:

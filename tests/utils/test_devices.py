@@ -114,7 +114,9 @@ def test_cuda_scores_as_the_processor_does(init: str) -> None:
     found = []
     for device in ("cpu", "cuda"):
         fixed = scorer(toyspaces.teacher(), [toyspaces.batch()], init=init, device=device)
-        found.append(fixed.score_build(partial(build_network, toyspaces.tiny, PARAMS), proxies))
+        found.append(
+            fixed.score(fixed.students(partial(build_network, toyspaces.tiny, PARAMS)), proxies)
+        )
 
     for name in proxies:
         assert found[1][name] == pytest.approx(found[0][name], rel=1e-4)
@@ -128,10 +130,10 @@ def test_all_is_computed_on_the_device_that_is_given(init: str) -> None:
     build = partial(build_network, toyspaces.tiny, PARAMS)
     with SecondDevice() as second:
         there = scorer(toyspaces.teacher(), [toyspaces.batch()], init=init, device=DEVICE)
-        found = there.score_build(build, names)
+        found = there.score(there.students(build), names)
 
     assert there.device == DEVICE and second.count > 1000
-    for name, values in here.score_build(build, names).items():
+    for name, values in here.score(here.students(build), names).items():
         assert found[name] == pytest.approx(values, rel=1e-9), name
 
 

@@ -147,7 +147,7 @@ class Master:
             pixels, name = f"{size} x {size} pixels", self.name
             said.append(f"images are brought to {pixels}, as {name} takes them; see --image-size")
         rows = {name: get_proxy(name) for name in proxies}
-        deaf = [name for name, row in rows.items() if row.needs_teacher and not row.sees_weights]
+        deaf = [name for name, row in rows.items() if row.compares_early_blocks]
         if self.trained and deaf:
             names, fresh = ", ".join(deaf), "it draws fresh ones"
             said.append(f"the teacher's trained weights change nothing in {names}: {fresh}")

@@ -147,8 +147,7 @@ def _score(
     from diswot.proxies.scorer import NotScored
 
     try:
-        students = (fixed.fresh(build, repeat) for repeat in range(len(fixed.batches)))
-        found = fixed.outcomes(students, names)
+        found = fixed.outcomes(fixed.students(build), names)
     except UserError:
         raise
     except Exception as error:  # whatever a user's network raises is told in one line

@@ -89,7 +89,7 @@ _SCORING, _COMPUTE, _STUDY = Scoring(), Compute(), StudySettings()
 
 
 def search(
-    teacher: nn.Module,
+    teacher: nn.Module | None,
     space: Build,
     batches: Batch | Sequence[Batch],
     *,
@@ -108,7 +108,7 @@ def search(
     architectures is searched exhaustively. No architecture is evaluated twice.
 
     Args:
-        teacher: The teacher, observed once a batch.
+        teacher: The teacher, observed once a batch; None where the proxy compares with none.
         space: Function of an Optuna trial that returns a network.
         batches: Normalised images B x C x H x W and labels B; or one such batch a repeat.
         n_trials: Number of candidates within the budget.

@@ -32,7 +32,7 @@ class EvaluatorSettings:
     """All that an `Evaluator` is made of, for making it in any process.
 
     Attributes:
-        teacher: The teacher.
+        teacher: The teacher; None where the proxy compares with none.
         space: The search space.
         batches: Images and labels, one batch a repeat.
         proxy: A key of `PROXIES`.
@@ -44,7 +44,7 @@ class EvaluatorSettings:
         device: Name of the device to score on; that of the batches if None.
     """
 
-    teacher: nn.Module
+    teacher: nn.Module | None
     space: Build
     batches: tuple[Batch, ...]
     proxy: str
@@ -62,10 +62,11 @@ class EvaluatorSettings:
         return channels, height, width
 
     def evaluator(self) -> Evaluator:
-        """Observe the teacher and return what evaluates candidates."""
+        """Observe the teacher, if the proxy needs one, and return what evaluates candidates."""
         fixed = scorer(
             self.teacher,
             self.batches,
+            [self.proxy],
             init=self.init,
             seed=self.seed,
             trained_teacher=self.trained_teacher,

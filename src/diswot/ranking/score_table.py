@@ -216,8 +216,7 @@ def score_one(scorer: Scorer, build: Build, params: Params, proxies: Sequence[st
     start = time.perf_counter()
     make = partial(build_network, build, params)
     try:
-        students = (scorer.fresh(make, repeat) for repeat in range(len(scorer.batches)))
-        outcomes: dict[str, list[Any]] = {**scorer.outcomes(students, proxies)}
+        outcomes: dict[str, list[Any]] = {**scorer.outcomes(scorer.students(make), proxies)}
     except Exception as error:  # whatever a user's space or network raises is told in one line
         reason = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
         outcomes = {name: [NotScored(name, math.nan, reason)] for name in proxies}

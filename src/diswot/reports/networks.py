@@ -152,7 +152,7 @@ class RebuiltSearch:
         Some scores initialise the teacher afresh.
         """
         row = get_proxy(str(self.config["proxy"]))
-        draws = row.needs_teacher and not row.sees_weights and self.init() != "default"
+        draws = row.compares_early_blocks and self.init() != "default"
         return bool(self.config.get("trained_teacher")) and not draws
 
     def as_scored(self, params: dict[str, Any]) -> tuple[nn.Module, nn.Module]:

@@ -105,7 +105,7 @@ class Objective:
                 taught = record(self.teacher, images, labels, cam=cam)
             seen = record(self.student, images, labels, cam=cam)
         taught, seen = self.processes.gathered(taught), self.processes.gathered(seen)
-        return self.losses(taught, seen), seen.logits.float(), seen.labels
+        return self.losses(taught, seen), seen.logits.float(), seen.targets
 
 
 def made_losses(

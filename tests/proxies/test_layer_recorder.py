@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from diswot.observation.observe import measuring
-from diswot.proxies.layers import Anatomy
+from diswot.observation.modes import measuring
+from diswot.proxies.layer_recorder import LayerRecorder
 from diswot.spaces import nasbench201
 from diswot.spaces.cifar_resnet import CifarResNet
 from diswot.spaces.registry import build_network
@@ -15,10 +15,10 @@ from diswot.spaces.registry import build_network
 IMAGES = torch.randn(4, 3, 16, 16, generator=torch.Generator().manual_seed(0))
 
 
-def seen(model: nn.Module, images: Tensor = IMAGES) -> Anatomy:
-    with torch.no_grad(), Anatomy(model, images) as anatomy, measuring(model):
+def seen(model: nn.Module, images: Tensor = IMAGES) -> LayerRecorder:
+    with torch.no_grad(), LayerRecorder(model, images) as recorder, measuring(model):
         model(images)
-    return anatomy
+    return recorder
 
 
 def cell(text: str) -> nn.Module:
