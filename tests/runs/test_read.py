@@ -88,9 +88,15 @@ def test_nothing_of_diswot(tmp_path: Path, name: str) -> None:
 def test_costs_of_a_search_with_two_objectives(tmp_path: Path) -> None:
     teacher, space = create_teacher("resnet20", 10), create_space("s0", 10, 8)
     found = diswot.search(
-        teacher, space, create_dataset("digits", img_size=8).batch(10), n_trials=6, scoring="params",
-        objectives=("score", "memory"), sampler="random", study=tmp_path,
-    )  # fmt: skip
+        teacher,
+        space,
+        create_dataset("digits", img_size=8).batch(10),
+        n_trials=6,
+        objectives=("score", "memory"),
+        sampler="random",
+        scoring="params",
+        study=tmp_path,
+    )
     run = read(tmp_path)
     assert search_of(run).costs() == ["params", "memory"]
     front = charts.pareto(search_of(run).scored(), "memory")

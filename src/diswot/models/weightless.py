@@ -7,7 +7,8 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils._device import DeviceContext  # what torch.device is as a context
+
+from diswot.utils.compat import DeviceContext
 
 _FILLS = (
     "add_ bernoulli_ clamp_ copy_ div_ erfinv_ exponential_ fill_ mul_ normal_ sub_ uniform_ zero_"
@@ -20,7 +21,7 @@ _SKIPPED: frozenset[Callable[..., Any]] = frozenset(
 )
 
 
-class Weightless(DeviceContext):  # type: ignore[misc]  # torch has no types for it
+class Weightless(DeviceContext):
     """A context in which tensors are made on the meta device and filling them costs nothing.
 
     `torch.device("meta")` alone runs each initialisation, operator by operator; that takes longer
@@ -42,4 +43,4 @@ class Weightless(DeviceContext):  # type: ignore[misc]  # torch has no types for
             tensor = args[0] if args else (kwargs or {}).get("tensor")
             if isinstance(tensor, Tensor) and tensor.is_meta:
                 return tensor
-        return super().__torch_function__(func, types, args, dict(kwargs or {}))
+        return super().__torch_function__(func, types, args, dict(kwargs or {}))  # type: ignore[no-untyped-call]

@@ -18,7 +18,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from diswot.errors import UserError
 from diswot.spaces.trials import choice, draw, size
-from diswot.storage.journal import trials_from
+from diswot.storage.compat import storage_of, study_id, trials_from
 
 Params = dict[str, Any]
 Key = frozenset[tuple[str, Any]]
@@ -192,7 +192,7 @@ def winner(
 
     def merit(trial: FrozenTrial) -> tuple[float, ...]:
         if trial.state == TrialState.COMPLETE:
-            return math.inf, math.inf, sign * trial.value
+            return math.inf, math.inf, sign * (trial.value or 0.0)
         kept, excess = violation(trial)
         return -kept, -excess, 0.0
 
@@ -237,10 +237,10 @@ class AgingEvolutionSampler(BaseSampler):
 
     def _history(self, study: Study) -> tuple[Past, list[FrozenTrial]]:
         """What ended, up to the first trial that has not; and the trials from that on."""
-        of = study._storage, study._study_id
+        of = storage_of(study), study_id(study)
         if of != self._of:
             self._past, self._of = Past(self._population), of
-        trials = trials_from(*of, self._past.taken)
+        trials = trials_from(study, self._past.taken)
         ended = list(takewhile(lambda trial: trial.state.is_finished(), trials))
         for trial in ended:
             self._past.take(trial)

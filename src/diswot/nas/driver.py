@@ -13,7 +13,6 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Any
 
 import optuna
 from optuna.exceptions import UpdateFinishedTrialError
@@ -29,6 +28,7 @@ from diswot.nas.proposal import Proposer
 from diswot.nas.samplers import Listed
 from diswot.nas.trial_result import ATTRIBUTE, KILLED, TrialResult
 from diswot.spaces.registry import Params
+from diswot.storage.compat import set_constraints, trial_id
 
 STALLED = 2000  # proposals in a row outside the budget and no nearer to it, before sampling stops
 MAX_FAILED = 20  # failed candidates without a scored one, before sampling stops
@@ -127,7 +127,7 @@ class Driver:
 
     def _reopen(self, trial: FrozenTrial) -> None:
         """Run an interrupted trial again, unless it was interrupted too often."""
-        again = optuna.Trial(self.study, trial._trial_id)
+        again = optuna.Trial(self.study, trial_id(trial))
         times = int(trial.user_attrs.get(_INTERRUPTED, 0)) + 1
         again.set_user_attr(_INTERRUPTED, times)
         if times < TRIES:
@@ -337,7 +337,8 @@ class Driver:
 
     def _tell(self, number: int, result: TrialResult | None) -> None:
         """Tell Optuna how a trial ended; None gives it up."""
-        values, state = None, TrialState.FAIL
+        values: list[float] | None = None
+        state: TrialState | None = TrialState.FAIL
         if result is not None and result.score is not None:
             named = {"score": result.score, **result.costs}
             values, state = [named[name] for name in self.objectives], None
@@ -376,13 +377,8 @@ class Driver:
 
 
 def _constrain(trial: optuna.Trial, result: TrialResult) -> None:
-    """Tell Optuna by how much limits are exceeded, as shares of them; zero or less is within.
-
-    Optuna keeps a constraint under its name since version 5; its dashboard reads the list, under
-    which earlier versions kept them.
-    """
+    """Tell Optuna by how much limits are exceeded, as shares of them; zero or less is within."""
     for name, margin in result.margins.items():
         trial.set_constraint(name, margin)
     if result.margins:
-        values: Any = list(result.margins.values())
-        trial.storage.set_trial_system_attr(trial._trial_id, "constraints", values)
+        set_constraints(trial, list(result.margins.values()))

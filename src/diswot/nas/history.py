@@ -13,7 +13,7 @@ from optuna.trial import FrozenTrial
 from diswot.nas.aging_evolution import Digest, digest, key
 from diswot.nas.trial_result import TrialResult
 from diswot.spaces.registry import Params
-from diswot.storage.journal import trial_at
+from diswot.storage.compat import trial_at
 
 
 @dataclass(frozen=True)
@@ -91,7 +91,7 @@ class History:
 
     def entry(self, number: int) -> Entry:
         """Return a trial that has ended, by its number."""
-        return _entry(trial_at(self.study._storage, self.study._study_id, number))
+        return _entry(trial_at(self.study, number))
 
     @property
     def within(self) -> int:

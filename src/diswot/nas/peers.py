@@ -20,6 +20,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from diswot.nas.aging_evolution import key
 from diswot.spaces.registry import Params
+from diswot.storage.compat import storage_of
 
 HEARTBEAT, GRACE = 5.0, 45.0  # seconds
 OWNER = "owner"  # user attribute of a trial
@@ -66,7 +67,7 @@ class Peers:
                 self._send(count)
             except Exception:  # the next heartbeat may get through; else the search itself fails
                 continue
-        self.study._storage.remove_session()
+        storage_of(self.study).remove_session()
 
     def _send(self, count: int) -> None:
         self.study.set_user_attr(_ALIVE + self.name, count)

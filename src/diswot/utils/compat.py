@@ -10,6 +10,7 @@ from torch import _int_mm as int8_matmul  # the only product of int8 matrices; o
 from torch.nn.modules.batchnorm import _BatchNorm as BatchNorm  # batch norms of all dimensions
 from torch.nn.modules.batchnorm import _NormBase as BatchNormBase  # the base of all batch norms
 from torch.nn.modules.conv import _ConvNd as ConvBase  # the base of all convolutions
+from torch.utils._device import DeviceContext  # what torch.device is as a context; for subclasses
 from torch.utils._python_dispatch import (
     TorchDispatchMode,  # sees each operator; nothing public does
 )
@@ -23,6 +24,7 @@ __all__ = [
     "BatchNorm",
     "BatchNormBase",
     "ConvBase",
+    "DeviceContext",
     "TorchDispatchMode",
     "int8_matmul",
     "traced_assert",
