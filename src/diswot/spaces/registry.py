@@ -12,11 +12,11 @@ from inspect import Parameter
 from types import ModuleType
 from typing import Any
 
-import torch
 from optuna.trial import BaseTrial
 from torch import nn
 
 from diswot.errors import UserError, unknown
+from diswot.models.weightless import Weightless
 from diswot.spaces.trials import EnumeratingTrial, FixedParamsTrial
 from diswot.spaces.validation import Build, check
 from diswot.utils import user_code
@@ -237,7 +237,7 @@ def _follow(build: Build, digits: Sequence[int] = (), *, last: bool = False) -> 
     """
     path = EnumeratingTrial(digits, last=last)
     try:
-        with torch.device("meta"):
+        with Weightless():
             build(path)
     except (Exception, SystemExit):
         path = EnumeratingTrial(digits, last=last)

@@ -8,10 +8,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-import torch
 from optuna.distributions import BaseDistribution, CategoricalDistribution, IntDistribution
 
 from diswot.errors import UserError, unknown
+from diswot.models.weightless import Weightless
 from diswot.ranking.tables.raw_rows import RawRow
 from diswot.spaces import nasbench101, nasbench201
 from diswot.spaces.registry import Params, create_space
@@ -172,7 +172,7 @@ def _params_reader(space: str) -> RowReader:
         inner = value if isinstance(value, dict) else None
         trial = _TypedTrial(raw if inner is None else inner)
         try:
-            with torch.device("meta"):
+            with Weightless():
                 build(trial)
         except UserError:
             raise
