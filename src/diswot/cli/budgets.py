@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from diswot.errors import UserError
+from diswot.errors import SearchFailed, UserError
 
 if TYPE_CHECKING:
-    from torch import nn
-
     from diswot.costs.budget import Budget
-    from diswot.costs.latency import MakeBuild, Meter, Setting
+    from diswot.costs.latency import Setting
 
-CACHE = "latency.jsonl"  # in a run folder
+TIMEOUT = 600.0  # seconds for one measurement
 
 
 def budget(params: str | None, macs: str | None, memory: str | None, latency: str | None) -> Budget:
@@ -67,33 +63,43 @@ def setting(
     return made if asked else None
 
 
-@contextmanager
-def metered(make: MakeBuild, how: Setting | None, folder: Path | None) -> Iterator[Meter | None]:
-    """A measuring process, if there is anything to measure."""
-    from diswot.costs.latency import metering
+def latency(student: str, space: str, classes: int, image_size: int, how: Setting) -> float:
+    """Return the seconds of one image of a student, measured in a process of its own.
 
-    if how is None:
-        yield None
-        return
-    with metering(make, how, folder and folder / CACHE) as meter:
-        yield meter
+    Raises:
+        UserError: The student cannot be measured.
+        SearchFailed: Its process died, or took too long.
+    """
+    from diswot.executors.processes import process_pool
+
+    make = partial(_bench, student, space, classes, image_size, how)
+    with process_pool([make], 1, threads=how.threads, timeout=TIMEOUT) as pool:
+        pool.submit(student, {})
+        while not (results := pool.wait()):
+            continue
+    (result,) = results
+    if result.failure:
+        raise SearchFailed(f"the latency of {student} was not measured: {result.reason}")
+    return float(result.value)
 
 
-def space(name: str, classes: int, image_size: int) -> Callable[[dict[str, Any]], nn.Module]:
-    """What builds the networks of a space; called in the measuring process."""
-    from diswot.spaces.registry import build_network, create_space
-
-    return partial(build_network, create_space(name, classes, image_size))
-
-
-def student(
-    text: str, space: str, classes: int, image_size: int
-) -> Callable[[dict[str, Any]], nn.Module]:
-    """What builds the one student that is named, whatever it is told; as `space`."""
+def _bench(
+    student: str, space: str, classes: int, image_size: int, how: Setting
+) -> Callable[[dict[str, Any]], float]:
+    """Return what measures a student; called in the measuring process."""
     from diswot.cli import inputs
+    from diswot.costs.latency import LatencyBench
 
-    build, _ = inputs.student_builder(text, space, classes, image_size)
-    return lambda params: build()
+    build, _ = inputs.student_builder(student, space, classes, image_size)
+    bench = LatencyBench(lambda params: build(), how)
+
+    def measure(params: dict[str, Any]) -> float:
+        try:
+            return bench(params).seconds
+        except RuntimeError as error:
+            raise UserError(f"the student fails: {error}") from error
+
+    return measure
 
 
 def columns(students: Sequence[Mapping[str, Any]]) -> dict[str, list[str]]:

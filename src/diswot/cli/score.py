@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from functools import partial
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
 from diswot.cli import budgets, console, inputs, options
 from diswot.cli import workers as workplaces
-from diswot.errors import SearchFailed, UserError
+from diswot.errors import UserError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from torch import nn
 
-    from diswot.costs.latency import MakeBuild, Setting
     from diswot.proxies.scorer import Scorer
 
 
@@ -75,8 +73,8 @@ def score(
                 advance("scoring", len(outcomes), len(names), ", ".join(group[:1]))
                 outcomes |= _score(fixed, build, group)
         how = budgets.setting(latency, images.image_shape, latency_engine, latency_threads)
-        make = partial(budgets.student, student, space, count, images.size)
-        costs = _costs(build, images.image_shape, make, how)
+        costs = _costs(build, images.image_shape)
+        costs["latency"] = how and budgets.latency(student, space, count, images.size, how)
     ordered = [(name, outcomes[name]) for name in names]
     values = {name: outcome for name, outcome in ordered if not isinstance(outcome, str)}
     unscored = {name: outcome for name, outcome in ordered if isinstance(outcome, str)}
@@ -107,22 +105,15 @@ def _show(
     console.table(f"scores of {student}: {sizes}", ["proxy", "score", "standard error"], rows)
 
 
-def _costs(
-    build: Callable[[], nn.Module],
-    image_shape: tuple[int, int, int],
-    make: MakeBuild,
-    how: Setting | None,
-) -> dict[str, Any]:
-    """What the student costs; its latency, if a setting is given."""
+def _costs(build: Callable[[], nn.Module], image_shape: tuple[int, int, int]) -> dict[str, Any]:
+    """Return what the student costs, without its latency."""
     from diswot.costs.budget import Costs
     from diswot.models.initialization import fresh
 
     try:
         costs = Costs(fresh(build, "default", 0), image_shape)
-        found: dict[str, Any] = {"model_params": costs.params, **asdict(costs.counts)}
-        with budgets.metered(make, how, None) as meter:
-            return {**found, "latency": None if meter is None else meter({})}
-    except (UserError, SearchFailed):
+        return {"model_params": costs.params, **asdict(costs.counts)}
+    except UserError:
         raise
     except Exception as error:  # whatever a user's network raises is told in one line
         raise UserError(f"the student fails: {type(error).__name__}: {error}") from error
