@@ -77,7 +77,7 @@ class Scorer:
         seed: The user's seed.
     """
 
-    teachers: tuple[Observation, ...]
+    teachers: tuple[Observation | None, ...]
     openings: tuple[Opening | None, ...]
     batches: tuple[Batch, ...]
     init: str = "gaussian"
@@ -135,7 +135,7 @@ class Scorer:
 
 
 def scorer(
-    teacher: nn.Module,
+    teacher: nn.Module | None,
     batches: Sequence[Batch],
     *,
     init: str = "gaussian",
@@ -150,7 +150,7 @@ def scorer(
     the same draws keep chance out, and the weights are fresh also where the teacher is trained.
 
     Args:
-        teacher: Left as it is.
+        teacher: Left as it is; None where no score compares with a teacher.
         batches: One a repeat.
         init: A key of `initialise.INITS`, for the teacher and for candidates.
         seed: The user's seed.
@@ -162,8 +162,11 @@ def scorer(
         UserError: The teacher cannot be observed on these images.
     """
     place = batches[0].images.device if device is None else torch.device(device)
-    again = partial(_copy, teacher)
     there = [Batch(*(part.to(place) for part in batch)) for batch in batches]
+    if teacher is None:
+        nothing = (None,) * len(there)
+        return Scorer(nothing, nothing, tuple(there), init, seed)
+    again = partial(_copy, teacher)
     seen, openings = [], []
     for repeat, batch in enumerate(there):
         model = teacher if trained_teacher else fresh(again, init, seed, repeat, TEACHER)
@@ -237,7 +240,7 @@ def standard_error(values: Sequence[float]) -> float | None:
 
 def _outcomes(
     rows: Mapping[str, Proxy],
-    teacher: Observation,
+    teacher: Observation | None,
     opens: Opening | None,
     student: nn.Module,
     batch: Batch,
@@ -246,7 +249,13 @@ def _outcomes(
     watches = dict.fromkeys(row.watch for row in rows.values() if row.watch)
     with recordable(*batch) as given:
         candidate = Candidate(
-            student, teacher, Batch(*given), seed, tuple(watches), _needs_cam(rows), opens
+            student,
+            teacher,  # type: ignore[arg-type]
+            Batch(*given),
+            seed,
+            tuple(watches),
+            _needs_cam(rows),
+            opens,
         )
         if any(row.needs_forward for row in rows.values()):
             _ = candidate.observation

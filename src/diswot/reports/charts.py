@@ -13,7 +13,7 @@ import plotly.graph_objects as go
 
 from diswot.errors import UserError
 from diswot.reports.networks import Look
-from diswot.runs.records import Candidate, Search, Study, Training
+from diswot.runs.records import RankStudyRecord, SearchRecord, TrainingRecord, TrialRecord
 from diswot.utils.pareto import front as pareto_front
 from diswot.utils.untrusted import number
 
@@ -41,7 +41,7 @@ def brief(params: Mapping[str, Any], most: int = 8) -> str:
     return " ".join(parts[:most]) + more
 
 
-def pareto(candidates: Sequence[Candidate], cost: str = "params") -> list[Candidate]:
+def pareto(candidates: Sequence[TrialRecord], cost: str = "params") -> list[TrialRecord]:
     """Those with none of lower cost and at least their score, from the lowest cost on."""
     known = [(c.cost(cost), c.score, c) for c in candidates]
     points = sorted(
@@ -52,9 +52,9 @@ def pareto(candidates: Sequence[Candidate], cost: str = "params") -> list[Candid
     return [points[place][3] for place in front]
 
 
-def trials(search: Search) -> Chart:
+def trials(search: SearchRecord) -> Chart:
     """Score over trials, and the best so far."""
-    there = [c for c in search.candidates if c.score is not None]
+    there = [c for c in search.trials if c.score is not None]
     scored = _thinned([c for c in there if c.end == "scores"])
     again = _thinned([c for c in there if c.end == "reused"])
     best = best_so_far([c.score or 0.0 for c in there])
@@ -70,7 +70,7 @@ def trials(search: Search) -> Chart:
     return _plain(figure)
 
 
-def against(search: Search, best: Candidate | None, cost: str = "params") -> Chart:
+def against(search: SearchRecord, best: TrialRecord | None, cost: str = "params") -> Chart:
     """Score against a cost, with the Pareto front of the two."""
     scored = [c for c in search.scored() if c.cost(cost) is not None]
     front = pareto(scored, cost)
@@ -107,7 +107,7 @@ def verified(rows: Sequence[Mapping[str, Any]]) -> Chart:
     return _plain(figure)
 
 
-def importance(search: Search) -> Chart:
+def importance(search: SearchRecord) -> Chart:
     """How much each choice changes the score: fANOVA (Hutter et al., ICML 2014).
 
     Raises:
@@ -162,17 +162,17 @@ def _apart(matrix: list[list[float]]) -> list[float]:
     return [v for i, row in enumerate(matrix) for j, v in enumerate(row) if i != j]
 
 
-def accuracies(trainings: Sequence[Training]) -> Chart:
+def accuracies(trainings: Sequence[TrainingRecord]) -> Chart:
     """Test accuracy by epoch, a line a training."""
     return _curves(trainings, ("test_accuracy",), "test accuracy, %")
 
 
-def losses(trainings: Sequence[Training]) -> Chart:
+def losses(trainings: Sequence[TrainingRecord]) -> Chart:
     """The training loss by epoch, a line a training."""
     return _curves(trainings, ("loss",), "training loss")
 
 
-def _curves(trainings: Sequence[Training], columns: Sequence[str], title: str) -> Chart:
+def _curves(trainings: Sequence[TrainingRecord], columns: Sequence[str], title: str) -> Chart:
     figure = go.Figure()
     for place, training in enumerate(trainings):
         for column in columns:
@@ -190,7 +190,7 @@ def _curves(trainings: Sequence[Training], columns: Sequence[str], title: str) -
     return chart
 
 
-def taus(study: Study) -> Chart:
+def taus(study: RankStudyRecord) -> Chart:
     """Kendall's tau of each score, with its interval."""
     rows = [(name, row) for name, row in _rows(study) if row.get("kendall") is not None][::-1]
     low = [_bound(row, 0) for _, row in rows]
@@ -208,7 +208,7 @@ def taus(study: Study) -> Chart:
     return _plain(figure)
 
 
-def cloud(study: Study, score: str) -> Chart:
+def cloud(study: RankStudyRecord, score: str) -> Chart:
     """A score against the accuracy."""
     target = str(study.result.get("target"))
     figure = go.Figure()
@@ -222,7 +222,7 @@ def cloud(study: Study, score: str) -> Chart:
     return _plain(figure)
 
 
-def _rows(study: Study) -> list[tuple[str, dict[str, Any]]]:
+def _rows(study: RankStudyRecord) -> list[tuple[str, dict[str, Any]]]:
     rows = study.result["rows"]
     return [(name, row) for name, row in rows.items() if isinstance(row, dict)]
 
@@ -235,7 +235,9 @@ def _bound(row: Mapping[str, Any], end: int) -> float | None:
     return abs(float(bounds[end]) - float(row["kendall"]))
 
 
-def _points(shown: Sequence[Candidate], x: Sequence[Any], name: str, colour: str) -> dict[str, Any]:
+def _points(
+    shown: Sequence[TrialRecord], x: Sequence[Any], name: str, colour: str
+) -> dict[str, Any]:
     return {
         "x": x,
         "y": [c.score for c in shown],
@@ -247,14 +249,14 @@ def _points(shown: Sequence[Candidate], x: Sequence[Any], name: str, colour: str
     }
 
 
-def _told(candidate: Candidate) -> str:
+def _told(candidate: TrialRecord) -> str:
     """What a point says of itself."""
     params = "" if candidate.model_params is None else f"<br>{candidate.model_params:,.0f} params"
     score = "" if candidate.score is None else f"<br>score {candidate.score:.5g}"
     return f"trial {candidate.trial}<br>{safe(brief(candidate.params))}{score}{params}"
 
 
-def _thinned(candidates: Sequence[Candidate]) -> list[Candidate]:
+def _thinned(candidates: Sequence[TrialRecord]) -> list[TrialRecord]:
     """At most `MOST`: an even choice."""
     step = max(1, math.ceil(len(candidates) / MOST))
     return list(candidates[::step])

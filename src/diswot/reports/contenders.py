@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import json
 import statistics
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from diswot.errors import UserError
 from diswot.reports.formats import epochs, last
 from diswot.reports.networks import Sizes
-from diswot.runs.records import Run, Training
-from diswot.storage.run_files import TRAINED
-from diswot.utils.untrusted import mapping, number
+from diswot.runs.folder import training_result
+from diswot.runs.records import Run, TrainingRecord
+from diswot.utils.untrusted import number
 
 
 @dataclass(frozen=True)
@@ -52,19 +52,17 @@ def _trained_teachers(run: Run, config: Mapping[str, Any]) -> Iterator[tuple[flo
         if isinstance(weights, str) and (accuracy := _accuracy_beside(Path(weights))) is not None:
             yield accuracy, _from(run.folder, Path(weights).parent)
     for one in run.trainings:
-        accuracy = number(one.result.get("test_accuracy"))
         alone = one.result.get("student") == name and not one.result.get("teacher")
-        if alone and accuracy is not None:
-            yield accuracy, one.name
+        if alone and one.accuracy is not None:
+            yield one.accuracy, one.name
 
 
 def _accuracy_beside(weights: Path) -> float | None:
-    """What the training that left some weights wrote of them."""
+    """Return the test accuracy that the training wrote beside its weights, if there is one."""
     try:
-        kept = mapping(json.loads(weights.with_name(TRAINED).read_text()))
-    except (OSError, ValueError):
+        return number(training_result(weights.parent).get("test_accuracy"))
+    except UserError:
         return None
-    return number(mapping(kept.get("result")).get("test_accuracy"))
 
 
 def _from(folder: Path, place: Path) -> str:
@@ -76,10 +74,10 @@ def _from(folder: Path, place: Path) -> str:
 
 def students(run: Run, params: Mapping[str, Any], sizes: Sizes | None) -> list[Contender]:
     """The student, a line a way to train it."""
-    ways: dict[tuple[str, str], list[Training]] = {}
+    ways: dict[tuple[str, str], list[TrainingRecord]] = {}
     for training in run.trainings:
         result = training.result
-        if result.get("student") == params and number(result.get("test_accuracy")) is not None:
+        if result.get("student") == params and training.accuracy is not None:
             taught = result.get("teacher")
             way = f"distilled from {last(str(taught))}" if taught else "trained alone"
             ways.setdefault((way, epochs(result.get("epochs"))), []).append(training)
@@ -88,7 +86,7 @@ def students(run: Run, params: Mapping[str, Any], sizes: Sizes | None) -> list[C
     ] or [Contender("student, not trained yet", sizes)]
 
 
-def _student(name: str, long: str, sizes: Sizes | None, alike: list[Training]) -> Contender:
+def _student(name: str, long: str, sizes: Sizes | None, alike: list[TrainingRecord]) -> Contender:
     """Of trainings that differ in their seeds, or in what is not told apart here."""
     folders = tuple(training.name for training in alike)
     tests = [float(training.result["test_accuracy"]) for training in alike]

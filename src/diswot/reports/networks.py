@@ -1,11 +1,9 @@
-"""Teacher and student of a search, made again: their sizes, and what they see on one batch."""
+"""Sizes of the networks of a search, and what teacher and student see on one batch."""
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable
-from dataclasses import dataclass, replace
-from functools import partial
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,24 +12,15 @@ from torch import Tensor, nn
 
 from diswot.costs.counts import count_depth, count_macs, count_params
 from diswot.data.dataset import Batch, Data
-from diswot.data.registry import create_dataset
 from diswot.errors import UserError
 from diswot.knowledge.gradcam import class_activation
-from diswot.models.initialization import TEACHER, fresh
-from diswot.models.registry import create_teacher
 from diswot.models.weights import load_weights
 from diswot.observation.functional import relation_matrix
 from diswot.observation.observe import Observation, observe
-from diswot.proxies.registry import get_proxy
 from diswot.reports.pictures import overlay, picture
-from diswot.spaces.registry import build_network, create_space
+from diswot.runs.rebuild import RecordedNetworks
 
 SHOWN = 8  # images with class activation maps
-
-_PRETRAINED = (
-    "the teacher was scored with its library's pretrained weights, which a report does not load, "
-    "for that may need a network; weights of a file (--teacher-weights) it does load"
-)
 
 
 @dataclass(frozen=True)
@@ -74,88 +63,10 @@ class Look:
     maps: list[Map]
 
 
-@dataclass(frozen=True)
-class Pair:
-    """Teacher and space of a search, and its data; made when first asked for.
-
-    Attributes:
-        config: How the search was told to go.
-    """
-
-    config: dict[str, Any]
-
-    def images(self) -> Data:
-        """The data of the search; nothing is downloaded."""
-        root = self.config.get("data_root")
-        name = str(self.config["data"])
-        size, classes = self.config.get("image_size"), self.config.get("classes")
-        images = create_dataset(name, classes=classes, size=size, root=root, download=False)
-        if {"mean", "std"} <= self.config.keys():
-            mean, std = tuple(self.config["mean"]), tuple(self.config["std"])
-            images = replace(images, mean=mean, std=std)
-        return images
-
-    def teacher(self, weights: str | None = None) -> nn.Module:
-        """The teacher, with its weights of a file if one is named, else freshly built.
-
-        Raises:
-            UserError: The file is not there, or does not fit.
-        """
-        classes, size = int(self.config["classes"]), int(self.config["image_size"])
-        model = create_teacher(str(self.config["teacher"]), classes, size)
-        if weights is not None:
-            load_weights(model, weights)
-        return model
-
-    def student(self, params: dict[str, Any]) -> nn.Module:
-        """The network of some parameters."""
-        classes, size = int(self.config["classes"]), int(self.config["image_size"])
-        build = create_space(str(self.config["space"]), classes, size)
-        return build_network(build, params)
-
-    def sizes(self, model: nn.Module) -> Sizes:
-        """Of a network, on images of the search's size."""
-        size = int(self.config["image_size"])
-        macs = count_macs(model, (3, size, size))
-        return Sizes(count_params(model), macs, count_depth(model))
-
-    def batch(self, images: Data) -> Batch:
-        """The first scoring batch of the search."""
-        return images.batch(int(self.config["batch_size"]), self.seed())
-
-    def seed(self) -> int:
-        """The user's.
-
-        Raises:
-            UserError: It was not recorded.
-        """
-        if "seed" not in self.config:
-            raise UserError("the seed of the search is not recorded in the run folder")
-        return int(self.config["seed"])
-
-    def init(self) -> str:
-        """How candidates were initialised: as told, else as the score has it."""
-        return str(self.config.get("init") or get_proxy(str(self.config["proxy"])).init)
-
-    def taught(self) -> bool:
-        """Whether the teacher was scored with trained weights: some scores draw fresh ones."""
-        row = get_proxy(str(self.config["proxy"]))
-        draws = row.needs_teacher and not row.sees_weights and self.init() != "default"
-        return bool(self.config.get("trained_teacher")) and not draws
-
-    def scored(self, params: dict[str, Any]) -> tuple[nn.Module, nn.Module]:
-        """Teacher and student with the weights that they were scored with.
-
-        A library's pretrained weights are not loaded: that may need a network.
-        """
-        init, seed = self.init(), self.seed()
-        student = fresh(partial(self.student, params), init, seed)
-        if not self.taught():
-            again = partial(copy.deepcopy, self.teacher())
-            return fresh(again, init, seed, 0, TEACHER), student
-        if self.config.get("pretrained"):
-            raise UserError(_PRETRAINED)
-        return self.teacher(str(self.config.get("teacher_weights"))), student
+def sizes_of(model: nn.Module, image_size: int) -> Sizes:
+    """Return the sizes of a network for images of some height and width in pixels."""
+    macs = count_macs(model, (3, image_size, image_size))
+    return Sizes(count_params(model), macs, count_depth(model))
 
 
 def attempt(notes: list[str], what: str, make: Callable[[], Any]) -> Any:
@@ -171,25 +82,29 @@ def attempt(notes: list[str], what: str, make: Callable[[], Any]) -> Any:
     return None
 
 
-def looks(pair: Pair, params: dict[str, Any], trained: tuple[str, Path] | None) -> list[Look]:
-    """What both networks show as they were scored, and trained.
+def looks(
+    networks: RecordedNetworks, params: dict[str, Any], trained: tuple[str, Path] | None
+) -> list[Look]:
+    """Return what both networks show as they were scored, and trained.
 
     Args:
-        pair: Teacher and space.
-        params: The student's.
-        trained: Files of the teacher's weights and of the student's that it taught; None where
-            there are none.
+        networks: Teacher and students of the search.
+        params: Parameters of the student.
+        trained: Files of the teacher's weights and of the weights of the student that it taught;
+            None without such a training.
     """
-    images = pair.images()
-    batch = pair.batch(images)
+    images = networks.images()
+    batch = networks.batch(images)
     teacher = "the student untrained, the teacher trained"
-    title = f"as scored: {teacher if pair.taught() else 'student and teacher untrained'}"
-    found = [_look("scored", title, *pair.scored(params), batch, images)]
+    title = (
+        f"as scored: {teacher if networks.scored_trained() else 'student and teacher untrained'}"
+    )
+    found = [_look("scored", title, *networks.as_scored(params), batch, images)]
     if trained is not None and Path(trained[0]).is_file():
-        student = pair.student(params)
+        student = networks.student(params)
         load_weights(student, trained[1])
         title = "trained: the teacher, and the student distilled from it"
-        found.append(_look("trained", title, pair.teacher(trained[0]), student, batch, images))
+        found.append(_look("trained", title, networks.teacher(trained[0]), student, batch, images))
     return found
 
 

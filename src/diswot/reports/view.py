@@ -9,9 +9,10 @@ from pathlib import Path
 from diswot.errors import UserError
 from diswot.reports import charts, contenders
 from diswot.reports.contenders import Contender
-from diswot.reports.networks import Look, Pair, Sizes, attempt, looks
-from diswot.runs.records import Candidate, Run, Search, Study
-from diswot.training.checkpoint import WEIGHTS
+from diswot.reports.networks import Look, Sizes, attempt, looks, sizes_of
+from diswot.runs.rebuild import RecordedNetworks
+from diswot.runs.records import RankStudyRecord, Run, SearchRecord, TrialRecord
+from diswot.storage.run_files import DISTILLED
 from diswot.utils.untrusted import mapping
 
 ROWS = 100  # of the table of the best
@@ -22,7 +23,7 @@ BUILT = 40  # of them whose networks are built, for MACs and depth
 class Row:
     """A line of the table of the best."""
 
-    candidate: Candidate
+    candidate: TrialRecord
     sizes: Sizes | None
     front: bool
 
@@ -45,7 +46,7 @@ class View:
     run: Run
     charts: dict[str, charts.Chart] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
-    best: Candidate | None = None
+    best: TrialRecord | None = None
     contenders: list[Contender] = field(default_factory=list)
     rows: list[Row] = field(default_factory=list)
     looks: list[Look] = field(default_factory=list)
@@ -71,19 +72,19 @@ def see(run: Run, networks: bool) -> View:
     return view
 
 
-def _see_search(view: View, search: Search, networks: bool) -> None:
+def _see_search(view: View, search: SearchRecord, networks: bool) -> None:
     """The student, its teacher, the table, and the charts of the search."""
     best = mapping(search.found.get("best"))
     ranked = search.scored()
     chosen = [c for c in ranked if c.params == best.get("params")] or ranked
     view.best = chosen[0] if chosen else None
-    pair = Pair(search.config)
+    recorded = RecordedNetworks(search.config)
     if networks and "teacher" in search.config:
-        _see_networks(view, pair)
+        _see_networks(view, recorded)
     else:
         view.missing["looks"] = "No network was built for this report."
-    view.rows = _rows(ranked, pair if networks else None, view.notes)
-    view.contenders = _contenders(view, pair, networks)
+    view.rows = _rows(ranked, recorded if networks else None, view.notes)
+    view.contenders = _contenders(view, recorded, networks)
     if ranked:
         view.charts["trials"] = charts.trials(search)
         for cost in search.costs():
@@ -93,14 +94,14 @@ def _see_search(view: View, search: Search, networks: bool) -> None:
         _try_chart(view, "importance", lambda: charts.importance(search))
 
 
-def _see_networks(view: View, pair: Pair) -> None:
+def _see_networks(view: View, recorded: RecordedNetworks) -> None:
     """What teacher and student see, as far as networks and data are there."""
     if view.best is None:
         view.missing["looks"] = "No candidate has a score yet."
         return
-    params, trained = view.best.params, _trained(view, pair)
+    params, trained = view.best.params, _trained(view, recorded)
     notes: list[str] = []
-    seen = attempt(notes, "what the networks see", lambda: looks(pair, params, trained))
+    seen = attempt(notes, "what the networks see", lambda: looks(recorded, params, trained))
     view.looks = seen or []
     if notes:
         view.missing["looks"] = "It cannot be made again: " + "; ".join(notes)
@@ -109,47 +110,55 @@ def _see_networks(view: View, pair: Pair) -> None:
             view.charts[f"{look.key}-{who}"] = charts.relation(look, matrix, who)
 
 
-def _trained(view: View, pair: Pair) -> tuple[str, Path] | None:
+def _trained(view: View, recorded: RecordedNetworks) -> tuple[str, Path] | None:
     """Files of the weights of the search's teacher and of the student that it taught."""
     assert view.best is not None
-    place = view.run.folder / "distilled" / WEIGHTS
-    result = next((t.result for t in view.run.trainings if t.name == "distilled"), {})
-    weights = result.get("teacher_weights") or pair.config.get("teacher_weights")
+    training = next((t for t in view.run.trainings if t.name == DISTILLED), None)
+    if training is None or training.weights is None:
+        return None
+    result = training.result
+    weights = result.get("teacher_weights") or recorded.config.get("teacher_weights")
     same = result.get("student") == view.best.params
-    same = same and result.get("teacher") == pair.config.get("teacher")
-    return (str(weights), place) if same and weights and place.is_file() else None
+    same = same and result.get("teacher") == recorded.config.get("teacher")
+    return (str(weights), training.weights) if same and weights else None
 
 
-def _rows(ranked: list[Candidate], pair: Pair | None, notes: list[str]) -> list[Row]:
+def _rows(
+    ranked: list[TrialRecord], recorded: RecordedNetworks | None, notes: list[str]
+) -> list[Row]:
     """The best, each with its sizes; the first of them are built for that."""
     front = {c.trial for c in charts.pareto(ranked)}
     rows, failed = [], False
     for place, candidate in enumerate(ranked[:ROWS]):
         sizes = None
-        if pair is not None and place < BUILT and not failed:
-            sizes = attempt(notes, "sizes of candidates", lambda c=candidate: _size(pair, c))  # type: ignore[misc]
+        if recorded is not None and place < BUILT and not failed:
+            sizes = attempt(notes, "sizes of candidates", lambda c=candidate: _size(recorded, c))  # type: ignore[misc]
             failed = sizes is None
         rows.append(Row(candidate, sizes, candidate.trial in front))
     return rows
 
 
-def _size(pair: Pair, candidate: Candidate) -> Sizes:
-    return pair.sizes(pair.student(candidate.params))
+def _size(recorded: RecordedNetworks, candidate: TrialRecord) -> Sizes:
+    return sizes_of(recorded.student(candidate.params), recorded.image_size)
 
 
-def _contenders(view: View, pair: Pair, networks: bool) -> list[Contender]:
+def _contenders(view: View, recorded: RecordedNetworks, networks: bool) -> list[Contender]:
     """The teacher, and the student in each way that it was trained."""
     sizes = None
-    if networks and "teacher" in pair.config:
-        sizes = attempt(view.notes, "the teacher's size", lambda: pair.sizes(pair.teacher()))
-    teacher = contenders.teacher(view.run, pair.config, sizes)
+    if networks and "teacher" in recorded.config:
+        sizes = attempt(
+            view.notes,
+            "the teacher's size",
+            lambda: sizes_of(recorded.teacher(), recorded.image_size),
+        )
+    teacher = contenders.teacher(view.run, recorded.config, sizes)
     if view.best is None:
         return [teacher]
     own = next((row.sizes for row in view.rows if row.candidate == view.best), None)
     return [teacher, *contenders.students(view.run, view.best.params, own)]
 
 
-def _see_study(view: View, place: int, study: Study) -> None:
+def _see_study(view: View, place: int, study: RankStudyRecord) -> None:
     """Taus, and a cloud a score."""
     view.charts[f"taus-{place}"] = charts.taus(study)
     if str(study.result.get("target")) in study.accuracies:
