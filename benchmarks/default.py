@@ -28,7 +28,7 @@ from pages import AZ_NAS, DOCS, az_nas, markdown, number, plain_tau
 from study import LIMIT, SEED, unpacked
 from study_data import only
 
-from diswot.cli.rank import BASELINES
+from diswot.cli.rank_scores import BASELINES
 from diswot.proxies.default_score import WEIGHTS
 from diswot.ranking.score_columns import ScoreColumns, score_columns
 from diswot.ranking.score_table import Scores, read_kept

@@ -11,7 +11,7 @@ import numpy as np
 from found import SIXTHS, Ground
 from numpy.typing import NDArray
 
-from diswot.cli.rank import BASELINES
+from diswot.cli.rank_scores import BASELINES
 from diswot.ranking.score_columns import ScoreColumns
 from diswot.ranking.statistics import Array
 

@@ -27,7 +27,7 @@ from typing import Any
 
 import torch
 
-from diswot.cli.rank import BASELINES, setting
+from diswot.cli.rank_scores import BASELINES, setting
 from diswot.proxies.registry import PROXIES
 from diswot.ranking.score_table import Scores, score_table
 from diswot.ranking.tables.read import read_table, sample
@@ -149,7 +149,7 @@ def run(job: Job, folder: Path) -> tuple[str, int, float]:
     runs.begin(out, config, resume=True)
     rows = {row.name: row.params for row in table_of(job, folder).rows}
     proxies = list(dict.fromkeys([*job.proxies, *BASELINES]))
-    score_table(partial(setting, config), rows, proxies, keep=out / "scores.jsonl")
+    score_table(partial(setting, config, proxies), rows, proxies, keep=out / "scores.jsonl")
     return job.name, len(rows), time.perf_counter() - start
 
 

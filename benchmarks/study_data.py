@@ -10,7 +10,7 @@ import numpy as np
 from pages import plain_tau
 from study import NB101, NB201, S0, SEED, TEACHERS, VIT, Job, scores, table_of
 
-from diswot.cli.rank import BASELINES, VANILLA
+from diswot.cli.rank_scores import BASELINES, VANILLA
 from diswot.ranking.rank import Ranking, rank
 from diswot.ranking.score_columns import ScoreColumns, score_columns
 from diswot.ranking.score_table import Scores, read_kept

@@ -30,7 +30,7 @@ from study_data import (
 )
 from study_plots import draw
 
-from diswot.cli.rank import BASELINES, VANILLA
+from diswot.cli.rank_scores import BASELINES, VANILLA
 from diswot.ranking.rank import Ranking
 from diswot.ranking.tables.read import vanilla_column
 from diswot.utils import files

@@ -13,7 +13,7 @@ from pages import DOCS, plain_tau
 from study import PUBLISHED, S0, TEACHERS
 from study_data import FOLDERS, KINDS, TARGETS, Rankings, Study, shown, tau, taught_by
 
-from diswot.cli.rank import BASELINES
+from diswot.cli.rank_scores import BASELINES
 from diswot.ranking.rank import Ranking
 from diswot.ranking.score_columns import ScoreColumns
 from diswot.reports import plots

@@ -190,9 +190,14 @@ def folder(name: str) -> Reader:
 def told(room: Path) -> None:
     """What a distillation and a report read of a run folder."""
     from diswot.runs import folder as runs
-    from diswot.runs.read import read
+    from diswot.runs.read import load_run
 
-    for act in (runs.searched, lambda run: runs.listed(run, "0"), runs.trainings, read):
+    for act in (
+        runs.search_config,
+        lambda run: runs.numbered_student(run, "0"),
+        runs.training_results,
+        load_run,
+    ):
         with refused():
             act(room)
 

@@ -26,6 +26,7 @@ _HOME = {
     "list_proxies": "diswot.proxies.registry",
     "list_spaces": "diswot.spaces.registry",
     "list_teachers": "diswot.models.registry",
+    "load_run": "diswot.runs.read",
     "observe": "diswot.observation.observe",
     "rank": "diswot.ranking.rank",
     "read_table": "diswot.ranking.tables.read",

@@ -35,7 +35,7 @@ def test_a_pretrained_teacher_of_other_classes(run: Run) -> None:
 def test_a_size_that_is_the_teachers(run: Run) -> None:
     line = "search --teacher timm:test_vit --data noise --classes 3 --batch-size 2 --trials 2"
     ran = run(line, "--proxy", "params")
-    assert ran.status == 0 and "as timm:test_vit takes them; see --image-size" in ran.err
+    assert ran.status == 0 and "the size of timm:test_vit; see --image-size" in ran.err
     assert (
         "--image-size"
         not in run(f"search --teacher timm:test_vit {SMALL}".replace("8", "32", 1)).err

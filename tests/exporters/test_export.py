@@ -28,7 +28,7 @@ from diswot.exporters.formats import FORMATS, Format
 from diswot.exporters.model_card import StudentDescription
 from diswot.models.registry import create_teacher
 from diswot.models.weights import load_weights
-from diswot.runs.folder import searched as job_of
+from diswot.runs.folder import search_config
 from diswot.spaces.registry import SPACES, build_network, construct, create_space
 from diswot.training.evaluation import accuracy
 
@@ -169,7 +169,7 @@ def test_the_distilled_student_without_diswot(run: Run, trained: Path, tmp_path:
 
 def test_weights_of_another_training(run: Run, trained: Path, tmp_path: Path) -> None:
     run(f"export {trained} --format torch --trained {trained}/alone --out {tmp_path}")
-    job = job_of(trained)
+    job = search_config(trained)
     model = build_network(create_space("s0", 10, 8), json.loads(job["student"]))
     load_weights(model, trained / "alone" / "student.safetensors")
     images = create_dataset("digits", img_size=8)
@@ -271,7 +271,7 @@ def test_trainings_that_cannot_be_exported(run: Run, trained: Path, tmp_path: Pa
     edited(folder / "trained.json", lambda kept: kept["result"].pop("classes"))
     assert "does not tell enough to build the network" in run(f"export {folder}").mistake()
     (folder / "trained.json").unlink()
-    told = f"the training in {folder} has not finished; go on with it by --resume"
+    told = f"the training in {folder} has not finished; continue it with --resume"
     assert run(f"export {folder}").mistake() == told
 
 

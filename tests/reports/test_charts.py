@@ -11,13 +11,13 @@ from optuna.trial import TrialState, create_trial
 from diswot.errors import UserError
 from diswot.reports import charts
 from diswot.reports.networks import FeatureComparison
-from diswot.runs.records import Candidate, Search, Study, Training
+from diswot.runs.records import RankStudyRecord, SearchRecord, TrainingRecord, TrialRecord
 
 
 def candidate(
     trial: int, score: float | None, params: float | None, end: str = "scores"
-) -> Candidate:
-    return Candidate(trial, {"width": trial}, end, score, None, params)
+) -> TrialRecord:
+    return TrialRecord(trial, {"width": trial}, end, score, None, params)
 
 
 CANDIDATES = (
@@ -29,7 +29,7 @@ CANDIDATES = (
     candidate(5, 3.0, 250),
     candidate(6, 1.0, 100, "reused"),
 )
-SEARCH = Search({}, {}, CANDIDATES, None, None)
+SEARCH = SearchRecord({}, {}, CANDIDATES, None, None)
 
 
 def test_pareto_front_by_hand() -> None:
@@ -71,7 +71,7 @@ def test_importance_of_the_choice_that_matters() -> None:
             create_trial(params=params, distributions=space, value=score,
                          user_attrs={"end": {"score": score}})
         )  # fmt: skip
-    chart = charts.importance(Search({}, {}, CANDIDATES, study, None))
+    chart = charts.importance(SearchRecord({}, {}, CANDIDATES, study, None))
     shares = dict(zip(chart["data"][0]["y"], chart["data"][0]["x"], strict=True))
     assert shares["a"] > 0.9 > 0.1 > shares["b"]
 
@@ -86,7 +86,7 @@ def test_importance_where_it_is_not_defined(states: list[TrialState]) -> None:
             create_trial(state=state, params={"a": 1}, distributions=space, value=value)
         )
     with pytest.raises(UserError, match="needs 4 scored"):
-        charts.importance(Search({}, {}, CANDIDATES[:3], study, None))
+        charts.importance(SearchRecord({}, {}, CANDIDATES[:3], study, None))
 
 
 def test_relation_leaves_the_diagonal_out_of_the_scale() -> None:
@@ -99,10 +99,12 @@ def test_relation_leaves_the_diagonal_out_of_the_scale() -> None:
 
 def test_curves_a_line_a_training() -> None:
     rows = ({"epoch": 1, "loss": 2.0, "test_accuracy": 50.0}, {"epoch": 2, "loss": 1.0})
-    chart = charts.loss_by_epoch([Training("<a>", rows, {}), Training("b", rows[:1], {})])
+    chart = charts.loss_by_epoch(
+        [TrainingRecord("<a>", rows, {}), TrainingRecord("b", rows[:1], {})]
+    )
     assert [list(line["y"]) for line in chart["data"]] == [[2.0, 1.0], [2.0]]
     assert chart["data"][0]["name"] == "&lt;a&gt;"
-    assert list(charts.accuracy_by_epoch([Training("a", rows, {})])["data"][0]["y"]) == [50.0]
+    assert list(charts.accuracy_by_epoch([TrainingRecord("a", rows, {})])["data"][0]["y"]) == [50.0]
 
 
 def test_taus_with_their_intervals() -> None:
@@ -111,7 +113,7 @@ def test_taus_with_their_intervals() -> None:
         "params": {"kendall": 0.25, "kendall_interval": [None, None]},
         "none": {"kendall": None},
     }
-    study = Study("s", {"target": "acc", "n": 3, "rows": rows}, {}, {}, ())
+    study = RankStudyRecord("s", {"target": "acc", "n": 3, "rows": rows}, {}, {}, ())
     (bars,) = charts.tau_bars(study)["data"]
     assert list(bars["y"]) == ["params", "mine"] and list(bars["x"]) == [0.25, 0.5]
     assert list(bars["error_x"]["array"]) == [None, 0.375]

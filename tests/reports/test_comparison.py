@@ -10,16 +10,16 @@ import pytest
 
 from diswot.reports.comparison import ComparedNetwork, compared_students, compared_teacher
 from diswot.reports.networks import Sizes
-from diswot.runs.records import Run, Training
+from diswot.runs.records import Run, TrainingRecord
 
 SIZES, PARAMS = Sizes(1, 2, 3), {"blocks": 5}
 
 
-def training(name: str, accuracy: object, **result: Any) -> Training:
-    return Training(name, (), {"test_accuracy": accuracy, "epochs": 8, **result})
+def training(name: str, accuracy: object, **result: Any) -> TrainingRecord:
+    return TrainingRecord(name, (), {"test_accuracy": accuracy, "epochs": 8, **result})
 
 
-def run(folder: Path, *trainings: Training) -> Run:
+def run(folder: Path, *trainings: TrainingRecord) -> Run:
     return Run(folder, {}, None, trainings, (), ())
 
 

@@ -6,14 +6,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from diswot.cli import budgets, console
-from diswot.storage.run_files import FOUND
+from diswot.runs import folder
+from diswot.storage.run_files import FRONT
 
 if TYPE_CHECKING:
     from diswot.costs.latency import Setting
     from diswot.nas.result import SearchResult
     from diswot.training.verify import Verified
-
-FRONT = "front"  # in a run folder, as svg and png
 
 
 def result(found: SearchResult, tried: Verified | None, how: Setting | None) -> dict[str, Any]:
@@ -29,9 +28,7 @@ def result(found: SearchResult, tried: Verified | None, how: Setting | None) -> 
 
 def keep(out: Path, told: dict[str, Any], proxy: str) -> None:
     """Write a result into a run folder, and draw its front, if it has one."""
-    from diswot.utils import files
-
-    files.write_json(out / FOUND, told)
+    folder.write_found(out, told)
     if told["front"]:
         from diswot.reports import plots
 

@@ -14,7 +14,7 @@ import plotly.graph_objects as go
 from diswot.errors import UserError
 from diswot.ranking.rank import REFERENCE_ROWS
 from diswot.reports.networks import FeatureComparison
-from diswot.runs.records import Candidate, Search, Study, Training
+from diswot.runs.records import RankStudyRecord, SearchRecord, TrainingRecord, TrialRecord
 from diswot.utils.pareto import front as pareto_front
 from diswot.utils.untrusted import number
 
@@ -41,7 +41,7 @@ def brief(params: Mapping[str, Any], most: int = 8) -> str:
     return " ".join(parts[:most]) + more
 
 
-def pareto_candidates(candidates: Sequence[Candidate], cost: str = "params") -> list[Candidate]:
+def pareto_candidates(candidates: Sequence[TrialRecord], cost: str = "params") -> list[TrialRecord]:
     """Return the candidates on the Pareto front of score and cost, by rising cost."""
     known = [(c.cost(cost), c.score, c) for c in candidates]
     points = sorted(
@@ -52,9 +52,9 @@ def pareto_candidates(candidates: Sequence[Candidate], cost: str = "params") -> 
     return [points[place][3] for place in front]
 
 
-def score_by_trial(search: Search) -> Chart:
+def score_by_trial(search: SearchRecord) -> Chart:
     """Draw the score of each trial, and the best score so far."""
-    with_score = [c for c in search.candidates if c.score is not None]
+    with_score = [c for c in search.trials if c.score is not None]
     scored = _subsampled([c for c in with_score if c.end == "scores"])
     reused = _subsampled([c for c in with_score if c.end == "reused"])
     best = best_so_far([c.score or 0.0 for c in with_score])
@@ -70,7 +70,7 @@ def score_by_trial(search: Search) -> Chart:
     return _finished(figure)
 
 
-def score_by_cost(search: Search, best: Candidate | None, cost: str = "params") -> Chart:
+def score_by_cost(search: SearchRecord, best: TrialRecord | None, cost: str = "params") -> Chart:
     """Draw the score against a cost, with their Pareto front."""
     scored = [c for c in search.scored() if c.cost(cost) is not None]
     front = pareto_candidates(scored, cost)
@@ -107,7 +107,7 @@ def accuracy_by_score(rows: Sequence[Mapping[str, Any]]) -> Chart:
     return _finished(figure)
 
 
-def importance(search: Search) -> Chart:
+def importance(search: SearchRecord) -> Chart:
     """Draw the importance of each parameter for the score: fANOVA (Hutter et al., ICML 2014).
 
     Raises:
@@ -169,17 +169,17 @@ def _off_diagonal(matrix: list[list[float]]) -> list[float]:
     return [v for i, row in enumerate(matrix) for j, v in enumerate(row) if i != j]
 
 
-def accuracy_by_epoch(trainings: Sequence[Training]) -> Chart:
+def accuracy_by_epoch(trainings: Sequence[TrainingRecord]) -> Chart:
     """Draw the test accuracy by epoch, one line per training."""
     return _curves(trainings, "test_accuracy", "test accuracy, %")
 
 
-def loss_by_epoch(trainings: Sequence[Training]) -> Chart:
+def loss_by_epoch(trainings: Sequence[TrainingRecord]) -> Chart:
     """Draw the training loss by epoch, one line per training."""
     return _curves(trainings, "loss", "training loss")
 
 
-def _curves(trainings: Sequence[Training], column: str, title: str) -> Chart:
+def _curves(trainings: Sequence[TrainingRecord], column: str, title: str) -> Chart:
     figure = go.Figure()
     for place, training in enumerate(trainings):
         rows = [row for row in training.history if column in row and "epoch" in row]
@@ -196,7 +196,7 @@ def _curves(trainings: Sequence[Training], column: str, title: str) -> Chart:
     return chart
 
 
-def tau_bars(study: Study) -> Chart:
+def tau_bars(study: RankStudyRecord) -> Chart:
     """Draw Kendall's tau of each score, with its 95 % interval."""
     rows = [(name, row) for name, row in _rows(study) if row.get("kendall") is not None][::-1]
     low = [_bound(row, 0) for _, row in rows]
@@ -215,7 +215,7 @@ def tau_bars(study: Study) -> Chart:
     return _finished(figure)
 
 
-def accuracy_scatter(study: Study, score: str) -> Chart:
+def accuracy_scatter(study: RankStudyRecord, score: str) -> Chart:
     """Draw the accuracy against one score, one point per architecture."""
     target = str(study.result.get("target"))
     figure = go.Figure()
@@ -229,7 +229,7 @@ def accuracy_scatter(study: Study, score: str) -> Chart:
     return _finished(figure)
 
 
-def _rows(study: Study) -> list[tuple[str, dict[str, Any]]]:
+def _rows(study: RankStudyRecord) -> list[tuple[str, dict[str, Any]]]:
     rows = study.result["rows"]
     return [(name, row) for name, row in rows.items() if isinstance(row, dict)]
 
@@ -242,7 +242,9 @@ def _bound(row: Mapping[str, Any], end: int) -> float | None:
     return abs(float(bounds[end]) - float(row["kendall"]))
 
 
-def _points(shown: Sequence[Candidate], x: Sequence[Any], name: str, colour: str) -> dict[str, Any]:
+def _points(
+    shown: Sequence[TrialRecord], x: Sequence[Any], name: str, colour: str
+) -> dict[str, Any]:
     return {
         "x": x,
         "y": [c.score for c in shown],
@@ -254,14 +256,14 @@ def _points(shown: Sequence[Candidate], x: Sequence[Any], name: str, colour: str
     }
 
 
-def _hover_text(candidate: Candidate) -> str:
+def _hover_text(candidate: TrialRecord) -> str:
     """Describe a candidate for the hover box of its point."""
     params = "" if candidate.model_params is None else f"<br>{candidate.model_params:,.0f} params"
     score = "" if candidate.score is None else f"<br>score {candidate.score:.5g}"
     return f"trial {candidate.trial}<br>{escaped(brief(candidate.params))}{score}{params}"
 
 
-def _subsampled(candidates: Sequence[Candidate]) -> list[Candidate]:
+def _subsampled(candidates: Sequence[TrialRecord]) -> list[TrialRecord]:
     """Return every k-th candidate, so that at most `MAX_POINTS` are left."""
     step = max(1, math.ceil(len(candidates) / MAX_POINTS))
     return list(candidates[::step])

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import json
 import statistics
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from diswot.errors import UserError
 from diswot.reports.formats import basename, epochs
 from diswot.reports.networks import Sizes
-from diswot.runs.records import Run, Training
-from diswot.storage.run_files import TRAINED
-from diswot.utils.untrusted import mapping, number
+from diswot.runs.folder import training_result
+from diswot.runs.records import Run, TrainingRecord
+from diswot.utils.untrusted import number
 
 
 @dataclass(frozen=True)
@@ -71,12 +71,11 @@ def _teacher_trainings(run: Run, config: Mapping[str, Any]) -> Iterator[tuple[fl
 
 
 def _accuracy_beside(weights: Path) -> float | None:
-    """Return the test accuracy from `trained.json` in the folder of a weights file."""
+    """Return the test accuracy that the training wrote beside its weights, if there is one."""
     try:
-        record = mapping(json.loads(weights.with_name(TRAINED).read_text()))
-    except (OSError, ValueError):
+        return number(training_result(weights.parent).get("test_accuracy"))
+    except UserError:
         return None
-    return number(mapping(record.get("result")).get("test_accuracy"))
 
 
 def _relative(folder: Path, place: Path) -> str:
@@ -96,7 +95,7 @@ def compared_students(
         params: Parameters of the student.
         sizes: Sizes of the student; None if not known.
     """
-    ways: dict[tuple[str, str], list[Training]] = {}
+    ways: dict[tuple[str, str], list[TrainingRecord]] = {}
     for training in run.trainings:
         result = training.result
         if result.get("student") == params and number(result.get("test_accuracy")) is not None:
@@ -110,7 +109,7 @@ def compared_students(
 
 
 def _averaged(
-    name: str, length: str, sizes: Sizes | None, trainings: list[Training]
+    name: str, length: str, sizes: Sizes | None, trainings: list[TrainingRecord]
 ) -> ComparedNetwork:
     """Return one row for trainings with the same teacher and number of epochs."""
     folders = tuple(training.name for training in trainings)

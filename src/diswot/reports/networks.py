@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable
-from dataclasses import dataclass, replace
-from functools import partial
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,24 +12,15 @@ from torch import Tensor, nn
 
 from diswot.costs.counts import count_depth, count_macs, count_params
 from diswot.data.dataset import Batch, Dataset
-from diswot.data.registry import create_dataset
 from diswot.errors import UserError
 from diswot.knowledge.gradcam import class_activation
-from diswot.models.initialization import TEACHER, fresh
-from diswot.models.registry import create_teacher
 from diswot.models.weights import load_weights
 from diswot.observation.functional import relation_matrix
 from diswot.observation.observe import Observation, observe
-from diswot.proxies.registry import get_proxy
 from diswot.reports.pictures import overlay, picture
-from diswot.spaces.registry import build_network, create_space
+from diswot.runs.rebuild import RecordedNetworks
 
 SHOWN = 8  # images drawn with class activation maps
-
-_PRETRAINED = (
-    "the teacher was scored with pretrained weights of its library; a report does not download "
-    "weights, it only loads weight files (--teacher-weights)"
-)
 
 
 @dataclass(frozen=True)
@@ -80,99 +69,10 @@ class FeatureComparison:
     maps: list[ActivationMaps]
 
 
-@dataclass(frozen=True)
-class RebuiltSearch:
-    """Data, teacher and students of a search, built on request from its settings.
-
-    Attributes:
-        config: Settings of the search, as recorded in the run folder.
-    """
-
-    config: dict[str, Any]
-
-    def images(self) -> Dataset:
-        """Load the data set of the search, without any download."""
-        root = self.config.get("data_root")
-        name = str(self.config["data"])
-        size, classes = self.config.get("image_size"), self.config.get("classes")
-        images = create_dataset(name, num_classes=classes, img_size=size, root=root, download=False)
-        if {"mean", "std"} <= self.config.keys():
-            mean, std = tuple(self.config["mean"]), tuple(self.config["std"])
-            images = replace(images, mean=mean, std=std)
-        return images
-
-    def teacher(self, weights: str | None = None) -> nn.Module:
-        """Build the teacher.
-
-        Args:
-            weights: Path of a weights file; None for random weights.
-
-        Raises:
-            UserError: The file does not exist, or does not fit the teacher.
-        """
-        classes, size = int(self.config["classes"]), int(self.config["image_size"])
-        model = create_teacher(str(self.config["teacher"]), classes, size)
-        if weights is not None:
-            load_weights(model, weights)
-        return model
-
-    def student(self, params: dict[str, Any]) -> nn.Module:
-        """Build the student of some parameters."""
-        classes, size = int(self.config["classes"]), int(self.config["image_size"])
-        build = create_space(str(self.config["space"]), classes, size)
-        return build_network(build, params)
-
-    def sizes(self, model: nn.Module) -> Sizes:
-        """Count parameters, MACs and depth at the image size of the search."""
-        size = int(self.config["image_size"])
-        macs = count_macs(model, (3, size, size))
-        return Sizes(count_params(model), macs, count_depth(model))
-
-    def batch(self, images: Dataset) -> Batch:
-        """Draw the first scoring batch of the search."""
-        return images.batch(int(self.config["batch_size"]), self.seed())
-
-    def seed(self) -> int:
-        """Return the seed of the search.
-
-        Raises:
-            UserError: The run folder does not record the seed.
-        """
-        if "seed" not in self.config:
-            raise UserError("the seed of the search is not recorded in the run folder")
-        return int(self.config["seed"])
-
-    def init(self) -> str:
-        """Return the initialisation of the search; the default is the one of its score."""
-        return str(self.config.get("init") or get_proxy(str(self.config["proxy"])).init)
-
-    def has_trained_teacher(self) -> bool:
-        """Return whether trained weights of the teacher entered the score.
-
-        Some scores initialise the teacher afresh.
-        """
-        row = get_proxy(str(self.config["proxy"]))
-        draws = row.compares_early_blocks and self.init() != "default"
-        return bool(self.config.get("trained_teacher")) and not draws
-
-    def as_scored(self, params: dict[str, Any]) -> tuple[nn.Module, nn.Module]:
-        """Build teacher and student with the weights that they had when scored.
-
-        Args:
-            params: Parameters of the student.
-
-        Raises:
-            UserError: The teacher had pretrained weights of its library; those are not loaded, as
-                that may need a download.
-        """
-        init, seed = self.init(), self.seed()
-        student = fresh(partial(self.student, params), init, seed)
-        if not self.has_trained_teacher():
-            again = partial(copy.deepcopy, self.teacher())
-            return fresh(again, init, seed, 0, TEACHER), student
-        if self.config.get("pretrained"):
-            raise UserError(_PRETRAINED)
-        return self.teacher(str(self.config.get("teacher_weights"))), student
+def sizes_of(model: nn.Module, image_size: int) -> Sizes:
+    """Return the sizes of a network for images of some height and width in pixels."""
+    macs = count_macs(model, (3, image_size, image_size))
+    return Sizes(count_params(model), macs, count_depth(model))
 
 
 def attempt(notes: list[str], what: str, make: Callable[[], Any]) -> Any:
@@ -197,25 +97,25 @@ def attempt(notes: list[str], what: str, make: Callable[[], Any]) -> Any:
 
 
 def compare_features(
-    rebuilt: RebuiltSearch, params: dict[str, Any], trained: tuple[str, Path] | None
+    networks: RecordedNetworks, params: dict[str, Any], trained: tuple[str, Path] | None
 ) -> list[FeatureComparison]:
     """Compare the features of teacher and student as scored, and as trained.
 
     Args:
-        rebuilt: Teacher and space.
+        networks: Teacher and students of the search.
         params: Parameters of the student.
         trained: Weights files of the teacher and of the student distilled from it; None if there
             are none.
     """
-    images = rebuilt.images()
-    batch = rebuilt.batch(images)
+    images = networks.images()
+    batch = networks.batch(images)
     state = "student and teacher untrained"
-    if rebuilt.has_trained_teacher():
+    if networks.scored_trained():
         state = "student untrained, teacher trained"
-    networks = rebuilt.as_scored(params)
-    found = [_features("scored", f"as scored: {state}", *networks, batch, images)]
+    pair = networks.as_scored(params)
+    found = [_features("scored", f"as scored: {state}", *pair, batch, images)]
     if trained is not None and Path(trained[0]).is_file():
-        teacher, student = rebuilt.teacher(trained[0]), rebuilt.student(params)
+        teacher, student = networks.teacher(trained[0]), networks.student(params)
         load_weights(student, trained[1])
         title = "trained: the teacher, and the student distilled from it"
         found.append(_features("trained", title, teacher, student, batch, images))

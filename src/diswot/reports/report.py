@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from diswot.reports.page import render
-from diswot.runs.read import read
+from diswot.runs.read import load_run
 from diswot.utils import files
 
 REPORT = "report.html"
@@ -37,7 +37,7 @@ def report(
         UserError: The folder holds no run of diswot, or the page cannot be written.
     """
     folder = Path(run)
-    page = render(read(folder, storage, study), networks=networks)
+    page = render(load_run(folder, storage, study), networks=networks)
     place = Path(out) if out is not None else folder / REPORT
     files.write(place, lambda temporary: Path(temporary).write_text(page, encoding="utf-8"))
     return place

@@ -12,12 +12,14 @@ from diswot.reports import charts
 from diswot.reports.comparison import ComparedNetwork, compared_students, compared_teacher
 from diswot.reports.networks import (
     FeatureComparison,
-    RebuiltSearch,
     Sizes,
     attempt,
     compare_features,
+    sizes_of,
 )
-from diswot.runs.records import Candidate, Run, Search, Study
+from diswot.runs.rebuild import RecordedNetworks
+from diswot.runs.records import RankStudyRecord, Run, SearchRecord, TrialRecord
+from diswot.storage.run_files import DISTILLED
 from diswot.training.checkpoint import WEIGHTS
 from diswot.utils.untrusted import mapping
 
@@ -29,7 +31,7 @@ MAX_BUILT = 40  # networks built for MACs and depth in that table
 class CandidateRow:
     """A row of the table of the best candidates."""
 
-    candidate: Candidate
+    candidate: TrialRecord
     sizes: Sizes | None
     front: bool
 
@@ -52,7 +54,7 @@ class View:
     run: Run
     charts: dict[str, charts.Chart] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
-    best: Candidate | None = None
+    best: TrialRecord | None = None
     compared: list[ComparedNetwork] = field(default_factory=list)
     rows: list[CandidateRow] = field(default_factory=list)
     features: list[FeatureComparison] = field(default_factory=list)
@@ -78,19 +80,19 @@ def build_view(run: Run, networks: bool) -> View:
     return view
 
 
-def _add_search(view: View, search: Search, networks: bool) -> None:
+def _add_search(view: View, search: SearchRecord, networks: bool) -> None:
     """Add the student, its teacher, the tables and the charts of a search."""
     best = mapping(search.found.get("best"))
     ranked = search.scored()
     chosen = [c for c in ranked if c.params == best.get("params")] or ranked
     view.best = chosen[0] if chosen else None
-    rebuilt = RebuiltSearch(search.config)
+    recorded = RecordedNetworks(search.config)
     if networks and "teacher" in search.config:
-        _add_features(view, rebuilt)
+        _add_features(view, recorded)
     else:
         view.missing["features"] = "No network was built for this report."
-    view.rows = _rows(ranked, rebuilt if networks else None, view.notes)
-    view.compared = _compared(view, rebuilt, networks)
+    view.rows = _rows(ranked, recorded if networks else None, view.notes)
+    view.compared = _compared(view, recorded, networks)
     if ranked:
         view.charts["trials"] = charts.score_by_trial(search)
         for cost in search.costs():
@@ -100,15 +102,15 @@ def _add_search(view: View, search: Search, networks: bool) -> None:
         _try_chart(view, "importance", lambda: charts.importance(search))
 
 
-def _add_features(view: View, rebuilt: RebuiltSearch) -> None:
+def _add_features(view: View, recorded: RecordedNetworks) -> None:
     """Add the features of teacher and student, if networks and data can be built."""
     if view.best is None:
         view.missing["features"] = "No candidate has a score yet."
         return
-    params, trained = view.best.params, _trained(view, rebuilt)
+    params, trained = view.best.params, _trained(view, recorded)
     notes: list[str] = []
     view.features = (
-        attempt(notes, "features", lambda: compare_features(rebuilt, params, trained)) or []
+        attempt(notes, "features", lambda: compare_features(recorded, params, trained)) or []
     )
     if notes:
         view.missing["features"] = "The features cannot be computed again: " + "; ".join(notes)
@@ -117,52 +119,54 @@ def _add_features(view: View, rebuilt: RebuiltSearch) -> None:
             view.charts[f"{features.key}-{who}"] = charts.relation_heatmap(features, matrix, who)
 
 
-def _trained(view: View, rebuilt: RebuiltSearch) -> tuple[str, Path] | None:
+def _trained(view: View, recorded: RecordedNetworks) -> tuple[str, Path] | None:
     """Return the weights files of the teacher and of the student distilled from it."""
     assert view.best is not None
-    place = view.run.folder / "distilled" / WEIGHTS
-    result = next((t.result for t in view.run.trainings if t.name == "distilled"), {})
-    weights = result.get("teacher_weights") or rebuilt.config.get("teacher_weights")
+    place = view.run.folder / DISTILLED / WEIGHTS
+    result = next((t.result for t in view.run.trainings if t.name == DISTILLED), {})
+    weights = result.get("teacher_weights") or recorded.config.get("teacher_weights")
     same = result.get("student") == view.best.params
-    same = same and result.get("teacher") == rebuilt.config.get("teacher")
+    same = same and result.get("teacher") == recorded.config.get("teacher")
     return (str(weights), place) if same and weights and place.is_file() else None
 
 
 def _rows(
-    ranked: list[Candidate], rebuilt: RebuiltSearch | None, notes: list[str]
+    ranked: list[TrialRecord], recorded: RecordedNetworks | None, notes: list[str]
 ) -> list[CandidateRow]:
     """Return the table of the best candidates; the first `MAX_BUILT` networks are built."""
     front = {c.trial for c in charts.pareto_candidates(ranked)}
     rows, failed = [], False
     for place, candidate in enumerate(ranked[:MAX_ROWS]):
         sizes = None
-        if rebuilt is not None and place < MAX_BUILT and not failed:
-            make = partial(_student_sizes, rebuilt, candidate)
+        if recorded is not None and place < MAX_BUILT and not failed:
+            make = partial(_student_sizes, recorded, candidate)
             sizes = attempt(notes, "sizes of candidates", make)
             failed = sizes is None
         rows.append(CandidateRow(candidate, sizes, candidate.trial in front))
     return rows
 
 
-def _student_sizes(rebuilt: RebuiltSearch, candidate: Candidate) -> Sizes:
-    return rebuilt.sizes(rebuilt.student(candidate.params))
+def _student_sizes(recorded: RecordedNetworks, candidate: TrialRecord) -> Sizes:
+    return sizes_of(recorded.student(candidate.params), recorded.image_size)
 
 
-def _compared(view: View, rebuilt: RebuiltSearch, networks: bool) -> list[ComparedNetwork]:
+def _compared(view: View, recorded: RecordedNetworks, networks: bool) -> list[ComparedNetwork]:
     """Return the comparison table: the teacher, then the student by each way of training."""
     sizes = None
-    if networks and "teacher" in rebuilt.config:
+    if networks and "teacher" in recorded.config:
         sizes = attempt(
-            view.notes, "sizes of the teacher", lambda: rebuilt.sizes(rebuilt.teacher())
+            view.notes,
+            "sizes of the teacher",
+            lambda: sizes_of(recorded.teacher(), recorded.image_size),
         )
-    teacher = compared_teacher(view.run, rebuilt.config, sizes)
+    teacher = compared_teacher(view.run, recorded.config, sizes)
     if view.best is None:
         return [teacher]
     own = next((row.sizes for row in view.rows if row.candidate == view.best), None)
     return [teacher, *compared_students(view.run, view.best.params, own)]
 
 
-def _add_study(view: View, place: int, study: Study) -> None:
+def _add_study(view: View, place: int, study: RankStudyRecord) -> None:
     """Add the charts of a rank study: tau of each score, and each score against the accuracy."""
     view.charts[f"taus-{place}"] = charts.tau_bars(study)
     if str(study.result.get("target")) in study.accuracies:
