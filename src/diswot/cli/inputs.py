@@ -192,8 +192,8 @@ class NamedTeacher:
             pixels, name = f"{size} x {size} pixels", self.name
             notes.append(f"images are resized to {pixels}, the size of {name}; see --image-size")
         rows = {name: get_proxy(name) for name in proxies}
-        unused = [name for name, row in rows.items() if row.compares_early_blocks]
-        fresh = [name for name in unused if rows[name].needs_teacher]
+        fresh = [name for name, row in rows.items() if row.compares_early_blocks]
+        unused = [name for name, row in rows.items() if not row.needs_teacher]
         if self.trained and fresh:
             notes.append(
                 f"the teacher's trained weights change nothing in {', '.join(fresh)}, for which "
