@@ -629,7 +629,7 @@ def kill(monkeypatch: pytest.MonkeyPatch) -> Callable[[int, bool], None]:
             if next(writes) != write:
                 return append(self, logs)
             if torn:
-                with open(self._file_path, "ab") as file:
+                with self.path.open("ab") as file:
                     file.write(json.dumps(logs[0]).encode()[:-3])
             raise Killed
 
