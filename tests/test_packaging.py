@@ -127,7 +127,7 @@ PRIVATE = re.compile(
     r"(from|import) (optuna|torch|ray)[\w.]*\._|(from|import) (optuna|torch|ray)\b[^\n]* _[a-zA-Z]"
     r"|\b(optuna|torch|ray)(\.\w+)*\._[a-zA-Z]|\._(storage|study_id|trial_id|suggest|contains)\b"
 )
-NOT_YET = ("nas/", "executors/", "observation/", "proxies/", "costs/", "exporters/", "training/")
+NOT_YET = ("training/",)
 
 
 def test_private_names_of_libraries_stand_in_one_place() -> None:

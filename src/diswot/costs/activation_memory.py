@@ -7,7 +7,8 @@ from typing import Any
 import torch
 from torch import nn
 from torch.multiprocessing.reductions import StorageWeakRef
-from torch.utils._pytree import tree_leaves
+
+from diswot.utils.compat import tree_leaves
 
 _weak: Any = StorageWeakRef  # torch gives it no types
 

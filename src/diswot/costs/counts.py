@@ -11,10 +11,7 @@ from typing import Any
 import torch
 from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
-from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry, sdpa_flop
-
-from diswot.costs.activation_memory import LiveActivations
 
 Shape = tuple[int, int, int]
 

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, fx, nn
 
 from diswot.errors import UserError
+from diswot.utils.compat import TRACED_FUNCTIONS, traced_assert
 
 # Names in traced code, and their spelling in a module that imports torch alone.
 _SPELLING = {"inf": 'float("inf")', "nan": 'float("nan")', "device": "torch.device"}
@@ -71,7 +72,7 @@ def _traced(model: nn.Module) -> fx.Graph:
         ) from error
     for node in graph.nodes:
         node.type = None
-        if node.op == "call_function" and node.target is torch._assert:  # a check of shapes
+        if node.op == "call_function" and node.target is traced_assert:  # a check of shapes
             graph.erase_node(node)
         elif node.op == "call_module" and _does_nothing(model.get_submodule(str(node.target))):
             node.replace_all_uses_with(node.args[0])
@@ -143,7 +144,7 @@ def _shapes(module: nn.Module) -> dict[str, tuple[int, ...]]:
 def _forward(graph: fx.Graph) -> list[str]:
     """Return the source of `forward`; it refers to torch alone."""
     code = graph.python_code("self")
-    text = _FREED.sub("", code.src).replace("torch._C._nn.", "torch.nn.functional.")
+    text = _FREED.sub("", code.src).replace(TRACED_FUNCTIONS, "torch.nn.functional.")
     for name, value in code.globals.items():
         if not re.search(rf"\b{re.escape(name)}\b", text):
             continue

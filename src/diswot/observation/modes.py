@@ -7,7 +7,8 @@ from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _NormBase
+
+from diswot.utils.compat import BatchNormBase
 
 _Statistics = tuple[bool, Tensor | None, Tensor | None]
 
@@ -48,7 +49,7 @@ def measuring(model: nn.Module) -> Iterator[None]:
     """
     modules = list(model.modules())
     modes = [module.training for module in modules]
-    norms = [m for m in modules if isinstance(m, _NormBase)]
+    norms = [m for m in modules if isinstance(m, BatchNormBase)]
     statistics = [_statistics(norm) for norm in norms]
     overridden = any(type(m).train is not nn.Module.train for m in modules)
     own = (p for m in modules for p in m._parameters.values() if p is not None)
@@ -57,7 +58,7 @@ def measuring(model: nn.Module) -> Iterator[None]:
         try:
             if overridden:
                 model.eval()
-            _set_modes(modules, [isinstance(module, _NormBase) for module in modules])
+            _set_modes(modules, [isinstance(module, BatchNormBase) for module in modules])
             for norm in norms:
                 _set_statistics(norm, (False, None, None))
             yield
@@ -74,11 +75,11 @@ def _set_modes(modules: list[nn.Module], modes: list[bool]) -> None:
         vars(module)["training"] = mode
 
 
-def _statistics(norm: _NormBase) -> _Statistics:
+def _statistics(norm: BatchNormBase) -> _Statistics:
     return norm.track_running_stats, norm.running_mean, norm.running_var
 
 
-def _set_statistics(norm: _NormBase, statistics: _Statistics) -> None:
+def _set_statistics(norm: BatchNormBase, statistics: _Statistics) -> None:
     vars(norm)["track_running_stats"] = statistics[0]
     for name, value in zip(("running_mean", "running_var"), statistics[1:], strict=True):
         if name in norm._buffers:

@@ -11,11 +11,11 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.weak import WeakIdKeyDictionary
 
 from diswot.observation.functional import in_memory_order
 from diswot.proxies.recorders import Recorder
+from diswot.utils.compat import TorchDispatchMode, int8_matmul
 
 
 def _operations(*names: str) -> frozenset[object]:
@@ -104,7 +104,7 @@ def _both(code: Tensor) -> Tensor:
     """Count the entries that are true in both of two rows, for all pairs; exact below 2^24."""
     if code.device.type == "cpu" and _ONEDNN:
         bytes_ = code.view(torch.int8)
-        return torch._int_mm(bytes_, bytes_.T)  # twice as fast
+        return int8_matmul(bytes_, bytes_.T)  # twice as fast
     return (code.float() @ code.float().T).int()
 
 

@@ -11,7 +11,6 @@ from contextlib import AbstractContextManager
 
 import torch
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
 
 from diswot.errors import UserError
 from diswot.observation.observe import observe
@@ -19,6 +18,7 @@ from diswot.proxies.activation_codes import ActivationCodes
 from diswot.proxies.candidate import Candidate
 from diswot.proxies.eigen import eigenvalues
 from diswot.proxies.recorders import Recorder
+from diswot.utils.compat import BatchNorm
 
 _K = 1e-5  # keeps logarithms and inverses finite, in jacov and epe_nas
 _MANY_CLASSES = 100  # tau of epe_nas
@@ -130,7 +130,7 @@ class _NormVariances(Recorder):
 
     def hooks(self) -> Iterator[AbstractContextManager[object]]:
         """Register one hook on each batch normalisation."""
-        norms = (module for module in self.model.modules() if isinstance(module, _BatchNorm))
+        norms = (module for module in self.model.modules() if isinstance(module, BatchNorm))
         return (norm.register_forward_pre_hook(self._record) for norm in norms)
 
     def _record(self, module: nn.Module, inputs: tuple[Tensor, ...]) -> None:

@@ -16,9 +16,10 @@ from torch import Tensor, nn
 
 from diswot.errors import UserError
 from diswot.observation.feature_maps import as_map
+from diswot.utils.compat import ConvBase
 
 _LISTS = (nn.Sequential, nn.ModuleList, nn.ModuleDict)
-_LAYERS = (nn.Linear, nn.modules.conv._ConvNd)
+_LAYERS = (nn.Linear, ConvBase)
 
 
 def primary_blocks(model: nn.Module) -> list[nn.Module]:

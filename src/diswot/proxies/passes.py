@@ -15,13 +15,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.functional import cross_entropy
-from torch.nn.modules.batchnorm import _NormBase
 
 from diswot.data.dataset import Batch
 from diswot.observation.modes import measuring
 from diswot.proxies.blocks import map_of, primary_blocks, weights
+from diswot.utils.compat import BatchNormBase
 
-_NORMS = (_NormBase, nn.GroupNorm, nn.LayerNorm, nn.RMSNorm)
+_NORMS = (BatchNormBase, nn.GroupNorm, nn.LayerNorm, nn.RMSNorm)
 
 
 @contextmanager
