@@ -236,12 +236,16 @@ def trained_teacher(
 ) -> nn.Module:
     """Build a teacher that fits the images, with its trained weights if there are any.
 
+    The weights that it begins with are always the same ones. Scores draw most of them again, but
+    not the parameters that belong to no layer, such as positional embeddings.
+
     Raises:
         UserError: The teacher does not fit the images.
     """
     import torch
 
     from diswot.models import registry as models
+    from diswot.models.initialization import TEACHER, fresh
     from diswot.models.weights import load_weights
     from diswot.training.evaluation import check_fit, frozen
 
@@ -255,7 +259,8 @@ def trained_teacher(
             f"on them first (diswot distill --student {name} --pretrained --teacher none), or "
             "leave --pretrained out, and its head is made for the data"
         )
-    model = models.create_teacher(name, count, images.size, pretrained=pretrained)
+    build = models.teacher_builder(name, count, images.size, pretrained=pretrained)
+    model = fresh(build, "default", 0, role=TEACHER)
     if weights is not None:
         load_weights(model, weights)
     with frozen(model):

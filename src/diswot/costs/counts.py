@@ -13,6 +13,9 @@ from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import flop_registry, sdpa_flop
 
+from diswot.costs.activation_memory import LiveActivations
+from diswot.utils.compat import TorchDispatchMode
+
 Shape = tuple[int, int, int]
 
 
