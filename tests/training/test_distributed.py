@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from test_distill import curve, digits, distill
+from tiny_training import curve, digits, distill
 from toys import LinearHead, seeded
 
 from diswot.errors import UserError
@@ -26,10 +26,10 @@ RECIPE = Recipe(
 
 CODE = f"""
 import sys
-sys.path.insert(0, {str(Path(__file__).parent)!r})
+sys.path[:0] = {[str(Path(__file__).parent), str(Path(__file__).parents[1])]!r}
 import torch
 torch.set_num_threads(1)
-from test_processes import *
+from test_distributed import *
 student = seeded(LinearHead)
 distill(student, seeded(LinearHead, 7), digits(96, 31), RECIPE, out=sys.argv[1])
 assert "forward" not in vars(student.block1[1])

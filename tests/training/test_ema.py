@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file
-from test_distill import SHORT, at_step, curve, digits, distill, interrupt, states_equal
+from tiny_training import SHORT, at_step, curve, digits, distill, interrupt, states_equal
 from toys import LinearHead, seeded
 
 from diswot.data.dataset import whole

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import importlib
+import math
 from dataclasses import replace
 from statistics import fmean, stdev
 from typing import Any
 
 import pytest
 import torch
-from test_distill import LONG, SHORT, curve, digits, distill, states_equal, teacher
+from tiny_training import LONG, SHORT, curve, digits, distill, states_equal, teacher
 from torch import Tensor, nn
 from torch.nn.functional import kl_div, log_softmax, one_hot
 from toys import CLASSES, LinearHead, NoClassifier, seeded
@@ -97,7 +98,7 @@ def test_losses_of_outputs_need_no_classifier_that_can_be_found() -> None:
 def test_a_loss_read_late_stops_at_the_same_step(monkeypatch: pytest.MonkeyPatch) -> None:
     """As on a device that computes ahead."""
     plain = distill(seeded(LinearHead), None, digits(), SHORT)
-    monkeypatch.setitem(importlib.import_module("diswot.distill").LAG, "cpu", 1)
+    monkeypatch.setitem(importlib.import_module("diswot.training.distill").LAG, "cpu", 1)
     late = distill(seeded(LinearHead), None, digits(), SHORT)
     assert curve(late) == curve(plain) and states_equal(late.student, plain.student)
     with pytest.raises(FloatingPointError, match="cross_entropy not finite at step "):
@@ -109,15 +110,17 @@ def test_bf16_is_fp32_to_the_noise_of_seeds() -> None:
         precision: [
             distill(
                 seeded(LinearHead, seed), teacher(), digits(),
-                replace(LONG, precision=precision, seed=seed),
+                replace(LONG, epochs=16, precision=precision, seed=seed),
             ).test_accuracy
             for seed in range(3)
         ]
         for precision in ("fp32", "bf16")
     }  # fmt: skip
     full, half = accuracies.values()
-    noise = max(stdev(full), stdev(half), 1.0)  # an image of the hundred is a point
-    assert abs(fmean(full) - fmean(half)) <= 2 * noise and fmean(half) > 80, accuracies
+    # An accuracy of 90 % on 100 images has a standard deviation of 3, and the difference of means
+    # of three has one of sqrt(2 / 3) times that. All end well above 90 %.
+    noise = max(stdev(full), stdev(half), 3.0) * math.sqrt(2 / 3)
+    assert abs(fmean(full) - fmean(half)) <= 4 * noise and fmean(half) > 80, accuracies
 
 
 @pytest.mark.slow

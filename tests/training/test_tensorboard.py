@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from test_distill import SHORT, digits, distill
+from tiny_training import SHORT, digits, distill
 from toys import LinearHead, seeded
 
 from diswot.errors import UserError

@@ -12,7 +12,7 @@ import optuna
 import pytest
 import torch
 from optuna.trial import TrialState
-from test_distill import SHORT, digits, teacher
+from tiny_training import SHORT, digits, teacher
 from torch import nn
 from toys import CLASSES, LinearHead, seeded, stage
 
@@ -22,6 +22,9 @@ from diswot.nas.result import Student
 from diswot.training.verify import held_out, verify
 
 RECIPE = replace(SHORT, epochs=3, lr=0.2)
+# In 99 steps 32 channels learn about 95 % of the digits, one channel 30 % (guessing 20 %): who is
+# ahead does not hang on rounding, which it may in the 24 steps of `RECIPE`.
+CLEAR = replace(RECIPE, batch_size=8)
 
 
 class Width(nn.Sequential):
@@ -45,7 +48,7 @@ def students(*widths: int) -> list[Student]:
 
 def test_the_most_accurate_wins_whatever_its_score() -> None:
     """One channel cannot learn five digits; 32 can."""
-    made = verify(students(1, 32, 2), teacher(), space, digits(), RECIPE)
+    made = verify(students(1, 32, 2), teacher(), space, digits(), CLEAR)
     assert made.best.student.params == {"width": 32} and made.best.student.score == -1
     assert made.best.accuracy > 60 and made.best.epochs == 3
     assert len(made.trained) == 3 and made.failed == 0 and made.held_out == 66
@@ -55,7 +58,7 @@ def test_the_most_accurate_wins_whatever_its_score() -> None:
 
 
 def test_those_behind_are_stopped() -> None:
-    made = verify(students(32, 1, 1, 1, 1, 1), teacher(), space, digits(), RECIPE)
+    made = verify(students(32, 1, 1, 1, 1, 1), teacher(), space, digits(), CLEAR)
     stopped = [each for each in made.trained if each.epochs < 3]
     assert len(stopped) >= 3 and all(each.student.params == {"width": 1} for each in stopped)
     assert made.trained[-1] in stopped
