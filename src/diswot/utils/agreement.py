@@ -1,0 +1,50 @@
+"""Whether a run that is resumed agrees with the run that began."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from diswot.errors import UserError
+
+LONGEST = 200  # characters of a value in an error
+
+
+def require_same(before: Mapping[str, Any], now: Mapping[str, Any], what: str) -> None:
+    """Refuse to resume a run whose facts have changed.
+
+    Values are compared as JSON holds them, so that a tuple equals the list that was stored.
+    Mappings are compared value by value. A fact that one side lacks counts as None there.
+
+    Args:
+        before: Facts that were stored when the run began.
+        now: Facts of the run that resumes it.
+        what: Subject of the error's sentence, such as "the training to resume".
+
+    Raises:
+        UserError: A fact differs; the error names the first in alphabetical order, with both
+            values.
+    """
+    _compare(plain(before), plain(now), what)
+
+
+def plain(facts: Mapping[str, Any]) -> dict[str, Any]:
+    """Return facts as JSON holds them: lists for tuples, plain numbers, texts for all else."""
+    held: dict[str, Any] = json.loads(json.dumps(dict(facts), default=_plain))
+    return held
+
+
+def _plain(value: object) -> float | str:
+    return float(value) if hasattr(value, "__float__") else str(value)
+
+
+def _compare(before: dict[str, Any], now: dict[str, Any], what: str) -> None:
+    for name in sorted(before.keys() | now.keys()):
+        old, new = before.get(name), now.get(name)
+        if isinstance(old, dict) and isinstance(new, dict):
+            _compare(old, new, what)
+        elif old != new:
+            long = max(len(repr(old)), len(repr(new))) > LONGEST
+            difference = f"another {name}" if long else f"{name} = {old!r}, not {new!r}"
+            raise UserError(f"{what} has {difference}")
