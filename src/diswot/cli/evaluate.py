@@ -24,7 +24,7 @@ def evaluate(
 ) -> None:
     """Test a trained teacher: do weights, size and scale fit the data?"""
     from diswot.costs.counts import count_macs, count_params
-    from diswot.training.evaluation import tested
+    from diswot.training.evaluation import measure_accuracy
 
     if teacher_weights is None and not pretrained:
         raise UserError("name the trained weights: --teacher-weights or --pretrained")
@@ -37,7 +37,7 @@ def evaluate(
         if images.test is None:
             raise UserError(f"{images.name} has no images to test on; name others with --data")
         total = len(images.test)
-        accuracy = tested(model, images, lambda done: advance("testing", done, total))
+        accuracy = measure_accuracy(model, images, lambda done: advance("testing", done, total))
     result = {
         "teacher": teacher,
         "data": images.name,
