@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +12,7 @@ from diswot.runs import folder as runs
 from diswot.storage.run_files import RUN, TRAINED
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from torch import nn
 
@@ -56,9 +57,11 @@ def distill(
     epochs: options.Epochs = None,
     batch_size: options.TrainingBatch = None,
     accumulate: options.Accumulate = None,
+    optimizer: options.Optimizer = None,
     lr: options.Lr = None,
     weight_decay: options.WeightDecay = None,
     schedule: options.Schedule = None,
+    warmup_epochs: options.WarmupEpochs = None,
     milestones: options.Milestones = None,
     losses: options.Losses = None,
     temperature: options.Temperature = None,
@@ -85,9 +88,11 @@ def distill(
         "epochs": epochs,
         "batch_size": batch_size,
         "accumulate": accumulate,
+        "optimizer": optimizer,
         "lr": lr,
         "weight_decay": weight_decay,
         "schedule": schedule,
+        "warmup_epochs": warmup_epochs,
         "milestones": milestones,
         "losses": losses,
         "temperature": temperature,
@@ -117,7 +122,8 @@ def distill(
         raise UserError("--teacher none trains without a teacher; leave --teacher-weights out")
     if job["data"] == "digits" and flip is None:
         settings["flip"] = False
-    how = training.recipe(recipe, settings, alone=alone)
+    choose = partial(training.recipe, recipe, settings, alone=alone)
+    choose()  # refuse impossible settings before anything is read
     if out is None and run is not None and found:
         name = "alone" if alone else "distilled"
         out = run / (f"{name}-{by_number}" if by_number else name)
@@ -126,7 +132,7 @@ def distill(
     if (out / RUN).is_file():
         raise UserError(f"{out} is of a search or a ranking; name another folder")
     with runs.resumable(out), console.progress(quiet=quiet) as advance:
-        result = _train(job, how, out, resume, hold, tensorboard, advance)
+        result = _train(job, choose, out, resume, hold, tensorboard, advance)
     if not training.main_process():
         return
     if as_json:
@@ -155,7 +161,7 @@ def _job(run: Path | None, given: Mapping[str, Any]) -> dict[str, Any]:
 
 def _train(
     job: Mapping[str, Any],
-    recipe: Recipe,
+    choose: Callable[..., Recipe],
     out: Path,
     resume: bool,
     hold: bool | None,
@@ -174,7 +180,8 @@ def _train(
         pretrained=alone and job["pretrained"],
     )
     taught = _teacher(job, images)
-    model = fresh(build, "default", recipe.seed)
+    model = fresh(build, "default", choose().seed)
+    recipe = choose(student=model)
 
     trained = train(
         model,

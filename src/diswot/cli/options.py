@@ -118,6 +118,10 @@ TrainingBatch = Annotated[
     int | None, Option("--batch-size", help="Images a step, in all processes; else 64.")
 ]
 Accumulate = Annotated[int | None, Option(help="Parts that a batch is cut into, for memory.")]
+Optimizer = Annotated[str | None, Option(help="sgd, adamw or lamb. Default: the recipe's.")]
+WarmupEpochs = Annotated[
+    float | None, Option(help="Epochs in which the learning rate rises. Default: the recipe's.")
+]
 Lr = Annotated[float | None, Option(help="Highest learning rate; else 0.05.")]
 WeightDecay = Annotated[float | None, Option(help="On weights; else 0.0005.")]
 Schedule = Annotated[str | None, Option(help="cosine, onecycle or step; else cosine.")]

@@ -11,6 +11,8 @@ from diswot.cli import console, inputs, training
 from diswot.errors import UserError
 
 if TYPE_CHECKING:
+    from torch import nn
+
     from diswot.data.dataset import Data
     from diswot.nas.result import Found
     from diswot.training.recipe import Recipe
@@ -67,14 +69,14 @@ class Wish:
             if value:
                 raise UserError(f"--{name} goes with --verify: name how many students")
 
-    def how(self, images: Data) -> Recipe:
-        """The recipe of the short trainings.
+    def how(self, images: Data, student: nn.Module | None = None) -> Recipe:
+        """The recipe of the short trainings, by default that of the student.
 
         Raises:
             UserError: There is no such recipe, or a setting is impossible.
         """
         changes = {"epochs": self.most, "losses": self.losses, "seed": self.seed}
-        recipe = training.recipe(self.recipe, changes, alone=False)
+        recipe = training.recipe(self.recipe, changes, alone=False, student=student)
         return replace(recipe, flip=False) if images.name == "digits" else recipe
 
     @property
@@ -101,19 +103,22 @@ def verified(
     """The outcome of the short trainings; None where none are wanted."""
     if not wish.count:
         return None
-    from diswot.spaces.registry import create_space
+    from diswot.models.initialization import fresh
+    from diswot.spaces.registry import build_network, create_space
     from diswot.training.verify import verify
 
     def on_trial(done: int, total: int, best: float | None) -> None:
         note = "" if best is None else f"best {best:.2f} % of held-out images"
         advance("verifying", done, total, note)
 
+    build = create_space(space, len(master.images.classes), master.images.size)
+    best = fresh(lambda: build_network(build, dict(found.best.params)), "default", wish.seed)
     return verify(
         found.top[: wish.count],
         master.model(),
-        create_space(space, len(master.images.classes), master.images.size),
+        build,
         master.images,
-        wish.how(master.images),
+        wish.how(master.images, best),
         tune=wish.tuned,
         trials=wish.trials,
         storage=place / FOLDER if isinstance(place, Path) else place,
