@@ -27,8 +27,8 @@ from torchvision import transforms
 from diswot.cli import console
 from diswot.data.dataset import Dataset, Split
 from diswot.models.registry import create_teacher
-from diswot.training.distill import Training
 from diswot.training.distributed import Processes
+from diswot.training.loop import TrainingLoop
 from diswot.training.recipe import Recipe
 
 CLASSES, IMAGES, SIDE = 100, 4096, 32
@@ -99,14 +99,15 @@ def ours(data: Dataset, recipe: Recipe) -> Callable[[], None]:
     """One step of `distill`, each time it is called."""
     teacher = create_teacher("resnet56", CLASSES).eval().requires_grad_(False)
     student = create_teacher("resnet20", CLASSES)
-    run = Training(student, teacher, data, recipe, Processes(), None)
-    run.read(lambda done, total: None, None)
+    loop = TrainingLoop(student, teacher, data, recipe, Processes(), None)
+    loop.read(lambda done, total: None, None)
+    update = loop.create_step(student)
     student.train()
 
     def steps() -> Iterator[None]:
         for epoch in itertools.count():
-            for number, parts in enumerate(run.batches(epoch)):
-                run.count(number, run.step(parts, recipe.lr))
+            for parts in loop.batches.epoch(loop.train, epoch):
+                loop.numbers(update.updates, update(parts))
                 yield
 
     stream = steps()

@@ -20,7 +20,7 @@ from torch import nn
 
 from diswot.costs.budget import Budget
 from diswot.costs.counts import count_macs, count_params
-from diswot.data.dataset import Dataset, Split, whole
+from diswot.data.dataset import Dataset, Split
 from diswot.data.registry import create_dataset
 from diswot.errors import UserError
 from diswot.models.initialization import fresh
@@ -29,7 +29,7 @@ from diswot.models.weights import load_weights
 from diswot.nas.api import Scoring, search
 from diswot.spaces.registry import Params, build_network, create_space
 from diswot.training.distill import distill
-from diswot.training.evaluation import accuracy
+from diswot.training.evaluation import measure_accuracy
 from diswot.training.recipe import Recipe, parse_losses
 from diswot.utils import files
 from diswot.utils.environment import hardware, versions
@@ -183,7 +183,7 @@ def study(options: argparse.Namespace) -> None:
     teacher = trained_teacher(options.teacher_weights, len(every.classes), kept)
     assert images.train is not None and images.test is not None
     told = {"classes": len(kept), "train": len(images.train), "test": len(images.test)}
-    told["teacher"] = accuracy(teacher, images, whole(images.test))
+    told["teacher"] = measure_accuracy(teacher, images)
     shapes = {"found": found(teacher, images, options.out), "hand": HAND}
     done: dict[Run, dict[str, Any]] = {}
     for run in runs():

@@ -30,7 +30,8 @@ ELSEWHERE = {
     "cli/test_rank": ("cli/rank_scores",),
     "cli/test_inputs": ("cli/evaluate", "models/preprocessing"),
     "nas/test_api": ("nas/result",),
-    "training/test_verify": ("cli/training", "cli/verify"),
+    "training/test_distill": ("training/loop",),
+    "training/test_verify": ("cli/verify",),
     # tables and data sets from their parts
     "data/test_parquet": ("data/huggingface", "data/tabular"),
     "ranking/tables/test_read": (

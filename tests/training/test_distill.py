@@ -10,9 +10,7 @@ import random
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
 from dataclasses import replace
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +18,23 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
+from tiny_training import (
+    LEARNED,
+    LONG,
+    SHORT,
+    at_step,
+    curve,
+    digits,
+    interrupt,
+    split_of,
+    states_equal,
+    teacher,
+    wide_teacher,
+)
 from torch import Tensor, nn
-from toys import CLASSES, FlattenedGrid, LinearHead, Noisy, Returning, seeded
+from toys import CLASSES, ClassToken, FlattenedGrid, LinearHead, Noisy, Returning, seeded
 
-from diswot.data.dataset import Dataset, Split, whole
+from diswot.data.dataset import whole
 from diswot.data.registry import create_dataset
 from diswot.errors import UserError
 from diswot.knowledge.registry import KNOWLEDGE, get_distance
@@ -31,70 +42,8 @@ from diswot.models.registry import create_teacher
 from diswot.observation.observe import record
 from diswot.spaces.cifar_resnet import CifarResNet
 from diswot.training.checkpoint import CHECKPOINT, HISTORY, WEIGHTS
-from diswot.training.distill import Distilled, distill
-from diswot.training.evaluation import accuracy
-from diswot.training.recipe import Recipe
-
-SHORT = Recipe(
-    epochs=2, batch_size=32, lr=0.1, losses={"kd": 1.0}, crop=1, flip=False, precision="fp32"
-)
-LONG = replace(SHORT, epochs=8, lr=0.3, crop=0)
-# Guessing gets 20 of the 100 test images, with a standard deviation of 4; 60 is ten of these above.
-# The rest of a tiny training's accuracy varies by several images with the processor's rounding.
-LEARNED = 60
-
-
-def held(images: Tensor, labels: Tensor) -> Split:
-    return Split(labels, lambda indices: images[torch.as_tensor(indices)])
-
-
-@cache
-def digits(train: int = 330, test: int = 100) -> Dataset:
-    """The first images of the digits 0 to 4, in 8 x 8."""
-    whole_set = create_dataset("digits", img_size=8)
-    splits = []
-    for split, count in ((whole_set.train, train), (whole_set.test, test)):
-        assert split is not None
-        images, labels = whole(split)
-        few = labels < CLASSES
-        splits.append(held(images[few][:count], labels[few][:count]))
-    return replace(whole_set, classes=whole_set.classes[:CLASSES], train=splits[0], test=splits[1])
-
-
-@cache
-def _trained() -> nn.Module:
-    return distill(seeded(LinearHead, 7), None, digits(), LONG).student
-
-
-def teacher() -> nn.Module:
-    """A trained one."""
-    return copy.deepcopy(_trained())
-
-
-def wide_teacher() -> nn.Module:
-    return seeded(lambda: CifarResNet((1, 1, 1), CLASSES))
-
-
-def states_equal(one: nn.Module, other: nn.Module) -> bool:
-    first, second = one.state_dict(), other.state_dict()
-    return first.keys() == second.keys() and all(torch.equal(first[n], second[n]) for n in first)
-
-
-def curve(trained: Distilled) -> list[dict[str, float]]:
-    times = {"seconds", "images_per_second", "joules"}
-    return [{k: v for k, v in row.items() if k not in times} for row in trained.history]
-
-
-def at_step(number: int, act: Callable[[], object]) -> Callable[[int, int, Any], None]:
-    def on_step(step: int, steps: int, row: Any) -> None:
-        if step == number:
-            act()
-
-    return on_step
-
-
-def interrupt() -> None:
-    raise KeyboardInterrupt
+from diswot.training.distill import distill
+from diswot.training.evaluation import measure_accuracy
 
 
 class TestLearning:
@@ -110,7 +59,7 @@ class TestLearning:
         train = digits().train
         assert train is not None
         images, labels = whole(train)
-        blind = replace(digits(), train=held(images, torch.zeros_like(labels)))
+        blind = replace(digits(), train=split_of(images, torch.zeros_like(labels)))
         recipe = replace(LONG, cross_entropy=0.0)
         assert distill(seeded(LinearHead), teacher(), blind, recipe).test_accuracy > LEARNED
 
@@ -122,7 +71,7 @@ class TestLearning:
             parts = {"cross_entropy", *losses}
             others = {"epoch", "loss", "train_accuracy", "test_accuracy", "lr", "seconds"}
             others |= {"images_per_second"}
-            assert row.keys() - {"joules"} == parts | others and row["epoch"] == number
+            assert row.keys() == parts | others and row["epoch"] == number
             assert row["loss"] == pytest.approx(sum(row[name] for name in parts), rel=1e-5)
         assert trained.seconds == pytest.approx(sum(row["seconds"] for row in trained.history))
         assert trained.test_accuracy == trained.history[-1]["test_accuracy"]
@@ -170,22 +119,13 @@ class TestLearning:
         rates = [row["lr"] for row in distill(seeded(LinearHead), None, digits(), recipe).history]
         assert 0 < rates[-1] < 0.01 * recipe.lr and max(rates) <= recipe.lr
 
-    @pytest.mark.parametrize("name", sorted(KNOWLEDGE))
-    def test_every_distance_is_a_loss_for_other_widths(self, name: str, tmp_path: Path) -> None:
-        recipe = replace(SHORT, lr=0.01, losses={name: 0.1}, epochs=3)
-        few, wide = digits(96, 20), CifarResNet((1, 1, 1), CLASSES, (8, 16, 24))
-        start = copy.deepcopy(wide)
-        if KNOWLEDGE[name].same_width:
+    def test_distances_that_need_equal_widths_are_refused(self) -> None:
+        """All others are trained on, stopped and resumed in the tests of losses."""
+        student = CifarResNet((1, 1, 1), CLASSES, (8, 16, 24))
+        for name in (name for name, row in KNOWLEDGE.items() if row.same_width):
             with pytest.raises(UserError, match=f"{name} needs"):
-                distill(start, wide_teacher(), few, recipe)
-            return
-        straight = distill(wide, wide_teacher(), few, recipe)
-        assert all(np.isfinite(row[name]) for row in straight.history)
-        with pytest.raises(KeyboardInterrupt):
-            stop = at_step(5, interrupt)
-            distill(copy.deepcopy(start), wide_teacher(), few, recipe, out=tmp_path, on_step=stop)
-        resumed = distill(start, wide_teacher(), few, recipe, out=tmp_path, resume=True)
-        assert curve(resumed) == curve(straight)
+                recipe = replace(SHORT, losses={name: 0.1})
+                distill(student, wide_teacher(), digits(96, 20), recipe)
 
     def test_what_a_loss_learns_moves_and_comes_back(self, tmp_path: Path) -> None:
         recipe = replace(SHORT, lr=0.05, losses={"fitnet": 1.0}, epochs=6)
@@ -203,8 +143,6 @@ class TestLearning:
         assert trained.history[-1]["loss"] < 0.5 * trained.history[0]["loss"]
         assert trained.test_accuracy > LEARNED
         assert all(p.dtype == torch.float32 for p in trained.student.parameters())
-        full = distill(seeded(LinearHead), teacher(), digits(), replace(recipe, precision="fp32"))
-        assert not states_equal(trained.student, full.student)
 
     def test_the_first_step_in_bf16_is_that_in_fp32(self) -> None:
         """Up to the rounding of bf16, which has 8 bits; later steps part."""
@@ -224,51 +162,37 @@ class TestLearning:
         assert distill(student, master, few, recipe).history[0]["kd"] > 0
 
 
-class TestBatches:
-    @pytest.mark.parametrize(
-        ("batch_size", "steps"), [(32, 10), (33, 10), (330, 1), (331, 1), (5000, 1), (165, 2)]
-    )
-    def test_a_last_small_batch_is_left_out(self, batch_size: int, steps: int) -> None:
-        seen: list[int] = []
-        student = seeded(LinearHead)
-        student.register_forward_pre_hook(
-            lambda module, inputs: seen.append(len(inputs[0])) if module.training else None
-        )
-        told: list[tuple[int, int]] = []
-        recipe = replace(SHORT, batch_size=batch_size)
-        distill(student, None, digits(), recipe, on_step=lambda *call: told.append(call[:2]))
-        assert seen == [min(batch_size, 330)] * 2 * steps
-        assert told == [(i + 1, 2 * steps) for i in range(2 * steps)]
+class TestCallbacks:
+    def test_on_step_gets_the_step_and_the_last_row(self) -> None:
+        calls: list[Any] = []
+        recipe = replace(SHORT, batch_size=165)
+        distill(seeded(LinearHead), None, digits(), recipe, on_step=lambda *c: calls.append(c))
+        assert [call[:2] for call in calls] == [(1, 4), (2, 4), (3, 4), (4, 4)]
+        assert calls[1][2] == {} and calls[2][2]["epoch"] == 1
 
-    def test_on_step_gets_the_last_row(self) -> None:
-        rows: list[Any] = []
-        recipe = replace(SHORT, batch_size=330)
-        distill(seeded(LinearHead), None, digits(), recipe, on_step=lambda *c: rows.append(c[2]))
-        assert rows[0] == {} and rows[1]["epoch"] == 1
-
-    def test_on_read_tells_all_images(self) -> None:
-        told: list[tuple[int, int]] = []
-        distill(seeded(LinearHead), None, digits(), SHORT, on_read=lambda *c: told.append(c))
-        assert told == [(330, 430), (430, 430)]
-
-    def test_images_are_seen_once_an_epoch_in_another_order(self) -> None:
-        seen: list[Tensor] = []
-        student = seeded(LinearHead)
-        student.register_forward_pre_hook(
-            lambda module, inputs: seen.append(inputs[0]) if module.training else None
-        )
-        distill(student, None, digits(), replace(SHORT, batch_size=330, crop=0))
-        train = digits().train
-        assert train is not None
-        images = digits().normalise(whole(train)[0])
-        flat = [sorted(map(tuple, batch.flatten(1).tolist())) for batch in (images, *seen)]
-        assert flat[0] == flat[1] == flat[2] and not torch.equal(seen[0], seen[1])
+    def test_on_read_gets_all_images(self) -> None:
+        calls: list[tuple[int, int]] = []
+        distill(seeded(LinearHead), None, digits(), SHORT, on_read=lambda *c: calls.append(c))
+        assert calls == [(330, 430), (430, 430)]
 
 
 class TestRepeatable:
     def test_same_call_same_curve(self) -> None:
         runs = [distill(seeded(Noisy), teacher(), digits(), SHORT) for _ in range(2)]
         assert curve(runs[0]) == curve(runs[1]) and states_equal(runs[0].student, runs[1].student)
+
+    def test_without_a_recipe_a_transformer_trains_as_one(self, tmp_path: Path) -> None:
+        class Stop(Exception):
+            pass
+
+        def stop(*call: object) -> None:
+            raise Stop
+
+        with pytest.raises(Stop):
+            distill(seeded(ClassToken), None, digits(), out=tmp_path, on_epoch=stop)
+        kept = torch.load(tmp_path / CHECKPOINT, weights_only=True)
+        assert kept["facts"]["optimizer"] == "adamw" and kept["facts"]["warmup_epochs"] == 12
+        assert 0 < kept["history"][0]["lr"] < 0.1 * kept["facts"]["lr"]
 
     def test_another_seed_another_curve(self) -> None:
         runs = [distill(seeded(Noisy), None, digits(), replace(SHORT, seed=s)) for s in (0, 1)]
@@ -314,24 +238,29 @@ class TestTeacher:
             distill(student, student, digits(), SHORT)
 
 
+RESUMED = {
+    "in an epoch": ({}, 15),
+    "before the first checkpoint": ({}, 1),
+    "after a checkpoint": ({"schedule": "onecycle", "ema": 0.9}, 11),
+    "adamw": ({"optimizer": "adamw", "warmup_epochs": 1.5, "lr": 0.01, "ema": 0.9}, 15),
+    "lamb": ({"optimizer": "lamb", "schedule": "step", "milestones": (1.5,)}, 20),
+    "mixed": ({"mixup": 0.5, "cutmix": 1.0, "randaugment": 9, "flip": True}, 15),
+}
+
+
 class TestResume:
-    @pytest.mark.parametrize("schedule", ["cosine", "onecycle"])
-    @pytest.mark.parametrize("stop", [11, 15, 20, 1])
+    @pytest.mark.parametrize(("settings", "stop"), RESUMED.values(), ids=RESUMED)
     def test_stopped_and_resumed_is_bit_identical(
-        self, tmp_path: Path, schedule: str, stop: int
+        self, tmp_path: Path, settings: dict[str, Any], stop: int
     ) -> None:
-        """Ten steps an epoch: stops in the middle of one, and in the first of the second."""
-        recipe = replace(SHORT, epochs=3, schedule=schedule)
+        """There are ten steps an epoch."""
+        recipe = replace(SHORT, epochs=3, **settings)
         straight = distill(seeded(Noisy), teacher(), digits(), recipe)
+        interrupted = at_step(stop, interrupt)
         with pytest.raises(KeyboardInterrupt):
-            distill(
-                seeded(Noisy), teacher(), digits(), recipe, out=tmp_path,
-                on_step=at_step(stop, interrupt),
-            )  # fmt: skip
-        resumed = distill(
-            seeded(Noisy, 99 if stop > 10 else 0), teacher(), digits(), recipe,
-            out=tmp_path, resume=True,
-        )  # fmt: skip
+            distill(seeded(Noisy), teacher(), digits(), recipe, out=tmp_path, on_step=interrupted)
+        student = seeded(Noisy, 99 if stop > 10 else 0)
+        resumed = distill(student, teacher(), digits(), recipe, out=tmp_path, resume=True)
         assert curve(resumed) == curve(straight)
         assert states_equal(resumed.student, straight.student)
         lines = (tmp_path / HISTORY).read_text().splitlines()
@@ -340,10 +269,12 @@ class TestResume:
     def test_killed_in_the_middle_of_an_epoch(self, tmp_path: Path) -> None:
         code = f"""
 import os, signal, sys
-sys.path.insert(0, {str(Path(__file__).parent)!r})
+sys.path.insert(0, {str(Path(__file__).parents[1])!r})
 import torch
 torch.set_num_threads(1)
-from test_distill import *
+from dataclasses import replace
+from tiny_training import SHORT, at_step, digits, distill
+from toys import Noisy, seeded
 kill = at_step(25, lambda: os.kill(os.getpid(), signal.SIGKILL))
 distill(seeded(Noisy), None, digits(), replace(SHORT, epochs=4), out=sys.argv[1], on_step=kill)
 """
@@ -419,7 +350,7 @@ distill(seeded(Noisy), None, digits(), replace(SHORT, epochs=4), out=sys.argv[1]
         [
             ({"recipe": replace(SHORT, epochs=3)}, "epochs = 2, not 3"),
             ({"recipe": replace(SHORT, lr=0.2)}, "lr = 0.1, not 0.2"),
-            ({"recipe": replace(SHORT, losses={"kd": 2.0})}, "losses = {'kd': 1.0}, not"),
+            ({"recipe": replace(SHORT, losses={"kd": 2.0})}, "kd = 1.0, not 2.0"),
             ({"data": replace(digits(), name="cifar10")}, "data = 'digits', not 'cifar10'"),
             ({"data": digits(300)}, "training_images = 330, not 300"),
             ({"teacher": None}, "taught = True, not False"),
@@ -448,9 +379,7 @@ class TestKept:
         trained = distill(seeded(LinearHead), teacher(), digits(), SHORT, out=tmp_path)
         fresh = seeded(LinearHead, 3)
         fresh.load_state_dict(load_file(tmp_path / WEIGHTS))
-        test = digits().test
-        assert test is not None
-        assert accuracy(fresh, digits(), whole(test)) == trained.test_accuracy
+        assert measure_accuracy(fresh, digits()) == trained.test_accuracy
 
     def test_nothing_without_a_folder(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 from toys import CLASSES, FlattenedGrid, LinearHead, Noisy, Returning, seeded
 
-from diswot.data.dataset import Dataset
+from diswot.data.dataset import Dataset, Split
+from diswot.data.loader import Held
 from diswot.data.registry import create_dataset
 from diswot.errors import UserError
-from diswot.training.evaluation import accuracy, check_fit, frozen
+from diswot.training.evaluation import check_fit, count_correct, frozen, measure_accuracy
 
 CPU = torch.device("cpu")
 
@@ -19,36 +22,54 @@ def noise(classes: int = CLASSES) -> Dataset:
     return create_dataset("noise", num_classes=classes, img_size=8)
 
 
+def made(count: int) -> tuple[Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(count)
+    images = torch.randint(0, 256, (count, 3, 8, 8), generator=generator, dtype=torch.uint8)
+    return images, torch.randint(CLASSES, (count,), generator=generator)
+
+
 class TestAccuracy:
-    @pytest.mark.parametrize("count", [1, 499, 500, 501, 1203])
+    @pytest.mark.parametrize("count", [1, 101, 501])
     def test_naive(self, count: int) -> None:
-        generator = torch.Generator().manual_seed(count)
-        images = torch.randint(0, 256, (count, 3, 8, 8), generator=generator, dtype=torch.uint8)
-        labels = torch.randint(CLASSES, (count,), generator=generator)
+        images, labels = made(count)
         model = seeded(LinearHead).eval()
         right = 0
         with torch.no_grad():
             for image, label in zip(images, labels, strict=True):
                 logits = model(noise().normalise(image[None]))[0].tolist()
                 right += logits.index(max(logits)) == int(label)
-        assert accuracy(model, noise(), (images, labels)) == pytest.approx(100 * right / count)
+        held, every = Held(images, labels), torch.arange(count)
+        assert int(count_correct(model, noise(), held, every)) == right
+        split = Split(labels, lambda indices: images[torch.as_tensor(indices)])
+        done: list[int] = []
+        data = replace(noise(), test=split)
+        measured = measure_accuracy(model, data, done.append)
+        assert measured == pytest.approx(100 * right / count)
+        assert done[-1] == count and len(done) == -(-count // 100)
+
+    def test_some_of_the_images(self) -> None:
+        images, labels = made(50)
+        some = torch.tensor([4, 7, 40])
+        model, held = seeded(LinearHead), Held(images, labels)
+        alone = Held(images[some], labels[some])
+        expected = count_correct(model, noise(), alone, torch.arange(3))
+        assert torch.equal(count_correct(model, noise(), held, some), expected)
 
     @pytest.mark.parametrize("training", [True, False])
     def test_leaves_mode_and_statistics(self, training: bool) -> None:
         model = seeded(Noisy).train(training)
         before = {name: value.clone() for name, value in model.state_dict().items()}
-        images = torch.zeros(4, 3, 8, 8, dtype=torch.uint8)
-        accuracy(model, noise(), (images, torch.zeros(4, dtype=torch.int64)))
+        count_correct(model, noise(), Held(*made(4)), torch.arange(4))
         assert model.training is training
         for name, value in model.state_dict().items():
             assert torch.equal(value, before[name])
 
     def test_bf16(self) -> None:
-        model, images = seeded(LinearHead), torch.zeros(4, 3, 8, 8, dtype=torch.uint8)
+        model = seeded(LinearHead)
         seen: list[torch.dtype] = []
         model.fc.register_forward_hook(lambda *call: seen.append(call[2].dtype))
         for bf16 in (True, False):
-            accuracy(model, noise(), (images, torch.zeros(4, dtype=torch.int64)), bf16)
+            count_correct(model, noise(), Held(*made(4)), torch.arange(4), bf16)
         assert seen == [torch.bfloat16, torch.float32]
 
 

@@ -10,12 +10,18 @@ from typing import Any
 
 import pytest
 import torch
-from test_distill import LONG, SHORT, curve, digits, distill, states_equal, teacher
+from tiny_training import LONG, SHORT, curve, digits, distill, states_equal, teacher
 from torch import Tensor, nn
 from torch.nn.functional import kl_div, log_softmax, one_hot
 from toys import CLASSES, LinearHead, NoClassifier, seeded
 
 from diswot.data.dataset import whole
+from diswot.data.loader import Held
+from diswot.knowledge.losses import outputs
+from diswot.knowledge.registry import get_distance
+from diswot.models.initialization import derive_seed
+from diswot.training.batches import Batches
+from diswot.training.distributed import Processes
 
 ONCE = replace(SHORT, epochs=1, batch_size=330, crop=0)
 
@@ -49,6 +55,27 @@ def test_label_smoothing() -> None:
     expected = -(target * log_softmax(ours, 1)).sum(1).mean()
     row = first_row(label_smoothing=0.3)
     assert row["cross_entropy"] == pytest.approx(float(expected), rel=1e-4)
+
+
+def test_cross_entropy_of_mixed_images() -> None:
+    """It takes the mixed labels; a distance that looks at labels takes those of larger share."""
+    recipe = replace(ONCE, mixup=1.0, label_smoothing=0.2, losses={"dkd": 1.0})
+    student, master = seeded(LinearHead).train(), teacher().eval()
+    assert digits().train is not None
+    batches = Batches(digits(), recipe, Processes())
+    ((part,),) = batches.epoch(Held(*whole(digits().train)), derive_seed(0, 0))
+    with torch.no_grad():
+        ours, theirs = student(part.images), master(part.images)
+    assert part.targets is not None and 0.5 < float(part.targets.max(1).values.min()) < 1
+    target = 0.8 * part.targets + 0.2 / CLASSES
+    expected = -(target * log_softmax(ours, 1)).sum(1).mean()
+    row = distill(seeded(LinearHead), teacher(), digits(), recipe).history[0]
+    assert row["cross_entropy"] == pytest.approx(float(expected), rel=1e-4)
+    labels = part.targets.argmax(1)
+    seen = [outputs(logits, labels) for logits in (theirs, ours)]
+    assert row["dkd"] == pytest.approx(float(get_distance("dkd").distance(*seen)), rel=1e-4)
+    right = 100 * float((ours.argmax(1) == labels).float().mean())
+    assert row["train_accuracy"] == pytest.approx(right)
 
 
 def test_kept_outputs_are_the_teachers() -> None:
@@ -98,13 +125,14 @@ def test_losses_of_outputs_need_no_classifier_that_can_be_found() -> None:
 def test_a_loss_read_late_stops_at_the_same_step(monkeypatch: pytest.MonkeyPatch) -> None:
     """As on a device that computes ahead."""
     plain = distill(seeded(LinearHead), None, digits(), SHORT)
-    monkeypatch.setitem(importlib.import_module("diswot.distill").LAG, "cpu", 1)
+    monkeypatch.setitem(importlib.import_module("diswot.training.loop").LAG, "cpu", 1)
     late = distill(seeded(LinearHead), None, digits(), SHORT)
     assert curve(late) == curve(plain) and states_equal(late.student, plain.student)
     with pytest.raises(FloatingPointError, match="cross_entropy not finite at step "):
         distill(seeded(LinearHead), None, digits(), replace(SHORT, lr=1e8))
 
 
+@pytest.mark.slow
 def test_bf16_is_fp32_to_the_noise_of_seeds() -> None:
     accuracies = {
         precision: [

@@ -2,17 +2,30 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
+import optuna
 import pytest
+import torch
+import toys
+from timm import create_model
+from torch import nn
 
 from diswot.errors import UserError
+from diswot.spaces.registry import create_space
 from diswot.training.recipe import Recipe
-from diswot.training.recipe_files import RECIPES, load_recipe
+from diswot.training.recipe_files import RECIPES, default_recipe, load_recipe
+
+
+def first(space: str) -> nn.Module:
+    """Return a network of a space."""
+    return create_space(space, 10, 32)(optuna.create_study().ask())
 
 
 def test_all_are_here() -> None:
-    assert {"cifar", "fast", "imagenet"} <= RECIPES.keys()
+    assert {"cifar", "fast", "imagenet", "plain", "transformer"} == RECIPES.keys()
 
 
 def test_cifar() -> None:
@@ -21,9 +34,7 @@ def test_cifar() -> None:
     assert (made.epochs, made.batch_size, made.lr) == (240, 64, 0.05)
     assert (made.momentum, made.weight_decay, made.schedule) == (0.9, 5e-4, "step")
     assert (made.crop, made.flip, made.losses) == (4, True, {"kd": 1.0})
-    after = {epoch: made.rate(epoch / 240) for epoch in (0, 149, 150, 179, 180, 209, 210, 239)}
-    expected = [0.05, 0.05, 0.005, 0.005, 5e-4, 5e-4, 5e-5, 5e-5]
-    assert list(after.values()) == pytest.approx(expected)
+    assert (made.milestones, made.decay) == ((150, 180, 210), 0.1)
 
 
 def test_fast() -> None:
@@ -38,6 +49,35 @@ def test_imagenet() -> None:
     made = load_recipe("imagenet")
     assert (made.epochs, made.batch_size, made.lr, made.weight_decay) == (100, 256, 0.1, 1e-4)
     assert made.milestones == (30, 60, 90) and made.area == 0.08 and made.crop == 0
+    assert (made.randaugment, made.mixup, made.cutmix) == (6, 0.1, 1.0)
+
+
+def test_plain() -> None:
+    assert load_recipe("plain") == Recipe()
+
+
+def test_transformer() -> None:
+    made = load_recipe("transformer")
+    assert (made.optimizer, made.lr, made.weight_decay) == ("adamw", 5e-4, 0.05)
+    assert made.warmup_epochs == 0.05 * made.epochs and made.label_smoothing == 0.1
+
+
+@pytest.mark.parametrize(
+    ("build", "name"),
+    [
+        (toys.LinearHead, "plain"),
+        (toys.NoMap, "plain"),
+        (toys.Nested, "plain"),  # normalises batches, and in its head a vector
+        (toys.ClassToken, "transformer"),
+        (lambda: create_model("convnext_atto"), "transformer"),
+        (lambda: create_model("mobilenetv3_small_050"), "plain"),
+        *((partial(first, space), "transformer") for space in ("vit", "pit", "autoformer")),
+        *((partial(first, space), "plain") for space in ("s0", "mobilenet", "nasbench201")),
+    ],
+)
+def test_default(build: Callable[[], nn.Module], name: str) -> None:
+    with torch.device("meta"):
+        assert default_recipe(build()) == name
 
 
 def test_options_change_it() -> None:
@@ -51,6 +91,13 @@ def test_milestones_move_with_the_epochs_and_go_with_the_schedule() -> None:
     assert load_recipe("cifar", epochs=24, milestones=(5,)).milestones == (5,)
     assert load_recipe("cifar", schedule="cosine").milestones == ()
     assert load_recipe("cifar", schedule="step").milestones == (150, 180, 210)
+
+
+def test_the_warm_up_moves_with_the_epochs() -> None:
+    assert load_recipe("transformer", epochs=20).warmup_epochs == 1
+    assert load_recipe("transformer", epochs=20, warmup_epochs=3).warmup_epochs == 3
+    assert load_recipe("transformer", schedule="onecycle").warmup_epochs == 0
+    assert load_recipe("transformer", schedule="step", milestones=(2,)).warmup_epochs == 12
 
 
 def test_of_ones_own(tmp_path: Path) -> None:
@@ -76,7 +123,7 @@ def test_an_empty_one_is_the_plain_one(tmp_path: Path) -> None:
     ("text", "message"),
     [
         ("learning_rate = 0.1", "mine.toml: unknown key 'learning_rate'; known: accumulate"),
-        ("epoch = 3", "mine.toml: unknown key 'epoch'; did you mean epochs?"),
+        ("epoch = 3", "mine.toml: unknown key 'epoch'; did you mean epochs or"),
         ("[losses]\nkdd = 1", "mine.toml: losses: unknown knowledge distance 'kdd'; did you mean"),
         ("[losses]\nkd = 1\ndiswot = 1", "mine.toml: losses: a distance is weighted twice"),
         ('losses = "kd:x"', "mine.toml: losses: 'x' is no weight for kd"),

@@ -6,11 +6,11 @@ import sys
 from pathlib import Path
 
 import pytest
-from test_distill import SHORT, digits, distill
+from tiny_training import SHORT, digits, distill
 from toys import LinearHead, seeded
 
 from diswot.errors import UserError
-from diswot.training.tensorboard import FOLDER, board
+from diswot.training.tensorboard import FOLDER, tensorboard_writer
 
 
 def scalars(folder: Path) -> dict[str, dict[int, float]]:
@@ -36,7 +36,7 @@ def test_every_value_of_every_epoch(tmp_path: Path) -> None:
 def test_epochs_after_a_resumed_one_are_hidden(tmp_path: Path) -> None:
     pytest.importorskip("tensorboard")
     for done, value in ((0, 1.0), (1, 2.0)):
-        write = board(tmp_path, done)
+        write = tensorboard_writer(tmp_path, done)
         for epoch in range(done + 1, 4):
             write({"epoch": epoch, "loss": value})
     assert scalars(tmp_path)["loss"] == {1: 1.0, 2: 2.0, 3: 2.0}
@@ -45,4 +45,4 @@ def test_epochs_after_a_resumed_one_are_hidden(tmp_path: Path) -> None:
 def test_not_installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
     with pytest.raises(UserError, match=r"pip install 'diswot\[tensorboard\]'"):
-        board(tmp_path, 0)
+        tensorboard_writer(tmp_path, 0)

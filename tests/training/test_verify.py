@@ -12,13 +12,14 @@ import optuna
 import pytest
 import torch
 from optuna.trial import TrialState
-from test_distill import SHORT, digits, teacher
+from tiny_training import SHORT, digits, teacher
 from torch import nn
 from toys import CLASSES, LinearHead, seeded, stage
 
 from diswot.data.dataset import whole
 from diswot.errors import SearchFailed, UserError
 from diswot.nas.result import Student
+from diswot.storage.study import open_storage
 from diswot.training.verify import held_out, verify
 
 RECIPE = replace(SHORT, epochs=3, lr=0.2)
@@ -120,8 +121,6 @@ def test_stopped_and_resumed_is_the_same(tmp_path: Path) -> None:
 
 
 def test_a_trial_that_a_killed_process_left_is_done_again(tmp_path: Path) -> None:
-    from diswot.storage.study import open_storage
-
     given = (students(4, 8), teacher(), space, digits(), replace(RECIPE, epochs=1))
     with pytest.raises(KeyboardInterrupt):
         verify(*given, storage=tmp_path, on_trial=stop_after(0))
@@ -136,10 +135,22 @@ def test_a_trial_that_a_killed_process_left_is_done_again(tmp_path: Path) -> Non
 def test_another_recipe_is_not_mixed_in(tmp_path: Path) -> None:
     given = (students(4), teacher(), space, digits())
     verify(*given, replace(RECIPE, epochs=1), storage=tmp_path)
-    with pytest.raises(UserError, match="the verification to resume has another recipe"):
+    with pytest.raises(UserError, match="the verification to resume has epochs = 1, not 2"):
         verify(*given, replace(RECIPE, epochs=2), storage=tmp_path, resume=True)
     with pytest.raises(UserError, match="is here already"):
         verify(*given, replace(RECIPE, epochs=1), storage=tmp_path)
+
+
+def test_a_verification_that_an_older_version_began(tmp_path: Path) -> None:
+    """It stored recipes of fewer settings."""
+    given = (students(4), teacher(), space, digits(), replace(RECIPE, epochs=1))
+    first = verify(*given, storage=tmp_path)
+    study = optuna.load_study(study_name="verify", storage=open_storage(tmp_path))
+    facts = study.user_attrs["verify"]
+    for name in ("optimizer", "warmup_epochs", "mixup", "cutmix", "randaugment"):
+        del facts["recipe"][name]
+    study.set_user_attr("verify", facts)
+    assert verify(*given, storage=tmp_path, resume=True) == first
 
 
 def test_trainings_that_fail_are_counted() -> None:

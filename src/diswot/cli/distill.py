@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -18,6 +18,10 @@ from diswot.errors import UserError
 from diswot.runs import folder
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from torch import nn
+
     from diswot.data.dataset import Dataset
     from diswot.training.distill import Distilled
     from diswot.training.recipe import Recipe
@@ -57,12 +61,13 @@ def distill(
 ) -> None:
     """Train the found student, or another, from a teacher or alone."""
     chosen = subject_of(run, subject)
-    recipe = _recipe(training, chosen)
+    choose = partial(_recipe, training, chosen)
+    choose()  # an impossible setting is refused before anything is read
     place = _place(out, run, chosen)
     with folder.resumable(place), console.progress(quiet=output.quiet) as advance:
         result = _train(
             chosen,
-            recipe,
+            choose,
             place,
             advance,
             resume=resume,
@@ -79,13 +84,13 @@ def distill(
     console.note(f"kept in {place}, the weights in student.safetensors", quiet=output.quiet)
 
 
-def _recipe(training: TrainingOptions, chosen: Subject) -> Recipe:
-    """Return the recipe; digits are not mirrored unless the user wants it."""
+def _recipe(training: TrainingOptions, chosen: Subject, student: nn.Module | None = None) -> Recipe:
+    """Return the recipe, by default that of the student; digits are mirrored only on request."""
     settings = asdict(training)
     name = settings.pop("recipe")
     if chosen.images.name == "digits" and training.flip is None:
         settings["flip"] = False
-    return trainings.recipe(name, settings, alone=chosen.alone)
+    return trainings.recipe(name, settings, alone=chosen.alone, student=student)
 
 
 def _place(out: Path | None, run: Path | None, chosen: Subject) -> Path:
@@ -103,13 +108,17 @@ def _place(out: Path | None, run: Path | None, chosen: Subject) -> Path:
 
 
 def _train(
-    chosen: Subject, recipe: Recipe, out: Path, advance: console.Advance, **how: Any
+    chosen: Subject,
+    choose: Callable[..., Recipe],
+    out: Path,
+    advance: console.Advance,
+    **how: Any,
 ) -> dict[str, Any]:
     """Train the student, and write the result into the folder.
 
     Args:
         chosen: What is trained on what.
-        recipe: How the student is trained.
+        choose: Chooses the recipe, given the student.
         out: Folder of the training.
         advance: Moves the progress bars.
         how: `resume`, `hold` and `tensorboard` of the training.
@@ -121,8 +130,10 @@ def _train(
     pretrained = chosen.alone and chosen.pretrained
     build, named = inputs.named_student(chosen.student, chosen.space, images, pretrained=pretrained)
     teacher = chosen.load_teacher(images)
+    student = fresh(build, "default", choose().seed)
+    recipe = choose(student=student)
     trained = train(
-        fresh(build, "default", recipe.seed),
+        student,
         teacher,
         images,
         recipe,

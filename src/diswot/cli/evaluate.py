@@ -15,7 +15,7 @@ def evaluate(
     *, teacher: TrainedTeacherOptions, data: EvaluationDataOptions, output: OutputOptions
 ) -> None:
     """Test a trained teacher: do weights, size and scale fit the data?"""
-    from diswot.training.evaluation import tested
+    from diswot.training.evaluation import measure_accuracy
 
     if teacher.teacher_weights is None and not teacher.pretrained:
         raise UserError("name the trained weights: --teacher-weights or --pretrained")
@@ -25,7 +25,7 @@ def evaluate(
         if images.test is None:
             raise UserError(f"{images.name} has no images to test on; name others with --data")
         total = len(images.test)
-        accuracy = tested(model, images, lambda done: advance("testing", done, total))
+        accuracy = measure_accuracy(model, images, lambda done: advance("testing", done, total))
     result = {
         "teacher": teacher.teacher,
         "data": images.name,

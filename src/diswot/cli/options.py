@@ -314,13 +314,16 @@ class TrainingOptions:
 
     Attributes:
         recipe: Training recipe: a name (diswot list recipes) or FILE.toml. Options given beside it
-            override its settings.
+            override its settings. Default: transformer for students with attention, else plain.
         epochs: Passes over the training images. Default: 240.
         batch_size: Images of a step, in all processes together. Default: 64.
         accumulate: Parts that a batch is split into, which saves memory. Default: 1.
+        optimizer: Optimizer: sgd, adamw or lamb. Default: the recipe's.
         lr: Highest learning rate. Default: 0.05.
         weight_decay: Weight decay, not of biases and norms. Default: 0.0005.
         schedule: Learning-rate schedule: cosine, onecycle or step. Default: cosine.
+        warmup_epochs: Epochs in which the learning rate rises to its highest value. Default: the
+            recipe's.
         milestones: Epochs after which the schedule step lowers the rate, such as 150,180.
         losses: Distillation losses or presets (diswot list losses) with their weights, such as
             kd:0.9,relation:1. Default: kd.
@@ -343,9 +346,11 @@ class TrainingOptions:
     epochs: int | None = None
     batch_size: int | None = None
     accumulate: int | None = None
+    optimizer: str | None = None
     lr: float | None = None
     weight_decay: float | None = None
     schedule: str | None = None
+    warmup_epochs: float | None = None
     milestones: str | None = None
     losses: str | None = None
     temperature: float | None = None

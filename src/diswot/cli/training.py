@@ -1,4 +1,4 @@
-"""What the commands that train have in common: the recipe, the bar, the processes."""
+"""What the commands that train share: the recipe, the progress bar, the processes."""
 
 from __future__ import annotations
 
@@ -11,19 +11,24 @@ from diswot.cli import console
 from diswot.errors import UserError
 
 if TYPE_CHECKING:
+    from torch import nn
+
     from diswot.training.recipe import Recipe
 
 
-def recipe(name: str | None, given: Mapping[str, Any], *, alone: bool) -> Recipe:
-    """The recipe of that name, or the plain one, with the settings that are not None.
+def recipe(
+    name: str | None, given: Mapping[str, Any], *, alone: bool, student: nn.Module | None = None
+) -> Recipe:
+    """Load a recipe and change the settings that the user gave.
 
     Args:
-        name: Of a recipe, or a TOML file; None for the plain one.
-        given: By name of `Recipe`'s; losses and milestones as texts.
+        name: Name of a recipe, or path of a TOML file; None for the student's default.
+        given: Settings by name; None keeps the recipe's. Losses and milestones are texts.
         alone: Whether there is no teacher, and so no losses.
+        student: Chooses the default recipe; None for the recipe `plain`.
     """
-    from diswot.training.recipe import Recipe, parse_losses
-    from diswot.training.recipe_files import load_recipe
+    from diswot.training.recipe import parse_losses
+    from diswot.training.recipe_files import default_recipe, load_recipe
 
     settings = {key: value for key, value in given.items() if value is not None}
     if "losses" in settings:
@@ -35,7 +40,9 @@ def recipe(name: str | None, given: Mapping[str, Any], *, alone: bool) -> Recipe
             option = min(useless)
             raise UserError(f"without a teacher nothing has a use for --{option}; leave it out")
         settings["losses"] = {}
-    return Recipe(**settings) if name is None else load_recipe(name, **settings)
+    if name is None:
+        name = "plain" if student is None else default_recipe(student)
+    return load_recipe(name, **settings)
 
 
 def _numbers(text: str) -> tuple[float, ...]:
@@ -46,12 +53,15 @@ def _numbers(text: str) -> tuple[float, ...]:
 
 
 def main_process() -> bool:
-    """Whether this is the one of all processes, started by Accelerate, that tells and writes."""
+    """Whether this process, of all that Accelerate started, prints and writes."""
     return os.environ.get("RANK", "0") == "0"
 
 
 def shown(advance: console.Advance, how: Recipe) -> Callable[[int, int, Mapping[str, float]], None]:
-    """Moves the bar of a training, with its rate since the last epoch's end and its accuracy."""
+    """Return a callback that moves the progress bar of a training.
+
+    The bar shows the images a second since the epoch began, and the last test accuracy.
+    """
     start, first = 0.0, 0
 
     def on_step(step: int, steps: int, row: Mapping[str, float]) -> None:

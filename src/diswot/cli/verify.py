@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +13,8 @@ from diswot.errors import UserError
 from diswot.storage.run_files import VERIFICATION
 
 if TYPE_CHECKING:
+    from torch import nn
+
     from diswot.cli.options import StudyOptions, VerifyOptions
     from diswot.data.dataset import Dataset
     from diswot.nas.result import SearchResult
@@ -48,14 +51,16 @@ def check(options: VerifyOptions, named: inputs.NamedTeacher, seed: int) -> None
     _recipe(options, named.images, seed)
 
 
-def _recipe(options: VerifyOptions, images: Dataset, seed: int) -> Recipe:
-    """Return the recipe of the short trainings.
+def _recipe(
+    options: VerifyOptions, images: Dataset, seed: int, student: nn.Module | None = None
+) -> Recipe:
+    """Return the recipe of the short trainings, by default that of the student.
 
     Raises:
         UserError: There is no such recipe, or a setting is impossible.
     """
     changes = {"epochs": options.verify_epochs or EPOCHS, "losses": options.losses, "seed": seed}
-    recipe = training.recipe(options.recipe, changes, alone=False)
+    recipe = training.recipe(options.recipe, changes, alone=False, student=student)
     return replace(recipe, flip=False) if images.name == "digits" else recipe
 
 
@@ -88,8 +93,12 @@ def verified(
     """
     if not options.verify:
         return None
-    from diswot.spaces.registry import create_space
+    from diswot.models.initialization import fresh
+    from diswot.spaces.registry import build_network, create_space
     from diswot.training.verify import verify
+
+    build = create_space(space, len(named.images.classes), named.images.size)
+    best = fresh(partial(build_network, build, dict(found.best.params)), "default", seed)
 
     def on_trial(done: int, total: int, best: float | None) -> None:
         note = "" if best is None else f"best {best:.2f} % of held-out images"
@@ -98,9 +107,9 @@ def verified(
     return verify(
         found.top[: options.verify],
         named.model(),
-        create_space(space, len(named.images.classes), named.images.size),
+        build,
         named.images,
-        _recipe(options, named.images, seed),
+        _recipe(options, named.images, seed, best),
         tune=_tuned(options),
         trials=options.verify_trials,
         storage=place / VERIFICATION if isinstance(place, Path) else place,

@@ -50,8 +50,8 @@ class Drawn(NamedTuple):
     holes: Tensor | None = None
 
 
-def some(drawn: Drawn, part: slice) -> Drawn:
-    """The numbers of some of the images."""
+def some(drawn: Drawn, part: slice | Tensor) -> Drawn:
+    """Return the random numbers of some of the images."""
     return Drawn(*(None if each is None else each[part] for each in drawn))
 
 

@@ -1,8 +1,7 @@
-"""The state of a training at the end of an epoch, on disk."""
+"""Checkpoints: the state of a training at the end of an epoch, on disk."""
 
 from __future__ import annotations
 
-import json
 import zlib
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,28 +14,29 @@ from torch.optim import Optimizer
 
 from diswot.errors import UserError
 from diswot.utils import files, jsonl
+from diswot.utils.agreement import plain, require_same
 
 CHECKPOINT, HISTORY, WEIGHTS = "checkpoint.pt", "history.jsonl", "student.safetensors"
 
-Row = dict[str, float]
-Facts = Mapping[str, Any]
-Parts = Mapping[str, nn.Module | Optimizer]
+EpochRow = dict[str, float]
+Settings = Mapping[str, Any]
+Stateful = Mapping[str, nn.Module | Optimizer]
 
 
-def save(folder: Path, facts: Facts, parts: Parts, history: list[Row]) -> None:
-    """Write what a training goes on from, and the history as lines of JSON.
+def save(folder: Path, settings: Settings, parts: Stateful, history: list[EpochRow]) -> None:
+    """Write a checkpoint, and the history as lines of JSON.
 
     Args:
-        folder: Made if it is not there.
-        facts: Plain values that a training which goes on must share.
+        folder: Made if it is missing.
+        settings: Plain values that a resumed training must share.
         parts: What has a state, by name.
-        history: A row an epoch.
+        history: One row an epoch.
 
     Raises:
-        UserError: It cannot be written; the last checkpoint is there still.
+        UserError: The checkpoint cannot be written. The previous one remains.
     """
     state = {
-        "facts": _plain(facts),
+        "facts": plain(settings),
         "history": history,
         **{name: part.state_dict() for name, part in parts.items()},
     }
@@ -45,46 +45,45 @@ def save(folder: Path, facts: Facts, parts: Parts, history: list[Row]) -> None:
 
 
 def load(
-    folder: Path, facts: Facts, parts: Parts, absent: Facts = MappingProxyType({})
-) -> list[Row]:
-    """Put the parts, in their order, into the states of the checkpoint; the history up to there.
+    folder: Path, settings: Settings, parts: Stateful, absent: Settings = MappingProxyType({})
+) -> list[EpochRow]:
+    """Load the states of a checkpoint into the parts, and return the history.
 
     Args:
-        folder: Of the training.
-        facts: Which it must share.
-        parts: What has a state, by name.
-        absent: Values of facts that an older version did not know of.
+        folder: Folder of the training.
+        settings: Plain values that the checkpoint must share.
+        parts: What has a state, by name; loaded in this order.
+        absent: Values of the settings that an older version did not have.
 
     Raises:
-        UserError: The checkpoint cannot be read, or is another training's.
+        UserError: The checkpoint cannot be read, or belongs to another training.
     """
     path = folder / CHECKPOINT
     state = files.load_tensors(path)
     if not {"facts", "history", *parts} <= state.keys():
         raise UserError(f"{path} is not what diswot writes")
-    known = {**_plain(absent), **state["facts"]}
-    for name, now in _plain(facts).items():
-        if (before := known.get(name)) != now:
-            raise UserError(f"the training to resume has {name} = {before!r}, not {now!r}")
-    try:
-        for name, part in parts.items():
-            part.load_state_dict(state[name])
-    except (RuntimeError, ValueError) as error:
-        raise UserError(f"the training to resume in {folder} has another student") from error
-    history: list[Row] = state["history"]
+    require_same({**absent, **state["facts"]}, settings, "the training to resume")
+    for name, part in parts.items():
+        try:
+            part.load_state_dict(_renamed(state[name]) if name == "average" else state[name])
+        except (RuntimeError, ValueError) as error:
+            raise UserError(f"the training to resume in {folder} has another {name}") from error
+    history: list[EpochRow] = state["history"]
     return history
 
 
+def _renamed(state: dict[str, Any]) -> dict[str, Any]:
+    """Rename the averaged weights of version 0.1, which had a prefix and a counter beside them."""
+    weights = {name: value for name, value in state.items() if name != "steps"}
+    if len(weights) == len(state) or not all(name.startswith("model.") for name in weights):
+        return state
+    return {name.removeprefix("model."): value for name, value in weights.items()}
+
+
 def checksum(model: nn.Module) -> int:
-    """Of all weights and buffers."""
+    """Return the CRC-32 of all weights and buffers."""
     total = 0
     for value in model.state_dict().values():
         flat = value.detach().cpu().contiguous().flatten()
         total = zlib.crc32(flat.view(torch.uint8).numpy(), total)
     return total
-
-
-def _plain(facts: Facts) -> dict[str, Any]:
-    """The same as JSON knows them: what was stored compares equal to what was given."""
-    plain: dict[str, Any] = json.loads(json.dumps(dict(facts), default=float))
-    return plain

@@ -1,59 +1,74 @@
-"""One training in several processes: the same numbers as in one, but for rounding.
+"""One training in several processes: the numbers of one process, up to rounding.
 
 Each process sees its share of every batch. What the loss looks at is gathered, so that relations
-among samples are those of the whole batch; batch normalisation takes the whole batch's
-statistics. Each process computes the whole loss, so that gradients come out as many times too
-large as there are processes; their mean over the processes is the true one.
+among samples are those of the whole batch; batch normalisation takes the statistics of the whole
+batch. Each process computes the whole loss, so that a gradient of the student is too large by the
+number of processes; the mean over the processes, which DistributedDataParallel takes, is the true
+gradient.
+
+On GPUs, torch's SyncBatchNorm computes the statistics. It cannot run on a CPU; there this module
+computes them, so that two processes on a CPU can be held to one in a test.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import fields, replace
 from functools import partial
 from typing import Any
 
 import torch
 from accelerate import Accelerator
+from accelerate.utils import DistributedDataParallelKwargs
 from torch import Tensor, nn
 from torch.distributed.nn.functional import all_reduce
 from torch.nn.functional import batch_norm
-from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.parallel import DistributedDataParallel
 
 from diswot.errors import UserError
 from diswot.observation.observe import Observation
+from diswot.utils.compat import BatchNorm
 
 
 class Processes:
-    """This process among all that train together, as Accelerate was told of them.
+    """This process among all that train together, as Accelerate started them.
 
     Attributes:
-        device: This process's.
-        rank: Its number.
-        count: Of all processes.
-        main: Whether it is the one that writes.
+        device: Device of this process.
+        rank: Number of this process, from 0.
+        count: Number of all processes.
+        main: Whether this process writes the files.
     """
 
     def __init__(self) -> None:
-        accelerator = Accelerator()
-        self.device: torch.device = accelerator.device
-        self.rank: int = accelerator.process_index
-        self.count: int = accelerator.num_processes
-        self.main: bool = accelerator.is_main_process
-        self._wait = accelerator.wait_for_everyone
+        # A loss may look at maps alone, and leave the classifier without a gradient.
+        parallel = DistributedDataParallelKwargs(
+            broadcast_buffers=False, find_unused_parameters=True
+        )
+        self._accelerator = Accelerator(kwargs_handlers=[parallel])
+        self.device: torch.device = self._accelerator.device
+        self.rank: int = self._accelerator.process_index
+        self.count: int = self._accelerator.num_processes
+        self.main: bool = self._accelerator.is_main_process
 
     def wait(self) -> None:
-        """Until all processes are here."""
-        self._wait()
+        """Wait until all processes are here."""
+        self._accelerator.wait_for_everyone()
 
-    def share(self, size: int) -> slice:
-        """This process's part of a batch."""
+    def share(self, size: int) -> Tensor:
+        """Return the indices of this process's share of a batch.
+
+        It holds as many images from the end of the batch as from its start: the images i and
+        size - 1 - i, which mixup and cutmix mix, are in one process.
+        """
         each = size // self.count
-        return slice(self.rank * each, (self.rank + 1) * each)
+        head, tail = each - each // 2, each // 2
+        first, last = self.rank * head, size - self.rank * tail
+        return torch.cat((torch.arange(first, first + head), torch.arange(last - tail, last)))
 
     def sum(self, value: Tensor) -> Tensor:
-        """Over all processes."""
+        """Return the sum over all processes."""
         return self._sum(value) if self.count > 1 else value
 
     def _sum(self, value: Tensor) -> Tensor:
@@ -61,7 +76,7 @@ class Processes:
         return total
 
     def gather(self, value: Tensor) -> Tensor:
-        """The whole batch, from each process's share; gradients flow back."""
+        """Return the whole batch from the shares of all processes; gradients flow back."""
         if self.count == 1:
             return value
         shares = value.new_zeros(self.count, *value.shape)
@@ -69,7 +84,7 @@ class Processes:
         return self._sum(shares).flatten(0, 1)
 
     def gathered(self, seen: Observation) -> Observation:
-        """An observation of the whole batch."""
+        """Return the observation of the whole batch."""
         if self.count == 1:
             return seen
         values: dict[str, Any] = {each.name: getattr(seen, each.name) for each in fields(seen)}
@@ -83,10 +98,10 @@ class Processes:
         return replace(seen, **values)
 
     def average(self, parameters: Iterable[nn.Parameter]) -> None:
-        """Put the mean over all processes in the place of each gradient."""
-        if self.count == 1:
-            return
+        """Replace each gradient by its mean over all processes."""
         gradients = [p.grad for p in parameters if p.grad is not None]
+        if self.count == 1 or not gradients:
+            return
         with torch.no_grad():
             flat = self._sum(torch.cat([each.flatten() for each in gradients])) / self.count
             sizes = [each.numel() for each in gradients]
@@ -94,9 +109,23 @@ class Processes:
                 gradient.copy_(mean.view_as(gradient))
 
     @contextmanager
-    def whole_statistics(self, model: nn.Module) -> Iterator[None]:
-        """Batch normalisation by the statistics of all processes' images, while it lasts."""
-        norms = [m for m in model.modules() if isinstance(m, _BatchNorm)] if self.count > 1 else []
+    def parallel(self, student: nn.Module) -> Iterator[nn.Module]:
+        """Yield the network to call in training; the student is a plain network again at the end.
+
+        In several processes that network is a DistributedDataParallel around the student, with
+        batch statistics over all processes. In one process it is the student itself.
+        """
+        if self.count == 1:
+            yield student
+            return
+        gpu = self.device.type == "cuda"
+        with _sync_batch_norm(student) if gpu else self._whole_statistics(student):
+            yield self._accelerator.prepare_model(student)
+
+    @contextmanager
+    def _whole_statistics(self, student: nn.Module) -> Iterator[None]:
+        """Normalise by the statistics of all processes' images, on a CPU."""
+        norms = [module for module in student.modules() if isinstance(module, BatchNorm)]
         for norm in norms:
             vars(norm)["forward"] = partial(_normalised, self, norm)
         try:
@@ -109,15 +138,39 @@ class Processes:
         """Refuse batches that cannot be cut evenly.
 
         Raises:
-            UserError: `size` images do not make `parts` parts for each process.
+            UserError: `size` images do not make `parts` equal parts for each process.
         """
         if size % (parts * self.count):
             shared = f"{parts} parts" + (f" for {self.count} processes" if self.count > 1 else "")
             raise UserError(f"a batch of {size} images cannot be cut evenly into {shared}")
 
 
-def _normalised(processes: Processes, norm: _BatchNorm, images: Tensor) -> Tensor:
-    """What `norm` gives in one process for the whole batch: this process's share of it."""
+def unsynchronized(network: object) -> AbstractContextManager[object]:
+    """Leave the gradients of a backward pass unaveraged, as for all parts of a batch but the last.
+
+    The forward pass must be in the same block.
+    """
+    return network.no_sync() if isinstance(network, DistributedDataParallel) else nullcontext()
+
+
+@contextmanager
+def _sync_batch_norm(student: nn.Module) -> Iterator[None]:
+    """Replace batch normalisation by torch's SyncBatchNorm; put the layers back at the end.
+
+    Both hold the same weights and statistics, so that the layers that come back are trained.
+    """
+    modules = list(student.modules())
+    plain = [(module, dict(module._modules)) for module in modules]
+    try:
+        nn.SyncBatchNorm.convert_sync_batchnorm(student)  # type: ignore[no-untyped-call]
+        yield
+    finally:
+        for module, children in plain:
+            module._modules.update(children)
+
+
+def _normalised(processes: Processes, norm: BatchNorm, images: Tensor) -> Tensor:
+    """Normalise the share of this process as one process normalises the whole batch."""
     if not norm.training and norm.running_mean is not None:
         mean, variance = norm.running_mean, norm.running_var
         return batch_norm(images, mean, variance, norm.weight, norm.bias, False, 0, norm.eps)
@@ -140,7 +193,7 @@ def _normalised(processes: Processes, norm: _BatchNorm, images: Tensor) -> Tenso
 
 
 @torch.no_grad()
-def _track(norm: _BatchNorm, mean: Tensor, variance: Tensor) -> None:
+def _track(norm: BatchNorm, mean: Tensor, variance: Tensor) -> None:
     """Move the running statistics as torch does."""
     share = norm.momentum
     if norm.num_batches_tracked is not None:

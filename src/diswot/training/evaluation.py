@@ -1,4 +1,4 @@
-"""A network as it is: held still, checked against the data, measured."""
+"""Evaluation of a network: whether it fits the data, its outputs and its accuracy."""
 
 from __future__ import annotations
 
@@ -9,32 +9,27 @@ import torch
 from torch import Tensor, nn
 
 from diswot.data.dataset import Dataset
-from diswot.data.loader import Held, Source
+from diswot.data.loader import Source
 from diswot.errors import UserError
 
 BATCH = 500
 _PART = 100  # images of a test that are in memory at once
 
-
-def accuracy(
-    model: nn.Module, data: Dataset, split: tuple[Tensor, Tensor], bf16: bool = False
-) -> float:
-    """Share of images, in %, whose label has the highest logit; in evaluation mode.
-
-    Args:
-        model: On the device of the images.
-        data: Tells how to normalise.
-        split: Images as bytes, N x 3 x S x S, and labels, N, with N at least 1.
-        bf16: Whether to compute in bf16.
-    """
-    indices = torch.arange(len(split[1]))
-    return 100 * float(right(model, data, Held(*split), indices, bf16)) / len(indices)
+Network = Callable[[Tensor], Tensor]
 
 
-def right(
+def count_correct(
     model: nn.Module, data: Dataset, source: Source, indices: Tensor, bf16: bool = False
 ) -> Tensor:
-    """The number of those images whose label has the highest logit; in evaluation mode."""
+    """Return the number of images whose label has the highest logit, in evaluation mode.
+
+    Args:
+        model: On the device of the images; its mode comes back.
+        data: Names the normalisation.
+        source: The images.
+        indices: Numbers of the images to test.
+        bf16: Whether to compute in bf16.
+    """
     training = model.training
     model.eval()
     total = torch.zeros((), device=next(model.parameters()).device)
@@ -44,13 +39,13 @@ def right(
     return total
 
 
-def tested(
+def measure_accuracy(
     model: nn.Module, data: Dataset, on_read: Callable[[int], None] = lambda done: None
 ) -> float:
-    """The accuracy, in %, on all test images, read a part at a time and dropped again.
+    """Return the accuracy on all test images, in %, with few images in memory at once.
 
     Args:
-        model: On the CPU; left as it is.
+        model: On the CPU; its mode comes back.
         data: With test images.
         on_read: Called after each part with the number of images tested so far.
     """
@@ -69,12 +64,12 @@ def tested(
 
 @torch.no_grad()
 def predict(
-    model: Callable[[Tensor], Tensor],
+    model: Network,
     data: Dataset,
     batches: Iterable[tuple[Tensor, Tensor]],
     bf16: bool = False,
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """Logits and labels of batches of bytes and labels."""
+    """Yield logits and labels for batches of images, as bytes, and labels."""
     for images, labels in batches:
         batch = data.normalise(images).contiguous(memory_format=torch.channels_last)
         with torch.autocast(images.device.type, torch.bfloat16, enabled=bf16):
@@ -84,7 +79,7 @@ def predict(
 
 @contextmanager
 def frozen(model: nn.Module | None) -> Iterator[None]:
-    """Evaluation mode without gradients, for as long as it lasts; then as it was."""
+    """Hold a network in evaluation mode without gradients; restore each module at the end."""
     modes = [(module, module.training) for module in model.modules()] if model else []
     needed = [(weight, weight.requires_grad) for weight in model.parameters()] if model else []
     try:
@@ -100,14 +95,14 @@ def frozen(model: nn.Module | None) -> Iterator[None]:
 
 @torch.no_grad()
 def check_fit(role: str, model: nn.Module, data: Dataset, device: torch.device) -> None:
-    """See whether a network, in evaluation mode, maps the data's images to a logit a class.
+    """Check that a network in evaluation mode gives one logit a class for the data's images.
 
     Raises:
-        UserError: It does not.
+        UserError: The network does not.
     """
     try:
         logits = model(torch.zeros(2, *data.image_shape, device=device))
-    except Exception as error:  # whatever a user's network raises is told in one line
+    except Exception as error:  # a user's network may raise anything
         reason = " ".join(str(error).split())
         what = f"the {role} cannot take images of shape {data.image_shape}"
         raise UserError(f"{what}: {reason}") from error

@@ -1,9 +1,8 @@
-"""What a batch of images costs a student: cross-entropy, and distances to its teacher."""
+"""The loss of a student: cross-entropy, and knowledge distances to its teacher."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -14,26 +13,26 @@ from diswot.data.loader import Source
 from diswot.errors import UserError
 from diswot.knowledge.losses import Losses, outputs
 from diswot.observation.observe import observe, record
+from diswot.training.batches import Part
 from diswot.training.distributed import Processes
-from diswot.training.evaluation import predict
+from diswot.training.evaluation import Network, predict
 from diswot.training.recipe import Recipe
 
-Parts = dict[str, Tensor]
-Network = Callable[[Tensor], Tensor]
+LossParts = dict[str, Tensor]
 
 
 @dataclass
 class Objective:
-    """The named parts of the loss.
+    """The loss of a part of a batch, by named parts.
 
     Attributes:
-        student: Trained.
-        teacher: Held still; None without one.
-        losses: The distances with what they learn; None where nothing is learned from a teacher.
+        student: Network that is trained; perhaps compiled, or parallel over processes.
+        teacher: Frozen; None without a teacher.
+        losses: Knowledge distances with what they learn; None without a teacher.
         recipe: Weights and settings.
-        processes: That share each batch.
-        bf16: Whether networks compute in bf16.
-        kept: The teacher's logits for each training image, N x K, once they are there.
+        processes: The processes that share each batch.
+        bf16: Whether the networks compute in bf16.
+        kept: Logits of the teacher for each training image, N x K; None to compute them.
     """
 
     student: nn.Module
@@ -43,61 +42,47 @@ class Objective:
     processes: Processes
     bf16: bool
     kept: Tensor | None = None
-    pass_student: Network = field(init=False)
-    pass_teacher: Network | None = field(init=False)
 
-    def __post_init__(self) -> None:
-        compiled = torch.compile if self.recipe.compile else lambda model: model
-        self.pass_student = compiled(self.student)
-        self.pass_teacher = None if self.teacher is None else compiled(self.teacher)
+    def __call__(self, part: Part) -> tuple[LossParts, Tensor]:
+        """Return the weighted losses, and which images of the whole batch are classified right.
 
-    def keep(self, source: Source, data: Dataset, size: int) -> None:
-        """Run the teacher on all training images, which are never altered, once."""
-        if self.recipe.cache and self.losses is not None and self.pass_teacher is not None:
-            parts = torch.split(torch.arange(size), self.recipe.batch_size)
-            logits = predict(self.pass_teacher, data, source.batches(parts), self.bf16)
-            self.kept = torch.cat([each.float() for each, _ in logits])
-
-    def __call__(self, images: Tensor, labels: Tensor, indices: Tensor) -> tuple[Parts, Tensor]:
-        """The weighted parts, and whether each image of the whole batch was told right.
-
-        Args:
-            images: This process's share, normalised, B x 3 x S x S.
-            labels: Theirs, B.
-            indices: Which training images they are, B.
+        With mixed images, the cross-entropy takes the mixed labels. The knowledge distances and
+        the accuracy take the label with the larger share.
         """
-        seen, logits, labels = self._distances(images, labels, indices)
-        weight, smoothing = self.recipe.cross_entropy, self.recipe.label_smoothing
-        told = weight * cross_entropy(logits, labels, label_smoothing=smoothing)
-        return {"cross_entropy": told, **seen}, logits.argmax(1) == labels
+        distances, logits, labels = self._distances(part)
+        targets = labels if part.targets is None else self.processes.gather(part.targets)
+        smoothing = self.recipe.label_smoothing
+        loss = cross_entropy(logits, targets, label_smoothing=smoothing)
+        weighted = self.recipe.cross_entropy * loss
+        return {"cross_entropy": weighted, **distances}, logits.argmax(1) == labels
 
-    def _distances(
-        self, images: Tensor, labels: Tensor, indices: Tensor
-    ) -> tuple[Parts, Tensor, Tensor]:
-        """The distances, and the logits and labels of the whole batch."""
+    def _distances(self, part: Part) -> tuple[LossParts, Tensor, Tensor]:
+        """Return the distances, and the logits and labels of the whole batch."""
         if self.losses is not None and not self.losses.outputs_alone:
-            return self._watched(images, labels)
-        with torch.autocast(images.device.type, torch.bfloat16, enabled=self.bf16):
-            logits = self.pass_student(images)
-            taught = self._taught(images, indices)
+            return self._watched(part.images, part.labels)
+        with torch.autocast(part.images.device.type, torch.bfloat16, enabled=self.bf16):
+            logits = self.student(part.images)
+            taught = self._taught(part)
         if not isinstance(logits, Tensor):
             raise UserError(f"the student gives a {type(logits).__name__} in training mode")
-        whole, labels = self.processes.gather(logits.float()), self.processes.gather(labels)
+        whole, labels = self.processes.gather(logits.float()), self.processes.gather(part.labels)
         if self.losses is None or taught is None:
             return {}, whole, labels
         teacher = outputs(self.processes.gather(taught.float()), labels)
         return self.losses(teacher, outputs(whole, labels)), whole, labels
 
     @torch.no_grad()
-    def _taught(self, images: Tensor, indices: Tensor) -> Tensor | None:
+    def _taught(self, part: Part) -> Tensor | None:
+        """Return the teacher's logits for the images of this process."""
         if self.kept is not None:
-            return self.kept[indices.to(self.kept.device)]
-        if self.losses is None or self.pass_teacher is None:
+            return self.kept[part.indices.to(self.kept.device)]
+        if self.losses is None or self.teacher is None:
             return None
-        return self.pass_teacher(images)
+        logits: Tensor = self.teacher(part.images)
+        return logits
 
-    def _watched(self, images: Tensor, labels: Tensor) -> tuple[Parts, Tensor, Tensor]:
-        """Both networks with their maps."""
+    def _watched(self, images: Tensor, labels: Tensor) -> tuple[LossParts, Tensor, Tensor]:
+        """Compare the feature maps of both networks."""
         assert self.losses is not None and self.teacher is not None
         cam = self.losses.needs_cam
         with torch.autocast(images.device.type, torch.bfloat16, enabled=self.bf16):
@@ -108,14 +93,14 @@ class Objective:
         return self.losses(taught, seen), seen.logits.float(), seen.targets
 
 
-def made_losses(
+def create_losses(
     student: nn.Module,
     teacher: nn.Module | None,
     data: Dataset,
     recipe: Recipe,
     device: torch.device,
 ) -> Losses | None:
-    """The knowledge distances, with what they learn, made for the shapes of both networks."""
+    """Create the knowledge distances, with what they learn, for the shapes of both networks."""
     if teacher is None or not recipe.losses:
         return None
     labels = torch.zeros(2, dtype=torch.int64, device=device)
@@ -125,3 +110,20 @@ def made_losses(
     images = torch.zeros(2, *data.image_shape, device=device)
     taught, seen = (observe(model, images, labels, cam=True) for model in (teacher, student))
     return Losses(recipe.losses, taught, seen, recipe.temperature).to(device)
+
+
+def teacher_logits(
+    teacher: Network, source: Source, data: Dataset, batch: int, bf16: bool
+) -> Tensor:
+    """Return the teacher's logits for all training images, N x K.
+
+    Args:
+        teacher: In evaluation mode.
+        source: The training images.
+        data: Names the normalisation.
+        batch: Images in one pass.
+        bf16: Whether to compute in bf16.
+    """
+    assert data.train is not None
+    parts = torch.split(torch.arange(len(data.train)), batch)
+    return torch.cat([z.float() for z, _ in predict(teacher, data, source.batches(parts), bf16)])

@@ -1,4 +1,4 @@
-"""How to train a network: the settings of `distill`."""
+"""Training recipes: the settings of `distill`."""
 
 from __future__ import annotations
 
@@ -7,64 +7,77 @@ from dataclasses import dataclass, field, fields
 
 from diswot.errors import UserError, unknown
 from diswot.knowledge.registry import KNOWLEDGE, get_distance
-from diswot.training.schedules import SCHEDULES, Drops
 
+OPTIMIZERS = ("sgd", "adamw", "lamb")
+SCHEDULES = ("cosine", "onecycle", "step")
 PRECISIONS = ("auto", "fp32", "bf16")
-LARGEST = 1e9  # of learning rates and weights: beyond, single precision overflows at once
+LARGEST = 1e9  # of learning rates and weights: single precision overflows beyond
+MAGNITUDES = 30  # the largest magnitude of RandAugment
 
 PRESETS: dict[str, dict[str, float]] = {
     "diswot": {"kd": 1.0, "semantic": 1.0, "relation": 3000.0},
     "diswot_class": {"kd": 1.0, "semantic_class": 1.0, "relation": 3000.0},
 }
-"""Distillers of several distances, by name; every distance alone is one, too.
+"""Distillers that combine several distances, by name. Every single distance is a distiller, too.
 
-`diswot` is the method's own (CVPR 2023): both distances of the search beside the softened outputs;
-`diswot_class` the same for networks whose classifiers differ in width. The relation's weight is
-that of Tung and Mori (ICCV 2019) for the same distance, whose values are below 4 / B; the others
-are of order one.
+`diswot` is the method's own (CVPR 2023): both distances of the search beside the softened outputs.
+`diswot_class` is the same for networks whose classifiers differ in width. The weight of the
+relation is that of Tung and Mori (ICCV 2019) for the same distance, whose values are below 4 / B.
+The values of the other distances are of order one.
 """
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """How to train.
+    """Settings of a training.
 
     Attributes:
         epochs: Passes over the training images.
-        batch_size: B, at least 2: images behind one step, in all processes together.
-        accumulate: Parts into which a batch is cut; their gradients are averaged. Statistics and
-            relations are then of a part.
-        lr: Highest learning rate of SGD.
-        momentum: Of SGD, Nesterov's.
-        weight_decay: Of SGD, on weights; not on biases and normalisation.
-        schedule: A key of `SCHEDULES`, stepped each batch.
-        milestones: Epochs after which `step` lowers the rate.
-        decay: What `step` multiplies it by.
+        batch_size: Images behind one update, over all processes; at least 2.
+        accumulate: Parts into which a batch is cut to save memory. Gradients of the parts are
+            averaged. Batch statistics, relations and mixed images are those of a part.
+        optimizer: `sgd` with Nesterov momentum, `adamw` or `lamb`.
+        lr: Highest learning rate.
+        momentum: Momentum of `sgd`. The other optimizers ignore it.
+        weight_decay: Weight decay of matrices and kernels. Biases, normalisation layers and the
+            parameters that a network lists in `no_weight_decay()` do not decay.
+        schedule: `cosine`, `onecycle` or `step`. The learning rate changes at each update.
+        warmup_epochs: Epochs in which the learning rate rises linearly from a hundredth of `lr`;
+            0 for none. They count as epochs of the schedule. `onecycle` warms up by itself.
+        milestones: Epochs after which the schedule `step` lowers the learning rate.
+        decay: Factor by which the schedule `step` multiplies the learning rate.
         cross_entropy: Weight of the cross-entropy with the labels.
         label_smoothing: Share of each label that is spread evenly over all classes.
         losses: Weight of each knowledge distance to the teacher, by key of `KNOWLEDGE`.
-        temperature: T of those distances that soften outputs; None leaves each its own.
-        ema: Decay a step of a moving average of the weights, which is what is tested and kept;
-            0 for none. It warms up as (1 + step) / (10 + step).
-        crop: Random shifts of up to so many pixels.
-        area: Smallest share of an image that a random cut, resized, may show; 1 for no cuts.
-        flip: Random horizontal flips.
+        temperature: T of the distances that soften outputs; None for the default of each.
+        ema: Decay per update of an exponential moving average of the weights, which is tested and
+            kept in place of the weights; 0 for none. It warms up as 1 - n^(-2/3) after n updates.
+        crop: Largest random shift in pixels.
+        area: Smallest share of an image that a random resized crop shows; 1 for no crop.
+        flip: Whether half of the images, chosen at random, are mirrored.
         cutout: Side in pixels of a square that is blanked at a random place; 0 for none.
-        cache: Keep the teacher's outputs for each image; needs images that are never altered and
-            distances that look at outputs alone.
-        precision: `fp32`, `bf16` (autocast), or `auto`: bf16 where the device computes in it.
-        compile: Whether `torch.compile` builds both networks; needs distances that look at
-            outputs alone.
-        seed: Of the order and the augmentation of the images, 0 or more.
+        randaugment: Magnitude, up to 30, of the two random operations of RandAugment on each
+            image; 0 for none.
+        mixup: Alpha of mixup, which averages pairs of images and labels; 0 for none.
+        cutmix: Alpha of cutmix, which pastes a rectangle of one image into another; 0 for none.
+            With `mixup` as well, each batch takes one of the two at random.
+        cache: Whether the teacher's outputs are kept for each image. The images must not be
+            altered, and the distances must look at outputs alone.
+        precision: `fp32`, `bf16` (autocast), or `auto` for bf16 where the device computes in it.
+        compile: Whether `torch.compile` builds both networks. The distances must look at outputs
+            alone.
+        seed: Seed of the order and the augmentation of the images; 0 or more.
     """
 
     epochs: int = 240
     batch_size: int = 64
     accumulate: int = 1
+    optimizer: str = "sgd"
     lr: float = 0.05
     momentum: float = 0.9
     weight_decay: float = 5e-4
     schedule: str = "cosine"
+    warmup_epochs: float = 0.0
     milestones: tuple[float, ...] = ()
     decay: float = 0.1
     cross_entropy: float = 1.0
@@ -76,32 +89,49 @@ class Recipe:
     area: float = 1.0
     flip: bool = True
     cutout: int = 0
+    randaugment: int = 0
+    mixup: float = 0.0
+    cutmix: float = 0.0
     cache: bool = False
     precision: str = "auto"
     compile: bool = False
     seed: int = 0
 
     def __post_init__(self) -> None:
+        self._check_numbers()
+        for name, known in _CHOICES.items():
+            if getattr(self, name) not in known:
+                raise unknown(name, getattr(self, name), known)
+        self._check_schedule()
+        self._check_losses()
+        if self.cache and self.alters:
+            raise UserError(_STILL)
+        self._need_outputs("cache", self.cache)
+        self._need_outputs("compile", self.compile)
+
+    def _check_numbers(self) -> None:
         for name, least in _LEAST.items():
             if getattr(self, name) < least:
                 raise UserError(f"{name} must be at least {least}, not {getattr(self, name)}")
         if not 0 < self.lr < LARGEST:
             raise UserError(f"lr must be above 0 and below {LARGEST:g}, not {self.lr}")
         for name in ("momentum", "ema", "label_smoothing"):
-            if not 0 <= getattr(self, name) < 1:
-                value = getattr(self, name)
+            if not 0 <= (value := getattr(self, name)) < 1:
                 raise UserError(f"{name} must be at least 0 and below 1, not {value}")
+        for name in ("weight_decay", "cross_entropy", "mixup", "cutmix", "warmup_epochs"):
+            _check_weight(name, getattr(self, name))
         for name in ("area", "decay"):
-            if not 0 < getattr(self, name) <= 1:
-                raise UserError(f"{name} must be above 0, at most 1, not {getattr(self, name)}")
-        self._check_schedule()
-        if self.precision not in PRECISIONS:
-            raise unknown("precision", self.precision, PRECISIONS)
-        self._check_losses()
+            if not 0 < (value := getattr(self, name)) <= 1:
+                raise UserError(f"{name} must be above 0, at most 1, not {value}")
+        if self.randaugment > MAGNITUDES:
+            raise UserError(f"randaugment must be at most {MAGNITUDES}, not {self.randaugment}")
 
     def _check_schedule(self) -> None:
-        if self.schedule not in SCHEDULES:
-            raise unknown("schedule", self.schedule, SCHEDULES)
+        if self.warmup_epochs and self.schedule == "onecycle":
+            raise UserError("warmup_epochs must be 0 for the schedule onecycle, which warms up")
+        if self.warmup_epochs >= self.epochs:
+            given = f"{self.warmup_epochs:g} of {self.epochs} epochs"
+            raise UserError(f"warmup_epochs must be fewer than epochs, not {given}")
         if bool(self.milestones) != (self.schedule == "step"):
             raise UserError("milestones belong to the schedule step, and it needs some")
         previous = 0.0
@@ -112,21 +142,17 @@ class Recipe:
             previous = epoch
 
     def _check_losses(self) -> None:
+        for name, weight in self.losses.items():
+            get_distance(name)
+            _check_weight(name, weight)
+        if self.temperature is None:
+            return
+        if not 0 < self.temperature < LARGEST:
+            value = self.temperature
+            raise UserError(f"temperature must be above 0, below {LARGEST:g}, not {value}")
         softens = ["temperature" in get_distance(name).defaults for name in self.losses]
-        weights = {"weight_decay": self.weight_decay, "cross_entropy": self.cross_entropy}
-        for name, weight in {**weights, **self.losses}.items():
-            if not 0 <= weight < LARGEST:
-                raise UserError(f"{name} must be at least 0 and below {LARGEST:g}, not {weight}")
-        if self.temperature is not None:
-            if not 0 < self.temperature < LARGEST:
-                value = self.temperature
-                raise UserError(f"temperature must be above 0, below {LARGEST:g}, not {value}")
-            if self.losses and not any(softens):
-                raise UserError(f"no temperature in {', '.join(self.losses)}; leave it out")
-        if self.cache and self.alters:
-            raise UserError("cache needs images as they are: crop 0, area 1, no flip, cutout 0")
-        self._need_outputs("cache", self.cache)
-        self._need_outputs("compile", self.compile)
+        if self.losses and not any(softens):
+            raise UserError(f"no temperature in {', '.join(self.losses)}; leave it out")
 
     def _need_outputs(self, what: str, wanted: bool) -> None:
         for name in self.losses if wanted else ():
@@ -134,36 +160,50 @@ class Recipe:
                 raise UserError(f"{what} needs losses of outputs alone, and {name} sees more")
 
     @property
+    def mixes(self) -> bool:
+        """Whether pairs of images are mixed."""
+        return bool(self.mixup or self.cutmix)
+
+    @property
     def alters(self) -> bool:
-        """Whether images differ from epoch to epoch."""
-        return bool(self.crop or self.flip or self.cutout or self.area < 1)
+        """Whether an image differs from epoch to epoch."""
+        changes = (self.crop, self.flip, self.cutout, self.randaugment, self.mixes)
+        return any(changes) or self.area < 1
 
     @property
     def outputs_alone(self) -> bool:
-        """Whether no knowledge distance looks at more than outputs and labels."""
+        """Whether all knowledge distances look at outputs and labels alone."""
         return all(get_distance(name).outputs_alone for name in self.losses)
 
-    def rate(self, done: float) -> float:
-        """The learning rate when that share of the training is done, from 0 to 1."""
-        drops = Drops(tuple(epoch / self.epochs for epoch in self.milestones), self.decay)
-        return float(self.lr * SCHEDULES[self.schedule](done, drops))
-
     def as_dict(self) -> dict[str, object]:
-        """The settings by name, as plain values."""
+        """Return the settings by name, as plain values."""
         named = {each.name: getattr(self, each.name) for each in fields(self)}
         return {**named, "losses": dict(self.losses), "milestones": list(self.milestones)}
 
 
-_LEAST = {"epochs": 1, "batch_size": 2, "accumulate": 1, "crop": 0, "cutout": 0, "seed": 0}
+_LEAST = {
+    **{"epochs": 1, "batch_size": 2, "accumulate": 1, "seed": 0},
+    **{"crop": 0, "cutout": 0, "randaugment": 0},
+}
+_CHOICES = {"optimizer": OPTIMIZERS, "schedule": SCHEDULES, "precision": PRECISIONS}
+_STILL = (
+    "cache needs images as they are: crop 0, area 1, no flip, cutout 0, "
+    "randaugment 0, mixup 0, cutmix 0"
+)
+
+
+def _check_weight(name: str, value: float) -> None:
+    if not 0 <= value < LARGEST:
+        raise UserError(f"{name} must be at least 0 and below {LARGEST:g}, not {value}")
 
 
 def parse_losses(text: str) -> dict[str, float]:
-    """Read weighted knowledge distances such as `kd:0.9,relation:1`; no weight means 1.
+    """Read weighted knowledge distances such as `kd:0.9,relation:1`; the default weight is 1.
 
-    A preset stands for all that it holds, its weight times theirs.
+    The name of a preset stands for its distances; their weights are multiplied by the weight given.
 
     Raises:
-        UserError: A name is unknown or there twice, a weight is no number, or there is none.
+        UserError: A name is unknown or occurs twice, a weight is no number, or no name is given.
     """
     losses: dict[str, float] = {}
     for part in filter(None, (piece.strip() for piece in text.split(","))):
@@ -182,10 +222,10 @@ def parse_losses(text: str) -> dict[str, float]:
 
 
 def expand(name: str) -> dict[str, float]:
-    """The distances behind the name of a preset or of a distance, with their weights.
+    """Return the weighted distances that the name of a preset or a distance stands for.
 
     Raises:
-        UserError: It is neither.
+        UserError: The name is neither.
     """
     if name in PRESETS:
         return PRESETS[name]

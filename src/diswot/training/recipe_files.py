@@ -1,4 +1,4 @@
-"""Recipes by name: small TOML files, of this package or one's own, whose keys are `Recipe`'s."""
+"""Recipes by name: TOML files, built-in or a user's, whose keys are the settings of `Recipe`."""
 
 from __future__ import annotations
 
@@ -8,8 +8,11 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
+from torch import nn
+
 from diswot.errors import UserError, unknown
 from diswot.training.recipe import Recipe, expand, parse_losses
+from diswot.utils.compat import BatchNorm
 
 _HERE = Path(__file__).parent / "recipes"
 RECIPES = {path.stem: path for path in sorted(_HERE.glob("*.toml"))}
@@ -26,18 +29,30 @@ _KINDS: dict[str, tuple[tuple[type, ...], str]] = {
 _TYPES = {each.name: str(each.type) for each in fields(Recipe)}
 
 
-def load_recipe(name: str, **changes: Any) -> Recipe:
-    """The recipe of that name or in that file, with some settings changed.
+def default_recipe(student: nn.Module) -> str:
+    """Name the recipe for a student when the user names none: `transformer` or `plain`.
 
-    Where the epochs are changed, the recipe's own milestones move in proportion; where the schedule
-    is, they go.
+    A transformer is recognised by its normalisation: it normalises layers (LayerNorm, RMSNorm) and
+    no batches. ConvNeXt and MLP-Mixer do so too, and train well with the same recipe.
+    """
+    modules = list(student.modules())
+    layers = any(isinstance(module, nn.LayerNorm | nn.RMSNorm) for module in modules)
+    batches = any(isinstance(module, BatchNorm) for module in modules)
+    return "transformer" if layers and not batches else "plain"
+
+
+def load_recipe(name: str, **changes: Any) -> Recipe:
+    """Load a recipe and change some of its settings.
+
+    If the epochs change, the recipe's own milestones and warm-up move in proportion. If the
+    schedule changes, the milestones are dropped, and for `onecycle` the warm-up as well.
 
     Args:
         name: A key of `RECIPES`, or the path of a TOML file.
-        changes: Settings of `Recipe` that take the place of the file's.
+        changes: Settings of `Recipe` that replace those of the file.
 
     Raises:
-        UserError: There is no such recipe, a key is unknown, or a value impossible.
+        UserError: There is no such recipe, a key is unknown, or a value is impossible.
     """
     if name not in RECIPES and not name.endswith(".toml"):
         raise unknown("recipe", name, [*RECIPES, "a file.toml"])
@@ -51,20 +66,23 @@ def load_recipe(name: str, **changes: Any) -> Recipe:
 
 
 def _moved(settings: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
-    """The recipe's milestones as they are with other epochs or another schedule."""
-    if "schedule" in changes and changes["schedule"] != settings.get("schedule"):
-        return {"milestones": ()}
-    before, now = settings.get("epochs", Recipe.epochs), changes.get("epochs")
-    if not now:
-        return {}
-    return {"milestones": tuple(at * now / before for at in settings.get("milestones", ()))}
+    """Return the recipe's milestones and warm-up for other epochs or another schedule."""
+    before = settings.get("epochs", Recipe.epochs)
+    now = changes.get("epochs", before)
+    milestones = tuple(epoch * now / before for epoch in settings.get("milestones", ()))
+    warmup = settings.get("warmup_epochs", 0.0) * now / before
+    schedule = changes.get("schedule", settings.get("schedule", Recipe.schedule))
+    return {
+        "milestones": milestones if schedule == "step" else (),
+        "warmup_epochs": 0.0 if schedule == "onecycle" else warmup,
+    }
 
 
 def read(path: Path) -> dict[str, Any]:
-    """The settings in a TOML file, each of its type.
+    """Read the settings in a TOML file, and check their types.
 
     Raises:
-        UserError: The file cannot be read, a key is unknown, or a value of another type.
+        UserError: The file cannot be read, a key is unknown, or a value has another type.
     """
     try:
         given = tomllib.loads(path.read_text(encoding="utf-8"))
@@ -86,7 +104,7 @@ def _checked(path: Path, key: str, value: object) -> object:
 
 
 def _is(value: object, kinds: tuple[type, ...]) -> bool:
-    """Whether a value is of these types; true and false are no numbers."""
+    """Whether a value has one of these types; true and false are no numbers."""
     return isinstance(value, kinds) and (bool in kinds or not isinstance(value, bool))
 
 

@@ -1,4 +1,4 @@
-"""The curves of a training in TensorBoard."""
+"""Training curves for TensorBoard."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from diswot.errors import UserError
 FOLDER = "tensorboard"
 
 
-def board(folder: Path, done: int) -> Callable[[Mapping[str, float]], None]:
-    """What writes each epoch's row, one curve a value, for `tensorboard --logdir`.
+def tensorboard_writer(folder: Path, done: int) -> Callable[[Mapping[str, float]], None]:
+    """Return a function that writes the row of an epoch, one curve a value.
 
     Args:
-        folder: Of the training; the events go into a folder in it.
-        done: Epochs that are there already; later ones, of a training that was stopped, are
-            hidden.
+        folder: Folder of the training. The events are written into its folder `tensorboard`.
+        done: Epochs that are done. TensorBoard hides the events of later epochs that an
+            interrupted training has left.
 
     Raises:
         UserError: TensorBoard is not installed.

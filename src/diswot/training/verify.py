@@ -1,9 +1,9 @@
-"""The best students of a search, distilled briefly; the best of those by measured accuracy.
+"""Short distillations of the best students of a search; the most accurate wins.
 
-A score is a guess; a short training is a better one, at a price. Successive halving (Jamieson and
-Talwalkar, AISTATS 2016; asynchronous: Li et al., MLSys 2020) stops those that are behind. The
-accuracy is that of a fifth of the training images, which is held out from these trainings; the
-test images decide nothing. What is tuned of the training is searched together with the
+A score predicts; a short training measures, at a price. Successive halving (Jamieson and
+Talwalkar, AISTATS 2016; asynchronous: Li et al., MLSys 2020) stops the trainings that are behind.
+The accuracy is measured on a fifth of the training images, which is held out from these trainings;
+the test images decide nothing. Settings of the training can be searched together with the
 architecture, in one Optuna study.
 """
 
@@ -29,27 +29,28 @@ from diswot.spaces.registry import build_network
 from diswot.spaces.validation import Build
 from diswot.storage.study import open_storage, open_study
 from diswot.training import checkpoint
-from diswot.training.checkpoint import Row
+from diswot.training.checkpoint import EpochRow
 from diswot.training.distill import distill
 from diswot.training.recipe import Recipe
+from diswot.utils.agreement import require_same
 
-KEEP = 3  # of so many that reach an epoch at which is looked, one goes on
-RANGE = 4.0  # a tuned rate moves by up to this factor, up and down
-WEIGHTS = 10.0  # and a weight by this
+REDUCTION = 3  # of this many trainings that reach a rung, one continues
+RANGE = 4.0  # a tuned learning rate moves by up to this factor, up and down
+WEIGHTS = 10.0  # a tuned weight moves by up to this factor, up and down
 TEMPERATURES = (1.0, 16.0)
 
-Changes = dict[str, Any]
+Tuned = dict[str, Any]  # settings of a recipe
 
 
 @dataclass(frozen=True)
 class Trained:
-    """A candidate that was distilled briefly.
+    """A student that was distilled briefly.
 
     Attributes:
-        student: As the search found it, with its score.
-        accuracy: On the held-out images after the last epoch that it reached, in %.
-        epochs: Epochs that it reached; fewer than asked for where it was stopped.
-        changes: What was tuned of the recipe.
+        student: The student of the search, with its score.
+        accuracy: Accuracy on the held-out images after the last epoch of this training, in %.
+        epochs: Epochs of this training; fewer than the recipe's if it was stopped.
+        changes: Tuned settings of the recipe.
         trial: Number of the trial.
     """
 
@@ -62,13 +63,13 @@ class Trained:
 
 @dataclass(frozen=True)
 class Verified:
-    """What the short trainings said.
+    """The result of the short trainings.
 
     Attributes:
-        best: Of those that were trained to the end, the most accurate.
-        trained: All, the most accurate first, those that were stopped last.
-        failed: Trainings that could not be done.
-        held_out: Images that the accuracy was measured on.
+        best: The most accurate student of those trained to the last epoch.
+        trained: All trained students: the most accurate first, stopped ones last.
+        failed: Number of trainings that failed.
+        held_out: Number of images that the accuracy was measured on.
     """
 
     best: Trained
@@ -77,7 +78,7 @@ class Verified:
     held_out: int
 
     def as_dict(self) -> dict[str, Any]:
-        """Plain values, for JSON."""
+        """Return plain values, for JSON."""
         return asdict(self)
 
 
@@ -98,35 +99,33 @@ def verify(
     """Distil each student briefly and return the most accurate.
 
     Args:
-        students: The candidates, the best by score first.
-        teacher: Trained.
-        space: Builds them.
-        data: Its training images are split; its test images are not looked at.
-        recipe: How to train each; its seed is that of the tuning, too.
+        students: Students of the search, the best by score first.
+        teacher: A trained network.
+        space: Builds the students.
+        data: Its training images are split; its test images are not used.
+        recipe: Settings of each training. Its seed is the seed of the tuning, too.
         tune: Keys of `TUNED` that are searched with the architecture.
-        trials: Trainings; one for each student, or, where something is tuned, four.
-        storage: A folder for the journal, or an Optuna storage URL; memory if not given.
+        trials: Number of trainings; None for one a student, or four if something is tuned.
+        storage: Folder of the journal, or an Optuna storage URL; None for memory.
         study_name: Name of the study in the storage.
-        resume: Go on with the study that is there; a training that was stopped starts anew.
-        on_trial: Called at first and after each training, with those done, all, and the best
-            accuracy so far.
+        resume: Whether to continue the study in the storage. A training that was interrupted
+            starts again.
+        on_trial: Called at first and after each training, with the number of finished trainings,
+            the number of all, and the best accuracy so far.
 
     Raises:
-        UserError: There is nothing to train on, or what is to be tuned is unknown.
+        UserError: There are no images to train on, or a setting to tune is unknown.
         SearchFailed: Every training failed.
     """
-    for name in tune:
-        if name not in TUNED:
-            raise unknown("setting to tune", name, TUNED)
     _check_tuned(recipe, tune)
     held = held_out(data)
     sampler = optuna.samplers.TPESampler(seed=recipe.seed, n_startup_trials=len(students))
     study = open_study(open_storage(storage), study_name, sampler, resume=resume)
-    study.pruner = optuna.pruners.SuccessiveHalvingPruner(min_resource=1, reduction_factor=KEEP)
-    _agree(study, {"recipe": recipe.as_dict(), "tune": list(tune), "data": data.name,
-                   "teacher": checkpoint.checksum(teacher),
-                   "students": [dict(each.params) for each in students]})  # fmt: skip
-    brief = _Brief(students, teacher, space, held, recipe, tune)
+    study.pruner = optuna.pruners.SuccessiveHalvingPruner(
+        min_resource=1, reduction_factor=REDUCTION
+    )
+    brief = _ShortTrainings(students, teacher, space, held, recipe, tune)
+    _agree(study, brief.facts())
     total = trials or len(students) * (4 if tune else 1)
     _queue(study, brief, total)
     while (done := len(_ended(study))) < total:
@@ -137,18 +136,18 @@ def verify(
 
 
 def held_out(data: Dataset) -> Dataset:
-    """The training images alone: four fifths to train on, a fifth to measure on.
+    """Split the training images: four fifths to train on, one fifth as test images.
 
     Raises:
         UserError: There are none, or too few.
     """
     if data.train is None:
         raise UserError(f"{data.name} has no images to train on")
-    train, test = (_part(data.train, part) for part in hold_out(data.train.labels.numpy()))
+    train, test = (_subset(data.train, part) for part in hold_out(data.train.labels.numpy()))
     return replace(data, train=train, test=test)
 
 
-def _part(split: Split, chosen: Any) -> Split:
+def _subset(split: Split, chosen: Any) -> Split:
     indices = torch.as_tensor(chosen)
 
     def read(wanted: Sequence[int]) -> torch.Tensor:
@@ -157,16 +156,16 @@ def _part(split: Split, chosen: Any) -> Split:
     return Split(split.labels[indices], read)
 
 
-def _temperature(trial: optuna.Trial, recipe: Recipe) -> Changes:
+def _temperature(trial: optuna.Trial, recipe: Recipe) -> Tuned:
     return {"temperature": trial.suggest_float("temperature", *TEMPERATURES, log=True)}
 
 
-def _rate(trial: optuna.Trial, recipe: Recipe) -> Changes:
+def _rate(trial: optuna.Trial, recipe: Recipe) -> Tuned:
     low, high = recipe.lr / RANGE, recipe.lr * RANGE
     return {"lr": trial.suggest_float("lr", low, high, log=True)}
 
 
-def _weights(trial: optuna.Trial, recipe: Recipe) -> Changes:
+def _weights(trial: optuna.Trial, recipe: Recipe) -> Tuned:
     tuned = {
         name: trial.suggest_float(f"weight_{name}", weight / WEIGHTS, weight * WEIGHTS, log=True)
         for name, weight in recipe.losses.items()
@@ -175,22 +174,25 @@ def _weights(trial: optuna.Trial, recipe: Recipe) -> Changes:
     return {"losses": {**recipe.losses, **tuned}}
 
 
-TUNED: dict[str, Callable[[optuna.Trial, Recipe], Changes]] = {
+TUNED: dict[str, Callable[[optuna.Trial, Recipe], Tuned]] = {
     "temperature": _temperature,
     "weights": _weights,
     "lr": _rate,
 }
-"""What can be tuned of a training: functions that suggest settings of a recipe."""
+"""Functions that suggest settings of a recipe, by the name that the user gives."""
 
 
 def _check_tuned(recipe: Recipe, tune: Sequence[str]) -> None:
+    for name in tune:
+        if name not in TUNED:
+            raise unknown("setting to tune", name, TUNED)
     softens = any("temperature" in get_distance(name).defaults for name in recipe.losses)
     if "temperature" in tune and not softens:
         raise UserError("no loss has a temperature to tune")
 
 
 @dataclass(frozen=True)
-class _Brief:
+class _ShortTrainings:
     """What the short trainings share."""
 
     students: Sequence[Student]
@@ -200,72 +202,86 @@ class _Brief:
     recipe: Recipe
     tune: Sequence[str]
 
+    def facts(self) -> dict[str, Any]:
+        """Return what a resumed verification must share."""
+        return {
+            "recipe": self.recipe.as_dict(),
+            "tune": list(self.tune),
+            "data": self.data.name,
+            "teacher": checkpoint.checksum(self.teacher),
+            "students": [dict(each.params) for each in self.students],
+        }
+
     def train(self, study: optuna.Study, trial: optuna.Trial) -> None:
-        """One of them, told to the study."""
+        """Do one training and tell the study its result."""
         place = trial.suggest_categorical("candidate", list(range(len(self.students))))
-        changes: Changes = {}
+        changes: Tuned = {}
         for name in self.tune:
             changes |= TUNED[name](trial, self.recipe)
         trial.set_user_attr("changes", changes)
-
-        def on_epoch(row: Row) -> None:
-            trial.report(row["test_accuracy"], int(row["epoch"]))
-            if row["epoch"] < self.recipe.epochs and trial.should_prune():
-                raise optuna.TrialPruned
-
-        build = partial(build_network, self.space, self.students[place].params)
-        model = fresh(build, "default", self.recipe.seed)
         try:
-            made = distill(
-                model, self.teacher, self.data, replace(self.recipe, **changes), on_epoch=on_epoch
-            )
+            accuracy = self._accuracy(trial, place, replace(self.recipe, **changes))
         except optuna.TrialPruned:
             study.tell(trial, state=TrialState.PRUNED)
         except (FloatingPointError, UserError) as error:
             trial.set_user_attr("failed", str(error))
             study.tell(trial, state=TrialState.FAIL)
         else:
-            study.tell(trial, made.test_accuracy)
+            study.tell(trial, accuracy)
+
+    def _accuracy(self, trial: optuna.Trial, place: int, recipe: Recipe) -> float:
+        """Train a student, unless the pruner stops it; return its accuracy in %."""
+
+        def on_epoch(row: EpochRow) -> None:
+            trial.report(row["test_accuracy"], int(row["epoch"]))
+            if row["epoch"] < recipe.epochs and trial.should_prune():
+                raise optuna.TrialPruned
+
+        build = partial(build_network, self.space, self.students[place].params)
+        model = fresh(build, "default", self.recipe.seed)
+        return distill(model, self.teacher, self.data, recipe, on_epoch=on_epoch).test_accuracy
+
+    def untuned(self) -> dict[str, float]:
+        """Return the tuned parameters of a trial at which the recipe is as it was given."""
+        plain: dict[str, float] = {"lr": self.recipe.lr} if "lr" in self.tune else {}
+        if "temperature" in self.tune:
+            plain["temperature"] = self.recipe.temperature or _own_temperature(self.recipe)
+        if "weights" in self.tune:
+            weights = self.recipe.losses.items()
+            plain |= {f"weight_{name}": weight for name, weight in weights if weight}
+        return plain
 
 
-def _agree(study: optuna.Study, facts: Mapping[str, Any]) -> None:
-    """Store the facts of a new study; refuse to go on with one that differs in them."""
+def _own_temperature(recipe: Recipe) -> float:
+    """Return the default temperature of the first loss that has one."""
+    own = [get_distance(name).defaults.get("temperature") for name in recipe.losses]
+    return float(str(next(each for each in own if each is not None)))
+
+
+def _agree(study: optuna.Study, facts: dict[str, Any]) -> None:
+    """Store the facts of a new study; refuse to resume one whose facts differ."""
     before = study.user_attrs.get("verify")
     if before is None:
-        study.set_user_attr("verify", dict(facts))
+        study.set_user_attr("verify", facts)
         return
-    for name, value in facts.items():
-        if before.get(name) != value:
-            raise UserError(f"the verification to resume has another {name}; choose another place")
+    recipe = {**Recipe().as_dict(), **before["recipe"]}  # an older version had fewer settings
+    require_same({**before, "recipe": recipe}, facts, "the verification to resume")
 
 
-def _queue(study: optuna.Study, brief: _Brief, total: int) -> None:
-    """Each student once first, as the recipe says; those that were not finished again."""
+def _queue(study: optuna.Study, brief: _ShortTrainings, total: int) -> None:
+    """Enqueue each student once with the recipe as given; fail the trials that were interrupted."""
     for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
         study.tell(trial.number, state=TrialState.FAIL)
     seen = {trial.params.get("candidate") for trial in _ended(study)}
     waiting = study.get_trials(deepcopy=False, states=(TrialState.WAITING,))
     seen |= {trial.system_attrs["fixed_params"]["candidate"] for trial in waiting}
-    plain: dict[str, float] = {"lr": brief.recipe.lr} if "lr" in brief.tune else {}
-    if "temperature" in brief.tune:
-        plain["temperature"] = brief.recipe.temperature or _own_temperature(brief.recipe)
-    if "weights" in brief.tune:
-        plain |= {
-            f"weight_{name}": weight for name, weight in brief.recipe.losses.items() if weight
-        }
     for place in range(min(len(brief.students), total)):
         if place not in seen:
-            study.enqueue_trial({"candidate": place, **plain})
-
-
-def _own_temperature(recipe: Recipe) -> float:
-    """The one that the first of the losses with a temperature has by itself."""
-    own = [get_distance(name).defaults.get("temperature") for name in recipe.losses]
-    return float(str(next(each for each in own if each is not None)))
+            study.enqueue_trial({"candidate": place, **brief.untuned()})
 
 
 def _ended(study: optuna.Study) -> list[FrozenTrial]:
-    """Trials that came to an end of their own; not those that a killed process left."""
+    """Return the trials that came to an end, without those of a killed process."""
     trials = study.get_trials(deepcopy=False)
     done = (TrialState.COMPLETE, TrialState.PRUNED)
     return [t for t in trials if t.state in done or "failed" in t.user_attrs]

@@ -1,0 +1,120 @@
+"""The batches of an epoch: images in a random order, augmented and normalised."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import islice
+from typing import NamedTuple
+
+import torch
+from torch import Generator, Tensor
+
+from diswot.data.augmentation import Changes, apply, draw, some
+from diswot.data.dataset import Dataset
+from diswot.data.loader import Source
+from diswot.errors import UserError
+from diswot.training import mixing
+from diswot.training.distributed import Processes
+from diswot.training.recipe import Recipe
+
+SEEDS = 2**31  # of random numbers that a library draws
+
+
+class Part(NamedTuple):
+    """Images of a part of a batch, on the device: the share of this process.
+
+    Attributes:
+        images: Normalised, B x 3 x S x S.
+        labels: B; of a mixed image the label with the larger share.
+        targets: Probability of each class, B x K; None where no images are mixed.
+        indices: Numbers of the training images, B.
+    """
+
+    images: Tensor
+    labels: Tensor
+    targets: Tensor | None
+    indices: Tensor
+
+
+@dataclass(frozen=True)
+class Batches:
+    """How the training images are cut into batches and parts.
+
+    Attributes:
+        data: With training images.
+        recipe: Settings of the batches and the augmentation.
+        processes: The processes that share each batch.
+    """
+
+    data: Dataset
+    recipe: Recipe
+    processes: Processes
+
+    def __post_init__(self) -> None:
+        parts = self.recipe.accumulate
+        self.processes.check(self.size or self.recipe.batch_size, parts)
+        if self.size < 2 * parts:
+            raise UserError(f"{self.count} images are too few for a batch in {parts} parts")
+        share = self.part_size // self.processes.count
+        if self.recipe.mixes and share % 2:
+            raise UserError(f"mixup and cutmix mix pairs, and a process has {share} images a part")
+
+    @property
+    def count(self) -> int:
+        """Number of training images."""
+        assert self.data.train is not None
+        return len(self.data.train)
+
+    @property
+    def steps(self) -> int:
+        """Updates in an epoch. The images that are left over are not seen in that epoch."""
+        return self.count // self.recipe.batch_size or 1
+
+    @property
+    def size(self) -> int:
+        """Images in a batch, over all processes."""
+        if self.count >= self.recipe.batch_size:
+            return self.recipe.batch_size
+        shares = self.recipe.accumulate * self.processes.count * (2 if self.recipe.mixes else 1)
+        return self.count - self.count % shares
+
+    @property
+    def part_size(self) -> int:
+        """Images in a part of a batch, over all processes."""
+        return self.size // self.recipe.accumulate
+
+    def epoch(self, source: Source, seed: int) -> Iterator[list[Part]]:
+        """Yield the parts of each batch of an epoch.
+
+        Random numbers are drawn for the images of all processes, so that an image is the same
+        in one process and in several.
+
+        Args:
+            source: The training images.
+            seed: Seed of the order and the augmentation.
+        """
+        generator = Generator().manual_seed(seed)
+        order = torch.randperm(self.count, generator=generator)[: self.steps * self.size]
+        share = self.processes.share(self.part_size)
+        pieces = [piece[share] for piece in torch.split(order, self.part_size)]
+        read = zip(source.batches(pieces), pieces, strict=True)
+        parts = (self._part(*each, indices, generator) for each, indices in read)
+        while batch := list(islice(parts, self.recipe.accumulate)):
+            yield batch
+
+    def _part(self, images: Tensor, labels: Tensor, indices: Tensor, generator: Generator) -> Part:
+        """Augment and normalise the images of this process."""
+        recipe, share = self.recipe, self.processes.share(self.part_size)
+        changes = Changes(recipe.crop, recipe.area, recipe.flip, recipe.cutout)
+        drawn = draw(changes, self.part_size, self.data.size, generator)
+        images = apply(images, changes, some(drawn, share))
+        if recipe.randaugment:
+            seeds = torch.randint(SEEDS, (self.part_size,), generator=generator)
+            images = mixing.rand_augment(images, recipe.randaugment, seeds[share])
+        batch = self.data.normalise(images).contiguous(memory_format=torch.channels_last)
+        if not recipe.mixes:
+            return Part(batch, labels, None, indices)
+        seed, classes = int(torch.randint(SEEDS, (), generator=generator)), len(self.data.classes)
+        batch, targets = mixing.mix(batch, labels, classes, recipe.mixup, recipe.cutmix, seed)
+        return Part(batch, targets.argmax(1), targets, indices)

@@ -1,0 +1,234 @@
+"""The training loop: epochs of updates, each tested and kept in a checkpoint."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections import Counter, deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from timm.utils import ModelEmaV3  # type: ignore[attr-defined]
+from torch import Tensor, nn
+
+from diswot.data.dataset import Dataset
+from diswot.data.loader import Source, source
+from diswot.errors import UserError
+from diswot.models.initialization import derive_seed
+from diswot.training import checkpoint
+from diswot.training.batches import Batches
+from diswot.training.checkpoint import EpochRow
+from diswot.training.distributed import Processes
+from diswot.training.evaluation import check_fit, count_correct
+from diswot.training.objective import Objective, create_losses, teacher_logits
+from diswot.training.optimizer import create_optimizer, create_schedule
+from diswot.training.recipe import Recipe
+from diswot.training.step import TrainingStep
+from diswot.utils import files
+
+OnStep = Callable[[int, int, EpochRow], None]
+OnRead = Callable[[int, int], None]
+
+LAG = {"cuda": 1}  # updates after which a loss is read from a device that computes ahead
+
+
+def computes_in_bf16(device: torch.device) -> bool:
+    """Whether the device has instructions for bf16, so that autocast saves time."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_capability(device)[0] >= 8
+    abilities: dict[str, bool] = getattr(torch.cpu, "get_capabilities", dict)()
+    return bool(abilities.get("avx512_bf16") or abilities.get("amx_bf16"))
+
+
+@dataclass
+class TrainingLoop:
+    """A training under way.
+
+    Attributes:
+        student: Network that is trained.
+        teacher: Frozen; None without a teacher.
+        data: With training and test images.
+        recipe: Settings.
+        processes: The processes that train together.
+        out: Folder of the checkpoints; None to keep nothing.
+        history: One row for each finished epoch.
+    """
+
+    student: nn.Module
+    teacher: nn.Module | None
+    data: Dataset
+    recipe: Recipe
+    processes: Processes
+    out: Path | None
+    history: list[EpochRow] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        recipe, self.device = self.recipe, self.processes.device
+        for role, model in (("student", self.student), ("teacher", self.teacher)):
+            if model is not None:
+                model.to(self.device).to(memory_format=torch.channels_last).eval()
+                check_fit(role, model, self.data, self.device)
+        auto = recipe.precision == "auto" and computes_in_bf16(self.device)
+        self.bf16 = auto or recipe.precision == "bf16"
+        self.batches = Batches(self.data, recipe, self.processes)
+        _seed(derive_seed(recipe.seed), self.device)
+        self.losses = create_losses(self.student, self.teacher, self.data, recipe, self.device)
+        self.optimizer = create_optimizer(self.student, self.losses, recipe)
+        self.average = ModelEmaV3(self.student, recipe.ema, use_warmup=True) if recipe.ema else None
+
+    @property
+    def finished(self) -> bool:
+        """Whether all epochs are done."""
+        return len(self.history) >= self.recipe.epochs
+
+    def restore(self, *, resume: bool) -> None:
+        """Load the checkpoint, if there is one.
+
+        Raises:
+            UserError: There is a checkpoint and `resume` is false, or it is another training's.
+        """
+        if self.out is None:
+            return
+        self.settings = self._settings()
+        if not (self.out / checkpoint.CHECKPOINT).exists():
+            return
+        if not resume:
+            raise UserError(f"{self.out} holds a training already; resume it, or choose another")
+        plain = Recipe().as_dict()
+        self.history = checkpoint.load(self.out, self.settings, self._parts(), plain)
+
+    def read(self, on_read: OnRead, hold: bool | None) -> None:
+        """Open the training and test images; read them onto the device where they are held."""
+        train, test = self.data.train, self.data.test
+        assert train is not None and test is not None
+        first, total = len(train), len(train) + len(test)
+        self.train: Source = source(
+            train, self.data, self.device, lambda done: on_read(done, total), hold=hold
+        )
+        self.test: Source = source(
+            test, self.data, self.device, lambda done: on_read(first + done, total), hold=hold
+        )
+
+    def create_step(self, network: nn.Module) -> TrainingStep:
+        """Create the training step for the next epoch.
+
+        Args:
+            network: What is called in training: the student, perhaps parallel over processes.
+        """
+        recipe = self.recipe
+        compiled: Callable[[Any], Any] = torch.compile if recipe.compile else lambda model: model
+        teacher = None if self.teacher is None else compiled(self.teacher)
+        kept = None
+        if recipe.cache and self.losses is not None and teacher is not None:
+            kept = teacher_logits(teacher, self.train, self.data, recipe.batch_size, self.bf16)
+        objective = Objective(
+            compiled(network), teacher, self.losses, recipe, self.processes, self.bf16, kept
+        )
+        done = len(self.history) * self.batches.steps
+        set_rate = create_schedule(self.optimizer, recipe, self.batches.steps, done)
+        return TrainingStep(
+            self.student, network, objective, self.optimizer, set_rate, self.average, done
+        )
+
+    def run_epoch(self, step: TrainingStep, on_step: OnStep) -> EpochRow:
+        """Train on the training images once, test, and write a checkpoint.
+
+        Raises:
+            FloatingPointError: A loss or a weight is not finite.
+        """
+        start, steps = time.perf_counter(), self.batches.steps
+        total = self._train(step, on_step)
+        trained = time.perf_counter() - start
+        row = {"epoch": len(self.history) + 1, **{n: value / steps for n, value in total.items()}}
+        row["test_accuracy"] = self._test()
+        row["lr"] = step.rate
+        row["seconds"] = time.perf_counter() - start
+        row["images_per_second"] = steps * self.batches.size / trained
+        self.history.append(row)
+        if self.out is not None and self.processes.main:
+            checkpoint.save(self.out, self.settings, self._parts(), self.history)
+        return row
+
+    def _train(self, step: TrainingStep, on_step: OnStep) -> Counter[str]:
+        """Do the updates of an epoch; return the sums of the losses and accuracies."""
+        seed = derive_seed(self.recipe.seed, len(self.history))
+        _seed(seed + self.processes.rank, self.device)
+        self.student.train()
+        total: Counter[str] = Counter()
+        waiting: deque[tuple[int, dict[str, Tensor]]] = deque()
+        last = self.history[-1] if self.history else {}
+        for parts in self.batches.epoch(self.train, seed):
+            values = step(parts)
+            waiting.append((step.updates, values))
+            while len(waiting) > LAG.get(self.device.type, 0):
+                total.update(self.numbers(*waiting.popleft()))
+            on_step(step.updates, self.batches.steps * self.recipe.epochs, last)
+        for each in waiting:
+            total.update(self.numbers(*each))
+        for name, value in self.student.state_dict().items():
+            if not torch.isfinite(value).all():
+                raise self._not_finite(name, step.updates)
+        return total
+
+    def numbers(self, update: int, values: dict[str, Tensor]) -> dict[str, float]:
+        """Read the values of an update from the device.
+
+        Raises:
+            FloatingPointError: One is not finite.
+        """
+        numbers = dict(zip(values, torch.stack(list(values.values())).tolist(), strict=True))
+        bad = [name for name, number in numbers.items() if not math.isfinite(number)]
+        if bad:
+            raise self._not_finite(" and ".join([n for n in bad if n != "loss"] or bad), update)
+        return numbers
+
+    def _not_finite(self, what: str, update: int) -> FloatingPointError:
+        kept = f"; the last good state is in {self.out}" if self.out and self.history else ""
+        when = f"at step {update}, in epoch {len(self.history) + 1}"
+        return FloatingPointError(f"{what} not finite {when}; try a lower lr{kept}")
+
+    def _test(self) -> float:
+        """Return the accuracy on the test images, in %; each process tests its share."""
+        assert self.data.test is not None
+        model = self.student if self.average is None else self.average.module
+        indices = torch.arange(len(self.data.test))[self.processes.rank :: self.processes.count]
+        correct = count_correct(model, self.data, self.test, indices, self.bf16)
+        return 100 * float(self.processes.sum(correct)) / len(self.data.test)
+
+    def _settings(self) -> dict[str, Any]:
+        """Return what a resumed training must share."""
+        return {
+            **self.recipe.as_dict(),
+            "data": self.data.name,
+            "classes": len(self.data.classes),
+            "image_size": self.data.size,
+            "training_images": self.batches.count,
+            "taught": self.teacher is not None,
+            "teacher_checksum": checkpoint.checksum(self.teacher) if self.teacher else None,
+        }
+
+    def _parts(self) -> checkpoint.Stateful:
+        """Return what has a state, by its name in the checkpoint."""
+        average = None if self.average is None else self.average.module
+        parts: dict[str, Any] = {"student": self.student, "optimizer": self.optimizer}
+        more = {"losses": self.losses, "average": average}
+        return {**parts, **{name: part for name, part in more.items() if part is not None}}
+
+    def finish(self) -> None:
+        """Give the student the averaged weights, if there are any, and write the weights."""
+        if self.average is not None:
+            self.student.load_state_dict(self.average.module.state_dict())
+        self.student.eval()
+        if self.out is not None and self.processes.main:
+            files.save_weights(self.student, self.out / checkpoint.WEIGHTS)
+        self.processes.wait()
+
+
+def _seed(seed: int, device: torch.device) -> None:
+    """Seed the random numbers of dropout."""
+    torch.default_generator.manual_seed(seed)
+    if device.type == "cuda":
+        torch.cuda.manual_seed(seed)

@@ -1,0 +1,70 @@
+"""One update of a student by a batch of images."""
+
+from __future__ import annotations
+
+from contextlib import nullcontext
+from dataclasses import dataclass
+
+import torch
+from timm.utils import ModelEmaV3  # type: ignore[attr-defined]
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from diswot.training.batches import Part
+from diswot.training.distributed import unsynchronized
+from diswot.training.objective import Objective
+from diswot.training.optimizer import SetRate
+
+
+@dataclass
+class TrainingStep:
+    """The losses of a batch, their gradients and the update of the weights.
+
+    Attributes:
+        student: Network that is trained.
+        network: What is called in training: the student, or the student parallel over processes.
+        objective: The losses.
+        optimizer: Holds the weights of the student and what the losses learn.
+        set_rate: The learning-rate schedule.
+        average: Moving average of the student; None for none.
+        updates: Updates so far.
+        rate: Learning rate of the last update.
+    """
+
+    student: nn.Module
+    network: nn.Module
+    objective: Objective
+    optimizer: Optimizer
+    set_rate: SetRate
+    average: ModelEmaV3 | None
+    updates: int
+    rate: float = 0.0
+
+    def __call__(self, parts: list[Part]) -> dict[str, Tensor]:
+        """Update the weights; return the losses by name and the accuracy in %, on the device."""
+        values: dict[str, Tensor] = {}
+        self.optimizer.zero_grad()
+        for number, part in enumerate(parts, 1):
+            last = number == len(parts)
+            with nullcontext() if last else unsynchronized(self.network):
+                shown = self._backward(part, len(parts))
+            for name, value in shown.items():
+                values[name] = values.get(name, 0) + value.detach().float() / len(parts)
+        if self.objective.losses is not None:
+            self.objective.processes.average(self.objective.losses.parameters())
+        self._update()
+        return values
+
+    def _backward(self, part: Part, parts: int) -> dict[str, Tensor]:
+        losses, correct = self.objective(part)
+        loss = torch.stack(list(losses.values())).sum()
+        torch.autograd.backward(loss / parts)
+        return {"loss": loss, **losses, "train_accuracy": 100 * correct.float().mean()}
+
+    def _update(self) -> None:
+        self.rate = float(self.optimizer.param_groups[0]["lr"])
+        self.optimizer.step()
+        self.updates += 1
+        self.set_rate(self.updates)
+        if self.average is not None:
+            self.average.update(self.student, self.updates)

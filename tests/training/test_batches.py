@@ -1,0 +1,119 @@
+"""Batches of an epoch."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from tiny_training import SHORT, digits, distill
+from toys import CLASSES, LinearHead, seeded
+
+from diswot.data.dataset import whole
+from diswot.data.loader import Held
+from diswot.errors import UserError
+from diswot.training.batches import Batches, Part
+from diswot.training.distributed import Processes
+from diswot.training.recipe import Recipe
+
+STILL = replace(SHORT, crop=0)
+
+
+def of(rank: int, count: int) -> Any:
+    """Return what `Batches` asks of one of several processes."""
+    one = SimpleNamespace(rank=rank, count=count)
+    one.share = lambda size: Processes.share(one, size)
+    one.check = lambda size, parts: Processes.check(one, size, parts)
+    return one
+
+
+def epoch(recipe: Recipe, rank: int = 0, count: int = 1, seed: int = 0) -> list[list[Part]]:
+    train = digits().train
+    assert train is not None
+    return list(Batches(digits(), recipe, of(rank, count)).epoch(Held(*whole(train)), seed))
+
+
+@pytest.mark.parametrize(
+    ("batch_size", "steps"), [(32, 10), (33, 10), (330, 1), (331, 1), (5000, 1), (165, 2)]
+)
+def test_a_last_small_batch_is_left_out(batch_size: int, steps: int) -> None:
+    batches = epoch(replace(STILL, batch_size=batch_size))
+    assert [[len(part.images) for part in parts] for parts in batches] == [
+        [min(batch_size, 330)]
+    ] * steps
+
+
+def test_images_are_seen_once_an_epoch_in_another_order() -> None:
+    orders = [epoch(replace(STILL, batch_size=165), seed=seed) for seed in (0, 1)]
+    seen = [torch.cat([part.indices for (part,) in order]) for order in orders]
+    assert all(sorted(each.tolist()) == list(range(330)) for each in seen)
+    assert not torch.equal(*seen)
+
+
+def test_an_image_comes_with_its_label_and_number() -> None:
+    train = digits().train
+    assert train is not None
+    images, labels = whole(train)
+    for (part,) in epoch(STILL):
+        assert torch.equal(part.labels, labels[part.indices]) and part.targets is None
+        assert torch.equal(part.images, digits().normalise(images[part.indices]))
+
+
+ALTERED = replace(SHORT, flip=True, cutout=2, randaugment=9, mixup=0.5, cutmix=1.0, accumulate=2)
+
+
+@pytest.mark.parametrize("recipe", [SHORT, ALTERED])
+def test_processes_see_together_what_one_sees(recipe: Recipe) -> None:
+    """Also the same images mixed: an image and its partner are in one process."""
+    for parts, *shares in zip(epoch(recipe), *(epoch(recipe, r, 2) for r in (0, 1)), strict=True):
+        assert len(parts) == recipe.accumulate
+        for whole_part, *halves in zip(parts, *shares, strict=True):
+            assert [len(half.images) for half in halves] == [len(whole_part.images) // 2] * 2
+            place = {int(index): i for i, index in enumerate(whole_part.indices)}
+            for half in halves:
+                rows = [place[int(index)] for index in half.indices]
+                torch.testing.assert_close(half.images, whole_part.images[rows])
+                assert torch.equal(half.labels, whole_part.labels[rows])
+                if whole_part.targets is not None and half.targets is not None:
+                    torch.testing.assert_close(half.targets, whole_part.targets[rows])
+
+
+def test_mixed_images_have_the_label_of_the_larger_share() -> None:
+    train = digits().train
+    assert train is not None
+    for (part,) in epoch(replace(STILL, mixup=1.0)):
+        assert part.targets is not None and part.targets.shape == (32, CLASSES)
+        assert torch.allclose(part.targets.sum(1), torch.ones(32))
+        own = train.labels[part.indices]
+        share = part.targets.max(1).values
+        either = (part.labels == own) | (part.labels == own.flip(0))
+        assert either.all() and (share >= 0.5).all()
+
+
+def test_another_epoch_is_altered_otherwise() -> None:
+    first, second = (epoch(replace(ALTERED, batch_size=328), seed=seed) for seed in (0, 1))
+    assert not torch.equal(first[0][0].images, second[0][0].images)
+    again = epoch(replace(ALTERED, batch_size=328))
+    assert torch.equal(first[0][0].images, again[0][0].images)
+
+
+def test_fewer_images_than_a_batch() -> None:
+    """They are one batch, as far as it can be cut into equal shares; even ones for mixing."""
+    for settings, size in (({}, 330), ({"accumulate": 4}, 328), ({"mixup": 1.0}, 330)):
+        recipe = replace(STILL, batch_size=1000, **settings)  # type: ignore[arg-type]
+        assert Batches(digits(), recipe, of(0, 1)).size == size
+    assert Batches(digits(), replace(STILL, batch_size=1000, mixup=1.0), of(0, 4)).size == 328
+
+
+def test_batches_that_cannot_be_cut_evenly() -> None:
+    recipe = Recipe(epochs=1, batch_size=32, accumulate=3, losses={})
+    with pytest.raises(UserError, match="a batch of 32 images cannot be cut evenly into 3 parts"):
+        distill(seeded(LinearHead), None, digits(), recipe)
+    recipe = Recipe(epochs=1, batch_size=64, accumulate=32, losses={})
+    with pytest.raises(UserError, match="48 images are too few for a batch in 32 parts"):
+        distill(seeded(LinearHead), None, digits(48), recipe)
+    odd = replace(SHORT, batch_size=33, mixup=0.2)
+    with pytest.raises(UserError, match="mix pairs, and a process has 33 images a part"):
+        distill(seeded(LinearHead), None, digits(), odd)

@@ -1,0 +1,79 @@
+"""Updates of the weights, and their moving average."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from timm.utils import ModelEmaV3
+from tiny_training import SHORT, at_step, curve, digits, distill, interrupt, states_equal
+from torch import nn
+from toys import LinearHead, seeded
+
+from diswot.training.batches import Part
+from diswot.training.checkpoint import WEIGHTS
+from diswot.training.distributed import Processes
+from diswot.training.evaluation import measure_accuracy
+from diswot.training.objective import Objective
+from diswot.training.step import TrainingStep
+
+AVERAGED = replace(SHORT, ema=0.9)
+
+
+class Scale(nn.Module):
+    """Logits (w, 0) for every image."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(()))
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return torch.stack((self.weight, torch.zeros(()))).expand(len(images), 2)
+
+
+def test_by_hand() -> None:
+    """Gradient descent on -log sigmoid(w), which starts with the slope -1/2."""
+    student = Scale()
+    recipe = replace(SHORT, losses={}, cross_entropy=2.0)
+    objective = Objective(student, None, None, recipe, Processes(), bf16=False)
+    optimizer = torch.optim.SGD(student.parameters(), 0.1)
+    average = ModelEmaV3(student, 0.5, use_warmup=True)
+    calls: list[int] = []
+    step = TrainingStep(student, student, objective, optimizer, calls.append, average, updates=7)
+    labels = torch.zeros(4, dtype=torch.int64)
+    part = Part(torch.zeros(4, 3, 2, 2), labels, None, labels)
+    values = step([part, part])
+    assert student.weight.item() == pytest.approx(0.1 * 2 * 0.5)
+    assert float(values["loss"]) == pytest.approx(2 * 0.6931472) == float(values["cross_entropy"])
+    assert float(values["train_accuracy"]) == 100
+    assert calls == [8] and step.updates == 8 and step.rate == 0.1
+    assert average.module.weight.item() == pytest.approx(0.5 * 0.1)
+
+
+def test_the_average_warms_up() -> None:
+    """After n updates the decay is 1 - n^(-2/3), up to the recipe's."""
+    average = ModelEmaV3(nn.Linear(1, 1), 0.9, use_warmup=True)
+    for updates in (1, 2, 10, 32):
+        assert average.get_decay(updates) == pytest.approx(min(0.9, 1 - updates ** (-2 / 3)))
+
+
+def test_the_average_is_what_is_tested_and_kept(tmp_path: Path) -> None:
+    plain = distill(seeded(LinearHead), None, digits(), SHORT)
+    made = distill(seeded(LinearHead), None, digits(), AVERAGED, out=tmp_path)
+    assert [r["loss"] for r in curve(plain)] == [r["loss"] for r in curve(made)]
+    assert not states_equal(plain.student, made.student)
+    fresh = seeded(LinearHead, 3)
+    fresh.load_state_dict(load_file(tmp_path / WEIGHTS))
+    assert measure_accuracy(fresh, digits()) == made.test_accuracy
+
+
+def test_a_finished_training_with_an_average_is_read_again(tmp_path: Path) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        stop = at_step(15, interrupt)
+        distill(seeded(LinearHead), None, digits(), AVERAGED, out=tmp_path, on_step=stop)
+    resumed = distill(seeded(LinearHead), None, digits(), AVERAGED, out=tmp_path, resume=True)
+    again = distill(seeded(LinearHead, 5), None, digits(), AVERAGED, out=tmp_path, resume=True)
+    assert states_equal(again.student, resumed.student)
