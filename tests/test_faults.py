@@ -1,4 +1,8 @@
-"""Whatever befalls a search, nothing that it recorded is lost, and it can be gone on with."""
+"""A search that is killed, or whose disk is full, loses no record and can be resumed.
+
+The faults that matter most are fast tests: SIGKILL of a worker and of the driver, a torn journal, a
+full disk. A lost Ray node is one of `executors/test_ray`.
+"""
 
 from __future__ import annotations
 
@@ -27,13 +31,14 @@ import toyspaces
 from commands import call
 from full_disk import full_disk
 from optuna.trial import BaseTrial, FrozenTrial
+from searching import search
 from torch import Tensor, nn
 
 from diswot.errors import SearchFailed, UserError
-from diswot.executors.pool import TRIES, Outcome, Pool
+from diswot.executors.pool import TRIES, Pool
+from diswot.executors.protocol import TaskResult
 from diswot.nas.aging_evolution import key
-from diswot.nas.api import search
-from diswot.nas.result import Found
+from diswot.nas.result import SearchResult
 from diswot.proxies.scorer import scorer
 from diswot.spaces.registry import build_network
 from diswot.spaces.validation import Build
@@ -43,7 +48,9 @@ from diswot.storage.study import open_storage
 HERE = str(Path(__file__).parent)
 
 
-def run(space: Build = toyspaces.tiny, teacher: nn.Module | None = None, **options: Any) -> Found:
+def run(
+    space: Build = toyspaces.tiny, teacher: nn.Module | None = None, **options: Any
+) -> SearchResult:
     options = {"proxy": "diswot", "sampler": "random", "seed": 4, **options}
     return search(teacher or toyspaces.teacher(), space, toyspaces.batch(), **options)
 
@@ -53,9 +60,9 @@ def trials(where: Path) -> list[FrozenTrial]:
 
 
 def whole(where: Path, count: int, space: Build, lost: int = 0) -> None:
-    """So many trials ended, all closed, each scored as it would be alone; `lost` may have failed.
+    """Check that `count` trials ended, each scored as it would be alone; `lost` may have failed.
 
-    Those that were open when a process ended have no end, and do not count.
+    Trials that were open when a process ended have no end, and do not count.
     """
     kept = [t for t in trials(where) if "end" in t.user_attrs]
     scored = [t for t in kept if "scores" in t.user_attrs["end"]]
@@ -81,7 +88,7 @@ def test_second_search_in_a_run_folder_is_refused(tmp_path: Path) -> None:
             run(trials=5, storage=tmp_path, resume=len(refused) % 2 == 0)
         refused.append(str(told.value))
 
-    assert run(trials=5, storage=tmp_path, on_trial=intrude).trials == 5
+    assert run(trials=5, storage=tmp_path, callbacks=[intrude]).trials == 5
     assert len(refused) == 6 and all(str(tmp_path) in text for text in refused)
     whole(tmp_path, 5, toyspaces.tiny)
 
@@ -89,7 +96,7 @@ def test_second_search_in_a_run_folder_is_refused(tmp_path: Path) -> None:
 ALONE = """
 import sys, time
 from pathlib import Path
-from diswot.storage import alone
+from diswot.storage.study import alone
 with alone(Path(sys.argv[1])):
     print("held", flush=True)
     time.sleep(60)
@@ -203,8 +210,8 @@ def test_disk_that_is_full_indeed(crew: str, tmp_path: Path) -> None:
 
 
 def slow(trial: BaseTrial) -> nn.Module:
-    """As `tiny`, of many more; each takes a while."""
-    time.sleep(0.1)
+    """Take a while; as `tiny`, of many more."""
+    time.sleep(0.05)  # in the driver, and in a worker
     trial.suggest_int("nothing", 0, 10**6)
     return toyspaces.tiny(trial)
 
@@ -225,20 +232,36 @@ def gone(processes: list[psutil.Process]) -> bool:
     return not psutil.wait_procs(processes, timeout=20)[1]
 
 
-@pytest.mark.slow
-def test_killed_driver_with_workers_goes_on(tmp_path: Path) -> None:
-    moments = random.Random(int(time.time()))
+def kill_driver(place: Path, after: int) -> None:
+    """Search in another process, and kill it when its journal has so many lines more."""
+    command = [sys.executable, "-c", DRIVER, str(place)]
     folders = os.pathsep.join([HERE, *sys.path])
+    driver = subprocess.Popen(command, env={**os.environ, "PYTHONPATH": folders})
+    limit = lines(place) + after
+    while driver.poll() is None and lines(place) < limit:
+        time.sleep(random.random() / 50)
+    workers = psutil.Process(driver.pid).children()
+    driver.send_signal(signal.SIGKILL)
+    assert driver.wait() == -signal.SIGKILL
+    assert workers and gone(workers)
+
+
+def test_killed_driver_is_resumed(tmp_path: Path) -> None:
+    kill_driver(tmp_path, 40)
+    recorded = (tmp_path / JOURNAL).read_bytes()
+
+    found = run(slow, trials=12, storage=tmp_path, resume=True)
+
+    assert found.trials >= 12 and found.failed == 0
+    assert (tmp_path / JOURNAL).read_bytes().startswith(recorded[: recorded.rindex(b"\n") + 1])
+    whole(tmp_path, found.trials, slow)
+
+
+@pytest.mark.slow
+def test_driver_that_is_killed_three_times_is_resumed(tmp_path: Path) -> None:
+    moments = random.Random(int(time.time()))
     for _ in range(3):
-        command = [sys.executable, "-c", DRIVER, str(tmp_path)]
-        driver = subprocess.Popen(command, env={**os.environ, "PYTHONPATH": folders})
-        limit = lines(tmp_path) + moments.randint(5, 40)
-        while driver.poll() is None and lines(tmp_path) < limit:
-            time.sleep(moments.random() / 50)
-        workers = psutil.Process(driver.pid).children()
-        driver.send_signal(signal.SIGKILL)
-        assert driver.wait() == -signal.SIGKILL
-        assert workers and gone(workers)
+        kill_driver(tmp_path, moments.randint(5, 40))
     recorded = (tmp_path / JOURNAL).read_bytes()
 
     found = run(slow, trials=30, workers=2, threads=1, storage=tmp_path, resume=True)
@@ -249,7 +272,7 @@ def test_killed_driver_with_workers_goes_on(tmp_path: Path) -> None:
 
 
 def workers() -> list[psutil.Process]:
-    """Those of this process that live."""
+    """Return the living workers of this process."""
 
     def works(process: psutil.Process) -> bool:
         with suppress(psutil.Error):  # it has just ended
@@ -261,7 +284,7 @@ def workers() -> list[psutil.Process]:
 
 @contextmanager
 def beside(kill: Callable[[threading.Event], None]) -> Iterator[None]:
-    """Something that a thread does to the workers until the search is over."""
+    """Let a thread kill workers until the search is over."""
     over = threading.Event()
     thread = threading.Thread(target=kill, args=(over,))
     thread.start()
@@ -270,6 +293,22 @@ def beside(kill: Callable[[threading.Event], None]) -> Iterator[None]:
     finally:
         over.set()
         thread.join()
+
+
+def test_killed_worker_loses_no_candidate(tmp_path: Path) -> None:
+    killed: list[int] = []
+
+    def kill(over: threading.Event) -> None:
+        while not over.wait(0.02) and not killed:
+            if lines(tmp_path) > 30:
+                killed.append(workers()[0].pid)
+                os.kill(killed[0], signal.SIGKILL)
+
+    with beside(kill):
+        found = run(slow, trials=15, workers=2, threads=1, storage=tmp_path)
+
+    assert killed and found.trials == 15 and found.failed == 0
+    whole(tmp_path, 15, slow)
 
 
 LOOK = 0.5  # seconds that a worker looks at the teacher in the next test
@@ -308,7 +347,7 @@ class Killer:
     def kill(self, over: threading.Event) -> None:
         """After the first start, which is left alone: three in a row that fail end a search."""
         while not over.wait(0.02) and self.at.total() < 50:
-            if self.pools and any(each.ready for each in self.pools[-1]._workers):
+            if self.pools and any(slot.ready for slot in self.pools[-1]._slots):
                 self._look_around()
 
     def _look_around(self) -> None:
@@ -327,9 +366,9 @@ class Killer:
             self._due[worker] = time.monotonic() + self._moments.uniform(first, last)
 
     def _state(self, process: int) -> str:
-        for each in self.pools[-1]._workers:
-            if each.handle.process.pid == process and each.ready:
-                return "between" if each.task is None else "scoring"
+        for slot in self.pools[-1]._slots:
+            if slot.worker.process.pid == process and slot.ready:
+                return "between" if slot.task is None else "scoring"
         return "looking" if self.looks.begun(process) else "starting"
 
 
@@ -337,31 +376,31 @@ class Killer:
 def test_workers_killed_at_fifty_random_moments(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Of all that a worker does. A candidate fails for which three of them had died, no other.
+    """A candidate fails if three workers died of it, and no other does.
 
-    The search is made longer until there were so many moments.
+    The search is made longer until fifty workers were killed.
     """
     (tmp_path / "looks").mkdir()
     looks, teacher, asked = Looks(tmp_path / "looks"), toyspaces.teacher(), 1
     teacher.register_forward_pre_hook(looks)
     options = {"teacher": teacher, "workers": 2, "threads": 1, "storage": tmp_path, "resume": True}
     killer = Killer(looks, run(slow, trials=asked, **options).seconds, [])
-    deaths, enter, died = Counter[Hashable](), Pool.__enter__, Pool._died
+    deaths, start, died = Counter[Hashable](), Pool.start, Pool._died
 
-    def entered(pool: Pool) -> Pool:
+    def started(pool: Pool) -> None:
         killer.pools.append(pool)
-        return enter(pool)
+        start(pool)
 
-    def counted(pool: Pool, worker: Any) -> list[Outcome]:
-        deaths.update([worker.task.key] if worker.task else [])
-        return died(pool, worker)
+    def counted(pool: Pool, slot: Any, how: str) -> list[TaskResult]:
+        deaths.update([slot.task.key] if slot.task else [])
+        return died(pool, slot, how)
 
-    monkeypatch.setattr(Pool, "__enter__", entered)
+    monkeypatch.setattr(Pool, "start", started)
     monkeypatch.setattr(Pool, "_died", counted)
     while killer.at.total() < 50:
         asked += 100
         with beside(killer.kill):  # an idle worker, too: that whose candidate has just ended
-            found = run(slow, trials=asked, on_trial=lambda progress: time.sleep(0.1), **options)
+            found = run(slow, trials=asked, callbacks=[lambda progress: time.sleep(0.1)], **options)
         assert found.trials == asked
 
     assert {"starting", "looking", "scoring", "between"} == set(killer.at), killer.at
@@ -397,12 +436,12 @@ def test_all_workers_killed_at_once(tmp_path: Path) -> None:
 def test_clock_that_jumps_ends_no_candidate(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """To and fro by a day at every look, in this process."""
+    """By a day at every look, forward and back in turn, in this process."""
     clock, day = time.time, iter(range(10**9))
     monkeypatch.setattr(time, "time", lambda: clock() + 86400 * (-1) ** next(day))
 
     assert run(trials=5, storage=tmp_path, workers=1, timeout=60).trials == 5
-    found = run(trials=9, storage=tmp_path, workers=1, timeout=60, resume=True)
+    found = run(trials=9, storage=tmp_path, resume=True)
 
     assert found.trials == 9 and found.failed == 0 and 0 < found.seconds < 3600
     whole(tmp_path, 9, toyspaces.tiny)
