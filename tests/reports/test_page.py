@@ -24,7 +24,7 @@ from diswot.observation.functional import relation_matrix
 from diswot.observation.observe import observe
 from diswot.reports.formats import span
 from diswot.reports.report import report
-from diswot.spaces import registry as spaces
+from diswot.runs import rebuild
 from diswot.spaces.registry import build_network, create_space
 
 HOSTILE = "</script><script>alert(1)</script>\"'<img src=x onerror=alert(2)>{{ 7*7 }}[red]x[/red]"
@@ -235,12 +235,15 @@ def test_why_a_pretrained_teacher_is_not_drawn(copy: Path) -> None:
     text = journal.read_text()
     assert '"pretrained":false' in text
     journal.write_text(text.replace('"pretrained":false', '"pretrained":true'))
-    told = "with its library's pretrained weights, which a report does not load, for that may need"
-    assert told in words(report(copy).read_text())
+    reason = (
+        "with its library's pretrained weights, which are not loaded again, since that may need"
+    )
+    assert reason in words(report(copy).read_text())
 
 
 def test_without_networks_nothing_is_built(copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(spaces, "get", pytest.fail)
+    for build in ("create_space", "create_teacher"):
+        monkeypatch.setattr(rebuild, build, lambda *given: pytest.fail("built"))
     text = words(report(copy, networks=False).read_text())
     assert "No network was built" in text
 
