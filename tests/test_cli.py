@@ -314,7 +314,7 @@ class TestScore:
         names = "zen,naswot,grad_norm,params"
         line = f"score {SMALL} --json --student resnet20 --repeats 2"
         beside = run(f"{line} --proxies {names},relation").json
-        monkeypatch.setattr(registry, "create_teacher", pytest.fail)
+        monkeypatch.setattr(registry, "create_teacher", lambda *a, **k: pytest.fail("built"))
         scored = run(f"{line} --proxies {names}").json
         assert list(scored["scores"]) == names.split(",")
         assert scored["repeats"] == {name: beside["repeats"][name] for name in names.split(",")}
@@ -764,7 +764,6 @@ assert "torch" in sys.modules and "torch._dynamo" not in sys.modules
         assert told[1].status in (1, 2) and "arge" in told[1].mistake(told[1].status)
         resumed = run(f"{search} --resume").json
         assert resumed["scored"] + resumed["reused"] == 20 and resumed["failed"] == 0
-        assert resumed["runs"] == 2
         told = run(f"{search.replace('--json', '')} --resume").out.splitlines()[0]
         assert told.endswith(f") in {resumed['seconds']:.1f} s over 2 runs")
 

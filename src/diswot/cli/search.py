@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -27,11 +28,10 @@ from diswot.errors import UserError
 from diswot.runs import folder
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from diswot.costs.budget import Budget
     from diswot.costs.latency import Setting
     from diswot.executors.ray import RayCluster
+    from diswot.nas.compute import Compute
     from diswot.nas.driver import SearchProgress
     from diswot.nas.result import SearchResult
 
@@ -79,137 +79,137 @@ def search(
     _check_place(out, study, output.quiet)
     cluster = workers.cluster(compute)
     devices = workers.devices(compute.device, compute.devices, on_ray=cluster is not None)
+    limits, goals = budgets.budget(budget), budgets.objectives(objectives)
     with ExitStack() as stack:
         stack.enter_context(folder.resumable(study.storage or out))
         advance = stack.enter_context(console.progress(quiet=output.quiet))
-        limits, goals = budgets.budget(budget), budgets.objectives(objectives)
         named = inputs.named_teacher(teacher, data)
         verify.check(verification, named, scoring.seed)
         timed = "latency" in {*goals, *limits.limits}
         how = budgets.setting(timing, named.images.image_shape, wanted=timed)
-        goal = _Goal(space, trials, proxy, goals, limits, sampler, how)
-        job = _Search(goal, named, scoring, compute, devices, cluster, study, out)
-        found = job.run(data.data_root, advance)
-        tried = verify.verified(
-            verification, found, named, space, scoring.seed, study.storage or out, study, advance
-        )
+        job = _Job(named, space, trials, proxy, goals, limits, how, sampler, scoring, study, out)
+        where = job.compute(compute, devices, cluster)
+        found = job.search(where, data.data_root, advance)
+        tried = verify.verified(verification, found, named, space, scoring.seed, job.place, study,
+                                advance)  # fmt: skip
     result = outcome.result(found, tried, how)
     if out is not None:
         outcome.keep(out, result, proxy)
-    settings = verify.distill_options(verification, tried)
-    _show(result, goal, verification, output)
-    for text in _notes(result, goal, named, out, study, settings, output):
+    job.show(result, verification, output.as_json)
+    for text in job.notes(result, verify.distill_options(verification, tried), output.as_json):
         console.note(text, quiet=output.quiet)
 
 
 @dataclass(frozen=True)
-class _Goal:
-    """What is searched for."""
+class _Job:
+    """What is searched, for what, and where the search is kept."""
 
+    named: inputs.NamedTeacher
     space: str
     trials: int
     proxy: str
     objectives: list[str]
     limits: Budget
-    sampler: str | None
     timing: Setting | None
-
-    @property
-    def facts(self) -> dict[str, Any]:
-        """Return the objectives, the limits and the sampler, for the run folder."""
-        given = {} if self.sampler is None else {"sampler": self.sampler}
-        return {"budget": asdict(self.limits), "objectives": list(self.objectives), **given}
-
-
-@dataclass(frozen=True)
-class _Search:
-    """A search with everything that it needs."""
-
-    goal: _Goal
-    named: inputs.NamedTeacher
+    sampler: str | None
     scoring: ScoringOptions
-    compute: ComputeOptions
-    devices: tuple[str, ...]
-    cluster: RayCluster | None
     study: StudyOptions
     out: Path | None
 
-    def run(self, data_root: Path | None, advance: console.Advance) -> SearchResult:
-        """Search the space.
+    @property
+    def place(self) -> str | Path | None:
+        """Storage or run folder of the trials; None where nothing is kept."""
+        return self.study.storage or self.out
 
-        Args:
-            data_root: Folder of the images, for the run folder.
-            advance: Moves the progress bar.
-        """
+    def compute(
+        self, options: ComputeOptions, devices: tuple[str, ...], cluster: RayCluster | None
+    ) -> Compute:
+        """Return where candidates are evaluated, and how latency is measured."""
+        from diswot.nas.compute import Compute
+
+        given = options.workers, options.threads, options.timeout
+        return Compute(*given, devices, cluster, self.timing)
+
+    def search(
+        self, compute: Compute, data_root: Path | None, advance: console.Advance
+    ) -> SearchResult:
+        """Search the space."""
         import optuna
 
         from diswot.nas.api import Scoring, StudySettings
         from diswot.nas.api import search as find
-        from diswot.nas.compute import Compute
         from diswot.spaces.registry import create_space
 
         optuna.logging.set_verbosity(optuna.logging.WARNING)
-        goal, named, scoring, compute = self.goal, self.named, self.scoring, self.compute
-        shape = len(named.images.classes), named.images.size
+        shape = len(self.named.images.classes), self.named.images.size
         config = self._config(data_root)
         return find(
-            named.model(),
-            create_space(goal.space, *shape),
-            inputs.scoring_batches(named.images, scoring),
-            n_trials=goal.trials,
-            objectives=goal.objectives,
-            budget=goal.limits,
-            sampler=goal.sampler,
-            scoring=Scoring(goal.proxy, scoring.init, scoring.seed, named.trained),
-            compute=Compute(
-                compute.workers,
-                compute.threads,
-                compute.timeout,
-                self.devices,
-                self.cluster,
-                goal.timing,
-            ),
-            study=StudySettings(
-                self.study.storage or self.out, self.study.study, self.study.resume, config
-            ),
-            callbacks=[self._callback(config | goal.facts, advance)],
+            self.named.model(),
+            create_space(self.space, *shape),
+            inputs.scoring_batches(self.named.images, self.scoring),
+            n_trials=self.trials,
+            objectives=self.objectives,
+            budget=self.limits,
+            sampler=self.sampler,
+            scoring=Scoring(self.proxy, self.scoring.init, self.scoring.seed, self.named.trained),
+            compute=compute,
+            study=StudySettings(self.place, self.study.study, self.study.resume, config),
+            callbacks=[partial(self._report, self._recorded(config), advance)],
         )
 
     def _config(self, data_root: Path | None) -> dict[str, Any]:
         """Return what a resumed search must share, and what a distillation needs."""
-        timing, named = self.goal.timing, self.named
-        facts = {} if timing is None else timing.facts
+        timing = {} if self.timing is None else self.timing.facts
         return {
-            **{f"latency_{name}": value for name, value in facts.items()},
-            "teacher": inputs.from_root(named.name),
-            "pretrained": named.pretrained,
-            "teacher_weights": inputs.absolute(named.weights),
-            "space": inputs.from_root(self.goal.space),
-            "data": named.images.name,
+            **{f"latency_{name}": value for name, value in timing.items()},
+            "teacher": inputs.from_root(self.named.name),
+            "pretrained": self.named.pretrained,
+            "teacher_weights": inputs.absolute(self.named.weights),
+            "space": inputs.from_root(self.space),
+            "data": self.named.images.name,
             "data_root": inputs.absolute(data_root),
-            "classes": len(named.images.classes),
-            **inputs.image_facts(named.images),
+            "classes": len(self.named.images.classes),
+            **inputs.image_facts(self.named.images),
             "batch_size": self.scoring.batch_size,
             "seed": self.scoring.seed,
-            "proxy": self.goal.proxy,
+            "proxy": self.proxy,
             "repeats": self.scoring.repeats,
         }
 
-    def _callback(
-        self, config: dict[str, Any], advance: console.Advance
-    ) -> Callable[[SearchProgress], None]:
-        """Return what moves the progress bar, and writes the run folder at the first trial."""
+    def _recorded(self, config: dict[str, Any]) -> dict[str, Any]:
+        """Return the configuration with the goal of the search, for the run folder."""
+        goal = {"budget": asdict(self.limits), "objectives": self.objectives}
+        return {**config, **goal, **({"sampler": self.sampler} if self.sampler else {})}
+
+    def _report(
+        self, config: dict[str, Any], advance: console.Advance, progress: SearchProgress
+    ) -> None:
+        """Write the run folder at the first trial, and move the progress bar."""
         from diswot.utils.environment import masked
 
-        storage = self.study.storage
-        study = {"storage": storage and masked(storage), "name": self.study.study}
+        storage, best = self.study.storage, progress.best
+        if self.out is not None:
+            kept = {"storage": storage and masked(storage), "name": self.study.study}
+            folder.write_search(self.out, config, kept)
+        note = "" if best is None else f"best {best:.4f}"
+        advance("scoring", progress.done, progress.total, note)
 
-        def report(p: SearchProgress) -> None:
-            if self.out is not None:
-                folder.write_search(self.out, config, study)
-            advance("scoring", p.done, p.total, "" if p.best is None else f"best {p.best:.4f}")
+    def show(self, result: dict[str, Any], verification: VerifyOptions, as_json: bool) -> None:
+        """Print the result, and the verification if there was one."""
+        if as_json:
+            console.show_json(result)
+            return
+        outcome.show(result, self.proxy)
+        if "verified" in result:
+            verify.show(result["verified"], self.proxy, verification.verify_epochs)
 
-        return report
+    def notes(self, result: dict[str, Any], settings: str, as_json: bool) -> list[str]:
+        """Return notes on the result; beside JSON, only those on the teacher."""
+        teacher = self.named.remarks([self.proxy])
+        if as_json:
+            return teacher
+        kept = outcome.kept_in(self.out, self.study.storage, settings, trained=self.named.trained)
+        return [*outcome.remarks(result, self.trials, self.timing), *teacher, *kept]
 
 
 def _check_place(out: Path | None, study: StudyOptions, quiet: bool) -> None:
@@ -228,32 +228,3 @@ def _check_place(out: Path | None, study: StudyOptions, quiet: bool) -> None:
     if study.resume and out and not storage and not folder.has_trials(out):
         text = f"nothing to resume: {out} holds no search; a new one begins"
         console.note(text, quiet=quiet)
-
-
-def _show(
-    result: dict[str, Any], goal: _Goal, verification: VerifyOptions, output: OutputOptions
-) -> None:
-    """Print the result, and the verification if there was one."""
-    if output.as_json:
-        console.show_json(result)
-        return
-    outcome.show(result, goal.proxy)
-    if "verified" in result:
-        verify.show(result["verified"], goal.proxy, verification.verify_epochs)
-
-
-def _notes(
-    result: dict[str, Any],
-    goal: _Goal,
-    named: inputs.NamedTeacher,
-    out: Path | None,
-    study: StudyOptions,
-    settings: str,
-    output: OutputOptions,
-) -> list[str]:
-    """Return what to know beside the result; beside JSON, only what concerns the teacher."""
-    teacher = named.remarks([goal.proxy])
-    if output.as_json:
-        return teacher
-    kept = outcome.kept_in(out, study.storage, settings, trained=named.trained)
-    return [*outcome.remarks(result, goal.trials, goal.timing), *teacher, *kept]

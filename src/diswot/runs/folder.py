@@ -76,16 +76,15 @@ def begin(folder: Path, config: dict[str, Any], *, resume: bool) -> None:
     Raises:
         UserError: The folder is in use and not to be resumed, or its configuration differs.
     """
-    from diswot.utils import files
     from diswot.utils.agreement import require_same
 
     path = folder / RUN
     if not path.exists():
-        files.write_json(path, {**provenance(), "config": config})
+        _write(path, {**provenance(), "config": config})
         return
     if not resume:
         raise UserError(f"{folder} holds a run already; add --resume, or name another folder")
-    before = files.read_json(path).get("config")
+    before = _read(path).get("config")
     if not isinstance(before, dict) or _of_rank_study(before) != _of_rank_study(config):
         raise UserError(f"{folder} holds a run of another command")
     require_same(before, config, "the run to resume")
@@ -103,33 +102,26 @@ def write_search(folder: Path, config: Mapping[str, Any], study: Mapping[str, An
         config: What a resumed search must share, and what a distillation needs.
         study: Where the trials are: `storage`, without a password, and `name`.
     """
-    from diswot.utils import files
-
     if not (folder / RUN).exists():
-        files.write_json(folder / RUN, {**provenance(), "config": config, "study": study})
+        _write(folder / RUN, {**provenance(), "config": config, "study": study})
 
 
 def write_found(folder: Path, result: Mapping[str, Any]) -> None:
     """Write the result of a search."""
-    from diswot.utils import files
-
-    files.write_json(folder / FOUND, result)
+    _write(folder / FOUND, result)
 
 
 def write_training(folder: Path, result: Mapping[str, Any]) -> None:
     """Write the result of a training."""
-    from diswot.utils import files
-
-    files.write_json(folder / TRAINED, {**provenance(), "result": result})
+    _write(folder / TRAINED, {**provenance(), "result": result})
 
 
 def write_rank_study(folder: Path, result: Mapping[str, Any], sheet: ScoreColumns) -> None:
     """Write the result of a rank study, and its scores."""
     from diswot.ranking import score_columns
-    from diswot.utils import files
 
     score_columns.write_score_columns(folder / SCORES, sheet)
-    files.write_json(folder / RANKED, result)
+    _write(folder / RANKED, result)
 
 
 def is_training(run: Path) -> bool:
@@ -148,9 +140,7 @@ def training_command(folder: Path) -> str:
 
 
 def _command(path: Path) -> str:
-    from diswot.utils import files
-
-    words = files.read_json(path).get("command")
+    words = _read(path).get("command")
     return " ".join(map(str, words)) if isinstance(words, list) else ""
 
 
@@ -161,7 +151,6 @@ def search_config(run: Path) -> dict[str, Any]:
         UserError: There is no search, it has not finished, or its files are damaged.
     """
     from diswot.training.checkpoint import CHECKPOINT
-    from diswot.utils import files
 
     if is_training(run):
         raise UserError(f"{run} holds a training; name the folder of a search")
@@ -169,12 +158,12 @@ def search_config(run: Path) -> dict[str, Any]:
         raise UserError(f"the training in {run} has not finished; continue it with --resume")
     if not (run / RUN).is_file():
         raise UserError(f"{run} is no folder of a search: it has no {RUN}")
-    config = files.read_json(run / RUN).get("config")
+    config = _read(run / RUN).get("config")
     if isinstance(config, dict) and _of_rank_study(config):
         raise UserError(f"{run} holds a rank study, not a search")
     if not (run / FOUND).is_file():
         raise UserError(f"the search in {run} has not finished; continue it with --resume")
-    best = files.read_json(run / FOUND).get("best")
+    best = _read(run / FOUND).get("best")
     if not isinstance(config, dict) or not isinstance(best, dict) or "params" not in best:
         raise UserError(f"{run}/{RUN} or {FOUND} is not what diswot writes")
     return {**config, "student": json.dumps(best["params"])}
@@ -191,11 +180,9 @@ def numbered_student(run: Path | None, student: str | None) -> str | None:
     Raises:
         UserError: The table has no such number.
     """
-    from diswot.utils import files
-
     if run is None or student is None or not re.fullmatch("-?[0-9]{1,18}", student):
         return student
-    found = files.read_json(run / FOUND) if (run / FOUND).is_file() else {}
+    found = _read(run / FOUND) if (run / FOUND).is_file() else {}
     rows = found.get("front") or found.get("top")
     if not isinstance(rows, list) or not all(isinstance(r, dict) and "params" in r for r in rows):
         raise UserError(f"{run} has no finished search to take student {student} from")
@@ -210,9 +197,7 @@ def training_result(folder: Path) -> dict[str, Any]:
     Raises:
         UserError: There is none, or it is damaged.
     """
-    from diswot.utils import files
-
-    result = files.read_json(folder / TRAINED).get("result")
+    result = _read(folder / TRAINED).get("result")
     if not isinstance(result, dict):
         raise UserError(f"{folder}/{TRAINED} is not what diswot writes")
     return result
@@ -225,3 +210,15 @@ def training_results(run: Path) -> dict[str, dict[str, Any]]:
         with suppress(UserError):
             results[path.parent.name] = training_result(path.parent)
     return {name: result for name, result in results.items() if "losses" in result}
+
+
+def _read(path: Path) -> dict[str, Any]:
+    from diswot.utils import files
+
+    return files.read_json(path)
+
+
+def _write(path: Path, value: Mapping[str, Any]) -> None:
+    from diswot.utils import files
+
+    files.write_json(path, value)
