@@ -47,7 +47,6 @@ bench: .venv/ready ## speed, as ratios measured in one run
 	$(RUN)python benchmarks/spaces.py
 	$(RUN)python benchmarks/workers.py
 	$(RUN)python benchmarks/gpu.py
-	$(RUN)python benchmarks/prefix.py
 	$(RUN)python benchmarks/scale.py
 
 TABLES ?= ../shared/data

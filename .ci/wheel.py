@@ -50,6 +50,8 @@ def main() -> None:
         home = call(python, "-c", "import diswot; print(diswot.__file__)", cwd=place).strip()
         if not Path(home).is_relative_to(place):
             sys.exit(f"the checkout was imported, not the wheel: {home}")
+        if not Path(home).with_name("py.typed").is_file():
+            sys.exit("the wheel has no py.typed")
         for command in COMMANDS:
             call(place / "clean" / "bin" / "diswot", *command.split(), cwd=place)
         if not (place / "run" / "report.html").is_file():

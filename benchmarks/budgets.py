@@ -21,12 +21,15 @@ from timing import footer
 from torch import nn
 
 from diswot.cli import console
-from diswot.costs.latency import Meter, Setting, metering
+from diswot.costs.latency import LatencyBench, Setting
 from diswot.data.registry import create_dataset
+from diswot.executors.processes import process_pool
 from diswot.models.registry import create_teacher
 from diswot.proxies.scorer import scorer
 from diswot.spaces.registry import Params, build_network, create_space
 from diswot.utils.units import show_seconds
+
+Measure = Callable[[Params], float]  # seconds of one image
 
 SHAPE = (3, 32, 32)
 STUDENTS = {
@@ -36,20 +39,39 @@ STUDENTS = {
 }
 
 
-def builds() -> Callable[[Params], nn.Module]:
-    """Takes a parameter `turn`, too, which makes each repetition another to the meter's memory."""
+def bench(setting: Setting) -> Measure:
+    """Take a parameter `turn`, too, which makes each repetition another architecture."""
     space = create_space("s0", 100)
-    return lambda params: build_network(space, {n: v for n, v in params.items() if n != "turn"})
+
+    def build(params: Params) -> nn.Module:
+        return build_network(space, {n: v for n, v in params.items() if n != "turn"})
+
+    measuring = LatencyBench(build, setting)
+    return lambda params: measuring(params).seconds
+
+
+@contextmanager
+def process(setting: Setting) -> Iterator[Measure]:
+    """Measure in a process of its own."""
+    with process_pool([partial(bench, setting)], 1, threads=setting.threads) as pool:
+
+        def measure(params: Params) -> float:
+            pool.submit("latency", params)
+            while not (results := pool.wait()):
+                continue
+            return float(results[0].value)
+
+        yield measure
 
 
 def score_for_ever() -> None:
     torch.set_num_threads(1)
-    batch = create_dataset("noise", classes=100).batch(64)
+    batch = create_dataset("noise", num_classes=100).batch(64)
     fixed = scorer(create_teacher("resnet56", 100), [batch])
     build = partial(build_network, create_space("s0", 100), STUDENTS["S0 3-3-3 (ResNet-20)"])
     parent = multiprocessing.parent_process()
     while parent is None or parent.is_alive():
-        fixed.score_build(build, ["diswot"])
+        fixed.score(fixed.students(build), ["diswot"])
 
 
 @contextmanager
@@ -69,8 +91,8 @@ def scoring(processes: int) -> Iterator[None]:
             process.join()
 
 
-def repeated(meter: Meter, params: Params, times: int, label: str) -> list[float]:
-    return [meter({**params, "turn": f"{label}{n}"}) for n in range(times)]
+def repeated(measure: Measure, params: Params, times: int, label: str) -> list[float]:
+    return [measure({**params, "turn": f"{label}{n}"}) for n in range(times)]
 
 
 def spread(values: list[float]) -> str:
@@ -81,8 +103,8 @@ def spread(values: list[float]) -> str:
     return f"{show_seconds(median)} ± {100 * deviation:.1f} % (at most {100 * worst:.0f} %)"
 
 
-def costs(meter: Meter, times: int) -> None:
-    batch = create_dataset("noise", classes=100).batch(64)
+def costs(measure: Measure, times: int) -> None:
+    batch = create_dataset("noise", num_classes=100).batch(64)
     fixed = scorer(create_teacher("resnet56", 100), [batch], init="kaiming")
     rows = []
     for name, params in STUDENTS.items():
@@ -90,9 +112,9 @@ def costs(meter: Meter, times: int) -> None:
         measuring, scored = [], []
         for turn in range(times):
             start = time.perf_counter()
-            fixed.score_build(build, ["default"])
+            fixed.score(fixed.students(build), ["default"])
             middle = time.perf_counter()
-            meter({**params, "turn": f"cost{turn}"})
+            measure({**params, "turn": f"cost{turn}"})
             scored.append(middle - start)
             measuring.append(time.perf_counter() - middle)
         one, other = statistics.median(measuring), statistics.median(scored)
@@ -104,7 +126,7 @@ def costs(meter: Meter, times: int) -> None:
     )
 
 
-def repeatability(meters: dict[str, Meter], times: int) -> None:
+def repeatability(meters: dict[str, Measure], times: int) -> None:
     found: dict[str, dict[str, list[float]]] = {}
     cores = os.cpu_count() or 1
     for label, beside in (("alone", 0), (f"beside {cores} that score", cores)):
@@ -134,7 +156,7 @@ def main() -> None:
     if options.onnx:
         engines["onnx, 1 thread"] = Setting(SHAPE, engine="onnx")
     with ExitStack() as stack:
-        meters = {n: stack.enter_context(metering(builds, s)) for n, s in engines.items()}
+        meters = {n: stack.enter_context(process(s)) for n, s in engines.items()}
         costs(meters["torch, 1 thread"], options.times)
         repeatability(meters, options.times)
     print(footer(options.times))

@@ -28,9 +28,9 @@ from pages import AZ_NAS, DOCS, az_nas, markdown, number, plain_tau
 from study import LIMIT, SEED, unpacked
 from study_data import only
 
-from diswot.cli.rank import BASELINES
+from diswot.cli.rank_scores import BASELINES
 from diswot.proxies.default_score import WEIGHTS
-from diswot.ranking.score_sheet import Sheet, sheet
+from diswot.ranking.score_columns import ScoreColumns, score_columns
 from diswot.ranking.score_table import Scores, read_kept
 from diswot.ranking.statistics import Array, binned_kendall
 from diswot.ranking.tables.read import read_table, sample
@@ -149,7 +149,7 @@ def commands(name: str, folder: Path, images: str) -> list[list[str]]:
     ]
 
 
-def scored(name: str, folder: Path) -> Sheet:
+def scored(name: str, folder: Path) -> ScoreColumns:
     """All that was scored of a table."""
     case = CASES[name]
     table = read_table(folder / case.table, case.space)
@@ -163,7 +163,7 @@ def scored(name: str, folder: Path) -> Sheet:
                 kept[row] |= only(held, list(proxies))
     proxies = dict.fromkeys(proxy for found in kept.values() for proxy in found.values)
     rows = {row.name: kept.get(row.name, Scores()) for row in table.rows}
-    return sheet(table, rows, list(proxies))
+    return score_columns(table, rows, list(proxies))
 
 
 def unseen(name: str, rows: Sequence[str], folder: Path) -> NDArray[np.bool_]:
@@ -193,7 +193,7 @@ def inside(score: Array, accuracy: Array, params: Array) -> float:
     return float(binned_kendall(score[there], accuracy[there], params[there], once)[0])
 
 
-def ranking(name: str, held: Sheet, folder: Path) -> str:
+def ranking(name: str, held: ScoreColumns, folder: Path) -> str:
     """Tau of every score, on all rows and on each half, and within deciles."""
     case = CASES[name]
     columns = variants(held.scores)

@@ -11,8 +11,8 @@ import numpy as np
 from found import SIXTHS, Ground
 from numpy.typing import NDArray
 
-from diswot.cli.rank import BASELINES
-from diswot.ranking.score_sheet import Sheet
+from diswot.cli.rank_scores import BASELINES
+from diswot.ranking.score_columns import ScoreColumns
 from diswot.ranking.statistics import Array
 
 DRAWN, SEARCHES = 200, 5  # candidates that a search looks at, where a table has more; searches
@@ -21,7 +21,7 @@ Columns = dict[str, Array]
 Losses = dict[str, list[list[float]]]  # by score: of each search, within each budget
 
 
-def searches(held: Sheet, columns: Columns) -> list[NDArray[np.intp]]:
+def searches(held: ScoreColumns, columns: Columns) -> list[NDArray[np.intp]]:
     """The rows that each of some searches looks at: all of a small table, else `DRAWN` at random.
 
     Only rows that all scores are known of.
@@ -54,13 +54,13 @@ def told(name: str, losses: Mapping[str, Losses], more: Mapping[str, str]) -> It
             yield [head, label, *lost(by_search), *([more.get(label, "")] if more else [])]
 
 
-def picked(name: str, targets: Sequence[str], held: Sheet) -> Iterator[list[str]]:
+def picked(name: str, targets: Sequence[str], held: ScoreColumns) -> Iterator[list[str]]:
     """Accuracy lost by each score's pick among rows that were scored, over budgets."""
     losses = {target: picks(target, held) for target in targets}
     yield from told(name, losses, {})
 
 
-def picks(target: str, held: Sheet) -> Losses:
+def picks(target: str, held: ScoreColumns) -> Losses:
     names = [n for n in ("default", "diswot", *BASELINES) if n in held.scores]
     columns = {n: np.array(held.scores[n]) for n in names}
     accuracy, params = np.array(held.accuracies[target]), columns["params"]

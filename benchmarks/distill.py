@@ -20,11 +20,12 @@ import torch
 from timing import footer, in_turn
 from torch import Tensor
 from torch.nn.functional import cross_entropy, kl_div, log_softmax
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader
+from torch.utils.data import Dataset as TorchDataset
 from torchvision import transforms
 
 from diswot.cli import console
-from diswot.data.dataset import Data, Split
+from diswot.data.dataset import Dataset, Split
 from diswot.models.registry import create_teacher
 from diswot.training.distributed import Processes
 from diswot.training.loop import TrainingLoop
@@ -34,19 +35,19 @@ CLASSES, IMAGES, SIDE = 100, 4096, 32
 MEAN, STD = (0.5071, 0.4865, 0.4409), (0.2673, 0.2564, 0.2762)
 
 
-def made() -> Data:
+def made() -> Dataset:
     """Noise in the shape of CIFAR-100: what is in the images does not matter to the time."""
     generator = torch.Generator().manual_seed(0)
     pixels = torch.randint(0, 256, (IMAGES, 3, SIDE, SIDE), generator=generator).to(torch.uint8)
     split = Split(torch.arange(IMAGES) % CLASSES, lambda i: pixels[torch.as_tensor(i)])
     names = tuple(str(i) for i in range(CLASSES))
-    return Data("made", names, SIDE, MEAN, STD, split, split)
+    return Dataset("made", names, SIDE, MEAN, STD, split, split)
 
 
-class Pictures(Dataset[tuple[Tensor, int]]):
+class Pictures(TorchDataset[tuple[Tensor, int]]):
     """Image by image, as torchvision's own data sets."""
 
-    def __init__(self, data: Data) -> None:
+    def __init__(self, data: Dataset) -> None:
         assert data.train is not None
         self.pixels = data.train.read(range(IMAGES)).permute(0, 2, 3, 1).numpy()
         self.labels = data.train.labels.tolist()
@@ -67,7 +68,7 @@ class Pictures(Dataset[tuple[Tensor, int]]):
         return self.change(self.pixels[index]), self.labels[index]
 
 
-def plain(data: Data, batch: int, workers: int, device: torch.device) -> Callable[[], None]:
+def plain(data: Dataset, batch: int, workers: int, device: torch.device) -> Callable[[], None]:
     """One step of the usual loop, each time it is called."""
     loader = DataLoader(
         Pictures(data), batch, shuffle=True, num_workers=workers, drop_last=True,
@@ -94,7 +95,7 @@ def plain(data: Data, batch: int, workers: int, device: torch.device) -> Callabl
     return step
 
 
-def ours(data: Data, recipe: Recipe) -> Callable[[], None]:
+def ours(data: Dataset, recipe: Recipe) -> Callable[[], None]:
     """One step of `distill`, each time it is called."""
     teacher = create_teacher("resnet56", CLASSES).eval().requires_grad_(False)
     student = create_teacher("resnet20", CLASSES)

@@ -25,11 +25,11 @@ from torch import nn
 
 from diswot.costs.budget import Budget
 from diswot.costs.counts import count_macs, count_params
-from diswot.data.dataset import Data
+from diswot.data.dataset import Dataset
 from diswot.data.registry import create_dataset
 from diswot.models.initialization import fresh
 from diswot.models.registry import teacher_builder
-from diswot.nas.api import search
+from diswot.nas.api import Scoring, search
 from diswot.ranking.tables.read import read_table
 from diswot.spaces.registry import Params, build_network, create_space
 from diswot.training.checkpoint import WEIGHTS
@@ -50,8 +50,8 @@ class Study:
     def __init__(self, options: argparse.Namespace) -> None:
         self.options, self.out = options, Path(options.out)
         self.end = time.monotonic() + 60 * options.minutes
-        self.images: Data = create_dataset(
-            options.data, size=options.image_size, root=options.data_root
+        self.images: Dataset = create_dataset(
+            options.data, img_size=options.image_size, root=options.data_root
         )
         self.space = create_space("s0", len(self.images.classes))
         changes: dict[str, Any] = {"epochs": options.epochs} if options.epochs else {}
@@ -88,8 +88,9 @@ class Study:
 
     def found(self, teacher: nn.Module) -> Params:
         result = search(
-            teacher, self.space, self.images.batch(64), trials=64, trained_teacher=True,
+            teacher, self.space, self.images.batch(64), n_trials=64,
             budget=Budget(max_params=self.options.max_params),
+            scoring=Scoring(trained_teacher=True),
         )  # fmt: skip
         self.figures["found"] = result.best.params
         return dict(result.best.params)

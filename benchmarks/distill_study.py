@@ -20,13 +20,13 @@ from torch import nn
 
 from diswot.costs.budget import Budget
 from diswot.costs.counts import count_macs, count_params
-from diswot.data.dataset import Data, Split
+from diswot.data.dataset import Dataset, Split
 from diswot.data.registry import create_dataset
 from diswot.errors import UserError
 from diswot.models.initialization import fresh
 from diswot.models.registry import create_teacher
 from diswot.models.weights import load_weights
-from diswot.nas.api import search
+from diswot.nas.api import Scoring, search
 from diswot.spaces.registry import Params, build_network, create_space
 from diswot.training.distill import distill
 from diswot.training.evaluation import measure_accuracy
@@ -72,7 +72,7 @@ def runs() -> list[Run]:
     return [Run(*pair, seed) for seed in range(SEEDS) for pair in pairs]
 
 
-def few(images: Data) -> tuple[Data, list[int]]:
+def few(images: Dataset) -> tuple[Dataset, list[int]]:
     """Some of the classes and images, and which classes they are among all."""
     kept = list(range(0, len(images.classes), TAKE))
     splits = [_few(split, kept, n) for split, n in ((images.train, IMAGES), (images.test, TESTS))]
@@ -100,21 +100,23 @@ def trained_teacher(weights: Path, classes: int, kept: list[int]) -> nn.Module:
     return model.eval()
 
 
-def found(teacher: nn.Module, images: Data, out: Path) -> Params:
+def found(teacher: nn.Module, images: Dataset, out: Path) -> Params:
     """The student of the highest default score of S0 within the limit, searched for once."""
     path = out / "found.json"
     if not path.exists():
         space = create_space("s0", len(images.classes))
         result = search(
-            teacher, space, images.batch(64), trials=64, budget=Budget(max_params=LARGEST),
-            trained_teacher=True,
+            teacher, space, images.batch(64), n_trials=64, budget=Budget(max_params=LARGEST),
+            scoring=Scoring(trained_teacher=True),
         )  # fmt: skip
         files.write_json(path, result.best.params | {"seconds": result.seconds})
     kept = files.read_json(path)
     return {name: value for name, value in kept.items() if name != "seconds"}
 
 
-def train(run: Run, params: Params, teacher: nn.Module, images: Data, out: Path) -> dict[str, Any]:
+def train(
+    run: Run, params: Params, teacher: nn.Module, images: Dataset, out: Path
+) -> dict[str, Any]:
     """One training, or what is kept of it."""
     losses = parse_losses(DISTILLERS[run.distiller]) if run.distiller else {}
     recipe = Recipe(epochs=EPOCHS, lr=0.1, schedule="onecycle", losses=losses, seed=run.seed)

@@ -107,7 +107,7 @@ class Ground:
     def __init__(self, name: str, folder: Path) -> None:
         self.field = FIELDS[name]
         self.rows = read_table(folder / self.field.file, self.field.space).rows
-        self.build = create_space(self.field.space, classes=100)
+        self.build = create_space(self.field.space, num_classes=100)
         self.names = {frozenset(row.params.items()): row.name for row in self.rows}
         self.cells = name == "nasbench201"
         self.counts: dict[object, int] = {}
@@ -165,12 +165,11 @@ def search(
         teacher(),
         ground.space(limit),
         data.batch(ground.field.batch_size, given.seed),
-        trials=trials or ground.field.trials,
-        proxy=given.score,
+        n_trials=trials or ground.field.trials,
         budget=diswot.Budget(max_params=None if given.sixth == SIXTHS[-1] else limit),
         sampler=given.sampler,
-        seed=given.seed,
-        storage=storage,
+        scoring=diswot.Scoring(given.score, seed=given.seed),
+        study=diswot.StudySettings(storage),
     )
     row = ground.name(found.best.params)
     return Search(given.score, given.seed, given.sixth, given.sampler, row, found.scored)
@@ -270,7 +269,7 @@ def recalled(
     def score(params: Params) -> float:
         def find() -> float:
             build = partial(build_network, ground.build, params)
-            return fmean(fixed.score_build(build, [given.score])[given.score])
+            return fmean(fixed.score(fixed.students(build), [given.score])[given.score])
 
         return memory.of((given.score, given.seed, ground.name(params)), find)
 
@@ -311,7 +310,7 @@ def exhaustive(name: str) -> bool:
 
 def run(name: str, folder: Path, images: Path) -> None:
     """Run the searches that are not kept."""
-    ground, data = Ground(name, folder), diswot.create_dataset(str(images), size=32)
+    ground, data = Ground(name, folder), diswot.create_dataset(str(images), img_size=32)
     done = {key(each) for each in kept(name)}
     left = [each for each in wanted(name) if key(each) not in done]
     for each in left:
@@ -335,7 +334,7 @@ def whole(ground: Ground, each: Search, data: diswot.data.dataset.Data) -> list[
 @cache
 def seeded(images: Path, batch_size: int, seed: int, init: str) -> Scorer:
     """What scores candidates, as in `diswot.search`."""
-    batch = diswot.create_dataset(str(images), size=32).batch(batch_size, seed)
+    batch = diswot.create_dataset(str(images), img_size=32).batch(batch_size, seed)
     return scorer(teacher(), [batch], init=init, seed=seed)
 
 
@@ -344,7 +343,7 @@ def by_memory(ground: Ground, each: Search, images: Path) -> Search:
     fixed = seeded(images, ground.field.batch_size, each.seed, get_proxy(each.score).init)
     memory = Memory(OUT / f"{ground.field.space}-scores.jsonl")
     if each.seed == 0 and each.sixth == 3:
-        data = diswot.create_dataset(str(images), size=32)
+        data = diswot.create_dataset(str(images), img_size=32)
         assert search(ground, each, data, trials=CHECKED) == recalled(
             ground, each, fixed, memory, CHECKED
         )
@@ -352,7 +351,7 @@ def by_memory(ground: Ground, each: Search, images: Path) -> Search:
 
 
 def teacher() -> nn.Module:
-    return diswot.create_teacher("resnet110", classes=100)
+    return diswot.create_teacher("resnet110", num_classes=100)
 
 
 def note(name: str, found: list[Search]) -> None:

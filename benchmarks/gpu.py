@@ -67,13 +67,13 @@ def costs(fixed: Scorer, here: Scorer, batch: Batch, turns: int) -> None:
         build = builder(name)
         model = fresh(build, "gaussian", 0).to(batch.images.device)
         work = {
-            "ours": partial(fixed.score_build, build, [PROXY]),
+            "ours": lambda build=build: fixed.score(fixed.students(build), [PROXY]),
             "bare": partial(bare, model, batch),
             "published": partial(published, build, batch),
         }
         times = in_turn(work, turns)
         ratios = [times[which].over(times["ours"]) for which in ("bare", "published")]
-        one, other = (each.score_build(build, [PROXY])[PROXY][0] for each in (fixed, here))
+        one, other = (each.score(each.students(build), [PROXY])[PROXY][0] for each in (fixed, here))
         spent, apart = f"{1e3 * times['ours'].median:.1f} ms", f"{abs(one / other - 1):.1e}"
         rows.append([name, spent, *ratios, apart])
     console.table(
@@ -87,7 +87,8 @@ def busy(fixed: Scorer, turns: int) -> None:
     """Kernels are timed by the profiler, the whole without it: it makes the host slower."""
     rows = []
     for name in NAMES:
-        work = partial(fixed.score_build, builder(name), [PROXY])
+        build = builder(name)
+        work = lambda build=build: fixed.score(fixed.students(build), [PROXY])  # noqa: E731
         whole = in_turn({"": work}, turns)[""].median
         with profile(activities=supported_activities()) as seen:
             for _ in range(turns):
@@ -122,7 +123,7 @@ def main() -> None:
         print(f"skipped: {error}")
         return
     rates(options)
-    plain = create_dataset("noise", classes=100).batch(options.size)
+    plain = create_dataset("noise", num_classes=100).batch(options.size)
     batch = Batch(plain.images.contiguous().to(device), plain.labels.to(device))
     teacher = create_teacher("resnet56", 100)
     fixed, here = scorer(teacher, [plain], device=device), scorer(teacher, [plain])

@@ -116,7 +116,7 @@ def main() -> None:
     options = parser.parse_args()
     names = options.only.split(",")
     torch.set_num_threads(1)
-    batch = create_dataset("noise", classes=100).batch(options.batch_size)
+    batch = create_dataset("noise", num_classes=100).batch(options.batch_size)
     score = scorer(create_teacher("resnet56", 100), [batch])
     for name, (space, params) in STUDENTS.items():
         model = fresh(partial(build_network, create_space(space, 100), params), "gaussian", 0)

@@ -28,14 +28,14 @@ from torch import nn
 from torchvision.models import resnet18, resnet34
 
 from diswot.cli import console
-from diswot.costs.budget import Budget
+from diswot.costs.budget import Budget, Costs
 from diswot.costs.counts import count_macs, count_params
 from diswot.data.registry import create_dataset
 from diswot.models.initialization import fresh
 from diswot.proxies.registry import get_proxy
 from diswot.proxies.scorer import Scorer, scorer
 from diswot.spaces.registry import Params, build_network, create_space
-from diswot.spaces.trials import Choices
+from diswot.spaces.trials import EnumeratingTrial
 
 CLASSES = 1000
 MARK = 50  # candidates after which memory is looked at first
@@ -49,9 +49,9 @@ def within_budget(size: int, seed: int) -> Iterator[Params]:
         budget = Budget(max_params=count_params(small), max_macs=count_macs(small, shape))
     build = create_space("imagenet_resnet", CLASSES, size)
     while True:
-        path = Choices(random=random)
+        path = EnumeratingTrial(random=random)
         with torch.device("meta"):
-            fits = budget.excess(build(path), shape) is None
+            fits = budget.check(Costs(build(path), shape))[0] is None
         if fits:
             yield path.params
 
@@ -78,7 +78,7 @@ class Seconds:
 
 
 def fixed(proxy: str, size: int, batch_size: int) -> Scorer:
-    batch = create_dataset("noise", classes=CLASSES, size=size).batch(batch_size)
+    batch = create_dataset("noise", num_classes=CLASSES, img_size=size).batch(batch_size)
     return scorer(resnet34(), [batch], init=get_proxy(proxy).init)
 
 
@@ -129,7 +129,7 @@ def memory(proxy: str, count: int, size: int, batch_size: int) -> list[list[str]
     score, rows = fixed(proxy, size, batch_size), []
     build = create_space("imagenet_resnet", CLASSES, size)
     for number, params in zip(range(1, count + 1), within_budget(size, seed=1), strict=False):
-        score.score_build(partial(build_network, build, params), [proxy])
+        score.score(score.students(partial(build_network, build, params)), [proxy])
         if number in (MARK, count):
             gc.collect()
             rows.append([str(number), f"{peak():.0f} MB", f"{resident():.0f} MB"])

@@ -59,7 +59,7 @@ def scoring(batch: Batch, turns: int) -> None:
             {
                 "score": lambda model=model: fixed.score([model], ["diswot"]),
                 "bare": partial(bare, model),
-                "build": lambda build=build: fixed.score_build(build, ["diswot"]),
+                "build": lambda build=build: fixed.score(fixed.students(build), ["diswot"]),
             },
             turns,
         )
@@ -100,7 +100,7 @@ def procedures(batch: Batch, turns: int) -> None:
         times = in_turn(
             {
                 "published": lambda build=build: published(build, plain),
-                "ours": lambda build=build: score.score_build(build, ["diswot"]),
+                "ours": lambda build=build: score.score(score.students(build), ["diswot"]),
             },
             turns,
         )
@@ -134,7 +134,7 @@ def pebbles(trial: BaseTrial) -> nn.Module:
 
 
 def engine(trials: int) -> None:
-    batch = create_dataset("noise", classes=10, size=8).batch(4)
+    batch = create_dataset("noise", num_classes=10, img_size=8).batch(4)
     teacher = nn.Sequential(
         nn.Conv2d(3, 4, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 10)
     )
@@ -146,11 +146,11 @@ def engine(trials: int) -> None:
                 teacher,
                 pebbles,
                 batch,
-                trials=trials,
-                proxy="params",
+                n_trials=trials,
                 sampler=sampler,
-                storage=folder,
-                on_trial=lambda progress, marks=marks: marks.append(time.perf_counter()),
+                scoring="params",
+                study=folder,
+                callbacks=[lambda progress, marks=marks: marks.append(time.perf_counter())],
             )
         steps = sorted(b - a for a, b in itertools.pairwise(marks[1:]))
         half = len(steps) // 2
@@ -172,7 +172,7 @@ def main() -> None:
     import optuna
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    batch = create_dataset("noise", classes=100).batch(64)
+    batch = create_dataset("noise", num_classes=100).batch(64)
     scoring(batch, options.turns)
     procedures(batch, options.turns)
     engine(options.trials)

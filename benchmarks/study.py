@@ -27,11 +27,11 @@ from typing import Any
 
 import torch
 
-from diswot.cli.rank import BASELINES, setting
+from diswot.cli.rank_scores import BASELINES, setting
 from diswot.proxies.registry import PROXIES
 from diswot.ranking.score_table import Scores, score_table
 from diswot.ranking.tables.read import read_table, sample
-from diswot.ranking.tables.rows import Table
+from diswot.ranking.tables.rows import AccuracyTable
 from diswot.runs import folder as runs
 
 OUT = Path("runs/study")
@@ -136,7 +136,7 @@ def _tables(kind: str, data: dict[str, Any]) -> Iterator[Job]:
         yield Job(f"nasbench101/costly/{kind}", *NB101, QUICKER, 2000, LIMIT, less)
 
 
-def table_of(job: Job, folder: Path) -> Table:
+def table_of(job: Job, folder: Path) -> AccuracyTable:
     """The architectures of a job."""
     whole = read_table(folder / job.table, job.space)
     return whole if job.limit is None else sample(whole, job.limit, SEED)
@@ -149,7 +149,7 @@ def run(job: Job, folder: Path) -> tuple[str, int, float]:
     runs.begin(out, config, resume=True)
     rows = {row.name: row.params for row in table_of(job, folder).rows}
     proxies = list(dict.fromkeys([*job.proxies, *BASELINES]))
-    score_table(partial(setting, config), rows, proxies, keep=out / "scores.jsonl")
+    score_table(partial(setting, config, proxies), rows, proxies, keep=out / "scores.jsonl")
     return job.name, len(rows), time.perf_counter() - start
 
 

@@ -10,12 +10,12 @@ import numpy as np
 from pages import plain_tau
 from study import NB101, NB201, S0, SEED, TEACHERS, VIT, Job, scores, table_of
 
-from diswot.cli.rank import BASELINES, VANILLA
+from diswot.cli.rank_scores import BASELINES, VANILLA
 from diswot.ranking.rank import Ranking, rank
-from diswot.ranking.score_sheet import Sheet, sheet
+from diswot.ranking.score_columns import ScoreColumns, score_columns
 from diswot.ranking.score_table import Scores, read_kept
-from diswot.ranking.tables.read import vanilla
-from diswot.ranking.tables.rows import Row, Table
+from diswot.ranking.tables.read import vanilla_column
+from diswot.ranking.tables.rows import AccuracyTable, ArchitectureRow
 
 KINDS = ("noise", "images")
 TARGETS = {
@@ -39,14 +39,14 @@ class Study:
 
     def __init__(self, jobs: Sequence[Job], folder: Path) -> None:
         self.jobs = {job.name: job for job in jobs}
-        self.tables: dict[str, Table] = {}
+        self.tables: dict[str, AccuracyTable] = {}
         for job in jobs:
             if job.table not in self.tables and job.name.split("/")[1] == "shared":
                 self.tables[job.table] = table_of(job, folder)
         self.kept = {name: scores(job) for name, job in self.jobs.items()}
         self.default = {name: default_scores(FOLDERS[name]) for name in self.tables}
 
-    def of(self, table: str, kind: str) -> Sheet:
+    def of(self, table: str, kind: str) -> ScoreColumns:
         """All scores of a table on noise or on images."""
         folder, held = FOLDERS[table], self.tables[table]
         merged: dict[str, Scores] = {row.name: Scores() for row in held.rows}
@@ -58,7 +58,7 @@ class Study:
             merged[name] = self.default[table].get(name, Scores()) | merged[name]
         proxies = dict.fromkeys(p for found in merged.values() for p in found.values)
         order = [name for name in proxies if name not in BASELINES]
-        return sheet(held, merged, [*order, *BASELINES])
+        return score_columns(held, merged, [*order, *BASELINES])
 
     def taus(self, job: str, proxy: str, group: int = 1) -> list[float]:
         """Tau with the distilled accuracy of S0, of each `group` of repeats averaged."""
@@ -84,8 +84,8 @@ def only(found: Scores, proxies: Iterable[str]) -> Scores:
 Rankings = dict[tuple[str, str, str], dict[str, Ranking]]
 
 
-def ranked(held: Sheet, target: str) -> dict[str, Ranking]:
-    alone = vanilla(target, held.accuracies)
+def ranked(held: ScoreColumns, target: str) -> dict[str, Ranking]:
+    alone = vanilla_column(target, held.accuracies)
     columns = {**held.scores, **({VANILLA: held.accuracies[alone]} if alone else {})}
     random = np.random.default_rng(SEED)
     return rank(columns, held.accuracies[target], held.scores["params"], random=random)
@@ -105,5 +105,5 @@ def taught_by(teacher: str, kind: str) -> str:
     return f"s0/shared/{kind}" if teacher == TEACHERS[-1] else f"teacher/{teacher}/{kind}"
 
 
-def shown(row: Row) -> str:
+def shown(row: ArchitectureRow) -> str:
     return "-".join(str(value) for value in row.params.values())

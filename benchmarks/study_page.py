@@ -30,9 +30,9 @@ from study_data import (
 )
 from study_plots import draw
 
-from diswot.cli.rank import BASELINES, VANILLA
+from diswot.cli.rank_scores import BASELINES, VANILLA
 from diswot.ranking.rank import Ranking
-from diswot.ranking.tables.read import vanilla
+from diswot.ranking.tables.read import vanilla_column
 from diswot.utils import files
 from diswot.utils.environment import hardware, versions
 
@@ -315,7 +315,7 @@ def vanilla_section(study: Study, rankings: Rankings) -> str:
     lines = []
     for table, held in study.tables.items():
         for target in TARGETS[table]:
-            alone = vanilla(target, dict.fromkeys(held.targets))
+            alone = vanilla_column(target, dict.fromkeys(held.targets))
             if not alone:
                 continue
             rows = rankings[table, "images", target]

@@ -16,7 +16,8 @@ from diswot.cli import console
 from diswot.data.registry import create_dataset
 from diswot.models.registry import create_teacher
 from diswot.nas.api import search
-from diswot.nas.driver import Progress
+from diswot.nas.compute import Compute
+from diswot.nas.driver import SearchProgress
 from diswot.spaces.registry import create_space
 
 
@@ -24,17 +25,16 @@ def rate(workers: int, trials: int, device: str = "cpu", size: int = 64) -> floa
     """Candidates a second of a random search of S0 with the default score."""
     marks: list[tuple[float, int]] = []
 
-    def told(progress: Progress) -> None:
+    def keep(progress: SearchProgress) -> None:
         marks.append((time.perf_counter(), progress.done))
 
     search(
         create_teacher("resnet20", 100),
         create_space("s0", 100),
-        create_dataset("noise", classes=100).batch(size),
-        trials=trials,
-        workers=workers,
-        devices=[device],
-        on_trial=told,
+        create_dataset("noise", num_classes=100).batch(size),
+        n_trials=trials,
+        compute=Compute(workers, devices=(device,)),
+        callbacks=[keep],
     )
     first = next(mark for mark in marks if mark[1] >= 1)
     return (marks[-1][1] - first[1]) / (marks[-1][0] - first[0])

@@ -190,9 +190,14 @@ def folder(name: str) -> Reader:
 def told(room: Path) -> None:
     """What a distillation and a report read of a run folder."""
     from diswot.runs import folder as runs
-    from diswot.runs.read import read
+    from diswot.runs.read import load_run
 
-    for act in (runs.searched, lambda run: runs.listed(run, "0"), runs.trainings, read):
+    for act in (
+        runs.search_config,
+        lambda run: runs.numbered_student(run, "0"),
+        runs.training_results,
+        load_run,
+    ):
         with refused():
             act(room)
 
@@ -297,6 +302,7 @@ def targets() -> dict[str, Callable[[], Target]]:
         "safetensors": lambda: Target(weights("a.safetensors"), saved("a.safetensors")),
         "run": lambda: Target(folder("run.json"), seeds("run.json")),
         "found": lambda: Target(folder("found.json"), seeds("found.json")),
+        "history": lambda: Target(folder("history.jsonl"), (b'{"epoch":1,"loss":2.5}\n' * 2,)),
         "journal": lambda: Target(journal, journals()),
     }
 
@@ -316,11 +322,10 @@ def fuzz(name: str, seconds: int, place: Path) -> None:
     import optuna
 
     with atheris.instrument_imports(include=["diswot"]), redirect_stderr(io.StringIO()):
-        import diswot.cli.runs
-        import diswot.loop
-        import diswot.report.read
-        import diswot.search
-        import diswot.tables  # noqa: F401
+        import diswot.cli.found
+        import diswot.nas.api
+        import diswot.ranking.tables.read
+        import diswot.runs.read  # noqa: F401
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     sys.dont_write_bytecode = True
     target = targets()[name]()

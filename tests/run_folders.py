@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 import shlex
+import shutil
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from diswot.cli import main
-from diswot.runs.records import Run, Search
+from diswot.runs.records import Run, SearchRecord
 
 SMALL = "--data digits --image-size 8 --quiet"
 SEARCH = f"search --teacher resnet20 --space s0 {SMALL} --batch-size 20 --max-params 0.3M"
@@ -38,7 +41,7 @@ def distilled(folder: Path) -> Path:
     return folder
 
 
-def search_of(run: Run) -> Search:
+def search_of(run: Run) -> SearchRecord:
     """The search that was read of a folder."""
     assert run.search is not None
     return run.search
@@ -49,3 +52,15 @@ def edited(path: Path, change: Any) -> None:
     value = json.loads(path.read_text())
     change(value)
     path.write_text(json.dumps(value))
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a small search; not to be changed."""
+    return searched(tmp_path_factory.mktemp("search") / "run")
+
+
+@pytest.fixture
+def copy(folder: Path, tmp_path: Path) -> Path:
+    """A copy of that folder."""
+    return Path(shutil.copytree(folder, tmp_path / "run"))

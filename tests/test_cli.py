@@ -20,9 +20,12 @@ from PIL import Image
 
 import diswot
 from diswot.cli import main
-from diswot.cli.distill import _job
+from diswot.cli.inputs import NamedImages
 from diswot.cli.names import _SAMPLERS
-from diswot.models import registry as teachers
+from diswot.cli.options import SubjectOptions
+from diswot.cli.subject import subject_of
+from diswot.models import registry
+from diswot.models.weights import load_weights as load_network_weights
 from diswot.nas.samplers import SAMPLERS
 from diswot.spaces import nasbench201
 from diswot.spaces.registry import build_network, create_space
@@ -305,6 +308,23 @@ class TestScore:
             alone = run(f"{SCORE} --json --proxies {name} --student", STUDENT).json
             assert alone["scores"] == {name: together["scores"][name]}
 
+    def test_no_teacher_is_built_that_no_score_needs(
+        self, run: Run, place: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        names = "zen,naswot,grad_norm,params"
+        line = f"score {SMALL} --json --student resnet20 --repeats 2"
+        beside = run(f"{line} --proxies {names},relation").json
+        monkeypatch.setattr(registry, "create_teacher", pytest.fail)
+        scored = run(f"{line} --proxies {names}").json
+        assert list(scored["scores"]) == names.split(",")
+        assert scored["repeats"] == {name: beside["repeats"][name] for name in names.split(",")}
+        weights = place / "teacher" / "student.safetensors"
+        line = f"score {SMALL} --student resnet20 --teacher-weights {weights} --proxies {names}"
+        ran = run(line)
+        assert ran.status == 0 and f"no teacher is needed for {names}".replace(",", ", ") in ran.err
+        with pytest.raises(pytest.fail.Exception):
+            run(f"{line},relation")
+
     def test_each_row_with_its_own_initialisation_or_the_given_one(self, run: Run) -> None:
         """Of a cell with gaps, which depend on the weights."""
         names = ["kd", "default", "params", "diswot", "steadiness"]
@@ -384,7 +404,7 @@ class TestDistill:
         kept = json.loads((folder / "distilled" / "trained.json").read_text())
         assert kept["result"] == result and kept["versions"]["torch"]
         model = build_network(create_space("s0", 10), best["params"])
-        teachers.load_weights(model, folder / "distilled" / "student.safetensors")
+        load_network_weights(model, folder / "distilled" / "student.safetensors")
 
     def test_named_student(self, run: Run, place: Path, tmp_path: Path) -> None:
         weights = place / "teacher" / "student.safetensors"
@@ -398,7 +418,7 @@ class TestDistill:
     def test_a_folder_of_another_command_is_not_taken(self, run: Run, tmp_path: Path) -> None:
         (tmp_path / "run.json").write_text("{}")
         told = run(f"{TRAIN} --student resnet20 --teacher none --out {tmp_path}").mistake()
-        assert told.endswith("is of a search or a ranking; name another folder")
+        assert told.endswith("holds a search or a rank study; name another folder")
         assert [path.name for path in tmp_path.iterdir()] == ["run.json"]
 
     def test_users_own_student(self, run: Run, here: Path, tmp_path: Path) -> None:
@@ -410,15 +430,19 @@ class TestDistill:
         config |= {"data": "d", "data_root": "r", "image_size": 8, "batch_size": 4}
         (tmp_path / "run.json").write_text(json.dumps({"config": config}))
         (tmp_path / "found.json").write_text(json.dumps({"best": {"params": {"x": 1}}}))
-        whole = _job(tmp_path, {"student": None, "teacher": None, "data": None})
-        wanted = ("teacher", "teacher_weights", "space", "data", "data_root", "image_size")
-        assert {name: whole[name] for name in wanted} == {name: config[name] for name in wanted}
-        assert whole["student"] == '{"x": 1}'
-        other = _job(tmp_path, {"teacher": "b"})
-        assert (other["teacher_weights"], other["image_size"]) == (None, 8)
-        other = _job(tmp_path, {"data": "digits", "teacher_weights": Path("v")})
-        assert (other["teacher_weights"], other["image_size"]) == (Path("v"), None)
-        assert other["data_root"] is None and other["teacher"] == "a"
+        whole = subject_of(tmp_path, SubjectOptions())
+        assert (whole.student, whole.space, whole.images) == (
+            '{"x": 1}',
+            "s",
+            NamedImages("d", None, 8, "r"),
+        )
+        assert (whole.teacher, whole.weights, whole.pretrained) == ("a", "w", False)
+        other = subject_of(tmp_path, SubjectOptions(teacher="b"))
+        assert (other.weights, other.images.size) == (None, 8)
+        own = SubjectOptions(data="digits", teacher_weights=Path("v"))
+        other = subject_of(tmp_path, own)
+        assert (other.weights, other.images) == (Path("v"), NamedImages("digits"))
+        assert other.teacher == "a"
 
     def test_resume(self, run: Run, tmp_path: Path) -> None:
         line = f"{TRAIN} --student resnet20 --teacher none --out {tmp_path / 'x'} --json"
@@ -531,7 +555,7 @@ MISTAKES = [
     (f"{SEARCH} --sed 3", "No such option: --sed"),
     ("serch", "No such command 'serch'. Did you mean 'search'?"),
     ("score", "Missing option '--student'"),
-    (f"{SCORE} --student '{{'", "the student's parameters are no JSON: "),
+    (f"{SCORE} --student '{{'", "the student's parameters are not JSON: "),
     (f"{SCORE} --student '[3, 3, 3]'", "unknown student '[3, 3, 3]'"),
     (f"{SCORE} --student ''", "unknown student ''; known: "),
     (f"{SCORE} --student resnet21", "unknown student 'resnet21'; did you mean "),
@@ -549,17 +573,20 @@ MISTAKES = [
     (f"{TRAIN} --student resnet20 --teacher x --out x", "unknown teacher 'x'; known: "),
     (f"{TRAIN} --student resnet20 --teacher resnet20 --out x", "--teacher-weights, or train it"),
     (f"{SEARCH} --data ./none", "no such folder or file of images: ./none"),
-    (f"{SEARCH} --data-root .", "--data-root goes with cifar10, cifar100, imagenet16-120; noise"),
+    (
+        f"{SEARCH} --data-root .",
+        "--data-root goes with cifar10, cifar100, imagenet16-120, not with noise",
+    ),
     (f"{SEARCH} --latency-threads 2", "--latency-threads go with what measures latency"),
     (f"{SEARCH} --latency-engine onnx", "--latency-threads go with what measures latency"),
     (f"{SEARCH} --verify-epochs 2", "--verify-epochs goes with --verify"),
     (f"{SEARCH} --verify-trials 2", "--verify-trials goes with --verify"),
     (f"{SCORE} --student resnet20 --latency-threads 2", "--latency of a score"),
-    ("rank --table mine.csv --resume", "name what to go on with: the --out of a study"),
-    ("rank --from mine.csv --resume --out x", "name what to go on with: the --out of a study"),
-    (f"{SEARCH} --study mine", "--study goes with --storage, or --out: nothing is kept without"),
+    ("rank --table mine.csv --resume", "name what to resume: the --out of a rank study"),
+    ("rank --from mine.csv --resume --out x", "name what to resume: the --out of a rank study"),
+    (f"{SEARCH} --study mine", "--study goes with --storage or --out: nothing is kept without"),
     ("search --data imagenet16-120 --data-root .", "make it up; --data-root names where they are"),
-    (f"{SEARCH} --resume", "name what to go on with: the search's --out, or its --storage"),
+    (f"{SEARCH} --resume", "name what to resume: the search's --out, or its --storage"),
     (f"{TRAIN} --student resnet20 --teacher none --data noise --out x", "noise has no images to"),
     (f"{TRAIN} --student resnet20 --teacher none --out nets.py", "cannot write nets.py/checkpoint"),
     (f"{TRAIN} --student nets.py:other_pixels --teacher none --out x", "student cannot take"),
@@ -607,7 +634,7 @@ def test_a_damaged_run_folder(
     told = run(f"distill {tmp_path} --teacher none --epochs 1").mistake()
     assert str(tmp_path) in told
     if damage is None:
-        reason = "no folder of a search" if name == "run.json" else "has not finished; go on"
+        reason = "no folder of a search" if name == "run.json" else "has not finished; continue it"
         assert reason in told
 
 
@@ -666,6 +693,7 @@ import sys
 import diswot
 assert {"search", "distill", "score"} <= set(dir(diswot))
 from diswot.cli import main
+from diswot.cli.inputs import NamedImages
 for line in (["--help"], [], ["search", "--help"], ["distill", "--help"], ["--version"]):
     main(line)
 heavy = {"torch", "optuna", "matplotlib", "numpy", "torchvision", "sklearn", "accelerate", "timm"}
@@ -680,6 +708,7 @@ assert not heavy & sys.modules.keys(), heavy & sys.modules.keys()
         code = f"""
 import sys
 from diswot.cli import main
+from diswot.cli.inputs import NamedImages
 for proxy in ("naswot", "default"):
     assert not main("{SEARCH} --trials 1 -q --proxy ".split() + [proxy])
 assert "torch" in sys.modules and "torch._dynamo" not in sys.modules
@@ -715,7 +744,7 @@ assert "torch" in sys.modules and "torch._dynamo" not in sys.modules
         process.send_signal(signal.SIGINT)
         out, err = process.communicate(timeout=60)
         told = Ran(process.returncode, out, err).mistake(130)
-        assert told == f"stopped; {place} goes on with --resume"
+        assert told == f"stopped; --resume continues {place}"
         assert not (place / "found.json").exists()
         assert "has not finished" in run(f"distill {place} --teacher none").mistake()
         monkeypatch.setattr(time, "sleep", lambda seconds: None)
@@ -746,9 +775,9 @@ assert "torch" in sys.modules and "torch._dynamo" not in sys.modules
         def stop(*args: object, **options: object) -> None:
             raise KeyboardInterrupt
 
-        monkeypatch.setattr(sys.modules["diswot.search"], "search", stop)
+        monkeypatch.setattr(sys.modules["diswot.nas.api"], "search", stop)
         told = run(f"{SEARCH} {f'--out {tmp_path}' if kept else ''}").mistake(130)
-        hint = f"{tmp_path} goes on with --resume" if kept else "nothing is kept without --out"
+        hint = f"--resume continues {tmp_path}" if kept else "nothing is kept without --out"
         assert told == f"stopped; {hint}"
 
 

@@ -1,10 +1,10 @@
-"""Scores are the same to the last bit, whatever the space, the order and the number of workers."""
+"""Scores are equal to the last bit in any space, in any order and by any number of workers."""
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Hashable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Hashable, Iterator
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
@@ -18,13 +18,15 @@ from optuna.trial import BaseTrial
 from torch import nn
 
 from diswot.costs.budget import Budget
-from diswot.executors.packed import Packed
-from diswot.executors.pool import Answer, Outcome, Pool
-from diswot.executors.processes import Pipes
+from diswot.executors.inline import Inline
+from diswot.executors.processes import process_pool
+from diswot.executors.protocol import Executor, TaskResult
 from diswot.nas.aging_evolution import key
-from diswot.nas.driver import Loop
-from diswot.nas.evaluator import Alone, Examiner, Setup, work
+from diswot.nas.driver import Driver
+from diswot.nas.evaluator import Evaluator, EvaluatorSettings
+from diswot.nas.proposal import Proposer
 from diswot.nas.samplers import SAMPLERS
+from diswot.nas.trial_result import TrialResult
 from diswot.spaces.registry import build_network
 
 PROXIES = ["diswot", "relation", "default", "synflow", "params"]
@@ -56,13 +58,6 @@ SPECS = some.builds(
 )
 
 
-class Chained(nn.Sequential):
-    """Says what its students share."""
-
-    def chain(self) -> list[nn.Module]:
-        return list(self)
-
-
 def build(spec: Spec, trial: BaseTrial) -> nn.Module:
     """A stack of convolutions; with choices for each layer, their number depends on the first."""
     layers: list[nn.Module] = []
@@ -73,12 +68,12 @@ def build(spec: Spec, trial: BaseTrial) -> nn.Module:
         kernel = trial.suggest_categorical(f"kernel{place}", spec.kernels)
         layers += [nn.Conv2d(width, outputs, kernel, 1, kernel // 2), nn.ReLU()]
         width = outputs
-    return Chained(*toyspaces.student(layers, width))
+    return toyspaces.student(layers, width)
 
 
 @functools.cache
-def examiner(spec: Spec) -> Examiner:
-    setup = Setup(
+def evaluator(spec: Spec) -> Evaluator:
+    settings = EvaluatorSettings(
         toyspaces.teacher(),
         partial(build, spec),
         (toyspaces.batch(4),),
@@ -89,60 +84,67 @@ def examiner(spec: Spec) -> Examiner:
         spec.seed,
         False,
     )
-    return setup.examiner()
+    return settings.evaluator()
 
 
-def nothing() -> None:
-    """What a worker of many spaces makes at its start."""
-
-
-def work_on(held: None, task: tuple[Spec, Any], ask: Any) -> Any:
-    """As `examiner.work`; the space comes with the task."""
+def evaluate(task: tuple[Spec, Any]) -> TrialResult:
     spec, content = task
-    return work(examiner(spec), content, ask)
+    return evaluator(spec).evaluate(*content)
+
+
+def make() -> Callable[[tuple[Spec, Any]], TrialResult]:
+    """Make a worker of any space: the space comes with the task."""
+    return evaluate
 
 
 @dataclass
-class Some:
-    """So many workers of a pool, on one space."""
+class Part:
+    """Some workers of an executor, on one space."""
 
-    pool: Pool
+    executor: Executor
     spec: Spec
     size: int
+    _open: set[Hashable] = field(default_factory=set)
 
     @property
     def room(self) -> int:
-        return max(0, min(self.pool.room, self.size - self.pool.busy))
+        return max(0, min(self.executor.room, self.size - len(self._open)))
 
-    def put(self, key: Hashable, content: Any, *, patience: int = 1) -> None:
-        self.pool.put(key, (self.spec, content), patience=patience)
+    def submit(self, key: Hashable, task: Any, *, patience: int = 1) -> None:
+        self._open.add(key)
+        self.executor.submit(key, (self.spec, task), patience=patience)
 
-    def wait(self, answer: Answer, seconds: float | None = None) -> list[Outcome]:
-        return self.pool.wait(answer, seconds)
+    def wait(self, seconds: float | None = None) -> list[TaskResult]:
+        results = self.executor.wait(seconds)
+        self._open -= {result.key for result in results}
+        return results
 
 
 @pytest.fixture(scope="module")
-def pool() -> Iterator[Pool]:
-    with Pool(Pipes([Packed.pack(nothing, work_on)]), MOST) as crew:
-        yield crew
+def pool() -> Iterator[Executor]:
+    with process_pool([make], MOST) as executor:
+        yield executor
 
 
-Told = list[tuple[Any, ...]]
+Trials = list[tuple[Any, ...]]
 
 
-def told(crew: Any, spec: Spec, trials: int, order: list[dict[str, Any]] | None = None) -> Told:
-    """Everything but the times of each trial of a random search, or of a scan in some order."""
+def searched(
+    executor: Executor, spec: Spec, trials: int, order: list[dict[str, Any]] | None = None
+) -> Trials:
+    """Return the trials of a random search, or of a scan in some order, without their times."""
     study = optuna.create_study(sampler=SAMPLERS["random"](spec.seed), direction="maximize")
-    loop = Loop(study, crew)
+    limits = Budget(max_params=spec.limit)
+    driver = Driver(study, Proposer(partial(build, spec)), executor, limits)
     if order is None:
-        loop.sample(trials, lambda progress: None)
+        driver.sample(trials, lambda progress: None)
     else:
-        loop.visit(order, lambda progress: None)
+        driver.visit(order, lambda progress: None)
     return [(t.number, t.params, t.values, t.state, t.user_attrs) for t in study.trials]
 
 
-def by_architecture(trials: Told) -> dict[Any, Any]:
-    """How each ended first, without where its score came from."""
+def by_architecture(trials: Trials) -> dict[Any, Any]:
+    """Return how each architecture ended in its first trial."""
     ends: dict[Any, Any] = {}
     for _, params, values, state, attributes in trials:
         if "reused" not in attributes["end"]:
@@ -156,23 +158,24 @@ PLAIN = {"deadline": None, "suppress_health_check": [HealthCheck.function_scoped
 
 @settings(max_examples=10, **PLAIN)
 @given(spec=SPECS, size=some.integers(1, MOST), data=some.data())
-def test_same_to_the_last_bit(pool: Pool, spec: Spec, size: int, data: some.DataObject) -> None:
-    """A search alone and one of some workers are equal; so is each score, alone and in any order.
+def test_same_to_the_last_bit(pool: Executor, spec: Spec, size: int, data: some.DataObject) -> None:
+    """Random searches in this process and in workers are equal, and so is each score by itself.
 
-    Both searches are random ones; a scan looks at the same architectures in an order that is drawn.
+    A scan evaluates the same architectures in an order that is drawn.
     """
-    alone = told(Alone(Examiner(**vars(examiner(spec)))), spec, 8)
+    alone = searched(Inline(lambda task: evaluate((spec, task))), spec, 8)
 
-    beside = told(Some(pool, spec, size), spec, 8)
+    beside = searched(Part(pool, spec, size), spec, 8)
     ends = by_architecture(alone)
 
     assert [trial[:4] for trial in beside] == [trial[:4] for trial in alone]
     assert by_architecture(beside) == ends  # of twins, either may be the one that was scored
     order = data.draw(some.permutations([dict(chosen) for chosen in ends]))
-    assert by_architecture(told(Some(pool, spec, size), spec, 0, order)) == ends
+    assert by_architecture(searched(Part(pool, spec, size), spec, 0, order)) == ends
     for chosen, (values, _, end) in ends.items():
         if "scores" in end:
             network = partial(build_network, partial(build, spec), dict(chosen))
-            torch.rand(3)  # whatever else draws
-            again = examiner(spec).scorer.score_build(network, [spec.proxy])
+            torch.rand(3)  # other draws change nothing
+            scorer = evaluator(spec).scorer
+            again = scorer.score([scorer.fresh(network)], [spec.proxy])
             assert again == end["scores"] and values == again[spec.proxy]

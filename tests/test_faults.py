@@ -67,7 +67,7 @@ def whole(where: Path, count: int, space: Build, lost: int = 0) -> None:
     fixed = scorer(toyspaces.teacher(), [toyspaces.batch()], seed=4)
     for trial in scored:
         build = partial(build_network, space, trial.params)
-        assert fixed.score_build(build, ["diswot"])["diswot"] == [trial.value]
+        assert fixed.score(fixed.students(build), ["diswot"])["diswot"] == [trial.value]
 
 
 # Two searches in one folder

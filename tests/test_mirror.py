@@ -23,9 +23,11 @@ ELSEWHERE = {
         "cli/names",
         "cli/options",
         "cli/score",
+        "cli/subject",
         "runs/folder",
     ),
     "cli/test_budgets": ("cli/search",),
+    "cli/test_rank": ("cli/rank_scores",),
     "cli/test_inputs": ("cli/evaluate", "models/preprocessing"),
     "nas/test_api": ("nas/result",),
     "training/test_distill": ("training/loop",),
@@ -34,12 +36,13 @@ ELSEWHERE = {
     "data/test_parquet": ("data/huggingface", "data/tabular"),
     "ranking/tables/test_read": (
         "ranking/tables/nats",
-        "ranking/tables/records",
+        "ranking/tables/raw_rows",
         "ranking/tables/rows",
     ),
-    # scores from what they share
-    "proxies/test_activations": ("proxies/recorders",),
-    "proxies/test_az_nas": ("proxies/blocks", "proxies/size"),
+    # observations and scores from what they share
+    "observation/test_observe": ("observation/class_gradient", "observation/modes"),
+    "proxies/test_activations": ("proxies/activation_codes",),
+    "proxies/test_az_nas": ("proxies/blocks", "proxies/recorders", "proxies/size"),
     "proxies/test_gradients": ("proxies/passes", "proxies/ntk_fisher", "proxies/synflow"),
     "proxies/test_scorer": ("proxies/candidate", "proxies/diswot_score"),
     # whole files
@@ -48,7 +51,7 @@ ELSEWHERE = {
     # networks by name
     "spaces/test_cifar_resnet": ("models/cifar_resnet",),
     # what is said between them, from those who say it
-    "executors/test_pool": ("executors/protocol",),
+    "executors/test_inline": ("executors/protocol",),
     # names alone
     "test_layers": ("__init__", "storage/run_files"),
 }
@@ -56,7 +59,7 @@ ELSEWHERE = {
 # Tests of several parts together, or of what is no module.
 TOGETHER = {
     "knowledge/test_conformance",
-    "knowledge/test_dkd_dist",
+    "proxies/test_default_tau",
     "reports/test_browser",
     "spaces/test_conformance",
     "spaces/test_docs",
@@ -73,6 +76,8 @@ TOGETHER = {
     "test_notebooks",
     "test_observe_zoo",
     "test_own_teacher",
+    "test_recorded",
+    "test_packaging",
     "test_study",
 }
 

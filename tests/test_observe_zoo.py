@@ -177,11 +177,11 @@ def test_shapes_and_class_gradient(row: Row, pixels: int) -> None:
     stages = expected_stages(row, pixels)
     assert [tuple(stage.shape) for stage in seen.stages] == [(2, *stage) for stage in stages]
     assert seen.last is seen.stages[-1]
-    assert seen.pooled.shape == (2, row.width)
+    assert seen.head_input.shape == (2, row.width)
     assert seen.logits.shape == (2, CLASSES)
     assert seen.class_gradient.shape == (CLASSES, row.width)
     if row.pooled:
-        torch.testing.assert_close(seen.last.mean((2, 3)), seen.pooled)
+        torch.testing.assert_close(seen.last.mean((2, 3)), seen.head_input)
 
     expected = class_gradient(model, images, labels, row.classifier)
     largest = float(expected.abs().max())

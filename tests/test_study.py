@@ -31,3 +31,14 @@ def test_a_job_scores_its_table(
     assert len(kept) == 3
     assert all(len(row.values["diswot"]) == 2 for row in kept.values())
     assert all(set(row.values) == {"diswot", "params", "macs", "depth"} for row in kept.values())
+
+
+def test_curves_and_grid_show_their_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    plots = importlib.import_module("study_plots")
+    line = plots.Line("kd", [1, 2, 4], [0.1, 0.2, 0.3], [0.01, 0.02, 0.03])
+    figure = plots.curves(plots.Curves({"repeats": [line]}, {"params": 0.5}))
+    drawn = plots.grid(plots.Grid("title", ["a", "b"], [[1, 0.25], [0.25, 1]]))
+
+    assert list(figure.axes[0].lines[0].get_ydata()) == line.means
+    assert [text.get_text() for text in drawn.axes[0].texts] == ["1.00", "0.25", "0.25", "1.00"]

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from toys import CLASSES, LinearHead, seeded
 
-from diswot.data.dataset import Data, Split, whole
+from diswot.data.dataset import Dataset, Split, whole
 from diswot.data.registry import create_dataset
 from diswot.spaces.cifar_resnet import CifarResNet
 from diswot.training.distill import Distilled, distill
@@ -33,9 +33,9 @@ def split_of(images: Tensor, labels: Tensor) -> Split:
 
 
 @cache
-def digits(train: int = 330, test: int = 100) -> Data:
+def digits(train: int = 330, test: int = 100) -> Dataset:
     """Return the first images of the digits 0 to 4, in 8 x 8."""
-    whole_set = create_dataset("digits", size=8)
+    whole_set = create_dataset("digits", img_size=8)
     splits = []
     for split, count in ((whole_set.train, train), (whole_set.test, test)):
         assert split is not None

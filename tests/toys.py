@@ -420,8 +420,8 @@ def shuffled(seen: Observation, order: Tensor) -> Observation:
     return Observation(
         stages,
         seen.last[order],
-        seen.pooled[order],
+        seen.head_input[order],
         seen.logits[order],
-        seen.labels[order],
+        seen.targets[order],
         seen.class_gradient,
     )

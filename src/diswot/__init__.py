@@ -12,7 +12,10 @@ __version__ = "0.1.0"
 
 _HOME = {
     "Budget": "diswot.costs.budget",
+    "Compute": "diswot.nas.compute",
     "Observation": "diswot.observation.observe",
+    "Scoring": "diswot.nas.api",
+    "StudySettings": "diswot.nas.api",
     "UserError": "diswot.errors",
     "build_network": "diswot.spaces.registry",
     "create_dataset": "diswot.data.registry",
@@ -23,6 +26,7 @@ _HOME = {
     "list_proxies": "diswot.proxies.registry",
     "list_spaces": "diswot.spaces.registry",
     "list_teachers": "diswot.models.registry",
+    "load_run": "diswot.runs.read",
     "observe": "diswot.observation.observe",
     "rank": "diswot.ranking.rank",
     "read_table": "diswot.ranking.tables.read",

@@ -1,4 +1,4 @@
-"""The one exception that means: the user can mend this."""
+"""Exceptions of diswot: a mistake that the user can correct, and commands that fail."""
 
 from __future__ import annotations
 
@@ -9,13 +9,19 @@ _SHOWN, _FEW = 30, 8
 
 
 class UserError(ValueError):
-    """A mistake in the input, told in one line; the command line turns it into exit status 2."""
+    """A mistake that the user can correct, in one line; the command line exits with status 2."""
 
 
 def unknown(kind: str, name: str, known: Iterable[str]) -> UserError:
-    """Say that `name` is no known `kind`, with the nearest names, or all when none is near.
+    """Return the error for a name that is not known.
 
-    Of more than `_SHOWN` names only some are told.
+    The error lists the nearest names. If no name is near, it lists all names, or a sample of more
+    than 30.
+
+    Args:
+        kind: The noun for the name, such as `space`.
+        name: What the user wrote.
+        known: All names that the user can write.
     """
     names = sorted(known)
     near = difflib.get_close_matches(name, names, n=3, cutoff=0.5)
@@ -26,8 +32,8 @@ def unknown(kind: str, name: str, known: Iterable[str]) -> UserError:
 
 
 class SearchFailed(RuntimeError):
-    """No candidate could be scored; the command line turns it into exit status 1."""
+    """A search without a single scored candidate; the command line exits with status 1."""
 
 
 class ExportFailed(RuntimeError):
-    """What was written does not compute what it should; exit status 1."""
+    """An exported file whose outputs differ from the network's; exit status 1."""

@@ -17,7 +17,8 @@ import pytest
 from commands import Run
 
 from diswot.cli import budgets, main
-from diswot.cli.distill import _job
+from diswot.cli.options import BudgetOptions, SubjectOptions
+from diswot.cli.subject import subject_of
 from diswot.costs.budget import Costs
 from diswot.errors import UserError
 from diswot.models.registry import create_teacher
@@ -95,18 +96,24 @@ def test_another_setting_is_not_resumed(run: Run, front: Path) -> None:
 def test_distill_takes_the_best_of_the_front_or_another_by_its_number(front: Path) -> None:
     found = json.loads((front / "found.json").read_text())
 
-    assert json.loads(_job(front, {})["student"]) == found["best"]["params"]
+    assert (
+        json.loads(subject_of(front, SubjectOptions(teacher="none")).student)
+        == found["best"]["params"]
+    )
     for place, row in enumerate(found["front"]):
-        listed = folder.listed(front, str(place))
+        listed = folder.numbered_student(front, str(place))
         assert listed is not None and json.loads(listed) == row["params"]
     for number in ("99", "-1"):
         last = len(found["front"]) - 1
-        with pytest.raises(UserError, match=f"lists students 0 to {last}, no {number}$"):
-            folder.listed(front, number)
-    assert folder.listed(front, "9" * 5000) == "9" * 5000
-    assert folder.listed(None, "3") == "3" and folder.listed(front, "resnet20") == "resnet20"
-    with pytest.raises(UserError, match="no finished search to take student 1 of"):
-        folder.listed(front.parent, "1")
+        with pytest.raises(UserError, match=f"lists students 0 to {last}, not {number}$"):
+            folder.numbered_student(front, number)
+    assert folder.numbered_student(front, "9" * 5000) == "9" * 5000
+    assert (
+        folder.numbered_student(None, "3") == "3"
+        and folder.numbered_student(front, "resnet20") == "resnet20"
+    )
+    with pytest.raises(UserError, match="no finished search to take student 1 from"):
+        folder.numbered_student(front.parent, "1")
 
 
 def test_distilling_another_keeps_it_under_its_number(run: Run, front: Path) -> None:
@@ -126,7 +133,7 @@ def test_what_is_not_counted_is_said(
     Path("odd.py").write_text(ODD)
     line = f"search {SMALL} --space odd.py:space --trials 3"
 
-    assert "not in the MACs, for want of a formula: _fft_c2c" in run(line).err
+    assert "operations without a formula, which the MACs leave out: _fft_c2c" in run(line).err
     assert run(f"{line} --json").json["best"]["uncounted"] == ["_fft_c2c"]
 
 
@@ -184,7 +191,7 @@ def test_costs_are_told_beside_the_table_of_scores(
     Path("odd.py").write_text(ODD)
     ran = run(f"{SCORE} --space odd.py:space --student", '{"width": 4}')
 
-    assert "not in the MACs, for want of a formula: _fft_c2c" in ran.err
+    assert "operations without a formula, which the MACs leave out: _fft_c2c" in ran.err
     words = " ".join(ran.out.split())
     assert " params, " in words and " MACs, " in words and "B memory" in words
 
@@ -195,11 +202,11 @@ def test_objectives_are_refused_before_anything_is_read(run: Run) -> None:
 
 
 def test_limits_as_they_are_written() -> None:
-    limits = budgets.budget("5M", "300M", "64MB", "8ms").limits
+    limits = budgets.budget(BudgetOptions("5M", "300M", "64MB", "8ms")).limits
 
     assert limits == {"params": 5e6, "macs": 3e8, "memory": 64e6, "latency": 0.008}
     assert list(limits) == ["params", "macs", "memory", "latency"]
-    assert budgets.budget(None, None, None, None).limits == {}
+    assert budgets.budget(BudgetOptions()).limits == {}
 
 
 @pytest.mark.slow

@@ -10,7 +10,9 @@ import torch
 from commands import Run
 from torch import nn
 
+from diswot.cli import inputs
 from diswot.data.dataset import Batch
+from diswot.data.registry import create_dataset
 from diswot.models.registry import create_teacher
 from diswot.proxies.registry import PROXIES, get_proxy
 from diswot.proxies.scorer import scorer
@@ -35,7 +37,7 @@ def test_a_pretrained_teacher_of_other_classes(run: Run) -> None:
 def test_a_size_that_is_the_teachers(run: Run) -> None:
     line = "search --teacher timm:test_vit --data noise --classes 3 --batch-size 2 --trials 2"
     ran = run(line, "--proxy", "params")
-    assert ran.status == 0 and "as timm:test_vit takes them; see --image-size" in ran.err
+    assert ran.status == 0 and "the size of timm:test_vit; see --image-size" in ran.err
     assert (
         "--image-size"
         not in run(f"search --teacher timm:test_vit {SMALL}".replace("8", "32", 1)).err
@@ -92,4 +94,13 @@ def test_which_scores_see_trained_weights() -> None:
     for name in names:
         one, other = (outcomes[name][0] for outcomes in found)
         if isinstance(one, float):
-            assert (one != other) == get_proxy(name).sees_weights, name
+            assert (one != other) == get_proxy(name).compares_observations, name
+
+
+@pytest.mark.parametrize("name", ["resnet20", "timm:vit_tiny_patch16_224"])
+def test_a_teacher_begins_with_the_same_weights_each_time(name: str) -> None:
+    """Also its positional embedding, which no initialisation of a score draws again."""
+    images = create_dataset("noise", num_classes=5, img_size=224 if "vit" in name else 8)
+    one, other = (inputs.trained_teacher(name, images, None).state_dict() for _ in range(2))
+
+    assert all(torch.equal(value, other[key]) for key, value in one.items())

@@ -17,6 +17,7 @@ from commands import Run, call
 from scipy import stats
 
 from diswot.costs.counts import count_params
+from diswot.models import registry
 from diswot.ranking import score_table
 from diswot.spaces.registry import build_network, create_space
 
@@ -95,6 +96,21 @@ def test_rank_study_is_no_search(run: Run, tmp_path: Path) -> None:
 
     for line in (f"distill {tmp_path} --teacher none", f"export {tmp_path}"):
         assert f"{tmp_path} holds a rank study, not a search" in run(line).mistake()
+
+
+def test_no_teacher_is_built_that_no_score_needs(
+    run: Run, table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    line = f"rank --table {table} {OPTIONS} --json --proxies zen,naswot,params"
+    beside = run(f"{line},relation").json["rows"]
+    monkeypatch.setattr(registry, "create_teacher", pytest.fail)
+
+    alone = run(line.replace("--teacher resnet20", ""))
+    named = run(f"{line} --teacher broken.py:f")
+
+    assert alone.json["rows"].keys() == {"zen", "naswot", "params", "macs", "depth", "vanilla"}
+    assert alone.json["rows"] == {name: beside[name] for name in alone.json["rows"]}
+    assert named.json["rows"] == alone.json["rows"]
 
 
 def test_another_target(run: Run, table: Path) -> None:
@@ -203,7 +219,7 @@ def test_interrupted_and_resumed(table: Path, tmp_path: Path, run: Run) -> None:
         process.send_signal(signal.SIGINT)
         _, said = process.communicate()
 
-    assert process.returncode == 130 and "goes on with --resume" in said
+    assert process.returncode == 130 and "--resume continues" in said
     kept = (out / "scores.jsonl").read_text()
     assert 1 <= len(kept.splitlines()) < 8
     assert not (out / "rank.json").exists()
@@ -237,8 +253,8 @@ def test_killed_it_loses_no_row(table: Path, tmp_path: Path, run: Run) -> None:
         ("rank --table {t} --proxies dizwot", "unknown proxy 'dizwot'; did you mean diswot"),
         ("rank --table {t} --limit 2", "--limit"),
         ("rank --table {t} --workers 0", "--workers"),
-        ("rank --table {t} --seed-sd -1", "standard deviation must be at least 0"),
-        ("rank --from {t}", "is no file of scores that diswot rank wrote"),
+        ("rank --table {t} --seed-sd -1", "standard deviation over seeds must be at least 0"),
+        ("rank --from {t}", "is not a file of scores that diswot rank wrote"),
         ("rank --from {t}.gone", "cannot read"),
     ],
 )

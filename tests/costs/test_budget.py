@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.nn.functional import scaled_dot_product_attention
 
-from diswot.costs.budget import Budget
+from diswot.costs.budget import Budget, Costs
 from diswot.costs.counts import count_depth, count_macs, count_params
 from diswot.errors import UserError
 from diswot.utils.units import parse_count, show_count
@@ -141,13 +141,13 @@ def test_counting_leaves_nothing_behind(broken: bool) -> None:
     ],
 )
 def test_excess_names_the_first_limit_that_is_broken(budget: Budget, excess: str | None) -> None:
-    found = budget.excess(toys.LinearHead(), SHAPE)
+    found, _ = budget.check(Costs(toys.LinearHead(), SHAPE))
 
     assert (found and str(found)) == excess
 
 
 def test_macs_are_counted_only_if_limited() -> None:
-    assert Budget(max_params=1e9).excess(toys.Broken(), SHAPE) is None
+    assert Budget(max_params=1e9).check(Costs(toys.Broken(), SHAPE))[0] is None
 
 
 @pytest.mark.parametrize("limit", [0, -1, math.nan, -math.inf])

@@ -13,7 +13,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from diswot.costs.counts import count
 from diswot.spaces.registry import construct, create_space
-from diswot.spaces.trials import Choices
+from diswot.spaces.trials import EnumeratingTrial
 
 SHAPE = (3, 8, 8)
 
@@ -111,7 +111,7 @@ def test_what_the_convention_leaves_out_makes_no_noise(
 
 @pytest.mark.parametrize("name", ["s0", "nasbench201", "autoformer", "pit"])
 def test_a_space_is_counted_whole_and_as_torch_counts(name: str) -> None:
-    model = construct(create_space(name, 10), Choices()).eval()
+    model = construct(create_space(name, 10), EnumeratingTrial()).eval()
     with FlopCounterMode(display=False) as counter:
         model(torch.zeros(1, 3, 32, 32))
 

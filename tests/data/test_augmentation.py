@@ -6,13 +6,17 @@ from collections import Counter
 
 import pytest
 import torch
-from torch import Generator
+from torch import Generator, Tensor
 
-from diswot.data.augmentation import Changes, Drawn, apply, augment, draw, some
+from diswot.data.augmentation import Changes, Drawn, apply, draw, some
 
 
 def generator(seed: int = 0) -> Generator:
     return Generator().manual_seed(seed)
+
+
+def augment(images: Tensor, changes: Changes, generator: Generator) -> Tensor:
+    return apply(images, changes, draw(changes, len(images), images.shape[-1], generator))
 
 
 @pytest.mark.parametrize("dtype", [torch.uint8, torch.float32])
@@ -48,7 +52,7 @@ def test_a_cut_of_a_quarter_is_that_quarter_enlarged() -> None:
 
 
 @pytest.mark.parametrize("area", [0.08, 0.5, 0.99])
-def test_cuts_lie_within_the_image_and_are_as_large_as_told(area: float) -> None:
+def test_cuts_lie_within_the_image_and_are_as_large_as_drawn(area: float) -> None:
     x, y, width, height = draw(Changes(area=area), 2000, 32, generator()).frames.T
     for centre, half in ((x, width), (y, height)):
         assert (centre.abs() + half <= 1 + 1e-6).all()

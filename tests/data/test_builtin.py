@@ -29,7 +29,7 @@ class TestDigits:
     def test_images_are_grey_bytes_of_scikit_learn(self) -> None:
         from sklearn.datasets import load_digits
 
-        digits = create_dataset("digits", size=8)
+        digits = create_dataset("digits", img_size=8)
         parts = [whole(split)[0] for split in (digits.train, digits.test) if split]
         images = torch.cat(parts)
         assert images.shape == (1797, 3, 8, 8) and images.dtype == torch.uint8
@@ -39,7 +39,7 @@ class TestDigits:
 
     @pytest.mark.parametrize("size", [None, 8, 20, 32])
     def test_any_size(self, size: int | None) -> None:
-        digits = create_dataset("digits", size=size)
+        digits = create_dataset("digits", img_size=size)
         side = size or 32
         assert digits.size == side and digits.image_shape == (3, side, side)
         assert digits.train is not None
@@ -47,7 +47,7 @@ class TestDigits:
         assert len(digits.classes) == 10
 
     def test_training_images_are_normal(self) -> None:
-        digits = create_dataset("digits", size=8)
+        digits = create_dataset("digits", img_size=8)
         assert digits.train is not None
         values = digits.normalise(whole(digits.train)[0])
         assert float(values.mean()) == pytest.approx(0, abs=1e-4)
@@ -56,7 +56,7 @@ class TestDigits:
 
 class TestNoise:
     def test_is_normal_and_as_asked(self) -> None:
-        noise = create_dataset("noise", classes=7, size=12)
+        noise = create_dataset("noise", num_classes=7, img_size=12)
         images, labels = noise.batch(50, seed=3)
         assert images.shape == (50, 3, 12, 12) and noise.image_shape == (3, 12, 12)
         assert set(labels.tolist()) == set(range(7))
@@ -70,4 +70,4 @@ class TestNoise:
     @pytest.mark.parametrize("classes", [1, 0, -3])
     def test_too_few_classes(self, classes: int) -> None:
         with pytest.raises(UserError, match=f"at least 2 classes, not {classes}"):
-            create_dataset("noise", classes=classes)
+            create_dataset("noise", num_classes=classes)

@@ -55,7 +55,7 @@ class TestCifar:
         self, size: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr(datasets, "CIFAR100", StubCifar)
-        found = create_dataset("cifar100", root=tmp_path, size=size)
+        found = create_dataset("cifar100", root=tmp_path, img_size=size)
         assert found.train is not None and found.size == size
         images = found.train.read([1, 2])
         assert images.shape == (2, 3, size, size) and images.dtype == torch.uint8

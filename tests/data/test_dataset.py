@@ -63,21 +63,23 @@ class TestBatch:
     @quick
     @given(size=st.integers(2, 300), classes=st.integers(2, 120), seed=st.integers(0, 10**6))
     def test_noise_labels_are_even(self, size: int, classes: int, seed: int) -> None:
-        _, labels = create_dataset("noise", classes=classes, size=1).batch(size, seed)
+        _, labels = create_dataset("noise", num_classes=classes, img_size=1).batch(size, seed)
         counts = torch.bincount(labels, minlength=classes)
         assert int(counts.max() - counts.min()) <= 1 and int(counts.sum()) == size
 
     @pytest.mark.parametrize("name", ["noise", "digits"])
     def test_same_seed_same_batch_in_any_order(self, name: str) -> None:
-        made = create_dataset(name, size=8)
+        made = create_dataset(name, img_size=8)
         first = [made.batch(20, seed=1, repeat=r) for r in (0, 1, 2)]
-        again = [create_dataset(name, size=8).batch(20, seed=1, repeat=r) for r in (2, 1, 0)][::-1]
+        again = [create_dataset(name, img_size=8).batch(20, seed=1, repeat=r) for r in (2, 1, 0)][
+            ::-1
+        ]
         for one, other in zip(first, again, strict=True):
             assert torch.equal(one.images, other.images) and torch.equal(one.labels, other.labels)
 
     @pytest.mark.parametrize("name", ["noise", "digits"])
     def test_seeds_and_repeats_differ(self, name: str) -> None:
-        made = create_dataset(name, size=8)
+        made = create_dataset(name, img_size=8)
         batches = [made.batch(20, seed, repeat).images for seed in (0, 1) for repeat in (0, 1)]
         for i, one in enumerate(batches):
             assert not any(torch.equal(one, other) for other in batches[:i])
@@ -85,19 +87,19 @@ class TestBatch:
     def test_the_global_random_states_are_not_touched(self) -> None:
         state, numpys = torch.get_rng_state(), np.random.get_state()[1].copy()  # type: ignore[union-attr]
         create_dataset("noise").batch(4)
-        create_dataset("digits", size=8).batch(4)
+        create_dataset("digits", img_size=8).batch(4)
         assert torch.equal(torch.get_rng_state(), state)
         assert np.array_equal(np.random.get_state()[1], numpys)
 
     def test_images_are_laid_out_for_speed_and_normalised(self) -> None:
-        digits = create_dataset("digits", size=8)
+        digits = create_dataset("digits", img_size=8)
         images, labels = digits.batch(1000)
         assert images.is_contiguous(memory_format=torch.channels_last)
         assert images.dtype == torch.float32 and labels.dtype == torch.int64
         assert math.isclose(float(images.std()), 1, abs_tol=0.02)
 
     def test_images_belong_to_their_labels(self) -> None:
-        digits = create_dataset("digits", size=8)
+        digits = create_dataset("digits", img_size=8)
         assert digits.train is not None
         pixels, labels = whole(digits.train)
         of = {
@@ -109,11 +111,11 @@ class TestBatch:
 
     def test_larger_than_the_set(self) -> None:
         with pytest.raises(UserError, match="batch takes 1438; --batch-size 1437 takes all"):
-            create_dataset("digits", size=8).batch(1438)
-        assert len(create_dataset("digits", size=8).batch(1437).labels) == 1437
+            create_dataset("digits", img_size=8).batch(1438)
+        assert len(create_dataset("digits", img_size=8).batch(1437).labels) == 1437
 
     @pytest.mark.parametrize("size", [1, 0, -1])
     @pytest.mark.parametrize("name", ["noise", "digits"])
     def test_too_small(self, name: str, size: int) -> None:
         with pytest.raises(UserError, match=f"at least 2 images, not {size}"):
-            create_dataset(name, size=8).batch(size)
+            create_dataset(name, img_size=8).batch(size)

@@ -73,7 +73,7 @@ class TestFolder:
         found = create_dataset(str(tmp_path))
         assert found.train is not None and found.size == 4
         assert torch.equal(found.train.read([0]), torch.full((1, 3, 4, 4), 200, dtype=torch.uint8))
-        assert create_dataset(str(tmp_path), size=6).train.read([0]).shape == (1, 3, 6, 6)  # type: ignore[union-attr]
+        assert create_dataset(str(tmp_path), img_size=6).train.read([0]).shape == (1, 3, 6, 6)  # type: ignore[union-attr]
 
     def test_size_of_a_large_image_is_limited(self, tmp_path: Path) -> None:
         folder(tmp_path, {"a": 5, "b": 5}, width=500, height=300)
@@ -112,7 +112,7 @@ class TestFolder:
         folder(tmp_path, {"a": 1, "b": 9})
         with pytest.raises(
             UserError,
-            match=r"keep a fifth of each class for testing: \d+ of \d+ classes, \d of the rarest$",
+            match=r"hold out 20 % of each class for testing: \d+ of \d+ classes, \d of the rarest$",
         ):
             create_dataset(str(tmp_path))
 
@@ -123,7 +123,7 @@ class TestFolder:
             content = broken.read_bytes()
             kinds = {"text": b"no image", "empty": b"", "cut": content[: len(content) // 2]}
             broken.write_bytes(kinds[damage])
-        found = create_dataset(str(tmp_path), size=8)
+        found = create_dataset(str(tmp_path), img_size=8)
         assert found.train is not None and found.test is not None
         with pytest.raises(UserError, match=r"3.png cannot be read as an image"):
             for split in (found.train, found.test):
@@ -132,7 +132,7 @@ class TestFolder:
     def test_sixteen_bits_are_refused_not_clipped(self, tmp_path: Path) -> None:
         folder(tmp_path, {"a": 4, "b": 5})
         Image.fromarray(np.full((8, 8), 40000, dtype=np.uint16)).save(tmp_path / "a" / "9.png")
-        found = create_dataset(str(tmp_path), size=8)
+        found = create_dataset(str(tmp_path), img_size=8)
         assert found.train is not None and found.test is not None
         with pytest.raises(UserError, match="more than 8 bits"):
             for split in (found.train, found.test):

@@ -56,7 +56,7 @@ def test_first_120_classes(tmp_path: Path, inner: str) -> None:
 @pytest.mark.parametrize("classes", [None, 7])
 def test_a_folder(tmp_path: Path, protocol: int, classes: int | None) -> None:
     write(tmp_path, 9, side=8, protocol=protocol)
-    found = create_dataset(str(tmp_path), classes=classes, size=4)
+    found = create_dataset(str(tmp_path), num_classes=classes, img_size=4)
     assert len(found.classes) == (classes or 9) and found.image_shape == (3, 4, 4)
     assert found.train is not None and found.train.read([0, 3]).shape == (2, 3, 4, 4)
 

@@ -81,7 +81,7 @@ def test_one_file_without_names(
     tmp_path: Path, labels: list[Any], classes: tuple[str, ...]
 ) -> None:
     write(tmp_path / "my.parquet", range(20), labels, named=False)
-    found = create_dataset(str(tmp_path / "my.parquet"), size=4)
+    found = create_dataset(str(tmp_path / "my.parquet"), img_size=4)
     assert found.train is not None and found.test is not None
     assert found.classes == classes and (len(found.train), len(found.test)) == (16, 4)
     kept = sorted(found.train.labels.tolist() + found.test.labels.tolist())
@@ -169,7 +169,7 @@ class TestHub:
 
     def test_a_slice_of_a_split(self, tmp_path: Path) -> None:
         name = self.made(tmp_path / "set")
-        with pytest.raises(UserError, match="too few images to keep a fifth"):
+        with pytest.raises(UserError, match="too few images to hold out 20 %"):
             create_dataset(f"{name}:train[:2]")
         write(tmp_path / "set" / "data" / "train-0.parquet", range(30), [0, 1, 2] * 10, image="img")
         found = create_dataset(f"{name}:train[:50%]")
@@ -189,7 +189,7 @@ class TestHub:
             return datasets.Dataset.from_dict(table, features=datasets.Features(features))
 
         monkeypatch.setattr(datasets, "load_dataset", load)
-        found = create_dataset("hf:someone/birds,small:train", size=4)
+        found = create_dataset("hf:someone/birds,small:train", img_size=4)
         assert asked == [("someone/birds", "small", "train")]
         assert found.classes == tuple(CLASSES) and found.image_shape == (3, 4, 4)
 

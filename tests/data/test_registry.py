@@ -36,7 +36,7 @@ class TestNames:
     @pytest.mark.parametrize("name", ["noise", "digits", "."])
     def test_impossible_size(self, name: str, size: int) -> None:
         with pytest.raises(UserError, match=f"at least 1 pixel a side, not {size}"):
-            create_dataset(name, size=size)
+            create_dataset(name, img_size=size)
 
     def test_every_set_has_a_summary(self) -> None:
         assert all(row.summary for row in SETS.values())

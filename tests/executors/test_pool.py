@@ -1,160 +1,198 @@
-"""Pools of workers: what they return, what becomes of those that die, hang or cannot start."""
+"""Rules of a pool, on workers that a test moves by hand and a clock that it sets."""
 
 from __future__ import annotations
 
 import math
-import os
-import signal
-import threading
 import time
-from collections.abc import Iterator
-from functools import partial
-from pathlib import Path
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
-from tasks import broken, dying, made, results, seldom, unmade, work
 
 from diswot.errors import SearchFailed, UserError
-from diswot.executors.packed import Packed
-from diswot.executors.pool import Pool
-from diswot.executors.processes import Pipes
+from diswot.executors.pool import Pool, running
+from diswot.executors.protocol import TaskResult
+from diswot.executors.worker import Reply
+
+READY = Reply()
 
 
-def pool(size: int = 1, timeout: float | None = None, make: Any = made) -> Pool:
-    return Pool(Pipes([Packed.pack(make, work)]), size, timeout)
+@dataclass(eq=False)
+class Puppet:
+    number: int
+    tasks: list[Any] = field(default_factory=list)
+    killed: bool = False
 
 
-@pytest.fixture(scope="module")
-def two() -> Iterator[Pool]:
-    with pool(2) as crew:
-        yield crew
+@dataclass
+class Stage:
+    """Backend whose workers reply as the script says, one line a call of `receive`.
+
+    A line says what the newest worker of a number replies, by number. Each call takes a second, or
+    as long as the pool would wait if that is less.
+    """
+
+    script: list[dict[int, Reply]]
+    now: float = 0.0
+    workers: list[Puppet] = field(default_factory=list)
+
+    def start(self, number: int) -> Puppet:
+        self.workers.append(Puppet(number))
+        return self.workers[-1]
+
+    def send(self, worker: Puppet, task: Any) -> None:
+        worker.tasks.append(task)
+
+    def receive(
+        self, workers: Sequence[Puppet], seconds: float | None
+    ) -> list[tuple[Puppet, Reply]]:
+        assert not any(worker.killed for worker in workers)
+        self.now += 1.0 if seconds is None else min(1.0, seconds)
+        by_number = {worker.number: worker for worker in workers}
+        line = self.script.pop(0) if self.script else {}
+        return [(by_number[number], reply) for number, reply in line.items()]
+
+    def kill(self, worker: Puppet) -> None:
+        worker.killed = True
 
 
-def test_tasks_are_done_and_questions_answered(two: Pool) -> None:
-    tasks = {str(i): ("add", i, 1) for i in range(9)} | {"asking": ("ask", 1, "b")}
+@pytest.fixture
+def begun(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Return a started pool of workers that are ready one by one."""
 
-    found = results(two, tasks, lambda key, question: (key, question))
+    def begin(*script: dict[int, Reply], size: int = 1, timeout: float | None = None) -> Any:
+        stage = Stage([dict.fromkeys(range(size), READY), *script])
+        monkeypatch.setattr(time, "monotonic", lambda: stage.now)
+        pool = Pool(stage, size, timeout)
+        pool.start()
+        return pool, stage
 
-    assert found == {
-        **{str(i): i + 1 for i in range(9)},
-        "asking": [("asking", 1), ("asking", "b")],
-    }
-
-
-def test_each_worker_makes_its_own_once(two: Pool) -> None:
-    found = results(two, {str(i): ("who",) for i in range(20)})
-
-    assert 1 <= len(set(found.values())) <= 2 and os.getpid() not in found.values()
+    return begin
 
 
-def test_task_whose_worker_is_killed_is_tried_again(two: Pool, tmp_path: Path) -> None:
-    tasks = {"a": ("kill once", str(tmp_path / "mark")), "b": ("add", 1, 2)}
+def test_one_message_out_and_one_back(begun: Any) -> None:
+    pool, stage = begun({0: Reply(4)})
+    assert pool.room == 1
+    pool.submit("a", 2)
 
-    assert results(two, tasks) == {"a": "survived", "b": 3}
-
-
-def test_worker_that_is_killed_while_idle_is_replaced(two: Pool) -> None:
-    (before,) = set(results(two, {"a": ("who",)}).values())
-    os.kill(before, signal.SIGKILL)
-
-    found = results(two, {str(i): ("add", i) for i in range(6)})
-
-    assert found == {str(i): i for i in range(6)}
+    assert pool.room == 0 and stage.workers[0].tasks == [2]
+    assert pool.wait() == [TaskResult("a", 4)] and pool.room == 1
+    assert [worker.tasks for worker in stage.workers] == [[2]] and not stage.script
 
 
-def test_task_that_kills_its_worker_fails_and_the_others_go_on(two: Pool) -> None:
-    tasks = {"a": ("kill",), "b": ("add", 1, 2), "c": ("exit",), "d": ("add", 3, 4)}
+def test_a_worker_has_one_task_and_takes_the_oldest_next(begun: Any) -> None:
+    pool, stage = begun({1: Reply("b")}, {0: Reply("a"), 1: Reply("c")}, size=2)
+    for key in "abcd":
+        pool.submit(key, key)
+    assert [worker.tasks for worker in stage.workers] == [["a"], ["b"]] and pool.room == 0
 
-    assert results(two, tasks) == {
-        "a": ("killed", "its process died: SIGKILL"),
-        "b": 3,
-        "c": ("killed", "its process died: exit status 3"),
-        "d": 7,
-    }
-
-
-def test_task_that_hangs_fails_and_the_others_go_on() -> None:
-    with pool(1, timeout=0.5) as crew:
-        found = results(crew, {"a": ("sleep",), "b": ("add", 1, 2)})
-
-    assert found == {"a": ("timeout", "took longer than 0.5 s"), "b": 3}
+    assert pool.wait() == [TaskResult("b", "b")]
+    assert pool.wait() == [TaskResult("a", "a"), TaskResult("c", "c")]
+    assert [worker.tasks for worker in stage.workers] == [["a", "d"], ["b", "c"]]
 
 
-def test_patience_is_longer() -> None:
-    with pool(1, timeout=0.2) as crew:
-        crew.put("a", ("sleep",), patience=3)
-        start, outcomes = time.monotonic(), []
-        while not outcomes:
-            outcomes = crew.wait(lambda key, question: None)
+def test_waiting_returns_when_a_worker_becomes_free(begun: Any) -> None:
+    pool, stage = begun({1: Reply(death="SIGKILL")}, {}, {1: READY}, {0: Reply(1)}, size=2)
+    assert pool.wait(0.5) == [] and pool.room == 1
+    pool.submit("a", 1)
 
-    assert outcomes[0].kind == "timeout" and time.monotonic() - start >= 0.6
-
-
-def test_waiting_may_end_without_an_outcome(two: Pool) -> None:
-    assert two.wait(lambda key, question: None, 0.01) == []
+    assert pool.wait() == [] and pool.room == 1 and len(stage.script) == 1
+    assert pool.wait() == [TaskResult("a", 1)]
 
 
-def test_clock_that_jumps_ends_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    jumps = iter(range(0, 10**9, 10**6))
-    monkeypatch.setattr(time, "time", lambda: 1e9 + next(jumps))
-    with pool(1, timeout=30) as crew:
-        assert results(crew, {"a": ("add", 1), "b": ("add", 2)}) == {"a": 1, "b": 2}
+def test_waiting_ends(begun: Any) -> None:
+    pool, stage = begun()
+
+    assert pool.wait() == [] and stage.now == 1.0  # nothing to wait for
+    assert pool.wait(2.5) == [] and stage.now == 3.5
+    pool.submit("a", 1)
+    assert pool.wait(1.5) == [] and stage.now == 5.0
 
 
-@pytest.mark.parametrize(
-    ("make", "error", "message"),
-    [
-        (unmade, UserError, "^no such teacher$"),
-        (broken, SearchFailed, "^a worker failed: RuntimeError: no such teacher$"),
-        (dying, SearchFailed, r"a worker process ended too early \(exit status 9\)"),
-    ],
-)
-def test_workers_that_cannot_start(make: Any, error: type[Exception], message: str) -> None:
-    threads = threading.active_count()
-    with pytest.raises(error, match=message), pool(1, make=make):
-        pass
+def test_a_task_is_tried_three_times(begun: Any) -> None:
+    died = {0: Reply(death="SIGKILL")}
+    pool, stage = begun(died, {0: READY}, died, {0: READY}, died, {0: READY}, {0: Reply(1)})
+    pool.submit("a", "bad")
+    pool.submit("b", "good")
 
-    assert threading.active_count() == threads
+    assert pool.wait() == [
+        TaskResult("a", failure="killed", reason="its process died: SIGKILL"),
+    ]
+    assert pool.wait() == [TaskResult("b", 1)]
+    assert [worker.tasks for worker in stage.workers] == [["bad"], ["bad"], ["bad"], ["good"]]
+    assert [worker.killed for worker in stage.workers] == [True, True, True, False]
 
 
-def test_worker_that_was_ready_before_is_started_more_often(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    starts = tmp_path / "starts"
-    starts.mkdir()
-    task = {"a": ("kill once", str(tmp_path / "mark"))}
-    with pool(1, make=partial(seldom, str(starts))) as crew:
-        assert results(crew, task) == {"a": "survived"}
-    assert len(list(starts.iterdir())) == 6
+def test_a_worker_that_dies_without_a_task_is_replaced(begun: Any) -> None:
+    pool, stage = begun({0: Reply(death="SIGKILL")}, {0: READY}, {0: Reply(1)})
+    assert pool.wait(0.5) == [] and pool.room == 0
+    pool.submit("a", 1)
 
-    monkeypatch.setattr("diswot.executors.pool.RESTARTS", 2)
-    for path in (*starts.iterdir(), tmp_path / "mark"):
-        path.unlink()
+    assert pool.wait() == [TaskResult("a", 1)] and stage.workers[1].tasks == [1]
+
+
+def test_time_limit_and_patience(begun: Any) -> None:
+    pool, stage = begun({}, {}, {}, {}, size=2, timeout=1.5)
+    pool.submit("a", 1)
+    pool.submit("b", 2, patience=2)
+
+    assert pool.wait() == [TaskResult("a", failure="timeout", reason="took longer than 1.5 s")]
+    assert stage.now == 1.0 + 1.5
+    assert pool.wait() == [TaskResult("b", failure="timeout", reason="took longer than 1.5 s")]
+    assert stage.now == 1.0 + 3.0
+    assert [worker.number for worker in stage.workers] == [0, 1, 0, 1]
+    assert [worker.killed for worker in stage.workers] == [True, True, False, False]
+
+
+def test_time_of_a_task_begins_with_its_worker(begun: Any) -> None:
+    died = {0: Reply(death="SIGKILL")}
+    pool, stage = begun(died, {}, {}, {}, {0: READY}, {}, {0: Reply(1)}, timeout=2.5)
+    pool.submit("a", 1)
+
+    assert [pool.wait(), pool.wait()] == [[TaskResult("a", 1)], []]
+    assert stage.now == 1.0 + 7.0
+
+
+@pytest.mark.parametrize(("begins", "starts"), [(False, 3), (True, 30)])
+def test_workers_that_die_before_they_are_ready(begins: bool, starts: int) -> None:
+    died = {0: Reply(death="exit status 9")}
+    stage = Stage([{0: READY}] * begins + [died] * 99)
     with (
         pytest.raises(SearchFailed, match=r"ended too early \(exit status 9\)"),
-        pool(1, make=partial(seldom, str(starts))) as crew,
+        running(stage, 1, None) as pool,
     ):
-        results(crew, task)
-    assert len(list(starts.iterdir())) == 3
+        pool.submit("a", 1)
+        while True:
+            pool.wait()
+
+    assert len(stage.workers) == starts + begins
+    assert all(worker.killed for worker in stage.workers)
 
 
-def test_mistake_of_ours_is_raised() -> None:
-    with (
-        pytest.raises(SearchFailed, match="a worker failed: RuntimeError: a mistake of ours"),
-        pool(1) as crew,
-    ):
-        results(crew, {"a": ("raise",)})
+def test_a_worker_that_is_ready_ends_the_count(begun: Any) -> None:
+    died = {0: Reply(death="exit status 9")}
+    pool, stage = begun(*([died] * 20 + [{0: READY}]) * 3)
+    for _ in range(3):
+        pool.wait(21)
+        assert pool.room == 1
+
+    assert len(stage.workers) == 61
+
+
+@pytest.mark.parametrize("error", [UserError("no such teacher"), SearchFailed("a worker failed")])
+def test_errors_of_workers_are_raised(error: Any) -> None:
+    stage = Stage([{0: READY}, {1: Reply(error=error)}])
+    with pytest.raises(type(error), match=str(error)), running(stage, 2, None) as pool:
+        pool.wait(5)
+
+    assert all(worker.killed for worker in stage.workers)
 
 
 @pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        ({"size": 0}, "at least 1, not 0"),
-        ({"timeout": 0.0}, "above zero"),
-        ({"timeout": math.nan}, "above zero"),
-    ],
+    ("size", "timeout", "message"),
+    [(0, None, "at least 1, not 0"), (1, 0.0, "above zero"), (1, math.nan, "above zero")],
 )
-def test_numbers_that_are_wrong(options: dict[str, Any], message: str) -> None:
-    with pytest.raises(UserError, match=message):
-        pool(**options)
+def test_numbers_that_are_wrong(size: int, timeout: float | None, message: str) -> None:
+    with pytest.raises(UserError, match=message), running(Stage([]), size, timeout):
+        pass

@@ -1,4 +1,4 @@
-"""Workers that are processes: how they end."""
+"""Worker processes: real tasks, and real faults."""
 
 from __future__ import annotations
 
@@ -6,30 +6,158 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
+from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
-from tasks import dying, made, work
+from tasks import broken, dying, made, named, results, seldom, unmade
 
-from diswot.executors.packed import Packed
-from diswot.executors.processes import Pipes
-from diswot.executors.protocol import Message
+from diswot.errors import SearchFailed, UserError
+from diswot.executors.pool import Pool
+from diswot.executors.processes import Processes, process_pool
+from diswot.executors.protocol import Executor
+from diswot.executors.worker import Payload, Reply
 
 DRIVER = """
-import time
-from tasks import made, work
-from diswot.workers import Packed, Pipes, Pool
-with Pool(Pipes([Packed.pack(made, work)]), 2) as crew:
-    crew.put("a", ("who",))
-    crew.put("b", ("sleep",))
-    while not (outcomes := crew.wait(lambda key, question: None)):
+from tasks import made
+from diswot.executors.processes import process_pool
+with process_pool([made], 2) as pool:
+    pool.submit("a", ("who",))
+    pool.submit("b", ("sleep",))
+    while not pool.wait():
         pass
-    workers = [worker.handle.process.pid for worker in crew._workers]
-    print(*workers, flush=True)
-    time.sleep(60)
+    print(*[slot.worker.process.pid for slot in pool._slots], flush=True)
+    {then}
 """
+
+
+@pytest.fixture(scope="module")
+def two() -> Iterator[Executor]:
+    with process_pool([made], 2) as pool:
+        yield pool
+
+
+def test_tasks_are_done(two: Executor) -> None:
+    tasks = {str(i): ("add", i, 1) for i in range(9)}
+
+    assert results(two, tasks) == {str(i): i + 1 for i in range(9)}
+
+
+def test_an_empty_task_takes_less_than_two_milliseconds(two: Executor) -> None:
+    times = []
+    for _ in range(50):
+        start = time.perf_counter()
+        results(two, {"a": ("add", 1)})
+        times.append(time.perf_counter() - start)
+
+    assert sorted(times)[5] < 2e-3
+
+
+def test_each_worker_is_made_once(two: Executor) -> None:
+    found = results(two, {str(i): ("who",) for i in range(20)})
+
+    assert 1 <= len(set(found.values())) <= 2 and os.getpid() not in found.values()
+
+
+def test_workers_are_made_in_turn() -> None:
+    with process_pool([partial(named, "x"), partial(named, "y")], 3) as pool:
+        limit = time.monotonic() + 60
+        names: list[str] = []
+        while sorted(set(names)) != ["x", "y"] and time.monotonic() < limit:
+            names += [name for name, _ in results(pool, dict.fromkeys("abcdef", 1)).values()]
+
+    assert set(names) == {"x", "y"}
+
+
+def test_task_whose_worker_is_killed_is_tried_again(two: Executor, tmp_path: Path) -> None:
+    tasks = {"a": ("kill once", str(tmp_path / "mark")), "b": ("add", 1, 2)}
+
+    assert results(two, tasks) == {"a": "survived", "b": 3}
+
+
+def test_worker_that_is_killed_while_idle_is_replaced(two: Executor) -> None:
+    (before,) = set(results(two, {"a": ("who",)}).values())
+    os.kill(before, signal.SIGKILL)
+
+    found = results(two, {str(i): ("add", i) for i in range(6)})
+
+    assert found == {str(i): i for i in range(6)}
+
+
+def test_task_that_kills_its_worker_fails_and_the_others_are_done(two: Executor) -> None:
+    tasks = {"a": ("kill",), "b": ("add", 1, 2), "c": ("exit", 3), "d": ("exit", 0)}
+
+    assert results(two, tasks) == {
+        "a": ("killed", "its process died: SIGKILL"),
+        "b": 3,
+        "c": ("killed", "its process died: exit status 3"),
+        "d": ("killed", "its process died: exit status 0"),
+    }
+
+
+def test_task_that_hangs_fails_and_the_others_are_done() -> None:
+    with process_pool([made], 1, timeout=0.5) as pool:
+        found = results(pool, {"a": ("sleep",), "b": ("add", 1, 2)})
+
+    assert found == {"a": ("timeout", "took longer than 0.5 s"), "b": 3}
+
+
+def test_clock_that_jumps_ends_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    jumps = iter(range(0, 10**9, 10**6))
+    monkeypatch.setattr(time, "time", lambda: 1e9 + next(jumps))
+    with process_pool([made], 1, timeout=30) as pool:
+        assert results(pool, {"a": ("add", 1), "b": ("add", 2)}) == {"a": 1, "b": 2}
+
+
+@pytest.mark.parametrize(
+    ("make", "error", "message"),
+    [
+        (unmade, UserError, "^no such teacher$"),
+        (broken, SearchFailed, "^a worker failed: RuntimeError: no such teacher$"),
+        (dying, SearchFailed, r"a worker process ended too early \(exit status 9\)"),
+    ],
+)
+def test_workers_that_cannot_start(make: Any, error: type[Exception], message: str) -> None:
+    threads = threading.active_count()
+    with pytest.raises(error, match=message), process_pool([make], 1):
+        pass
+
+    assert threading.active_count() == threads
+
+
+def test_worker_that_was_ready_before_is_started_more_often(tmp_path: Path) -> None:
+    starts = tmp_path / "starts"
+    starts.mkdir()
+    task = {"a": ("kill once", str(tmp_path / "mark"))}
+    with process_pool([partial(seldom, str(starts))], 1) as pool:
+        assert results(pool, task) == {"a": "survived"}
+
+    assert len(list(starts.iterdir())) == 6
+
+
+@pytest.mark.parametrize(
+    ("task", "message"),
+    [
+        (("raise", RuntimeError("a mistake of ours")), "failed: RuntimeError: a mistake of ours"),
+        (("stubborn",), "a worker failed: Stubborn: a and b"),
+        (("return", "lambda"), "a worker failed: .*pickle"),
+        (("return", "stubborn"), "cannot be unpickled: TypeError"),
+    ],
+)
+def test_errors_of_tasks_end_the_search(task: Any, message: str) -> None:
+    with pytest.raises(SearchFailed, match=message), process_pool([made], 1) as pool:
+        results(pool, {"a": task})
+
+
+def run(then: str) -> subprocess.Popen[str]:
+    folders = os.pathsep.join([str(Path(__file__).parents[1]), *sys.path])
+    environment = {**os.environ, "PYTHONPATH": folders}
+    command = [sys.executable, "-c", DRIVER.format(then=then)]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, env=environment, text=True)
 
 
 def alive(pid: int) -> bool:
@@ -41,15 +169,23 @@ def alive(pid: int) -> bool:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
-def test_workers_idle_or_busy_die_with_their_driver() -> None:
-    folders = os.pathsep.join([str(Path(__file__).parents[1]), *sys.path])
-    environment = {**os.environ, "PYTHONPATH": folders}
-    command = [sys.executable, "-c", DRIVER]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, env=environment) as driver:
+@pytest.mark.parametrize(
+    ("then", "end"),
+    [
+        ("import time; time.sleep(60)", signal.SIGKILL),
+        ("import time; time.sleep(60)", signal.SIGTERM),
+        ("raise RuntimeError", None),
+        ("import os; os._exit(0)", None),
+    ],
+)
+def test_workers_idle_or_busy_end_with_their_driver(then: str, end: int | None) -> None:
+    with run(then) as driver:
         assert driver.stdout is not None
         pids = [int(pid) for pid in driver.stdout.readline().split()]
-        assert len(pids) == 2 and all(map(alive, pids))
-        driver.kill()
+        assert len(pids) == 2
+        if end is not None:
+            assert all(map(alive, pids))
+            driver.send_signal(end)
 
     limit = time.monotonic() + 20
     while any(map(alive, pids)) and time.monotonic() < limit:
@@ -57,27 +193,57 @@ def test_workers_idle_or_busy_die_with_their_driver() -> None:
     assert not any(map(alive, pids))
 
 
-def next_said(pipes: Pipes, handle: Any) -> Message | None:
-    ((_, message),) = pipes.receive([handle], 60)
-    return message
+def test_workers_ignore_the_keyboard(two: Executor) -> None:
+    (pid,) = set(results(two, {"a": ("who",)}).values())
+    os.kill(pid, signal.SIGINT)
+
+    assert pid in results(two, {str(i): ("who",) for i in range(20)}).values()
+
+
+def test_standard_output_is_the_drivers(capfd: pytest.CaptureFixture[str]) -> None:
+    with process_pool([made], 1, threads=3) as pool:
+        assert results(pool, {"a": ("print",)}) == {"a": ("3", False)}
+
+    out, error = capfd.readouterr()
+    assert out == "" and "from Python\n" in error and "from elsewhere\n" in error
+
+
+def received(backend: Processes, worker: Any) -> Reply:
+    ((_, reply),) = backend.receive([worker], 60)
+    return reply
 
 
 def test_how_a_process_ended() -> None:
-    pipes = Pipes([Packed.pack(made, work), Packed.pack(dying, work)])
-    killed, ended = pipes.start(0), pipes.start(1)
-    assert next_said(pipes, killed) == ("ready", None)
+    backend = Processes([Payload.pack(made), Payload.pack(dying)])
+    killed, ended = backend.start(0), backend.start(1)
+    assert received(backend, killed) == Reply()
     os.kill(killed.process.pid or 0, signal.SIGKILL)
 
-    assert next_said(pipes, killed) is None and pipes.bury(killed) == "SIGKILL"
-    assert next_said(pipes, ended) is None and pipes.bury(ended) == "exit status 9"
-    pipes.send(ended, ("task", ("add", 1)))  # that it is dead is for `receive` to say
+    assert received(backend, killed) == Reply(death="SIGKILL")
+    assert received(backend, ended) == Reply(death="exit status 9")
+    backend.send(ended, ("add", 1))  # `receive` reports that it is dead
+    backend.kill(ended)
+    backend.kill(killed)
 
 
-def test_a_process_that_closed_its_pipe_and_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_worker_killed_while_it_sends(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only the beginning of its reply has arrived."""
+    backend = Processes([Payload.pack(made)])
+    worker = backend.start(0)
+    ours, end = os.pipe()
+    os.write(end, (1000).to_bytes(4, "big") + b"some")
+    os.close(end)
+    assert received(backend, worker) == Reply()
+    backend.send(worker, ("sleep",))
+    time.sleep(0.2)
+    os.dup2(ours, worker.pipe.fileno())
+    os.close(ours)
     monkeypatch.setattr("diswot.executors.processes.GRACE", 0.1)
-    pipes = Pipes([Packed.pack(made, work)])
-    handle = pipes.start(0)
-    assert next_said(pipes, handle) == ("ready", None)
-    pipes.send(handle, ("task", ("sleep",)))
 
-    assert pipes.bury(handle) == "SIGKILL" and not handle.process.is_alive()
+    assert received(backend, worker) == Reply(death="SIGKILL")
+    assert not worker.process.is_alive()
+    backend.kill(worker)
+
+
+def test_the_pool_is_an_executor(two: Executor) -> None:
+    assert isinstance(two, Pool) and two.room <= 2

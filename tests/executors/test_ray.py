@@ -1,4 +1,4 @@
-"""Workers on a Ray cluster: what is said of it, and searches whose nodes and workers die."""
+"""Workers on a Ray cluster: what is reported of it, and what becomes of workers that die."""
 
 from __future__ import annotations
 
@@ -8,11 +8,14 @@ import os
 import re
 import signal
 import socket
+import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
-from contextlib import redirect_stdout
+from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
+from typing import Any
 
 import pytest
 import tasks
@@ -20,9 +23,17 @@ from tasks import results
 
 from diswot.errors import SearchFailed, UserError
 from diswot.executors import ray
-from diswot.executors.packed import Make, Packed
-from diswot.executors.pool import Pool
-from diswot.executors.ray import Cluster, Life, actors, capacity, versions
+from diswot.executors.protocol import Executor, Make
+from diswot.executors.ray import (
+    EACH,
+    RayCluster,
+    RayWorker,
+    _Pulse,
+    capacity,
+    ray_actors,
+    versions,
+)
+from diswot.executors.worker import Payload, Reply, read
 
 needs_ray = pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="no ray here")
 
@@ -33,7 +44,7 @@ needs_ray = pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="
     "address", ["local", "auto", "10.0.0.1:6379", "head.example.org:6379", "ray://h:1", "[::1]:80"]
 )
 def test_addresses(address: str) -> None:
-    assert Cluster(address).address == address
+    assert RayCluster(address).address == address
 
 
 @pytest.mark.parametrize(
@@ -53,7 +64,7 @@ def test_addresses(address: str) -> None:
 )
 def test_addresses_that_are_none(address: str) -> None:
     with pytest.raises(UserError, match=r"is no address of a Ray cluster: local, auto, HOST:PORT"):
-        Cluster(address)
+        RayCluster(address)
 
 
 @pytest.mark.parametrize(
@@ -68,18 +79,18 @@ def test_addresses_that_are_none(address: str) -> None:
         ({"gpus": math.inf}, "GPUs on Ray are part of one or whole"),
     ],
 )
-def test_shares_that_are_none(options: dict[str, float], message: str) -> None:
+def test_shares_that_are_none(options: dict[str, Any], message: str) -> None:
     with pytest.raises(UserError, match=message):
-        Cluster(**options)
+        RayCluster(**options)
 
 
-def test_what_a_worker_asks_for() -> None:
-    assert Cluster().asks(3) == {"CPU": 3.0}
-    assert Cluster(cpus=0.5, gpus=0.25).asks(3) == {"CPU": 0.5, "GPU": 0.25}
+def test_what_a_worker_takes() -> None:
+    assert RayCluster().resources(3) == {"CPU": 3.0}
+    assert RayCluster(cpus=0.5, gpus=0.25).resources(3) == {"CPU": 0.5, "GPU": 0.25}
 
 
 @pytest.mark.parametrize(
-    ("asks", "room"),
+    ("resources", "room"),
     [
         ({"CPU": 1.0}, 11),
         ({"CPU": 4.0}, 2),
@@ -87,12 +98,12 @@ def test_what_a_worker_asks_for() -> None:
         ({"CPU": 0.1}, 110),
         ({"CPU": 1.0, "GPU": 1.0}, 2),
         ({"CPU": 1.0, "GPU": 0.5}, 4),
-        ({"CPU": 1.0, "GPU": 0.3}, 6),  # three on each card: none is on two
+        ({"CPU": 1.0, "GPU": 0.3}, 6),  # three on each GPU: no worker is on two
         ({"CPU": 3.0, "GPU": 0.5}, 2),
         ({"CPU": 1.0, "GPU": 4.0}, 0),
     ],
 )
-def test_capacity(asks: dict[str, float], room: int) -> None:
+def test_capacity(resources: dict[str, float], room: int) -> None:
     nodes = [
         {"Alive": True, "Resources": {"CPU": 8.0, "GPU": 2.0, "memory": 1e9}},
         {"Alive": True, "Resources": {"CPU": 3.0}},
@@ -100,51 +111,63 @@ def test_capacity(asks: dict[str, float], room: int) -> None:
         {"Alive": False, "Resources": {"CPU": 64.0, "GPU": 8.0}},
     ]
 
-    assert capacity(nodes, asks) == room
+    assert capacity(nodes, resources) == room
 
 
-def packed(make: Make = tasks.made) -> Packed:
-    return Packed.pack(make, tasks.work)
+def begun(make: Make, driver: dict[str, str]) -> tuple[RayWorker, Reply]:
+    worker = RayWorker()
+    return worker, read(worker.begin(Payload.pack(make), 1, driver))
 
 
-def test_an_actor_answers_each_message_with_one() -> None:
-    life = Life()
+def test_a_worker_answers_each_task_with_one_reply() -> None:
+    worker, reply = begun(tasks.made, versions())
 
-    assert life.begin(packed(), 1, versions()) == ("ready", None)
-    assert life.exchange(("task", ("add", 1, 2))) == ("done", 3)
-    assert life.exchange(("task", ("ask", "a", "b"))) == ("ask", "a")
-    assert life.exchange(("answer", 1)) == ("ask", "b")
-    assert life.exchange(("answer", 2)) == ("done", [1, 2])
-    what, error = life.exchange(("task", ("raise",)))
-    assert what == "failed" and isinstance(error, SearchFailed)
+    assert reply == Reply() and read(worker.perform(("add", 1, 2))) == Reply(3)
+    error = read(worker.perform(("stubborn",))).error
+    here = f"on {socket.gethostname()}: "
+    assert type(error) is SearchFailed and str(error) == f"{here}a worker failed: Stubborn: a and b"
 
 
-def test_an_actor_that_cannot_begin() -> None:
-    for theirs, make, message in [
+@pytest.mark.parametrize(
+    ("make", "driver", "message"),
+    [
         (
-            {"diswot": "0.0", "torch": "1.0"},
             tasks.made,
-            "a worker has .*, the search {'diswot': '0.0'",
+            {"diswot": "0.0", "torch": "1.0"},
+            r"a worker has \{'diswot': .*\}, the search \{'diswot': '0.0', 'torch': '1.0'\}",
         ),
-        (versions(), tasks.unmade, f"^on {re.escape(socket.gethostname())}: no such teacher$"),
-    ]:
-        what, error = Life().begin(packed(make), 1, theirs)
-        with pytest.raises(UserError, match=message):
-            raise error
-        assert what == "failed"
+        (tasks.unmade, versions(), f"^on {re.escape(socket.gethostname())}: no such teacher$"),
+    ],
+)
+def test_workers_that_cannot_begin(make: Make, driver: dict[str, str], message: str) -> None:
+    _, reply = begun(make, driver)
+
+    with pytest.raises(UserError, match=message):
+        raise reply.error or AssertionError("it has begun")
+
+
+def test_versions() -> None:
+    import torch
+
+    import diswot
+
+    assert versions() == {
+        "diswot": diswot.__version__,
+        "torch": torch.__version__.partition("+")[0],
+    }
 
 
 def test_without_ray(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "ray", None)
     with (
         pytest.raises(UserError, match=r"--ray: needs ray: pip install 'diswot\[ray\]'"),
-        actors([tasks.made], tasks.work, 1, Cluster(), None),
+        ray_actors([tasks.made], RayCluster(), None),
     ):
         pass
 
 
 @pytest.mark.parametrize(
-    ("said", "told"),
+    ("text", "end"),
     [
         (
             "The actor died unexpectedly before finishing this task.\n\tpid: 45\nThe actor is dead "
@@ -162,8 +185,139 @@ def test_without_ray(monkeypatch: pytest.MonkeyPatch) -> None:
         ("", "RuntimeError"),
     ],
 )
-def test_how_an_actor_ended(said: str, told: str) -> None:
-    assert ray._ended(RuntimeError(said)) == told
+def test_how_an_actor_ended(text: str, end: str) -> None:
+    assert ray._end(RuntimeError(text)) == end
+
+
+def test_what_ray_prints_is_not_in_the_output(capsys: pytest.CaptureFixture[str]) -> None:
+    with redirect_stdout(ray._WithoutRay(sys.stdout)):
+        for name in ("ray_listen_error_messages", "ours"):
+            thread = threading.Thread(target=print, args=(name,), name=name)
+            thread.start()
+            thread.join()
+        sys.stdout.flush()
+
+    assert capsys.readouterr().out == "ours\n"
+
+
+# Connecting
+
+
+@needs_ray
+def test_where_nothing_listens() -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{free.getsockname()[1]}"
+        with (
+            pytest.raises(UserError, match=rf"^no Ray cluster at {address}: Connection refused; "),
+            ray_actors([tasks.made], RayCluster(address), 1),
+        ):
+            pass
+
+
+@needs_ray
+def test_this_machine_without_a_cluster(monkeypatch: pytest.MonkeyPatch) -> None:
+    import ray as library
+
+    def init(**options: Any) -> None:
+        raise ConnectionError("Could not find any running Ray instance.")
+
+    monkeypatch.setattr(library, "init", init)
+    with (
+        pytest.raises(UserError, match=r"^no Ray cluster runs on this machine: `ray start"),
+        ray_actors([tasks.made], RayCluster("auto"), 1),
+    ):
+        pass
+
+
+@pytest.mark.parametrize(
+    ("address", "mode", "hint"),
+    [
+        ("10.0.0.1:6379", None, True),
+        ("10.0.0.1:6379", "token", False),
+        ("local", None, False),
+    ],
+)
+def test_a_token_that_may_be_missing(
+    address: str, mode: str | None, hint: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("RAY_AUTH_MODE", raising=False)
+    if mode is not None:
+        monkeypatch.setenv("RAY_AUTH_MODE", mode)
+    text = ray._refused(address, RuntimeError("it failed"))
+
+    assert text.startswith(f"no Ray cluster at {address}: RuntimeError: it failed")
+    assert ("RAY_AUTH_MODE=token" in text) == hint
+
+
+# Whether a cluster is lost
+
+
+@contextmanager
+def listening(port: int = 0) -> Iterator[tuple[str, int]]:
+    with socket.create_server(("127.0.0.1", port)) as server:
+        yield server.getsockname()
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """Stands still unless somebody sleeps."""
+    now = [1000.0]
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(time, "sleep", lambda seconds: now.__setitem__(0, now[0] + seconds))
+    return now
+
+
+def test_a_head_that_is_silent_for_long_is_lost(clock: list[float]) -> None:
+    with listening() as head:
+        pulse = _Pulse("h:1", head)
+        pulse.check()
+    pulse.check()  # too soon to look again
+    assert clock[0] == 1000
+
+    clock[0] += EACH
+    with pytest.raises(SearchFailed, match=r"^the Ray cluster at h:1 is lost: its head does not"):
+        pulse.check()
+    assert 40 <= clock[0] - 1000 <= 40 + 2 * EACH and pulse.lost
+
+
+def test_a_head_that_comes_back_is_waited_for(
+    clock: list[float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answers = iter([None, *[ConnectionRefusedError] * 8, None])
+    monkeypatch.setattr(ray, "_failure", lambda place: place and next(answers))
+    pulse = _Pulse("h:1", ("h", 1))
+    pulse.check()
+    clock[0] += EACH
+    pulse.check()
+
+    assert clock[0] == 1000 + EACH + 8 * EACH and not pulse.lost
+
+
+def test_a_node_that_has_ended_is_reported_at_once(clock: list[float]) -> None:
+    with listening() as head:
+        with listening() as node:
+            pulse = _Pulse("h:1", head, node)
+            pulse.check()
+        with pytest.raises(SearchFailed, match="its node on this machine has ended"):
+            pulse.check()
+
+    assert clock[0] == 1000
+
+
+def test_a_node_that_the_head_has_given_up_has_ended() -> None:
+    with listening() as place:
+        pulse = _Pulse("h:1", place, place, lambda: False)
+        with pytest.raises(SearchFailed, match="its node on this machine has ended"):
+            pulse.check()
+    assert pulse.lost
+
+
+def test_what_is_behind_a_proxy_is_not_looked_at() -> None:
+    pulse = ray._pulse(None, "ray://h:1")
+    pulse.check()
+
+    assert not pulse.lost
 
 
 # One node
@@ -178,45 +332,46 @@ def paths() -> Iterator[None]:
 
 
 @pytest.fixture(scope="module")
-def one(paths: None) -> Iterator[Pool]:
-    with (
-        actors([tasks.made], tasks.work, 1, Cluster(), 1) as (transport, _),
-        Pool(transport, 1, timeout=60) as pool,
-    ):
-        yield pool
+def one(paths: None) -> Iterator[Executor]:
+    with ray_actors([tasks.made], RayCluster(), 1, timeout=60) as executor:
+        yield executor
 
 
 @needs_ray
-def test_tasks_are_done_and_questions_answered(one: Pool) -> None:
-    jobs = {str(i): ("add", i, 1) for i in range(9)} | {"asking": ("ask", 1, "b")}
-
-    found = results(one, jobs, lambda key, question: (key, question))
-
-    assert found == {
-        **{str(i): i + 1 for i in range(9)},
-        "asking": [("asking", 1), ("asking", "b")],
+def test_tasks_are_done(one: Executor) -> None:
+    assert results(one, {str(i): ("add", i, 1) for i in range(9)}) == {
+        str(i): i + 1 for i in range(9)
     }
+    assert results(one, {"a": ("print",)}) == {"a": ("1", False)}  # torch is not imported yet
+    assert one.room == 1
 
 
-def test_what_ray_says_is_not_in_the_output(capsys: pytest.CaptureFixture[str]) -> None:
-    with redirect_stdout(ray._WithoutRay(sys.stdout)):
-        for name in ("ray_listen_error_messages", "ours"):
-            thread = threading.Thread(target=print, args=(name,), name=name)
-            thread.start()
-            thread.join()
-        sys.stdout.flush()
+@needs_ray
+def test_nodes_without_room(one: Executor) -> None:
+    with (
+        pytest.raises(UserError, match=r"no node of the Ray cluster has 1e\+06 CPU for a worker"),
+        ray_actors([tasks.made], RayCluster(cpus=1e6), 1),
+    ):
+        pass
 
-    assert capsys.readouterr().out == "ours\n"
+
+@needs_ray
+def test_a_second_cluster(one: Executor) -> None:
+    with (
+        pytest.raises(UserError, match=r"this process is in the Ray cluster at .*, not h:1"),
+        ray_actors([tasks.made], RayCluster("h:1"), 1),
+    ):
+        pass
 
 
 @needs_ray
 @pytest.mark.slow
-def test_actors_that_die(one: Pool, tmp_path: Path) -> None:
+def test_actors_that_die(one: Executor, tmp_path: Path) -> None:
     """In a task once or always, by a signal or by themselves; or idle."""
     jobs = {
         "once": ("kill once", str(tmp_path / "mark")),
         "ever": ("kill",),
-        "exit": ("exit",),
+        "exit": ("exit", 3),
         "who": ("who",),
     }
     found = results(one, jobs)
@@ -226,3 +381,67 @@ def test_actors_that_die(one: Pool, tmp_path: Path) -> None:
     assert [found[name][0] for name in ("ever", "exit")] == ["killed", "killed"]
     assert all(found[name][1].startswith("its process died: ") for name in ("ever", "exit"))
     assert results(one, {str(i): ("add", i) for i in range(6)}) == {str(i): i for i in range(6)}
+
+
+@needs_ray
+@pytest.mark.slow
+def test_actors_that_hang(one: Executor) -> None:
+    with ray_actors([tasks.made], RayCluster(cpus=0.1), 1, timeout=1) as executor:
+        found = results(executor, {"a": ("sleep",), "b": ("add", 1, 2)})
+
+    assert found == {"a": ("timeout", "took longer than 1 s"), "b": 3}
+
+
+@needs_ray
+@pytest.mark.slow
+def test_actors_that_cannot_start(one: Executor) -> None:
+    for make, error, message in [
+        (tasks.unmade, UserError, "no such teacher"),
+        (tasks.broken, SearchFailed, "a worker failed: RuntimeError: no such teacher"),
+        (tasks.dying, SearchFailed, "a worker process ended too early"),
+    ]:
+        with pytest.raises(error, match=message), ray_actors([make], RayCluster(cpus=0.1), 1):
+            pass
+
+
+# A node that is lost: in a process of its own, for a process has one cluster
+
+TWO_NODES = """
+import time
+from ray.cluster_utils import Cluster
+from tasks import made
+from diswot.executors.ray import RayCluster, ray_actors
+
+nodes = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
+nodes.add_node(num_cpus=1)
+nodes.wait_for_nodes()
+with ray_actors([made], RayCluster(nodes.address), None) as executor:
+    assert len(executor._slots) == 2
+    while executor.room < 2:
+        executor.wait(0.1)
+    for number in range(40):
+        executor.submit(number, ("slow add", number, 1))
+    found = {}
+    while len(found) < 5:
+        found.update((result.key, result.value) for result in executor.wait())
+    nodes.remove_node(next(iter(nodes.worker_nodes)), allow_graceful=False)
+    while len(found) < 40:
+        found.update((result.key, result.value) for result in executor.wait())
+assert found == {number: number + 1 for number in range(40)}, found
+print("all done")
+nodes.shutdown()
+"""
+
+
+@needs_ray
+def test_tasks_of_a_node_that_is_killed_are_done_on_another() -> None:
+    folders = os.pathsep.join([str(Path(__file__).parents[1]), *sys.path])
+    done = subprocess.run(
+        [sys.executable, "-c", TWO_NODES],
+        env={**os.environ, "PYTHONPATH": folders},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+
+    assert done.stdout == "all done\n", done.stderr

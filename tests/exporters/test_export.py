@@ -20,15 +20,14 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 from toys import CLASSES, LinearHead, seeded
 
-from diswot.data.dataset import Data, whole
 from diswot.data.registry import create_dataset
 from diswot.errors import ExportFailed, UserError
 from diswot.exporters.export import export
 from diswot.exporters.formats import FORMATS, Format
-from diswot.exporters.model_card import About
+from diswot.exporters.model_card import StudentDescription
 from diswot.models.registry import create_teacher
 from diswot.models.weights import load_weights
-from diswot.runs.folder import searched as job_of
+from diswot.runs.folder import search_config
 from diswot.spaces.registry import SPACES, build_network, construct, create_space
 from diswot.training.evaluation import measure_accuracy
 
@@ -37,7 +36,9 @@ FILES = {
     "torch": ["student.pt2"],
     "safetensors": ["student.py", "student.safetensors"],
 }
-ABOUT = About("toy", (3, 8, 8), tuple("abcde"), (0.5,) * 3, (0.25,) * 3, {"a": 1}, {}, None)
+ABOUT = StudentDescription(
+    "toy", (3, 8, 8), tuple("abcde"), (0.5,) * 3, (0.25,) * 3, {"a": 1}, {}, None
+)
 
 
 @pytest.fixture(scope="module")
@@ -98,8 +99,8 @@ def test_a_wrong_one_is_removed(
 def test_a_changed_weight_is_found(model: nn.Module, tmp_path: Path) -> None:
     right = FORMATS["safetensors"]
 
-    def write(model: nn.Module, folder: Path, about: About) -> list[Path]:
-        paths = right.write(model, folder, about)
+    def write(model: nn.Module, folder: Path, description: StudentDescription) -> list[Path]:
+        paths = right.write(model, folder, description)
         state = load_file(paths[1])
         state["fc.bias"] = state["fc.bias"] + 0.01
         save_file(state, paths[1])
@@ -142,7 +143,7 @@ def test_the_distilled_student_without_diswot(run: Run, trained: Path, tmp_path:
     out = tmp_path / "out"
     ran = run(f"export {trained} --format safetensors --json --out {out}")
     assert ran.json["trained"] and ran.json["format"] == "safetensors"
-    images = create_dataset("digits", size=8)
+    images = create_dataset("digits", img_size=8)
     assert images.test is not None
     pixels = images.test.read(range(len(images.test))).contiguous()
     save_file({"pixels": pixels, "labels": images.test.labels}, tmp_path / "images")
@@ -167,10 +168,10 @@ def test_the_distilled_student_without_diswot(run: Run, trained: Path, tmp_path:
 
 def test_weights_of_another_training(run: Run, trained: Path, tmp_path: Path) -> None:
     run(f"export {trained} --format torch --trained {trained}/alone --out {tmp_path}")
-    job = job_of(trained)
+    job = search_config(trained)
     model = build_network(create_space("s0", 10, 8), json.loads(job["student"]))
     load_weights(model, trained / "alone" / "student.safetensors")
-    images = create_dataset("digits", size=8)
+    images = create_dataset("digits", img_size=8)
     assert measure_accuracy(model, images) > 0
     batch = images.batch(6).images.contiguous()
     (logits,) = FORMATS["torch"].run(tmp_path, [batch])
@@ -198,21 +199,21 @@ def test_a_training_without_a_search(kind: str, run: Run, trained: Path, tmp_pat
     assert run(f"export {folder} --format {kind} --json").json["trained"]
     model = create_teacher("resnet20", 10, 8)
     load_weights(model, folder / "student.safetensors")
-    batch = create_dataset("digits", size=8).batch(6).images.contiguous()
+    batch = create_dataset("digits", img_size=8).batch(6).images.contiguous()
     (logits,) = FORMATS[kind].run(folder / "export", [batch])
     with torch.no_grad():
         torch.testing.assert_close(logits, model.eval()(batch), rtol=0, atol=1e-4)
     kept = json.loads((folder / "trained.json").read_text())
     result, told = kept["result"], rows(folder / "export")
     assert told["search"] == "none recorded: the network was named" and "teacher" not in told
-    assert told["taught by"] == "none: trained alone" and told["data"] == "digits"
+    assert told["distilled from"] == "none: trained alone" and told["data"] == "digits"
     assert told["test accuracy, %"] == f"{result['test_accuracy']:.2f}"
     card = (folder / "export" / "README.md").read_text()
     assert "- `network`: `resnet20`" in card and "Not trained" not in card
     assert told["training"] == " ".join(kept["command"])
     if kind == "safetensors":
         source = (folder / "export" / "student.py").read_text()
-        assert "network that DisWOT trained; no search is recorded with it" in source
+        assert "network that DisWOT trained; no search is recorded" in source
 
 
 def test_a_training_of_a_found_student(run: Run, trained: Path, tmp_path: Path) -> None:
@@ -222,7 +223,7 @@ def test_a_training_of_a_found_student(run: Run, trained: Path, tmp_path: Path) 
         folder = Path(shutil.copytree(trained / name, tmp_path / name))
         assert run(f"export {folder} --format torch").status == 0
         told = rows(folder / "export")
-        assert told["search"] == " ".join(kept) and told["taught by"] == teacher
+        assert told["search"] == " ".join(kept) and told["distilled from"] == teacher
         assert told["space"] == "s0"
 
 
@@ -269,13 +270,8 @@ def test_trainings_that_cannot_be_exported(run: Run, trained: Path, tmp_path: Pa
     edited(folder / "trained.json", lambda kept: kept["result"].pop("classes"))
     assert "does not tell enough to build the network" in run(f"export {folder}").mistake()
     (folder / "trained.json").unlink()
-    told = f"the training in {folder} has not finished; go on with it by --resume"
+    told = f"the training in {folder} has not finished; continue it with --resume"
     assert run(f"export {folder}").mistake() == told
-
-
-def _test(images: Data) -> tuple[torch.Tensor, torch.Tensor]:
-    assert images.test is not None
-    return whole(images.test)
 
 
 def test_untrained_is_said(run: Run, tmp_path: Path) -> None:
@@ -295,8 +291,8 @@ def test_hostile_names_in_the_card_and_the_source(trained: Path, run: Run, tmp_p
     assert ran.status == 0, ran.err
     compile((folder / "export" / "student.py").read_text(), "student.py", "exec")
     lines = (folder / "export" / "README.md").read_text().splitlines()
-    row = next(line for line in lines if line.startswith("| taught by"))
-    assert row == '| taught by | `x""" import os \\| \'rm\'` |'
+    row = next(line for line in lines if line.startswith("| distilled from"))
+    assert row == '| distilled from | `x""" import os \\| \'rm\'` |'
 
 
 @pytest.mark.parametrize(

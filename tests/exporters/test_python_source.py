@@ -128,12 +128,12 @@ class Attending(nn.Module):
 @pytest.mark.parametrize(
     ("build", "reason"),
     [(Branching, "cannot be written as source"), (Foreign, "foreign, which is not torch's"),
-     (Attending, "MultiheadAttention, which cannot be written down")],
+     (Attending, "MultiheadAttention, which cannot be written as source")],
 )  # fmt: skip
 def test_what_cannot_be_written_is_told(build: Callable[[], nn.Module], reason: str) -> None:
     with pytest.raises(UserError, match=re.escape(reason)) as told:
         source(build().eval())
-    assert "take --format onnx or torch" in str(told.value)
+    assert "use --format onnx or torch" in str(told.value)
 
 
 class Meeting(nn.Module):

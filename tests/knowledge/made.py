@@ -33,7 +33,7 @@ def made(
     seen = observation(seed, size=size, classes=classes, channels=width, dtype=dtype)
     weights = torch.randn(size, width, generator=generator, dtype=dtype)
     pooled = torch.randn(size, width, generator=generator, dtype=dtype)
-    return replace(seen, stages=maps, last=maps[-1], pooled=pooled, cam_weights=weights)
+    return replace(seen, stages=maps, last=maps[-1], head_input=pooled, cam_weights=weights)
 
 
 def pairs(teacher: Observation, student: Observation) -> list[tuple[Tensor, Tensor]]:
@@ -53,7 +53,7 @@ def per_sample(seen: Observation, change: Callable[[Tensor], Tensor]) -> Observa
 def floats(seen: Observation) -> Iterator[Tensor]:
     """All that a distance may be differentiated in."""
     yield from seen.stages
-    yield from (seen.last, seen.pooled, seen.logits, seen.class_gradient)
+    yield from (seen.last, seen.head_input, seen.logits, seen.class_gradient)
     if seen.cam_weights is not None:
         yield seen.cam_weights
 
@@ -68,7 +68,7 @@ def leaves(seen: Observation, change: Callable[[Tensor], Tensor] = torch.clone) 
         seen,
         stages=tuple(leaf(stage) for stage in seen.stages),
         last=leaf(seen.last),
-        pooled=leaf(seen.pooled),
+        head_input=leaf(seen.head_input),
         logits=leaf(seen.logits),
         class_gradient=leaf(seen.class_gradient),
         cam_weights=None if seen.cam_weights is None else leaf(seen.cam_weights),

@@ -7,14 +7,13 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from knowledge import naive
-from knowledge.made import THREE, made, pairs
+from knowledge.made import made, pairs
 
-from diswot.errors import UserError
 from diswot.knowledge.channels import flows, fsp, ickd
 
 quick = settings(derandomize=True, deadline=None, max_examples=20, database=None)
 small = st.integers(1, 4)
-dtypes = pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+dtypes = st.sampled_from([torch.float32, torch.float64])
 widths = st.lists(small, min_size=1, max_size=3)
 
 
@@ -25,8 +24,7 @@ def pyramid(widths: list[int], side: int, factor: int) -> tuple[tuple[int, int, 
 
 
 @quick
-@given(st.integers(0, 10**6), widths, st.integers(1, 3), st.integers(1, 3), small)
-@dtypes
+@given(dtypes, st.integers(0, 10**6), widths, st.integers(1, 3), st.integers(1, 3), small)
 def test_equal_the_loops_for_any_grids(
     dtype: torch.dtype, seed: int, widths: list[int], side: int, other: int, size: int
 ) -> None:
@@ -67,16 +65,3 @@ def test_ickd_by_hand() -> None:
     teacher = replace(made(0), stages=(torch.tensor([[[3.0, 0.0]], [[0.0, 2.0]]])[None],))
     student = replace(made(1), stages=(torch.ones(1, 2, 1, 3),))
     assert float(ickd(teacher, student)) == pytest.approx(2 - 2**0.5, abs=1e-6)
-
-
-def test_scale_does_not_count_for_ickd() -> None:
-    teacher, student = made(0), made(1)
-    huge = replace(student, stages=tuple(1e30 * stage for stage in student.stages))
-    assert float(ickd(teacher, huge)) == pytest.approx(float(ickd(teacher, student)), abs=1e-6)
-
-
-@pytest.mark.parametrize("distance", [fsp, ickd])
-def test_other_widths_are_told_and_other_grids_are_not(distance) -> None:
-    with pytest.raises(UserError, match=f"{distance.__name__} needs maps of one width"):
-        distance(made(0), made(1, ((4, 4, 4), *THREE[1:])))
-    assert float(distance(made(0), made(1, ((3, 8, 8), (5, 4, 5), (6, 1, 1))))) > 0

@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 from knowledge import naive
 from knowledge.made import made, pairs
 
-from diswot.errors import UserError
 from diswot.knowledge.features import Variances, ab, fitnet, vid
 from diswot.knowledge.stages import slices
 from diswot.observation.observe import Observation
@@ -18,7 +17,7 @@ from diswot.observation.observe import Observation
 quick = settings(derandomize=True, deadline=None, max_examples=20, database=None)
 small = st.integers(1, 4)
 shapes = st.lists(st.tuples(small, small, small), min_size=1, max_size=3).map(tuple)
-dtypes = pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+dtypes = st.sampled_from([torch.float32, torch.float64])
 
 
 def one(values: list[float]) -> Observation:
@@ -27,8 +26,7 @@ def one(values: list[float]) -> Observation:
 
 
 @quick
-@given(st.integers(0, 10**6), shapes, small)
-@dtypes
+@given(dtypes, st.integers(0, 10**6), shapes, small)
 def test_equal_the_loops(dtype: torch.dtype, seed: int, shapes: tuple, size: int) -> None:
     teacher, student = (made(s, shapes, size=size, dtype=dtype) for s in (seed, seed + 1))
     both = pairs(teacher, student)
@@ -73,13 +71,14 @@ def test_vid_with_fixed_variance_is_half_a_mean_squared_difference() -> None:
 
 def test_a_few_samples_at_a_time_are_all_samples() -> None:
     """Without a graph large maps are taken in slices, with one at once."""
-    teacher, student = (made(seed, ((8, 64, 64),), size=9) for seed in (0, 1))
+    teacher, student = (made(seed, ((8, 64, 64),), size=9, dtype=torch.float64) for seed in (0, 1))
     graph = replace(student, stages=tuple(s.clone().requires_grad_() for s in student.stages))
     assert len(list(slices(*teacher.stages, *student.stages))) > 1
     assert len(list(slices(*teacher.stages, *graph.stages))) == 1
     for distance in (fitnet, ab, vid):
         expected = float(distance(teacher, graph).detach())
-        assert float(distance(teacher, student)) == pytest.approx(expected, rel=1e-6)
+        # Two orders of a sum of 294,912 squares differ by at most that many eps of double.
+        assert float(distance(teacher, student)) == pytest.approx(expected, rel=1e-10)
 
 
 def test_variances_start_at_one_and_are_learned_a_channel() -> None:
@@ -97,12 +96,3 @@ def test_variances_start_at_one_and_are_learned_a_channel() -> None:
         best = (a - b).square().mean((0, 2, 3))
         torch.testing.assert_close(variance, best, rtol=0.05, atol=0.05)
     assert all(float(v.detach().min()) > 0 for v in learned()["variances"])
-
-
-@pytest.mark.parametrize(
-    "other", [((4, 4, 4), (5, 3, 2), (6, 2, 2)), ((3, 4, 4), (5, 3, 2), (6, 2, 1))]
-)
-@pytest.mark.parametrize("distance", [fitnet, ab, vid])
-def test_other_widths_and_grids_are_told(distance, other: tuple) -> None:
-    with pytest.raises(UserError, match=f"{distance.__name__} needs maps of one width and grid"):
-        distance(made(0), made(1, other))

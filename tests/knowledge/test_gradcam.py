@@ -13,12 +13,12 @@ from diswot.errors import UserError
 from diswot.knowledge.gradcam import class_activation, gradcam
 
 quick = settings(derandomize=True, deadline=None, max_examples=25, database=None)
+dtypes = st.sampled_from([torch.float32, torch.float64])
 small = st.integers(1, 4)
 
 
 @quick
-@given(st.integers(0, 10**6), st.integers(1, 5), small, small, small, small)
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@given(dtypes, st.integers(0, 10**6), st.integers(1, 5), small, small, small, small)
 def test_equals_the_loops_for_any_widths_and_grids(
     dtype: torch.dtype, seed: int, size: int, wide: int, narrow: int, grid: int, other: int
 ) -> None:
@@ -38,12 +38,6 @@ def test_by_hand() -> None:
     teacher = replace(made(0), last=maps, cam_weights=weights)
     student = replace(made(1), last=other, cam_weights=weights)
     assert float(gradcam(teacher, student)) == pytest.approx(0.4, abs=1e-6)
-
-
-def test_neither_scale_counts() -> None:
-    teacher, student = made(0), made(1)
-    other = replace(student, last=1e30 * student.last, cam_weights=1e-30 * student.cam_weights)
-    assert float(gradcam(teacher, other)) == pytest.approx(float(gradcam(teacher, student)))
 
 
 def test_a_map_of_zeros_counts_one_against_any_other() -> None:

@@ -8,21 +8,19 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from knowledge import naive
-from knowledge.made import THREE, made, pairs
+from knowledge.made import made, pairs
 from torch import Tensor
 
-from diswot.errors import UserError
 from diswot.knowledge.kdsvd import dominant, kdsvd, leading, right_vectors
 
 quick = settings(derandomize=True, deadline=None, max_examples=20, database=None)
 small = st.integers(1, 4)
 stages = st.lists(st.tuples(st.integers(1, 6), small, small), min_size=1, max_size=3)
-dtypes = pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+dtypes = st.sampled_from([torch.float32, torch.float64])
 
 
 @quick
-@given(st.integers(0, 10**6), stages, small)
-@dtypes
+@given(dtypes, st.integers(0, 10**6), stages, small)
 def test_equals_a_full_decomposition(
     dtype: torch.dtype, seed: int, stages: list, size: int
 ) -> None:
@@ -52,13 +50,6 @@ def test_the_like_among_the_first_four_is_taken() -> None:
     student = replace(made(1), stages=(torch.stack((weak, strong))[None, :, None],) * 2)
     teacher = replace(made(0), stages=(torch.stack((weak, 0 * strong))[None, :, None],) * 2)
     assert float(kdsvd(teacher, student)) == pytest.approx(0, abs=1e-6)
-
-
-def test_neither_sign_nor_scale_counts() -> None:
-    teacher, student = made(0), made(1)
-    other = replace(student, stages=tuple(-1e30 * stage for stage in student.stages))
-    plain = float(kdsvd(teacher, student))
-    assert float(kdsvd(teacher, other)) == pytest.approx(plain, abs=1e-5)
 
 
 def samples(generator: torch.Generator, *shape: int) -> Tensor:
@@ -97,12 +88,6 @@ def test_a_map_of_zeros_has_no_vector() -> None:
     assert not right_vectors(torch.zeros(2, 5, 2, 1), 2).any()
 
 
-def test_other_widths_are_told_and_other_grids_are_not() -> None:
-    with pytest.raises(UserError, match="kdsvd needs maps of one width"):
-        kdsvd(made(0), made(1, ((4, 4, 4), *THREE[1:])))
-    assert float(kdsvd(made(0), made(1, ((3, 8, 8), (5, 4, 5), (6, 1, 1))))) > 0
-
-
 def grams_of(values: list[float], seed: int = 0) -> Tensor:
     """Two symmetric matrices with these eigenvalues."""
     random = torch.randn(2, len(values), len(values), generator=torch.Generator().manual_seed(seed))
@@ -118,7 +103,11 @@ def test_the_dominant_vector_is_the_leading_one(values: list[float], scale: floa
     assert found.all()
     expected = leading(grams.double(), 1)
     cosines = (vectors * expected).sum(1, keepdim=True)
-    torch.testing.assert_close(vectors, (expected * cosines.sign()).float(), rtol=0, atol=2e-6)
+    # A residual of 16 eps of the first eigenvalue is accepted; the vector's error is at most that
+    # over the gap to the second (Davis and Kahan).
+    first, second, *_ = *values, 0.0
+    near = 16 * torch.finfo(torch.float32).eps * first / (first - second)
+    torch.testing.assert_close(vectors, (expected * cosines.sign()).float(), rtol=0, atol=near)
 
 
 @pytest.mark.parametrize("values", [[0.0, 0.0], [1.0, 0.99, 0.5]])

@@ -7,22 +7,29 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from knowledge import naive
+from knowledge.made import made
 from reference import kd as slow_kd
-from toys import observation, shuffled
+from toys import observation
 
-from diswot.errors import UserError
-from diswot.knowledge.logits import kd
-from diswot.knowledge.registry import KNOWLEDGE
+from diswot.knowledge.logits import dist, dkd, kd
 
 quick = settings(derandomize=True, deadline=None, max_examples=25, database=None)
+warmth = st.sampled_from([1.0, 4.0])
+weight = st.sampled_from([0.0, 1.0, 8.0])
+seeds = st.integers(0, 10**6)
+dtypes = st.sampled_from([torch.float32, torch.float64])
 
 
 @quick
 @given(
-    st.integers(0, 10**6), st.integers(1, 6), st.integers(2, 9), st.sampled_from([0.5, 1.0, 4.0])
+    dtypes,
+    st.integers(0, 10**6),
+    st.integers(1, 6),
+    st.integers(2, 9),
+    st.sampled_from([0.5, 1.0, 4.0]),
 )
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_equals_the_sums(
+def test_kd_equals_the_sums(
     dtype: torch.dtype, seed: int, size: int, classes: int, temperature: float
 ) -> None:
     teacher = observation(seed, size=size, classes=classes, dtype=dtype)
@@ -32,7 +39,7 @@ def test_equals_the_sums(
     assert actual == pytest.approx(expected, rel=1e-5, abs=1e-6)
 
 
-def test_by_hand() -> None:
+def test_kd_by_hand() -> None:
     # p = (3/4, 1/4), q = (1/2, 1/2): 3/4 log(3/2) + 1/4 log(1/2), for each of two samples
     teacher = replace(observation(0), logits=torch.tensor([[math.log(3.0), 0.0]] * 2))
     student = replace(observation(1), logits=torch.zeros(2, 2))
@@ -40,28 +47,6 @@ def test_by_hand() -> None:
     assert float(kd(teacher, student, 1.0)) == pytest.approx(divergence, abs=1e-6)
     warmer = replace(teacher, logits=4 * teacher.logits)
     assert float(kd(warmer, student, 4.0)) == pytest.approx(16 * divergence, abs=1e-5)
-
-
-def test_the_temperature_is_four() -> None:
-    teacher, student = observation(0), observation(1)
-    assert float(kd(teacher, student)) == float(kd(teacher, student, 4.0))
-
-
-def test_zero_for_identical_observations_and_more_for_others() -> None:
-    assert float(kd(observation(0), observation(0))) == pytest.approx(0, abs=1e-6)
-    assert float(kd(observation(0), observation(1))) > 0.1
-
-
-def test_the_order_of_the_batch_does_not_matter() -> None:
-    teacher, student, order = observation(0), observation(1), torch.tensor([2, 0, 3, 1])
-    plain = float(kd(teacher, student))
-    assert float(kd(shuffled(teacher, order), shuffled(student, order))) == pytest.approx(plain)
-    assert float(kd(teacher, shuffled(student, order))) != pytest.approx(plain, rel=1e-3)
-
-
-def test_other_numbers_of_classes_are_told() -> None:
-    with pytest.raises(UserError, match="teacher 5, student 3"):
-        kd(observation(0), observation(1, classes=3))
 
 
 def test_the_gradient_is_the_difference_of_the_softened_outputs() -> None:
@@ -72,16 +57,75 @@ def test_the_gradient_is_the_difference_of_the_softened_outputs() -> None:
     torch.testing.assert_close(slope, 4 * difference / len(logits), rtol=1e-5, atol=1e-6)
 
 
-@pytest.mark.parametrize("size", [0.0, 1e-30, 1.0, 1e6])
-def test_gradients_are_finite_however_sure_the_outputs(size: float) -> None:
-    student = observation(1)
-    logits = (student.logits * size).requires_grad_()
-    loss = kd(observation(0), replace(student, logits=logits))
-    loss.backward()
-    assert loss.isfinite()
-    assert logits.grad.isfinite().all()
+@quick
+@given(dtypes, st.integers(0, 10**6), st.integers(1, 6), st.integers(2, 9), weight, weight, warmth)
+def test_dkd_equals_the_sums(
+    dtype: torch.dtype, seed: int, size: int, classes: int, alpha: float, beta: float, t: float
+) -> None:
+    teacher, student = (made(s, size=size, classes=classes, dtype=dtype) for s in (seed, seed + 1))
+    expected = naive.dkd(teacher.logits, student.logits, student.targets, alpha, beta, t)
+    actual = float(dkd(teacher, student, alpha, beta, t))
+    assert actual == pytest.approx(expected, rel=1e-5, abs=1e-5)
 
 
-def test_listed_as_free_of_width() -> None:
-    assert KNOWLEDGE["kd"].distance is kd
-    assert not KNOWLEDGE["kd"].same_width
+@quick
+@given(dtypes, st.integers(0, 10**6), st.integers(2, 6), st.integers(2, 9), weight, weight, warmth)
+def test_dist_equals_the_loops(
+    dtype: torch.dtype, seed: int, size: int, classes: int, beta: float, gamma: float, t: float
+) -> None:
+    teacher, student = (made(s, size=size, classes=classes, dtype=dtype) for s in (seed, seed + 1))
+    expected = naive.dist(teacher.logits, student.logits, beta, gamma, t)
+    actual = float(dist(teacher, student, beta, gamma, t))
+    assert actual == pytest.approx(expected, rel=1e-4, abs=1e-5)
+
+
+def test_dkd_by_hand() -> None:
+    # p = (1/2, 3/8, 1/8), q = (1/4, 1/2, 1/4), the label is the first: b = (1/2, 1/2) against
+    # (1/4, 3/4); the others (3/4, 1/4) against (2/3, 1/3).
+    teacher = replace(made(0), logits=torch.tensor([[0.5, 0.375, 0.125]] * 2).log())
+    student = replace(
+        made(1),
+        logits=torch.tensor([[0.25, 0.5, 0.25]] * 2).log(),
+        targets=torch.zeros(2, dtype=torch.long),
+    )
+    target = 0.5 * math.log(2) + 0.5 * math.log(2 / 3)
+    others = 0.75 * math.log(9 / 8) + 0.25 * math.log(3 / 4)
+    assert float(dkd(teacher, student, 1, 0, 1)) == pytest.approx(target, abs=1e-6)
+    assert float(dkd(teacher, student, 0, 1, 1)) == pytest.approx(others, abs=1e-6)
+    assert float(dkd(teacher, student, 1, 8, 1)) == pytest.approx(target + 8 * others, abs=1e-5)
+
+
+def test_dkd_decouples_kd() -> None:
+    # Hinton's loss is the target part plus the teacher's doubt, 1 - p_y, times the other part.
+    teacher, student = made(0, size=1), made(1, size=1)
+    doubt = 1 - float((teacher.logits / 4).softmax(1)[0, student.targets[0]])
+    assert float(dkd(teacher, student, 1, doubt)) == pytest.approx(
+        float(kd(teacher, student)), rel=1e-5
+    )
+
+
+def test_dkd_of_two_classes_is_the_target_part_alone() -> None:
+    teacher, student = made(0, classes=2), made(1, classes=2)
+    assert float(dkd(teacher, student)) == pytest.approx(float(kd(teacher, student)), rel=1e-5)
+
+
+def test_dist_by_hand() -> None:
+    # Each row of the student is the teacher's turned round: -1 between classes; columns too.
+    teacher = replace(made(0), logits=torch.tensor([[0.9, 0.1], [0.2, 0.8]]).log())
+    student = replace(made(1), logits=torch.tensor([[0.1, 0.9], [0.8, 0.2]]).log())
+    assert float(dist(teacher, student)) == pytest.approx(4, abs=1e-5)
+    assert float(dist(teacher, student, 1, 0)) == pytest.approx(2, abs=1e-5)
+    assert float(dist(teacher, student, 1, 3, 2)) == pytest.approx(4 * (2 + 6), abs=1e-4)
+
+
+def test_dist_ignores_shift_and_scale_of_the_probabilities() -> None:
+    teacher, student = made(0), made(1)
+    probabilities = student.logits.softmax(1)
+    milder = replace(student, logits=(0.5 * probabilities + 0.1).log())
+    plain = float(dist(teacher, student))
+    assert float(dist(teacher, milder)) == pytest.approx(plain, abs=1e-5)
+
+
+def test_dist_of_constant_outputs_is_that_of_none() -> None:
+    student = replace(made(1), logits=torch.full_like(made(1).logits, 0.3))
+    assert float(dist(made(0), student)) == pytest.approx(2, abs=1e-6)

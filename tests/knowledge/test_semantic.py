@@ -10,16 +10,15 @@ from reference import semantic_distance
 from toys import LinearHead, batch, observation, seeded
 
 from diswot.errors import UserError
-from diswot.knowledge.registry import KNOWLEDGE, get_distance
 from diswot.knowledge.semantic import semantic
 from diswot.observation.observe import observe
 
 quick = settings(derandomize=True, deadline=None, max_examples=25, database=None)
+dtypes = st.sampled_from([torch.float32, torch.float64])
 
 
 @quick
-@given(st.integers(0, 10**6), st.integers(1, 7), st.integers(1, 20))
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@given(dtypes, st.integers(0, 10**6), st.integers(1, 7), st.integers(1, 20))
 def test_equals_the_correlation_matrices(
     dtype: torch.dtype, seed: int, classes: int, channels: int
 ) -> None:
@@ -61,11 +60,6 @@ def test_only_the_class_gradient_counts_and_not_its_scale() -> None:
     assert float(semantic(teacher, other)) == pytest.approx(float(semantic(teacher, student)))
 
 
-def test_zero_for_identical_observations_and_more_for_others() -> None:
-    assert float(semantic(observation(0), observation(0))) == pytest.approx(0, abs=1e-6)
-    assert float(semantic(observation(0), observation(1))) > 0.1
-
-
 def test_symmetric() -> None:
     forth, back = (semantic(observation(a), observation(1 - a)) for a in (0, 1))
     assert float(forth) == pytest.approx(float(back))
@@ -87,29 +81,3 @@ def test_the_order_of_the_batch_does_not_matter() -> None:
 def test_other_shapes_are_told(wrong: dict[str, int]) -> None:
     with pytest.raises(UserError, match=r"teacher \(5, 6\), student \((5, 5|3, 6)\)"):
         semantic(observation(0), observation(1, **wrong))
-
-
-@pytest.mark.parametrize("size", [0.0, 1e-30, 1.0])
-def test_gradients_are_finite_with_zero_channels_and_classes(size: float) -> None:
-    student = observation(1)
-    gradient = student.class_gradient * size
-    gradient[1] = 0
-    gradient.requires_grad_()
-    semantic(observation(0), replace(student, class_gradient=gradient)).backward()
-    assert gradient.grad.isfinite().all()
-    assert bool(gradient.grad.any()) == (size > 1e-6)
-
-
-def test_descending_its_gradient_lessens_it() -> None:
-    teacher, student = observation(0), observation(1)
-    gradient = student.class_gradient.requires_grad_()
-    before = semantic(teacher, student)
-    (slope,) = torch.autograd.grad(before, gradient)
-    after = semantic(teacher, replace(student, class_gradient=gradient - 0.01 * slope))
-    assert after < before
-
-
-def test_listed_as_needing_one_width() -> None:
-    assert get_distance("semantic") is KNOWLEDGE["semantic"]
-    assert KNOWLEDGE["semantic"].distance is semantic
-    assert KNOWLEDGE["semantic"].same_width

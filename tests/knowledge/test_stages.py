@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import itertools
 import weakref
 from dataclasses import replace
 
@@ -10,7 +11,15 @@ from torch import Tensor
 
 from diswot.errors import UserError
 from diswot.knowledge import stages
-from diswot.knowledge.stages import average, centred, matched, once, pair, pair_indices, single
+from diswot.knowledge.stages import (
+    at_least_float32,
+    average,
+    cached,
+    centred,
+    comparable_pairs,
+    pair_indices,
+    pair_stages,
+)
 
 
 @pytest.mark.parametrize(
@@ -32,28 +41,26 @@ def test_pairs_by_hand(teacher: int, student: int, expected: list[tuple[int, int
     assert pair_indices(teacher, student) == expected
 
 
-@pytest.mark.parametrize("teacher", range(1, 9))
-@pytest.mark.parametrize("student", range(1, 9))
-def test_pairs_are_in_order_distinct_and_end_with_the_last(teacher: int, student: int) -> None:
-    ours, theirs = zip(*pair_indices(teacher, student), strict=True)
-    assert len(ours) == min(teacher, student)
-    for indices, count in ((ours, teacher), (theirs, student)):
-        assert list(indices) == sorted(set(indices))
-        assert indices[-1] == count - 1
-        assert indices[0] >= 0
-    assert [(j, i) for i, j in pair_indices(teacher, student)] == pair_indices(student, teacher)
+def test_pairs_are_in_order_distinct_and_end_with_the_last() -> None:
+    for teacher, student in itertools.product(range(1, 9), repeat=2):
+        found = pair_indices(teacher, student)
+        assert len(found) == min(teacher, student)
+        for indices, count in zip(zip(*found, strict=True), (teacher, student), strict=True):
+            assert list(indices) == sorted(set(indices))
+            assert indices[-1] == count - 1 and indices[0] >= 0
+        assert [(j, i) for i, j in found] == pair_indices(student, teacher)
 
 
 def test_maps_are_paired_as_their_indices_are() -> None:
     teacher, student = made(0), made(1, THREE[:2])
-    ours, theirs = pair(teacher.stages, student.stages)
+    ours, theirs = pair_stages(teacher.stages, student.stages)
     assert ours[0] is teacher.stages[1] and ours[1] is student.stages[0]
     assert theirs[0] is teacher.stages[2] and theirs[1] is student.stages[1]
 
 
 def test_other_numbers_of_stages_are_told() -> None:
     with pytest.raises(UserError, match=r"some needs a stage .*: teacher 3, student 2;.*adapter"):
-        matched("some", made(0), made(1, THREE[:2]))
+        comparable_pairs("some", made(0), made(1, THREE[:2]))
 
 
 @pytest.mark.parametrize(
@@ -66,23 +73,28 @@ def test_other_numbers_of_stages_are_told() -> None:
 )
 def test_other_shapes_are_told_where_they_matter(wanted: dict[str, bool], message: str) -> None:
     student = made(1, ((4, 4, 4), (5, 3, 3), (6, 2, 2)))
-    assert len(matched("some", made(0), student)) == 3
+    assert len(comparable_pairs("some", made(0), student)) == 3
     with pytest.raises(UserError, match=message):
-        matched("some", made(0), student, **wanted)
+        comparable_pairs("some", made(0), student, **wanted)
 
 
 def test_half_precision_is_raised_and_double_kept() -> None:
     values = torch.ones(2)
     kinds = [torch.bfloat16, torch.float16, torch.float32, torch.float64]
-    assert [single(values.to(kind)).dtype for kind in kinds] == [*[torch.float32] * 3, kinds[3]]
+    assert [at_least_float32(values.to(kind)).dtype for kind in kinds] == [
+        *[torch.float32] * 3,
+        kinds[3],
+    ]
     half = replace(made(0), stages=tuple(stage.bfloat16() for stage in made(0).stages))
-    assert {m.dtype for maps in matched("some", half, half) for m in maps} == {torch.float32}
+    assert {m.dtype for maps in comparable_pairs("some", half, half) for m in maps} == {
+        torch.float32
+    }
 
 
 def test_what_is_known_of_a_tensor_is_not_computed_again() -> None:
     calls = []
 
-    @once
+    @cached
     def total(values: Tensor, power: int = 1) -> Tensor:
         """Documented."""
         calls.append(power)
@@ -106,12 +118,12 @@ def test_what_is_known_of_a_tensor_is_not_computed_again() -> None:
 
 def test_nothing_outlives_its_tensor() -> None:
     kept = []
-    values, before = torch.ones(3), len(stages._KNOWN)
-    remembered = once(lambda values: kept.append(weakref.ref(values)) or Tensor())
+    values, before = torch.ones(3), len(stages._CACHE)
+    remembered = cached(lambda values: kept.append(weakref.ref(values)) or Tensor())
     remembered(values)
-    assert len(stages._KNOWN) == before + 1
+    assert len(stages._CACHE) == before + 1
     del values
-    assert len(stages._KNOWN) == before
+    assert len(stages._CACHE) == before
     assert kept[0]() is None
 
 

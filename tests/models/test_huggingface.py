@@ -9,8 +9,8 @@ import torch
 
 from diswot import observe
 from diswot.errors import UserError
-from diswot.models.preprocessing import Wants
-from diswot.models.registry import create_teacher, wants
+from diswot.models.preprocessing import InputConfig
+from diswot.models.registry import create_teacher, input_config
 
 transformers = pytest.importorskip("transformers", reason="needs the extra hf")
 
@@ -38,10 +38,10 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-def test_wants(folder: Path) -> None:
-    assert wants(f"hf:{folder}/vit") == Wants(size=32)
-    assert wants(f"hf:{folder}/vit", True) == Wants(7, 32, MEAN, STD)
-    assert wants(f"hf:{folder}/resnet", True) == Wants(7)
+def test_input_config(folder: Path) -> None:
+    assert input_config(f"hf:{folder}/vit") == InputConfig(img_size=32)
+    assert input_config(f"hf:{folder}/vit", True) == InputConfig(7, 32, MEAN, STD)
+    assert input_config(f"hf:{folder}/resnet", True) == InputConfig(7)
 
 
 @pytest.mark.parametrize("name", ["vit", "resnet"])
@@ -75,14 +75,14 @@ def test_another_size(folder: Path) -> None:
 
 def test_no_classifier(folder: Path) -> None:
     with pytest.raises(UserError, match=r"headless are not a classifier's: they lack .*classifier"):
-        trained = wants(f"hf:{folder}/headless", True).classes
+        trained = input_config(f"hf:{folder}/headless", True).num_classes
         create_teacher(f"hf:{folder}/headless", trained or 2, pretrained=True)
 
 
 @pytest.mark.parametrize("name", ["./nothing", "/nothing/at/all"])
 def test_no_such_folder(name: str) -> None:
     with pytest.raises(UserError, match=f"no such folder: {name}"):
-        wants(f"hf:{name}")
+        input_config(f"hf:{name}")
 
 
 def test_pickled_weights_are_refused(folder: Path, tmp_path: Path) -> None:

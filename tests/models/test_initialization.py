@@ -138,7 +138,7 @@ def test_global_random_state_is_left(build: Callable[[], nn.Module], init: str) 
 
 def test_gaussian_networks_of_s0_can_be_told_apart() -> None:
     """The first convolution has one shape in all: its weights are the same in all."""
-    build = create_space("s0", classes=5)
+    build = create_space("s0", num_classes=5)
     models = [
         fresh(lambda b=b: build_network(build, {"blocks1": b, "blocks2": 1, "blocks3": 1}), i, 0)
         for b in (1, 3)

@@ -11,8 +11,8 @@ from torch import nn
 from torchvision import models
 
 from diswot.errors import UserError
-from diswot.models.preprocessing import Wants
-from diswot.models.registry import create_teacher, wants
+from diswot.models.preprocessing import InputConfig
+from diswot.models.registry import create_teacher, input_config
 
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 
@@ -24,22 +24,30 @@ def logits(model: nn.Module, pixels: int) -> tuple[int, ...]:
 @pytest.mark.parametrize(
     ("name", "fresh", "trained"),
     [
-        ("timm:resnet50", Wants(), Wants(1000, 224, *IMAGENET)),
-        ("timm:deit_tiny_patch16_224", Wants(size=224), Wants(1000, 224, *IMAGENET)),
-        ("timm:vit_tiny_patch16_224", Wants(size=224), Wants(1000, 224, (0.5,) * 3, (0.5,) * 3)),
-        ("torchvision:resnet34", Wants(), Wants(1000, 224, *IMAGENET)),
-        ("torchvision:vit_h_14", Wants(size=224), Wants(1000, 518, *IMAGENET)),
-        ("resnet56", Wants(), None),
-        ("nets.py:net", Wants(), None),
+        ("timm:resnet50", InputConfig(), InputConfig(1000, 224, *IMAGENET)),
+        (
+            "timm:deit_tiny_patch16_224",
+            InputConfig(img_size=224),
+            InputConfig(1000, 224, *IMAGENET),
+        ),
+        (
+            "timm:vit_tiny_patch16_224",
+            InputConfig(img_size=224),
+            InputConfig(1000, 224, (0.5,) * 3, (0.5,) * 3),
+        ),
+        ("torchvision:resnet34", InputConfig(), InputConfig(1000, 224, *IMAGENET)),
+        ("torchvision:vit_h_14", InputConfig(img_size=224), InputConfig(1000, 518, *IMAGENET)),
+        ("resnet56", InputConfig(), None),
+        ("nets.py:net", InputConfig(), None),
     ],
 )
-def test_wants(name: str, fresh: Wants, trained: Wants | None) -> None:
-    assert wants(name) == fresh
+def test_input_config(name: str, fresh: InputConfig, trained: InputConfig | None) -> None:
+    assert input_config(name) == fresh
     if trained is not None:
-        assert wants(name, True) == trained
+        assert input_config(name, True) == trained
         return
     with pytest.raises(UserError, match=f"no pretrained weights to fetch for {name}, only for"):
-        wants(name, True)
+        input_config(name, True)
 
 
 @pytest.mark.parametrize(
@@ -75,7 +83,7 @@ def test_no_weights_in_timm() -> None:
     trained = {name.partition(".")[0] for name in timm.list_models(pretrained=True)}
     name = next(name for name in timm.list_models() if name not in trained)
     with pytest.raises(UserError, match=f"timm:{name} has no pretrained weights in timm"):
-        wants(f"timm:{name}", True)
+        input_config(f"timm:{name}", True)
 
 
 @pytest.mark.parametrize("library", ["timm", "torchvision"])

@@ -13,15 +13,15 @@ import pytest
 import torch
 import toyspaces
 from optuna.trial import BaseTrial, FrozenTrial
+from searching import search
 from torch import nn
 
 from diswot.costs.budget import Budget
 from diswot.errors import SearchFailed, UserError
-from diswot.executors.ray import Cluster
+from diswot.executors.ray import RayCluster
 from diswot.nas.aging_evolution import key
-from diswot.nas.api import search
-from diswot.nas.compute import Staff
-from diswot.nas.result import Found
+from diswot.nas.compute import Compute
+from diswot.nas.result import SearchResult
 from diswot.proxies.scorer import scorer
 from diswot.spaces.registry import build_network
 from diswot.spaces.validation import Build
@@ -29,7 +29,7 @@ from diswot.storage.study import open_storage
 from diswot.utils import devices
 
 
-def run(space: Build = toyspaces.tiny, **options: Any) -> Found:
+def run(space: Build = toyspaces.tiny, **options: Any) -> SearchResult:
     options = {"proxy": "diswot", "workers": 2, "threads": 1, **options}
     return search(toyspaces.teacher(), space, options.pop("batches", toyspaces.batch()), **options)
 
@@ -43,32 +43,32 @@ def told(where: Path | str) -> list[tuple[Any, ...]]:
     return [(t.number, t.params, t.values, t.state) for t in trials(where)]
 
 
-def small(place: Path, **options: Any) -> Found:
+def small(place: Path, **options: Any) -> SearchResult:
     return run(storage=place, **{"sampler": "random", "trials": 8, "workers": None, **options})
 
 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"places": ("cpu", "cuda:0")}, "on devices of one kind, not on cpu and cuda"),
-        ({"places": ("cuda:0", "cuda:1"), "workers": 1}, "2 devices need as many workers, not 1"),
-        ({"places": ("cuda:0", "cuda:1"), "cluster": Cluster()}, "on Ray each worker is given its"),
+        ({"devices": ("cpu", "cuda:0")}, "on devices of one kind, not on cpu and cuda"),
+        ({"devices": ("cuda:0", "cuda:1"), "workers": 1}, "2 devices need as many workers, not 1"),
+        ({"devices": ("cuda:0", "cuda:1"), "ray": RayCluster()}, "on Ray each worker is given its"),
     ],
 )
 def test_what_does_not_go_together(options: dict[str, Any], message: str) -> None:
     with pytest.raises(UserError, match=message):
-        Staff(**options)
+        Compute(**options)
 
 
 def test_devices() -> None:
     cpu = torch.device("cpu")
 
-    assert Staff().devices(cpu) == ("cpu",)
-    assert Staff().devices(torch.device("cuda:1")) == ("cuda:1",)
-    assert Staff(places=("cuda:0", "cuda:1")).devices(cpu) == ("cuda:0", "cuda:1")
-    assert Staff(cluster=Cluster()).devices(cpu) == ("cpu",)
-    assert Staff(cluster=Cluster(gpus=0.5)).devices(cpu) == ("cuda",)
-    assert Staff(cluster=Cluster(gpus=0.5), places=("cpu",)).devices(cpu) == ("cpu",)
+    assert Compute().places(cpu) == ("cpu",)
+    assert Compute().places(torch.device("cuda:1")) == ("cuda:1",)
+    assert Compute(devices=("cuda:0", "cuda:1")).places(cpu) == ("cuda:0", "cuda:1")
+    assert Compute(ray=RayCluster()).places(cpu) == ("cpu",)
+    assert Compute(ray=RayCluster(gpus=0.5)).places(cpu) == ("cuda",)
+    assert Compute(ray=RayCluster(gpus=0.5), devices=("cpu",)).places(cpu) == ("cpu",)
 
 
 def test_a_worker_on_each_device_finds_what_one_process_finds(tmp_path: Path) -> None:
@@ -117,7 +117,7 @@ def test_evolution_scores_nothing_twice(tmp_path: Path) -> None:
     fixed = scorer(toyspaces.teacher(), [toyspaces.batch()])
     for trial in scored:
         build = partial(build_network, toyspaces.tiny, trial.params)
-        assert fixed.score_build(build, ["diswot"])["diswot"] == [trial.value]
+        assert fixed.score(fixed.students(build), ["diswot"])["diswot"] == [trial.value]
 
 
 @pytest.mark.slow
@@ -127,14 +127,24 @@ def test_dynamic_space_is_enumerated_in_a_worker() -> None:
     assert found.exhaustive and found.scored == 14
 
 
-def deadly(trial: BaseTrial) -> nn.Module:
-    if trial.suggest_int("number", 0, 2) >= 0:
+class Deadly(nn.Module):
+    """Ends the process that runs it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.fc = nn.Linear(3, 5)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
         os._exit(7)
-    return toyspaces.Marked(0)
+
+
+def deadly(trial: BaseTrial) -> nn.Module:
+    trial.suggest_int("number", 0, 2)
+    return Deadly()
 
 
 @pytest.mark.slow
-def test_space_that_kills_whatever_builds_it() -> None:
+def test_network_that_kills_its_worker() -> None:
     reason = "3 failed, such as: killed: its process died: exit status 7"
     with pytest.raises(SearchFailed, match=reason):
         run(deadly, trials=3, sampler="random", workers=1)
@@ -155,7 +165,7 @@ def test_space_that_cannot_be_pickled_is_told() -> None:
 
 
 @pytest.mark.slow
-def test_latency_is_measured_by_the_driver() -> None:
+def test_a_function_measures_latency_here() -> None:
     asked: list[dict[str, Any]] = []
 
     def latency(params: dict[str, Any]) -> float:

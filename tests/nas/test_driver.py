@@ -1,4 +1,4 @@
-"""The loop by itself: its crew says how candidates end, and in which order."""
+"""The driver by itself: a made executor says how candidates end, and in which order."""
 
 from __future__ import annotations
 
@@ -6,125 +6,109 @@ import tracemalloc
 from collections import Counter, deque
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import optuna
 import pytest
-from optuna.trial import TrialState
+from optuna.trial import BaseTrial, TrialState
+from torch import nn
 
-from diswot.executors.pool import Answer, Outcome
+from diswot.costs.budget import Budget, Excess
+from diswot.executors.inline import Inline
+from diswot.executors.protocol import TaskResult
 from diswot.nas import driver as module
 from diswot.nas import peers
-from diswot.nas.aging_evolution import AgingEvolutionSampler, key
-from diswot.nas.driver import Loop, Progress
-from diswot.nas.evaluator import Asked
-from diswot.nas.peers import Others
+from diswot.nas.aging_evolution import AgingEvolutionSampler
+from diswot.nas.driver import Driver, SearchProgress
+from diswot.nas.peers import Peers
+from diswot.nas.proposal import Proposer
 from diswot.nas.samplers import Listed
-
-End = dict[str, Any]
+from diswot.nas.trial_result import TrialResult
+from diswot.spaces.registry import Params
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
+
+Result = Callable[[int], TrialResult | None]
+
+
+def space(trial: BaseTrial) -> nn.Module:
+    """One choice, `a`, and a network of `a` parameters."""
+    return nn.Linear(trial.suggest_int("a", 0, 99) or 1, 1, bias=False)
 
 
 @dataclass
 class Hands:
-    """A crew of so many, which examines an architecture of one choice, `a`.
-
-    Each time it is waited for it asks about all tasks that it has not asked about, and then ends
-    one; the last first, if so told.
+    """An executor of some workers, which evaluates architectures of one choice, `a`.
 
     Attributes:
-        ends: How an architecture ends; None is a death of its worker.
-        size: Of the crew.
-        backwards: Whether the last task that was put is the first to be asked about and to end.
-        meanwhile: Called each time it is waited for.
-        examined: The architectures.
+        result: How an architecture ends; None is a death of its worker.
+        size: Number of workers.
+        backwards: Whether the last task that was submitted ends first.
+        meanwhile: Called each time a result is waited for.
+        examined: The architectures evaluated.
+        messages: Messages out and back.
     """
 
-    ends: Callable[[int], End | None]
+    result: Result
     size: int = 1
     backwards: bool = False
     meanwhile: Callable[[], None] = lambda: None
     examined: list[int] = field(default_factory=list)
-    _put: list[int] = field(default_factory=list)
-    _ended: dict[int, Outcome] = field(default_factory=dict)
+    messages: int = 0
+    _tasks: list[tuple[int, Params]] = field(default_factory=list)
 
     @property
     def room(self) -> int:
-        return self.size - len(self._put) - len(self._ended)
+        return self.size - len(self._tasks)
 
-    def put(self, key: Hashable, content: Any, *, patience: int = 1) -> None:
-        assert isinstance(key, int) and content == ("examine", key)
-        self._put.append(key)
+    def submit(self, key: Hashable, task: Any, *, patience: int = 1) -> None:
+        assert isinstance(key, int)
+        self.messages += 1
+        params, latency = task
+        assert latency is None or latency == params["a"] / 4
+        self._tasks.append((key, params))
 
-    def wait(self, answer: Answer, seconds: float | None = None) -> list[Outcome]:
+    def wait(self, seconds: float | None = None) -> list[TaskResult]:
         self.meanwhile()
-        order = reversed if self.backwards else iter
-        for number in order(self._put):  # type: ignore[operator]
-            self._ended[number] = self._examine(number, partial(answer, number))
-        self._put.clear()
-        if not self._ended:
+        if not self._tasks:
             return []
-        return [self._ended.pop((max if self.backwards else min)(self._ended))]
-
-    def _examine(self, number: int, ask: Callable[[Any], Any]) -> Outcome:
-        chosen = Asked(ask, number).suggest_int("a", 0, 99)
-        if (before := ask(("judge", {"a": chosen}))) is not None:
-            return Outcome(number, before)
-        self.examined.append(chosen)
-        end = self.ends(chosen)
-        dead = {"kind": "killed", "reason": "of a signal"}
-        return Outcome(number, **dead) if end is None else Outcome(number, end)
+        self.messages += 1
+        number, params = self._tasks.pop(-1 if self.backwards else 0)
+        self.examined.append(params["a"])
+        result = self.result(params["a"])
+        if result is None:
+            return [TaskResult(number, None, "killed", "of a signal")]
+        return [TaskResult(number, result)]
 
 
-@dataclass
-class Wide:
-    """A crew that scores an architecture of so many choices at once."""
-
-    places: int
-    room: int = 1
-    _number: int = -1
-
-    def put(self, key: Hashable, content: Any, *, patience: int = 1) -> None:
-        self._number, self.room = content[1], 0
-
-    def wait(self, answer: Answer, seconds: float | None = None) -> list[Outcome]:
-        number, self.room = self._number, 1
-        trial = Asked(partial(answer, number), number)
-        for place in range(self.places):
-            trial.suggest_int(f"place{place}", 0, 9)
-        return [Outcome(number, answer(number, ("judge", trial.params)) or scored(number))]
+def scored(a: int) -> TrialResult:
+    score = float(a)
+    return TrialResult(score, {"toy": [score]}, a, {"macs": 10.0 * a})
 
 
-def scored(a: int) -> End:
-    score, costs = float(a), {"macs": 10.0 * a}
-    return {"score": score, "scores": {"toy": [score]}, "costs": costs, "model_params": a}
+def rejected(a: int) -> TrialResult:
+    return TrialResult(rejected=Excess("params", a, 0), margins={"params": 1.0})
 
 
-def rejected(a: int) -> End:
-    return {"rejected": {"of": "params", "value": a, "limit": 0}}
-
-
-def broken(a: int) -> End:
-    return {"failed": f"ValueError: {a}", "kind": "error"}
+def broken(a: int) -> TrialResult:
+    return TrialResult(failed=f"ValueError: {a}", kind="error")
 
 
 def begun(
     proposals: Iterable[int], hands: Hands, objectives: Sequence[str] = ("score",)
-) -> tuple[Loop, list[Progress]]:
-    """A loop whose sampler proposes these, in memory, and the list that takes its progress."""
+) -> tuple[Driver, list[SearchProgress]]:
+    """A driver whose sampler proposes these, in memory, and the list that takes its progress."""
     sampler = Listed(deque({"a": a} for a in proposals))
     directions = ["maximize", *["minimize"] * (len(objectives) - 1)]
     study = optuna.create_study(sampler=sampler, directions=directions)
-    return Loop(study, hands, tuple(objectives)), []
+    return Driver(study, Proposer(space), hands, objectives=tuple(objectives)), []
 
 
-def ends(loop: Loop) -> list[End]:
+def ends(loop: Driver) -> list[dict[str, Any]]:
     """How the trials ended, in their order, without costs and sizes."""
     kept = [dict(trial.user_attrs.get("end", {})) for trial in loop.study.trials]
-    left = ("costs", "model_params")
+    left = ("costs", "model_params", "margins")
     return [{name: value for name, value in end.items() if name not in left} for end in kept]
 
 
@@ -139,7 +123,8 @@ def test_rejected_ones_do_not_count() -> None:
     loop.sample(3, told.append)
 
     assert hands.examined == [0, 1, 2, 3, 4, 5]
-    assert loop.trials() == 3 and loop.best == 5 and loop.ends == {"scores": 3, "rejected": 3}
+    assert loop.history.within == 3 and loop.history.best == 5
+    assert loop.history.outcomes == {"scored": 3, "rejected": 3}
     assert [p.done for p in told] == [0, 0, 1, 1, 2, 2, 3] and {p.total for p in told} == {3}
     assert [p.best for p in told] == [None, None, 1, 1, 3, 3, 5]
     states = [trial.state for trial in loop.study.trials]
@@ -153,23 +138,41 @@ CREWS = pytest.mark.parametrize(
 
 
 @CREWS
-@pytest.mark.parametrize(("within", "looked"), [((), 3), ((1,), 5), ((2, 5), 9), ((2, 5, 6, 7), 8)])
-def test_so_many_rejected_in_a_row_end_it(
+@pytest.mark.parametrize(("within", "looked"), [((), 4), ((1,), 5), ((2, 5), 9), ((2, 5, 6, 7), 8)])
+def test_proposals_that_come_no_nearer_to_the_budget_end_it(
     within: tuple[int, ...],
     looked: int,
     size: int,
     backwards: bool,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Three in a row, or four that are not, in whatever order a crew ends them."""
-    monkeypatch.setattr(module, "MAX_REJECTED", 3)
+    """After three in a row that are no nearer, the first of all is; or after four within it."""
+    monkeypatch.setattr(module, "STALLED", 3)
     hands = Hands(lambda a: scored(a) if a in within else rejected(a), size, backwards)
-    loop, told = begun(range(20), hands)
+    loop, told = begun(range(30), hands)
 
     loop.sample(4, told.append)
 
-    assert sorted(hands.examined) == list(range(looked)) and loop.trials() == len(within)
-    assert len(loop.study.trials) == looked
+    assert loop.history.within == len(within) or (size > 1 and within != (2, 5, 6, 7))
+    if size == 1:
+        assert hands.examined == list(range(looked)) and len(loop.study.trials) == looked
+    else:
+        assert looked - 1 <= len(loop.study.trials) <= looked + 2 * size
+
+
+def test_a_nearer_proposal_is_progress(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The excess falls at every second proposal, ten times; then three are no nearer."""
+    monkeypatch.setattr(module, "STALLED", 3)
+
+    def result(a: int) -> TrialResult:
+        margin = 1 / (2 + min(a, 20) // 2)
+        return TrialResult(rejected=Excess("params", a, 0), margins={"params": margin})
+
+    hands = Hands(result)
+    loop, told = begun(range(40), hands)
+    loop.sample(1, told.append)
+
+    assert hands.examined == list(range(24)) and loop.history.nearest[1] == 20
 
 
 @CREWS
@@ -188,8 +191,10 @@ def test_nothing_but_failures_end_it(
 
     loop.sample(6, told.append)
 
-    assert sorted(hands.examined) == list(range(looked))
-    assert loop.ends["failed"] == looked - (2 in within)
+    examined = hands.examined
+    assert sorted(examined) == list(range(len(examined)))
+    assert (len(examined) == looked) if size == 1 else (3 <= len(examined) <= 6)
+    assert loop.history.outcomes["failed"] == len(examined) - loop.history.outcomes["scored"]
     assert {trial.state for trial in loop.study.trials if trial.number not in within} == {
         TrialState.FAIL
     }
@@ -215,17 +220,28 @@ def test_equal_architectures_are_examined_once() -> None:
     loop.sample(5, told.append)
 
     assert hands.examined == [3, 0, 4]
-    assert ends(loop)[2:4] == [{"reused": 0, "score": 3.0}, broken(0)]
-    assert loop.ends == {"scores": 2, "failed": 2, "reused": 1}
-    assert loop.reasons == {"ValueError: 0": 2} and loop.kinds == {"error": 2}
-    assert loop.known[key({"a": 3})]["trial"] == 0 and len(loop.seconds) == 2
+    assert ends(loop)[2:4] == [{"reused": 0, "score": 3.0}, broken(0).as_attribute()]
+    assert loop.history.outcomes == {"scored": 2, "failed": 2, "reused": 1}
+    assert loop.history.reasons == {"ValueError: 0": 2} and loop.history.kinds == {"error": 2}
+    assert loop.history.find({"a": 3}).number == 0 and len(loop.seconds) == 2
     assert loop.study.trials[2].value == 3
 
 
 def kept(places: int) -> float:
-    """Bytes that our own lines allocated and keep, of each of 300 trials of so many choices."""
-    ours = [tracemalloc.Filter(True, str(Path(module.__file__).parent / "*"))]
-    loop = Loop(optuna.create_study(sampler=AgingEvolutionSampler()), Wide(places))
+    """Bytes that our own lines allocated and keep, of each of 300 trials with many choices."""
+
+    def wide(trial: BaseTrial) -> nn.Module:
+        for place in range(places):
+            trial.suggest_int(f"place{place}", 0, 9)
+        return nn.Linear(1, 1)
+
+    folder = Path(module.__file__).parent
+    ours = [
+        tracemalloc.Filter(True, str(folder / "*")),
+        tracemalloc.Filter(False, str(folder / "trial_result.py")),  # the record in the study
+    ]
+    study = optuna.create_study(sampler=AgingEvolutionSampler())
+    loop = Driver(study, Proposer(wide), Inline(lambda task: scored(1)))
     sizes = []
     tracemalloc.start()
     for trials in (200, 500):
@@ -254,7 +270,7 @@ def test_the_first_of_equal_open_trials_is_the_scored_one(backwards: bool) -> No
     assert Counter(hands.examined) == {5: 1, 6: 1}
     assert ends(loop)[0]["scores"] == {"toy": [5.0]}
     assert [ends(loop)[i] for i in (1, 3)] == [{"reused": 0, "score": 5.0}] * 2
-    assert told[-1].done == 4 and not loop._alike and not loop._examined
+    assert told[-1].done == 4 and not loop._waiting and not loop._first
 
 
 @pytest.mark.parametrize("backwards", [False, True])
@@ -266,20 +282,20 @@ def test_open_trials_that_wait_for_a_dead_one_fail_with_it(backwards: bool) -> N
 
     dead = {"failed": "killed: of a signal", "kind": "killed"}
     assert hands.examined == [5] and ends(loop) == [dead, dead]
-    assert loop.kinds == {"killed": 2}
+    assert loop.history.kinds == {"killed": 2}
 
 
 @pytest.mark.parametrize("backwards", [False, True])
 def test_rejected_ones_that_wait_are_counted_with_the_first(
     backwards: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "MAX_REJECTED", 4)
+    monkeypatch.setattr(module, "STALLED", 4)
     hands = Hands(rejected, 2, backwards)
     loop, told = begun([5, 5, 6, 6, 7, 7], hands)
 
     loop.sample(1, told.append)
 
-    assert sorted(hands.examined) == [5, 6] and loop.ends == {"rejected": 4}
+    assert sorted(hands.examined) == [5, 6, 7] and loop.history.outcomes == {"rejected": 5}
 
 
 def test_values_are_told_in_the_order_of_the_objectives() -> None:
@@ -310,51 +326,86 @@ def test_list_is_visited_once_but_for_what_is_known(size: int) -> None:
 # What a killed process leaves
 
 
-def test_trials_that_were_left_open_are_closed() -> None:
-    """One without an end is given up; of one whose end was written, only Optuna is to be told."""
-    loop, told = begun([1, 2, 3, 4], hands := Hands(scored))
-    for end in (scored(1), None, rejected(3)):
-        trial = loop.study.ask()
-        trial.suggest_int("a", 0, 99)
-        if end is not None:
-            trial.set_user_attr("end", end)
-
-    loop.recall()
-
-    states = [trial.state for trial in loop.study.trials]
-    assert states == [TrialState.COMPLETE, TrialState.FAIL, TrialState.PRUNED]
-    assert loop.study.trials[0].value == 1 and loop.best == 1
-    assert loop.ends == {"scores": 1, "rejected": 1} and key({"a": 2}) not in loop.known
-    loop.sample(2, told.append)
-    assert hands.examined == [4] and [p.done for p in told] == [1, 2]
-
-
-def test_question_about_a_trial_that_has_ended_is_answered_with_an_error() -> None:
-    loop, told = begun([1], Hands(scored))
-    loop.sample(1, told.append)
-
-    assert str(loop._answer(0, ("judge", {"a": 1}))) == "this trial has ended"
-
-
-def test_choice_that_changed_is_an_answer_and_not_raised() -> None:
-    loop, _ = begun([], Hands(scored))
-    loop.study.sampler = optuna.samplers.RandomSampler(seed=0)
-    two, three = (optuna.distributions.CategoricalDistribution(range(n)) for n in (2, 3))
-    loop.study.tell(loop.study.ask({"a": two}), 1.0)
+def opened(loop: Driver, result: TrialResult | None = None) -> None:
+    """Leave a trial open, as a killed process does, before or after its result was written."""
     trial = loop.study.ask()
-    loop._open[trial.number] = module._Open(trial, 0.0)
-
-    assert loop._answer(trial.number, ("suggest", "a", two)) in (0, 1)
-    error = loop._answer(trial.number, ("suggest", "a", three))
-    assert isinstance(error, ValueError) and "does not support dynamic value space" in str(error)
+    trial.suggest_int("a", 0, 99)
+    if result is not None:
+        trial.set_user_attr("end", result.as_attribute())
 
 
-def test_latency_is_measured_by_the_driver() -> None:
-    loop, _ = begun([1], Hands(scored))
-    loop.latency = lambda params: params["a"] / 4
-    loop._open[0] = module._Open(loop.study.ask(), 0.0)
+def test_an_interrupted_trial_is_evaluated_first() -> None:
+    """Of one whose result was written, only Optuna is to be told; no number is lost."""
+    loop, told = begun([1, 2, 3, 4, 5], hands := Hands(scored))
+    for result in (scored(1), None, rejected(3)):
+        opened(loop, result)
+    loop.study.sampler = Listed(deque({"a": a} for a in (9, 4, 5)))
 
-    assert loop._answer(0, ("latency", {"a": 3})) == 0.75
+    loop.resume()
+    assert loop.history.outcomes == {"scored": 1, "rejected": 1} and loop.history.best == 1
+    loop.sample(3, told.append)
+
+    assert hands.examined == [2, 4] and [p.done for p in told] == [1, 2, 3]
+    states = [trial.state for trial in loop.study.trials]
+    complete = TrialState.COMPLETE
+    assert states == [complete, complete, TrialState.PRUNED, complete]
+
+
+def test_a_trial_that_is_interrupted_again_and_again_fails() -> None:
+    loop, _ = begun([7], Hands(scored))
+    opened(loop)
+    for _ in range(module.TRIES):
+        loop.study.sampler = Listed(deque([{"a": 7}]))
+        loop = Driver(loop.study, Proposer(space), Hands(scored))
+        loop.resume()
+
+    assert ends(loop) == [
+        {"failed": "the search ended 3 times while this candidate was evaluated", "kind": "killed"}
+    ]
+
+
+# Messages
+
+
+def test_one_message_out_and_one_back() -> None:
+    """Known architectures and networks with too many parameters are not submitted at all."""
+    hands = Hands(scored)
+    loop, told = begun([3, 4, 3, 50, 5], hands)
+    loop.budget = Budget(max_params=40)
+
+    loop.sample(4, told.append)
+
+    assert hands.examined == [3, 4, 5] and hands.messages == 6
+    assert loop.history.outcomes == {"scored": 3, "reused": 1, "rejected": 1}
+    excess = {"of": "params", "value": 50, "limit": 40}
+    assert loop.study.trials[3].user_attrs["end"]["rejected"] == excess
+
+
+def test_latency_is_measured_before_an_evaluation() -> None:
+    """`a` of 2 is outside; of 3 it fails; the others are evaluated with what was measured."""
+    results: dict[int, Any] = {2: rejected(2), 3: broken(3)}
+    hands = Hands(scored)
+    loop, told = begun([1, 2, 3, 4], hands)
+    loop.measurements = Inline(lambda params: results.get(params["a"], params["a"] / 4))
+
+    loop.sample(3, told.append)
+
+    assert hands.examined == [1, 4]
+    assert loop.history.outcomes == {"scored": 2, "rejected": 1, "failed": 1}
+
+
+def test_a_space_that_fails_is_a_failed_candidate() -> None:
+    def failing(trial: BaseTrial) -> nn.Module:
+        raise ValueError(f"no {trial.suggest_int('a', 0, 99)}")
+
+    loop, told = begun([1, 2], hands := Hands(scored))
+    loop.propose = Proposer(failing)
+    loop.sample(2, told.append)
+
+    assert not hands.examined and loop.history.reasons == {
+        "ValueError: no 1": 1,
+        "ValueError: no 2": 1,
+    }
 
 
 # Other processes
@@ -365,34 +416,34 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "PAUSE", 0.0)
 
 
-def joined(hands: Hands) -> tuple[Loop, optuna.Trial]:
+def joined(hands: Hands) -> tuple[Driver, optuna.Trial]:
     """A loop that proposes 5 and then 6, in a study in which another process is at 5."""
     loop, _ = begun([5, 5, 6], hands)
     theirs = loop.study.ask()
     theirs.suggest_int("a", 0, 99)
     theirs.set_user_attr(peers.OWNER, "another")
-    loop.others = Others(loop.study)
+    loop.peers = Peers(loop.study)
     return loop, theirs
 
 
 @pytest.mark.parametrize("end", [scored(5), broken(5)])
-def test_trial_waits_for_that_of_another_process(end: End, quick: None) -> None:
+def test_trial_waits_for_that_of_another_process(end: TrialResult, quick: None) -> None:
     hands = Hands(scored)
     loop, theirs = joined(hands)
 
     def finish() -> None:
         """Theirs, once ours is waiting for it."""
-        if loop._alike and not loop.ends:
-            theirs.set_user_attr("end", end)
-            state = TrialState.COMPLETE if "score" in end else TrialState.FAIL
-            loop.study.tell(theirs, end.get("score"), state)
+        if loop._waiting and not loop.history.outcomes:
+            theirs.set_user_attr("end", end.as_attribute())
+            state = TrialState.COMPLETE if end.score is not None else TrialState.FAIL
+            loop.study.tell(theirs, end.score, state)
 
     hands.meanwhile = finish
     loop.sample(3, lambda progress: None)
 
     assert hands.examined == [6]
-    again = {"reused": 0, "score": 5.0} if "score" in end else broken(5)
-    assert ends(loop)[1] == again and loop.trials() == 3
+    again = {"reused": 0, "score": 5.0} if end.score else broken(5).as_attribute()
+    assert ends(loop)[1] == again and loop.history.within == 3
 
 
 def test_trial_that_waits_for_a_dead_process_is_examined_here(
@@ -404,7 +455,7 @@ def test_trial_that_waits_for_a_dead_process_is_examined_here(
 
     loop.sample(2, lambda progress: None)
 
-    assert sorted(hands.examined) == [5, 6] and loop.ends == {"scores": 2}
+    assert sorted(hands.examined) == [5, 6] and loop.history.outcomes == {"scored": 2}
     assert loop.study.trials[theirs.number].state == TrialState.FAIL
     assert ends(loop)[1]["score"] == 5
 
@@ -414,7 +465,7 @@ def test_trial_that_another_process_gave_up_leaves_its_score_to_the_one_that_wai
 ) -> None:
     """The other process thought that this one was dead, and was wrong."""
 
-    def given_up(a: int) -> End:
+    def given_up(a: int) -> TrialResult:
         if a == 5:
             first = loop.study.trials[0]._trial_id
             loop.study._storage.set_trial_state_values(first, TrialState.FAIL)
@@ -422,11 +473,11 @@ def test_trial_that_another_process_gave_up_leaves_its_score_to_the_one_that_wai
 
     hands = Hands(given_up, 3)
     loop, _ = begun([5, 5, 5, 6], hands)
-    loop.others = Others(loop.study)
+    loop.peers = Peers(loop.study)
     loop.sample(3, lambda progress: None)
 
-    assert hands.examined == [5, 6] and loop.ends == {"scores": 2, "reused": 1}
-    assert not loop.others.mine  # of those that were looked at nothing is kept
+    assert hands.examined == [5, 6] and loop.history.outcomes == {"scored": 2, "reused": 1}
+    assert not loop.peers.own  # of those that were looked at nothing is kept
     assert ends(loop)[1:3] == [
         {"score": 5.0, "scores": {"toy": [5.0]}},
         {"reused": 1, "score": 5.0},
@@ -442,14 +493,18 @@ def test_what_another_process_is_at_is_left_out_of_a_list(quick: None) -> None:
         nonlocal looks
         looks += 1
         if looks == 2:
-            theirs.set_user_attr("end", scored(5))
+            theirs.set_user_attr("end", scored(5).as_attribute())
             loop.study.tell(theirs, 5.0)
 
     hands.meanwhile = finish
-    loop.recall()
+    loop.resume()
     loop.visit([{"a": a} for a in (4, 5, 6)], lambda progress: None)
 
-    assert hands.examined == [4, 6] and set(loop.known) == {key({"a": a}) for a in (4, 5, 6)}
+    assert hands.examined == [4, 6] and sorted(each.params["a"] for each in loop.history) == [
+        4,
+        5,
+        6,
+    ]
 
 
 def test_leaving_closes_what_is_open_for_others_not_to_wait() -> None:
@@ -462,5 +517,5 @@ def test_leaving_closes_what_is_open_for_others_not_to_wait() -> None:
     assert loop.study.trials[1].state == TrialState.RUNNING
     loop.leave()
 
-    assert loop.study.trials[1].state == TrialState.FAIL and not loop.trials()
+    assert loop.study.trials[1].state == TrialState.FAIL and not loop.history.within
     assert loop.study.trials[0].state == TrialState.RUNNING  # not ours

@@ -7,9 +7,9 @@ import optuna
 import pytest
 from optuna.storages import BaseStorage
 
-from diswot.nas.aging_evolution import key
-from diswot.nas.history import Firsts, Scored
-from diswot.nas.trial_result import END, End
+from diswot.costs.budget import Excess
+from diswot.nas.history import Entry, History, Scored
+from diswot.nas.trial_result import ATTRIBUTE, TrialResult
 from diswot.storage.study import opened
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
@@ -22,52 +22,74 @@ def storage(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[BaseStor
         yield place
 
 
-def ended(study: optuna.Study, a: int, end: End) -> int:
+def ended(study: optuna.Study, a: int, result: TrialResult) -> int:
     trial = study.ask()
     trial.suggest_int("a", a, a)
-    trial.set_user_attr(END, end)
+    trial.set_user_attr(ATTRIBUTE, result.as_attribute())
     study.tell(trial, 1.0)
     return trial.number
 
 
-def test_first_end_is_read_from_the_study(storage: BaseStorage | None) -> None:
+def failed(reason: str) -> TrialResult:
+    return TrialResult(failed=reason, kind="error")
+
+
+def outside(margin: float) -> TrialResult:
+    return TrialResult(rejected=Excess("params", 2, 1), margins={"params": margin})
+
+
+def test_the_first_result_of_an_architecture_is_read_from_the_study(
+    storage: BaseStorage | None,
+) -> None:
     study = optuna.create_study(storage=storage)
-    firsts, other = Firsts(study), optuna.create_study(storage=storage)
-    ended(other, 9, {"failed": "of another study"})
-    for a in (3, 1, 3):
-        number = ended(study, a, {"failed": f"{a}, {len(study.trials)}"})
-        firsts.add(key({"a": a}), number)
+    history, other = History(study), optuna.create_study(storage=storage)
+    ended(other, 9, failed("of another study"))
+    for place, a in enumerate((3, 1, 3)):
+        result = failed(f"{a}, {place}")
+        history.add({"a": a}, ended(study, a, result), result)
 
-    three = {"failed": "3, 0", "trial": 0, "params": {"a": 3}}
-    one = {"failed": "1, 1", "trial": 1, "params": {"a": 1}}
-    assert list(firsts.values()) == [three, one]
-    assert [firsts[key({"a": a})] for a in (3, 1)] == [three, one]
-    assert firsts.of(1) == one and firsts.of(2) == {**three, "failed": "3, 2", "trial": 2}
-    assert list(firsts) == [key({"a": 3}), key({"a": 1})] and len(firsts) == 2
-    assert key({"a": 9}) not in firsts
-    with pytest.raises(KeyError):
-        firsts[key({"a": 9})]
+    three = Entry(0, {"a": 3}, failed("3, 0"))
+    one = Entry(1, {"a": 1}, failed("1, 1"))
+    assert list(history) == [three, one] and len(history) == 2
+    assert [history.find({"a": a}) for a in (3, 1, 9)] == [three, one, None]
+    assert history.entry(2) == Entry(2, {"a": 3}, failed("3, 2"))
 
 
-def test_what_is_read_may_be_changed() -> None:
-    study = optuna.create_study()
-    firsts = Firsts(study)
-    firsts.add(key({"a": 3}), ended(study, 3, {"failed": "so"}))
+def test_counts() -> None:
+    history = History(optuna.create_study())
+    results = [
+        TrialResult(1.0, {"toy": [1.0]}, 5),
+        TrialResult(3.0, {"toy": [3.0]}, 5),
+        TrialResult(1.0, reused=0),
+        failed("so"),
+        failed("so"),
+    ]
+    steps = [history.add({"a": a}, a, result) for a, result in enumerate(results)]
 
-    firsts[key({"a": 3})]["params"]["a"] = firsts[key({"a": 3})]["failed"] = 4
+    assert all(steps) and history.within == 5 and history.best == 3.0
+    assert history.outcomes == {"scored": 2, "reused": 1, "failed": 2}
+    assert (history.reasons, history.kinds) == ({"so": 2}, {"error": 2})
 
-    assert firsts.of(0) == {"failed": "so", "trial": 0, "params": {"a": 3}}
+
+def test_what_is_nearer_to_the_budget_is_progress() -> None:
+    history = History(optuna.create_study())
+    margins = [0.5, 0.6, 0.2, 0.2, 0.1]
+
+    steps = [history.add({"a": a}, a, outside(margin)) for a, margin in enumerate(margins)]
+
+    assert steps == [True, False, True, False, True] and history.nearest == ((0, 0.1), 4)
+    assert history.within == 0 and history.outcomes == {"rejected": 5}
 
 
 def test_scored_ones_are_compared_by_score_then_size_then_number() -> None:
     study = optuna.create_study()
-    firsts = Firsts(study)
+    history = History(study)
     for a, (score, size) in enumerate([(1.0, 9), (2.0, 8), (2.0, 7), (2.0, 7)]):
-        end = {"score": score, "scores": {"toy": [score]}, "model_params": size}
-        firsts.add(key({"a": a}), ended(study, a, {**end, "costs": {"macs": a, "memory": 5}}))
-    firsts.add(key({"a": 4}), ended(study, 4, {"failed": "so"}))
+        result = TrialResult(score, {"toy": [score]}, size, {"macs": a, "memory": 5})
+        history.add({"a": a}, ended(study, a, result), result)
+    history.add({"a": 4}, ended(study, 4, failed("so")), failed("so"))
 
-    ranked = sorted(firsts.scored(["macs"]))
+    ranked = sorted(history.scored(["macs"]))
 
     assert ranked[0] == Scored(-2.0, 7, 2, (2,))
     assert [each.trial for each in ranked] == [2, 3, 1, 0]

@@ -17,13 +17,13 @@ import pytest
 import toyspaces
 from optuna.trial import FrozenTrial, TrialState
 from postgres import postgres
+from searching import search
 
 from diswot.errors import UserError
 from diswot.nas import peers as module
 from diswot.nas.aging_evolution import key
-from diswot.nas.api import search
-from diswot.nas.peers import OWNER, Others
-from diswot.nas.result import Found
+from diswot.nas.peers import OWNER, Peers
+from diswot.nas.result import SearchResult
 from diswot.proxies.scorer import scorer
 from diswot.spaces.registry import build_network
 from diswot.storage.study import opened
@@ -33,9 +33,9 @@ assert toyspaces  # sets Optuna's verbosity
 SCRIPT = """
 import sys, time, torch, toyspaces
 torch.set_num_threads(1)
-from diswot import presence
-from diswot.search import search
-presence.BEAT, presence.GRACE = 0.2, {grace}
+from diswot.nas import peers
+from searching import search
+peers.HEARTBEAT, peers.GRACE = 0.2, {grace}
 def slow(trial):
     model = toyspaces.tiny(trial)
     time.sleep({pause})
@@ -57,7 +57,7 @@ def process(
     return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True)
 
 
-def run(url: str, **options: Any) -> Found:
+def run(url: str, **options: Any) -> SearchResult:
     options = {"proxy": "diswot", "seed": 4, **options}
     return search(toyspaces.teacher(), toyspaces.tiny, toyspaces.batch(), storage=url, **options)
 
@@ -77,12 +77,12 @@ def hold(url: str, count: int) -> None:
     fixed = scorer(toyspaces.teacher(), [toyspaces.batch()], seed=4)
     for trial in ended:
         build = lambda trial=trial: build_network(toyspaces.tiny, trial.params)  # noqa: E731
-        assert fixed.score_build(build, ["diswot"])["diswot"] == [trial.value]
+        assert fixed.score(fixed.students(build), ["diswot"])["diswot"] == [trial.value]
 
 
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "BEAT", 0.1)
+    monkeypatch.setattr(module, "HEARTBEAT", 0.1)
     monkeypatch.setattr(module, "GRACE", 1.0)
     monkeypatch.setattr("diswot.nas.driver.PAUSE", 0.05)
 
@@ -120,11 +120,11 @@ def test_trials_that_a_dead_process_left_are_given_up(asked: int, url: str, quic
 def test_trial_of_the_living_is_left_alone(url: str, quick: None) -> None:
     run(url, trials=3)
     study = optuna.load_study(study_name="diswot", storage=url)
-    me, they = Others(study), Others(study)
+    me, they = Peers(study), Peers(study)
     trial = study.ask()
     trial.set_user_attr(OWNER, they.name)
 
-    with they.present():
+    with they.heartbeat():
         limit = time.monotonic() + 2.5
         while time.monotonic() < limit:
             assert me.look()[1] == []
@@ -141,9 +141,9 @@ def test_clock_that_jumps_kills_nobody(url: str, quick: None, monkeypatch: Any) 
     monkeypatch.setattr(time, "time", lambda: 1e9 + next(jumps))
     run(url, trials=3)
     study = optuna.load_study(study_name="diswot", storage=url)
-    they, me = Others(study), Others(study)
+    they, me = Peers(study), Peers(study)
     study.ask().set_user_attr(OWNER, they.name)
-    with they.present():
+    with they.heartbeat():
         for _ in range(5):
             assert me.look()[1] == []
             time.sleep(0.05)

@@ -8,8 +8,9 @@ from hypothesis import strategies as some
 from optuna.distributions import CategoricalDistribution
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
+from diswot.costs.budget import Excess
 from diswot.errors import UserError
-from diswot.nas.trial_result import END, KINDS, recorded
+from diswot.nas.trial_result import ATTRIBUTE, TrialResult
 
 SCORED = {
     "score": 1.5,
@@ -29,21 +30,57 @@ ENDS: dict[str, dict[str, Any]] = {
 def trial(end: Any, choice: Any = "a") -> FrozenTrial:
     made = create_trial(
         state=TrialState.FAIL,
-        user_attrs={END: end},
+        user_attrs={ATTRIBUTE: end},
         params={"x": choice},
         distributions={"x": CategoricalDistribution(["a", "b", None])},
     )
     return made
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_ends_as_searches_write_them(kind: str) -> None:
-    assert recorded(trial(ENDS[kind])) == ENDS[kind]
-    assert recorded(trial(ENDS[kind]), ["latency"]) == ENDS[kind]
+RESULTS = {
+    "scores": TrialResult(
+        1.5, {"params": [1.0, 2.0]}, 4, costs={"latency": 0.5}, margins={"params": -0.5}
+    ),
+    "reused": TrialResult(1.5, costs={"latency": 0.5}, reused=0),
+    "rejected": TrialResult(rejected=Excess("params", 5, 4.0), margins={"params": 1}),
+    "failed": TrialResult(failed="ValueError: no", kind="error"),
+}
 
 
-def test_trial_without_an_end() -> None:
-    assert recorded(create_trial(state=TrialState.RUNNING)) == {} == recorded(trial({}))
+@pytest.mark.parametrize("kind", ENDS)
+def test_results_are_written_and_read(kind: str) -> None:
+    """In the form that version 0.1.0 wrote."""
+    assert RESULTS[kind].as_attribute() == ENDS[kind]
+    for costs in ((), ("latency",)):
+        assert TrialResult.from_trial(trial(ENDS[kind]), costs) == RESULTS[kind]
+    outcome = "scored" if kind == "scores" else kind
+    assert RESULTS[kind].outcome == outcome
+
+
+def test_trial_without_a_result() -> None:
+    assert TrialResult.from_trial(create_trial(state=TrialState.RUNNING)) is None
+    assert TrialResult.from_trial(trial({})) is None
+
+
+def test_result_of_a_repeated_architecture() -> None:
+    first = RESULTS["scores"]
+
+    assert first.repeated(7) == TrialResult(1.5, costs=first.costs, margins=first.margins, reused=7)
+    assert first.repeated(7).repeated(9).reused == 7
+    assert RESULTS["failed"].repeated(7) is RESULTS["failed"]
+
+
+@pytest.mark.parametrize(
+    ("margins", "violation"),
+    [
+        ({}, (0, 0)),
+        ({"params": -0.5, "macs": 0.0}, (-2, 0)),
+        ({"params": 0.25}, (0, 0.25)),
+        ({"params": -0.5, "macs": 3.0}, (-1, 3.0)),
+    ],
+)
+def test_violation(margins: dict[str, float], violation: tuple[int, float]) -> None:
+    assert TrialResult(margins=margins).violation == violation
 
 
 def changed(of: str, **changes: Any) -> dict[str, Any]:
@@ -71,7 +108,7 @@ OTHERS = [
 @pytest.mark.parametrize("end", OTHERS, ids=range(len(OTHERS)))
 def test_ends_that_no_search_wrote(end: Any) -> None:
     with pytest.raises(UserError, match="trial 0 of the study was not written by a search"):
-        recorded(numbered(trial(end)))
+        TrialResult.from_trial(numbered(trial(end)))
 
 
 def numbered(made: FrozenTrial) -> FrozenTrial:
@@ -81,22 +118,22 @@ def numbered(made: FrozenTrial) -> FrozenTrial:
 
 def test_costs_that_are_not_there() -> None:
     with pytest.raises(UserError, match="was not written by a search"):
-        recorded(trial(changed("scores", costs={})), ["latency"])
-    assert recorded(trial(ENDS["failed"]), ["latency"])
+        TrialResult.from_trial(trial(changed("scores", costs={})), ["latency"])
+    assert TrialResult.from_trial(trial(ENDS["failed"]), ["latency"])
 
 
 def test_choices_that_are_no_choices() -> None:
     made = trial(SCORED)
     made.params = {"x": [1, 2]}
     with pytest.raises(UserError, match="was not written by a search"):
-        recorded(made)
+        TrialResult.from_trial(made)
 
 
 JSON = some.recursive(
     some.none() | some.booleans() | some.integers() | some.floats() | some.text(max_size=4),
     lambda inner: (
         some.lists(inner, max_size=3)
-        | some.dictionaries(some.sampled_from([*SCORED, *KINDS, "kind", "of"]), inner, max_size=4)
+        | some.dictionaries(some.sampled_from([*SCORED, *ENDS, "kind", "of"]), inner, max_size=4)
     ),
     max_leaves=9,
 )
@@ -106,7 +143,7 @@ JSON = some.recursive(
 @given(end=JSON, costs=some.sampled_from([(), ("latency",)]))
 def test_ends_of_any_kind_are_read_or_refused(end: Any, costs: tuple[str, ...]) -> None:
     try:
-        kept = recorded(trial(end), costs)
+        kept = TrialResult.from_trial(trial(end), costs)
     except UserError:
         return
-    assert kept == {} or sum(kind in kept for kind in KINDS) == 1
+    assert kept is None or sum(kind in kept.as_attribute() for kind in ENDS) == 1

@@ -66,7 +66,7 @@ def test_the_closed_form_is_that_of_autograd(toy: type[nn.Module]) -> None:
     shape = free.last.shape[:2]
     # Spoil the check for exactness, so that autograd has to do it.
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(gradcam, "sees_the_mean", lambda *maps: False)
+        patch.setattr(gradcam, "reads_mean", lambda *maps: False)
         assert observe(model, images, labels).cam_weights is None
         slow = observe(model, images, labels, cam=True)
     assert slow.cam_weights.shape == free.cam_weights.shape == shape
@@ -232,10 +232,10 @@ def test_weights_of_a_record_have_the_slope_of_the_network(toy: type[nn.Module])
 def test_what_counts_as_the_mean(dtype: torch.dtype) -> None:
     maps = torch.randn(4, 5, 7, 7, generator=torch.Generator().manual_seed(0)).to(dtype)
     mean = maps.float().mean((2, 3)).to(dtype)
-    assert gradcam.sees_the_mean(mean, maps)
-    assert gradcam.sees_the_mean(nn.AdaptiveAvgPool2d(1)(maps).flatten(1), maps)
-    assert gradcam.sees_the_mean(torch.zeros(4, 5), torch.zeros(4, 5, 2, 2))
-    assert not gradcam.sees_the_mean(1.05 * mean, maps)
-    assert not gradcam.sees_the_mean(mean.relu(), maps)
-    assert not gradcam.sees_the_mean(mean[:, :4], maps)
-    assert not gradcam.sees_the_mean(maps.amax((2, 3)), maps)
+    assert gradcam.reads_mean(mean, maps)
+    assert gradcam.reads_mean(nn.AdaptiveAvgPool2d(1)(maps).flatten(1), maps)
+    assert gradcam.reads_mean(torch.zeros(4, 5), torch.zeros(4, 5, 2, 2))
+    assert not gradcam.reads_mean(1.05 * mean, maps)
+    assert not gradcam.reads_mean(mean.relu(), maps)
+    assert not gradcam.reads_mean(mean[:, :4], maps)
+    assert not gradcam.reads_mean(maps.amax((2, 3)), maps)

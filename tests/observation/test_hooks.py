@@ -1,8 +1,8 @@
-"""Which outputs are maps of the image, and which of them end a stage, by hand."""
+"""Which maps end a stage, and what a pass with hooks records, by hand."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -11,47 +11,9 @@ from torch import Tensor, nn
 
 from diswot.errors import UserError
 from diswot.observation import hooks
-from diswot.observation.hooks import Head, Trace, as_map, kind, run
+from diswot.observation.hooks import LinearHead, Trace, kind, run
 
 LEARNS, PLAIN, POOL = nn.Conv2d(1, 1, 1), nn.ReLU(), nn.AdaptiveAvgPool2d(1)
-
-
-# What is a map
-
-
-@pytest.mark.parametrize(
-    ("output", "image", "told"),
-    [
-        ((2, 5, 8, 8), (8, 8), (5, 8, 8)),
-        ((2, 5, 1, 1), (8, 8), (5, 1, 1)),
-        ((2, 5, 9, 9), (8, 8), None),  # larger than the image
-        ((2, 5, 8, 2), (8, 8), None),  # of another shape
-        ((2, 5, 4, 2), (16, 8), (5, 4, 2)),
-        ((2, 5, 1, 4), (16, 8), None),
-        ((2, 5, 4, 7), (9, 16), (5, 4, 7)),  # 4 * 16 = 64 against 7 * 9 = 63
-        ((2, 4, 4, 5), (8, 8), (5, 4, 4)),  # channels last
-        ((2, 4, 4, 4), (8, 8), (4, 4, 4)),  # either way; channels first
-        ((2, 16, 5), (8, 8), (5, 4, 4)),  # tokens
-        ((2, 17, 5), (8, 8), (5, 4, 4)),  # with a class token
-        ((2, 21, 5), (8, 8), (5, 4, 4)),  # with five before the grid
-        ((2, 22, 5), (8, 8), None),  # with six
-        ((2, 8, 5), (16, 8), (5, 4, 2)),
-        ((2, 1, 5), (8, 8), (5, 1, 1)),
-        ((2, 5), (8, 8), None),
-        ((2, 5, 4, 4, 4), (8, 8), None),
-    ],
-)
-def test_outputs_that_are_maps(
-    output: Sequence[int], image: tuple[int, int], told: tuple[int, ...] | None
-) -> None:
-    found = as_map(torch.zeros(*output), image)
-    assert (None if found is None else tuple(found.shape)) == (None if told is None else (2, *told))
-
-
-def test_tokens_lie_row_by_row_after_the_class_token() -> None:
-    tokens = torch.arange(5.0)[None, :, None]
-    found = as_map(tokens, (8, 8))
-    assert found is not None and found.tolist() == [[[[1, 2], [3, 4]]]]
 
 
 # Which maps end stages
@@ -59,7 +21,7 @@ def test_tokens_lie_row_by_row_after_the_class_token() -> None:
 
 def see(trace: Trace, name: str, size: int, depth: int, module: nn.Module, entering: int) -> None:
     """An output of size x size of a module at a depth, whose input was entering x entering."""
-    trace.see(
+    trace.add_map(
         name, module, depth, torch.zeros(2, 3, entering, entering), torch.zeros(2, 3, size, size)
     )
 
@@ -81,7 +43,7 @@ def test_stages_shrink(seen: list[tuple[str, int, int]], kept: str) -> None:
     for name, size, depth in seen:
         see(trace, name, size, depth, LEARNS, 16)
 
-    assert [each.name for each in trace.stack] == list(kept)
+    assert [each.name for each in trace.stage_maps] == list(kept)
     sizes = {name: size for name, size, _ in seen}
     assert [each.shape[2] for each in trace.stages("fc")] == [sizes[name] for name in kept]
 
@@ -103,7 +65,7 @@ def test_maps_of_one_cell_may_come_from_pooling(
     see(trace, "a", 4, 0, LEARNS, 8)
     see(trace, "b", 1, 0, module, entering)
 
-    assert [each.after_pooling for each in trace.stack] == [False, pooled]
+    assert [each.after_pooling for each in trace.stage_maps] == [False, pooled]
     assert len(trace.stages("fc")) == 2 - pooled
 
 
@@ -113,7 +75,7 @@ def test_pooling_of_a_map_of_one_cell_leaves_it_the_last_stage() -> None:
     see(trace, "b", 1, 0, LEARNS, 4)
     see(trace, "pool", 1, 0, POOL, 1)
 
-    assert [each.name for each in trace.stack if not each.after_pooling] == ["a", "b"]
+    assert [each.name for each in trace.stage_maps if not each.after_pooling] == ["a", "b"]
 
 
 def test_grid_that_pooling_enlarged_is_no_stage() -> None:
@@ -122,7 +84,7 @@ def test_grid_that_pooling_enlarged_is_no_stage() -> None:
     see(trace, "pool", 4, 0, nn.AdaptiveAvgPool2d(4), 2)
     see(trace, "up", 4, 0, nn.ConvTranspose2d(3, 3, 2, 2), 2)
 
-    assert [each.name for each in trace.stack] == ["up"]  # it learns, so it is one
+    assert [each.name for each in trace.stage_maps] == ["up"]  # it learns, so it is one
 
 
 def test_what_enters_a_convolution_that_classifies_ends_the_last_stage() -> None:
@@ -130,31 +92,31 @@ def test_what_enters_a_convolution_that_classifies_ends_the_last_stage() -> None
     see(trace, "a", 4, 0, LEARNS, 8)
     see(trace, "scores", 2, 0, LEARNS, 2)
     entering = torch.ones(2, 7, 2, 2)
-    trace.scorer = "scores", entering
+    trace.last_convolution = "scores", entering
 
     assert trace.stages("scores")[1] is entering
     assert trace.stages("fc")[1].shape[1] == 3
-    trace.scorer = "scores", torch.ones(2, 7, 5, 5)  # of another grid
+    trace.last_convolution = "scores", torch.ones(2, 7, 5, 5)  # of another grid
     assert trace.stages("scores")[1].shape[1] == 3
 
 
 @pytest.mark.parametrize("copy", [False, True])
 def test_map_that_is_written_over_is_noticed_or_copied(copy: bool) -> None:
     trace, output = Trace((8, 8), copy), torch.zeros(2, 3, 4, 4)
-    trace.see("a", LEARNS, 0, torch.zeros(2, 3, 8, 8), output)
-    trace.name("b", output)
+    trace.add_map("a", LEARNS, 0, torch.zeros(2, 3, 8, 8), output)
+    trace.add_named("b", output)
     assert not trace.overwritten()
 
     output.add_(1)
 
     assert trace.overwritten() != copy
-    assert float(trace.stack[0].map.sum()) == (0 if copy else 96)
+    assert float(trace.stage_maps[0].map.sum()) == (0 if copy else 96)
 
 
 def test_pooled_map_may_be_written_over() -> None:
     trace, output = Trace((8, 8), copy=False), torch.zeros(2, 3, 1, 1)
     see(trace, "a", 4, 0, LEARNS, 8)
-    trace.see("pool", POOL, 0, torch.zeros(2, 3, 4, 4), output)
+    trace.add_map("pool", POOL, 0, torch.zeros(2, 3, 4, 4), output)
 
     output.add_(1)
 
@@ -173,7 +135,7 @@ def test_pooled_map_may_be_written_over() -> None:
 )
 def test_head_gives_the_logits_untouched(after: Callable[[Tensor], Tensor], gives: bool) -> None:
     output = torch.ones(2, 3)
-    head = Head(nn.Linear(4, 3), torch.ones(2, 4), output, output._version)
+    head = LinearHead(nn.Linear(4, 3), torch.ones(2, 4), output, output._version)
 
     assert head.gives(after(output)) == gives
 
@@ -186,8 +148,8 @@ def test_pass_keeps_layers_in_the_order_they_ran() -> None:
 
     assert list(seen.weighted) == ["block1.0", "block2.0", "fc"]
     assert list(seen.heads) == ["fc"] and list(seen.named) == ["block1.0"]
-    assert seen.scorer is not None and seen.scorer[0] == "block2.0"
-    assert [(s.name, s.depth, tuple(s.map.shape)) for s in seen.stack] == [
+    assert seen.last_convolution is not None and seen.last_convolution[0] == "block2.0"
+    assert [(s.name, s.depth, tuple(s.map.shape)) for s in seen.stage_maps] == [
         ("block1", 0, (6, 4, 8, 8)),
         ("block2", 0, (6, 6, 4, 4)),
         ("pool", 0, (6, 6, 1, 1)),
@@ -230,15 +192,6 @@ def test_hooks_are_gone_when_one_cannot_be_set(monkeypatch: pytest.MonkeyPatch) 
         run(model, toys.batch()[0], {})
 
     assert count_hooks(model) == 0
-
-
-def test_blocks_of_containers_lie_as_deep_as_each_other() -> None:
-    """The stem has no blocks; the list of stages does, so that what is in it lies no deeper."""
-    model = toys.StemAndStages()
-    depths = hooks._depths(dict(model.named_modules()))
-
-    names = ("stem", "stem.0", "stages", "stages.0", "stages.0.expand", "stages.0.expand.0")
-    assert [depths[name] for name in names] == [0, 1, 0, 0, 1, 2]
 
 
 @pytest.mark.parametrize(

@@ -63,7 +63,7 @@ def shapes(maps: tuple[Tensor, ...]) -> list[Map]:
 
 
 def tensors(seen: Observation) -> list[Tensor]:
-    rest = (seen.last, seen.pooled, seen.logits, seen.labels, seen.class_gradient)
+    rest = (seen.last, seen.head_input, seen.logits, seen.targets, seen.class_gradient)
     return [*seen.stages, *rest]
 
 
@@ -127,10 +127,10 @@ def test_stages_and_widths(toy: type[nn.Module]) -> None:
     seen = observe(seeded(toy), images, labels)
     assert shapes(seen.stages) == stages
     assert shapes((seen.last,)) == stages[-1:]
-    assert seen.pooled.shape == (6, width)
+    assert seen.head_input.shape == (6, width)
     assert seen.logits.shape == (6, CLASSES)
     assert seen.class_gradient.shape == (CLASSES, width)
-    assert torch.equal(seen.labels, labels)
+    assert torch.equal(seen.targets, labels)
     assert not any(tensor.requires_grad for tensor in tensors(seen))
 
 
@@ -144,7 +144,7 @@ def test_a_network_by_hand(look) -> None:
     maps[0, 0], maps[1, 1] = images[0, 0], -images[1, 0]
     assert torch.equal(seen.last, maps)
     assert [torch.equal(stage, maps) for stage in seen.stages] == [True]
-    assert torch.equal(seen.pooled, torch.tensor([[2.0, 0.0], [0.0, 2.0]]))
+    assert torch.equal(seen.head_input, torch.tensor([[2.0, 0.0], [0.0, 2.0]]))
     assert_near(seen.logits, math.log(3) * torch.eye(2), 1e-6)
     assert_near(seen.class_gradient, torch.tensor([[-0.25, 0.25], [0.25, -0.25]]), 1e-6)
 
@@ -170,7 +170,7 @@ def test_tokens_are_laid_out_row_by_row_without_the_class_token() -> None:
     seen = observe(model, images, labels)
     handle.remove()
     assert torch.equal(seen.last[:, :, 2, 3], caught[0][:, 1 + 2 * 4 + 3])
-    assert torch.equal(seen.pooled, caught[0][:, 0])
+    assert torch.equal(seen.head_input, caught[0][:, 0])
 
 
 def test_a_block_that_returns_a_tuple_gives_its_first_as_map() -> None:
@@ -188,7 +188,7 @@ def test_a_convolution_that_classifies_leaves_its_input_as_last_map() -> None:
     seen = observe(model, images, labels)
     expected = with_batch_statistics(model).features(images)
     assert torch.equal(seen.last, expected)
-    assert torch.equal(seen.pooled, expected.mean((2, 3)))
+    assert torch.equal(seen.head_input, expected.mean((2, 3)))
 
 
 def test_maps_with_channels_last_are_turned() -> None:
@@ -211,7 +211,7 @@ def test_a_single_image_pixel_grid_at_the_end_is_still_the_last_map() -> None:
     images, labels = batch(pixels=2)
     seen = observe(seeded(toys.StemAndStages), images, labels)
     assert shapes(seen.stages) == [(5, 2, 2), (8, 1, 1)]
-    assert seen.pooled.shape == (6, 10)
+    assert seen.head_input.shape == (6, 10)
 
 
 def test_half_precision_gives_a_class_gradient_in_single() -> None:
@@ -244,7 +244,7 @@ def test_linear_heads_take_one_forward_pass_and_none_backward(toy: type[nn.Modul
     model.forward = lambda x: calls.append(torch.is_grad_enabled()) or forward(x)
     seen = observe(model, images, labels)
     assert calls == [False] * (2 if toy is toys.Overwriting else 1)
-    expected = linear_class_gradient(seen.pooled, seen.logits, seen.labels)
+    expected = linear_class_gradient(seen.head_input, seen.logits, seen.targets)
     assert_near(seen.class_gradient, expected.float())
 
 
@@ -264,7 +264,7 @@ def test_the_gradient_belongs_to_the_logits_of_the_same_noise() -> None:
 
     images, labels = batch()
     seen = observe(seeded(NoisyTwoHeads), images, labels)
-    expected = linear_class_gradient(seen.pooled, seen.logits, labels) / 2
+    expected = linear_class_gradient(seen.head_input, seen.logits, labels) / 2
     assert_near(seen.class_gradient, expected.float())
 
 
@@ -461,7 +461,7 @@ def test_a_record_is_differentiable(toy: type[nn.Module]) -> None:
     images, labels = batch()
     model = seeded(toy)
     seen = record(model, images, labels)
-    for value in (*seen.stages, seen.last, seen.pooled, seen.logits):
+    for value in (*seen.stages, seen.last, seen.head_input, seen.logits):
         assert value.requires_grad
     seen.class_gradient.square().sum().backward()
     first = next(model.parameters())
@@ -566,7 +566,7 @@ def test_a_named_layer_that_does_not_run_is_told() -> None:
     ],
 )
 def test_outputs_that_are_no_logits_are_told(look, wrap, message: str) -> None:
-    with pytest.raises(UserError, match=f"one tensor of logits B x K, {message}"):
+    with pytest.raises(UserError, match=f"one tensor of logits N x K, {message}"):
         look(seeded(lambda: toys.Returning(wrap)), *batch())
 
 
@@ -682,4 +682,4 @@ def test_what_follows_pooling_may_be_overwritten() -> None:
     model = seeded(Model).train()
     seen = record(model, *batch())
     assert [tuple(stage.shape[1:]) for stage in seen.stages] == SHAPES[toys.LinearHead][0]
-    assert torch.equal(model.fc(seen.pooled), seen.logits)
+    assert torch.equal(model.fc(seen.head_input), seen.logits)

@@ -13,16 +13,16 @@ from toys import seeded
 
 from diswot.data.dataset import Batch
 from diswot.errors import UserError
-from diswot.proxies import activations, recorders
+from diswot.proxies import activation_codes, activations
+from diswot.proxies.activation_codes import ActivationCodes
 from diswot.proxies.candidate import Candidate
-from diswot.proxies.recorders import Codes
 
 TOYS = (toys.LinearHead, toys.Nested)
 every_toy = pytest.mark.parametrize("toy", TOYS, ids=lambda toy: toy.__name__)
 
 
 def candidate(model: nn.Module, images: Tensor, labels: Tensor, seed: int = 0) -> Candidate:
-    return Candidate(model, None, Batch(images, labels), seed)  # type: ignore[arg-type]
+    return Candidate(model, None, Batch(images, labels), seed)
 
 
 def of(toy: type[nn.Module], size: int = 6, seed: int = 0) -> Candidate:
@@ -54,7 +54,7 @@ class Plain(nn.Module):
 def test_agreement_is_as_counted_unit_by_unit(toy: type[nn.Module]) -> None:
     given = of(toy)
     expected = naive.agreement(given.student, given.batch.images)
-    codes = given.watched(Codes)
+    codes = given.recorded(ActivationCodes)
     assert np.array_equal(codes.agreement.numpy(), expected)
     assert codes.units == expected[0, 0]
     assert activations.naswot(given) == pytest.approx(np.linalg.slogdet(expected)[1], rel=1e-9)
@@ -71,7 +71,7 @@ def test_naswot_of_two_images_by_hand() -> None:
     given = candidate(model, images, torch.tensor([0, 1]))
     size = 64.0
     expected = torch.tensor([[4 * size, size], [size, 4 * size]]).double()
-    assert torch.equal(given.watched(Codes).agreement, expected)
+    assert torch.equal(given.recorded(ActivationCodes).agreement, expected)
     assert activations.naswot(given) == pytest.approx(math.log(15 * size**2))
 
 
@@ -105,7 +105,7 @@ RECTIFIERS = (
 @pytest.mark.parametrize("rectifier", RECTIFIERS, ids=lambda r: getattr(r, "__name__", str(r)))
 def test_every_kind_of_rectifier_is_seen_once(rectifier: object) -> None:
     given = candidate(seeded(lambda: Plain(rectifier)), *toys.batch())
-    codes = given.watched(Codes)
+    codes = given.recorded(ActivationCodes)
     pattern = given.student.conv(given.batch.images).flatten(1) > 0
     expected = [[int((a == b).sum()) for b in pattern] for a in pattern]
     assert codes.agreement.tolist() == expected
@@ -134,7 +134,7 @@ def test_a_tensor_rectified_twice_counts_twice(change: bool, rectifier: object) 
     features = given.student.conv(given.batch.images).flatten(1)
     pattern = torch.cat((features, -features if change else features), 1) > 0
     expected = [[int((a == b).sum()) for b in pattern] for a in pattern]
-    assert given.watched(Codes).agreement.tolist() == expected
+    assert given.recorded(ActivationCodes).agreement.tolist() == expected
 
 
 def test_naswot_needs_rectifiers() -> None:
@@ -147,13 +147,13 @@ def test_layout_and_device_do_not_matter(monkeypatch: pytest.MonkeyPatch) -> Non
     images = given.batch.images.contiguous(memory_format=torch.channels_last)
     score = activations.naswot(given)
     assert activations.naswot(candidate(given.student, images, given.batch.labels)) == score
-    monkeypatch.setattr(recorders, "_ONEDNN", False)
+    monkeypatch.setattr(activation_codes, "_ONEDNN", False)
     assert activations.naswot(of(toys.Nested)) == score
 
 
 def test_only_the_first_run_counts() -> None:
     """Two heads make `observe` run twice."""
-    assert of(toys.TwoHeads).watched(Codes).units == (4 * 8 + 6 * 2) * 8
+    assert of(toys.TwoHeads).recorded(ActivationCodes).units == (4 * 8 + 6 * 2) * 8
 
 
 # jacov and epe_nas

@@ -24,7 +24,7 @@ from diswot.proxies.default_score import (
     retention,
     steadiness,
 )
-from diswot.proxies.early_blocks import Opening
+from diswot.proxies.early_blocks import EarlyBlocks
 from diswot.proxies.scorer import NotScored, scorer
 from diswot.spaces import nasbench201
 from diswot.spaces.registry import build_network, create_space
@@ -37,10 +37,12 @@ NARROWING = "|avg_pool_3x3~0|+|none~0|avg_pool_3x3~1|+|nor_conv_1x1~0|none~1|non
 
 
 def scored(text: str) -> dict[str, float]:
-    batch = create_dataset("noise", classes=10, size=16).batch(16)
+    batch = create_dataset("noise", num_classes=10, img_size=16).batch(16)
     fixed = scorer(create_teacher("resnet20", 10), [batch], init="kaiming")
     build = create_space("nasbench201", 10)
-    found = fixed.score_build(partial(build_network, build, nasbench201.from_string(text)), PARTS)
+    found = fixed.score(
+        fixed.students(partial(build_network, build, nasbench201.from_string(text))), PARTS
+    )
     return {name: value for name, (value,) in found.items()}
 
 
@@ -65,13 +67,15 @@ def test_what_each_part_is_for() -> None:
     assert pooled["default"] < chain["default"] < shortcut["default"]
 
 
-def test_students_that_open_as_the_teacher_have_no_gap() -> None:
-    batch = create_dataset("noise", classes=10, size=16).batch(8)
+def test_students_with_the_early_blocks_of_the_teacher_have_no_gap() -> None:
+    batch = create_dataset("noise", num_classes=10, img_size=16).batch(8)
     fixed = scorer(create_teacher("resnet56", 10), [batch], init="kaiming", seed=3)
     build = create_space("s0", 10)
     for blocks in ((1, 1, 1), (5, 1, 3)):
         params = {f"blocks{i}": count for i, count in enumerate(blocks, 1)}
-        found = fixed.score_build(partial(build_network, build, params), ["detail", "diversity"])
+        found = fixed.score(
+            fixed.students(partial(build_network, build, params)), ["detail", "diversity"]
+        )
         assert found["detail"] == [0]
         assert found["diversity"][0] == pytest.approx(0, abs=0.05)
 
@@ -79,10 +83,10 @@ def test_students_that_open_as_the_teacher_have_no_gap() -> None:
 # Gaps by hand
 
 
-def candidate(model: nn.Module, opening: Opening | None = None, size: int = 4) -> Candidate:
+def candidate(model: nn.Module, early: EarlyBlocks | None = None, size: int = 4) -> Candidate:
     images = torch.randn(size, 3, 8, 8, generator=torch.Generator().manual_seed(size))
     batch = Batch(images, torch.arange(size) % 5)
-    return Candidate(model, observe(model, *batch), batch, teacher_opening=opening)
+    return Candidate(model, observe(model, *batch), batch, teacher_early_blocks=early)
 
 
 class Grow(nn.Module):
@@ -203,14 +207,14 @@ def test_retention_of_what_is_not_finite() -> None:
 def test_gaps_to_a_teacher() -> None:
     params = {f"blocks{i}": 1 for i in (1, 2, 3)}
     model = fresh(partial(build_network, create_space("s0", 5, 8), params), "kaiming", 0)
-    low = candidate(model, Opening(-9.0, 0.0, 0.0))
-    high = candidate(model, Opening(9.0, 9.0, 0.0))
+    low = candidate(model, EarlyBlocks(-9.0, 0.0, 0.0))
+    high = candidate(model, EarlyBlocks(9.0, 9.0, 0.0))
     assert (detail(low), diversity(low)) == (0, 0)
     assert detail(high) < -7 and -9 <= diversity(high) < -6
 
 
 def test_default_needs_the_teacher_itself() -> None:
-    batch = create_dataset("noise", classes=5, size=8).batch(4)
+    batch = create_dataset("noise", num_classes=5, img_size=8).batch(4)
     fixed = scorer(create_teacher("resnet20", 5), [batch])
     model = fixed.fresh(
         partial(build_network, create_space("s0", 5), {f"blocks{i}": 1 for i in (1, 2, 3)})
@@ -220,9 +224,9 @@ def test_default_needs_the_teacher_itself() -> None:
         default(blind)
 
 
-def test_a_student_that_opens_with_nothing_is_lowest() -> None:
+def test_a_student_that_begins_with_nothing_is_lowest() -> None:
     nothing = "|none~0|+|none~0|none~1|+|none~0|none~1|none~2|"
-    batch = create_dataset("noise", classes=5, size=8).batch(4)
+    batch = create_dataset("noise", num_classes=5, img_size=8).batch(4)
     fixed = scorer(create_teacher("resnet20", 5), [batch])
     build = partial(build_network, create_space("nasbench201", 5), nasbench201.from_string(nothing))
     (outcome,) = fixed.outcomes([fixed.fresh(build)], ["default"])["default"]

@@ -12,15 +12,15 @@ from torch import Tensor, nn
 
 from diswot.models.initialization import INITS, derive_seed
 from diswot.models.registry import create_teacher
-from diswot.observation.observe import measuring
-from diswot.proxies.early_blocks import DRAWS, IMAGES, channel_correlations, opening, roughness
+from diswot.observation.modes import measuring
+from diswot.proxies.early_blocks import DRAWS, IMAGES, channel_correlations, early_blocks, roughness
 from diswot.proxies.eigen import eigenvalues, spectral_entropy
 from diswot.spaces.cifar_resnet import CifarResNet
 
 BATCH = torch.randn(10, 3, 16, 16, generator=torch.Generator().manual_seed(0))
 
 
-# Opening
+# Early blocks
 
 
 def first_maps(model: CifarResNet, images: Tensor) -> list[Tensor]:
@@ -32,10 +32,10 @@ def first_maps(model: CifarResNet, images: Tensor) -> list[Tensor]:
     return maps
 
 
-def test_the_opening_is_the_mean_over_draws_of_the_first_stage() -> None:
+def test_early_blocks_are_the_mean_over_draws_of_the_first_stage() -> None:
     """Against a copy that is initialised whole and run by hand, draw by draw."""
     model = CifarResNet((3, 2, 1))
-    found = opening(model, BATCH, seed=7)
+    found = early_blocks(model, BATCH, seed=7)
     rough, entropies = [], list[list[float]]()
     for draw in range(DRAWS):
         drawn = copy.deepcopy(model)
@@ -52,14 +52,14 @@ def test_the_opening_is_the_mean_over_draws_of_the_first_stage() -> None:
     assert first != last
 
 
-def test_networks_that_begin_alike_open_alike() -> None:
+def test_networks_that_begin_alike_have_the_same_early_blocks() -> None:
     """Whatever their own weights are, and whatever follows."""
-    short = opening(CifarResNet((1, 1, 1)), BATCH, 0)
-    deep = opening(create_teacher("resnet56", 10), BATCH, 0)
+    short = early_blocks(CifarResNet((1, 1, 1)), BATCH, 0)
+    deep = early_blocks(create_teacher("resnet56", 10), BATCH, 0)
     assert short is not None and deep is not None
     assert (short.roughness, short.entropy) == (deep.roughness, deep.entropy)
     assert short.last_entropy == short.entropy != deep.last_entropy
-    assert opening(CifarResNet((1, 1, 1)), BATCH, 1) != short
+    assert early_blocks(CifarResNet((1, 1, 1)), BATCH, 1) != short
 
 
 def test_it_goes_no_further_than_it_must() -> None:
@@ -68,7 +68,7 @@ def test_it_goes_no_further_than_it_must() -> None:
     for name in ("layer1", "layer2", "layer3"):
         for block in getattr(model, name):
             block.register_forward_hook(lambda m, i, o, name=name: ran.append(name))
-    opening(model, BATCH, 0)
+    early_blocks(model, BATCH, 0)
     assert [ran.count(name) for name in ("layer1", "layer2", "layer3")] == [2 * DRAWS, 1, 0]
 
 
@@ -76,9 +76,9 @@ def test_it_looks_at_five_blocks_at_most() -> None:
     model, ran = CifarResNet((7, 1, 1)), []
     for block in model.layer1:
         block.register_forward_hook(lambda m, i, o: ran.append(m))
-    found = opening(model, BATCH, 0)
+    found = early_blocks(model, BATCH, 0)
     assert ran == [*model.layer1[:5]] * DRAWS
-    assert found == opening(CifarResNet((5, 1, 1)), BATCH, 0)
+    assert found == early_blocks(CifarResNet((5, 1, 1)), BATCH, 0)
 
 
 class Broken(nn.Module):
@@ -102,9 +102,9 @@ def test_the_network_keeps_its_weights_and_no_hook(fails: bool) -> None:
     places = [parameter.data_ptr() for parameter in model.parameters()]
     if fails:
         with pytest.raises(ArithmeticError):
-            opening(model, BATCH, 0)
+            early_blocks(model, BATCH, 0)
     else:
-        opening(model, BATCH, 0)
+        early_blocks(model, BATCH, 0)
     assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
     assert [parameter.data_ptr() for parameter in model.parameters()] == places
     for module in model.modules():
@@ -117,26 +117,26 @@ def test_normalisation_is_set_to_identity() -> None:
         if isinstance(module, nn.BatchNorm2d):
             nn.init.uniform_(module.weight, 1, 9)
             nn.init.uniform_(module.bias, -2, 2)
-    assert opening(plain, BATCH, 0) == opening(scaled, BATCH, 0)
+    assert early_blocks(plain, BATCH, 0) == early_blocks(scaled, BATCH, 0)
 
 
 def test_few_images_are_taken_again() -> None:
     model = CifarResNet((1, 1, 1))
-    found = opening(model, BATCH[:2], 0)
-    assert found == opening(model, BATCH[:2], 0)
+    found = early_blocks(model, BATCH[:2], 0)
+    assert found == early_blocks(model, BATCH[:2], 0)
     assert found is not None and math.isfinite(found.roughness)
 
 
-def test_a_network_without_maps_has_no_opening() -> None:
+def test_a_network_without_maps_has_no_early_blocks() -> None:
     model = nn.Sequential(nn.Flatten(), nn.Linear(768, 8), nn.ReLU(), nn.Linear(8, 5))
-    assert opening(model, BATCH, 0) is None
+    assert early_blocks(model, BATCH, 0) is None
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
 def test_weights_are_the_same_on_a_gpu() -> None:
     model = CifarResNet((2, 1, 1))
-    here = opening(model, BATCH, 0)
-    there = opening(copy.deepcopy(model).cuda(), BATCH.cuda(), 0)
+    here = early_blocks(model, BATCH, 0)
+    there = early_blocks(copy.deepcopy(model).cuda(), BATCH.cuda(), 0)
     assert here is not None and there is not None
     assert there.roughness == pytest.approx(here.roughness, rel=1e-3)
 

@@ -24,7 +24,7 @@ every_toy = pytest.mark.parametrize("toy", TOYS, ids=lambda toy: toy.__name__)
 
 
 def candidate(model: nn.Module, images: Tensor, labels: Tensor, seed: int = 0) -> Candidate:
-    return Candidate(model, None, Batch(images, labels), seed)  # type: ignore[arg-type]
+    return Candidate(model, None, Batch(images, labels), seed)
 
 
 def exact(toy: Callable[[], nn.Module], size: int = 6) -> Candidate:

@@ -5,16 +5,16 @@ import timm
 import torch
 from torch import Tensor, nn
 
-from diswot.observation.observe import measuring
-from diswot.proxies.layers import Anatomy
-from diswot.proxies.paths import Call, shortest_path
+from diswot.models.cifar_resnet import BasicBlock, CifarResNet
+from diswot.observation.modes import measuring
+from diswot.proxies.layer_recorder import LayerRecorder
+from diswot.proxies.paths import BlockCall, shortest_path
 from diswot.spaces import autoformer, nasbench101, nasbench201
-from diswot.spaces.cifar_resnet import BasicBlock, CifarResNet
 from diswot.spaces.registry import build_network
 
 
 def cell(text: str) -> nn.Module:
-    return nasbench201.Cell(nasbench201.from_string(text), 8)
+    return nasbench201.NASBench201Cell(nasbench201.from_string(text), 8)
 
 
 MAP = (1, 8, 6, 6)
@@ -53,27 +53,29 @@ class Squeeze(nn.Module):
 )
 def test_shortest_path(block: nn.Module, expected: int) -> None:
     before = {name: value.clone() for name, value in block.state_dict().items()}
-    assert shortest_path(Call(block, MAP)) == expected
+    assert shortest_path(BlockCall(block, MAP)) == expected
     assert all(torch.equal(value, before[name]) for name, value in block.state_dict().items())
     assert not any(module._forward_hooks for module in block.modules())
 
 
 def test_what_a_block_is_called_with_is_handed_on() -> None:
-    assert shortest_path(Call(Squeeze(), MAP, (2.0,))) == 2
-    assert shortest_path(Call(Squeeze(), MAP, (), {"factor": 0.0})) == 0  # nothing comes through
+    assert shortest_path(BlockCall(Squeeze(), MAP, (2.0,))) == 2
+    assert (
+        shortest_path(BlockCall(Squeeze(), MAP, (), {"factor": 0.0})) == 0
+    )  # nothing comes through
 
 
 def test_attention_has_a_shortcut_or_two_layers() -> None:
     block = autoformer.Block(24, 3)
-    assert shortest_path(Call(block, (1, 16, 24))) == 0
-    assert shortest_path(Call(block.attn, (1, 16, 24))) == 2
+    assert shortest_path(BlockCall(block, (1, 16, 24))) == 0
+    assert shortest_path(BlockCall(block.attn, (1, 16, 24))) == 2
 
 
-def calls(model: nn.Module, pixels: int = 16) -> list[Call]:
+def calls(model: nn.Module, pixels: int = 16) -> list[BlockCall]:
     images = torch.randn(2, 3, pixels, pixels, generator=torch.Generator().manual_seed(0))
-    with torch.no_grad(), Anatomy(model, images) as anatomy, measuring(model):
+    with torch.no_grad(), LayerRecorder(model, images) as recorder, measuring(model):
         model(images)
-    return list(anatomy.calls.values())
+    return list(recorder.calls.values())
 
 
 def test_the_first_block_of_each_shape_that_keeps_it_is_looked_at() -> None:

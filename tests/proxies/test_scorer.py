@@ -22,15 +22,13 @@ from diswot.observation.observe import Observation, observe
 from diswot.proxies.default_score import WEIGHTS
 from diswot.proxies.early_blocks import DRAWS
 from diswot.proxies.registry import PROXIES, by_init, get_proxy
-from diswot.proxies.scorer import score, scorer
+from diswot.proxies.scorer import Scorer, score, scorer
 from diswot.spaces.registry import Params, build_network, enumerate_params
 
 SHAPE = (3, toys.PIXELS, toys.PIXELS)
 PARAMS = {"width": 4, "kernel": 3, "depth": 2, "act": "relu"}
 GAPS = ["detail", "diversity"]
-CLOSENESSES = [
-    name for name, row in PROXIES.items() if row.needs_teacher and name not in ("default", *GAPS)
-]
+COMPARING = [name for name, row in PROXIES.items() if row.compares_observations]
 
 
 def student(seed: int = 0) -> nn.Module:
@@ -40,7 +38,7 @@ def student(seed: int = 0) -> nn.Module:
 def naive(one: Observation, other: Observation) -> dict[str, float]:
     """The two distances by their definitions, in float64."""
     gradients = [
-        reference.linear_class_gradient(seen.pooled, seen.logits, seen.labels)
+        reference.linear_class_gradient(seen.head_input, seen.logits, seen.targets)
         for seen in (one, other)
     ]
     return {
@@ -63,7 +61,7 @@ def test_diswot_is_minus_both_distances(seed: int) -> None:
     assert scores["diswot"] == scores["semantic"] + scores["relation"]
 
 
-@pytest.mark.parametrize("name", CLOSENESSES)
+@pytest.mark.parametrize("name", COMPARING)
 def test_a_student_can_be_no_closer_than_the_teacher_itself(name: str) -> None:
     """Equal networks are the limit, which strangers stay below.
 
@@ -85,20 +83,18 @@ def test_a_copy_of_the_teacher_has_no_gap_to_it(init: str, trained: bool) -> Non
     batches = [batch(4), batch(5), batch(6)]
     fixed = scorer(teacher(), batches, init=init, seed=7, trained_teacher=trained)
 
-    assert fixed.score_build(teacher, GAPS) == {name: [0, 0, 0] for name in GAPS}
+    assert fixed.score(fixed.students(teacher), GAPS) == {name: [0, 0, 0] for name in GAPS}
     strangers = [fresh(teacher, init, seed) for seed in range(len(batches))]
     assert fixed.score(strangers, GAPS) == {name: [0, 0, 0] for name in GAPS}
 
 
-def test_default_is_no_closeness() -> None:
+def test_default_is_no_agreement() -> None:
     """A wider student than the teacher scores above the teacher's own copy."""
     fixed = scorer(teacher(), [batch()], init="kaiming")
     wide = lambda: build_network(tiny, PARAMS | {"width": 8, "depth": 3})  # noqa: E731
 
-    assert (
-        fixed.score_build(wide, ["default"])["default"]
-        > (fixed.score_build(teacher, ["default"])["default"])
-    )
+    scores = [fixed.score(fixed.students(each), ["default"])["default"] for each in (wide, teacher)]
+    assert scores[0] > scores[1]
 
 
 @pytest.mark.parametrize("name", ["params", "macs", "depth"])
@@ -140,7 +136,7 @@ def test_scorer_is_score_with_fresh_weights(init: str) -> None:
     fixed = scorer(teacher(), batches, init=init, seed=7)
     build = lambda: build_network(tiny, PARAMS)  # noqa: E731
 
-    values = fixed.score_build(build, ["relation", "diswot", "params"])
+    values = fixed.score(fixed.students(build), ["relation", "diswot", "params"])
 
     for repeat, images in enumerate(batches):
         master = fresh(teacher, init, 7, repeat, TEACHER)
@@ -156,27 +152,23 @@ def test_scores_do_not_depend_on_order_or_company() -> None:
     plan = enumerate_params(tiny, 36) or []
     fixed = scorer(teacher(), [batch()], seed=4)
 
-    def scores(order: list[Params], names: list[str]) -> dict[str, float]:
-        return {
-            str(params): fixed.score_build(lambda p=params: build_network(tiny, p), names)[
-                "diswot"
-            ][0]
-            for params in order
-        }
+    def diswot(scorer: Scorer, params: Params, names: list[str]) -> float:
+        students = scorer.students(lambda: build_network(tiny, params))
+        return scorer.score(students, names)["diswot"][0]
 
-    forwards = scores(plan, ["diswot"])
+    forwards = [diswot(fixed, params, ["diswot"]) for params in plan]
     torch.manual_seed(3)
-    assert scores(plan[::-1], ["params", "semantic", "diswot"]) == forwards
+    names = ["params", "semantic", "diswot"]
+    assert [diswot(fixed, params, names) for params in plan[::-1]] == forwards[::-1]
     other = scorer(toys.seeded(toys.LinearHead, 5), [batch()], seed=4)
-    assert other.score_build(lambda: student(), ["diswot"]) == fixed.score_build(
-        lambda: student(), ["diswot"]
-    )
+    assert diswot(other, plan[0], ["diswot"]) == forwards[0]
 
 
 def test_teacher_draws_its_weights_apart() -> None:
     """With the candidates' own draws, a student like the teacher would agree with it in full."""
     fixed = scorer(teacher(), [batch()], seed=2)
     (seen,) = fixed.teachers
+    assert seen is not None
     draws = {
         role: observe(fresh(teacher, "gaussian", 2, role=role), *batch()).logits
         for role in (TEACHER, STUDENT)
@@ -185,7 +177,7 @@ def test_teacher_draws_its_weights_apart() -> None:
     assert torch.equal(seen.logits, draws[TEACHER])
     assert not torch.equal(seen.logits, draws[STUDENT])
     assert torch.equal(observe(fixed.fresh(teacher), *batch()).logits, draws[STUDENT])
-    assert max(fixed.score_build(teacher, ["diswot"])["diswot"]) < -0.01
+    assert max(fixed.score(fixed.students(teacher), ["diswot"])["diswot"]) < -0.01
 
 
 def test_trained_teacher_is_taken_as_it_is() -> None:
@@ -220,27 +212,84 @@ def test_teacher_is_left_as_it_was(trained: bool) -> None:
     assert torch.equal(torch.get_rng_state(), state)
 
 
+def counted(model: nn.Module) -> list[int]:
+    """The number of images of each forward pass to come, of the model and of its copies."""
+    passes: list[int] = []
+    model.register_forward_pre_hook(lambda module, inputs: passes.append(len(inputs[0])))
+    return passes
+
+
+@pytest.mark.parametrize(
+    ("proxies", "teacher_passes", "student_passes"),
+    [
+        (["params", "depth"], [], []),
+        (["macs"], [], [1]),
+        (["zen"], [], [6] * 3),  # observed, then noise and disturbed noise
+        (["naswot", "params"], [], [6]),
+        (["diswot"], [6], [6]),
+        (["diswot", "semantic", "relation", "kd", "gradcam", "params", "depth"], [6], [6]),
+        (["detail"], [6] * DRAWS, [6, *[6] * DRAWS]),
+        (["detail", "diversity", "relation"], [6, *[6] * DRAWS], [6, *[6] * DRAWS]),
+    ],
+)
 @pytest.mark.parametrize("trained", [False, True])
-def test_each_teacher_is_run_once_a_batch_beside_its_opening(trained: bool) -> None:
-    """Whole once, to be observed; its opening takes draws of no more than eight images."""
-    passes = []
+def test_what_is_asked_is_what_is_computed(
+    proxies: list[str], teacher_passes: list[int], student_passes: list[int], trained: bool
+) -> None:
+    master, model = teacher(), student()
+    ran, student_ran = counted(master), counted(model)
+
+    fixed = scorer(master, [batch()], proxies, trained_teacher=trained)
+    assert ran == teacher_passes and student_ran == []
+    fixed.score([model], proxies)
+    assert (ran, student_ran) == (teacher_passes, student_passes)
+
+    ran.clear(), student_ran.clear()
+    score(master, model, batch(), proxies)
+    assert (sorted(ran), student_ran) == (sorted(teacher_passes), student_passes)
+
+
+def test_maps_of_classes_cost_the_teacher_a_pass_only_where_they_are_compared() -> None:
+    """The mean of two heads has no closed form, so its class gradient costs a second pass."""
+    for proxies, expected in ((["relation"], 2), (["relation", "gradcam"], 3)):
+        master = toys.seeded(toys.TwoHeads)
+        ran = counted(master)
+        scorer(master, [batch()], proxies, trained_teacher=True)
+        assert ran == [6] * expected
+
+
+def test_by_default_all_is_computed_of_the_teacher_once_a_batch() -> None:
     master = teacher()
-    master.register_forward_pre_hook(lambda module, inputs: passes.append(len(inputs[0])))
+    ran = counted(master)
 
-    fixed = scorer(master, [batch(4), batch(5)], trained_teacher=trained)
-    fixed.score_build(student, ["diswot", "semantic", "default", "detail", "params"])
+    fixed = scorer(master, [batch(4), batch(5)])
+    fixed.score(fixed.students(student), ["diswot", "semantic", "default", "detail", "params"])
 
-    assert passes == [4, *[4] * DRAWS, 5, *[5] * DRAWS]
+    assert ran == [4, *[4] * DRAWS, 5, *[5] * DRAWS]
+    assert all(seen is not None and seen.cam_weights is not None for seen in fixed.teachers)
 
 
-def test_student_is_run_once_for_all_that_look_at_one_pass() -> None:
-    passes = []
-    model = student()
-    model.register_forward_hook(lambda module, inputs, output: passes.append(len(output)))
+def test_scores_do_not_depend_on_what_else_the_teacher_was_observed_for() -> None:
+    names = ["diswot", "gradcam", "detail", "zen"]
+    whole = scorer(teacher(), [batch()])
+    expected = whole.score(whole.students(student), names)
+    for name in names:
+        fixed = scorer(teacher(), [batch()], [name])
+        assert fixed.score(fixed.students(student), [name]) == {name: expected[name]}
 
-    score(teacher(), model, batch(), ["diswot", "semantic", "relation", "kd", "params", "depth"])
 
-    assert passes == [6]
+def test_a_teacher_is_needed_only_by_what_compares_it() -> None:
+    fixed = scorer(None, [batch(4), batch(5)], ["zen", "params"], init="kaiming", seed=3)
+    alike = scorer(teacher(), [batch(4), batch(5)], init="kaiming", seed=3)
+    names = ["zen", "params"]
+    assert fixed.score(fixed.students(student), names) == alike.score(
+        alike.students(student), names
+    )
+
+    with pytest.raises(UserError, match=r"^diswot, detail need a teacher; scores such as"):
+        scorer(None, [batch()], ["zen", "diswot", "detail"])
+    with pytest.raises(UserError, match="needs an observation of a teacher"):
+        fixed.score(fixed.students(student), ["diswot"])
 
 
 # Initialisations
@@ -295,7 +344,9 @@ def test_unknown_proxy() -> None:
     with pytest.raises(UserError, match="unknown proxy 'param'; did you mean params"):
         score(teacher(), student(), batch(), ["param"])
     with pytest.raises(UserError, match="unknown proxy ''"):
-        scorer(teacher(), [batch()]).score_build(student, [""])
+        scorer(teacher(), [batch()]).score([student()], [""])
+    with pytest.raises(UserError, match="unknown proxy 'param'; did you mean params"):
+        scorer(teacher(), [batch()], ["param"])
 
 
 def test_unknown_initialisation() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import sys
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ from scipy import stats
 
 import diswot
 from diswot import UserError
-from diswot.ranking.rank import CEILING, rank
+from diswot.ranking.rank import CEILING, RankResult, rank
 from diswot.ranking.statistics import STATISTICS
 
 N = 50
@@ -133,16 +134,61 @@ def test_as_dict_is_plain() -> None:
     assert plain["kendall_interval"][0] < plain["kendall"] < plain["kendall_interval"][1]
 
 
+def hand() -> RankResult:
+    """Four architectures; of six pairs `up` orders all, `one` all but one."""
+    scores = {"one": [1.0, 2, 4, 3], "up": [1.0, 2, 3, 4], "none": [math.nan] * 4}
+    return rank(scores, [10.0, 20, 30, 40], np.ones(4), resamples=0)
+
+
+def test_a_result_is_a_mapping_with_a_short_repr() -> None:
+    found = hand()
+
+    assert list(found) == ["one", "up", "none"] and len(found) == 3
+    assert found["one"].statistics["kendall"].value == pytest.approx(4 / 6)
+    assert repr(found) == "RankResult(Kendall's tau-b: up 1.000, one 0.667, none nan)"
+    many = rank({f"s{i}": [1.0, 2, 3] for i in range(8)}, [1.0, 2, 3], np.ones(3), resamples=0)
+    assert repr(many).endswith("s4 1.000, 3 more)")
+
+
+def test_a_result_in_a_notebook_is_a_table_the_best_first() -> None:
+    scores = {"<b>": [1.0, 2, 4, 3], "up": [1.0, 2, 3, 4]}
+    page = rank(scores, [10.0, 20, 30, 40], np.ones(4), resamples=0)._repr_html_()
+
+    assert "<b>" not in page and page.index("<td>up</td>") < page.index("<td>&lt;b&gt;</td>")
+    assert "<td>0.667</td>" in page and page.count("<tr>") == page.count("</tr>") == 3
+
+
+def test_a_result_as_a_data_frame() -> None:
+    pytest.importorskip("pandas", reason="needs the extra pandas")
+    score, accuracy, params = table()
+
+    found = rank({"s": score, "other": params}, accuracy, params, seed_deviation=0.5)
+    frame = found.to_dataframe()
+
+    assert list(frame.index) == ["s", "other", CEILING] and frame.index.name == "score"
+    tau = found["s"].statistics["kendall"]
+    names = ["n", "kendall", "kendall_low", "kendall_high"]
+    assert frame.loc["s", names].tolist() == [N, tau.value, tau.low, tau.high]
+    assert math.isnan(frame.loc[CEILING, "spearman"])
+
+
+def test_a_data_frame_without_pandas(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "pandas", None)
+
+    with pytest.raises(UserError, match=r"needs pandas: pip install 'diswot\[pandas\]'"):
+        hand().to_dataframe()
+
+
 @pytest.mark.parametrize(
     ("change", "said"),
     [
         ({"scores": {"s": np.zeros(3)}}, "s has 3 values, accuracy 50"),
-        ({"scores": {"s": np.full(N, np.inf)}}, "s holds an infinite number"),
+        ({"scores": {"s": np.full(N, np.inf)}}, "s contains plus infinity"),
         ({"scores": {"s": ["x"] * N}}, "s must be a list of numbers"),
         ({"scores": {"s": np.zeros((N, 2))}}, "not of shape"),
         ({"accuracy": np.full(N, np.nan)}, "at least 3 architectures with an accuracy, not 0"),
         ({"resamples": -1}, "resamples must be at least 0"),
-        ({"seed_deviation": -1.0}, "standard deviation must be at least 0"),
+        ({"seed_deviation": -1.0}, "standard deviation over seeds must be at least 0"),
     ],
 )
 def test_mistakes_are_told(change: dict[str, Any], said: str) -> None:

@@ -69,7 +69,7 @@ def test_scores_are_those_of_one_student_alone() -> None:
 
     found = score_table(make_two, ROWS, PROXY_NAMES)
 
-    expected = fixed.score_build(lambda: toyspaces_network(build, ROWS["1"]), PROXY_NAMES)
+    expected = fixed.score(fixed.students(lambda: toyspaces_network(build, ROWS["1"])), PROXY_NAMES)
     assert found["1"].values == expected
     assert found["1"].mean("diswot") == pytest.approx(sum(expected["diswot"]) / 2)
     assert found["1"].error("diswot") == pytest.approx(

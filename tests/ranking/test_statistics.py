@@ -244,6 +244,6 @@ def test_order_of_architectures_does_not_matter() -> None:
     pairs = itertools.product(statistics.STATISTICS.values(), [order])
 
     for statistic, i in pairs:
-        one = statistic(statistics.Ranked(x, y, z, budgets), weights)
-        other = statistic(statistics.Ranked(x[i], y[i], z[i], budgets), weights[:, i])
+        one = statistic(statistics.RankingInput(x, y, z, budgets), weights)
+        other = statistic(statistics.RankingInput(x[i], y[i], z[i], budgets), weights[:, i])
         np.testing.assert_allclose(one, other, rtol=1e-9)

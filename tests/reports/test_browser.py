@@ -125,9 +125,9 @@ def test_a_score_of_the_rank_study_is_chosen(chromium: Browser, page: Path) -> N
     chromium.open(page.with_name("clean.html"))
     show(chromium, "rank")
     chromium.until(DRAWN)
-    chromium.run("""const s = document.querySelector('select[data-cloud]');
-        s.value = 'cloud-0-depth'; s.dispatchEvent(new Event('change'))""")
-    title = "return document.querySelector('#cloud-0 .xtitle').textContent"
+    chromium.run("""const s = document.querySelector('select[data-scatter]');
+        s.value = 'scatter-0-depth'; s.dispatchEvent(new Event('change'))""")
+    title = "return document.querySelector('#scatter-0 .xtitle').textContent"
     chromium.until(f"{title} === 'depth'")
 
 

@@ -10,14 +10,14 @@ from optuna.trial import TrialState, create_trial
 
 from diswot.errors import UserError
 from diswot.reports import charts
-from diswot.reports.networks import Look
-from diswot.runs.records import Candidate, Search, Study, Training
+from diswot.reports.networks import FeatureComparison
+from diswot.runs.records import RankStudyRecord, SearchRecord, TrainingRecord, TrialRecord
 
 
 def candidate(
     trial: int, score: float | None, params: float | None, end: str = "scores"
-) -> Candidate:
-    return Candidate(trial, {"width": trial}, end, score, None, params)
+) -> TrialRecord:
+    return TrialRecord(trial, {"width": trial}, end, score, None, params)
 
 
 CANDIDATES = (
@@ -29,16 +29,16 @@ CANDIDATES = (
     candidate(5, 3.0, 250),
     candidate(6, 1.0, 100, "reused"),
 )
-SEARCH = Search({}, {}, CANDIDATES, None, None)
+SEARCH = SearchRecord({}, {}, CANDIDATES, None, None)
 
 
 def test_pareto_front_by_hand() -> None:
-    assert [c.trial for c in charts.pareto(SEARCH.scored())] == [0, 2, 1]
+    assert [c.trial for c in charts.pareto_candidates(SEARCH.scored())] == [0, 2, 1]
 
 
 def test_pareto_front_is_what_nothing_dominates() -> None:
     some = [candidate(i, math.sin(7 * i), 100 + 37 * i % 101) for i in range(60)]
-    front = {c.trial for c in charts.pareto(some)}
+    front = {c.trial for c in charts.pareto_candidates(some)}
     for one in some:
         better = [
             o for o in some
@@ -49,13 +49,13 @@ def test_pareto_front_is_what_nothing_dominates() -> None:
 
 
 def test_trials_and_the_best_so_far() -> None:
-    scored, again, best = charts.trials(SEARCH)["data"]
+    scored, again, best = charts.score_by_trial(SEARCH)["data"]
     assert list(scored["x"]) == [0, 1, 2, 3, 5] and list(again["x"]) == [6]
     assert list(best["x"]) == [0, 1, 2, 3, 5, 6] and list(best["y"]) == [1, 3, 3, 3, 3, 3]
 
 
 def test_sizes_mark_the_student() -> None:
-    points, front, star = charts.against(SEARCH, CANDIDATES[1])["data"]
+    points, front, star = charts.score_by_cost(SEARCH, CANDIDATES[1])["data"]
     assert sorted(points["x"]) == [100, 150, 200, 250, 300]
     assert list(front["x"]) == [100, 150, 200] and list(front["y"]) == [1, 2, 3]
     assert (list(star["x"]), list(star["y"])) == ([200], [3.0])
@@ -71,7 +71,7 @@ def test_importance_of_the_choice_that_matters() -> None:
             create_trial(params=params, distributions=space, value=score,
                          user_attrs={"end": {"score": score}})
         )  # fmt: skip
-    chart = charts.importance(Search({}, {}, CANDIDATES, study, None))
+    chart = charts.importance(SearchRecord({}, {}, CANDIDATES, study, None))
     shares = dict(zip(chart["data"][0]["y"], chart["data"][0]["x"], strict=True))
     assert shares["a"] > 0.9 > 0.1 > shares["b"]
 
@@ -86,21 +86,25 @@ def test_importance_where_it_is_not_defined(states: list[TrialState]) -> None:
             create_trial(state=state, params={"a": 1}, distributions=space, value=value)
         )
     with pytest.raises(UserError, match="needs 4 scored"):
-        charts.importance(Search({}, {}, CANDIDATES[:3], study, None))
+        charts.importance(SearchRecord({}, {}, CANDIDATES[:3], study, None))
 
 
 def test_relation_leaves_the_diagonal_out_of_the_scale() -> None:
-    look = Look("k", "t", [[9.0, 0.1], [0.2, 9.0]], [[9.0, 0.4], [0.3, 9.0]], ["a", "b"], [])
-    (heat,) = charts.relation(look, look.teacher, "teacher")["data"]
-    assert (heat["zmin"], heat["zmax"]) == (0.1, 0.4) and heat["z"] == look.teacher
+    features = FeatureComparison(
+        "k", "t", [[9.0, 0.1], [0.2, 9.0]], [[9.0, 0.4], [0.3, 9.0]], ["a", "b"], []
+    )
+    (heat,) = charts.relation_heatmap(features, features.teacher, "teacher")["data"]
+    assert (heat["zmin"], heat["zmax"]) == (0.1, 0.4) and heat["z"] == features.teacher
 
 
 def test_curves_a_line_a_training() -> None:
     rows = ({"epoch": 1, "loss": 2.0, "test_accuracy": 50.0}, {"epoch": 2, "loss": 1.0})
-    chart = charts.losses([Training("<a>", rows, {}), Training("b", rows[:1], {})])
+    chart = charts.loss_by_epoch(
+        [TrainingRecord("<a>", rows, {}), TrainingRecord("b", rows[:1], {})]
+    )
     assert [list(line["y"]) for line in chart["data"]] == [[2.0, 1.0], [2.0]]
     assert chart["data"][0]["name"] == "&lt;a&gt;"
-    assert list(charts.accuracies([Training("a", rows, {})])["data"][0]["y"]) == [50.0]
+    assert list(charts.accuracy_by_epoch([TrainingRecord("a", rows, {})])["data"][0]["y"]) == [50.0]
 
 
 def test_taus_with_their_intervals() -> None:
@@ -109,15 +113,15 @@ def test_taus_with_their_intervals() -> None:
         "params": {"kendall": 0.25, "kendall_interval": [None, None]},
         "none": {"kendall": None},
     }
-    study = Study("s", {"target": "acc", "n": 3, "rows": rows}, {}, {}, ())
-    (bars,) = charts.taus(study)["data"]
+    study = RankStudyRecord("s", {"target": "acc", "n": 3, "rows": rows}, {}, {}, ())
+    (bars,) = charts.tau_bars(study)["data"]
     assert list(bars["y"]) == ["params", "mine"] and list(bars["x"]) == [0.25, 0.5]
     assert list(bars["error_x"]["array"]) == [None, 0.375]
     assert list(bars["error_x"]["arrayminus"]) == [None, 0.25]
 
 
 def test_text_is_no_markup() -> None:
-    assert charts.safe('<a href="x">&') == '&lt;a href="x"&gt;&amp;'
+    assert charts.escaped('<a href="x">&') == '&lt;a href="x"&gt;&amp;'
 
 
 def test_brief() -> None:

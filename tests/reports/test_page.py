@@ -22,9 +22,9 @@ from diswot.models.registry import create_teacher
 from diswot.models.weights import load_weights
 from diswot.observation.functional import relation_matrix
 from diswot.observation.observe import observe
-from diswot.reports.formats import span
+from diswot.reports import networks
+from diswot.reports.formats import duration
 from diswot.reports.report import report
-from diswot.spaces import registry as spaces
 from diswot.spaces.registry import build_network, create_space
 
 HOSTILE = "</script><script>alert(1)</script>\"'<img src=x onerror=alert(2)>{{ 7*7 }}[red]x[/red]"
@@ -94,7 +94,7 @@ def test_the_answer(page: str, trained: Path) -> None:
     compared = text[text.index(columns) + len(columns) : text.index("Search")]
     places = [line.split()[-1] for line in re.split("student, |teacher: ", compared)[1:]]
     assert places == ["teacher", "alone", "distilled"]
-    assert f"depth {4 + 2 * sum(found['params'].values())} the teacher's: 22" in text
+    assert f"depth {4 + 2 * sum(found['params'].values())} teacher: 22" in text
 
 
 def test_every_chart_has_a_place_and_every_place_a_chart(page: str) -> None:
@@ -105,7 +105,7 @@ def test_every_chart_has_a_place_and_every_place_a_chart(page: str) -> None:
 def test_the_relations_are_those_of_the_networks_as_scored(page: str, trained: Path) -> None:
     """Made again here from the options alone."""
     found = json.loads((trained / "found.json").read_text())["best"]
-    images, labels = create_dataset("digits", size=8).batch(20, 0)
+    images, labels = create_dataset("digits", img_size=8).batch(20, 0)
     space = create_space("s0", 10, 8)
     student = fresh(lambda: build_network(space, found["params"]), "gaussian", 0)
     order = labels.argsort(stable=True)
@@ -128,8 +128,8 @@ def test_whose_weights_are_shown(trained: Path, tmp_path: Path) -> None:
         shown[proxy] = torch.tensor(figures(page)["scored-teacher"]["data"][0]["z"])
         told = words(page)
         assert ("as scored: student and teacher untrained" in told) == (proxy == "default")
-        assert ("student untrained, the teacher trained" in told) == (proxy == "relation")
-    images, labels = create_dataset("digits", size=8).batch(20, 0)
+        assert ("student untrained, teacher trained" in told) == (proxy == "relation")
+    images, labels = create_dataset("digits", img_size=8).batch(20, 0)
     order = labels.argsort(stable=True)
     teacher = create_teacher("resnet20", 10, 8)
     load_weights(teacher, weights)
@@ -160,7 +160,7 @@ def test_a_teacher_that_only_the_training_had(trained: Path, tmp_path: Path) -> 
 def test_a_front_says_so(tmp_path: Path) -> None:
     folder = searched(tmp_path / "run", "--objectives score,macs --trials 6 --proxy params")
     count = len(json.loads((folder / "found.json").read_text())["front"])
-    told = f"Of the {count} students of the front of score, macs it has the highest score."
+    told = f"highest score of the {count} students on the front of score, macs."
     assert told in words(report(folder, networks=False).read_text())
 
 
@@ -170,7 +170,7 @@ def test_the_time_of_a_resumed_search(tmp_path: Path) -> None:
     call(f"{SEARCH} --sampler random --trials 6 --proxy params --resume --out {folder}")
     found = json.loads((folder / "found.json").read_text())
     text = words(report(folder, networks=False).read_text())
-    assert text.count(f"time of 2 runs {span(found['seconds'])}") == 2
+    assert text.count(f"time of 2 runs {duration(found['seconds'])}") == 2
 
 
 def test_the_time_of_a_training_that_is_not_finished(copy: Path) -> None:
@@ -179,7 +179,7 @@ def test_the_time_of_a_training_that_is_not_finished(copy: Path) -> None:
     seconds = sum(json.loads(line)["seconds"] for line in history.splitlines())
     rows = re.findall(r"<tr>(.*?)</tr>", report(copy, networks=False).read_text(), re.DOTALL)
     (row,) = [words_of(row) for row in rows if "not finished" in row]
-    assert row.startswith("alone not finished") and row.endswith(f" 2 {span(seconds)}")
+    assert row.startswith("alone not finished") and row.endswith(f" 2 {duration(seconds)}")
 
 
 def test_the_page_is_alone(page: str) -> None:
@@ -227,7 +227,7 @@ def test_data_that_is_gone_is_said(copy: Path) -> None:
     journal = copy / "study.journal"
     journal.write_text(journal.read_text().replace('"digits"', '"/gone/images"'))
     text = words(report(copy).read_text())
-    assert "It cannot be made again" in text and "/gone/images" in text
+    assert "The features cannot be computed again" in text and "/gone/images" in text
 
 
 def test_why_a_pretrained_teacher_is_not_drawn(copy: Path) -> None:
@@ -235,12 +235,12 @@ def test_why_a_pretrained_teacher_is_not_drawn(copy: Path) -> None:
     text = journal.read_text()
     assert '"pretrained":false' in text
     journal.write_text(text.replace('"pretrained":false', '"pretrained":true'))
-    told = "with its library's pretrained weights, which a report does not load, for that may need"
+    told = "pretrained weights of its library; a report does not download weights"
     assert told in words(report(copy).read_text())
 
 
 def test_without_networks_nothing_is_built(copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(spaces, "get", pytest.fail)
+    monkeypatch.setattr(networks, "create_space", pytest.fail)
     text = words(report(copy, networks=False).read_text())
     assert "No network was built" in text
 
@@ -261,8 +261,10 @@ def test_students_that_were_verified(trained: Path, tmp_path: Path) -> None:
     found = json.loads((folder / "found.json").read_text())
     page = report(folder).read_text()
     best, rows = found["verified"]["best"], found["verified"]["trained"]
-    assert f"Of {len(rows)} distilled briefly none is more accurate: " in words(page)
-    assert f"{best['accuracy']:.2f} % of the held-out images" in words(page)
+    assert f"highest accuracy of the {len(rows)} students that were distilled briefly: " in words(
+        page
+    )
+    assert f"{best['accuracy']:.2f} % on the held-out split" in words(page)
     assert figures(page)["verified"]["data"][0]["y"] == [row["accuracy"] for row in rows]
     assert figures(page)["verified"]["data"][0]["x"] == [row["student"]["score"] for row in rows]
 
@@ -283,9 +285,9 @@ def test_a_rank_study(tmp_path: Path) -> None:
     page = report(tmp_path / "run").read_text()
     assert "distilled_acc of 4 architectures" in words(page)
     assert "params and macs and depth rank best: τ = 1.000" in words(page)
-    assert set(figures(page)) == {"taus-0", "cloud-0-params", "cloud-0-macs", "cloud-0-depth"}
-    cloud = figures(page)["cloud-0-depth"]["data"][0]
-    assert cloud["y"] == [51, 53, 55, 57] and cloud["x"] == [10, 14, 18, 22]
+    assert set(figures(page)) == {"taus-0", "scatter-0-params", "scatter-0-macs", "scatter-0-depth"}
+    points = figures(page)["scatter-0-depth"]["data"][0]
+    assert points["y"] == [51, 53, 55, 57] and points["x"] == [10, 14, 18, 22]
 
 
 def test_the_command(run: Run, copy: Path, tmp_path: Path) -> None:

@@ -11,20 +11,20 @@ import pytest
 from PIL import Image
 
 from diswot.errors import UserError
-from diswot.ranking.rank import rank
-from diswot.ranking.score_sheet import Sheet
+from diswot.ranking.rank import RankResult, rank
+from diswot.ranking.score_columns import ScoreColumns
 from diswot.reports import plots
 
 N = 30
 
 
-def held() -> Sheet:
+def held() -> ScoreColumns:
     random = np.random.default_rng(0)
     accuracy = list(random.normal(70, 2, N))
     score = [a + random.normal() for a in accuracy]
     score[:2] = [math.nan, -math.inf]
     none = [math.nan] * N
-    return Sheet(
+    return ScoreColumns(
         tuple(map(str, range(N))),
         ({},) * N,
         {"acc": accuracy},
@@ -33,9 +33,9 @@ def held() -> Sheet:
     )
 
 
-def rankings() -> dict[str, object]:
-    sheet = held()
-    return rank(sheet.scores, sheet.accuracies["acc"], sheet.scores["params"], resamples=50)
+def rankings() -> RankResult:
+    columns = held()
+    return rank(columns.scores, columns.accuracies["acc"], columns.scores["params"], resamples=50)
 
 
 def test_bars_hold_what_is_defined_best_first() -> None:
@@ -58,19 +58,10 @@ def test_bars_are_drawn_as_long_as_tau() -> None:
 def test_scatter_has_a_point_an_architecture_with_a_finite_score_baselines_last() -> None:
     data = plots.scatter_data(held(), "acc", rankings())
 
-    assert [cloud.title.split()[0] for cloud in data.clouds] == ["kd", "params"]
-    assert [len(cloud.scores) for cloud in data.clouds] == [N - 2, N]
+    assert [points.title.split()[0] for points in data.panels] == ["kd", "params"]
+    assert [len(points.scores) for points in data.panels] == [N - 2, N]
     lines = [axes.lines[0].get_xydata() for axes in plots.scatter(data).axes]
-    np.testing.assert_array_equal(lines[0][:, 1], data.clouds[0].accuracies)
-
-
-def test_curves_and_grid_show_their_numbers() -> None:
-    line = plots.Line("kd", [1, 2, 4], [0.1, 0.2, 0.3], [0.01, 0.02, 0.03])
-    figure = plots.curves(plots.Curves({"repeats": [line]}, {"params": 0.5}))
-    drawn = plots.grid(plots.Grid("title", ["a", "b"], [[1, 0.25], [0.25, 1]]))
-
-    assert list(figure.axes[0].lines[0].get_ydata()) == line.means
-    assert [text.get_text() for text in drawn.axes[0].texts] == ["1.00", "0.25", "0.25", "1.00"]
+    np.testing.assert_array_equal(lines[0][:, 1], data.panels[0].accuracies)
 
 
 def test_saved_as_vectors_and_pixels_the_same_each_time(tmp_path: Path) -> None:
@@ -85,7 +76,7 @@ def test_saved_as_vectors_and_pixels_the_same_each_time(tmp_path: Path) -> None:
     assert [p.read_bytes() for p in first] == [p.read_bytes() for p in again]
 
 
-def test_place_that_cannot_be_written_is_told(tmp_path: Path) -> None:
+def test_a_path_that_cannot_be_written(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
 
     with pytest.raises(UserError, match="cannot write"):

@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
-from diswot.runs.records import Candidate, Search
+from pathlib import Path
 
-SMALL = Candidate(4, {"a": 1}, "scores", 2.0, None, 100, 200, extra={"latency": 0.5})
-LARGE = Candidate(7, {"a": 2}, "scores", 3.0, None, 300)
-SAME = Candidate(5, {"a": 3}, "scores", 3.0, None, 300)
-OTHERS = (Candidate(1, {"a": 1}, "reused", 2.0), Candidate(2, {"a": 0}, "scores", None))
+from diswot.runs.records import (
+    RankStudyRecord,
+    Run,
+    SearchRecord,
+    TrainingRecord,
+    TrialRecord,
+)
+
+SMALL = TrialRecord(4, {"a": 1}, "scores", 2.0, None, 100, 200, extra={"latency": 0.5})
+LARGE = TrialRecord(7, {"a": 2}, "scores", 3.0, None, 300)
+SAME = TrialRecord(5, {"a": 3}, "scores", 3.0, None, 300)
+OTHERS = (TrialRecord(1, {"a": 1}, "reused", 2.0), TrialRecord(2, {"a": 0}, "scores", None))
 
 
 def test_costs_by_name() -> None:
@@ -16,17 +24,40 @@ def test_costs_by_name() -> None:
 
 
 def test_the_best_first() -> None:
-    held = Search({}, {}, (SMALL, LARGE, SAME, *OTHERS), None, None)
+    held = SearchRecord({}, {}, (SMALL, LARGE, SAME, *OTHERS), None, None)
     assert held.scored() == [SAME, LARGE, SMALL]
 
 
 def test_costs_that_a_search_weighs() -> None:
     objectives = ["score", "latency", "params"]
-    assert Search({"objectives": objectives}, {}, (), None, None).costs() == ["params", "latency"]
-    assert Search({"objectives": 3}, {}, (), None, None).costs() == ["params"]
+    assert SearchRecord({"objectives": objectives}, {}, (), None, None).costs() == [
+        "params",
+        "latency",
+    ]
+    assert SearchRecord({"objectives": 3}, {}, (), None, None).costs() == ["params"]
+
+
+def test_a_line_says_what_is_held() -> None:
+    search = SearchRecord({}, {"best": {}}, (SMALL, LARGE, *OTHERS), None, None)
+    rows = ({"epoch": 1.0},) * 7
+    trainings = (
+        TrainingRecord("distilled", rows, {"test_accuracy": 71.234}),
+        TrainingRecord("alone", rows[:2], {}),
+    )
+    study = RankStudyRecord("rank", {}, {}, {"kd": [1.0], "zen": [None]}, ("a",))
+
+    assert repr(search) == "SearchRecord(finished, 4 trials, best score 3)"
+    assert repr(SearchRecord({}, {}, (), None, None)) == "SearchRecord(unfinished, 0 trials)"
+    assert list(map(repr, trainings)) == [
+        "TrainingRecord('distilled', 7 epochs, accuracy 71.23 %)",
+        "TrainingRecord('alone', 2 epochs, unfinished)",
+    ]
+    assert repr(study) == "RankStudyRecord('rank', 2 scores of 1 architectures)"
+    whole = Run(Path("runs/a"), {}, search, trainings, (study,), ())
+    assert repr(whole) == f"Run('runs/a': {search!r}, 2 trainings, 1 rank study)"
 
 
 def test_students_that_were_verified() -> None:
     rows = [{"student": {"params": {}}, "accuracy": 1.0}, {"student": 3}, 4]
-    assert Search({}, {"verified": {"trained": rows}}, (), None, None).verified() == rows[:1]
-    assert Search({}, {"verified": [1]}, (), None, None).verified() == []
+    assert SearchRecord({}, {"verified": {"trained": rows}}, (), None, None).verified() == rows[:1]
+    assert SearchRecord({}, {"verified": [1]}, (), None, None).verified() == []

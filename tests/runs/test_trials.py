@@ -13,19 +13,19 @@ from run_folders import edited, search_of, searched
 
 from diswot.errors import UserError
 from diswot.runs import trials
-from diswot.runs.read import read
+from diswot.runs.read import load_run
 
 
 def test_a_search_in_a_database(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path}/trials.db"
     more = "--sampler random --trials 5 --proxy params --study mine"
     folder = searched(tmp_path / "run", f"{more} --storage {url}")
-    run = read(folder)
+    run = load_run(folder)
     assert len(search_of(run).scored()) == 4 and not run.notes
     with pytest.raises(UserError, match="no study 'other' there; known: mine"):
-        read(folder, url, "other")
+        load_run(folder, url, "other")
     (tmp_path / "trials.db").unlink()
-    assert "not in" in read(folder).notes[0]
+    assert "not in" in load_run(folder).notes[0]
     assert not (tmp_path / "trials.db").exists()
 
 
@@ -34,7 +34,7 @@ def test_a_search_in_a_database(tmp_path: Path) -> None:
     [
         ("--seed 1", "it has seed = 1, not 0"),
         ("--data noise --classes 10", "it has data = 'noise', not 'digits'"),
-        ("--max-params 0.2M", "it has budget = {'max_params': 200000.0, "),
+        ("--max-params 0.2M", "it has max_params = 200000.0, not 300000.0"),
         ("--objectives score,macs", "it has objectives = ['score', 'macs'], not ['score']"),
         ("--sampler tpe", "it has sampler = 'tpe', not 'random'"),
     ],
@@ -71,7 +71,7 @@ def test_a_study_of_no_search_is_refused(copy: Path, run: Cli, tmp_path: Path) -
 def test_a_training_has_no_study(option: str, run: Cli, tmp_path: Path) -> None:
     (tmp_path / "trained.json").write_text('{"result": {"losses": {}}}')
     told = run(f"report {tmp_path} {option}").mistake()
-    assert told == f"{tmp_path} holds a training: --storage and --study are of a search"
+    assert told == f"{tmp_path} holds a training; --storage and --study go with a search"
 
 
 def test_a_study_that_is_named_must_be_there(copy: Path, run: Cli) -> None:
@@ -81,18 +81,18 @@ def test_a_study_that_is_named_must_be_there(copy: Path, run: Cli) -> None:
 @pytest.mark.parametrize("address", ["postgresql://a:***@b/c", "postgresql://b/c?password=***"])
 def test_no_password_is_kept_or_asked_with(address: str, copy: Path) -> None:
     edited(copy / "run.json", lambda run: run.update(study={"storage": address}))
-    assert "--storage" in read(copy).notes[0]
+    assert "--storage" in load_run(copy).notes[0]
 
 
 def test_a_data_base_out_of_reach_is_named_without_its_password(copy: Path) -> None:
     pytest.importorskip("psycopg")
     with pytest.raises(UserError, match=r"cannot open postgresql://a:\*\*\*@127.0.0.1:1/c: "):
-        read(copy, "postgresql://a:secret@127.0.0.1:1/c")
+        load_run(copy, "postgresql://a:secret@127.0.0.1:1/c")
 
 
 def test_standard_error_by_hand(tmp_path: Path) -> None:
     more = "--sampler random --trials 5 --proxy relation --repeats 3"
-    run = read(searched(tmp_path / "run", more))
+    run = load_run(searched(tmp_path / "run", more))
     best, scores = search_of(run).scored()[0], None
     study = search_of(run).study
     assert study is not None
@@ -109,7 +109,7 @@ def test_a_journal_of_something_else(tmp_path: Path) -> None:
 
 def read_notes(folder: Path) -> tuple[str, ...]:
     (folder / "found.json").write_text('{"best": {}, "top": []}')
-    return read(folder).notes
+    return load_run(folder).notes
 
 
 def test_several_studies_and_no_name(tmp_path: Path) -> None:
@@ -117,7 +117,7 @@ def test_several_studies_and_no_name(tmp_path: Path) -> None:
     for name in ("one", "two"):
         optuna.create_study(storage=url, study_name=name)
     with pytest.raises(UserError, match="known: one, two"):
-        read(tmp_path, url)
+        load_run(tmp_path, url)
 
 
 def test_the_time_of_a_search(copy: Path) -> None:

@@ -48,7 +48,7 @@ def test_64_different_networks_of_the_size_by_hand() -> None:
     sizes = {}
     for blocks in itertools.product(DEPTHS, repeat=3):
         with torch.device("meta"):
-            model = build(FixedTrial(chosen(*blocks)), classes=100)
+            model = build(FixedTrial(chosen(*blocks)), num_classes=100)
         assert [len(stage) for stage in (model.layer1, model.layer2, model.layer3)] == [*blocks]
         assert count_params(model) == by_hand(blocks, 100)
         sizes[blocks] = count_params(model)

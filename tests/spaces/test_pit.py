@@ -61,7 +61,7 @@ def test_random_networks_build_and_run() -> None:
     study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
     for _ in range(4):
         trial = study.ask()
-        model = pit.build(trial, classes=7, image_size=32)
+        model = pit.build(trial, num_classes=7, img_size=32)
         assert set(trial.params) == set(TINY)
         assert model(torch.randn(1, 3, 32, 32)).shape == (1, 7)
 

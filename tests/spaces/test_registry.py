@@ -41,8 +41,12 @@ def mine(tmp_path: Path) -> str:
 
 
 def test_space_of_a_file(mine: str) -> None:
-    assert build_network(create_space(f"{mine}:space", classes=7), {"width": 2}).out_features == 7
-    assert build_network(create_space(f"{mine}:plain", classes=7), {"width": 2}).out_features == 2
+    assert (
+        build_network(create_space(f"{mine}:space", num_classes=7), {"width": 2}).out_features == 7
+    )
+    assert (
+        build_network(create_space(f"{mine}:plain", num_classes=7), {"width": 2}).out_features == 2
+    )
     assert enumerate_params(create_space(f"{mine}:space"), 9) == [{"width": w} for w in (1, 2, 3)]
 
 
@@ -203,7 +207,9 @@ def test_only_what_is_needed_is_imported() -> None:
     """A process that searches S0 has no use for timm, nor for what that imports."""
     code = """
 import sys
-import diswot.rank, diswot.search, diswot.spaces, diswot.verify
+import diswot
+import diswot.nas.api, diswot.ranking.rank, diswot.training.verify
+from diswot.spaces.registry import SPACES
 assert diswot.create_space("s0") and SPACES["nasbench201"].size == 5**6
 heavy = {"matplotlib", "pandas", "plotly", "sklearn", "sympy", "timm", "torchvision"}
 assert not heavy & sys.modules.keys(), heavy & sys.modules.keys()

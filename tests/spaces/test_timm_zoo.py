@@ -48,7 +48,7 @@ def test_other_spaces_take_no_pattern() -> None:
 
 
 def test_models_are_timms() -> None:
-    build = create_space("timm_zoo:test_*", classes=5, image_size=48)
+    build = create_space("timm_zoo:test_*", num_classes=5, img_size=48)
     for name in ("test_resnet", "test_vit"):
         ours = build_network(build, {"model": name}).state_dict()
         size = {"img_size": 48} if name == "test_vit" else {}
@@ -62,7 +62,7 @@ def test_model_outside_the_pattern() -> None:
 
 
 def test_size_that_a_model_cannot_take() -> None:
-    build = create_space("timm_zoo:test_vit*", image_size=8)
+    build = create_space("timm_zoo:test_vit*", img_size=8)
     with pytest.raises(UserError, match="test_vit_relpos cannot be built for 8 pixels: ") as error:
         build_network(build, {"model": "test_vit_relpos"})
     assert "\n" not in str(error.value)

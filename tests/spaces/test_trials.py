@@ -18,7 +18,7 @@ from optuna.distributions import (
 from optuna.trial import BaseTrial
 
 from diswot.errors import UserError
-from diswot.spaces.trials import Choices, Given, choice, draw, size, told
+from diswot.spaces.trials import EnumeratingTrial, FixedParamsTrial, choice, describe, draw, size
 
 
 @st.composite
@@ -122,7 +122,7 @@ def space(trial: BaseTrial) -> list[Any]:
 def test_given_gives() -> None:
     params = {"width": 16, "drop": 0.1, "norm": None, "rate": 0.5}
 
-    assert space(Given(params)) == [16, 0.1, None, 0.5, 16]
+    assert space(FixedParamsTrial(params)) == [16, 0.1, None, 0.5, 16]
 
 
 @pytest.mark.parametrize(
@@ -147,12 +147,12 @@ def test_given_refuses_what_is_outside(change: dict[str, Any], message: str) -> 
     params = {"width": 16, "drop": 0.1, "norm": None, "rate": 0.5}
 
     with pytest.raises(UserError, match=message):
-        space(Given(params | change))
+        space(FixedParamsTrial(params | change))
 
 
 def test_given_says_what_is_missing() -> None:
     with pytest.raises(UserError, match=r"parameter 'drop' is missing; its choices: .*0\.3"):
-        space(Given({"width": 16}))
+        space(FixedParamsTrial({"width": 16}))
 
 
 @pytest.mark.parametrize(
@@ -167,7 +167,7 @@ def test_given_says_what_is_missing() -> None:
     ],
 )
 def test_choices_as_a_user_reads_them(distribution: BaseDistribution, said: str) -> None:
-    assert told(distribution) == said
+    assert describe(distribution) == said
 
 
 def test_choices_count_like_an_odometer() -> None:
@@ -180,7 +180,7 @@ def test_choices_count_like_an_odometer() -> None:
     digits: list[int] | None = []
     found = []
     while digits is not None:
-        path = Choices(digits)
+        path = EnumeratingTrial(digits)
         found.append(wheels(path))
         assert tuple(path.params.values()) == found[-1]
         assert path.sizes() == [3, *[2] * found[-1][0]]
@@ -191,18 +191,18 @@ def test_choices_count_like_an_odometer() -> None:
 
 
 def test_choices_take_the_first_or_the_last() -> None:
-    assert space(Choices()) == [8, 0, "batch", 0.1, 8]
-    assert space(Choices(last=True)) == [32, 0.3, 1, 0.1, 32]
-    assert space(Choices([1, 2], last=True)) == [16, 0.2, 1, 0.1, 16]
+    assert space(EnumeratingTrial()) == [8, 0, "batch", 0.1, 8]
+    assert space(EnumeratingTrial(last=True)) == [32, 0.3, 1, 0.1, 32]
+    assert space(EnumeratingTrial([1, 2], last=True)) == [16, 0.2, 1, 0.1, 16]
 
 
 @given(st.lists(INTEGERS | CATEGORIES | stepped(), min_size=1, max_size=4))
 def test_last_choices_come_last(distributions: list[BaseDistribution]) -> None:
-    def flat(trial: Choices) -> None:
+    def flat(trial: EnumeratingTrial) -> None:
         for i, distribution in enumerate(distributions):
             trial._suggest(str(i), distribution)
 
-    last = Choices(last=True)
+    last = EnumeratingTrial(last=True)
     flat(last)
     assume(len(last.sizes()) == len(distributions))
 
@@ -210,7 +210,7 @@ def test_last_choices_come_last(distributions: list[BaseDistribution]) -> None:
 
 
 def test_choices_that_cannot_be_stored() -> None:
-    path = Choices()
+    path = EnumeratingTrial()
     with pytest.warns(UserWarning, match="persistent"):
         path.suggest_categorical("sizes", [(1, 2)])
 

@@ -15,8 +15,8 @@ from torch import nn
 from toyspaces import branching, tiny
 
 from diswot.errors import UserError
-from diswot.spaces import validation
 from diswot.spaces.registry import create_space, enumerate_params
+from diswot.spaces.validation import check
 
 
 def head(width: int, *layers: nn.Module) -> nn.Module:
@@ -141,13 +141,13 @@ def test_wrong_spaces(build: Callable[[BaseTrial], nn.Module], message: str) -> 
     global CALLS
     CALLS = itertools.count()
     with pytest.raises(UserError, match=message) as error:
-        validation(build)
+        check(build)
     assert "\n" not in str(error.value) and len(str(error.value)) < 250
 
 
 def test_what_a_space_raises_is_left_as_it_is() -> None:
     with pytest.raises(RuntimeError, match="negative dimension"):
-        validation(fails)
+        check(fails)
 
 
 def partly(trial: BaseTrial) -> nn.Module:
@@ -174,12 +174,12 @@ def not_a_number(trial: BaseTrial) -> nn.Module:
 
 @pytest.mark.parametrize("build", [tiny, branching, partly, fixed, continuous, not_a_number])
 def test_right_spaces(build: Callable[[BaseTrial], nn.Module]) -> None:
-    validation(build)
+    check(build)
 
 
 def test_random_state_is_left_alone() -> None:
     before = torch.get_rng_state()
-    validation(tiny)
+    check(tiny)
 
     assert torch.equal(torch.get_rng_state(), before)
 

@@ -1,8 +1,6 @@
 from __future__ import annotations
 
-import fcntl
-import subprocess
-import sys
+import os
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -16,7 +14,7 @@ from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState
 
 from diswot.nas.aging_evolution import AgingEvolutionSampler
-from diswot.storage.journal import FileLock, Journal, Storage, mend, trials_from
+from diswot.storage.journal import Journal, Storage, trials_from
 from diswot.storage.run_files import JOURNAL
 from diswot.storage.study import open_storage
 
@@ -42,29 +40,27 @@ def run(opened: optuna.Study, trials: int) -> None:
 
 
 def test_logs_are_read_on_from_where_reading_ended(tmp_path: Path) -> None:
-    """At first one a trial, then line by line; who reads may stop anywhere but at first."""
+    """As Optuna's own backend reads them; the reader may stop anywhere."""
     opened = study(tmp_path)
     run(opened, 5)
-    path = str(tmp_path / JOURNAL)
-    lock = FileLock(tmp_path / JOURNAL)
-    ours, theirs = Journal(path, lock), JournalFileBackend(path, lock)
-    begun, every = list(ours.read_logs(0)), list(theirs.read_logs(0))
-    assert len(begun) == 1 + 5 and len(every) == 1 + 5 * 3
+    ours, optunas = Journal(tmp_path / JOURNAL), JournalFileBackend(str(tmp_path / JOURNAL))
+    begun = list(ours.read_logs(0))
+    assert begun == list(optunas.read_logs(0)) and len(begun) == 1 + 5 * 3
 
     run(opened, 2)
 
-    more = list(theirs.read_logs(len(every)))
-    assert list(islice(ours.read_logs(6), 4)) == more[:4]
-    assert list(ours.read_logs(10)) == more[4:] and list(ours.read_logs(12)) == []
-    for other in (10, 13):
-        with pytest.raises(ValueError, match=f"nothing was read up to log {other}"):
+    more = list(optunas.read_logs(16))
+    assert list(islice(ours.read_logs(16), 4)) == more[:4]
+    assert list(ours.read_logs(20)) == more[4:] and list(ours.read_logs(22)) == []
+    for other in (20, 23):
+        with pytest.raises(ValueError, match=f"the logs up to number {other} were not read"):
             list(ours.read_logs(other))
-    assert len(list(ours.read_logs(0))) == 1 + 7
+    assert list(ours.read_logs(0)) == begun + more
 
 
 def test_line_is_read_once_it_is_whole(tmp_path: Path) -> None:
     path = tmp_path / JOURNAL
-    journal = Journal(str(path), FileLock(path))
+    journal = Journal(path)
     path.write_bytes(LINE + LINE[:9])
     assert len(list(journal.read_logs(0))) == 1
 
@@ -89,12 +85,24 @@ def test_choice_that_changed_is_read_as_optuna_reads_it(tmp_path: Path) -> None:
     assert study(tmp_path).trials == again.trials
 
 
+def test_the_disk_is_waited_for_once_a_trial(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waits: list[int] = []
+    opened = study(tmp_path)
+    monkeypatch.setattr(os, "fsync", waits.append)
+
+    run(opened, 3)
+
+    assert len(waits) == 3
+
+
 # Trials, without a walk over all
 
 
 @pytest.fixture
 def walks(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """For each walk over the trials of a journal, so many."""
+    """The number of trials in each walk over the trials of a journal."""
     lengths: list[int] = []
     whole = JournalStorage.get_all_trials
 
@@ -159,54 +167,3 @@ def test_storage_is_optunas(tmp_path: Path) -> None:
     assert isinstance(storage, Storage)
     assert len(storage.get_all_trials(0, states=(TrialState.COMPLETE,))) == 3
     assert storage.get_all_trials(0, states=[TrialState.WAITING]) == []
-
-
-# Torn lines
-
-
-@pytest.mark.parametrize("torn", [b"", b"x", LINE, LINE + LINE[:9], LINE * 3 + b"\xff", LINE[:-1]])
-def test_mend_keeps_whole_lines(torn: bytes, tmp_path: Path) -> None:
-    path = tmp_path / JOURNAL
-    path.write_bytes(torn)
-
-    mend(path, FileLock(path))
-
-    assert path.read_bytes() == torn[: torn.rfind(b"\n") + 1]
-
-
-def test_mend_makes_no_file(tmp_path: Path) -> None:
-    mend(tmp_path / JOURNAL, FileLock(tmp_path / JOURNAL))
-
-    assert not list(tmp_path.iterdir())
-
-
-# The lock
-
-
-HOLD = """
-import sys, time
-from pathlib import Path
-from diswot.journal import FileLock
-lock = FileLock(Path(sys.argv[1]))
-lock.acquire()
-print("held", flush=True)
-time.sleep(20)
-"""
-
-
-def test_lock_keeps_others_out_and_goes_with_its_process(tmp_path: Path) -> None:
-    path = tmp_path / JOURNAL
-    command = [sys.executable, "-c", HOLD, str(path)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE) as holder, path.open("ab") as file:
-        assert holder.stdout is not None and holder.stdout.readline() == b"held\n"
-        with pytest.raises(BlockingIOError):
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-
-        holder.kill()
-
-        lock = FileLock(path)
-        assert lock.acquire()
-        with pytest.raises(BlockingIOError):
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        lock.release()
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -441,7 +441,7 @@ class TestNotFinite:
 
 class TestRefused:
     def test_noise(self) -> None:
-        noise = create_dataset("noise", classes=CLASSES, size=8)
+        noise = create_dataset("noise", num_classes=CLASSES, img_size=8)
         with pytest.raises(UserError, match="noise has no images to train on"):
             distill(seeded(LinearHead), None, noise, SHORT)
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from toys import CLASSES, FlattenedGrid, LinearHead, Noisy, Returning, seeded
 
-from diswot.data.dataset import Data, Split
+from diswot.data.dataset import Dataset, Split
 from diswot.data.loader import Held
 from diswot.data.registry import create_dataset
 from diswot.errors import UserError
@@ -18,8 +18,8 @@ from diswot.training.evaluation import check_fit, count_correct, frozen, measure
 CPU = torch.device("cpu")
 
 
-def noise(classes: int = CLASSES) -> Data:
-    return create_dataset("noise", classes=classes, size=8)
+def noise(classes: int = CLASSES) -> Dataset:
+    return create_dataset("noise", num_classes=classes, img_size=8)
 
 
 def made(count: int) -> tuple[Tensor, Tensor]:
@@ -110,7 +110,7 @@ class TestFit:
             check_fit("teacher", seeded(LinearHead).eval(), noise(7), CPU)
 
     def test_wrong_image_shape(self) -> None:
-        wide = create_dataset("noise", classes=CLASSES, size=16)
+        wide = create_dataset("noise", num_classes=CLASSES, img_size=16)
         with pytest.raises(UserError) as caught:
             check_fit("student", seeded(FlattenedGrid).eval(), wide, CPU)
         assert str(caught.value).startswith("the student cannot take images of shape (3, 16, 16): ")

@@ -40,7 +40,7 @@ def test_devices_that_are_here(name: str, monkeypatch: pytest.MonkeyPatch) -> No
         ("cuda:2", "^no device cuda:2 here; there is: cpu, cuda:0, cuda:1$"),
         ("meta", "^no device meta here"),
         ("mps", "^no device mps here"),
-        ("gpu", "^no such device: 'gpu'; one is cpu, cuda or cuda:1, say$"),
+        ("gpu", "^no such device: 'gpu'; devices are cpu, cuda, cuda:1, ...$"),
         ("", "^no such device: ''"),
         ("cuda:", "^no such device"),
         ("cuda:-1", "^no such device"),
@@ -74,7 +74,7 @@ def test_the_processor_is_always_here() -> None:
 def test_several(text: str, names: Sequence[str], monkeypatch: pytest.MonkeyPatch) -> None:
     given(monkeypatch, "cuda:0", "cuda:1")
 
-    assert devices.several(text) == names
+    assert devices.parse_devices(text) == names
 
 
 @pytest.mark.parametrize(
@@ -90,7 +90,7 @@ def test_several_that_are_not(text: str, message: str, monkeypatch: pytest.Monke
     given(monkeypatch)
 
     with pytest.raises(UserError, match=message):
-        devices.several(text)
+        devices.parse_devices(text)
 
 
 def test_convolutions_of_cuda_are_exact_and_the_setting_is_put_back() -> None:
@@ -114,7 +114,9 @@ def test_cuda_scores_as_the_processor_does(init: str) -> None:
     found = []
     for device in ("cpu", "cuda"):
         fixed = scorer(toyspaces.teacher(), [toyspaces.batch()], init=init, device=device)
-        found.append(fixed.score_build(partial(build_network, toyspaces.tiny, PARAMS), proxies))
+        found.append(
+            fixed.score(fixed.students(partial(build_network, toyspaces.tiny, PARAMS)), proxies)
+        )
 
     for name in proxies:
         assert found[1][name] == pytest.approx(found[0][name], rel=1e-4)
@@ -128,10 +130,10 @@ def test_all_is_computed_on_the_device_that_is_given(init: str) -> None:
     build = partial(build_network, toyspaces.tiny, PARAMS)
     with SecondDevice() as second:
         there = scorer(toyspaces.teacher(), [toyspaces.batch()], init=init, device=DEVICE)
-        found = there.score_build(build, names)
+        found = there.score(there.students(build), names)
 
     assert there.device == DEVICE and second.count > 1000
-    for name, values in here.score_build(build, names).items():
+    for name, values in here.score(here.students(build), names).items():
         assert found[name] == pytest.approx(values, rel=1e-9), name
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import pickle
 import stat
@@ -104,11 +103,6 @@ class TestWrite:
         files.write_json(tmp_path / "x.json", {})
         modes = [stat.S_IMODE((tmp_path / n).stat().st_mode) for n in ("plain", "x.json")]
         assert modes[0] == modes[1]
-
-    def test_lines(self, tmp_path: Path) -> None:
-        files.write_lines(tmp_path / "h.jsonl", [{"epoch": 1}, {"epoch": 2}])
-        lines = (tmp_path / "h.jsonl").read_text().splitlines()
-        assert [json.loads(line) for line in lines] == [{"epoch": 1}, {"epoch": 2}]
 
 
 class TestReadJson:

@@ -8,7 +8,7 @@ import math
 import pytest
 
 from diswot.errors import UserError
-from diswot.utils.optional_imports import imported, reason, told
+from diswot.utils.optional_imports import imported, one_line_errors, reason
 
 
 def test_module_that_is_there() -> None:
@@ -53,7 +53,7 @@ def test_reason_is_the_first_sentence(error: Exception, line: str) -> None:
 def test_what_a_library_raises_is_one_line() -> None:
     cause = ConnectionError("no network. Try later\nTraceback of ours")
 
-    with pytest.raises(UserError) as raised, told("timm:a", "cannot be loaded"):
+    with pytest.raises(UserError) as raised, one_line_errors("timm:a", "cannot be loaded"):
         raise cause
 
     assert str(raised.value) == "timm:a cannot be loaded: ConnectionError: no network"
@@ -62,7 +62,7 @@ def test_what_a_library_raises_is_one_line() -> None:
 
 @pytest.mark.parametrize("error", [UserError("said already"), KeyboardInterrupt()])
 def test_what_is_said_already_and_an_interrupt_pass(error: BaseException) -> None:
-    with pytest.raises(type(error)) as raised, told("timm:a", "cannot be loaded"):
+    with pytest.raises(type(error)) as raised, one_line_errors("timm:a", "cannot be loaded"):
         raise error
 
     assert raised.value is error
@@ -76,7 +76,7 @@ def test_logs_are_hushed_meanwhile(fails: bool, monkeypatch: pytest.MonkeyPatch)
     inside = []
 
     try:
-        with told("hf:a", "cannot be loaded"):
+        with one_line_errors("hf:a", "cannot be loaded"):
             inside += [log.level, other.level]
             assert not fails, "of the library"
     except UserError as error:

@@ -6,6 +6,7 @@ import inspect
 import pickle
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -45,8 +46,31 @@ def test_absolute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_binds_the_options_it_takes(tmp_path: Path) -> None:
     place = write(tmp_path, "def f(x, classes=1): return x, classes\ndef g(x): return x\n")
-    assert user_code.load(f"{place}:f", classes=7, more=2)(3) == (3, 7)
-    assert user_code.load(f"{place}:g", classes=7)(3) == 3
+    assert user_code.load(f"{place}:f", num_classes=7, more=2)(3) == (3, 7)
+    assert user_code.load(f"{place}:g", num_classes=7)(3) == 3
+
+
+@pytest.mark.parametrize(
+    ("parameters", "bound"),
+    [
+        ("num_classes, img_size", {"num_classes": 7, "img_size": 32}),
+        ("classes, image_size", {"classes": 7, "image_size": 32}),
+        ("n_classes, size=None", {"n_classes": 7, "size": 32}),
+        ("*, num_classes=1000", {"num_classes": 7}),
+        ("x=1, **options", {"num_classes": 7}),
+        ("classes=10, **options", {"classes": 7}),
+        ("size='small', classes=('a', 'b')", {}),
+        ("**size", {"num_classes": 7}),
+        ("*classes", {}),
+        ("num_classes, /", {}),
+        ("depth=3", {}),
+    ],
+)
+def test_usual_names_of_parameters(parameters: str, bound: dict[str, int]) -> None:
+    names: dict[str, Any] = {}
+    exec(f"def f({parameters}): pass", names)
+
+    assert user_code.bind(names["f"], num_classes=7, img_size=32).keywords == bound
 
 
 def test_dataclasses_and_neighbours_work(tmp_path: Path) -> None:
@@ -137,22 +161,22 @@ def test_no_file_and_no_function(tmp_path: Path) -> None:
 def test_loaded_names_files_that_lie_there(tmp_path: Path) -> None:
     place = write(tmp_path, "def f(): pass\n")
     user_code.load(f"{place}:f")
-    assert place in [str(source.path) for source in user_code.loaded()]
+    assert place in [str(file.path) for file in user_code.loaded()]
     Path(place).unlink()
-    assert place not in [str(source.path) for source in user_code.loaded()]
+    assert place not in [str(file.path) for file in user_code.loaded()]
 
 
-def test_a_source_is_imported_as_it_was_where_it_was_read(tmp_path: Path) -> None:
+def test_a_file_is_imported_as_it_was_where_it_was_read(tmp_path: Path) -> None:
     """So it is on a machine where there is no such file."""
     place = write(tmp_path, "class Mine: pass\ndef f(): return 'ours'\n")
     f = user_code.load(f"{place}:f")
-    (source,) = (source for source in user_code.loaded() if str(source.path) == place)
+    (file,) = (file for file in user_code.loaded() if str(file.path) == place)
     pickled = pickle.dumps(f.func)
     del sys.modules[f.func.__module__]
     Path(place).unlink()
 
-    user_code.load_source(source)
-    user_code.load_source(source)
+    user_code.load_file(file)
+    user_code.load_file(file)
 
     there = pickle.loads(pickled)
     assert there() == "ours" and "return 'ours'" in inspect.getsource(there)
@@ -160,4 +184,4 @@ def test_a_source_is_imported_as_it_was_where_it_was_read(tmp_path: Path) -> Non
 
 def test_a_file_that_cannot_be_read(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"^cannot read .*: Is a directory$"):
-        user_code.Source.read(str(tmp_path))
+        user_code.UserFile.read(str(tmp_path))

@@ -1,6 +1,6 @@
 """The command line: search, distill, evaluate, score, rank, report, export, list.
 
-A module a command; each imports what it needs when it runs, so that `--help` is quick.
+Each command is a module, and imports what it needs when it runs, so that `--help` is quick.
 """
 
 from __future__ import annotations
@@ -50,14 +50,15 @@ def _top(
         typer.echo(context.get_help())
 
 
-# Typer brings its own copy of Click and exports only some of the errors, of one family.
+# Typer brings its own copy of Click and does not export the base class of Click's errors.
 _USAGE: Any = next(kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "ClickException")
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Run the command line; exit with 1 where it could not be done, 2 for a user's mistake.
+    """Run the command line, and exit with its status.
 
-    Ctrl-C exits with 130; a reader of the output that goes away, with 1 and without a word.
+    The status is 0 for success, 1 for a failure, 2 for a mistake of the user and 130 for Ctrl-C. A
+    closed standard output ends the command with 1 and without a message.
     """
     try:
         typer.main.get_command(app).main(arguments, prog_name="diswot", standalone_mode=False)
@@ -68,7 +69,7 @@ def main(arguments: list[str] | None = None) -> None:
     except (SearchFailed, ExportFailed, FloatingPointError) as error:
         _leave(str(error), 1)
     except OSError as error:
-        _leave(f"{error.strerror or error}: {error.filename or 'in reading or writing'}", 1)
+        _leave(f"{error.strerror or error}: {error.filename or 'an unnamed file'}", 1)
     except MemoryError:
         _leave("out of memory; ask for smaller images or a smaller batch", 1)
     except Stopped as stop:

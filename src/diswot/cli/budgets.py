@@ -1,47 +1,52 @@
-"""Limits, objectives and the measuring of latency, as named on the command line."""
+"""Limits, objectives and the measurement of latency, as the options name them."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from diswot.errors import UserError
+from diswot.errors import SearchFailed, UserError
 
 if TYPE_CHECKING:
-    from torch import nn
-
+    from diswot.cli.options import BudgetOptions, LatencyOptions
     from diswot.costs.budget import Budget
-    from diswot.costs.latency import MakeBuild, Meter, Setting
+    from diswot.costs.latency import Setting
 
-CACHE = "latency.jsonl"  # in a run folder
+TIMEOUT = 600.0  # seconds of one measurement
 
 
-def budget(params: str | None, macs: str | None, memory: str | None, latency: str | None) -> Budget:
-    """Limits from what was written; an error names the option."""
+def budget(limits: BudgetOptions) -> Budget:
+    """Return the limits as numbers.
+
+    Raises:
+        UserError: A limit is no number in its unit; the error names the option.
+    """
     from diswot.costs.budget import Budget
     from diswot.utils.units import parse_bytes, parse_count, parse_seconds
 
     readers = {
-        "params": (params, parse_count),
-        "macs": (macs, parse_count),
-        "memory": (memory, parse_bytes),
-        "latency": (latency, parse_seconds),
+        "max_params": parse_count,
+        "max_macs": parse_count,
+        "max_memory": parse_bytes,
+        "max_latency": parse_seconds,
     }
-    limits: dict[str, float] = {}
-    for name, (text, read) in readers.items():
-        if text is not None:
+    numbers: dict[str, float] = {}
+    for name, read in readers.items():
+        if (text := getattr(limits, name)) is not None:
             try:
-                limits[f"max_{name}"] = read(text)
+                numbers[name] = read(text)
             except UserError as error:
-                raise UserError(f"--max-{name}: {error}") from error
-    return Budget(**limits)
+                raise UserError(f"--{name.replace('_', '-')}: {error}") from error
+    return Budget(**numbers)
 
 
 def objectives(text: str) -> list[str]:
-    """Names with commas, refused before anything is read if they do not go together."""
+    """Return the objectives, whose names are separated by commas.
+
+    Raises:
+        UserError: An objective is unknown, or they do not go together.
+    """
     from diswot.nas.api import check_objectives
 
     names = [name.strip() for name in text.split(",")]
@@ -50,54 +55,81 @@ def objectives(text: str) -> list[str]:
 
 
 def setting(
-    asked: bool, image_shape: tuple[int, int, int], engine: str, threads: int
+    options: LatencyOptions, image_shape: tuple[int, int, int], *, wanted: bool
 ) -> Setting | None:
-    """How latency is measured, if it is asked for; wrong options are told in any case."""
+    """Return how latency is measured; None if it is not.
+
+    Args:
+        options: The user's options, which are checked in any case.
+        image_shape: Channels, height and width.
+        wanted: Whether latency is measured.
+
+    Raises:
+        UserError: An option is impossible, or given although no latency is measured.
+    """
     from diswot.costs.latency import Setting
     from diswot.utils.optional_imports import imported
 
+    engine, threads = options.latency_engine, options.latency_threads
     made = Setting(image_shape, engine=engine, threads=threads)
-    if not asked and made != Setting(image_shape):
+    if not wanted and made != Setting(image_shape):
         raise UserError(
             "--latency-engine and --latency-threads go with what measures latency: --max-latency "
             "or --objectives score,latency of a search, --latency of a score"
         )
-    for name in ("onnxruntime", "onnxscript") if asked and engine == "onnx" else ():
+    for name in ("onnxruntime", "onnxscript") if wanted and engine == "onnx" else ():
         imported(name, "--latency-engine onnx", "onnx")
-    return made if asked else None
+    return made if wanted else None
 
 
-@contextmanager
-def metered(make: MakeBuild, how: Setting | None, folder: Path | None) -> Iterator[Meter | None]:
-    """A measuring process, if there is anything to measure."""
-    from diswot.costs.latency import metering
+def latency(student: Any, space: str, classes: int, image_size: int, how: Setting) -> float:
+    """Return the seconds of one image of a student, measured in a process of its own.
 
-    if how is None:
-        yield None
-        return
-    with metering(make, how, folder and folder / CACHE) as meter:
-        yield meter
+    Args:
+        student: Parameters of the student in the space, or a network's name.
+        space: Name of the space.
+        classes: Number of classes.
+        image_size: Height and width of the images in pixels.
+        how: How latency is measured.
+
+    Raises:
+        UserError: The student cannot be measured.
+        SearchFailed: Its process died, or took too long.
+    """
+    from diswot.executors.processes import process_pool
+
+    make = partial(_bench, student, space, classes, image_size, how)
+    with process_pool([make], 1, threads=how.threads, timeout=TIMEOUT) as pool:
+        pool.submit("latency", {})
+        while not (results := pool.wait()):
+            continue
+    (result,) = results
+    if result.failure:
+        raise SearchFailed(f"the latency of the student was not measured: {result.reason}")
+    return float(result.value)
 
 
-def space(name: str, classes: int, image_size: int) -> Callable[[dict[str, Any]], nn.Module]:
-    """What builds the networks of a space; called in the measuring process."""
-    from diswot.spaces.registry import build_network, create_space
+def _bench(
+    student: Any, space: str, classes: int, image_size: int, how: Setting
+) -> Callable[[dict[str, Any]], float]:
+    """Return what measures a student; the measuring process calls this."""
+    from diswot.costs.latency import LatencyBench
+    from diswot.runs.rebuild import student_builder
 
-    return partial(build_network, create_space(name, classes, image_size))
+    build = student_builder(student, space, classes, image_size)
+    bench = LatencyBench(lambda params: build(), how)
 
+    def measure(params: dict[str, Any]) -> float:
+        try:
+            return bench(params).seconds
+        except RuntimeError as error:
+            raise UserError(f"the student fails: {error}") from error
 
-def student(
-    text: str, space: str, classes: int, image_size: int
-) -> Callable[[dict[str, Any]], nn.Module]:
-    """What builds the one student that is named, whatever it is told; as `space`."""
-    from diswot.cli import inputs
-
-    build, _ = inputs.student_builder(text, space, classes, image_size)
-    return lambda params: build()
+    return measure
 
 
 def columns(students: Sequence[Mapping[str, Any]]) -> dict[str, list[str]]:
-    """Table columns of the costs of students; of latency if it was measured."""
+    """Return table columns of the costs of students, with latency if it was measured."""
     from diswot.costs.budget import COSTS
 
     names = {"params": "model_params", "MACs": "macs", "memory": "memory", "latency": "latency"}
@@ -110,9 +142,13 @@ def columns(students: Sequence[Mapping[str, Any]]) -> dict[str, list[str]]:
 
 
 def notes(students: Sequence[Mapping[str, Any]], how: Setting | None) -> list[str]:
-    """What to know of these costs: what MACs leave out against the convention, what was timed."""
+    """Return notes on the costs: operations that the MACs leave out, and how latency was timed."""
     names = sorted({name for row in students for name in row["uncounted"]})
-    lines = [f"not in the MACs, for want of a formula: {', '.join(names)}"] if names else []
+    lines = (
+        [f"operations without a formula, which the MACs leave out: {', '.join(names)}"]
+        if names
+        else []
+    )
     if how is not None:
         of = how.facts
         threads = f"{of['threads']} thread{'s' if how.threads > 1 else ''}"

@@ -1,4 +1,4 @@
-"""What the command line shows: progress, tables, one JSON line, one-line errors."""
+"""Output of the command line: progress bars, tables, notes, one JSON object."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ if TYPE_CHECKING:
 
 
 class Advance(Protocol):
-    """Moves the bar of a title to so many steps of so many, with a note behind it."""
+    """A function that moves the progress bar of a title."""
 
     def __call__(self, title: str, done: int, total: int, note: str = "") -> None:
-        """Draw the bar anew."""
+        """Show that `done` of `total` steps are done, with a note behind the bar."""
 
 
 @contextmanager
 def progress(*, quiet: bool) -> Iterator[Advance]:
-    """Progress bars on standard error while there is work; none when quiet or not on a terminal.
+    """Show progress bars on standard error, except when quiet or not on a terminal.
 
-    What a user's own code prints meanwhile goes to standard error, too: standard output is for
-    the result.
+    Standard output is for the result, so that what a user's own code prints meanwhile goes to
+    standard error as well.
     """
     with redirect_stdout(sys.stderr):
         if quiet or not sys.stderr.isatty():
@@ -66,7 +66,7 @@ def _bars() -> Progress:
 def table(
     title: str, columns: Sequence[str], rows: Sequence[Sequence[str]], *, text: int = 1
 ) -> None:
-    """Print a table on standard output; the first `text` columns to the left, numbers right."""
+    """Print a table on standard output, with the first `text` columns aligned left."""
     from rich.console import Console
     from rich.markup import escape
     from rich.table import Table
@@ -83,12 +83,12 @@ def table(
 
 
 def show_json(value: Mapping[str, Any]) -> None:
-    """Print one JSON object on one line of standard output; what is not finite becomes null."""
+    """Print one JSON object on one line; what is not finite becomes null."""
     print(json.dumps(finite(value), allow_nan=False), flush=True)
 
 
 def finite(value: Any) -> Any:
-    """The same with null in the place of numbers that JSON cannot hold."""
+    """Return a value with None for numbers that are not finite, which JSON cannot hold."""
     if isinstance(value, Mapping):
         return {name: finite(inner) for name, inner in value.items()}
     if isinstance(value, (list, tuple)):
@@ -97,11 +97,11 @@ def finite(value: Any) -> Any:
 
 
 def note(text: str, *, quiet: bool = False) -> None:
-    """Say something on standard error."""
+    """Print a note on standard error, unless quiet."""
     if not quiet:
         print(text, file=sys.stderr, flush=True)
 
 
 def show_params(params: Mapping[str, Any]) -> str:
-    """Write an architecture in a table's cell."""
+    """Return an architecture as the text of a table's cell."""
     return " ".join(f"{name}={value}" for name, value in params.items())

@@ -4,55 +4,42 @@ from __future__ import annotations
 
 from typing import Any
 
-from diswot.cli import console, inputs, options
+from diswot.cli import console, inputs
+from diswot.cli.grouping import grouped
+from diswot.cli.options import EvaluationDataOptions, OutputOptions, TrainedTeacherOptions
 from diswot.errors import UserError
 
 
+@grouped("teacher", "data")
 def evaluate(
-    teacher: options.Teacher,
-    data: options.DataName = "digits",
-    *,
-    teacher_weights: options.Weights = None,
-    pretrained: options.Pretrained = False,
-    mean: options.Mean = None,
-    std: options.Std = None,
-    data_root: options.DataRoot = None,
-    classes: options.Classes = None,
-    image_size: options.ImageSize = None,
-    as_json: options.Json = False,
-    quiet: options.Quiet = False,
+    *, teacher: TrainedTeacherOptions, data: EvaluationDataOptions, output: OutputOptions
 ) -> None:
     """Test a trained teacher: do weights, size and scale fit the data?"""
-    from diswot.costs.counts import count_macs, count_params
     from diswot.training.evaluation import measure_accuracy
 
-    if teacher_weights is None and not pretrained:
+    if teacher.teacher_weights is None and not teacher.pretrained:
         raise UserError("name the trained weights: --teacher-weights or --pretrained")
-    with console.progress(quiet=quiet) as advance:
-        look = inputs.normalisation(mean, std)
-        master = inputs.master(
-            teacher, teacher_weights, pretrained, data, classes, image_size, data_root, **look
-        )
-        images, model = master.images, master.model()
+    with console.progress(quiet=output.quiet) as advance:
+        named = inputs.named_teacher(teacher, data)
+        images, model = named.images, named.model()
         if images.test is None:
             raise UserError(f"{images.name} has no images to test on; name others with --data")
         total = len(images.test)
         accuracy = measure_accuracy(model, images, lambda done: advance("testing", done, total))
     result = {
-        "teacher": teacher,
+        "teacher": teacher.teacher,
         "data": images.name,
         "test_accuracy": accuracy,
         "test_images": total,
-        "model_params": count_params(model),
-        "macs": count_macs(model, images.image_shape),
-        **inputs.look(images),
+        **inputs.size_facts(model, images),
+        **inputs.image_facts(images),
     }
-    if as_json:
+    if output.as_json:
         console.show_json(result)
         return
     _show(result)
-    for text in master.remarks():
-        console.note(text, quiet=quiet)
+    for text in named.remarks():
+        console.note(text, quiet=output.quiet)
 
 
 def _show(result: dict[str, Any]) -> None:

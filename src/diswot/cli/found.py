@@ -6,17 +6,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from diswot.cli import budgets, console
-from diswot.storage.run_files import FOUND
+from diswot.runs import folder
+from diswot.storage.run_files import FRONT
 
 if TYPE_CHECKING:
     from diswot.costs.latency import Setting
-    from diswot.nas.result import Found
+    from diswot.nas.result import SearchResult
     from diswot.training.verify import Verified
 
-FRONT = "front"  # in a run folder, as svg and png
 
-
-def result(found: Found, tried: Verified | None, how: Setting | None) -> dict[str, Any]:
+def result(found: SearchResult, tried: Verified | None, how: Setting | None) -> dict[str, Any]:
     """As plain values; of students that were verified the most accurate is the best."""
     told = {**found.as_dict(), "latency_setting": how and how.facts}
     if tried is not None:
@@ -29,9 +28,7 @@ def result(found: Found, tried: Verified | None, how: Setting | None) -> dict[st
 
 def keep(out: Path, told: dict[str, Any], proxy: str) -> None:
     """Write a result into a run folder, and draw its front, if it has one."""
-    from diswot.utils import files
-
-    files.write_json(out / FOUND, told)
+    folder.write_found(out, told)
     if told["front"]:
         from diswot.reports import plots
 
@@ -49,8 +46,7 @@ def show(told: dict[str, Any], proxy: str) -> None:
         rows.append([str(place), *cells, *(column[place] for column in costs.values())])
     counts = ", ".join(f"{told[n]} {n}" for n in ("scored", "reused", "rejected", "failed"))
     of = f"front of {', '.join(told['objectives'])}" if front else "best"
-    over = f" over {told['runs']} runs" if told["runs"] > 1 else ""
-    title = f"{of} of {told['trials']} students ({counts}) in {told['seconds']:.1f} s{over}"
+    title = f"{of} of {told['trials']} students ({counts}) in {told['seconds']:.1f} s"
     console.table(title, ["", "student", proxy, *costs], rows, text=2)
 
 

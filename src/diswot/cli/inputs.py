@@ -1,21 +1,22 @@
-"""What is named on the command line, made: data, batches, teachers, students."""
+"""The teacher, the student and the images that a command's options name."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from diswot.errors import UserError, unknown
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from torch import nn
 
-    from diswot.data.dataset import Batch, Data
+    from diswot.cli.options import DataOptions, ScoringOptions, TeacherOptions
+    from diswot.data.dataset import Batch, Dataset
     from diswot.models.preprocessing import Channels
 
 
@@ -24,7 +25,7 @@ _THREE = "three numbers with commas, or one, on the scale 0 to 1"
 
 
 def from_root(name: str) -> str:
-    """A name that is a path, from the root on, so that a run goes on from any folder."""
+    """Return a name with its path made absolute, so that a run resumes from any folder."""
     from diswot.data.registry import SETS
     from diswot.utils import user_code
 
@@ -35,178 +36,231 @@ def from_root(name: str) -> str:
     return user_code.absolute(name) if is_path else name
 
 
-def data_set(
-    name: str,
-    classes: int | None,
-    size: int | None,
-    root: str | Path | None,
-    *,
-    network: str | None = None,
-    pretrained: bool = False,
-    mean: Channels | None = None,
-    std: Channels | None = None,
-) -> Data:
-    """The data of that name, of the size and normalised as was asked for or the network wants.
+def absolute(path: str | Path | None) -> str | None:
+    """Return an absolute path as text; None for None."""
+    return None if path is None else str(Path(path).resolve())
 
-    Args:
-        name: As `data.get` knows it.
-        classes: For noise and downsampled ImageNet, and else a check.
-        size: S; if not given, the network's where it has one, else the data's own.
-        root: Where CIFAR lies.
-        network: Name of the teacher, or of another network that is to see the images.
-        pretrained: Whether that network comes with its library's weights.
-        mean: Of the channels, instead of the network's or the data's; with `std`.
-        std: What each channel is divided by.
+
+def network_name(name: str, kind: str) -> str:
+    """Return the name of a teacher or student network.
 
     Raises:
-        UserError: One is unknown, or the data is not of so many classes.
+        UserError: The text does not have the form of a name.
     """
-    from diswot.data.registry import create_dataset
-    from diswot.models import registry as teachers
-    from diswot.models.preprocessing import Wants
+    from diswot.models.registry import TEACHERS, is_name
 
-    if root is not None and name not in _ROOTED:
-        raise UserError(f"--data-root goes with {', '.join(_ROOTED)}; {name} says where it is")
-    wants = teachers.wants(network, pretrained) if network else Wants()
-    size = wants.size if size is None else size
-    images = create_dataset(from_root(name), classes=classes, size=size, root=root)
-    if classes is not None and classes != len(images.classes):
-        raise UserError(f"{name} has {len(images.classes)} classes, not {classes}")
-    mean, std = mean or wants.mean or images.mean, std or wants.std or images.std
-    return replace(images, mean=mean, std=std)
+    if not is_name(name):
+        raise unknown(kind, name, [*TEACHERS, "parameters as JSON", "timm:NAME", "file.py:NAME"])
+    return name
 
 
-def channels(text: str | None, what: str) -> Channels | None:
-    """Read `--mean` or `--std`.
+@dataclass(frozen=True)
+class NamedImages:
+    """Images by name, with the size and the normalisation that the user wants.
+
+    Attributes:
+        name: Name of the data, as `create_dataset` takes it.
+        classes: Number of classes of noise and ImageNet16; for other data it is only checked.
+        size: Height and width in pixels. Default: the network's, or else the data's.
+        root: Folder of CIFAR or ImageNet16.
+        mean: Mean of each channel on the scale 0 to 1. Default: the network's, or else the data's.
+        std: Standard deviation of each channel; always with `mean`.
+    """
+
+    name: str
+    classes: int | None = None
+    size: int | None = None
+    root: str | Path | None = None
+    mean: Channels | None = None
+    std: Channels | None = None
+
+    def load(self, network: str | None = None, *, pretrained: bool = False) -> Dataset:
+        """Load the images.
+
+        Args:
+            network: Name of the network whose size and normalisation are the defaults.
+            pretrained: Whether that network has its library's weights.
+
+        Raises:
+            UserError: A name is unknown, or the data has another number of classes.
+        """
+        from diswot.data.registry import create_dataset
+        from diswot.models import registry as models
+        from diswot.models.preprocessing import InputConfig
+
+        name, classes, root = self.name, self.classes, self.root
+        if root is not None and name not in _ROOTED:
+            raise UserError(f"--data-root goes with {', '.join(_ROOTED)}, not with {name}")
+        wants = models.input_config(network, pretrained) if network else InputConfig()
+        size = wants.img_size if self.size is None else self.size
+        images = create_dataset(from_root(name), num_classes=classes, img_size=size, root=root)
+        if classes is not None and classes != len(images.classes):
+            raise UserError(f"{name} has {len(images.classes)} classes, not {classes}")
+        mean, std = self.mean or wants.mean or images.mean, self.std or wants.std or images.std
+        return replace(images, mean=tuple(mean), std=tuple(std))
+
+
+def named_images(data: DataOptions) -> NamedImages:
+    """Return the images that the options name.
 
     Raises:
-        UserError: It is no such numbers.
+        UserError: The normalisation is incomplete or impossible.
     """
+    means = normalisation(data.mean, data.std)
+    return NamedImages(data.data, data.classes, data.image_size, data.data_root, **means)
+
+
+def normalisation(mean: str | None, std: str | None) -> dict[str, Channels | None]:
+    """Return the values of `--mean` and `--std`, which only go together.
+
+    Raises:
+        UserError: One is missing, or a value is impossible.
+    """
+    if (mean is None) != (std is None):
+        raise UserError("give --mean and --std together")
+    return {"mean": _channels(mean, "mean"), "std": _channels(std, "std")}
+
+
+def _channels(text: str | None, option: str) -> Channels | None:
     if text is None:
         return None
     try:
         values = tuple(float(part) for part in text.split(","))
     except ValueError as error:
-        raise UserError(f"--{what} {text!r} is not {_THREE}") from error
+        raise UserError(f"--{option} {text!r} is not {_THREE}") from error
     if len(values) not in (1, 3) or not all(0 <= value <= 1 for value in values):
-        raise UserError(f"--{what} {text!r} is not {_THREE}")
-    if what == "std" and not all(values):
+        raise UserError(f"--{option} {text!r} is not {_THREE}")
+    if option == "std" and not all(values):
         raise UserError(f"--std {text!r} has a zero, and images are divided by it")
     return values * 3 if len(values) == 1 else values
 
 
-def normalisation(mean: str | None, std: str | None) -> dict[str, Channels | None]:
-    """Both options, as `data_set` takes them; only together do they make sense."""
-    if (mean is None) != (std is None):
-        raise UserError("give --mean and --std together")
-    return {"mean": channels(mean, "mean"), "std": channels(std, "std")}
-
-
-def look(images: Data) -> dict[str, Any]:
-    """How images are shown to all networks, for a run folder."""
+def image_facts(images: Dataset) -> dict[str, Any]:
+    """Return the size and the normalisation of images, for a run folder."""
     return {"image_size": images.size, "mean": list(images.mean), "std": list(images.std)}
 
 
+def size_facts(model: nn.Module, images: Dataset) -> dict[str, int]:
+    """Return the parameters of a network and its multiply-adds for one image."""
+    from diswot.costs.counts import count_macs, count_params
+
+    return {"model_params": count_params(model), "macs": count_macs(model, images.image_shape)}
+
+
 @dataclass(frozen=True)
-class Master:
-    """A teacher by name, and the images that it and all students see.
+class NamedTeacher:
+    """A teacher by name, and the images that the teacher and all students see.
 
     Attributes:
-        name: Of the teacher.
-        weights: File of its trained weights.
-        pretrained: Whether it comes with its library's.
-        images: Of the size and normalised as was asked for, or as it wants them.
-        sized: Whether the user named the size.
+        name: Name of the teacher.
+        weights: File of the trained weights; None without one.
+        pretrained: Whether the weights are those of the teacher's library.
+        images: The images, with the size and the normalisation that they are shown with.
+        sized: Whether the user named their size.
     """
 
     name: str
     weights: str | Path | None
     pretrained: bool
-    images: Data
+    images: Dataset
     sized: bool
 
     @property
     def trained(self) -> bool:
-        """Whether it has trained weights."""
+        """Whether the teacher has trained weights."""
         return self.pretrained or self.weights is not None
 
     def model(self) -> nn.Module:
-        """The network."""
-        return teaching(self.name, self.images, self.weights, pretrained=self.pretrained)
+        """Build the network, with its weights."""
+        return trained_teacher(self.name, self.images, self.weights, pretrained=self.pretrained)
+
+    def model_for(self, proxies: Iterable[str]) -> nn.Module | None:
+        """Build the network if one of the scores compares with a teacher; otherwise None."""
+        return self.model() if needs_teacher(proxies) else None
 
     def remarks(self, proxies: Sequence[str] = ()) -> list[str]:
-        """What a user may not expect: the size of images, and weights that change no score."""
-        from diswot.models import registry as teachers
+        """Return notes about what a user may not expect.
+
+        Args:
+            proxies: Scores that are computed; none where the teacher itself is tested.
+        """
+        from diswot.models import registry as models
         from diswot.proxies.registry import get_proxy
 
-        said, size = [], self.images.size
-        if not self.sized and teachers.wants(self.name, self.pretrained).size is not None:
+        notes, size = [], self.images.size
+        if not self.sized and models.input_config(self.name, self.pretrained).img_size is not None:
             pixels, name = f"{size} x {size} pixels", self.name
-            said.append(f"images are brought to {pixels}, as {name} takes them; see --image-size")
+            notes.append(f"images are resized to {pixels}, the size of {name}; see --image-size")
         rows = {name: get_proxy(name) for name in proxies}
-        deaf = [name for name, row in rows.items() if row.needs_teacher and not row.sees_weights]
-        if self.trained and deaf:
-            names, fresh = ", ".join(deaf), "it draws fresh ones"
-            said.append(f"the teacher's trained weights change nothing in {names}: {fresh}")
-        return said
+        fresh = [name for name, row in rows.items() if row.compares_early_blocks]
+        unused = [name for name, row in rows.items() if not row.needs_teacher]
+        if self.trained and fresh:
+            notes.append(
+                f"the teacher's trained weights change nothing in {', '.join(fresh)}, for which "
+                "fresh weights are drawn"
+            )
+        elif self.trained and proxies and len(unused) == len(rows):
+            notes.append(f"no teacher is needed for {', '.join(unused)}, so its weights are unused")
+        return notes
 
 
-def master(
-    teacher: str,
-    weights: str | Path | None,
-    pretrained: bool,
-    data: str,
-    classes: int | None,
-    size: int | None,
-    root: str | Path | None,
-    *,
-    mean: Channels | None,
-    std: Channels | None,
-) -> Master:
-    """The teacher and the images of a command, from its options.
+def named_teacher(teacher: TeacherOptions, data: DataOptions) -> NamedTeacher:
+    """Return the teacher and the images that the options name.
 
     Raises:
-        UserError: As `data_set`.
+        UserError: As `NamedImages.load`.
     """
-    images = data_set(
-        data, classes, size, root, network=teacher, pretrained=pretrained, mean=mean, std=std
+    return teacher_of(
+        named_images(data), teacher.teacher, teacher.teacher_weights, teacher.pretrained
     )
-    return Master(teacher, weights, pretrained, images, size is not None)
 
 
-def scoring_batches(images: Data, size: int, repeats: int, seed: int) -> list[Batch]:
-    """One batch a repeat."""
-    if repeats < 1:
-        raise UserError(f"repeats must be at least 1, not {repeats}")
-    return [images.batch(size, seed, repeat) for repeat in range(repeats)]
+def teacher_of(
+    images: NamedImages, name: str, weights: str | Path | None, pretrained: bool
+) -> NamedTeacher:
+    """Return a teacher by name, with its images loaded."""
+    loaded = images.load(name, pretrained=pretrained)
+    return NamedTeacher(name, weights, pretrained, loaded, images.size is not None)
 
 
-def teaching(
-    name: str, images: Data, weights: str | Path | None, *, pretrained: bool = False
+def scoring_batches(images: Dataset, scoring: ScoringOptions) -> list[Batch]:
+    """Return one batch for each repeat."""
+    if scoring.repeats < 1:
+        raise UserError(f"repeats must be at least 1, not {scoring.repeats}")
+    size, seed = scoring.batch_size, scoring.seed
+    return [images.batch(size, seed, repeat) for repeat in range(scoring.repeats)]
+
+
+def trained_teacher(
+    name: str, images: Dataset, weights: str | Path | None, *, pretrained: bool = False
 ) -> nn.Module:
-    """A teacher that fits the images, with its trained weights if there are any.
+    """Build a teacher that fits the images, with its trained weights if there are any.
+
+    The weights that it begins with are always the same ones. Scores draw most of them again, but
+    not the parameters that belong to no layer, such as positional embeddings.
 
     Raises:
-        UserError: It does not fit the images; both are named.
+        UserError: The teacher does not fit the images.
     """
     import torch
 
-    from diswot.models import registry as teachers
-    from diswot.models.registry import create_teacher
+    from diswot.models import registry as models
+    from diswot.models.initialization import TEACHER, fresh
     from diswot.models.weights import load_weights
     from diswot.training.evaluation import check_fit, frozen
 
     count = len(images.classes)
     if pretrained and weights is not None:
         raise UserError("give --pretrained or --teacher-weights, not both")
-    trained = teachers.wants(name, pretrained).classes
+    trained = models.input_config(name, pretrained).num_classes
     if trained is not None and trained != count:
         raise UserError(
             f"{name} was trained for {trained} classes, and {images.name} has {count}: train it "
             f"on them first (diswot distill --student {name} --pretrained --teacher none), or "
             "leave --pretrained out, and its head is made for the data"
         )
-    model = create_teacher(name, count, images.size, pretrained=pretrained)
+    build = models.teacher_builder(name, count, images.size, pretrained=pretrained)
+    model = fresh(build, "default", 0, role=TEACHER)
     if weights is not None:
         load_weights(model, weights)
     with frozen(model):
@@ -214,29 +268,78 @@ def teaching(
     return model
 
 
-def student_builder(
-    text: str, space: str, classes: int, image_size: int, *, pretrained: bool = False
+def named_student(
+    text: str, space: str, images: Dataset, *, pretrained: bool = False
 ) -> tuple[Callable[[], nn.Module], Any]:
-    """How to build a student named by a JSON dict of parameters, or as teachers are.
+    """Return a function that builds a student, and the student's parameters or name.
 
-    With `pretrained` it starts from its library's weights, with a fresh head for other classes.
+    Args:
+        text: Parameters of an architecture as JSON, or a network's name.
+        space: Name of the space that the parameters belong to.
+        images: Images that the student sees.
+        pretrained: Whether a network of a library starts from the library's weights.
 
-    Returns:
-        A function of nothing, and the parameters or the name.
+    Raises:
+        UserError: There is no such student.
     """
-    from diswot.models.registry import TEACHERS, is_name, teacher_builder
-    from diswot.spaces.registry import build_network, create_space
+    from diswot.runs.rebuild import student_builder
 
-    if not text.lstrip().startswith("{"):
-        if not is_name(text):
-            raise unknown("student", text, [*TEACHERS, "parameters as JSON", "timm:NAME"])
-        return teacher_builder(text, classes, image_size, pretrained=pretrained), text
+    shape = len(images.classes), images.size
+    if not is_architecture(text):
+        network_name(text, "student")
+        return student_builder(text, space, *shape, pretrained=pretrained), text
     if pretrained:
         raise UserError("--pretrained is for a teacher or a student of a library, as timm:NAME")
     try:
         params = json.loads(text)
     except ValueError as error:
-        raise UserError(f"the student's parameters are no JSON: {error}") from error
-    build = create_space(space, classes, image_size)
-    build_network(build, params)
-    return partial(build_network, build, params), params
+        raise UserError(f"the student's parameters are not JSON: {error}") from error
+    build = student_builder(params, space, *shape)
+    build()
+    return build, params
+
+
+def is_architecture(student: str) -> bool:
+    """Say whether a student is given by parameters as JSON, not by a name."""
+    return student.lstrip().startswith("{")
+
+
+def source_facts(teacher: TeacherOptions, data: DataOptions) -> dict[str, Any]:
+    """Return what the options name, with absolute paths, for a run folder."""
+    return {
+        "teacher": from_root(teacher.teacher),
+        "teacher_weights": absolute(teacher.teacher_weights),
+        "pretrained": teacher.pretrained,
+        **normalisation(data.mean, data.std),
+        "data": from_root(data.data),
+        "data_root": absolute(data.data_root),
+        "classes": data.classes,
+        "image_size": data.image_size,
+    }
+
+
+def images_of(config: Mapping[str, Any]) -> NamedImages:
+    """Return the images of a configuration, as `source_facts` writes it."""
+    names = ("classes", "image_size", "data_root", "mean", "std")
+    return NamedImages(config["data"], *(config.get(name) for name in names))
+
+
+def proxy_names(text: str) -> list[str]:
+    """Return the scores that `--proxies` names: separated by commas, or all.
+
+    Raises:
+        UserError: A name is unknown.
+    """
+    from diswot.proxies.registry import PROXIES, get_proxy
+
+    names = list(PROXIES) if text == "all" else [name.strip() for name in text.split(",")]
+    for name in names:
+        get_proxy(name)
+    return names
+
+
+def needs_teacher(proxies: Iterable[str]) -> bool:
+    """Say whether one of the scores compares with a teacher."""
+    from diswot.proxies.registry import get_proxy
+
+    return any(get_proxy(name).needs_teacher for name in proxies)

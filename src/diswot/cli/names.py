@@ -22,27 +22,33 @@ _COLUMNS = {
     "losses": ["what", "stages, and other shapes", "from"],
 }
 _SAMPLERS = {
-    "evolution": ["children of tournament winners; the oldest die", "Real et al., AAAI 2019"],
+    "evolution": ["mutants of tournament winners replace the oldest", "Real et al., AAAI 2019"],
     "random": ["independent draws", ""],
-    "tpe": ["draws where good students are dense", "Bergstra et al., NeurIPS 2011"],
-    "nsga2": ["a genetic algorithm", "Deb et al., 2002"],
+    "tpe": ["samples from a density model of good students", "Bergstra et al., NeurIPS 2011"],
+    "nsga2": ["a genetic algorithm for several objectives", "Deb et al., 2002"],
 }
 
 _DATA = {
-    "FOLDER": ["a folder of images a class; or of Parquet files; or of ImageNet16", ""],
+    "FOLDER": [
+        "a folder of one folder of images a class, of Parquet files, or of ImageNet16",
+        "",
+    ],
     "FILE.parquet": ["encoded images and labels (extra hf)", ""],
     "hf:NAME": ["a data set of the Hugging Face hub, hf:NAME[,CONFIG][:SPLIT] (extra hf)", ""],
 }
 
 
-def list_names(
-    what: Annotated[
-        str, Argument(help="teachers, spaces, data, proxies, losses, recipes, samplers or inits.")
-    ] = "all",
-    *,
-    as_json: options.Json = False,
-) -> None:
-    """List what can be named."""
+_What = Annotated[
+    str,
+    Argument(
+        help="List to show: teachers, spaces, data, proxies, losses, recipes, samplers, inits or "
+        "all."
+    ),
+]
+
+
+def list_names(what: _What = "all", *, as_json: options.Json = False) -> None:
+    """List the names that options take."""
     lists = _lists()
     if what != "all" and what not in lists:
         raise unknown("list", what, lists)
@@ -57,7 +63,7 @@ def list_names(
 
 
 def _lists() -> dict[str, Callable[[], Rows]]:
-    """A function a list: only what is asked for is made."""
+    """Return a function for each list, so that only the lists that are shown are made."""
     from diswot.data.registry import SETS
     from diswot.models.initialization import INITS
     from diswot.nas.samplers import SAMPLERS
@@ -73,7 +79,7 @@ def _lists() -> dict[str, Callable[[], Rows]]:
         "data": lambda: {name: [row.summary, row.paper] for name, row in SETS.items()} | _DATA,
         "proxies": lambda: {name: _facts(row) for name, row in PROXIES.items()},
         "losses": _losses,
-        "recipes": lambda: {name: [_said(path), ""] for name, path in RECIPES.items()},
+        "recipes": lambda: {name: [_summary(path), ""] for name, path in RECIPES.items()},
         "samplers": lambda: {name: _SAMPLERS.get(name, ["", ""]) for name in SAMPLERS},
         "inits": lambda: {n: [(f.__doc__ or "").split(".")[0], ""] for n, f in INITS.items()},
     }
@@ -87,19 +93,19 @@ def _losses() -> Rows:
     return {name: _loss(row) for name, row in KNOWLEDGE.items()} | presets
 
 
-def _said(path: Path) -> str:
-    """What a recipe's first line says of it."""
+def _summary(path: Path) -> str:
+    """Return the first line of a recipe, which is a comment."""
     return path.read_text().partition("\n")[0].removeprefix("# ")
 
 
 def _loss(row: Knowledge) -> list[str]:
-    """What a distance compares, and what it does where two networks differ in shape."""
+    """Return what a distance compares, and its adapter for networks of different shapes."""
     needs = "equal widths" * row.same_width
     return [row.summary, row.adapter.summary if row.adapter else needs, row.paper]
 
 
 def _facts(row: Proxy) -> list[str]:
-    """What a proxy needs and costs; all are oriented so that higher is better."""
+    """Return what a proxy needs and costs."""
     wanted = {
         "teacher of equal width": row.same_width,
         "teacher": row.needs_teacher and not row.same_width,

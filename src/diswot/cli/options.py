@@ -1,171 +1,368 @@
-"""The options of the commands, by the name of their parameter, one line each in the help."""
+"""The options of the commands: a field is an option, and its line of the docstring is the help."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated
 
-from typer import Argument, Option
+from typer import Option
 
-Teacher = Annotated[
-    str, Option(help="Name (diswot list teachers), as timm:resnet50, or file.py:function.")
-]
-Weights = Annotated[
-    Path | None, Option(help="The trained teacher's weights: safetensors or a state dict.")
-]
-Pretrained = Annotated[
-    bool, Option("--pretrained", help="Take the library's weights, fetched if need be.")
-]
-Mean = Annotated[str | None, Option(help="Normalise with, as 0.5,0.5,0.5, instead of the data's.")]
-Std = Annotated[str | None, Option(help="The same; always with --mean.")]
-Space = Annotated[str, Option(help="Name (diswot list spaces), or file.py:function.")]
-DataName = Annotated[
-    str, Option("--data", help="Name (diswot list data), a folder, hf:NAME or a .parquet file.")
-]
-DataRoot = Annotated[Path | None, Option(help="Where CIFAR lies or is put, or ImageNet16 lies.")]
-Classes = Annotated[int | None, Option(help="Number of classes; for noise and ImageNet16.")]
-ImageSize = Annotated[
-    int | None, Option(help="Height and width in pixels; else the teacher's or the data's.")
-]
-ScoringBatch = Annotated[int, Option("--batch-size", help="Images to score on.")]
-Repeats = Annotated[int, Option(help="Batches and initialisations to average over.")]
-Init = Annotated[
-    str | None, Option(help="Weights to score with, else the score's own (diswot list inits).")
-]
-Seed = Annotated[int, Option(min=0, help="Of everything random.")]
 Json = Annotated[bool, Option("--json", help="Print one JSON object on standard output.")]
-Quiet = Annotated[bool, Option("--quiet", "-q", help="No progress bars, no notes.")]
-
-Trials = Annotated[int, Option(help="Candidates within the budget to score.")]
-MaxParams = Annotated[str | None, Option(help="Such as 0.4M.")]
-MaxMacs = Annotated[str | None, Option(help="Of one image, such as 40M.")]
-MaxMemory = Annotated[
-    str | None, Option(help="Of one image's activations at their peak, such as 64MB.")
+SpaceName = Annotated[
+    str, Option(help="Search space: a name (diswot list spaces) or FILE.py:FUNCTION.")
 ]
-MaxLatency = Annotated[str | None, Option(help="Measured, of one image, such as 8ms.")]
-Objectives = Annotated[
-    str, Option(help="score, or with params, macs, memory, latency: score,latency for a front.")
-]
-Latency = Annotated[bool, Option("--latency", help="Measure the latency of one image, too.")]
-LatencyEngine = Annotated[str, Option(help="What latency is measured with: torch or onnx.")]
-LatencyThreads = Annotated[int, Option(help="Threads that one image may use.")]
-Proxy = Annotated[str, Option(help="Score (diswot list proxies).")]
-Sampler = Annotated[
-    str | None,
-    Option(help="evolution, random, tpe or nsga2; else evolution, or nsga2 for objectives."),
-]
-Verify = Annotated[
-    int, Option(min=0, max=10, help="Distil so many of the best briefly; return the most accurate.")
-]
-VerifyEpochs = Annotated[int | None, Option(min=1, help="Of each such training, at most; else 9.")]
-VerifyTrials = Annotated[
-    int | None, Option(min=1, help="Such trainings; else one a student, four with --tune.")
-]
-Tune = Annotated[
-    str | None, Option(help="Search these, too: temperature, weights, lr, with commas.")
-]
-RunFolder = Annotated[Path | None, Option(help="Run folder, to keep everything in.")]
-Storage = Annotated[
-    str | None, Option(help="Optuna storage URL, instead of a journal in the run folder.")
-]
-Study = Annotated[str, Option(help="Name of the study in the storage.")]
-Resume = Annotated[bool, Option("--resume", help="Go on with what was stopped.")]
-
-SearchWorkers = Annotated[
-    int | None,
-    Option("--workers", help="Processes to score in; else this one, or all that Ray holds."),
-]
-Threads = Annotated[
-    int | None, Option(min=1, help="Of each process; else 1 of each worker, all without.")
+Proxies = Annotated[
+    str, Option(help="Scores (diswot list proxies), separated by commas, or all of them.")
 ]
 Device = Annotated[
-    str | None, Option(help="Where to score: cpu, cuda, cuda:1 or what torch has; else cpu.")
+    str | None, Option(help="Device that scores: cpu, cuda or cuda:1. Default: cpu.")
 ]
-Devices = Annotated[
-    str | None, Option(help="Workers on each of these: cuda:0,cuda:1, or all for every GPU.")
+RunFolder = Annotated[
+    Path | None, Option("--out", help="Run folder, which keeps all results. Default: none.")
 ]
-Ray = Annotated[
-    str | None,
-    Option(
-        help="Score on a Ray cluster: HOST:PORT, ray://HOST:PORT, auto, or local for a new one."
-    ),
-]
-RayCpus = Annotated[float | None, Option(help="CPUs of each worker on Ray; else its threads.")]
-RayGpus = Annotated[
-    float | None, Option(help="GPUs of each worker on Ray, to score on; 0.5 for two on a card.")
-]
-Timeout = Annotated[float | None, Option(help="Seconds that a candidate may take.")]
+Resume = Annotated[bool, Option("--resume", help="Continue a run that was interrupted.")]
 
-Student = Annotated[str, Option(help="Parameters as JSON, or a network's name.")]
-Proxies = Annotated[str, Option(help="Names with commas, or all.")]
+_Pretrained = Annotated[bool, Option("--pretrained")]
+_FromZero = Annotated[int, Option(min=0)]
+_FromOne = Annotated[int | None, Option(min=1)]
 
-Run = Annotated[Path | None, Argument(help="Folder of a search.")]
-OtherStudent = Annotated[
-    str | None,
-    Option(help="Parameters as JSON, a network's name, or a number in RUN's table; else the best."),
-]
-OtherTeacher = Annotated[
-    str | None, Option(help="Name, or none to train alone; else the search's.")
-]
-OtherSpace = Annotated[str | None, Option(help="Else the search's, else s0.")]
-OtherData = Annotated[str | None, Option("--data", help="Else the search's, else digits.")]
-RecipeName = Annotated[
-    str | None,
-    Option("--recipe", help="Name (diswot list recipes), or file.toml; options change it."),
-]
-Epochs = Annotated[int | None, Option(help="Passes over the training images; else 240.")]
-TrainingBatch = Annotated[
-    int | None, Option("--batch-size", help="Images a step, in all processes; else 64.")
-]
-Accumulate = Annotated[int | None, Option(help="Parts that a batch is cut into, for memory.")]
-Optimizer = Annotated[str | None, Option(help="sgd, adamw or lamb. Default: the recipe's.")]
-WarmupEpochs = Annotated[
-    float | None, Option(help="Epochs in which the learning rate rises. Default: the recipe's.")
-]
-Lr = Annotated[float | None, Option(help="Highest learning rate; else 0.05.")]
-WeightDecay = Annotated[float | None, Option(help="On weights; else 0.0005.")]
-Schedule = Annotated[str | None, Option(help="cosine, onecycle or step; else cosine.")]
-Milestones = Annotated[str | None, Option(help="Epochs after which step lowers the rate: 150,180.")]
-Losses = Annotated[
-    str | None,
-    Option(help="Weighted distances or presets (diswot list losses): kd:0.9,relation:1."),
-]
-Temperature = Annotated[float | None, Option(help="Of kd, dkd and dist; else each its own.")]
-CrossEntropy = Annotated[float | None, Option(help="Weight of the labels' loss; else 1.")]
-LabelSmoothing = Annotated[float | None, Option(help="Share of a label spread over all classes.")]
-Ema = Annotated[float | None, Option(help="Decay a step of averaged weights, such as 0.998.")]
-Crop = Annotated[int | None, Option(help="Random shifts of up to so many pixels; else 4.")]
-Area = Annotated[float | None, Option(help="Smallest share of an image in a random cut.")]
-Cutout = Annotated[int | None, Option(help="Side of a blanked square, in pixels.")]
-Cache = Annotated[
-    bool | None, Option("--cache", help="Keep the teacher's outputs; needs unaltered images.")
-]
-Compile = Annotated[
-    bool | None, Option("--compile", help="Build both networks with torch.compile.")
-]
-Hold = Annotated[
-    bool | None,
-    Option("--hold/--stream", help="Images all in memory, or read as needed; else as fits."),
-]
-TensorBoard = Annotated[
-    bool, Option("--tensorboard", help="Write the curves for TensorBoard, too.")
-]
-Flip = Annotated[bool | None, Option(help="Mirror images; by default all but digits.")]
-Precision = Annotated[str | None, Option(help="auto, fp32 or bf16; else auto.")]
-TrainingFolder = Annotated[
-    Path | None, Option("--out", help="Folder; else RUN/distilled, or RUN/alone without teacher.")
-]
 
-Table = Annotated[Path | None, Option(help="File of architectures and accuracies.")]
-Target = Annotated[str | None, Option(help="Column of accuracies; else the distilled, or first.")]
-Limit = Annotated[int | None, Option(min=3, help="Score a random sample of so many.")]
-SeedDeviation = Annotated[
-    float | None, Option(help="Standard deviation of an accuracy over seeds, for the ceiling.")
-]
-Resamples = Annotated[int, Option(min=0, help="Bootstrap resamples behind each interval.")]
-Workers = Annotated[int, Option(min=1, help="Processes to score with.")]
-RankFolder = Annotated[Path | None, Option("--out", help="Run folder, to keep everything in.")]
-ScoresFile = Annotated[Path | None, Option(help="CSV file to write, a line an architecture.")]
-ScoresAgain = Annotated[
-    Path | None, Option("--from", help="Scores written before, instead of a table.")
-]
+@dataclass(frozen=True)
+class OutputOptions:
+    """How a command shows its result.
+
+    Attributes:
+        as_json: Print one JSON object on standard output.
+        quiet: Show no progress bars and no notes.
+    """
+
+    as_json: Annotated[bool, Option("--json")] = False
+    quiet: Annotated[bool, Option("--quiet", "-q")] = False
+
+
+@dataclass(frozen=True)
+class TeacherOptions:
+    """The teacher network and its weights.
+
+    Attributes:
+        teacher: Teacher network: a name (diswot list teachers), a library's model such as
+            timm:resnet50, or FILE.py:FUNCTION.
+        teacher_weights: File of the trained teacher's weights: safetensors or a PyTorch state dict.
+        pretrained: Use the weights that the teacher's library offers; missing ones are downloaded.
+    """
+
+    teacher: str = "resnet56"
+    teacher_weights: Path | None = None
+    pretrained: _Pretrained = False
+
+
+@dataclass(frozen=True)
+class TrainedTeacherOptions(TeacherOptions):
+    """The teacher network, which must be named."""
+
+    teacher: str = field(kw_only=True)
+
+
+@dataclass(frozen=True)
+class DataOptions:
+    """The images and how they are normalised.
+
+    Attributes:
+        data: Images: a name (diswot list data), a folder, hf:NAME or FILE.parquet.
+        mean: Mean of each channel, such as 0.5,0.5,0.5, for normalising images; needs --std.
+            Default: the teacher's, or else the data's.
+        std: Standard deviation of each channel, such as 0.5,0.5,0.5, for normalising images; needs
+            --mean. Default: the teacher's, or else the data's.
+        data_root: Folder of ImageNet16, or of CIFAR, which is downloaded if missing.
+            Default: ~/.cache/diswot.
+        classes: Number of classes of noise or ImageNet16. For other data it is only checked.
+        image_size: Height and width of the images in pixels. Default: the teacher's, or else the
+            data's.
+    """
+
+    data: str = "noise"
+    mean: str | None = None
+    std: str | None = None
+    data_root: Path | None = None
+    classes: int | None = None
+    image_size: int | None = None
+
+
+@dataclass(frozen=True)
+class EvaluationDataOptions(DataOptions):
+    """The images that a trained teacher is tested on."""
+
+    data: str = "digits"
+
+
+@dataclass(frozen=True)
+class ScoringOptions:
+    """The batches and the weights that networks are scored with.
+
+    Attributes:
+        batch_size: Images of the batch that networks are scored on.
+        repeats: Batches and initialisations that each score is averaged over.
+        init: Initialisation of the scored networks (diswot list inits). Default: the one that
+            belongs to the score's definition.
+        seed: Seed of the weights, the batch and all samples that are drawn.
+    """
+
+    batch_size: int = 64
+    repeats: int = 1
+    init: str | None = None
+    seed: _FromZero = 0
+
+
+@dataclass(frozen=True)
+class BudgetOptions:
+    """Upper limits of what a student may cost.
+
+    Attributes:
+        max_params: Most trainable parameters of a student, such as 0.4M.
+        max_macs: Most multiply-adds of a student for one image, such as 40M.
+        max_memory: Highest peak memory of a student's activations for one image, such as 64MB.
+        max_latency: Highest measured latency of a student for one image, such as 8ms.
+    """
+
+    max_params: str | None = None
+    max_macs: str | None = None
+    max_memory: str | None = None
+    max_latency: str | None = None
+
+
+@dataclass(frozen=True)
+class LatencyOptions:
+    """How latency is measured.
+
+    Attributes:
+        latency_engine: Engine that latency is measured with: torch or onnx.
+        latency_threads: CPU threads of a latency measurement.
+    """
+
+    latency_engine: str = "torch"
+    latency_threads: int = 1
+
+
+@dataclass(frozen=True)
+class ComputeOptions:
+    """The workers that score candidates.
+
+    Attributes:
+        workers: Worker processes that score. Default: none, this process scores; with --ray, as
+            many as the cluster holds.
+        threads: CPU threads of each process that scores. Default: 1 in a worker, all in this
+            process.
+        timeout: Seconds after which a candidate that a worker scores has failed. Default: none.
+        device: Device that scores: cpu, cuda or cuda:1. Default: cpu.
+        devices: Devices of the workers, round-robin: cuda:0,cuda:1, or all for every GPU.
+        ray: Ray cluster that scores: HOST:PORT, ray://HOST:PORT, auto, or local to start one.
+        ray_cpus: CPUs that Ray reserves for each worker. Default: the worker's threads.
+        ray_gpus: GPUs that Ray reserves for each worker, which scores on them; 0.5 lets two workers
+            share one. Default: 0.
+    """
+
+    workers: int | None = None
+    threads: _FromOne = None
+    timeout: float | None = None
+    device: str | None = None
+    devices: str | None = None
+    ray: str | None = None
+    ray_cpus: float | None = None
+    ray_gpus: float | None = None
+
+
+@dataclass(frozen=True)
+class VerifyOptions:
+    """The short trainings of the best students after a search.
+
+    Attributes:
+        verify: Number of best students that are distilled briefly after the search; the result is
+            the most accurate of them.
+        verify_epochs: Most epochs of a training for --verify. Default: 9.
+        verify_trials: Number of trainings for --verify. Default: one a student; with --tune, four.
+        tune: Training settings that --verify tunes: temperature, weights, lr, separated by commas.
+        recipe: Training recipe for --verify: a name (diswot list recipes) or FILE.toml.
+        losses: Distillation losses for --verify (diswot list losses) with their weights, such as
+            kd:0.9,relation:1. Default: those of the recipe, or else kd.
+    """
+
+    verify: Annotated[int, Option(min=0, max=10)] = 0
+    verify_epochs: _FromOne = None
+    verify_trials: _FromOne = None
+    tune: str | None = None
+    recipe: str | None = None
+    losses: str | None = None
+
+
+@dataclass(frozen=True)
+class StudyOptions:
+    """Where the trials of a search are stored.
+
+    Attributes:
+        storage: Optuna storage URL for the trials. Default: a journal in the run folder.
+        study: Name of the Optuna study in the storage.
+        resume: Continue a run that was interrupted.
+    """
+
+    storage: str | None = None
+    study: str = "diswot"
+    resume: Annotated[bool, Option("--resume")] = False
+
+
+@dataclass(frozen=True)
+class TableOptions:
+    """The architectures of a table, and the accuracies that scores are compared with.
+
+    Attributes:
+        table: File of architectures and their accuracies, which are scored.
+        target: Column of accuracies that scores are compared with. Default: the distilled accuracy,
+            or else the first column.
+        limit: Number of architectures to draw from the table. Default: all.
+    """
+
+    table: Path | None = None
+    target: str | None = None
+    limit: Annotated[int | None, Option(min=3)] = None
+
+
+@dataclass(frozen=True)
+class RankComputeOptions:
+    """The processes that score the architectures of a table.
+
+    Attributes:
+        workers: Number of processes that score.
+        device: Device that scores: cpu, cuda or cuda:1. Default: cpu.
+        devices: Devices of the processes, round-robin: cuda:0,cuda:1, or all for every GPU.
+    """
+
+    workers: Annotated[int, Option(min=1)] = 1
+    device: str | None = None
+    devices: str | None = None
+
+
+@dataclass(frozen=True)
+class IntervalOptions:
+    """The uncertainty of the comparison of scores with accuracies.
+
+    Attributes:
+        seed_sd: Standard deviation of an accuracy over training seeds, from which the highest tau
+            that a score can reach is computed.
+        resamples: Bootstrap resamples for each 95 % confidence interval.
+    """
+
+    seed_sd: float | None = None
+    resamples: _FromZero = 1000
+
+
+@dataclass(frozen=True)
+class RankFileOptions:
+    """The files that a rank study writes, or reads again.
+
+    Attributes:
+        out: Run folder, which keeps all results. Default: none.
+        resume: Continue a run that was interrupted.
+        scores: CSV file that the scores are written to, a row an architecture.
+        again: File that --scores wrote, which is compared instead of a table.
+    """
+
+    out: Path | None = None
+    resume: Annotated[bool, Option("--resume")] = False
+    scores: Path | None = None
+    again: Annotated[Path | None, Option("--from")] = None
+
+
+@dataclass(frozen=True)
+class SubjectOptions:
+    """The student, the teacher and the images of a training; without a value, those of the run.
+
+    Attributes:
+        student: Student to train: parameters as JSON, a network's name, or its number in the table
+            of RUN. Default: the best student of RUN.
+        teacher: Teacher network (diswot list teachers), or none to train without a teacher.
+            Default: the teacher of RUN.
+        teacher_weights: File of the trained teacher's weights: safetensors or a PyTorch state dict.
+        pretrained: Use the weights that the library of the teacher, or of a student that trains
+            alone, offers; missing ones are downloaded.
+        mean: Mean of each channel, such as 0.5,0.5,0.5, for normalising images; needs --std.
+            Default: that of RUN, or else the teacher's or the data's.
+        std: Standard deviation of each channel, such as 0.5,0.5,0.5, for normalising images; needs
+            --mean. Default: that of RUN, or else the teacher's or the data's.
+        space: Search space of the student's parameters. Default: that of RUN, or else s0.
+        data: Images to train on (diswot list data). Default: those of RUN, or else digits.
+        data_root: Folder of ImageNet16, or of CIFAR, which is downloaded if missing. Default: that
+            of RUN, or else ~/.cache/diswot.
+        image_size: Height and width of the images in pixels. Default: that of RUN, or else the
+            teacher's or the data's.
+    """
+
+    student: str | None = None
+    teacher: str | None = None
+    teacher_weights: Path | None = None
+    pretrained: _Pretrained = False
+    mean: str | None = None
+    std: str | None = None
+    space: str | None = None
+    data: str | None = None
+    data_root: Path | None = None
+    image_size: int | None = None
+
+
+@dataclass(frozen=True)
+class TrainingOptions:
+    """The recipe of a training, and the settings that override it, by their names in recipes.
+
+    Attributes:
+        recipe: Training recipe: a name (diswot list recipes) or FILE.toml. Options given beside it
+            override its settings. Default: transformer for transformers, else plain.
+        epochs: Passes over the training images. Default: 240.
+        batch_size: Images of a step, in all processes together. Default: 64.
+        accumulate: Parts that a batch is split into, which saves memory. Default: 1.
+        optimizer: Optimizer: sgd, adamw or lamb. Default: the recipe's.
+        lr: Highest learning rate. Default: the recipe's; 0.05 for plain.
+        weight_decay: Weight decay, not of biases and norms. Default: the recipe's; 0.0005 for
+            plain.
+        schedule: Learning-rate schedule: cosine, onecycle or step. Default: cosine.
+        warmup_epochs: Epochs in which the learning rate rises to its highest value. Default: the
+            recipe's.
+        milestones: Epochs after which the schedule step lowers the rate, such as 150,180.
+        losses: Distillation losses or presets (diswot list losses) with their weights, such as
+            kd:0.9,relation:1. Default: kd.
+        temperature: Temperature of the losses kd, dkd and dist. Default: each loss's own.
+        cross_entropy: Weight of the cross-entropy with the labels. Default: 1.
+        label_smoothing: Share of each label that is spread over all classes. Default: 0.
+        ema: Decay per step of a moving average of the weights, such as 0.998. Default: no average.
+        crop: Largest random shift of an image, in pixels. Default: 4.
+        area: Smallest share of an image that a random resized crop shows. Default: no crops.
+        flip: Mirror images at random. Default: yes, except for digits.
+        cutout: Side of the square that is blanked in each image, in pixels. Default: 0.
+        cache: Compute the teacher's outputs once for all epochs; needs images without augmentation.
+        precision: Arithmetic: fp32, bf16, or auto, which is bf16 on devices that compute in it.
+            Default: auto.
+        compile: Compile both networks with torch.compile.
+        seed: Seed of the weights, of the order of images and of augmentation.
+    """
+
+    recipe: str | None = None
+    epochs: int | None = None
+    batch_size: int | None = None
+    accumulate: int | None = None
+    optimizer: str | None = None
+    lr: float | None = None
+    weight_decay: float | None = None
+    schedule: str | None = None
+    warmup_epochs: float | None = None
+    milestones: str | None = None
+    losses: str | None = None
+    temperature: float | None = None
+    cross_entropy: float | None = None
+    label_smoothing: float | None = None
+    ema: float | None = None
+    crop: int | None = None
+    area: float | None = None
+    flip: bool | None = None
+    cutout: int | None = None
+    cache: Annotated[bool | None, Option("--cache")] = None
+    precision: str | None = None
+    compile: Annotated[bool | None, Option("--compile")] = None
+    seed: _FromZero = 0

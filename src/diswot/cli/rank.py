@@ -3,24 +3,30 @@
 from __future__ import annotations
 
 import math
-from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from diswot.cli import console, inputs, options
-from diswot.cli import workers as workplaces
+from diswot.cli import console, inputs, options, workers
+from diswot.cli.grouping import grouped
+from diswot.cli.options import (
+    DataOptions,
+    IntervalOptions,
+    OutputOptions,
+    RankComputeOptions,
+    RankFileOptions,
+    ScoringOptions,
+    TableOptions,
+    TeacherOptions,
+)
+from diswot.cli.rank_scores import VANILLA, scored, with_baselines
 from diswot.errors import UserError
 from diswot.runs import folder
-from diswot.storage.run_files import RANKED, SCORES
 
 if TYPE_CHECKING:
-    from diswot.ranking.rank import Ranking
-    from diswot.ranking.score_sheet import Sheet
-    from diswot.ranking.score_table import Setting
-    from diswot.ranking.tables.rows import Table
+    from pathlib import Path
 
-BASELINES = ("params", "macs", "depth")
-VANILLA = "vanilla"
+    from diswot.ranking.rank import Ranking
+    from diswot.ranking.score_columns import ScoreColumns
+    from diswot.ranking.tables.rows import AccuracyTable
 
 _COLUMNS = {
     "kendall": "tau-b",
@@ -33,192 +39,118 @@ _COLUMNS = {
 }
 
 
+@grouped("table", "space", "teacher", "data", "proxies", "target", "limit")
 def rank(
-    table: options.Table = None,
-    space: options.Space = "s0",
-    teacher: options.Teacher = "resnet56",
-    data: options.DataName = "noise",
     *,
+    table: TableOptions,
+    space: options.SpaceName = "s0",
     proxies: options.Proxies = "default,diswot,semantic,relation",
-    target: options.Target = None,
-    limit: options.Limit = None,
-    teacher_weights: options.Weights = None,
-    pretrained: options.Pretrained = False,
-    mean: options.Mean = None,
-    std: options.Std = None,
-    data_root: options.DataRoot = None,
-    classes: options.Classes = None,
-    image_size: options.ImageSize = None,
-    batch_size: options.ScoringBatch = 64,
-    repeats: options.Repeats = 1,
-    init: options.Init = None,
-    seed: options.Seed = 0,
-    seed_sd: options.SeedDeviation = None,
-    resamples: options.Resamples = 1000,
-    workers: options.Workers = 1,
-    device: options.Device = None,
-    devices: options.Devices = None,
-    out: options.RankFolder = None,
-    resume: options.Resume = False,
-    scores: options.ScoresFile = None,
-    again: options.ScoresAgain = None,
-    as_json: options.Json = False,
-    quiet: options.Quiet = False,
+    teacher: TeacherOptions,
+    data: DataOptions,
+    scoring: ScoringOptions,
+    interval: IntervalOptions,
+    compute: RankComputeOptions,
+    files: RankFileOptions,
+    output: OutputOptions,
 ) -> None:
     """Compare scores with accuracies, beside params, MACs and depth."""
-    if (again is None) == (table is None):
-        raise UserError("name either a --table to score, or the scores to read with --from")
-    if resume and (table is None or out is None):
-        raise UserError("name what to go on with: the --out of a study of a --table")
-    places = workplaces.places(device, devices)
-    with folder.resumable(out), console.progress(quiet=quiet) as advance:
-        if table is None:
-            held = _read(again)
+    _check_place(table, files)
+    devices = workers.devices(compute.device, compute.devices)
+    with folder.resumable(files.out), console.progress(quiet=output.quiet) as advance:
+        if files.again is not None:
+            sheet = _read(files.again)
         else:
-            job = {
-                "table": str(table.resolve()),
-                "space": inputs.from_root(space),
-                "teacher": inputs.from_root(teacher),
-                "teacher_weights": teacher_weights and str(teacher_weights.resolve()),
-                "pretrained": pretrained,
-                **inputs.normalisation(mean, std),
-                "data": inputs.from_root(data),
-                "data_root": data_root and str(data_root.resolve()),
-                "classes": classes,
-                "image_size": image_size,
-                "batch_size": batch_size,
-                "repeats": repeats,
-                "init": init,
-                "seed": seed,
-                "device": places[0].partition(":")[0] if places else "cpu",
-            }
-            names, asked = _names(proxies), _table(job, target, limit)
-            if out is not None:
-                folder.begin(out, job, resume=resume)
-            held = _score(job, asked, names, out, workers, places, advance)
-        chosen = _target(held, target)
-        rankings = _rank(held, chosen, resamples, seed_sd, seed)
-    result = {
-        "table": str(table or again),
-        "target": chosen,
-        "n": len(held.names),
-        "rows": {name: row.as_dict() for name, row in rankings.items()},
-    }
-    _keep(result, held, rankings, out, scores)
-    if as_json:
+            job = _job(table, space, teacher, data, scoring, devices)
+            names, rows = with_baselines(inputs.proxy_names(proxies)), _rows(job, table)
+            if files.out is not None:
+                folder.begin(files.out, job, resume=files.resume)
+            sheet = scored(job, rows, names, files.out, compute.workers, devices, advance)
+        target = _target(sheet, table.target)
+        rankings = _rank(sheet, target, interval, scoring.seed)
+    result = _result(str(table.table or files.again), target, sheet, rankings)
+    _keep(result, sheet, rankings, files)
+    if output.as_json:
         console.show_json(result)
         return
     _show(result, rankings)
-    _tell_missing(rankings, quiet)
-    if out is not None:
-        console.note(f"kept in {out}: rank.json, scores.csv and plots", quiet=quiet)
+    kept = [] if files.out is None else [f"kept in {files.out}: rank.json, scores.csv and plots"]
+    for text in (*_remarks(rankings), *kept):
+        console.note(text, quiet=output.quiet)
 
 
-def _names(proxies: str) -> list[str]:
-    """Proxies asked for, and the baselines that no table goes without."""
-    from diswot.proxies.registry import PROXIES, get_proxy
-
-    asked = list(PROXIES) if proxies == "all" else [name.strip() for name in proxies.split(",")]
-    for name in asked:
-        get_proxy(name)
-    return list(dict.fromkeys([*asked, *BASELINES]))
+def _check_place(table: TableOptions, files: RankFileOptions) -> None:
+    """Refuse options that name no table, or two, or nothing to resume."""
+    if (files.again is None) == (table.table is None):
+        raise UserError("name either a --table to score, or the scores to read with --from")
+    if files.resume and (table.table is None or files.out is None):
+        raise UserError("name what to resume: the --out of a rank study of a --table")
 
 
-def setting(job: dict[str, Any]) -> Setting:
-    """The scorer and the space of a job; each worker process makes its own."""
-    from diswot.proxies.scorer import scorer
-    from diswot.spaces.registry import create_space
-    from diswot.utils import devices
+def _job(
+    table: TableOptions,
+    space: str,
+    teacher: TeacherOptions,
+    data: DataOptions,
+    scoring: ScoringOptions,
+    devices: tuple[str, ...],
+) -> dict[str, Any]:
+    """Return the configuration of the study, for the run folder and for workers."""
+    return {
+        "table": inputs.absolute(table.table),
+        "space": inputs.from_root(space),
+        **inputs.source_facts(teacher, data),
+        "batch_size": scoring.batch_size,
+        "repeats": scoring.repeats,
+        "init": scoring.init,
+        "seed": scoring.seed,
+        "device": devices[0].partition(":")[0] if devices else "cpu",
+    }
 
-    source = ("teacher", "teacher_weights", "pretrained", "data")
-    named = (*source, "classes", "image_size", "data_root")
-    master = inputs.master(*(job[name] for name in named), mean=job["mean"], std=job["std"])
-    images = master.images
-    fixed = scorer(
-        master.model(),
-        inputs.scoring_batches(images, job["batch_size"], job["repeats"], job["seed"]),
-        init=job["init"],
-        seed=job["seed"],
-        trained_teacher=master.trained,
-        device=devices.get_device(job.get("device", devices.CPU)),
-    )
-    return fixed, create_space(job["space"], len(images.classes), images.size)
 
-
-def _table(job: dict[str, Any], target: str | None, limit: int | None) -> Table:
-    """What is to be scored; that it has the target is known before, not after."""
+def _rows(job: dict[str, Any], wanted: TableOptions) -> AccuracyTable:
+    """Return the rows to score; a missing target is found before anything is scored."""
     from diswot.ranking.tables import read as tables
-    from diswot.ranking.tables.read import read_table, sample
 
-    table = read_table(job["table"], job["space"])
-    tables.target(table.targets, target)
-    return table if limit is None else sample(table, limit, job["seed"])
-
-
-def _score(
-    job: dict[str, Any],
-    table: Table,
-    names: list[str],
-    out: Path | None,
-    workers: int,
-    places: tuple[str, ...],
-    advance: console.Advance,
-) -> Sheet:
-    from diswot.proxies.registry import by_init
-    from diswot.ranking import score_sheet
-    from diswot.ranking.score_table import Scores, score_table
-
-    rows = {row.name: row.params for row in table.rows}
-    found = dict.fromkeys(rows, Scores())
-    for own, group in by_init(names, job["init"]).items():
-        jobs = [{**job, "init": own, "device": place} for place in places or ("cpu",)]
-        first, *others = (partial(setting, each) for each in jobs)
-        scored = score_table(
-            first,
-            rows,
-            group,
-            keep=None if out is None else out / "scores.jsonl",
-            workers=max(workers, len(jobs)),
-            others=others,
-            on_row=partial(advance, f"scoring, {own}"),
-        )
-        found = {name: found[name] | new for name, new in scored.items()}
-    return score_sheet.sheet(table, found, names)
+    table = tables.read_table(job["table"], job["space"])
+    tables.choose_target(table.targets, wanted.target)
+    if wanted.limit is None:
+        return table
+    return tables.sample(table, wanted.limit, job["seed"])
 
 
-def _read(path: Path | None) -> Sheet:
-    from diswot.ranking import score_sheet
+def _read(path: Path) -> ScoreColumns:
+    """Return scores that an earlier rank study wrote."""
+    from diswot.ranking import score_columns
 
-    assert path is not None
-    held = score_sheet.read(path)
-    if "params" not in held.scores or not held.accuracies:
+    sheet = score_columns.read_score_columns(path)
+    if "params" not in sheet.scores or not sheet.accuracies:
         raise UserError(f"{path} needs a column params and one of accuracies")
-    return held
+    return sheet
 
 
-def _target(held: Sheet, name: str | None) -> str:
+def _target(sheet: ScoreColumns, name: str | None) -> str:
     from diswot.ranking.tables import read as tables
 
-    return tables.target(held.accuracies, name)
+    return tables.choose_target(sheet.accuracies, name)
 
 
 def _rank(
-    held: Sheet, target: str, resamples: int, deviation: float | None, seed: int
+    sheet: ScoreColumns, target: str, interval: IntervalOptions, seed: int
 ) -> dict[str, Ranking]:
-    """Rows by falling tau."""
+    """Return the statistics of each score, by falling tau."""
     import numpy as np
 
     from diswot.ranking.rank import CEILING
     from diswot.ranking.rank import rank as compare
-    from diswot.ranking.tables.read import vanilla
+    from diswot.ranking.tables.read import vanilla_column
 
-    alone = vanilla(target, held.accuracies)
+    alone = vanilla_column(target, sheet.accuracies)
     rows = compare(
-        {**held.scores, **({VANILLA: held.accuracies[alone]} if alone else {})},
-        held.accuracies[target],
-        held.scores["params"],
-        resamples=resamples,
-        seed_deviation=deviation,
+        {**sheet.scores, **({VANILLA: sheet.accuracies[alone]} if alone else {})},
+        sheet.accuracies[target],
+        sheet.scores["params"],
+        resamples=interval.resamples,
+        seed_deviation=interval.seed_sd,
         random=np.random.default_rng(seed),
     )
 
@@ -229,29 +161,35 @@ def _rank(
     return {name: rows[name] for name in sorted(rows, key=place)}
 
 
+def _result(
+    table: str, target: str, sheet: ScoreColumns, rankings: dict[str, Ranking]
+) -> dict[str, Any]:
+    rows = {name: row.as_dict() for name, row in rankings.items()}
+    return {"table": table, "target": target, "n": len(sheet.names), "rows": rows}
+
+
 def _keep(
     result: dict[str, Any],
-    held: Sheet,
+    sheet: ScoreColumns,
     rankings: dict[str, Ranking],
-    out: Path | None,
-    scores: Path | None,
+    files: RankFileOptions,
 ) -> None:
-    from diswot.ranking import score_sheet
-    from diswot.utils import files
+    """Write the scores, and the run folder with its plots."""
+    from diswot.ranking import score_columns
 
-    if scores is not None:
-        score_sheet.write(scores, held)
-    if out is None:
+    if files.scores is not None:
+        score_columns.write_score_columns(files.scores, sheet)
+    if (out := files.out) is None:
         return
     from diswot.reports import plots
 
-    score_sheet.write(out / SCORES, held)
-    files.write_json(out / RANKED, console.finite(result))
+    folder.write_rank_study(out, console.finite(result), sheet)
     plots.save(plots.bars(plots.bar_data({result["target"]: rankings})), out / "tau")
-    plots.save(plots.scatter(plots.scatter_data(held, result["target"], rankings)), out / "scores")
+    plots.save(plots.scatter(plots.scatter_data(sheet, result["target"], rankings)), out / "scores")
 
 
 def _show(result: dict[str, Any], rankings: dict[str, Ranking]) -> None:
+    """Print a row for each score."""
     lines = []
     for name, row in rankings.items():
         cells = [_cell(row, statistic) for statistic in _COLUMNS]
@@ -269,13 +207,15 @@ def _cell(row: Ranking, statistic: str) -> str:
     return value if math.isnan(found.low) else f"{value}\n{found.low:.2f} {found.high:.2f}"
 
 
-def _tell_missing(rankings: dict[str, Ranking], quiet: bool) -> None:
-    """Say what was left out, and where scores tie."""
+def _remarks(rankings: dict[str, Ranking]) -> list[str]:
+    """Return notes on what was left out of each row, and on scores that tie."""
+    notes = []
     for name, row in rankings.items():
         facts = {
             f"{row.missing} without a score or accuracy left out": row.missing,
             f"{row.lowest} with the lowest score": row.lowest,
             f"{row.tied:.0%} of pairs tied": row.tied >= 0.01,
         }
-        if said := ", ".join(text for text, there in facts.items() if there):
-            console.note(f"{name}: {said}", quiet=quiet)
+        if held := ", ".join(text for text, there in facts.items() if there):
+            notes.append(f"{name}: {held}")
+    return notes

@@ -7,17 +7,26 @@ from typing import Annotated
 
 from typer import Argument, Option
 
-from diswot.cli import console, options
+from diswot.cli import console
+from diswot.cli.grouping import grouped
+from diswot.cli.options import OutputOptions
 
 _Run = Annotated[Path, Argument(help="Folder of a search, a training or a rank study.")]
-_Out = Annotated[Path | None, Option("--out", help="The page; else RUN/report.html.")]
-_Storage = Annotated[str | None, Option(help="Optuna storage URL, where the search has one.")]
-_Study = Annotated[str | None, Option(help="Name of the study in the storage.")]
+_Out = Annotated[Path | None, Option("--out", help="File of the page. Default: RUN/report.html.")]
+_Storage = Annotated[
+    str | None,
+    Option(help="Optuna storage URL of the search's trials. Default: the one that RUN records."),
+]
+_Study = Annotated[
+    str | None,
+    Option(help="Name of the Optuna study in the storage. Default: the one that RUN records."),
+]
 _Networks = Annotated[
-    bool, Option(help="Build teacher and students, for their sizes and what they see.")
+    bool, Option(help="Build the teacher and the students, for their sizes and what they see.")
 ]
 
 
+@grouped()
 def report(
     run: _Run,
     *,
@@ -25,8 +34,7 @@ def report(
     storage: _Storage = None,
     study: _Study = None,
     networks: _Networks = True,
-    as_json: options.Json = False,
-    quiet: options.Quiet = False,
+    output: OutputOptions,
 ) -> None:
     """Write a run as one HTML page that needs no network."""
     import optuna
@@ -34,9 +42,9 @@ def report(
     from diswot.reports import report as pages
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    with console.progress(quiet=quiet):
+    with console.progress(quiet=output.quiet):
         place = pages.report(run, out, storage=storage, study=study, networks=networks)
-    if as_json:
+    if output.as_json:
         console.show_json({"report": str(place)})
     else:
-        console.note(f"written to {place}", quiet=quiet)
+        console.note(f"written to {place}", quiet=output.quiet)

@@ -3,160 +3,181 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from functools import partial
 from statistics import fmean
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-from diswot.cli import budgets, console, inputs, options
-from diswot.cli import workers as workplaces
-from diswot.errors import SearchFailed, UserError
+from typer import Option
+
+from diswot.cli import budgets, console, inputs, options, workers
+from diswot.cli.grouping import grouped
+from diswot.cli.options import (
+    DataOptions,
+    LatencyOptions,
+    OutputOptions,
+    ScoringOptions,
+    TeacherOptions,
+)
+from diswot.errors import UserError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from torch import nn
 
-    from diswot.costs.latency import MakeBuild, Setting
+    from diswot.data.dataset import Dataset
     from diswot.proxies.scorer import Scorer
 
+Found = list[float] | str  # a score a repeat, or why there is none
 
+_Student = Annotated[str, Option(help="Student to score: parameters as JSON, or a network's name.")]
+_Latency = Annotated[
+    bool, Option("--latency", help="Measure the latency of the student for one image.")
+]
+
+
+@grouped("student", "teacher", "space", "data")
 def score(
-    student: options.Student,
-    teacher: options.Teacher = "resnet56",
-    space: options.Space = "s0",
-    data: options.DataName = "noise",
     *,
+    student: _Student,
+    space: options.SpaceName = "s0",
     proxies: options.Proxies = "all",
-    teacher_weights: options.Weights = None,
-    pretrained: options.Pretrained = False,
-    mean: options.Mean = None,
-    std: options.Std = None,
-    data_root: options.DataRoot = None,
-    classes: options.Classes = None,
-    image_size: options.ImageSize = None,
-    batch_size: options.ScoringBatch = 64,
-    repeats: options.Repeats = 1,
-    init: options.Init = None,
-    seed: options.Seed = 0,
+    teacher: TeacherOptions,
+    data: DataOptions,
+    scoring: ScoringOptions,
     device: options.Device = None,
-    latency: options.Latency = False,
-    latency_engine: options.LatencyEngine = "torch",
-    latency_threads: options.LatencyThreads = 1,
-    as_json: options.Json = False,
-    quiet: options.Quiet = False,
+    latency: _Latency = False,
+    timing: LatencyOptions,
+    output: OutputOptions,
 ) -> None:
     """Score one student, training nothing."""
-    from diswot.proxies.registry import PROXIES, by_init, get_proxy
-    from diswot.proxies.scorer import scorer, standard_error
-
-    names = list(PROXIES) if proxies == "all" else [n.strip() for n in proxies.split(",")]
-    needing = [name for name in names if get_proxy(name).needs_forward]
-    (place,) = workplaces.places(device, None) or ("cpu",)
-    with console.progress(quiet=quiet) as advance:
-        look = inputs.normalisation(mean, std)
-        master = inputs.master(
-            teacher, teacher_weights, pretrained, data, classes, image_size, data_root, **look
-        )
-        images, count = master.images, len(master.images.classes)
-        build, params = inputs.student_builder(student, space, count, images.size)
-        model = master.model()
-        batches = inputs.scoring_batches(images, batch_size, repeats, seed)
-        outcomes: dict[str, list[float] | str] = {}
-        for own, alike in by_init(names, init).items():
-            fixed = scorer(
-                model,
-                batches,
-                init=own,
-                seed=seed,
-                trained_teacher=master.trained,
-                device=place,
-            )
-            for group in _groups(alike):
-                advance("scoring", len(outcomes), len(names), ", ".join(group[:1]))
-                outcomes |= _score(fixed, build, group)
-        how = budgets.setting(latency, images.image_shape, latency_engine, latency_threads)
-        make = partial(budgets.student, student, space, count, images.size)
-        costs = _costs(build, images.image_shape, make, how)
-    ordered = [(name, outcomes[name]) for name in names]
-    values = {name: outcome for name, outcome in ordered if not isinstance(outcome, str)}
-    unscored = {name: outcome for name, outcome in ordered if isinstance(outcome, str)}
-    if unscored and (proxies != "all" or all(name in unscored for name in needing)):
-        raise UserError(f"the student has no score: {next(iter(unscored.values()))}")
-    scores = {name: fmean(v) for name, v in values.items()}
-    errors = {name: standard_error(v) for name, v in values.items()}
-    if as_json:
-        result = {"student": params, "scores": scores, "standard_errors": errors}
-        result |= {"repeats": values, "unscored": unscored, "costs": costs}
+    names = inputs.proxy_names(proxies)
+    (place,) = workers.devices(device, None) or ("cpu",)
+    with console.progress(quiet=output.quiet) as advance:
+        named = inputs.named_teacher(teacher, data)
+        build, params = inputs.named_student(student, space, named.images)
+        found = _found(named, build, names, scoring, place, advance)
+        how = budgets.setting(timing, named.images.image_shape, wanted=latency)
+        costs = _costs(build, named.images)
+        shape = len(named.images.classes), named.images.size
+        costs["latency"] = how and budgets.latency(params, space, *shape, how)
+    result = {"student": params, **_scores(found, every=proxies == "all"), "costs": costs}
+    if output.as_json:
         console.show_json({**result, "latency_setting": how and how.facts})
         return
-    _show(student, scores, errors, costs)
-    notes = [f"not scored: {reason}" for reason in unscored.values()]
-    for text in (*notes, *budgets.notes([costs], how), *master.remarks(names)):
-        console.note(text, quiet=quiet)
+    _show(student, result)
+    notes = [f"not scored: {reason}" for reason in result["unscored"].values()]
+    for text in (*notes, *budgets.notes([costs], how), *named.remarks(names)):
+        console.note(text, quiet=output.quiet)
 
 
-def _show(
-    student: str,
-    scores: Mapping[str, float],
-    errors: Mapping[str, float | None],
-    costs: Mapping[str, Any],
-) -> None:
-    """A row a score, under the sizes."""
-    rows = [[name, f"{score:.6g}", _show_error(errors[name])] for name, score in scores.items()]
-    sizes = ", ".join(f"{cells[0]} {title}" for title, cells in budgets.columns([costs]).items())
-    console.table(f"scores of {student}: {sizes}", ["proxy", "score", "standard error"], rows)
-
-
-def _costs(
+def _found(
+    named: inputs.NamedTeacher,
     build: Callable[[], nn.Module],
-    image_shape: tuple[int, int, int],
-    make: MakeBuild,
-    how: Setting | None,
-) -> dict[str, Any]:
-    """What the student costs; its latency, if a setting is given."""
-    from diswot.costs.budget import Costs
-    from diswot.models.initialization import fresh
+    names: list[str],
+    scoring: ScoringOptions,
+    device: str,
+    advance: console.Advance,
+) -> dict[str, Found]:
+    """Return what each proxy says of the student, in the order of the names."""
+    from diswot.proxies.registry import by_init
+    from diswot.proxies.scorer import scorer
 
-    try:
-        costs = Costs(fresh(build, "default", 0), image_shape)
-        found: dict[str, Any] = {"model_params": costs.params, **asdict(costs.counts)}
-        with budgets.metered(make, how, None) as meter:
-            return {**found, "latency": None if meter is None else meter({})}
-    except (UserError, SearchFailed):
-        raise
-    except Exception as error:  # whatever a user's network raises is told in one line
-        raise UserError(f"the student fails: {type(error).__name__}: {error}") from error
-
-
-def _show_error(error: float | None) -> str:
-    return "" if error is None else f"{error:.2g}"
+    teacher, batches = named.model_for(names), inputs.scoring_batches(named.images, scoring)
+    found: dict[str, Found] = {}
+    for init, alike in by_init(names, scoring.init).items():
+        fixed = scorer(
+            teacher if inputs.needs_teacher(alike) else None,
+            batches,
+            alike,
+            init=init,
+            seed=scoring.seed,
+            trained_teacher=named.trained,
+            device=device,
+        )
+        for group in _groups(alike):
+            advance("scoring", len(found), len(names), group[0])
+            found |= _score(fixed, build, group)
+    return {name: found[name] for name in names}
 
 
 def _groups(names: list[str]) -> list[list[str]]:
-    """All proxies that share one forward pass in a group, and every other one alone."""
+    """Return one group of all proxies that share a forward pass, and one of every other proxy."""
     from diswot.proxies.registry import PROXIES
 
     sharing = [name for name in names if PROXIES[name].cost == "forward"]
     return [group for group in (sharing, *([n] for n in names if n not in sharing)) if group]
 
 
-def _score(
-    fixed: Scorer, build: Callable[[], nn.Module], names: list[str]
-) -> dict[str, list[float] | str]:
-    """Scores by proxy, one a repeat, or why there is none: one may not fit where others do."""
+def _score(fixed: Scorer, build: Callable[[], nn.Module], names: list[str]) -> dict[str, Found]:
+    """Return what some proxies say of the student: one may not fit where others do."""
     from diswot.proxies.scorer import NotScored
 
     try:
-        students = (fixed.fresh(build, repeat) for repeat in range(len(fixed.batches)))
-        found = fixed.outcomes(students, names)
+        outcomes = fixed.outcomes(fixed.students(build), names)
     except UserError:
         raise
-    except Exception as error:  # whatever a user's network raises is told in one line
+    except Exception as error:  # a user's network may raise anything
         raise UserError(f"the student fails: {type(error).__name__}: {error}") from error
-    scores: dict[str, list[float] | str] = {}
-    for name, outcomes in found.items():
-        failed = [outcome for outcome in outcomes if isinstance(outcome, NotScored)]
-        values = [float(outcome) for outcome in outcomes if not isinstance(outcome, NotScored)]
+    found: dict[str, Found] = {}
+    for name, repeats in outcomes.items():
+        failed = [each for each in repeats if isinstance(each, NotScored)]
+        values = [float(each) for each in repeats if not isinstance(each, NotScored)]
         reasons = [error.reason if error.misfit else str(error) for error in failed]
-        scores[name] = reasons[0] if reasons else values
-    return scores
+        found[name] = reasons[0] if reasons else values
+    return found
+
+
+def _scores(found: Mapping[str, Found], *, every: bool) -> dict[str, Any]:
+    """Return means, standard errors, values, and reasons of what has no score.
+
+    Args:
+        found: What each proxy says.
+        every: Whether the user asked for all proxies, of which some need not fit.
+
+    Raises:
+        UserError: A proxy that the user named has no score, or none that looks at a pass has one.
+    """
+    from diswot.proxies.registry import PROXIES
+    from diswot.proxies.scorer import standard_error
+
+    values = {name: each for name, each in found.items() if not isinstance(each, str)}
+    unscored = {name: each for name, each in found.items() if isinstance(each, str)}
+    if unscored and not (every and any(PROXIES[name].needs_forward for name in values)):
+        raise UserError(f"the student has no score: {next(iter(unscored.values()))}")
+    return {
+        "scores": {name: fmean(each) for name, each in values.items()},
+        "standard_errors": {name: standard_error(each) for name, each in values.items()},
+        "repeats": values,
+        "unscored": unscored,
+    }
+
+
+def _costs(build: Callable[[], nn.Module], images: Dataset) -> dict[str, Any]:
+    """Return the costs of the student, without its latency.
+
+    Args:
+        build: Builds the student.
+        images: Images that the student sees.
+    """
+    from diswot.costs.budget import Costs
+    from diswot.models.initialization import fresh
+
+    try:
+        costs = Costs(fresh(build, "default", 0), images.image_shape)
+        return {"model_params": costs.params, **asdict(costs.counts)}
+    except UserError:
+        raise
+    except Exception as error:  # a user's network may raise anything
+        raise UserError(f"the student fails: {type(error).__name__}: {error}") from error
+
+
+def _show(student: str, result: Mapping[str, Any]) -> None:
+    """Print a row for each score under the sizes of the student."""
+    errors = result["standard_errors"]
+    rows = [
+        [name, f"{mean:.6g}", "" if errors[name] is None else f"{errors[name]:.2g}"]
+        for name, mean in result["scores"].items()
+    ]
+    columns = budgets.columns([result["costs"]])
+    sizes = ", ".join(f"{cells[0]} {title}" for title, cells in columns.items())
+    console.table(f"scores of {student}: {sizes}", ["proxy", "score", "standard error"], rows)

@@ -3,201 +3,257 @@
 from __future__ import annotations
 
 from contextlib import ExitStack
-from dataclasses import asdict
-from functools import partial
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-from diswot.cli import budgets, console, inputs, options
+from typer import Option
+
+from diswot.cli import budgets, console, inputs, options, verify, workers
 from diswot.cli import found as outcome
-from diswot.cli import verify as checks
-from diswot.cli import workers as workplaces
+from diswot.cli.grouping import grouped
+from diswot.cli.options import (
+    BudgetOptions,
+    ComputeOptions,
+    DataOptions,
+    LatencyOptions,
+    OutputOptions,
+    ScoringOptions,
+    StudyOptions,
+    TeacherOptions,
+    VerifyOptions,
+)
 from diswot.errors import UserError
 from diswot.runs import folder
-from diswot.storage.run_files import RUN
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from diswot.costs.budget import Budget
     from diswot.costs.latency import Setting
-    from diswot.nas.driver import Progress
+    from diswot.executors.ray import RayCluster
+    from diswot.nas.driver import SearchProgress
+    from diswot.nas.result import SearchResult
+
+_Trials = Annotated[int, Option(help="Number of candidates within the budget to score.")]
+_Objectives = Annotated[
+    str,
+    Option(
+        help="What is optimised: score, or score with params, macs, memory or latency for a "
+        "Pareto front, such as score,latency."
+    ),
+]
+_Proxy = Annotated[
+    str,
+    Option(help="Score to maximise (diswot list proxies, which says which scores need a teacher)."),
+]
+_Sampler = Annotated[
+    str | None,
+    Option(
+        help="Sampler of the architectures: evolution, random, tpe or nsga2. Default: evolution; "
+        "with several objectives, nsga2."
+    ),
+]
 
 
+@grouped("teacher", "space", "data")
 def search(
-    teacher: options.Teacher = "resnet56",
-    space: options.Space = "s0",
-    data: options.DataName = "noise",
     *,
-    trials: options.Trials = 100,
-    max_params: options.MaxParams = None,
-    max_macs: options.MaxMacs = None,
-    max_memory: options.MaxMemory = None,
-    max_latency: options.MaxLatency = None,
-    objectives: options.Objectives = "score",
-    latency_engine: options.LatencyEngine = "torch",
-    latency_threads: options.LatencyThreads = 1,
-    proxy: options.Proxy = "default",
-    sampler: options.Sampler = None,
-    teacher_weights: options.Weights = None,
-    pretrained: options.Pretrained = False,
-    mean: options.Mean = None,
-    std: options.Std = None,
-    data_root: options.DataRoot = None,
-    classes: options.Classes = None,
-    image_size: options.ImageSize = None,
-    batch_size: options.ScoringBatch = 64,
-    repeats: options.Repeats = 1,
-    init: options.Init = None,
-    seed: options.Seed = 0,
-    workers: options.SearchWorkers = None,
-    threads: options.Threads = None,
-    timeout: options.Timeout = None,
-    device: options.Device = None,
-    devices: options.Devices = None,
-    ray: options.Ray = None,
-    ray_cpus: options.RayCpus = None,
-    ray_gpus: options.RayGpus = None,
+    space: options.SpaceName = "s0",
+    trials: _Trials = 100,
+    budget: BudgetOptions,
+    objectives: _Objectives = "score",
+    timing: LatencyOptions,
+    proxy: _Proxy = "default",
+    sampler: _Sampler = None,
+    teacher: TeacherOptions,
+    data: DataOptions,
+    scoring: ScoringOptions,
+    compute: ComputeOptions,
     out: options.RunFolder = None,
-    verify: options.Verify = 0,
-    verify_epochs: options.VerifyEpochs = None,
-    verify_trials: options.VerifyTrials = None,
-    tune: options.Tune = None,
-    recipe: options.RecipeName = None,
-    losses: options.Losses = None,
-    storage: options.Storage = None,
-    study: options.Study = "diswot",
-    resume: options.Resume = False,
-    as_json: options.Json = False,
-    quiet: options.Quiet = False,
+    verification: VerifyOptions,
+    study: StudyOptions,
+    output: OutputOptions,
 ) -> None:
     """Search a space for a teacher's best student, training nothing."""
-    from diswot.nas.api import search as find
-    from diswot.spaces.registry import create_space
-
-    _check_place(out, storage, study, resume, quiet)
-    cluster = workplaces.cluster(ray, ray_cpus, ray_gpus)
-    places = workplaces.places(device, devices, cluster)
-    wish = checks.Wish(verify, verify_epochs, verify_trials, tune, recipe, losses, seed)
+    _check_place(out, study, output.quiet)
+    cluster = workers.cluster(compute)
+    devices = workers.devices(compute.device, compute.devices, on_ray=cluster is not None)
     with ExitStack() as stack:
-        stack.enter_context(folder.resumable(storage or out))
-        advance = stack.enter_context(console.progress(quiet=quiet))
-        _quiet_optuna()
-        limits = budgets.budget(max_params, max_macs, max_memory, max_latency)
-        goals = budgets.objectives(objectives)
-        look = inputs.normalisation(mean, std)
-        master = inputs.master(
-            teacher, teacher_weights, pretrained, data, classes, image_size, data_root, **look
-        )
-        images, count = master.images, len(master.images.classes)
-        wish.check(images, trained=master.trained)
+        stack.enter_context(folder.resumable(study.storage or out))
+        advance = stack.enter_context(console.progress(quiet=output.quiet))
+        limits, goals = budgets.budget(budget), budgets.objectives(objectives)
+        named = inputs.named_teacher(teacher, data)
+        verify.check(verification, named, scoring.seed)
         timed = "latency" in {*goals, *limits.limits}
-        how = budgets.setting(timed, images.image_shape, latency_engine, latency_threads)
-        drawn = {"batch_size": batch_size, "seed": seed, "proxy": proxy, "repeats": repeats}
-        config = {**_config(master, space, data_root, how), **drawn}
-        wanted = {"budget": asdict(limits), "objectives": list(goals)}
-        wanted |= {"sampler": sampler} if sampler is not None else {}
-        make = partial(budgets.space, config["space"], count, images.size)
-        latency = stack.enter_context(budgets.metered(make, how, out))
-        found = find(
-            master.model(),
-            create_space(space, count, images.size),
-            inputs.scoring_batches(images, batch_size, repeats, seed),
-            trials=trials,
-            proxy=proxy,
-            objectives=goals,
-            budget=limits,
-            latency=latency,
-            sampler=sampler,
-            init=init,
-            seed=seed,
-            trained_teacher=master.trained,
-            workers=workers,
-            threads=threads,
-            timeout=timeout,
-            devices=places,
-            cluster=cluster,
-            storage=storage or out,
-            study_name=study,
-            resume=resume,
-            config=config,
-            on_trial=_told(out, config | wanted, _kept(storage, study), advance),
+        how = budgets.setting(timing, named.images.image_shape, wanted=timed)
+        goal = _Goal(space, trials, proxy, goals, limits, sampler, how)
+        job = _Search(goal, named, scoring, compute, devices, cluster, study, out)
+        found = job.run(data.data_root, advance)
+        tried = verify.verified(
+            verification, found, named, space, scoring.seed, study.storage or out, study, advance
         )
-        place = storage or out
-        tried = checks.verified(wish, found, master, space, place, study, resume, advance)
-    told = outcome.result(found, tried, how)
+    result = outcome.result(found, tried, how)
     if out is not None:
-        outcome.keep(out, told, proxy)
-    if as_json:
-        console.show_json(told)
-    else:
-        outcome.show(told, proxy)
-        if tried is not None:
-            checks.show(told["verified"], proxy, wish.most)
-    notes = [] if as_json else outcome.remarks(told, trials, how)
-    settings = checks.options(wish, tried)
-    last = [] if as_json else outcome.kept_in(out, storage, settings, trained=master.trained)
-    for text in (*notes, *master.remarks([proxy]), *last):
-        console.note(text, quiet=quiet)
+        outcome.keep(out, result, proxy)
+    settings = verify.distill_options(verification, tried)
+    _show(result, goal, verification, output)
+    for text in _notes(result, goal, named, out, study, settings, output):
+        console.note(text, quiet=output.quiet)
 
 
-def _check_place(
-    out: Path | None, storage: str | None, study: str, resume: bool, quiet: bool
-) -> None:
-    """Refuse a place that cannot be searched in; say so where nothing is to go on with."""
-    if out is not None and not resume:
+@dataclass(frozen=True)
+class _Goal:
+    """What is searched for."""
+
+    space: str
+    trials: int
+    proxy: str
+    objectives: list[str]
+    limits: Budget
+    sampler: str | None
+    timing: Setting | None
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """Return the objectives, the limits and the sampler, for the run folder."""
+        given = {} if self.sampler is None else {"sampler": self.sampler}
+        return {"budget": asdict(self.limits), "objectives": list(self.objectives), **given}
+
+
+@dataclass(frozen=True)
+class _Search:
+    """A search with everything that it needs."""
+
+    goal: _Goal
+    named: inputs.NamedTeacher
+    scoring: ScoringOptions
+    compute: ComputeOptions
+    devices: tuple[str, ...]
+    cluster: RayCluster | None
+    study: StudyOptions
+    out: Path | None
+
+    def run(self, data_root: Path | None, advance: console.Advance) -> SearchResult:
+        """Search the space.
+
+        Args:
+            data_root: Folder of the images, for the run folder.
+            advance: Moves the progress bar.
+        """
+        import optuna
+
+        from diswot.nas.api import Scoring, StudySettings
+        from diswot.nas.api import search as find
+        from diswot.nas.compute import Compute
+        from diswot.spaces.registry import create_space
+
+        optuna.logging.set_verbosity(optuna.logging.WARNING)
+        goal, named, scoring, compute = self.goal, self.named, self.scoring, self.compute
+        shape = len(named.images.classes), named.images.size
+        config = self._config(data_root)
+        return find(
+            named.model(),
+            create_space(goal.space, *shape),
+            inputs.scoring_batches(named.images, scoring),
+            n_trials=goal.trials,
+            objectives=goal.objectives,
+            budget=goal.limits,
+            sampler=goal.sampler,
+            scoring=Scoring(goal.proxy, scoring.init, scoring.seed, named.trained),
+            compute=Compute(
+                compute.workers,
+                compute.threads,
+                compute.timeout,
+                self.devices,
+                self.cluster,
+                goal.timing,
+            ),
+            study=StudySettings(
+                self.study.storage or self.out, self.study.study, self.study.resume, config
+            ),
+            callbacks=[self._callback(config | goal.facts, advance)],
+        )
+
+    def _config(self, data_root: Path | None) -> dict[str, Any]:
+        """Return what a resumed search must share, and what a distillation needs."""
+        timing, named = self.goal.timing, self.named
+        facts = {} if timing is None else timing.facts
+        return {
+            **{f"latency_{name}": value for name, value in facts.items()},
+            "teacher": inputs.from_root(named.name),
+            "pretrained": named.pretrained,
+            "teacher_weights": inputs.absolute(named.weights),
+            "space": inputs.from_root(self.goal.space),
+            "data": named.images.name,
+            "data_root": inputs.absolute(data_root),
+            "classes": len(named.images.classes),
+            **inputs.image_facts(named.images),
+            "batch_size": self.scoring.batch_size,
+            "seed": self.scoring.seed,
+            "proxy": self.goal.proxy,
+            "repeats": self.scoring.repeats,
+        }
+
+    def _callback(
+        self, config: dict[str, Any], advance: console.Advance
+    ) -> Callable[[SearchProgress], None]:
+        """Return what moves the progress bar, and writes the run folder at the first trial."""
+        from diswot.utils.environment import masked
+
+        storage = self.study.storage
+        study = {"storage": storage and masked(storage), "name": self.study.study}
+
+        def report(p: SearchProgress) -> None:
+            if self.out is not None:
+                folder.write_search(self.out, config, study)
+            advance("scoring", p.done, p.total, "" if p.best is None else f"best {p.best:.4f}")
+
+        return report
+
+
+def _check_place(out: Path | None, study: StudyOptions, quiet: bool) -> None:
+    """Refuse a place that cannot be searched in; say where there is nothing to resume."""
+    storage = study.storage
+    if out is not None and not study.resume:
         folder.refuse_used(out)
     if storage is not None and "://" not in storage:
         raise UserError(
             f"--storage {storage} is no URL, as sqlite:///studies.db; a folder is --out"
         )
-    if study != "diswot" and not (storage or out):
-        raise UserError("--study goes with --storage, or --out: nothing is kept without")
-    if resume and not (storage or out):
-        raise UserError("name what to go on with: the search's --out, or its --storage")
-    if resume and out and not storage and (said := folder.nothing_yet(out)):
-        console.note(said, quiet=quiet)
+    if study.study != "diswot" and not (storage or out):
+        raise UserError("--study goes with --storage or --out: nothing is kept without them")
+    if study.resume and not (storage or out):
+        raise UserError("name what to resume: the search's --out, or its --storage")
+    if study.resume and out and not storage and not folder.has_trials(out):
+        text = f"nothing to resume: {out} holds no search; a new one begins"
+        console.note(text, quiet=quiet)
 
 
-def _config(
-    master: inputs.Master, space: str, root: Path | None, how: Setting | None
-) -> dict[str, Any]:
-    """What a distillation of the found student needs to know, and a resumed search must share."""
-    timing = {} if how is None else how.facts
-    return {
-        **{f"latency_{name}": value for name, value in timing.items()},
-        "teacher": inputs.from_root(master.name),
-        "pretrained": master.pretrained,
-        "teacher_weights": master.weights and str(Path(master.weights).resolve()),
-        "space": inputs.from_root(space),
-        "data": master.images.name,
-        "data_root": root and str(root.resolve()),
-        "classes": len(master.images.classes),
-        **inputs.look(master.images),
-    }
+def _show(
+    result: dict[str, Any], goal: _Goal, verification: VerifyOptions, output: OutputOptions
+) -> None:
+    """Print the result, and the verification if there was one."""
+    if output.as_json:
+        console.show_json(result)
+        return
+    outcome.show(result, goal.proxy)
+    if "verified" in result:
+        verify.show(result["verified"], goal.proxy, verification.verify_epochs)
 
 
-def _kept(storage: str | None, study: str) -> dict[str, Any]:
-    """Where the trials are; a password is not written down."""
-    from diswot.utils.environment import masked
-
-    return {"storage": storage and masked(storage), "name": study}
-
-
-def _told(
-    out: Path | None, config: dict[str, Any], kept: dict[str, Any], advance: console.Advance
-) -> Callable[[Progress], None]:
-    """Moves the bar; the run folder is told of the search once it is under way."""
-    from diswot.utils import files
-
-    def on_trial(p: Progress) -> None:
-        if out is not None and not (out / RUN).exists():
-            files.write_json(out / RUN, {**folder.facts(), "config": config, "study": kept})
-        advance("scoring", p.done, p.total, "" if p.best is None else f"best {p.best:.4f}")
-
-    return on_trial
-
-
-def _quiet_optuna() -> None:
-    import optuna
-
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
+def _notes(
+    result: dict[str, Any],
+    goal: _Goal,
+    named: inputs.NamedTeacher,
+    out: Path | None,
+    study: StudyOptions,
+    settings: str,
+    output: OutputOptions,
+) -> list[str]:
+    """Return what to know beside the result; beside JSON, only what concerns the teacher."""
+    teacher = named.remarks([goal.proxy])
+    if output.as_json:
+        return teacher
+    kept = outcome.kept_in(out, study.storage, settings, trained=named.trained)
+    return [*outcome.remarks(result, goal.trials, goal.timing), *teacher, *kept]

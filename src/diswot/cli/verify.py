@@ -3,105 +3,94 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from diswot.cli import console, inputs, training
 from diswot.errors import UserError
+from diswot.storage.run_files import VERIFICATION
 
 if TYPE_CHECKING:
     from torch import nn
 
-    from diswot.data.dataset import Data
-    from diswot.nas.result import Found
+    from diswot.cli.options import StudyOptions, VerifyOptions
+    from diswot.data.dataset import Dataset
+    from diswot.nas.result import SearchResult
     from diswot.training.recipe import Recipe
     from diswot.training.verify import Verified
 
-FOLDER = "verify"
 EPOCHS = 9
 _UNTRAINED = "to verify students a teacher must be trained; give --teacher-weights or --pretrained"
+_UNUSED = ("verify_epochs", "verify_trials", "tune", "recipe", "losses")
 
 
-@dataclass(frozen=True)
-class Wish:
-    """What the user wants verified.
+def check(options: VerifyOptions, named: inputs.NamedTeacher, seed: int) -> None:
+    """Refuse before the search what could not be verified after it.
 
-    Attributes:
-        count: Students, the best by score; 0 for none.
-        epochs: Of each training at most; None for `EPOCHS`.
-        trials: Trainings; None for one a student, four where something is tuned.
-        tune: Settings with commas, or None.
-        recipe: Name or file of a recipe, or None.
-        losses: Weighted distances, or None for the recipe's.
-        seed: Of the trainings.
+    Raises:
+        UserError: The teacher is untrained, there are no images, or an option is impossible.
     """
+    from diswot.errors import unknown
+    from diswot.training.verify import TUNED
 
-    count: int
-    epochs: int | None
-    trials: int | None
-    tune: str | None
-    recipe: str | None
-    losses: str | None
-    seed: int
+    if not options.verify:
+        for name in _UNUSED:
+            if getattr(options, name):
+                option = name.replace("_", "-")
+                raise UserError(f"--{option} goes with --verify: name how many students")
+        return
+    if not named.trained:
+        raise UserError(_UNTRAINED)
+    if named.images.train is None:
+        raise UserError(f"{named.images.name} has no images to train on; name others with --data")
+    for name in _tuned(options):
+        if name not in TUNED:
+            raise unknown("setting to tune", name, TUNED)
+    _recipe(options, named.images, seed)
 
-    def check(self, images: Data, *, trained: bool) -> None:
-        """Refuse before the search what could not be verified after it."""
-        from diswot.errors import unknown
-        from diswot.training.verify import TUNED
 
-        if not self.count:
-            self._check_unused()
-            return
-        if not trained:
-            raise UserError(_UNTRAINED)
-        if images.train is None:
-            raise UserError(f"{images.name} has no images to train on; name others with --data")
-        for name in self.tuned:
-            if name not in TUNED:
-                raise unknown("setting to tune", name, TUNED)
-        self.how(images)
+def _recipe(
+    options: VerifyOptions, images: Dataset, seed: int, student: nn.Module | None = None
+) -> Recipe:
+    """Return the recipe of the short trainings, by default that of the student.
 
-    def _check_unused(self) -> None:
-        given = ("verify-epochs", self.epochs), ("verify-trials", self.trials)
-        words = ("tune", self.tune), ("recipe", self.recipe), ("losses", self.losses)
-        for name, value in (*given, *words):
-            if value:
-                raise UserError(f"--{name} goes with --verify: name how many students")
+    Raises:
+        UserError: There is no such recipe, or a setting is impossible.
+    """
+    changes = {"epochs": options.verify_epochs or EPOCHS, "losses": options.losses, "seed": seed}
+    recipe = training.recipe(options.recipe, changes, alone=False, student=student)
+    return replace(recipe, flip=False) if images.name == "digits" else recipe
 
-    def how(self, images: Data, student: nn.Module | None = None) -> Recipe:
-        """The recipe of the short trainings, by default that of the student.
 
-        Raises:
-            UserError: There is no such recipe, or a setting is impossible.
-        """
-        changes = {"epochs": self.most, "losses": self.losses, "seed": self.seed}
-        recipe = training.recipe(self.recipe, changes, alone=False, student=student)
-        return replace(recipe, flip=False) if images.name == "digits" else recipe
-
-    @property
-    def most(self) -> int:
-        """Epochs of each training, at most."""
-        return EPOCHS if self.epochs is None else self.epochs
-
-    @property
-    def tuned(self) -> list[str]:
-        """The settings to tune."""
-        return [part.strip() for part in (self.tune or "").split(",") if part.strip()]
+def _tuned(options: VerifyOptions) -> list[str]:
+    """Return the settings to tune."""
+    return [part.strip() for part in (options.tune or "").split(",") if part.strip()]
 
 
 def verified(
-    wish: Wish,
-    found: Found,
-    master: inputs.Master,
+    options: VerifyOptions,
+    found: SearchResult,
+    named: inputs.NamedTeacher,
     space: str,
+    seed: int,
     place: str | Path | None,
-    study: str,
-    resume: bool,
+    study: StudyOptions,
     advance: console.Advance,
 ) -> Verified | None:
-    """The outcome of the short trainings; None where none are wanted."""
-    if not wish.count:
+    """Distil the best students briefly; None without --verify.
+
+    Args:
+        options: The user's options.
+        found: Result of the search.
+        named: The trained teacher and the images.
+        space: Name of the space.
+        seed: Seed of the trainings.
+        place: Run folder or storage of the search; None where nothing is kept.
+        study: Name of the search's study, and whether it is resumed.
+        advance: Moves the progress bar.
+    """
+    if not options.verify:
         return None
     from diswot.models.initialization import fresh
     from diswot.spaces.registry import build_network, create_space
@@ -111,32 +100,38 @@ def verified(
         note = "" if best is None else f"best {best:.2f} % of held-out images"
         advance("verifying", done, total, note)
 
-    build = create_space(space, len(master.images.classes), master.images.size)
-    best = fresh(lambda: build_network(build, dict(found.best.params)), "default", wish.seed)
+    build = create_space(space, len(named.images.classes), named.images.size)
+    best = fresh(lambda: build_network(build, dict(found.best.params)), "default", seed)
     return verify(
-        found.top[: wish.count],
-        master.model(),
+        found.top[: options.verify],
+        named.model(),
         build,
-        master.images,
-        wish.how(master.images, best),
-        tune=wish.tuned,
-        trials=wish.trials,
-        storage=place / FOLDER if isinstance(place, Path) else place,
-        study_name=f"{study}-verify",
-        resume=resume,
+        named.images,
+        _recipe(options, named.images, seed, best),
+        tune=_tuned(options),
+        trials=options.verify_trials,
+        storage=place / VERIFICATION if isinstance(place, Path) else place,
+        study_name=f"{study.study}-verify",
+        resume=study.resume,
         on_trial=on_trial,
     )
 
 
-def show(result: Mapping[str, Any], proxy: str, epochs: int) -> None:
-    """A row a training."""
+def show(result: Mapping[str, Any], proxy: str, epochs: int | None) -> None:
+    """Print a row for each training.
+
+    Args:
+        result: The verification, as in `found.json`.
+        proxy: Name of the score.
+        epochs: Most epochs of a training; None for the default.
+    """
     rows = [
         [
             console.show_params(each["student"]["params"]),
             console.show_params(_flat(each["changes"])),
             f"{each['student']['score']:.5g}",
             f"{each['accuracy']:.2f}",
-            f"{each['epochs']} of {epochs}",
+            f"{each['epochs']} of {epochs or EPOCHS}",
         ]
         for each in result["trained"]
     ]
@@ -144,19 +139,19 @@ def show(result: Mapping[str, Any], proxy: str, epochs: int) -> None:
     console.table(title, ["student", "tuned", proxy, "accuracy %", "epochs"], rows, text=2)
 
 
-def options(wish: Wish, result: Verified | None) -> str:
-    """What `diswot distill` is to be given to train as the most accurate was trained."""
+def distill_options(options: VerifyOptions, result: Verified | None) -> str:
+    """Return the options of `diswot distill` that train as the most accurate student was."""
     if result is None:
         return ""
     changes = dict(result.best.changes)
     tuned = ",".join(f"{name}:{weight:.3g}" for name, weight in changes.pop("losses", {}).items())
-    given = {"recipe": wish.recipe, "losses": tuned or wish.losses}
+    given = {"recipe": options.recipe, "losses": tuned or options.losses}
     given |= {name: f"{number:.3g}" for name, number in changes.items()}
     return "".join(f" --{name} {value}" for name, value in given.items() if value is not None)
 
 
 def _flat(changes: Mapping[str, Any]) -> dict[str, str]:
-    """What was tuned, for a table's cell."""
+    """Return what was tuned, for a table's cell."""
     flat: dict[str, str] = {}
     for name, value in changes.items():
         inner = value if isinstance(value, Mapping) else {name: value}

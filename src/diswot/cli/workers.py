@@ -1,4 +1,4 @@
-"""Where the command line has candidates scored."""
+"""The devices and the Ray cluster that the options name."""
 
 from __future__ import annotations
 
@@ -7,45 +7,47 @@ from typing import TYPE_CHECKING
 from diswot.errors import UserError
 
 if TYPE_CHECKING:
-    from diswot.executors.ray import Cluster
+    from diswot.cli.options import ComputeOptions
+    from diswot.executors.ray import RayCluster
 
 
-def cluster(address: str | None, cpus: float | None, gpus: float | None) -> Cluster | None:
-    """The Ray cluster that is asked for.
+def cluster(compute: ComputeOptions) -> RayCluster | None:
+    """Return the Ray cluster that the options name; None without --ray.
 
     Raises:
-        UserError: There can be none such, or Ray is not installed.
+        UserError: An option is impossible, or Ray is not installed.
     """
-    from diswot.executors.ray import Cluster
+    from diswot.executors.ray import RayCluster
     from diswot.utils import optional_imports
 
-    if address is None:
-        if cpus is not None or gpus is not None:
+    if compute.ray is None:
+        if compute.ray_cpus is not None or compute.ray_gpus is not None:
             raise UserError("--ray-cpus and --ray-gpus go with --ray")
         return None
-    found = Cluster(address, cpus, gpus or 0.0)
+    found = RayCluster(compute.ray, compute.ray_cpus, compute.ray_gpus or 0.0)
     optional_imports.imported("ray", "--ray", "ray")
     return found
 
 
-def places(
-    device: str | None, several: str | None, cluster: Cluster | None = None
-) -> tuple[str, ...]:
-    """The devices that are named; none if none is.
+def devices(device: str | None, several: str | None, *, on_ray: bool = False) -> tuple[str, ...]:
+    """Return the devices that the options name; an empty tuple without an option.
 
-    Those of a Ray cluster are looked for there.
+    Args:
+        device: Value of `--device`.
+        several: Value of `--devices`.
+        on_ray: Whether the device is one of a Ray cluster, where it cannot be checked from here.
 
     Raises:
         UserError: There is no such device here, or both options are given.
     """
-    from diswot.utils import devices
+    from diswot.utils import devices as known
 
     if device is not None and several is not None:
         raise UserError("give --device or --devices, not both")
-    if cluster is not None:
-        if several is not None:
-            raise UserError("--ray gives each worker its GPU: see --ray-gpus, not --devices")
-        return () if device is None else (device,)
+    if on_ray and several is not None:
+        raise UserError("--ray gives each worker its GPU: see --ray-gpus, not --devices")
     if several is not None:
-        return devices.several(several)
-    return () if device is None else (str(devices.get_device(device)),)
+        return known.parse_devices(several)
+    if device is None:
+        return ()
+    return (device,) if on_ray else (str(known.get_device(device)),)

@@ -1,4 +1,4 @@
-"""Memory that activations take, followed tensor by tensor through one forward pass."""
+"""Peak memory of activations, counted tensor by tensor during one forward pass."""
 
 from __future__ import annotations
 
@@ -7,21 +7,25 @@ from typing import Any
 import torch
 from torch import nn
 from torch.multiprocessing.reductions import StorageWeakRef
-from torch.utils._pytree import tree_leaves
+
+from diswot.utils.compat import tree_leaves
 
 _weak: Any = StorageWeakRef  # torch gives it no types
 
 
-class Live:
-    """Bytes of the tensors that are alive, and the most there ever were.
+class LiveActivations:
+    """Counter of the bytes of live activations, and of their peak.
 
-    Counted are the image and what operations make of it, until nothing holds it any more; two
-    views of one piece of memory once. Not counted are the network's parameters and buffers, what
-    an operation needs within itself, and what the allocator rounds up.
+    The input and the results of operations count until nothing refers to them; views of one
+    storage count once. Parameters and buffers of the network, work space inside an operation and
+    padding by the allocator do not count.
 
     Args:
-        model: Whose parameters and buffers are not counted.
-        images: The input.
+        model: Network whose parameters and buffers do not count.
+        images: Input of the network.
+
+    Attributes:
+        peak: Largest number of bytes so far.
     """
 
     def __init__(self, model: nn.Module, images: torch.Tensor) -> None:
@@ -30,11 +34,15 @@ class Live:
         self._ignored = {ref.cdata for ref in self._own}
         self._alive: dict[int, tuple[Any, int]] = {}
         self.peak = 0
-        self.see(images)
+        self.add(images)
 
-    def see(self, made: object) -> None:
-        """Take in what an operation has made, while what it was made of is alive still."""
-        for tensor in tree_leaves(made):
+    def add(self, results: object) -> None:
+        """Count the results of an operation while its arguments are still alive.
+
+        Args:
+            results: A tensor, or a structure of tensors and other values.
+        """
+        for tensor in tree_leaves(results):
             if isinstance(tensor, torch.Tensor) and _has_storage(tensor):
                 storage = tensor.untyped_storage()
                 ref = _weak(storage)

@@ -1,10 +1,10 @@
-"""What a network costs, and limits on that.
+"""Costs of a network, and upper limits for them.
 
-Conventions: parameters are all trainable ones; 1 MAC is one multiply-add, counted on one image in
-convolutions and matrix products (attention included), with bias, normalisation, activation and
-pooling left out; memory is bytes of live activations at the peak of one image's forward pass, as
-torch runs it eagerly in evaluation mode, with attention's maps held in full; latency is measured
-(`budget.latency`). docs/budgets.md has them at length.
+Conventions. Parameters are all trainable ones. One MAC is one multiply-add, counted on one image
+in convolutions and matrix products, attention included; bias, normalisation, activation and pooling
+do not count. Memory is the peak of live activations in bytes in the forward pass of one image, as
+torch runs it eagerly in evaluation mode, with whole attention maps. Latency is measured
+(`costs.latency`). More in docs/budgets.md.
 """
 
 from __future__ import annotations
@@ -18,20 +18,16 @@ from torch import nn
 
 from diswot.costs.counts import Counts, Shape, count, count_params
 from diswot.errors import UserError
-from diswot.utils.units import (
-    show_bytes,
-    show_count,
-    show_seconds,
-)
+from diswot.utils.units import show_bytes, show_count, show_seconds
 
 
 class Costs:
-    """What one network costs, each found when it is first asked for, and once.
+    """Costs of one network, each computed once, when it is first asked for.
 
     Args:
         model: The network.
-        image_shape: C, H, W.
-        latency: Measures its seconds; without, asking for them is an error.
+        image_shape: Channels, height and width.
+        latency: Measures the latency in seconds; by default asking for it is an error.
     """
 
     def __init__(
@@ -41,30 +37,30 @@ class Costs:
 
     @cached_property
     def counts(self) -> Counts:
-        """Multiply-adds and memory, found in one pass."""
+        """Multiply-adds and memory, counted in one pass."""
         return count(self._model, self._shape)
 
     @cached_property
     def params(self) -> int:
-        """Trainable parameters."""
+        """Number of trainable parameters."""
         return count_params(self._model)
 
     @cached_property
     def latency(self) -> float:
-        """Measured seconds of one image."""
+        """Measured latency of one image in seconds."""
         if self._latency is None:
-            raise UserError("nothing measures the latency that is limited or an objective")
+            raise UserError("a limit or an objective is the latency, and nothing measures it")
         return self._latency()
 
 
 @dataclass(frozen=True)
 class Cost:
-    """A cost that can be limited, or be an objective.
+    """A cost that can have a limit, or be an objective.
 
     Attributes:
-        unit: What `value` is a number of.
-        value: Of a network, in that unit.
-        show: Writes it for people.
+        unit: Unit of `value`, with the name of the cost.
+        value: Returns the cost of a network in that unit.
+        show: Formats a value for people.
     """
 
     unit: str
@@ -72,7 +68,7 @@ class Cost:
     show: Callable[[float], str]
 
 
-# Those that are quick to find come first.
+# In the order in which they are checked: fast ones first.
 COSTS: dict[str, Cost] = {
     "params": Cost("params", lambda costs: costs.params, show_count),
     "macs": Cost("MACs", lambda costs: costs.counts.macs, show_count),
@@ -83,12 +79,12 @@ COSTS: dict[str, Cost] = {
 
 @dataclass(frozen=True)
 class Excess:
-    """A limit that a network breaks.
+    """A limit that a network exceeds.
 
     Attributes:
-        of: What is limited, with its unit.
-        value: The network's.
-        limit: The budget's.
+        of: Name of the cost, with its unit.
+        value: Cost of the network.
+        limit: Limit of the budget.
     """
 
     of: str
@@ -102,13 +98,16 @@ class Excess:
 
 @dataclass(frozen=True)
 class Budget:
-    """Upper limits for a student; None is no limit.
+    """Upper limits for the costs of a student; None is no limit.
 
     Attributes:
         max_params: Trainable parameters.
         max_macs: Multiply-adds of one image.
-        max_memory: Bytes of live activations at the peak of one image's forward pass.
-        max_latency: Measured seconds of one image.
+        max_memory: Peak of live activations in the forward pass of one image, in bytes.
+        max_latency: Measured latency of one image, in seconds.
+
+    Raises:
+        UserError: A limit is not above zero.
     """
 
     max_params: float | None = None
@@ -123,16 +122,19 @@ class Budget:
 
     @property
     def limits(self) -> dict[str, float]:
-        """The limits there are, by the names of `COSTS`, the cheapest to check first."""
+        """The limits that are set, by key of `COSTS`, the fastest to check first."""
         given: dict[str, Any] = {name: getattr(self, f"max_{name}") for name in COSTS}
         return {name: limit for name, limit in given.items() if limit is not None}
 
     def check(self, costs: Costs) -> tuple[Excess | None, dict[str, float]]:
-        """Look at one limit after the other, up to the first that is broken.
+        """Check one limit after another, up to the first that is exceeded.
+
+        Args:
+            costs: Costs of the network.
 
         Returns:
-            The broken limit, or None; and of each limit that was looked at by how much it is
-            exceeded, as a share of the limit: zero or less is within it.
+            The exceeded limit, or None; and by name of each checked limit the excess as a share of
+            the limit, which is zero or negative within the limit.
         """
         margins: dict[str, float] = {}
         for name, limit in self.limits.items():
@@ -141,7 +143,3 @@ class Budget:
             if value > limit:
                 return Excess(COSTS[name].unit, value, limit), margins
         return None, margins
-
-    def excess(self, model: nn.Module, image_shape: Shape) -> Excess | None:
-        """The first limit that a network breaks, or None; later ones are not looked at."""
-        return self.check(Costs(model, image_shape))[0]

@@ -1,4 +1,4 @@
-"""How big a network is, counted in one forward pass of one image."""
+"""Multiply-adds, activation memory, parameters and layers of a network."""
 
 from __future__ import annotations
 
@@ -11,22 +11,22 @@ from typing import Any
 import torch
 from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
-from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry, sdpa_flop
 
-from diswot.costs.activation_memory import Live
+from diswot.costs.activation_memory import LiveActivations
+from diswot.utils.compat import TorchDispatchMode
 
 Shape = tuple[int, int, int]
 
 
 @dataclass(frozen=True)
 class Counts:
-    """What one forward pass of one image takes.
+    """Costs of the forward pass of one image.
 
     Attributes:
         macs: Multiply-adds in convolutions and matrix products.
-        memory: Bytes of live activations at the peak.
-        uncounted: Operations with multiply-adds that no formula is known for, by name; sorted.
+        memory: Peak of live activations in bytes.
+        uncounted: Names of operations with multiply-adds for which there is no formula, sorted.
     """
 
     macs: int
@@ -35,14 +35,14 @@ class Counts:
 
 
 def count(model: nn.Module, image_shape: Shape) -> Counts:
-    """Multiply-adds and memory of one image, counted in a real forward pass in evaluation mode.
+    """Count multiply-adds and memory in a forward pass of one image in evaluation mode.
 
-    A pass on the meta device takes longer for networks of CIFAR size (35 ms against 7 ms for
-    ResNet-20), so it is not used.
+    The model is left as it was found. The pass is a real one: for networks of CIFAR size a pass on
+    the meta device takes longer (35 ms against 7 ms for ResNet-20).
 
     Args:
-        model: On any device.
-        image_shape: C, H, W.
+        model: Network on any device.
+        image_shape: Channels, height and width.
     """
     device = next((p.device for p in model.parameters()), torch.device("cpu"))
     images = torch.zeros(1, *image_shape, device=device)
@@ -52,24 +52,24 @@ def count(model: nn.Module, image_shape: Shape) -> Counts:
 
 
 def count_macs(model: nn.Module, image_shape: Shape) -> int:
-    """Multiply-adds of one image; see `count`."""
+    """Count the multiply-adds of one image; arguments as in `count`."""
     return count(model, image_shape).macs
 
 
 def count_params(model: nn.Module) -> int:
-    """Number of trainable parameters, shared ones once."""
+    """Count the trainable parameters of a network, shared ones once."""
     return sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
 
 
 def count_depth(model: nn.Module) -> int:
-    """Number of trainable layers: modules whose own weight has two dimensions or more."""
+    """Count the trainable layers: modules whose own weight has two dimensions or more."""
     weights = (getattr(module, "weight", None) for module in model.modules())
     return sum(isinstance(w, nn.Parameter) and w.requires_grad and w.ndim > 1 for w in weights)
 
 
 @contextmanager
 def _evaluating(model: nn.Module) -> Iterator[None]:
-    """Evaluation mode without fused attention, whose products not every counter sees."""
+    """Put a model into evaluation mode, without fused attention, whose products are not counted."""
     modes = [(module, module.training) for module in model.modules()]
     fused = torch.backends.mha.get_fastpath_enabled()
     with torch.no_grad(), torch.random.fork_rng(devices=[]), sdpa_kernel(SDPBackend.MATH):
@@ -84,17 +84,17 @@ def _evaluating(model: nn.Module) -> Iterator[None]:
 
 
 class _Tally(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Adds up, over the operations that run inside, their work and the memory they hold."""
+    """Dispatch mode that counts the multiply-adds and the memory of all operations."""
 
     def __init__(self, model: nn.Module, images: torch.Tensor) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.flops = 0
-        self.live = Live(model, images)
+        self.live = LiveActivations(model, images)
         self.uncounted: set[str] = set()
 
     @classmethod
     def _should_skip_dynamo(cls) -> bool:
-        return False  # else the first operation loads PyTorch's compiler, which takes a second
+        return False  # otherwise the first operation loads PyTorch's compiler, which takes a second
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: Sequence[Any] = (), kwargs: Any = None
@@ -111,12 +111,12 @@ class _Tally(TorchDispatchMode):  # type: ignore[no-untyped-call]
             self.flops += formula(*args, **kwargs, out_val=out)
         elif _is_costly(func):
             self.uncounted.add(_name(func))
-        self.live.see(out)
+        self.live.add(out)
         return out
 
 
 def _name(func: Any) -> str:
-    """`fft_fft2` of aten, `torchvision::deform_conv2d` of another library."""
+    """Return `fft_fft2` for an operation of aten, `torchvision::deform_conv2d` for another."""
     space, _, name = func.overloadpacket._qualified_op_name.partition("::")
     return name if space == "aten" else f"{space}::{name}"
 
@@ -124,7 +124,7 @@ def _name(func: Any) -> str:
 def _is_costly(func: Any) -> bool:
     """Whether an operation without a formula may have multiply-adds that the convention counts.
 
-    Torch's own are known by name; what an operation of another library does is not known.
+    Operations of torch are recognised by name; any operation of another library may.
     """
     return func.namespace not in ("aten", "prim", "prims") or bool(_COSTLY.search(_name(func)))
 
@@ -148,7 +148,7 @@ def _sdpa_flop(*args: Any, out_val: Any, **kwargs: Any) -> int:
 
 
 aten = torch.ops.aten
-# A matrix or vector with a vector: one multiply-add for each of the first's elements.
+# Products with a vector have one multiply-add for each element of the first factor.
 _FORMULAS: Mapping[Any, Any] = {
     **flop_registry,
     aten.mv: _dot_flop,

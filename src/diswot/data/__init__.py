@@ -1,1 +1,1 @@
-"""Labelled images by name, and the batches on which networks are scored."""
+"""Data sets of labelled images, and the batches on which networks are scored."""

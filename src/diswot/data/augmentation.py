@@ -1,7 +1,7 @@
-"""Random cuts, shifts, mirror images and blanks, a whole batch at once, on any device.
+"""Random crops, shifts, flips and cutout of a whole batch at once, on any device.
 
-What is random is drawn apart from what is done with it: the numbers of a batch are the same
-however many processes share it.
+The random numbers are drawn separately from their use, so that the numbers of a batch do not depend
+on the number of processes that share the batch.
 """
 
 from __future__ import annotations
@@ -13,18 +13,19 @@ import torch
 from torch import Generator, Tensor
 from torch.nn.functional import affine_grid, grid_sample, pad
 
-STRETCH = 4 / 3  # the largest ratio of a cut's sides, as in Szegedy et al., CVPR 2015
+STRETCH = 4 / 3  # the largest aspect ratio of a random crop, as in Szegedy et al., CVPR 2015
 
 
 @dataclass(frozen=True)
 class Changes:
-    """What may be done to an image.
+    """Settings of the augmentation.
 
     Attributes:
-        crop: Largest shift in pixels, zeros coming in.
-        area: Smallest share of the image that a random cut shows, brought to full size; 1: none.
-        flip: Whether every other image is mirrored.
-        cutout: Side in pixels of a square that is blanked; its centre may be anywhere.
+        crop: Largest random shift in pixels, with zeros outside the image. 0, the default: no
+            shift.
+        area: Smallest share of the image in a random resized crop. 1, the default: no crop.
+        flip: Whether half of the images are mirrored at random.
+        cutout: Side of a random square of zeros, in pixels. 0, the default: no square.
     """
 
     crop: int = 0
@@ -34,13 +35,13 @@ class Changes:
 
 
 class Drawn(NamedTuple):
-    """The random numbers of B images; None where nothing is done.
+    """Random numbers of B images; None for an augmentation that is off.
 
     Attributes:
-        shifts: From 0 to twice the crop, B x 2, rows before columns.
-        frames: Centres and half-sides of the cuts on the scale -1 to 1, B x 4: x, y, width, height.
-        mirrored: B.
-        holes: Centres in pixels, B x 2, rows before columns.
+        shifts: Shifts from 0 to twice the crop, B x 2, rows before columns.
+        frames: Crops as x, y, half-width and half-height on the scale -1 to 1, B x 4.
+        mirrored: Whether each image is mirrored, B.
+        holes: Centres of the squares of zeros in pixels, B x 2, rows before columns.
     """
 
     shifts: Tensor | None = None
@@ -55,7 +56,7 @@ def some(drawn: Drawn, part: slice | Tensor) -> Drawn:
 
 
 def draw(changes: Changes, count: int, side: int, generator: Generator) -> Drawn:
-    """Draw for `count` images of `side` pixels; the generator is on the CPU."""
+    """Draw the random numbers of `count` images of `side` pixels from a generator on the CPU."""
     shifts = frames = mirrored = holes = None
     if changes.crop:
         shifts = torch.randint(0, 2 * changes.crop + 1, (count, 2), generator=generator)
@@ -69,7 +70,7 @@ def draw(changes: Changes, count: int, side: int, generator: Generator) -> Drawn
 
 
 def _frames(area: float, count: int, generator: Generator) -> Tensor:
-    """Cuts of a random share of the area and ratio of the sides, at a random place within."""
+    """Draw crops of random area, aspect ratio and position."""
     random = torch.rand(count, 4, generator=generator)
     share = area + (1 - area) * random[:, 0]
     stretch = STRETCH ** (random[:, 1] - 0.5)
@@ -78,7 +79,7 @@ def _frames(area: float, count: int, generator: Generator) -> Tensor:
 
 
 def apply(images: Tensor, changes: Changes, drawn: Drawn) -> Tensor:
-    """Do to B x C x S x S bytes, or floats, what was drawn for them."""
+    """Apply the drawn augmentation to images, B x C x S x S bytes or floats."""
     device = images.device
     if drawn.frames is not None:
         images = _cut(images, drawn.frames.to(device))
@@ -90,11 +91,6 @@ def apply(images: Tensor, changes: Changes, drawn: Drawn) -> Tensor:
     if drawn.holes is not None:
         images = _blank(images, changes.cutout, drawn.holes.to(device))
     return images
-
-
-def augment(images: Tensor, changes: Changes, generator: Generator) -> Tensor:
-    """Draw and do at once."""
-    return apply(images, changes, draw(changes, len(images), images.shape[-1], generator))
 
 
 def _cut(images: Tensor, frames: Tensor) -> Tensor:
@@ -116,7 +112,7 @@ def _shift(images: Tensor, crop: int, shifts: Tensor) -> Tensor:
 
 
 def _blank(images: Tensor, cutout: int, holes: Tensor) -> Tensor:
-    """Zeros in a square from `cutout // 2` before its centre on; DeVries and Taylor, 2017."""
+    """Fill a square around each centre with zeros. DeVries and Taylor, 2017."""
     span = torch.arange(images.shape[-1], device=images.device)
     start = holes - cutout // 2
     inside = (span >= start[:, :, None]) & (span < start[:, :, None] + cutout)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-from diswot.data.dataset import Data, Split, resized
+from diswot.data.dataset import Dataset, Split, resized
 from diswot.errors import UserError
 
 _STATISTICS = {
@@ -18,9 +18,9 @@ _STATISTICS = {
 
 
 def cifar(
-    name: str, *, size: int | None, root: str | Path | None, download: bool, **_: object
-) -> Data:
-    """The set of that name, from `root` or `~/.cache/diswot`, where it is put if not there."""
+    name: str, *, img_size: int | None, root: str | Path | None, download: bool, **_: object
+) -> Dataset:
+    """Return CIFAR-10 or CIFAR-100 from `root` or `~/.cache/diswot`; download it if missing."""
     from torchvision import datasets
 
     home = Path(root) if root else Path.home() / ".cache" / "diswot"
@@ -38,8 +38,8 @@ def cifar(
     splits = [
         Split(
             torch.tensor(s.targets),
-            resized(torch.from_numpy(s.data).permute(0, 3, 1, 2), size or 32),
+            resized(torch.from_numpy(s.data).permute(0, 3, 1, 2), img_size or 32),
         )
         for s in sets
     ]
-    return Data(name, tuple(sets[0].classes), size or 32, *_STATISTICS[name], *splits)
+    return Dataset(name, tuple(sets[0].classes), img_size or 32, *_STATISTICS[name], *splits)

@@ -1,4 +1,4 @@
-"""What a data set is, and the fixed batches on which networks are scored."""
+"""Data sets of labelled images, and the fixed batches on which networks are scored."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from torch.nn.functional import interpolate
 from diswot.errors import UserError
 
 READ_BATCH = 500
-SPLIT_SEED = 0  # which fifth of a set without test images is kept for testing
+SPLIT_SEED = 0  # of the held-out 20 % of a data set without test images
 
 
 class Batch(NamedTuple):
@@ -26,11 +26,11 @@ class Batch(NamedTuple):
 
 @dataclass(frozen=True)
 class Split:
-    """Labelled images, read when asked for.
+    """Labelled images that are read on demand.
 
     Attributes:
-        labels: N class indices.
-        read: The images of some indices as bytes, n x 3 x S x S.
+        labels: Class indices, N.
+        read: Function that returns the images of n indices as bytes, n x 3 x S x S.
     """
 
     labels: Tensor
@@ -41,17 +41,17 @@ class Split:
 
 
 @dataclass(frozen=True)
-class Data:
-    """A data set.
+class Dataset:
+    """A data set of labelled images.
 
     Attributes:
-        name: As the user gave it.
+        name: The name that the user wrote.
         classes: Names of the K classes.
-        size: S, height and width in pixels.
-        mean: What is subtracted from each channel, on the scale 0 to 1.
-        std: What each channel is divided by then.
-        train: None for noise.
-        test: None for noise.
+        size: Height and width of the images in pixels, S.
+        mean: Mean of each channel, on the scale 0 to 1.
+        std: Standard deviation of each channel, on the same scale.
+        train: Images for training; None for noise.
+        test: Images for testing; None for noise.
     """
 
     name: str
@@ -64,25 +64,25 @@ class Data:
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
-        """Channels, height and width of an image."""
+        """Channels, height and width of an image: 3, S, S."""
         return 3, self.size, self.size
 
     def normalise(self, images: Tensor) -> Tensor:
-        """Bytes, B x 3 x S x S, to floats of mean 0 and deviation 1."""
+        """Convert bytes, B x 3 x S x S, to floats: subtract the mean, divide by the deviation."""
         mean = torch.tensor(self.mean, device=images.device).view(3, 1, 1)
         std = torch.tensor(self.std, device=images.device).view(3, 1, 1)
         return (images.float() / 255 - mean) / std
 
     def batch(self, size: int = 64, seed: int = 0, repeat: int = 0) -> Batch:
-        """The scoring batch of a repeat: training images, classes as even as can be.
+        """Return the scoring batch of a repeat: training images, balanced over the classes.
 
         Args:
-            size: B, at least 2.
+            size: Number of images, B, at least 2.
             seed: The user's seed.
-            repeat: Number of the repeat.
+            repeat: Index of the repeat, from 0.
 
         Raises:
-            UserError: There are fewer images than `size`.
+            UserError: There are fewer training images than `size`.
         """
         if size < 2:
             raise UserError(f"a scoring batch needs at least 2 images, not {size}")
@@ -105,15 +105,15 @@ def whole(
     device: torch.device | str = "cpu",
     on_read: Callable[[int], None] = lambda done: None,
 ) -> tuple[Tensor, Tensor]:
-    """All images of a split as one tensor of bytes, N x 3 x S x S, and the labels, N.
+    """Read all images of a split as one tensor of bytes, N x 3 x S x S, and the labels, N.
 
     Args:
-        split: Of at least one image; read in parts, so that the images are in memory once.
-        device: Where to put them.
+        split: At least one image. It is read in parts, so that the memory holds each image once.
+        device: Device of the two tensors.
         on_read: Called after each part with the number of images read so far.
 
     Raises:
-        UserError: The images are no bytes.
+        UserError: The images are not bytes.
     """
     parts = torch.split(torch.arange(len(split)), READ_BATCH)
     images = torch.empty(0)
@@ -129,7 +129,7 @@ def whole(
 
 
 def resized(images: Tensor, side: int) -> Callable[[Sequence[int]], Tensor]:
-    """Reads images of a tensor of bytes, N x 3 x H x H, brought to `side` pixels when read."""
+    """Return a reader of a tensor of bytes, N x 3 x H x H, that resizes images to `side` pixels."""
 
     def read(indices: Sequence[int]) -> Tensor:
         chosen = images[torch.as_tensor(indices)].contiguous()
@@ -142,12 +142,12 @@ def resized(images: Tensor, side: int) -> Callable[[Sequence[int]], Tensor]:
 
 
 def _laid_out(images: Tensor, labels: Tensor) -> Batch:
-    """Channels last in memory, which halves the time of a convolution on a CPU."""
+    """Return a batch in channels-last memory format, which halves convolution time on a CPU."""
     return Batch(images.contiguous(memory_format=torch.channels_last), labels)
 
 
 def balanced(labels: np.ndarray, size: int, random: np.random.Generator) -> list[int]:
-    """Indices of `size` samples, drawn in rounds of one a class, the classes in random order."""
+    """Draw the indices of `size` samples, round-robin over the classes in random order."""
     shuffled = random.permutation(len(labels))
     order = random.permutation(int(labels.max()) + 1)[labels[shuffled]]
     turn = np.empty(len(labels), dtype=np.int64)
@@ -158,10 +158,10 @@ def balanced(labels: np.ndarray, size: int, random: np.random.Generator) -> list
 
 
 def hold_out(labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Indices for training and, a fifth of the images with the classes in proportion, for testing.
+    """Return the indices for training and the indices of a stratified, held-out 20 %.
 
     Raises:
-        UserError: There are too few images for that.
+        UserError: There are too few images.
     """
     from sklearn.model_selection import train_test_split
 
@@ -174,6 +174,6 @@ def hold_out(labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     except ValueError as error:
         counts = np.unique(labels, return_counts=True)[1]
         raise UserError(
-            f"too few images to keep a fifth of each class for testing: {len(labels)} of "
+            f"too few images to hold out 20 % of each class for testing: {len(labels)} of "
             f"{len(counts)} classes, {min(counts, default=0)} of the rarest"
         ) from error

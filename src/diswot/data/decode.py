@@ -1,4 +1,4 @@
-"""Image files, decoded: RGB bytes, the right way up."""
+"""Decoding of image files to RGB bytes."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from torch import Tensor
 
 from diswot.errors import UserError
 
-LARGEST = 224  # pixels, unless a size is given
+LARGEST = 224  # default limit of the image size, in pixels
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
 def opened(source: str | bytes, name: str) -> Any:
-    """Decode an image to RGB, turned as its EXIF says; what is transparent in its own colour.
+    """Decode an image to RGB, rotated as its EXIF says and without transparency.
 
     Args:
-        source: Path, or the bytes of a file.
-        name: What to call it in an error.
+        source: Path or bytes of an image file.
+        name: Name of the image in an error.
 
     Raises:
-        UserError: It is damaged, no image, too large, or has more than 8 bits a channel.
+        UserError: The image is damaged, too large, or has more than 8 bits a channel.
     """
     from PIL import Image, ImageOps
 
@@ -38,12 +38,12 @@ def opened(source: str | bytes, name: str) -> Any:
         raise
     except MemoryError:
         raise
-    except Exception as error:  # a damaged file makes a decoder raise whatever comes
+    except Exception as error:  # a damaged file makes a decoder raise anything
         raise UserError(f"{name} cannot be read as an image") from error
 
 
 def fitted(image: Any, side: int) -> Tensor:
-    """Bytes, 3 x S x S: the shorter side is brought to S pixels, then the centre cut out."""
+    """Resize the shorter side to S pixels and crop the centre; return bytes, 3 x S x S."""
     from PIL import ImageOps
 
     pixels = np.array(ImageOps.fit(image, (side, side)))
@@ -51,6 +51,6 @@ def fitted(image: Any, side: int) -> Tensor:
 
 
 def side_of(image: Any) -> int:
-    """S for a set whose first image this is: its shorter side, at most `LARGEST`."""
+    """Return the default S of a data set from its first image: the shorter side, at most 224."""
     width, height = image.size
     return min(LARGEST, int(width), int(height))

@@ -1,4 +1,4 @@
-"""A folder of images: one folder a class, as torchvision's ImageFolder."""
+"""Folders of images in one folder a class, as torchvision's ImageFolder reads them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from diswot.data.dataset import Data, Split, hold_out
+from diswot.data.dataset import Dataset, Split, hold_out
 from diswot.data.decode import IMAGENET_MEAN, IMAGENET_STD, fitted, opened, side_of
 from diswot.errors import UserError
 
@@ -20,25 +20,26 @@ TEST_FOLDERS = ("test", "val", "valid", "validation")
 Sample = tuple[str, int]
 
 
-def folder(name: str, *, size: int | None) -> Data:
-    """The images in a folder, normalised with ImageNet's statistics.
+def folder(name: str, *, img_size: int | None) -> Dataset:
+    """Return the images in a folder, normalised with ImageNet's statistics.
 
     Args:
-        name: Path of a folder with one folder a class, either directly in it or in `train`, and
-            in one of `TEST_FOLDERS`; without those, a fifth is kept for testing.
-        size: S; if not given, the shorter side of the first image, at most 224.
+        name: Path of a folder that holds one folder a class, or holds such folders in `train` and
+            in one of `TEST_FOLDERS`. Without a test folder, a stratified 20 % is held out.
+        img_size: Height and width in pixels, S. None: the shorter side of the first image, at most
+            224.
 
     Raises:
-        UserError: There are no images, or too few, or classes differ between the two parts.
+        UserError: There are too few images, or the test folder has other classes.
     """
     classes, train, test = _parts(Path(name))
-    side = size or side_of(opened(train[0][0], train[0][0]))
+    side = img_size or side_of(opened(train[0][0], train[0][0]))
     splits = [_split(samples, side) for samples in (train, test)]
-    return Data(name, classes, side, IMAGENET_MEAN, IMAGENET_STD, *splits)
+    return Dataset(name, classes, side, IMAGENET_MEAN, IMAGENET_STD, *splits)
 
 
 def _parts(root: Path) -> tuple[tuple[str, ...], list[Sample], list[Sample]]:
-    """Classes, and the samples for training and for testing."""
+    """Return the classes, the samples for training and the samples for testing."""
     apart = (root / "train").is_dir()
     train = _scan(root / "train" if apart else root)
     held = next((root / n for n in TEST_FOLDERS if (root / n).is_dir()), None) if apart else None
@@ -53,7 +54,7 @@ def _parts(root: Path) -> tuple[tuple[str, ...], list[Sample], list[Sample]]:
 
 
 def _scan(path: Path) -> Any:
-    """The ImageFolder at a path, known to have two classes and an image in each."""
+    """Return the ImageFolder of a path, with at least two classes and an image in each."""
     from torchvision.datasets import ImageFolder
 
     try:

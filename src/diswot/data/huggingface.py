@@ -1,4 +1,4 @@
-"""A data set of the Hugging Face hub, by name, through its library."""
+"""Data sets of the Hugging Face hub, through the library `datasets`."""
 
 from __future__ import annotations
 
@@ -7,42 +7,45 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from diswot.data.dataset import Data
+from diswot.data.dataset import Dataset
 from diswot.data.parquet import encoded
-from diswot.data.tabular import Records, data, image_column, label_column
+from diswot.data.tabular import ImageTable, data, image_column, label_column
 from diswot.errors import UserError
-from diswot.utils.optional_imports import imported, told
+from diswot.utils.optional_imports import imported, one_line_errors
 
 PREFIX = "hf:"
 TEST_SPLITS = ("test", "validation", "valid", "val")
 
 
-def hub(name: str, *, size: int | None) -> Data:
-    """The images of `hf:NAME[,CONFIG][:SPLIT]`, fetched and cached by Hugging Face's library.
+def hub(name: str, *, img_size: int | None) -> Dataset:
+    """Return the images of `hf:NAME[,CONFIG][:SPLIT]`, which the library downloads and caches.
 
     Args:
-        name: NAME is one of the hub's, or a local folder. A SPLIT, which may be a slice such as
-            `train[:10%]`, is taken as all there is; without one, `train`, and for testing the
-            first of `TEST_SPLITS` whose labels are known. A fifth is kept for testing where there
-            is none.
-        size: S; if not given, the shorter side of the first image, at most 224.
+        name: NAME is a name of the hub or a local folder. SPLIT may be a slice such as
+            `train[:10%]`; nothing else is read then. Without SPLIT, `train` is for training and
+            the first of `TEST_SPLITS` with known labels for testing. Without test images, a
+            stratified 20 % is held out.
+        img_size: Height and width in pixels, S. None: the shorter side of the first image, at most
+            224.
 
     Raises:
-        UserError: There is no such set here nor can it be fetched, or it has no labelled images.
+        UserError: The data set cannot be found or fetched, or holds no labelled images.
     """
     where, _, split = name.removeprefix(PREFIX).partition(":")
     path, _, config = where.partition(",")
     if not path or (path[0] in "./~" and not Path(path).is_dir()):
         raise UserError(f"no such folder: {path}" if path else f"{name} names no data set")
     datasets = imported("datasets", "hf")
-    with told(name, "is not here, and cannot be fetched"):
+    with one_line_errors(name, "is not here, and cannot be fetched"):
         found = datasets.load_dataset(path, config or None, split=split or None)
     if split:
-        return data(name, _records(found, name), None, size)
+        return data(name, _image_table(found, name), None, img_size)
     train = "train" if "train" in found else next(iter(found))
-    test = next((s for s in TEST_SPLITS if s in found and s != train and _told(found[s])), None)
-    records = [_records(found[s], f"{name}:{s}") for s in (train, test) if s is not None]
-    return data(name, records[0], records[1] if test else None, size)
+    test = next(
+        (s for s in TEST_SPLITS if s in found and s != train and _has_labels(found[s])), None
+    )
+    tables = [_image_table(found[s], f"{name}:{s}") for s in (train, test) if s is not None]
+    return data(name, tables[0], tables[1] if test else None, img_size)
 
 
 def _columns(table: Any, name: str) -> tuple[str, str]:
@@ -53,21 +56,21 @@ def _columns(table: Any, name: str) -> tuple[str, str]:
     return image_column(list(features), images, name), label_column(list(features), classed, name)
 
 
-def _told(table: Any) -> bool:
-    """Whether labels are known: those of tests are often all -1."""
+def _has_labels(table: Any) -> bool:
+    """Say whether all labels are known: unknown labels of test images are often -1."""
     _, label = _columns(table, "")
     values = table.with_format("arrow")[label][:]
     return not {None, -1} & set(values.to_pylist())
 
 
-def _records(table: Any, name: str) -> Records:
+def _image_table(table: Any, name: str) -> ImageTable:
     datasets = imported("datasets", "hf")
     image, label = _columns(table, name)
     kind = table.features[label]
     classes = tuple(kind.names) if isinstance(kind, datasets.ClassLabel) else None
     raw = table.select_columns([image]).cast_column(image, datasets.Image(decode=False))
     labels = table.select_columns([label])[label][:]
-    return Records(name, labels, classes, partial(_fetch, raw, image, name))
+    return ImageTable(name, labels, classes, partial(_fetch, raw, image, name))
 
 
 def _fetch(table: Any, image: str, name: str, rows: Sequence[int]) -> list[bytes | str]:

@@ -2,9 +2,9 @@
 
 Chrabaszcz et al., 2017 (arXiv 1707.08819); 120 classes: Dong and Yang, ICLR 2020 (arXiv
 2001.00326). A folder holds `train_data_batch_1` to `_10` and `val_data`, each a pickle of a dict:
-`data`, N x 3SS bytes, a row an image in planes, and `labels`, from 1. A pickle can name any
-function to be called; here only NumPy arrays of plain numbers are known, built without NumPy's own
-reconstruction, and every other name is refused before anything is called.
+`data`, N x 3SS bytes, one row of three planes an image, and `labels`, from 1. A pickle can call any
+function that it names. The reader here only builds NumPy arrays of plain numbers, without NumPy's
+own reconstruction, and refuses every other name before a call.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from diswot.data.dataset import Data, Split, resized
+from diswot.data.dataset import Dataset, Split, resized
 from diswot.errors import UserError
 
 MEAN = (122.68 / 255, 116.66 / 255, 104.01 / 255)
@@ -28,12 +28,14 @@ _CODES = {"u1": "u1", "i4": "<i4", "i8": "<i8", "f4": "<f4", "f8": "<f8"}
 
 
 def is_imagenet16(path: Path) -> bool:
-    """Whether a folder has this layout."""
+    """Say whether a folder has this layout."""
     return (path / f"{_TRAIN}1").is_file()
 
 
-def imagenet16_120(name: str, *, size: int | None, root: str | Path | None, **_: object) -> Data:
-    """The first 120 classes, from `root` or `ImageNet16` in it; `~/.cache/diswot` if not given."""
+def imagenet16_120(
+    name: str, *, img_size: int | None, root: str | Path | None, **_: object
+) -> Dataset:
+    """Return the first 120 classes, from `root` or `root/ImageNet16`; default `~/.cache/diswot`."""
     home = Path(root) if root else Path.home() / ".cache" / "diswot"
     places = [home, home / "ImageNet16"]
     place = next((place for place in places if is_imagenet16(place)), None)
@@ -42,46 +44,46 @@ def imagenet16_120(name: str, *, size: int | None, root: str | Path | None, **_:
             f"{name} is not in {home}: {_TRAIN}1 to 10 and {_VAL} make it up; "
             "--data-root names where they are"
         )
-    return _data(name, place, 120, size)
+    return _data(name, place, 120, img_size)
 
 
-def imagenet16(name: str, *, classes: int | None, size: int | None) -> Data:
-    """All classes, or the first so many, in a folder of this layout.
+def imagenet16(name: str, *, num_classes: int | None, img_size: int | None) -> Dataset:
+    """Return all classes, or the first `num_classes`, of a folder of this layout.
 
     Raises:
-        UserError: A file is missing, damaged, or holds something else.
+        UserError: A file is missing, is damaged, or holds other values.
     """
-    return _data(name, Path(name), classes, size)
+    return _data(name, Path(name), num_classes, img_size)
 
 
-def _data(name: str, place: Path, classes: int | None, size: int | None) -> Data:
+def _data(name: str, place: Path, num_classes: int | None, img_size: int | None) -> Dataset:
     batches = sorted(place.glob(f"{_TRAIN}*"), key=lambda path: (len(path.name), path.name))
-    train, test = _joined(batches, classes), _joined([place / _VAL], classes)
-    count = classes or int(train[1].max()) + 1
+    train, test = _joined(batches, num_classes), _joined([place / _VAL], num_classes)
+    count = num_classes or int(train[1].max()) + 1
     missing = set(range(count)) - set(train[1].tolist())
     if missing or count < 2:
         raise UserError(f"{place} has no training images of class {min(missing, default=1) + 1}")
     if int(test[1].max()) >= count:
         raise UserError(f"{place / _VAL} has classes that the training images lack")
-    side = size or train[0].shape[-1]
+    side = img_size or train[0].shape[-1]
     names = tuple(str(label + 1) for label in range(count))
     splits = [
         Split(torch.from_numpy(labels), resized(torch.from_numpy(images), side))
         for images, labels in (train, test)
     ]
-    return Data(name, names, side, MEAN, STD, *splits)
+    return Dataset(name, names, side, MEAN, STD, *splits)
 
 
-def _joined(paths: Sequence[Path], classes: int | None) -> tuple[np.ndarray, np.ndarray]:
-    """Images, N x 3 x S x S, and labels from 0 of the first classes, from some files."""
-    parts = [_file(path, classes) for path in paths]
+def _joined(paths: Sequence[Path], num_classes: int | None) -> tuple[np.ndarray, np.ndarray]:
+    """Return the images, N x 3 x S x S, and labels from 0 of the first classes in some files."""
+    parts = [_file(path, num_classes) for path in paths]
     shapes = {images.shape[1:] for images, _ in parts}
     if len(shapes) > 1:
         raise UserError(f"{paths[0].parent}: the files differ in the size of their images")
     return np.concatenate([p[0] for p in parts]), np.concatenate([p[1] for p in parts])
 
 
-def _file(path: Path, classes: int | None) -> tuple[np.ndarray, np.ndarray]:
+def _file(path: Path, num_classes: int | None) -> tuple[np.ndarray, np.ndarray]:
     found = load(path)
     try:
         rows, labels = np.asarray(found["data"]), np.asarray(found["labels"], dtype=np.int64)
@@ -92,17 +94,17 @@ def _file(path: Path, classes: int | None) -> tuple[np.ndarray, np.ndarray]:
     except (KeyError, TypeError, IndexError, ValueError, OverflowError) as error:
         raise UserError(f"{path} is not laid out as downsampled ImageNet is") from error
     labels = labels - 1
-    kept = slice(None) if classes is None else labels < classes
+    kept = slice(None) if num_classes is None else labels < num_classes
     if not len(labels[kept]):
-        raise UserError(f"{path} has no images of the first {classes} classes")
+        raise UserError(f"{path} has no images of the first {num_classes} classes")
     return images[kept], labels[kept]
 
 
 def load(path: Path) -> Any:
-    """Unpickle plain values and arrays of numbers; whatever else a pickle names is refused.
+    """Unpickle plain values and arrays of numbers.
 
     Raises:
-        UserError: It names something else, or the file is missing or damaged.
+        UserError: The pickle names anything else, or the file is missing or damaged.
     """
     try:
         with path.open("rb") as file:
@@ -113,12 +115,12 @@ def load(path: Path) -> Any:
         raise UserError(f"{path} {error}") from error
     except MemoryError:
         raise
-    except Exception as error:  # a damaged pickle raises whatever comes
+    except Exception as error:  # a damaged pickle raises anything
         raise UserError(f"{path} is no pickle of plain values and arrays") from error
 
 
 def _plain(value: Any) -> Any:
-    """The arrays in the outermost dict, made."""
+    """Replace the stand-ins for arrays in the outermost dict by arrays."""
     if not isinstance(value, dict):
         raise UserError("is no pickle of a dict")
     return {name: v.array() if isinstance(v, _Array) else v for name, v in value.items()}
@@ -130,7 +132,7 @@ class _Numbers(pickle.Unpickler):
             ("numpy", "_reconstruct"): _array,
             ("numpy", "_frombuffer"): _from_buffer,
             ("numpy", "ndarray"): _Array,
-            ("numpy", "dtype"): _Kind,
+            ("numpy", "dtype"): _DType,
             ("_codecs", "encode"): _encoded,
         }
         key = module.partition(".")[0], name
@@ -139,25 +141,25 @@ class _Numbers(pickle.Unpickler):
         return known[key]
 
 
-class _Kind:
-    """Stands for a NumPy dtype."""
+class _DType:
+    """A stand-in for a NumPy dtype."""
 
     def __init__(self, code: str = "", *_: object) -> None:
         self.code = code
 
     def __setstate__(self, state: object) -> None:
-        """The byte order and more; all files are little-endian."""
+        """Ignore the byte order and the rest; all files are little-endian."""
 
 
 class _Array:
-    """Stands for a NumPy array until its numbers are known."""
+    """A stand-in for a NumPy array until its bytes are known."""
 
     def __setstate__(self, state: tuple[Any, ...]) -> None:
-        """Shape, dtype, whether columns come first, and the numbers' bytes."""
+        """Take the shape, the dtype, whether the order is Fortran's, and the bytes."""
         _, self.shape, self.kind, self.fortran, self.numbers = state
 
     def array(self) -> np.ndarray:
-        """The array itself; its size is that of its bytes, whatever the shape says."""
+        """Return the array. Its bytes limit its size, since a shape may lie."""
         raw = self.numbers.encode("latin1") if isinstance(self.numbers, str) else self.numbers
         flat = np.frombuffer(raw, dtype=_CODES[self.kind.code])
         return flat.reshape(self.shape, order="F" if self.fortran else "C")
@@ -167,13 +169,13 @@ def _array(*_: object) -> _Array:
     return _Array()
 
 
-def _from_buffer(numbers: bytes, kind: _Kind, shape: tuple[int, ...], order: str) -> _Array:
-    """What protocol 5 writes in the place of `_reconstruct` and a state."""
+def _from_buffer(numbers: bytes, kind: _DType, shape: tuple[int, ...], order: str) -> _Array:
+    """Build an array as protocol 5 writes it, without `_reconstruct` and a state."""
     array = _Array()
     array.__setstate__((1, shape, kind, order == "F", numbers))
     return array
 
 
 def _encoded(text: str, codec: str) -> bytes:
-    """What protocols below 3 write in the place of bytes."""
+    """Return bytes that protocols below 3 write as text."""
     return text.encode({"latin1": "latin1"}[codec])

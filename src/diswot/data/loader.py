@@ -1,4 +1,4 @@
-"""Batches of images for training: from one tensor on the device, or read as they are needed."""
+"""Batches of images for training, from one tensor on the device or read ahead by threads."""
 
 from __future__ import annotations
 
@@ -11,26 +11,26 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from diswot.data.dataset import Data, Split, whole
+from diswot.data.dataset import Dataset, Split, whole
 
-SHARE = 0.4  # of the free memory that images may take
-AHEAD = 2  # batches that each reading thread is ahead
+SHARE = 0.4  # of the free memory, for images in memory
+AHEAD = 2  # batches that each thread reads ahead
 
 
 @dataclass(frozen=True)
 class Held:
-    """All images of a split on the device.
+    """All images of a split, on the device.
 
     Attributes:
         images: Bytes, N x 3 x S x S.
-        labels: N.
+        labels: Class indices, N.
     """
 
     images: Tensor
     labels: Tensor
 
     def batches(self, parts: Iterable[Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
-        """Images and labels of each part's indices."""
+        """Yield the images and labels of each part, a tensor of indices."""
         for part in parts:
             chosen = part.to(self.labels.device)
             yield self.images[chosen], self.labels[chosen]
@@ -38,18 +38,18 @@ class Held:
 
 @dataclass(frozen=True)
 class Streamed:
-    """Images that are read by threads, some batches ahead, in the order asked for.
+    """Images of a split that threads read some batches ahead, in order.
 
     Attributes:
-        split: Where they are.
-        device: Where to put them.
+        split: The images.
+        device: Device of the batches.
     """
 
     split: Split
     device: torch.device
 
     def batches(self, parts: Iterable[Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
-        """Images and labels of each part's indices."""
+        """Yield the images and labels of each part, a tensor of indices."""
         threads = os.cpu_count() or 1
         waiting: deque[tuple[Future[Tensor], Tensor]] = deque()
         with ThreadPoolExecutor(threads) as pool:
@@ -76,20 +76,20 @@ Source = Held | Streamed
 
 def source(
     split: Split,
-    data: Data,
+    data: Dataset,
     device: torch.device,
     on_read: Callable[[int], None],
     *,
     hold: bool | None = None,
 ) -> Source:
-    """The images of a split: held on the device, if they fit there or it is asked for.
+    """Return a source of batches: all images on the device if they fit, else a stream.
 
     Args:
-        split: Of at least one image.
-        data: Tells the images' shape.
-        device: Where they are wanted.
-        on_read: Called with the number of images read so far, while they are.
-        hold: Whether to hold them; None where they fit.
+        split: At least one image.
+        data: Data set of the split, which knows the shape of an image.
+        device: Device of the batches.
+        on_read: Called with the number of images read so far.
+        hold: Whether the device holds all images. None, the default: if they fit.
     """
     needed = len(split) * torch.Size(data.image_shape).numel()
     if needed <= SHARE * free(device) if hold is None else hold:
@@ -98,7 +98,7 @@ def source(
 
 
 def free(device: torch.device) -> int:
-    """Free memory of a device, in bytes."""
+    """Return the free memory of a device, in bytes."""
     if device.type == "cuda":
         return int(torch.cuda.mem_get_info(device)[0])
     import psutil

@@ -1,7 +1,7 @@
-"""Parquet files of images and labels, as data sets are published on the Hugging Face hub.
+"""Parquet files of images and labels, as the Hugging Face hub publishes them.
 
-An image is the bytes of an image file, alone or beside its path in a struct. Of the image column
-only those row groups are read in which a wanted row is.
+An image is the bytes of an image file, alone or in a struct with a path. Of the image column, only
+the row groups that hold a requested row are read.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from typing import Any
 
 import numpy as np
 
-from diswot.data.dataset import Data
-from diswot.data.tabular import Records, data, image_column, label_column
+from diswot.data.dataset import Dataset
+from diswot.data.tabular import ImageTable, data, image_column, label_column
 from diswot.errors import UserError
 from diswot.utils.optional_imports import imported
 
@@ -23,34 +23,35 @@ TEST_NAMES = ("test", "val")  # validation, valid
 
 
 def is_parquet(path: Path) -> bool:
-    """Whether a path is such a file, or a folder of them or with them in `data`."""
+    """Say whether a path is a Parquet file, or a folder with Parquet files in it or in `data`."""
     return path.suffix == ".parquet" or bool(_files(path))
 
 
-def parquet(name: str, *, size: int | None) -> Data:
-    """Images in a Parquet file, or in a folder of `train*.parquet` and `test*.parquet`.
+def parquet(name: str, *, img_size: int | None) -> Dataset:
+    """Return the images of a Parquet file, or of a folder of `train*` and `test*.parquet`.
 
     Args:
-        name: Path. Without files for testing, a fifth is kept.
-        size: S; if not given, the shorter side of the first image, at most 224.
+        name: Path. Without test files, a stratified 20 % is held out.
+        img_size: Height and width in pixels, S. None: the shorter side of the first image, at most
+            224.
 
     Raises:
-        UserError: A file is damaged, or its columns are not those of labelled images.
+        UserError: A file is damaged, or has no columns of images and labels.
     """
     path = Path(name)
     files = [path] if path.is_file() else _files(path)
     train = [file for file in files if file.name.startswith("train")]
     held = [[file for file in files if file.name.startswith(part)] for part in TEST_NAMES]
     tested = next((part for part in held if part), None) if train else None
-    test = None if tested is None else _records(tested)
-    return data(name, _records(train or files), test, size)
+    test = None if tested is None else _image_table(tested)
+    return data(name, _image_table(train or files), test, img_size)
 
 
 def _files(path: Path) -> list[Path]:
     return sorted(path.glob("*.parquet")) or sorted(path.glob("data/*.parquet"))
 
 
-def _records(paths: list[Path]) -> Records:
+def _image_table(paths: list[Path]) -> ImageTable:
     pq, name = imported("pyarrow.parquet", "parquet"), str(paths[0])
     try:
         files = [pq.ParquetFile(path) for path in paths]
@@ -62,14 +63,14 @@ def _records(paths: list[Path]) -> Records:
         read = [file.read(columns=[label]).column(label).to_pylist() for file in files]
     except UserError:
         raise
-    except Exception as error:  # a damaged file makes pyarrow raise whatever comes
+    except Exception as error:  # a damaged file makes pyarrow raise anything
         raise UserError(f"{name} cannot be read as Parquet: {_line(error)}") from error
     labels = [value for part in read for value in part]
-    return Records(name, labels, classes, partial(_fetch, _Groups(files, image), name))
+    return ImageTable(name, labels, classes, partial(_fetch, _Groups(files, image), name))
 
 
 def _columns(schema: Any, name: str) -> tuple[str, str, tuple[str, ...] | None]:
-    """The columns of images and of labels, and the classes if the file tells them."""
+    """Return the columns of images and labels, and the classes if the file lists them."""
     facts = json.loads((schema.metadata or {}).get(b"huggingface", b"{}"))
     features = facts.get("info", {}).get("features", {})
     kinds = {field.name: str(field.type) for field in schema}
@@ -81,7 +82,7 @@ def _columns(schema: Any, name: str) -> tuple[str, str, tuple[str, ...] | None]:
 
 
 class _Groups:
-    """The image column of files, a row group at a time; the last one read is kept."""
+    """The image column of some files, read by row groups; the last row group is cached."""
 
     def __init__(self, files: Sequence[Any], column: str) -> None:
         self.files, self.column = files, column
@@ -96,7 +97,7 @@ class _Groups:
         return self.files[file].read_row_group(within, columns=[self.column]).column(0)
 
     def rows(self, wanted: Sequence[int]) -> list[Any]:
-        """What is in some rows of all files taken as one."""
+        """Return the cells of some rows, numbered through all files."""
         groups = np.searchsorted(self.ends, wanted, side="right")
         found: list[Any] = [None] * len(wanted)
         for place in np.argsort(groups, kind="stable"):
@@ -109,13 +110,13 @@ class _Groups:
 def _fetch(groups: _Groups, name: str, rows: Sequence[int]) -> list[bytes | str]:
     try:
         found = groups.rows(rows)
-    except Exception as error:  # a damaged file makes pyarrow raise whatever comes
+    except Exception as error:  # a damaged file makes pyarrow raise anything
         raise UserError(f"{name} cannot be read as Parquet: {_line(error)}") from error
     return [encoded(value, f"row {row} of {name}") for row, value in zip(rows, found, strict=True)]
 
 
 def encoded(value: Any, name: str) -> bytes | str:
-    """The bytes of an image file in a cell, or else its path."""
+    """Return the bytes of an image file in a cell, or else its path."""
     if isinstance(value, dict):
         value = value.get("bytes") or value.get("path")
     if not isinstance(value, bytes | str) or not value:

@@ -1,6 +1,6 @@
-"""Labelled images by name, and the fixed batches on which networks are scored.
+"""Data sets by name.
 
-Images are kept as bytes, N x 3 x S x S, and normalised when used. Grey images become RGB.
+Images are bytes, N x 3 x S x S, and are normalised when used. Grey images become RGB.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from pathlib import Path
 
 from diswot.data.builtin import digits, noise
 from diswot.data.cifar import cifar
-from diswot.data.dataset import Data
+from diswot.data.dataset import Dataset
 from diswot.data.folder import folder
 from diswot.data.huggingface import PREFIX, hub
 from diswot.data.imagenet16 import imagenet16, imagenet16_120, is_imagenet16
@@ -20,30 +20,30 @@ from diswot.errors import UserError, unknown
 
 
 @dataclass(frozen=True)
-class Source:
-    """A data set by name, and its facts.
+class BuiltinDataset:
+    """A built-in data set and its facts.
 
     Attributes:
-        load: Takes the options of `get`.
+        load: Function that takes the name and the options of `create_dataset`.
         summary: One line.
-        paper: Where it is from.
+        paper: Authors and year.
     """
 
-    load: Callable[..., Data]
+    load: Callable[..., Dataset]
     summary: str
     paper: str = ""
 
 
 _KRIZHEVSKY = "Krizhevsky, 2009"
 
-SETS: dict[str, Source] = {
-    "noise": Source(noise, "normal noise, to score on without any images"),
-    "digits": Source(
+SETS: dict[str, BuiltinDataset] = {
+    "noise": BuiltinDataset(noise, "normal noise, for scoring without any images"),
+    "digits": BuiltinDataset(
         digits, "1,797 handwritten digits, in scikit-learn", "Alpaydin and Kaynak, 1998"
     ),
-    "cifar10": Source(cifar, "60,000 photographs of 10 classes, downloaded", _KRIZHEVSKY),
-    "cifar100": Source(cifar, "60,000 photographs of 100 classes, downloaded", _KRIZHEVSKY),
-    "imagenet16-120": Source(
+    "cifar10": BuiltinDataset(cifar, "60,000 photographs of 10 classes, downloaded", _KRIZHEVSKY),
+    "cifar100": BuiltinDataset(cifar, "60,000 photographs of 100 classes, downloaded", _KRIZHEVSKY),
+    "imagenet16-120": BuiltinDataset(
         imagenet16_120,
         "157,700 photographs of 120 classes, 16 x 16; not downloaded",
         "Chrabaszcz et al., 2017",
@@ -59,43 +59,46 @@ def list_datasets() -> list[str]:
 def create_dataset(
     name: str,
     *,
-    classes: int | None = None,
-    size: int | None = None,
+    num_classes: int | None = None,
+    img_size: int | None = None,
     root: str | Path | None = None,
     download: bool = True,
-) -> Data:
-    """The data set of that name.
+) -> Dataset:
+    """Return the data set of a name.
+
+    Without test images, a stratified 20 % is held out for testing.
 
     Args:
         name: A key of `SETS`; `hf:NAME[,CONFIG][:SPLIT]` for a data set of the Hugging Face hub; a
-            Parquet file or a folder of them; a folder of downsampled ImageNet; or a folder with one
-            folder a class, either directly in it or in `train`, and in `test` or `val` if there is
-            one. Where nothing is for testing, a fifth is kept for it.
-        classes: K for noise (100 if not given), and for downsampled ImageNet, its first so many.
-        size: S; if not given, the images' own, or of files the first image's shorter side, at most
-            224.
-        root: Where CIFAR lies or is put, or ImageNet16 lies; `~/.cache/diswot` if not given.
+            Parquet file or a folder of Parquet files; a folder of downsampled ImageNet; or a
+            folder that holds one folder of images a class, directly or in `train` and `test`.
+        num_classes: Number of classes of noise, by default 100. Of downsampled ImageNet, only the
+            first classes are read. Other data sets ignore the number.
+        img_size: Height and width in pixels, S. None, the default: the published size, or the
+            shorter side of the first image file, at most 224.
+        root: Folder of CIFAR or of ImageNet16, by default `~/.cache/diswot`.
         download: Whether CIFAR may be downloaded.
 
     Raises:
-        UserError: The name is unknown, the folder holds no images, or CIFAR is not there and
-            cannot be downloaded.
+        UserError: The name is unknown, the folder holds no images, or CIFAR is missing and cannot
+            be downloaded.
     """
-    if size is not None and size < 1:
-        raise UserError(f"images need at least 1 pixel a side, not {size}")
+    if img_size is not None and img_size < 1:
+        raise UserError(f"images need at least 1 pixel a side, not {img_size}")
     if name in SETS:
-        return SETS[name].load(name, classes=classes, size=size, root=root, download=download)
+        options = {"num_classes": num_classes, "img_size": img_size}
+        return SETS[name].load(name, **options, root=root, download=download)
     if name.startswith(PREFIX):
-        return hub(name, size=size)
+        return hub(name, img_size=img_size)
     path = Path(name)
     if ("/" in name or path.suffix == ".parquet") and not path.exists():
         raise UserError(f"no such folder or file of images: {name}")
     if not name or not path.exists():
         raise unknown("data", name, [*SETS, "a folder of images", "a .parquet file", "hf:NAME"])
     if is_parquet(path):
-        return parquet(name, size=size)
+        return parquet(name, img_size=img_size)
     if not path.is_dir():
         raise UserError(f"{name} is a file; name a folder of images, or a .parquet file")
     if is_imagenet16(path):
-        return imagenet16(name, classes=classes, size=size)
-    return folder(name, size=size)
+        return imagenet16(name, num_classes=num_classes, img_size=img_size)
+    return folder(name, img_size=img_size)

@@ -1,48 +1,44 @@
-"""The workers of a driver: who has which task, and what becomes of those that die or hang."""
+"""Workers of a driver: who has which task, and what becomes of those that die or hang.
+
+The same for processes and for Ray's actors. No library keeps these rules together: a process pool
+of the standard library or of loky ends with the first worker that dies and knows no time limit.
+Pebble's knows both, but it ends when a worker dies between two tasks or before it is ready, never
+ends a task whose process exits with status 0, keeps time limits by a clock that may jump, and its
+workers share one pipe and its lock, so that one which is killed while it sends blocks them all.
+"""
 
 from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable, Hashable
+from collections.abc import Hashable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any, Self
+from typing import Any, Protocol
 
 from diswot.errors import SearchFailed, UserError
-from diswot.executors.protocol import Message, Transport
+from diswot.executors.protocol import KILLED, TIMEOUT, TaskResult
+from diswot.executors.worker import Reply
 
 TRIES = 3  # of a task whose worker dies: the task may not be to blame
-STARTS = 3  # workers in a row that die before they are ready, until that is given up
-RESTARTS = 30  # the same, where one was ready before: that it can be done is known
-
-Answer = Callable[[Hashable, Any], Any]  # given a task's key and a question
+STARTS = 3  # workers in a row that die before one is ready, until the search fails
+RESTARTS = 30  # the same once one was ready: workers can be made, but memory may be short
 
 
-@dataclass(frozen=True)
-class Outcome:
-    """How a task ended.
+class Backend(Protocol):
+    """Starts workers and carries messages; it alone knows what a worker is."""
 
-    Attributes:
-        key: The task's.
-        result: What work returned, if it did.
-        kind: Else `killed` or `timeout`.
-        reason: One line on that.
-    """
+    def start(self, number: int) -> Any:
+        """Start worker `number`, which replies once when it is ready."""
 
-    key: Hashable
-    result: Any = None
-    kind: str = ""
-    reason: str = ""
+    def send(self, worker: Any, task: Any) -> None:
+        """Send a task; `receive` reports a worker that is dead."""
 
+    def receive(self, workers: Sequence[Any], seconds: float | None) -> list[tuple[Any, Reply]]:
+        """Wait for replies, at most one a worker, or for deaths."""
 
-@dataclass(eq=False)
-class _Worker:
-    """A worker and the task that it has."""
-
-    number: int
-    handle: Any
-    ready: bool = False
-    task: _Task | None = None
+    def kill(self, worker: Any) -> None:
+        """End a worker, alive or dead."""
 
 
 @dataclass
@@ -54,24 +50,32 @@ class _Task:
     deadline: float | None = None
 
 
+@dataclass(eq=False)
+class _Slot:
+    """Place of a worker, which is filled again when the worker dies."""
+
+    number: int
+    worker: Any
+    ready: bool = False
+    task: _Task | None = None
+
+
 @dataclass
 class Pool:
-    """So many workers, each with one task at most.
-
-    As a context it ends its workers on the way out.
+    """Executor over workers with one task each at most.
 
     Attributes:
-        transport: Starts workers and talks to them.
-        size: How many.
-        timeout: Seconds that a task may take.
+        backend: Starts the workers.
+        size: Number of workers.
+        timeout: Seconds that a task may take; without a limit by default.
     """
 
-    transport: Transport
+    backend: Backend
     size: int
     timeout: float | None = None
-    _workers: list[_Worker] = field(default_factory=list)
-    _tasks: deque[_Task] = field(default_factory=deque)
-    _failed: int = 0
+    _slots: list[_Slot] = field(default_factory=list)
+    _queue: deque[_Task] = field(default_factory=deque)
+    _deaths: int = 0  # in a row, of workers that were not ready
     _begun: bool = False
 
     def __post_init__(self) -> None:
@@ -80,127 +84,125 @@ class Pool:
         if self.timeout is not None and not self.timeout > 0:
             raise UserError(f"a timeout must be above zero, not {self.timeout}")
 
-    def __enter__(self) -> Self:
-        """Start the workers; returns when the first is ready.
+    @property
+    def room(self) -> int:
+        """Number of tasks that free workers would begin at once."""
+        free = sum(slot.ready and slot.task is None for slot in self._slots)
+        return max(0, free - len(self._queue))
 
-        Raises:
-            UserError: What `make` said.
-            SearchFailed: Workers die before they are ready.
-        """
-        try:
-            self._workers = [self._start(number) for number in range(self.size)]
-            while not any(worker.ready for worker in self._workers):
-                self._exchange(lambda key, question: None, None)
-        except BaseException:
-            self.close()
-            raise
-        return self
+    def submit(self, key: Hashable, task: Any, *, patience: int = 1) -> None:
+        """Give a task to the next worker that is free."""
+        self._queue.append(_Task(key, task, patience))
+        self._hand_out()
 
-    def __exit__(self, *error: object) -> None:
-        self.close()
+    def wait(self, seconds: float | None = None) -> list[TaskResult]:
+        """Wait until tasks end, a worker becomes free, or the seconds have passed."""
+        end = None if seconds is None else time.monotonic() + seconds
+        before = self.room
+        while seconds is not None or self._queue or any(slot.task for slot in self._slots):
+            results = self._step(end)
+            if results or self.room > before or (end is not None and time.monotonic() >= end):
+                return results
+        return []
+
+    def start(self) -> None:
+        """Start all workers; return when the first is ready."""
+        for number in range(self.size):
+            self._slots.append(_Slot(number, self.backend.start(number)))
+        while not self._begun:
+            self._step(None)
 
     def close(self) -> None:
         """End all workers."""
-        while self._workers:
-            self.transport.kill(self._workers.pop().handle)
+        while self._slots:
+            self.backend.kill(self._slots.pop().worker)
 
-    @property
-    def room(self) -> int:
-        """How many more tasks would be begun at once."""
-        idle = sum(worker.ready and worker.task is None for worker in self._workers)
-        return max(0, idle - len(self._tasks))
-
-    @property
-    def busy(self) -> int:
-        """Tasks that have not ended."""
-        return len(self._tasks) + sum(worker.task is not None for worker in self._workers)
-
-    def put(self, key: Hashable, content: Any, *, patience: int = 1) -> None:
-        """Give a task to the next worker that is free; it may take `patience` times `timeout`."""
-        self._tasks.append(_Task(key, content, patience))
+    def _step(self, end: float | None) -> list[TaskResult]:
+        results = []
+        slots = {id(slot.worker): slot for slot in self._slots}
+        workers = [slot.worker for slot in self._slots]
+        for worker, reply in self.backend.receive(workers, self._seconds(end)):
+            results += self._received(slots[id(worker)], reply)
+        results += self._overdue()
         self._hand_out()
+        return results
 
-    def wait(self, answer: Answer, seconds: float | None = None) -> list[Outcome]:
-        """Answer what workers ask until tasks end, or some seconds have passed.
+    def _seconds(self, end: float | None) -> float | None:
+        """Seconds until the first deadline."""
+        tasks = [slot.task for slot in self._slots if slot.task is not None]
+        dues = [due for due in (end, *(task.deadline for task in tasks)) if due is not None]
+        return max(0.0, min(dues) - time.monotonic()) if dues else None
 
-        Args:
-            answer: Given a task's key and a question.
-            seconds: How long to wait; until something happens if not given. There may be no
-                outcome in the end.
-        """
-        return self._exchange(answer, seconds)
-
-    def _exchange(self, answer: Answer, seconds: float | None) -> list[Outcome]:
-        outcomes = []
-        by_handle = {id(worker.handle): worker for worker in self._workers}
-        handles = [worker.handle for worker in self._workers]
-        for handle, message in self.transport.receive(handles, self._patience(seconds)):
-            outcomes += self._heard(by_handle[id(handle)], message, answer)
-        outcomes += self._overdue()
-        self._hand_out()
-        return outcomes
-
-    def _patience(self, seconds: float | None) -> float | None:
-        """Seconds until something is due."""
-        deadlines = [worker.task.deadline for worker in self._workers if worker.task]
-        dues = [due - time.monotonic() for due in deadlines if due is not None]
-        dues += [] if seconds is None else [seconds]
-        return max(0.0, min(dues)) if dues else None
-
-    def _heard(self, worker: _Worker, message: Message | None, answer: Answer) -> list[Outcome]:
-        if message is None:
-            return self._died(worker)
-        what, content = message
-        if what == "ready":
-            worker.ready, self._begun, self._failed = True, True, 0
-        elif what == "failed":
-            raise content
-        elif worker.task is not None and what == "ask":
-            self.transport.send(worker.handle, ("answer", answer(worker.task.key, content)))
-        elif worker.task is not None:
-            task, worker.task = worker.task, None
-            return [Outcome(task.key, content)]
+    def _received(self, slot: _Slot, reply: Reply) -> list[TaskResult]:
+        if reply.error is not None:
+            raise reply.error
+        if reply.death:
+            return self._died(slot, reply.death)
+        task, slot.task = slot.task, None
+        if task is not None:
+            return [TaskResult(task.key, reply.value)]
+        slot.ready, self._begun, self._deaths = True, True, 0
         return []
 
-    def _died(self, worker: _Worker) -> list[Outcome]:
-        """Put another in its place, which takes up the task, if that was not tried enough."""
-        how, task = self.transport.bury(worker.handle), worker.task
-        self._failed += not worker.ready
-        if self._failed >= (RESTARTS if self._begun else STARTS):
+    def _died(self, slot: _Slot, how: str) -> list[TaskResult]:
+        """Start another worker, and try the task again unless it was tried often enough."""
+        self._deaths += not slot.ready
+        if self._deaths >= (RESTARTS if self._begun else STARTS):
             raise SearchFailed(
                 f"a worker process ended too early ({how}): out of memory, or its start failed"
             )
-        self._replace(worker)
+        task = self._replace(slot)
         if task is None:
             return []
         if task.tries < TRIES:
-            task.deadline = None
-            self._tasks.appendleft(task)
+            self._queue.appendleft(task)
             return []
-        return [Outcome(task.key, kind="killed", reason=f"its process died: {how}")]
+        return [TaskResult(task.key, failure=KILLED, reason=f"its process died: {how}")]
 
-    def _overdue(self) -> list[Outcome]:
-        outcomes, now = [], time.monotonic()
-        for worker in list(self._workers):
-            task = worker.task
-            if task is not None and task.deadline is not None and task.deadline <= now:
-                self.transport.kill(worker.handle)
-                self._replace(worker)
+    def _overdue(self) -> list[TaskResult]:
+        results, now = [], time.monotonic()
+        for slot in self._slots:
+            if slot.task is not None and slot.task.deadline is not None:
+                if slot.task.deadline > now:
+                    continue
                 reason = f"took longer than {self.timeout:g} s"
-                outcomes.append(Outcome(task.key, kind="timeout", reason=reason))
-        return outcomes
+                results.append(TaskResult(slot.task.key, failure=TIMEOUT, reason=reason))
+                self._replace(slot)
+        return results
 
-    def _start(self, number: int) -> _Worker:
-        return _Worker(number, self.transport.start(number))
-
-    def _replace(self, worker: _Worker) -> None:
-        self._workers[self._workers.index(worker)] = self._start(worker.number)
+    def _replace(self, slot: _Slot) -> _Task | None:
+        """Put a new worker in a slot; return the task of the old one."""
+        self.backend.kill(slot.worker)
+        task, slot.task, slot.ready = slot.task, None, False
+        slot.worker = self.backend.start(slot.number)
+        return task
 
     def _hand_out(self) -> None:
-        for worker in self._workers:
-            if self._tasks and worker.ready and worker.task is None:
-                task = worker.task = self._tasks.popleft()
+        for slot in self._slots:
+            if self._queue and slot.ready and slot.task is None:
+                task = slot.task = self._queue.popleft()
                 task.tries += 1
                 if self.timeout is not None:
                     task.deadline = time.monotonic() + self.timeout * task.patience
-                self.transport.send(worker.handle, ("task", task.content))
+                self.backend.send(slot.worker, task.content)
+
+
+@contextmanager
+def running(backend: Backend, size: int, timeout: float | None) -> Iterator[Pool]:
+    """Keep workers while the context lasts.
+
+    Args:
+        backend: Starts the workers.
+        size: Number of workers.
+        timeout: Seconds that a task may take; None is no limit.
+
+    Raises:
+        UserError: A number is wrong, or a worker's `make` raised this.
+        SearchFailed: Workers die before they are ready.
+    """
+    pool = Pool(backend, size, timeout)
+    try:
+        pool.start()
+        yield pool
+    finally:
+        pool.close()

@@ -1,23 +1,44 @@
-"""Workers that are processes of this machine, with a pipe each."""
+"""Workers that are processes of this machine, each with a pipe."""
 
 from __future__ import annotations
 
 import multiprocessing
 import os
-import pickle
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 
-from diswot.executors.packed import Packed
-from diswot.executors.protocol import Message
-from diswot.executors.talk import talk
+from diswot.executors.pool import running
+from diswot.executors.protocol import Executor, Make
+from diswot.executors.worker import Payload, Reply, attempt, read, write
 from diswot.utils.lifetime import die_with_parent
 
-GRACE = 10  # seconds for a process to end that has closed its pipe
+GRACE = 10  # seconds for a process to end after it has closed its pipe
+
+
+@contextmanager
+def process_pool(
+    makes: Sequence[Make], workers: int, *, threads: int = 1, timeout: float | None = None
+) -> Iterator[Executor]:
+    """Keep worker processes while the context lasts.
+
+    Args:
+        makes: Worker i calls `makes[i % len(makes)]` once, for the function that does its tasks.
+        workers: Number of processes.
+        threads: Threads of each process.
+        timeout: Seconds that a task may take; without a limit by default.
+
+    Raises:
+        UserError: A number is wrong, a `make` cannot be pickled, or it raised this error.
+        SearchFailed: Workers die before they are ready.
+    """
+    payloads = [Payload.pack(make) for make in makes]
+    with running(Processes(payloads, threads), workers, timeout) as pool:
+        yield pool
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,74 +48,74 @@ class _Process:
 
 
 @dataclass(frozen=True)
-class Pipes:
-    """Workers that are processes of this machine.
+class Processes:
+    """Backend of processes, which import everything anew.
 
     Attributes:
-        made: What workers do; worker i number i, from the first on again.
-        threads: Of each process.
+        payloads: What workers are made of, in turn.
+        threads: Threads of each process.
     """
 
-    made: Sequence[Packed]
+    payloads: Sequence[Payload]
     threads: int = 1
 
     def start(self, number: int) -> _Process:
-        """Start a process, which imports everything anew."""
+        """Start a process and send it what it is made of."""
         spawn = multiprocessing.get_context("spawn")
-        ours, theirs = spawn.Pipe()
-        made = self.made[number % len(self.made)]
-        arguments = (theirs, made, self.threads)
-        process = spawn.Process(target=_serve, args=arguments, daemon=True)
+        ours, end = spawn.Pipe()
+        process = spawn.Process(target=_serve, args=(end, self.threads), daemon=True)
         process.start()
-        theirs.close()
-        return _Process(process, ours)
+        end.close()
+        worker = _Process(process, ours)
+        self.send(worker, self.payloads[number % len(self.payloads)])
+        return worker
 
-    def send(self, handle: _Process, message: Message) -> None:
+    def send(self, worker: _Process, task: object) -> None:
         """Send over the pipe."""
-        try:
-            handle.pipe.send(message)
-        except OSError:
-            return  # it is dead: `receive` will say so
+        with suppress(OSError):  # the process is dead
+            worker.pipe.send(task)
 
     def receive(
-        self, handles: Sequence[_Process], seconds: float | None
-    ) -> list[tuple[_Process, Message | None]]:
-        """Wait on all pipes."""
-        by_pipe = {handle.pipe: handle for handle in handles}
-        return [(by_pipe[pipe], _read(pipe)) for pipe in wait(list(by_pipe), seconds)]  # type: ignore[index,arg-type]
+        self, workers: Sequence[_Process], seconds: float | None
+    ) -> list[tuple[_Process, Reply]]:
+        """Wait on all pipes and for the end of all processes."""
+        pipes = [worker.pipe for worker in workers]
+        ends = [worker.process.sentinel for worker in workers]
+        ready = set(wait([*pipes, *ends], seconds))
+        return [
+            (worker, _reply(worker))
+            for worker in workers
+            if ready & {worker.pipe, worker.process.sentinel}
+        ]
 
-    def kill(self, handle: _Process) -> None:
+    def kill(self, worker: _Process) -> None:
         """Kill the process."""
-        handle.pipe.close()
-        handle.process.kill()
-        handle.process.join()
-
-    def bury(self, handle: _Process) -> str:
-        """The signal or the exit status."""
-        handle.pipe.close()
-        handle.process.join(GRACE)
-        if handle.process.exitcode is None:  # it closed the pipe and goes on, whatever it does
-            self.kill(handle)
-        status = handle.process.exitcode or 0
-        return signal.Signals(-status).name if status < 0 else f"exit status {status}"
+        worker.pipe.close()
+        worker.process.kill()
+        worker.process.join()
 
 
-def _read(pipe: Connection) -> Message | None:
-    """A message; None if there is but the beginning of one, of a process that was killed."""
-    try:
-        message: Message = pipe.recv()
-    except (EOFError, OSError, pickle.UnpicklingError):
-        return None
-    return message
+def _reply(worker: _Process) -> Reply:
+    """Read a reply; a process that was killed may have sent but the beginning."""
+    with suppress(EOFError, OSError):
+        if worker.pipe.poll():
+            return read(worker.pipe.recv_bytes())
+    worker.process.join(GRACE)
+    worker.process.kill()
+    worker.process.join()
+    status = worker.process.exitcode or 0
+    return Reply(death=signal.Signals(-status).name if status < 0 else f"exit status {status}")
 
 
-def _serve(pipe: Connection, packed: Packed, threads: int) -> None:
+def _serve(pipe: Connection, threads: int) -> None:
     """Life of a worker process."""
     die_with_parent()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    sys.stdout = sys.stderr  # standard output is the driver's, for the result
-    os.environ["OMP_NUM_THREADS"] = str(threads)  # before torch is imported
-    try:
-        pipe.send(talk(pipe, packed, threads))
-    except (EOFError, OSError):
-        return  # the driver is gone, or does not want us any more
+    sys.stdout = sys.stderr  # standard output is the driver's
+    with suppress(OSError):
+        os.dup2(2, 1)  # also for what is not Python
+    with suppress(EOFError, OSError):  # the driver is gone
+        started = attempt(pipe.recv().do, threads)
+        pipe.send_bytes(write(Reply(error=started.error)))
+        while started.error is None:
+            pipe.send_bytes(write(attempt(started.value, pipe.recv())))

@@ -1,43 +1,56 @@
-"""What a driver and its workers talk over, whatever carries their messages."""
+"""What a driver knows of those who do its tasks."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass
 from typing import Any, Protocol
 
-Message = tuple[str, Any]
+Do = Callable[[Any], Any]
+Make = Callable[[], Do]
+
+KILLED, TIMEOUT = "killed", "timeout"
 
 
-class Transport(Protocol):
-    """Starts workers and exchanges messages with them; a handle stands for a worker.
+@dataclass(frozen=True)
+class TaskResult:
+    """The end of a task: one message back for one message out.
 
-    A worker sends `ready` or `failed` at first; then, for each task that it gets, any number of
-    `ask`, each of which wants an answer, and `done`.
+    Attributes:
+        key: Key of the task, as submitted.
+        value: What the task returned; None if it failed.
+        failure: `killed` if its worker died each time, `timeout` if it took too long, else empty.
+        reason: One line on the failure.
     """
 
-    def start(self, number: int) -> Any:
-        """Start worker `number`; returns its handle."""
-
-    def send(self, handle: Any, message: Message) -> None:
-        """Send a task or an answer; that the worker is dead is for `receive` to say."""
-
-    def receive(
-        self, handles: Sequence[Any], seconds: float | None
-    ) -> list[tuple[Any, Message | None]]:
-        """Wait for messages, one a worker at most; None is from a dead one."""
-
-    def kill(self, handle: Any) -> None:
-        """End a worker that lives."""
-
-    def bury(self, handle: Any) -> str:
-        """How a worker ended that is dead."""
+    key: Hashable
+    value: Any = None
+    failure: str = ""
+    reason: str = ""
 
 
-class Channel(Protocol):
-    """A worker's end."""
+class Executor(Protocol):
+    """Does tasks, here or elsewhere."""
 
-    def send(self, message: Message) -> None:
-        """Send a message."""
+    @property
+    def room(self) -> int:
+        """Number of tasks that free workers would begin at once."""
 
-    def recv(self) -> Message:
-        """Wait for one."""
+    def submit(self, key: Hashable, task: Any, *, patience: int = 1) -> None:
+        """Hand over a task.
+
+        Args:
+            key: Name of the task in its result.
+            task: Argument of the function that does tasks.
+            patience: Factor on the time limit of this task.
+        """
+
+    def wait(self, seconds: float | None = None) -> list[TaskResult]:
+        """Wait until tasks end, a worker becomes free, or the seconds have passed.
+
+        Args:
+            seconds: Longest time to wait; without a limit by default, but not without a task.
+
+        Raises:
+            UserError, SearchFailed: A worker cannot be made, or the function raised.
+        """

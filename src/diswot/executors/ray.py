@@ -1,7 +1,11 @@
 """Workers that are actors of a Ray cluster.
 
-An actor answers each message with one: its call is done when the worker has something to say. So
-the driver waits on calls as it does on pipes, and one that is never answered is a worker's end.
+A new actor takes the place of one that died, by the rules of `pool`. Ray's own restarts and retries
+stay off: they would not count with these rules, nor wait until an actor is ready.
+
+Ray ends the whole process, without an exception, a minute after its head is lost, or when it uses
+the object store of a node that has ended. So the driver connects to both now and then, raises
+SearchFailed after 40 seconds of silence, and keeps nothing in the store for longer than a start.
 """
 
 from __future__ import annotations
@@ -10,44 +14,45 @@ import io
 import logging
 import math
 import os
-import queue
 import socket
 import sys
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass, field
+from importlib.metadata import version
 from typing import Any
-from weakref import WeakValueDictionary
-
-import torch
 
 from diswot import __version__
 from diswot.errors import SearchFailed, UserError
-from diswot.executors import ray_head
-from diswot.executors.packed import Make, Packed, Work
-from diswot.executors.protocol import Message
-from diswot.executors.ray_head import ANY, LOCAL, Head
-from diswot.executors.talk import talk
+from diswot.executors.pool import running
+from diswot.executors.protocol import Do, Executor, Make
+from diswot.executors.worker import Payload, Reply, attempt, read, write
 from diswot.utils import optional_imports
 
-MOST = 200  # characters of what Ray says
-PAUSE = 0.1  # seconds to wait where no worker has anything to say
+LOCAL, ANY = "local", "auto"
+REACH = 10.0  # seconds for a cluster's port to answer
+EACH = 2.0  # seconds between looks at the head
+SILENCE = 40.0  # seconds without an answer after which the head is lost; Ray's own are 60
+PAUSE = 0.1  # seconds to wait where no worker is busy
+MOST = 200  # characters of an error of Ray
+
+Place = tuple[str, int]
 
 
 @dataclass(frozen=True)
-class Cluster:
-    """A Ray cluster, and what a worker takes of it.
+class RayCluster:
+    """A Ray cluster, and what a worker takes there.
 
     Attributes:
-        address: `local` starts one on this machine that ends with the search; `auto` is the one
-            that runs on this machine; else `HOST:PORT` or `ray://HOST:PORT`.
-        cpus: Of each worker; as many as its threads if not given.
-        gpus: Of each worker; of less than one each, several share a card.
+        address: `local` starts a cluster on this machine that ends with the search; `auto` is the
+            cluster that runs on this machine; else `HOST:PORT` or `ray://HOST:PORT`.
+        cpus: CPUs of each worker; None is one a thread.
+        gpus: GPUs of each worker; below one, several workers share a GPU.
 
     Raises:
-        UserError: No such address is possible, or no such share.
+        UserError: The address or a number is not possible.
     """
 
     address: str = LOCAL
@@ -56,228 +61,291 @@ class Cluster:
 
     def __post_init__(self) -> None:
         if self.address not in (LOCAL, ANY):
-            ray_head.place(self.address)
+            _place(self.address)
         if self.cpus is not None and not 0 < self.cpus < math.inf:
             raise UserError(f"a worker's CPUs on Ray must be above zero, not {self.cpus:g}")
         if not (0 <= self.gpus < 1 or (1 <= self.gpus < math.inf and self.gpus % 1 == 0)):
             raise UserError(f"a worker's GPUs on Ray are part of one or whole, not {self.gpus:g}")
 
-    def asks(self, threads: int) -> dict[str, float]:
-        """What each worker takes, by Ray's names."""
+    def resources(self, threads: int) -> dict[str, float]:
+        """Return what each worker takes, by Ray's names."""
         cpus = float(threads) if self.cpus is None else self.cpus
         return {"CPU": cpus, **({"GPU": self.gpus} if self.gpus else {})}
 
 
-@dataclass(frozen=True, eq=False)
-class _Put:
-    """A reference to what workers do, in Ray's store."""
+@contextmanager
+def ray_actors(
+    makes: Sequence[Make],
+    cluster: RayCluster,
+    workers: int | None,
+    *,
+    threads: int = 1,
+    timeout: float | None = None,
+) -> Iterator[Executor]:
+    """Keep actors on a Ray cluster while the context lasts.
 
-    reference: Any
+    Args:
+        makes: Worker i calls `makes[i % len(makes)]` once, for the function that does its tasks.
+        cluster: Where the actors run, and what each takes there.
+        workers: Number of actors; None is as many as the cluster holds.
+        threads: Threads of each actor.
+        timeout: Seconds that a task may take; without a limit by default.
+
+    Raises:
+        UserError: Ray is not installed or does not answer, no node has room for a worker, a `make`
+            cannot be pickled, or it raised this error.
+        SearchFailed: The cluster is lost, or workers die before they are ready.
+    """
+    ray = optional_imports.imported("ray", "--ray", "ray")
+    resources = cluster.resources(threads)
+    with _connected(ray, cluster.address, resources, workers), _one_line(ray, cluster.address):
+        room = capacity(ray.nodes(), resources)
+        if not room:
+            wanted = " and ".join(f"{amount:g} {name}" for name, amount in resources.items())
+            raise UserError(f"no node of the Ray cluster has {wanted} for a worker")
+        actor = ray.remote(RayWorker).options(num_cpus=resources["CPU"], num_gpus=cluster.gpus)
+        payloads = [Payload.pack(make, ray.cloudpickle.dumps) for make in makes]
+        backend = _Actors(ray, actor, payloads, threads, _pulse(ray, cluster.address))
+        with running(backend, room if workers is None else workers, timeout) as pool:
+            yield pool
+
+
+class RayWorker:
+    """The side of a worker, in a process that Ray starts."""
+
+    _do: Do
+
+    def begin(self, payload: Payload, threads: int, driver: dict[str, str]) -> bytes:
+        """Make the worker; its reply says whether it is ready.
+
+        Args:
+            payload: What the worker is made of.
+            threads: Threads of this process.
+            driver: Versions of the driver.
+        """
+        if driver != versions():
+            error = UserError(f"a worker has {versions()}, the search {driver}")
+            return write(Reply(error=error))
+        started = attempt(payload.do, threads, prefix=f"on {socket.gethostname()}: ")
+        self._do = started.value
+        return write(Reply(error=started.error))
+
+    def perform(self, task: Any) -> bytes:
+        """Do a task."""
+        return write(attempt(self._do, task, prefix=f"on {socket.gethostname()}: "))
+
+
+def versions() -> dict[str, str]:
+    """Return the versions that scores depend on and that all machines of a search share."""
+    return {"diswot": __version__, "torch": version("torch").partition("+")[0]}
+
+
+def capacity(nodes: Sequence[Mapping[str, Any]], resources: Mapping[str, float]) -> int:
+    """Return how many workers the living nodes hold if nothing else runs there."""
+    living = [node["Resources"] for node in nodes if node["Alive"]]
+
+    def times(total: float, share: float) -> int:  # a share below one lies in a single unit
+        return int(total) * int(1 / share + 1e-6) if share < 1 else int(total / share + 1e-6)
+
+    return sum(
+        min(times(has.get(name, 0), share) for name, share in resources.items()) for has in living
+    )
 
 
 @dataclass(eq=False)
 class _Actor:
-    """A worker, the call whose answer it owes, what that needs, and how the worker ended."""
+    """A worker, and the call that it has not answered."""
 
     actor: Any
-    due: Any
-    needs: _Put | None
-    how: str = ""
+    call: Any
+    ready: bool = False
 
 
 @dataclass(frozen=True)
-class Actors:
-    """Workers that are actors; a `workers.Transport`.
+class _Actors:
+    """Backend of actors.
 
     Attributes:
         ray: The module, connected.
-        made: What workers do; worker i number i, from the first on again. In Ray's store only
-            while some start: a process that has something there ends with its node.
-        threads: Of each worker.
-        life: `Life` as an actor of this cluster.
-        head: Of this cluster.
+        actor: `RayWorker` as an actor of this cluster.
+        payloads: What workers are made of, in turn.
+        threads: Threads of each worker.
+        pulse: Tells when the cluster is lost.
     """
 
     ray: Any
-    made: Sequence[Packed]
+    actor: Any
+    payloads: Sequence[Payload]
     threads: int
-    life: Any
-    head: Head
-    _puts: WeakValueDictionary[int, _Put] = field(default_factory=WeakValueDictionary)
+    pulse: _Pulse
+    _stored: dict[int, Any] = field(default_factory=dict)  # payloads, while some workers start
 
     def start(self, number: int) -> _Actor:
         """Ask for an actor, which starts when there is room for it."""
-        self.head.wait()
-        actor = self.life.remote()
-        which = number % len(self.made)
-        put = self._puts.get(which) or _Put(self.ray.put(self.made[which]))
-        self._puts[which] = put
-        begun = actor.begin.remote(put.reference, self.threads, versions())
-        return _Actor(actor, begun, put)
+        self.pulse.due = 0.0
+        self.pulse.check()
+        which = number % len(self.payloads)
+        if which not in self._stored:
+            self._stored[which] = self.ray.put(self.payloads[which])
+        actor = self.actor.remote()
+        return _Actor(actor, actor.begin.remote(self._stored[which], self.threads, versions()))
 
-    def send(self, handle: _Actor, message: Message) -> None:
+    def send(self, worker: _Actor, task: Any) -> None:
         """Call the actor."""
-        handle.due = handle.actor.exchange.remote(message)
+        worker.call = worker.actor.perform.remote(task)
 
     def receive(
-        self, handles: Sequence[_Actor], seconds: float | None
-    ) -> list[tuple[_Actor, Message | None]]:
-        """Wait on all calls, but not long without a look at the head."""
-        self.head.look()
-        seconds = ray_head.EACH if seconds is None else min(seconds, ray_head.EACH)
-        due = {handle.due: handle for handle in handles if handle.due is not None}
-        if not due:
+        self, workers: Sequence[_Actor], seconds: float | None
+    ) -> list[tuple[_Actor, Reply]]:
+        """Wait on all calls, but not for long without a look at the cluster."""
+        self.pulse.check()
+        seconds = EACH if seconds is None else min(seconds, EACH)
+        calls = {worker.call: worker for worker in workers if worker.call is not None}
+        if not calls:
             time.sleep(min(seconds, PAUSE))
             return []
-        self.ray.wait(list(due), timeout=seconds)
-        self.head.look()
-        ready, _ = self.ray.wait(list(due), num_returns=len(due), timeout=0)
-        return [(due[call], self._heard(due[call])) for call in ready]
+        self.ray.wait(list(calls), timeout=seconds)
+        self.pulse.check()
+        done, _ = self.ray.wait(list(calls), num_returns=len(calls), timeout=0)
+        replies = [(calls[call], self._reply(calls[call])) for call in done]
+        if all(worker.ready for worker in workers):
+            self._stored.clear()
+        return replies
 
-    def _heard(self, handle: _Actor) -> Message | None:
-        call, handle.due, handle.needs = handle.due, None, None
+    def _reply(self, worker: _Actor) -> Reply:
+        call, worker.call, worker.ready = worker.call, None, True
         try:
-            message: Message = self.ray.get(call)
+            return read(self.ray.get(call))
         except self.ray.exceptions.RayError as error:
-            handle.how = _ended(error)
-            return None
-        return message
+            return Reply(death=_end(error))
 
-    def kill(self, handle: _Actor) -> None:
-        """Kill the actor, or take it from the queue; one of a lost cluster ends by itself."""
-        if not self.head.lost:
-            self.ray.kill(handle.actor)
-
-    def bury(self, handle: _Actor) -> str:
-        """What Ray says of its end."""
-        self.kill(handle)
-        return handle.how
+    def kill(self, worker: _Actor) -> None:
+        """Kill the actor, or take it from the queue; an actor of a lost cluster ends by itself."""
+        if not self.pulse.lost:
+            self.ray.kill(worker.actor)
 
 
-class Life:
-    """A worker's side, in a process that Ray starts: what `workers.talk` says, call by call."""
+@dataclass
+class _Pulse:
+    """Tells when a cluster is lost.
 
-    def __init__(self) -> None:
-        self._heard: queue.SimpleQueue[Message] = queue.SimpleQueue()
-        self._said: queue.SimpleQueue[Message] = queue.SimpleQueue()
-
-    def begin(self, packed: Packed, threads: int, theirs: dict[str, str]) -> Message:
-        """Become a worker; `ready` or `failed`."""
-        if theirs != versions():
-            return "failed", UserError(f"a worker has {versions()}, the search {theirs}")
-        threading.Thread(target=self._live, args=(packed, threads), daemon=True).start()
-        return self._said.get()
-
-    def exchange(self, message: Message) -> Message:
-        """Take a task or an answer; what is said next."""
-        self._heard.put(message)
-        return self._said.get()
-
-    def send(self, message: Message) -> None:
-        """Say something: the worker's thread."""
-        self._said.put(message)
-
-    def recv(self) -> Message:
-        """Wait for something: the worker's thread."""
-        return self._heard.get()
-
-    def _live(self, packed: Packed, threads: int) -> None:
-        try:
-            what, error = talk(self, packed, threads)
-        except BaseException:  # the driver is to hear of a death, not of nothing
-            os._exit(1)
-        self.send((what, type(error)(f"on {socket.gethostname()}: {error}")))
-
-
-def versions() -> dict[str, str]:
-    """On what scores depend that is the same on all machines of a search."""
-    return {"diswot": __version__, "torch": torch.__version__.partition("+")[0]}
-
-
-@contextmanager
-def actors(
-    makes: Sequence[Make], work: Work, threads: int, cluster: Cluster, workers: int | None
-) -> Iterator[tuple[Actors, int]]:
-    """Be connected to a cluster.
-
-    Args:
-        makes: What workers make; worker i number i, from the first on again.
-        work: What they do.
-        threads: Of each worker.
-        cluster: Where, and what each takes of it.
-        workers: How many there are to be, if that is known; a cluster of our own holds them all.
-
-    Yields:
-        What starts workers there, and how many the cluster holds.
-
-    Raises:
-        UserError: Ray is not installed, does not answer, or has no room for a single worker; or
-            something cannot be pickled.
-        SearchFailed: The cluster is lost.
+    Attributes:
+        address: Address as the user named it.
+        head: Host and port of the head; None behind a proxy, whose end Ray itself raises.
+        node: Host and port of the node of this machine.
+        alive: Whether the head counts that node among the living, which may end before its port.
+        lost: Whether the cluster is lost, so that Ray must not be used again.
+        due: When to look at the head again; the node is looked at each time.
     """
-    ray = optional_imports.imported("ray", "--ray", "ray")
-    asks = cluster.asks(threads)
-    with _connected(ray, cluster.address, asks, workers), _told(ray, cluster.address):
-        room = capacity(ray.nodes(), asks)
-        if not room:
-            wanted = " and ".join(f"{ask:g} {name}" for name, ask in asks.items())
-            raise UserError(f"no node of the Ray cluster has {wanted} for a worker")
-        variables = {"OMP_NUM_THREADS": str(threads)}  # before torch is imported
-        options = {
-            "num_cpus": asks["CPU"],
-            "num_gpus": cluster.gpus,
-            "runtime_env": {"env_vars": variables},
-        }
-        packed = [Packed.pack(make, work, ray.cloudpickle.dumps) for make in makes]
-        life = ray.remote(Life).options(**options)
-        yield Actors(ray, packed, threads, life, ray_head.head(ray, cluster.address)), room
+
+    address: str
+    head: Place | None = None
+    node: Place | None = None
+    alive: Callable[[], bool] = lambda: True
+    lost: bool = False
+    due: float = 0.0
+
+    def check(self) -> None:
+        """Return when the cluster answers.
+
+        Raises:
+            SearchFailed: The head is silent for too long, or the node of this machine has ended.
+        """
+        begin = time.monotonic()
+        if _failure(self.node) is ConnectionRefusedError:  # a slow node fails otherwise
+            self._lose("its node on this machine has ended")
+        if begin < self.due:
+            return
+        while _failure(self.head) is not None:
+            if time.monotonic() - begin >= SILENCE:
+                self._lose("its head does not answer")
+            time.sleep(EACH)
+        if not self.alive():
+            self._lose("its node on this machine has ended")
+        self.due = time.monotonic() + EACH
+
+    def _lose(self, how: str) -> None:
+        self.lost = True
+        raise SearchFailed(f"the Ray cluster at {self.address} is lost: {how}")
 
 
-def capacity(nodes: Sequence[Mapping[str, Any]], asks: Mapping[str, float]) -> int:
-    """How many workers the living nodes hold, were they for these alone."""
-    living = [node["Resources"] for node in nodes if node["Alive"]]
-    return sum(min(_times(has.get(name, 0.0), ask) for name, ask in asks.items()) for has in living)
+def _pulse(ray: Any, address: str) -> _Pulse:
+    """Return what looks after the cluster that this process is connected to."""
+    if address.startswith("ray://"):
+        return _Pulse(address)
+    context = ray.get_runtime_context()
+
+    def here() -> dict[str, Any]:
+        return next(node for node in ray.nodes() if node["NodeID"] == context.get_node_id())
+
+    node = here()["NodeManagerAddress"], here()["NodeManagerPort"]
+    return _Pulse(address, _place(context.gcs_address), node, lambda: here()["Alive"])
 
 
-def _times(total: float, ask: float) -> int:
-    """How often a share fits: less than one must lie in a single one."""
-    if ask < 1:
-        return int(total) * int(1 / ask + 1e-6)
-    return int(total / ask + 1e-6)
+def _failure(place: Place | None) -> type[OSError] | None:
+    """Connect, and return the kind of error if there is one."""
+    try:
+        if place is not None:
+            socket.create_connection(place, EACH).close()
+    except OSError as error:
+        return type(error)
+    return None
+
+
+def _place(address: str) -> Place:
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if not host or not port.isdecimal() or not 0 < int(port) < 2**16 or "/" in host:
+        forms = "local, auto, HOST:PORT or ray://HOST:PORT"
+        raise UserError(f"{address!r} is no address of a Ray cluster: {forms}")
+    return host.strip("[]"), int(port)
 
 
 @contextmanager
 def _connected(
-    ray: Any, address: str, asks: Mapping[str, float], workers: int | None
+    ray: Any, address: str, resources: Mapping[str, float], workers: int | None
 ) -> Iterator[None]:
-    """A session with the cluster, unless this process has one."""
+    """Connect to the cluster, unless this process is connected."""
     if ray.is_initialized():
-        _agree(ray.get_runtime_context().gcs_address, address)
+        connected = ray.get_runtime_context().gcs_address
+        if address not in (LOCAL, ANY, connected):  # a process has one cluster
+            raise UserError(f"this process is in the Ray cluster at {connected}, not {address}")
         yield
         return
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # a cluster of our own tells nobody
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # a local cluster reports nothing
     options: dict[str, Any] = {"address": address}
     if address == LOCAL:
-        here = os.cpu_count() or 1
-        options |= {"num_cpus": max(here, math.ceil((workers or 1) * asks["CPU"]))}
-        options |= {"include_dashboard": False}
-    else:
-        ray_head.reach(ray_head.here() if address == ANY else address)
+        wanted = math.ceil((workers or 1) * resources["CPU"])
+        options |= {"num_cpus": max(os.cpu_count() or 1, wanted), "include_dashboard": False}
     try:
+        if address not in (LOCAL, ANY):  # Ray itself would try for minutes
+            socket.create_connection(_place(address), REACH).close()
         ray.init(**options, log_to_driver=False, logging_level=logging.ERROR)
     except (OSError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
-        raise UserError(ray_head.refused(address, optional_imports.reason(error))) from error
+        raise UserError(_refused(address, error)) from error
     try:
         with redirect_stdout(_WithoutRay(sys.stdout)):
             yield
     finally:
-        with redirect_stdout(io.StringIO()):  # it says the rest
+        with redirect_stdout(io.StringIO()):  # Ray's last words
             ray.shutdown()
+
+
+def _refused(address: str, error: Exception) -> str:
+    """Say in one line why there is no connection."""
+    if address == ANY and isinstance(error, ConnectionError):
+        return (
+            "no Ray cluster runs on this machine: `ray start --head` starts one, --ray local one "
+            "for this search alone"
+        )
+    reason = getattr(error, "strerror", None) or optional_imports.reason(error)
+    token = address not in (LOCAL, ANY) and "RAY_AUTH_MODE" not in os.environ
+    hint = "; if it wants a token, set RAY_AUTH_MODE=token" if token else ""
+    return f"no Ray cluster at {address}: {reason}{hint}"
 
 
 @dataclass(frozen=True)
 class _WithoutRay:
-    """Standard output without what Ray says there, of workers that died, in a thread of its own."""
+    """Standard output without what a thread of Ray prints there when workers die."""
 
     stream: Any
 
@@ -291,22 +359,16 @@ class _WithoutRay:
 
 
 @contextmanager
-def _told(ray: Any, address: str) -> Iterator[None]:
-    """What Ray raises, in one line."""
+def _one_line(ray: Any, address: str) -> Iterator[None]:
+    """Turn an error of Ray into one line."""
     try:
         yield
     except (ray.exceptions.RayError, ConnectionError) as error:
-        raise SearchFailed(f"the Ray cluster at {address} is lost: {_ended(error)}") from error
+        raise SearchFailed(f"the Ray cluster at {address} is lost: {_end(error)}") from error
 
 
-def _agree(connected: str, address: str) -> None:
-    """Refuse a second cluster: a process has but one."""
-    if address not in (LOCAL, ANY, connected):
-        raise UserError(f"this process is in the Ray cluster at {connected}, not {address}")
-
-
-def _ended(error: BaseException) -> str:
-    """What Ray says of an end, without what it says before and what it guesses."""
+def _end(error: BaseException) -> str:
+    """Return the detail of an error of Ray, without the lines before and the guesses after."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     detail = lines[-1].rpartition("Worker exit detail: ")[2] if lines else type(error).__name__
     return detail.partition(" Some common causes")[0][:MOST]

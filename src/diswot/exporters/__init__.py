@@ -1,1 +1,1 @@
-"""A student in the formats of other tools, with a model card."""
+"""Export of a student to ONNX, torch.export or safetensors, with a model card."""

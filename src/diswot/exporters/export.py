@@ -1,4 +1,4 @@
-"""A student to take away: in a format of others, checked, with a model card."""
+"""Export of a student in one format, checked against the network, with a model card."""
 
 from __future__ import annotations
 
@@ -9,62 +9,68 @@ from torch import nn
 
 from diswot.errors import ExportFailed, UserError, unknown
 from diswot.exporters.formats import FORMATS, check
-from diswot.exporters.model_card import TITLE, About, with_other_formats
+from diswot.exporters.model_card import TITLE, StudentDescription, with_other_formats
 from diswot.training.evaluation import frozen
 from diswot.utils import files
 
 CARD = "README.md"
 
 
-def export(student: nn.Module, out: str | Path, kind: str, about: About) -> list[Path]:
-    """Write a network in a format, read it back and hold it to the network itself.
+def export(
+    student: nn.Module, out: str | Path, kind: str, description: StudentDescription
+) -> list[Path]:
+    """Write a network in one format, read it back and compare its logits with the network's.
 
     Args:
-        student: On the CPU; left as it is.
-        out: Folder to write into; made if it is not there.
-        kind: A key of `FORMATS`.
-        about: For the model card, which is written beside it.
+        student: Network on the CPU; it is left unchanged.
+        out: Folder of the files; created if missing.
+        kind: Format, a key of `FORMATS`.
+        description: Facts for the model card.
 
     Returns:
-        The files, the model card last.
+        Paths of the files, the model card last.
 
     Raises:
-        UserError: The format is unknown, needs a package that is missing, or cannot hold this
-            network; or a file cannot be written.
-        ExportFailed: What was written does not compute what the network does; it is removed.
+        UserError: The format is unknown, needs a package that is not installed, or cannot express
+            this network; or a file cannot be written.
+        ExportFailed: The exported file computes other logits than the network; it is removed.
     """
     if kind not in FORMATS:
         raise unknown("format", kind, FORMATS)
     chosen, folder = FORMATS[kind], Path(out)
     card = folder / CARD
-    before = _card(card)
+    before = _read_card(card)
     with frozen(student):
         try:
-            written = chosen.write(student, folder, about)
+            written = chosen.write(student, folder, description)
         except (UserError, ExportFailed):
             raise
-        except Exception as error:  # whatever an exporter raises of a network it cannot follow
+        except Exception as error:  # an exporter may raise anything for a network it cannot trace
             reason = " ".join(f"{type(error).__name__}: {error}".split())[:300]
             raise UserError(f"the network cannot be written as {kind}: {reason}") from error
         try:
-            difference = check(student, folder, chosen, about)
+            difference = check(student, folder, chosen, description)
         except ExportFailed:
             for path in written:
                 with suppress(OSError):
                     path.unlink()
             raise
-    text = about.card(kind, chosen.use, [path.name for path in written], difference)
+    text = description.card(kind, chosen.use, [path.name for path in written], difference)
     text = with_other_formats(text, before)
     files.write(card, lambda temporary: Path(temporary).write_text(text, encoding="utf-8"))
     return [*written, card]
 
 
-def _card(path: Path) -> str:
-    """The model card that is there, or nothing; whatever else is there is not written over."""
+def _read_card(path: Path) -> str:
+    """Read the model card in the folder; without one, return an empty card.
+
+    Raises:
+        UserError: The file is not a model card of diswot, so it must not be overwritten.
+    """
     try:
         text = path.read_text(encoding="utf-8") if path.exists() else TITLE
     except (OSError, ValueError) as error:
         raise UserError(f"cannot read {path}") from error
     if not text.startswith(TITLE):
-        raise UserError(f"{path} is no model card of diswot; name another folder with --out")
+        raise UserError(f"{path} is not a model card of diswot; name another folder with --out")
     return text

@@ -1,4 +1,4 @@
-"""The formats of an export: each is written, read back, and held to the network itself."""
+"""Formats of an export; each can write a network, and run the written files for the check."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from diswot.errors import ExportFailed, UserError
-from diswot.exporters.model_card import About
+from diswot.exporters.model_card import StudentDescription
 from diswot.exporters.python_source import source
 from diswot.utils import files
 
-TOLERANCE = 1e-4  # of a logit, as a share of the largest where that is above one
-BATCHES = (1, 3)  # images at a time that an export is held to
+TOLERANCE = 1e-4  # difference of a logit, relative to the largest logit if that exceeds 1
+BATCHES = (1, 3)  # batch sizes of the check
 
 _RUN = """
 import sys
-sys.modules["diswot"] = None  # so that importing it fails
+sys.modules["diswot"] = None  # an import of diswot fails
 sys.path.insert(0, sys.argv[1])
 import torch
 from safetensors.torch import load_file, save_file
@@ -42,49 +42,55 @@ save_file(logits, sys.argv[3])
 
 @dataclass(frozen=True)
 class Format:
-    """A way to write a network.
+    """A file format.
 
     Attributes:
-        write: Takes the network, the folder and what is known of it; returns the files.
-        run: Takes the folder and a list of batches of images; returns their logits.
-        summary: One line.
-        use: Python that reads the files again, for the model card.
+        write: Writes a network to a folder and returns the paths of the files.
+        run: Computes the logits of batches of images from the files in a folder.
+        summary: Description in one line.
+        use: Python code that loads the files, for the model card.
     """
 
-    write: Callable[[nn.Module, Path, About], list[Path]]
+    write: Callable[[nn.Module, Path, StudentDescription], list[Path]]
     run: Callable[[Path, list[Tensor]], list[Tensor]]
     summary: str
     use: str
 
 
-def check(model: nn.Module, folder: Path, kind: Format, about: About) -> float:
-    """The largest difference between what was written and the network, over some batches.
+def check(model: nn.Module, folder: Path, kind: Format, description: StudentDescription) -> float:
+    """Return the largest relative difference between logits of the files and of the network.
+
+    Args:
+        model: The network.
+        folder: Folder of the written files.
+        kind: Format of the files.
+        description: Description of the network, for the image shape.
 
     Raises:
-        ExportFailed: It is too large, or what was written cannot be run.
+        ExportFailed: The difference exceeds `TOLERANCE`, or the files cannot be run.
     """
     generator = torch.Generator().manual_seed(0)
-    images = [torch.randn(n, *about.image_shape, generator=generator) for n in BATCHES]
+    images = [torch.randn(n, *description.image_shape, generator=generator) for n in BATCHES]
     with torch.no_grad():
         expected = [model(batch) for batch in images]
     try:
         found = kind.run(folder, images)
-    except Exception as error:  # whatever a runtime raises of a file that is wrong
-        raise ExportFailed(f"what was written cannot be run: {_line(error)}") from error
+    except Exception as error:  # a runtime may raise anything for a wrong file
+        raise ExportFailed(f"the exported file cannot be run: {_line(error)}") from error
     worst = 0.0
-    for ours, theirs in zip(expected, found, strict=True):
-        if ours.shape != theirs.shape:
-            shapes = f"{tuple(theirs.shape)}, not {tuple(ours.shape)}"
-            raise ExportFailed(f"what was written gives logits of the shape {shapes}")
-        scale = max(1.0, float(ours.abs().max()))
-        difference = float((ours - theirs).abs().max()) / scale
+    for logits, exported in zip(expected, found, strict=True):
+        if logits.shape != exported.shape:
+            shapes = f"{tuple(exported.shape)}, not {tuple(logits.shape)}"
+            raise ExportFailed(f"the exported file computes logits of the shape {shapes}")
+        scale = max(1.0, float(logits.abs().max()))
+        difference = float((logits - exported).abs().max()) / scale
         if not difference <= TOLERANCE:
-            raise ExportFailed(f"what was written differs from the network by {difference:.2g}")
+            raise ExportFailed(f"the exported file differs from the network by {difference:.2g}")
         worst = max(worst, difference)
     return worst
 
 
-def _write_onnx(model: nn.Module, folder: Path, about: About) -> list[Path]:
+def _write_onnx(model: nn.Module, folder: Path, description: StudentDescription) -> list[Path]:
     for package in ("onnx", "onnxscript", "onnxruntime"):
         if importlib.util.find_spec(package) is None:
             raise UserError(f"ONNX needs the package {package}: pip install 'diswot[onnx]'")
@@ -93,7 +99,7 @@ def _write_onnx(model: nn.Module, folder: Path, about: About) -> list[Path]:
         with _quiet():
             torch.onnx.export(
                 model,
-                (_example(about),),
+                (_example(description),),
                 temporary,
                 input_names=["images"],
                 output_names=["logits"],
@@ -117,10 +123,10 @@ def _run_onnx(folder: Path, images: list[Tensor]) -> list[Tensor]:
     ]
 
 
-def _write_torch(model: nn.Module, folder: Path, about: About) -> list[Path]:
+def _write_torch(model: nn.Module, folder: Path, description: StudentDescription) -> list[Path]:
     with _quiet():
         shapes = ({0: torch.export.Dim("batch")},)
-        program = torch.export.export(model, (_example(about),), dynamic_shapes=shapes)
+        program = torch.export.export(model, (_example(description),), dynamic_shapes=shapes)
     path = folder / "student.pt2"
 
     def save(temporary: str) -> None:
@@ -141,12 +147,14 @@ def _run_torch(folder: Path, images: list[Tensor]) -> list[Tensor]:
         return [module(batch) for batch in images]
 
 
-def _write_safetensors(model: nn.Module, folder: Path, about: About) -> list[Path]:
-    if about.timm_model is not None:
-        text, state = about.timm_source(), dict(model.state_dict())
+def _write_safetensors(
+    model: nn.Module, folder: Path, description: StudentDescription
+) -> list[Path]:
+    if description.timm_model is not None:
+        text, state = description.timm_source(), dict(model.state_dict())
     else:
         body, state = source(model)
-        text = about.header() + "\n\n\n" + body + "\n\n" + about.loader()
+        text = description.header() + "\n\n\n" + body + "\n\n" + description.loader()
     state = {name: value.detach().clone().contiguous() for name, value in state.items()}
     code, weights = folder / "student.py", folder / "student.safetensors"
     files.write(weights, lambda temporary: save_file(state, temporary, {"format": "pt"}))
@@ -155,26 +163,26 @@ def _write_safetensors(model: nn.Module, folder: Path, about: About) -> list[Pat
 
 
 def _run_safetensors(folder: Path, images: list[Tensor]) -> list[Tensor]:
-    """In a process of its own that cannot import diswot."""
+    """Run the file in a process that cannot import diswot."""
     with tempfile.TemporaryDirectory() as place:
-        given, given_back = Path(place) / "images", Path(place) / "logits"
-        save_file({str(i): batch for i, batch in enumerate(images)}, given)
-        command = [sys.executable, "-B", "-c", _RUN, *map(str, (folder, given, given_back))]
+        inputs, outputs = Path(place) / "images", Path(place) / "logits"
+        save_file({str(i): batch for i, batch in enumerate(images)}, inputs)
+        command = [sys.executable, "-B", "-c", _RUN, *map(str, (folder, inputs, outputs))]
         ran = subprocess.run(command, capture_output=True, text=True)
         if ran.returncode:
-            raise RuntimeError((ran.stderr.strip().splitlines() or ["no reason given"])[-1])
-        logits = load_file(given_back)
+            raise RuntimeError((ran.stderr.strip().splitlines() or ["no error message"])[-1])
+        logits = load_file(outputs)
         return [logits[str(i)] for i in range(len(images))]
 
 
-def _example(about: About) -> Tensor:
-    """More than one image, or the exporter would take the number for fixed."""
-    return torch.zeros(2, *about.image_shape)
+def _example(description: StudentDescription) -> Tensor:
+    """Return two images, as torch specialises a batch size of one."""
+    return torch.zeros(2, *description.image_shape)
 
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Neither warnings nor progress of an exporter; what goes wrong is raised."""
+    """Hide the warnings and the progress of an exporter; errors are raised."""
     with warnings.catch_warnings(), redirect_stdout(StringIO()), redirect_stderr(StringIO()):
         warnings.simplefilter("ignore")
         yield
@@ -188,7 +196,7 @@ FORMATS: dict[str, Format] = {
     "onnx": Format(
         _write_onnx,
         _run_onnx,
-        "ONNX, any number of images at a time",
+        "ONNX, any batch size",
         """import onnxruntime
 
 session = onnxruntime.InferenceSession("student.onnx")
@@ -197,7 +205,7 @@ session = onnxruntime.InferenceSession("student.onnx")
     "torch": Format(
         _write_torch,
         _run_torch,
-        "a program of torch.export, any number of images at a time",
+        "a program of torch.export, any batch size",
         """import torch
 
 model = torch.export.load("student.pt2").module()

@@ -1,4 +1,4 @@
-"""What is known of an exported student: its model card, and the text around its source."""
+"""The model card of an exported student, and the text around its Python source."""
 
 from __future__ import annotations
 
@@ -11,26 +11,26 @@ from diswot.utils.units import show_count
 
 TITLE = "# Student of "
 LICENCE = (
-    "DisWOT's code is under Apache-2.0. The weights are of whoever trained them; the licences of "
-    "the data and of the teacher may bind their use."
+    "DisWOT's code is under Apache-2.0. The weights belong to the person who trained them; the "
+    "licences of the data and of the teacher may restrict the use of the weights."
 )
 
 
 @dataclass(frozen=True)
-class About:
-    """A student and where it comes from.
+class StudentDescription:
+    """Description of a student and its origin.
 
     Attributes:
-        name: Of the run.
+        name: Name of the run.
         image_shape: C, H, W.
-        classes: Names of the K classes; empty where the data are out of reach.
-        mean: What is subtracted from each channel of images of 0 to 1; empty if not known.
-        std: What they are divided by then.
-        params: The architecture's choices.
-        facts: What the model card lists, by heading.
-        training: The result of the training whose weights these are; None if untrained.
-        timm_model: Name and options of a model that timm makes; None for all others.
-        found: Whether a search found it; else it is one that was trained.
+        classes: Names of the K classes; empty if the data cannot be read.
+        mean: Mean of each channel of images with values of 0 to 1; empty if not known.
+        std: Standard deviation of each channel; empty if not known.
+        params: Parameters of the architecture.
+        facts: Rows of the model card, by heading.
+        training: Result of the training that made the weights; None if untrained.
+        timm_model: Name and options of a model that timm builds; None for other models.
+        found: Whether a search found the student; the default is True.
     """
 
     name: str
@@ -45,16 +45,16 @@ class About:
     found: bool = True
 
     def header(self) -> str:
-        """The beginning of a Python file."""
+        """Return the beginning of the Python file."""
         state = "trained" if self.training else "NOT trained: its weights are random"
         what = f"student network that DisWOT found, {state}"
         if not self.found:
-            what = "network that DisWOT trained; no search is recorded with it"
+            what = "network that DisWOT trained; no search is recorded"
         return "\n".join(
             [
                 f'"""A {what}. Made by `diswot export`.',
                 "",
-                "Needs torch and safetensors; see README.md beside it.",
+                "Needs torch and safetensors; README.md in this folder is the model card.",
                 '"""',
                 "",
                 "from pathlib import Path",
@@ -65,16 +65,16 @@ class About:
                 "",
                 f"IMAGE_SHAPE = {self.image_shape!r}  # channels, height, width",
                 f"CLASSES = {self.classes!r}",
-                f"MEAN, STD = {self.mean!r}, {self.std!r}  # of images of 0 to 1, by channel",
+                f"MEAN, STD = {self.mean!r}, {self.std!r}  # by channel, for values of 0 to 1",
             ]
         )
 
     def loader(self, network: str = "Student()") -> str:
-        """The end of a Python file."""
+        """Return the end of the Python file: the function that loads the weights."""
         return "\n".join(
             [
                 'def load(weights: str | Path = Path(__file__).with_name("student.safetensors")):',
-                '    """The network with its weights, in evaluation mode."""',
+                '    """Return the network with its weights, in evaluation mode."""',
                 f"    model = {network}",
                 "    model.load_state_dict(load_file(weights))",
                 "    return model.eval()",
@@ -83,7 +83,7 @@ class About:
         )
 
     def timm_source(self) -> str:
-        """A Python file for a model of timm's."""
+        """Return the Python file of a model that timm builds."""
         assert self.timm_model is not None
         name, options = self.timm_model
         header = self.header().replace("Needs torch and", "Needs torch, timm and")
@@ -94,7 +94,14 @@ class About:
         return header + "\n\n\n" + self.loader(f"timm.create_model({name!r}{given})")
 
     def card(self, kind: str, use: str, names: list[str], difference: float) -> str:
-        """The model card, in Markdown."""
+        """Return the model card in Markdown.
+
+        Args:
+            kind: Format of the files.
+            use: Python code that loads the files.
+            names: Names of the files.
+            difference: Largest difference of a logit in the check.
+        """
         lines = [f"{TITLE}{_code(self.name)}", ""]
         if self.training is None:
             lines += [
@@ -107,10 +114,10 @@ class About:
         if self.mean:
             scaled = f"(image / 255 - {list(self.mean)}) / {list(self.std)}"
             shape = " x ".join(map(str, self.image_shape))
-            lines += ["## Images", "", f"float32, B x {shape}: `{scaled}`, by channel.", ""]
+            lines += ["## Images", "", f"float32, B x {shape}: `{scaled}` for each channel.", ""]
         if self.classes:
             shown = ", ".join(_code(name) for name in self.classes)
-            lines += [f"Classes, in the order of the logits: {shown}.", ""]
+            lines += [f"Classes in the order of the logits: {shown}.", ""]
         checked = f"Checked after writing: logits within {difference:.1g} of the network's."
         lines += [f"## Files ({kind})", "", ", ".join(map(_code, names)) + ". " + checked, ""]
         lines += ["```python", use, "```", "", "## Licence", "", LICENCE, ""]
@@ -122,7 +129,7 @@ class About:
             result = self.training
             losses = result.get("losses") or {}
             weights = ", ".join(f"{w:g} {name}" for name, w in losses.items())
-            rows["taught by"] = result.get("teacher") or "none: trained alone"
+            rows["distilled from"] = result.get("teacher") or "none: trained alone"
             rows["losses"] = weights or "cross-entropy"
             rows["epochs"] = result.get("epochs")
             rows["test accuracy, %"] = f"{result['test_accuracy']:.2f}"
@@ -131,20 +138,25 @@ class About:
 
 
 def sizes(params: int, macs: int, depth: int) -> dict[str, str]:
-    """Rows of the model card."""
+    """Return the sizes of a network as rows of the model card."""
     return {"params": show_count(params), "MACs": show_count(macs), "depth": str(depth)}
 
 
 def with_other_formats(card: str, before: str) -> str:
-    """A model card, with what one of the same student says of files in other formats."""
+    """Add the files in other formats from an earlier card of the same student.
+
+    Args:
+        card: The new card.
+        before: The earlier card; a card of another student is ignored.
+    """
     head, (own,), licence = _sections(card)
-    known, others, _ = _sections(before)
-    kept = [each for each in others if known == head and _title(each) != _title(own)]
+    earlier, sections, _ = _sections(before)
+    kept = [each for each in sections if earlier == head and _title(each) != _title(own)]
     return "".join([head, *sorted([own, *kept]), licence])
 
 
 def _sections(card: str) -> tuple[str, list[str], str]:
-    """What comes before the files, a text a format, and what comes after."""
+    """Split a card into the part before the files, a section per format, and the licence."""
     files, end, licence = card.partition("## Licence\n")
     head, *formats = files.split("## Files (")
     return head, [f"## Files ({each}" for each in formats], end + licence
@@ -159,7 +171,7 @@ def _listed(params: Mapping[str, Any]) -> list[str]:
 
 
 def _code(text: object) -> str:
-    """Text that Markdown takes as it is."""
+    """Quote text as Markdown code, on one line."""
     plain = " ".join(str(text).split()).replace("`", "'")
     return f"`{plain}`"
 

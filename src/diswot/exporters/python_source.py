@@ -1,7 +1,7 @@
-"""A network as Python source that needs torch alone: its layers in a list, its passes in order.
+"""Python source of a network: one class with its layers and forward pass, which needs only torch.
 
-The forward pass is traced by `torch.fx`, through every module that is not torch's own; torch's are
-written down as they print themselves. Dots in their names become underscores.
+`torch.fx` traces the forward pass through every module that is not torch's own. Torch's layers are
+written as their `repr`. Dots in layer names become underscores.
 """
 
 from __future__ import annotations
@@ -14,27 +14,28 @@ import torch
 from torch import Tensor, fx, nn
 
 from diswot.errors import UserError
+from diswot.utils.compat import TRACED_FUNCTIONS, traced_assert
 
-# Names that a tracer writes, as a module that imports torch alone may write them.
-_SPELT = {"inf": 'float("inf")', "nan": 'float("nan")', "device": "torch.device"}
+# Names in traced code, and their spelling in a module that imports torch alone.
+_SPELLING = {"inf": 'float("inf")', "nan": 'float("nan")', "device": "torch.device"}
 _FREED = re.compile(r";  (\w+ = )+None")
-_INSTEAD = "take --format onnx or torch, which record any network"
+_INSTEAD = "use --format onnx or torch"
 
 State = dict[str, Tensor]
 
 
 def source(model: nn.Module, name: str = "Student") -> tuple[str, State]:
-    """The source of a class that is built without arguments and computes what `model` computes.
+    """Return the source of a class without arguments that computes the same as `model`.
 
     Args:
-        model: In evaluation mode; what it does with one batch size it must do with any.
-        name: Of the class.
+        model: Network in evaluation mode; its forward pass must not depend on the batch size.
+        name: Name of the class; the default is `Student`.
 
     Returns:
-        The source, for a module that imports torch and nn, and the class's state dict.
+        Source for a module that imports torch and nn, and the state dict of the class.
 
     Raises:
-        UserError: The forward pass cannot be traced, or has something that is not torch's.
+        UserError: The forward pass cannot be traced, or uses functions that are not torch's.
     """
     graph = _traced(model)
     lines: dict[str, str] = {}
@@ -42,19 +43,19 @@ def source(model: nn.Module, name: str = "Student") -> tuple[str, State]:
     for node in graph.nodes:
         if node.op in ("call_module", "get_attr"):
             path, flat = str(node.target), _flat(str(node.target))
-            line, tensors = _made(model, path)
+            line, tensors = _constructor(model, path)
             if lines.setdefault(flat, line) != line:
                 raise UserError(f"two layers of the network would be named {flat}; {_INSTEAD}")
             state |= {f"{flat}{inner}": tensor for inner, tensor in tensors.items()}
             node.target = flat
-    built = [f"        {_placed(flat, line)}" for flat, line in lines.items()]
+    built = [f"        {_statement(flat, line)}" for flat, line in lines.items()]
     start = [f"class {name}(nn.Module):", "    def __init__(self) -> None:"]
     head = [*start, "        super().__init__()", *built, ""]
     return "\n".join([*head, *_forward(graph)]) + "\n", state
 
 
 class _Tracer(fx.Tracer):
-    """Goes through every module but torch's own."""
+    """Tracer that enters every module except torch's layers."""
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
         containers = (nn.Sequential, nn.ModuleList, nn.ModuleDict)
@@ -64,14 +65,14 @@ class _Tracer(fx.Tracer):
 def _traced(model: nn.Module) -> fx.Graph:
     try:
         graph = fx.GraphModule(model, _Tracer().trace(model)).graph
-    except Exception as error:  # whatever a network does that a tracer cannot follow
+    except Exception as error:  # a tracer may raise anything for a network it cannot follow
         reason = next(iter(str(error).splitlines()), type(error).__name__)
         raise UserError(
             f"the network cannot be written as source ({reason}); {_INSTEAD}"
         ) from error
     for node in graph.nodes:
         node.type = None
-        if node.op == "call_function" and node.target is torch._assert:  # of shapes
+        if node.op == "call_function" and node.target is traced_assert:  # a check of shapes
             graph.erase_node(node)
         elif node.op == "call_module" and _does_nothing(model.get_submodule(str(node.target))):
             node.replace_all_uses_with(node.args[0])
@@ -89,8 +90,8 @@ def _flat(path: str) -> str:
     return flat if flat.isidentifier() else f"layer_{flat}"
 
 
-def _made(model: nn.Module, path: str) -> tuple[str, State]:
-    """How a layer or a tensor of the network is made, and its tensors by the rest of their name."""
+def _constructor(model: nn.Module, path: str) -> tuple[str, State]:
+    """Return the code that makes a layer or a tensor, and its tensors by the end of their names."""
     parent, _, last = path.rpartition(".")
     thing = getattr(model.get_submodule(parent), last)
     if isinstance(thing, nn.Module):
@@ -103,26 +104,26 @@ def _made(model: nn.Module, path: str) -> tuple[str, State]:
     raise UserError(f"{path} of the network is a {type(thing).__name__}; {_INSTEAD}")
 
 
-def _placed(flat: str, line: str) -> str:
-    """The statement of `__init__` that puts a layer or a tensor in its place."""
+def _statement(flat: str, line: str) -> str:
+    """Return the statement of `__init__` that registers a layer or a tensor."""
     if line.startswith("torch.empty"):
         return f'self.register_buffer("{flat}", {line})'
     return f"self.{flat} = {line}"
 
 
 def _layer(module: nn.Module, path: str) -> str:
-    """The call that makes one of torch's layers, held to make the same again."""
+    """Return the call that makes one of torch's layers, and check that it makes the same layer."""
     kind = type(module).__name__
     text = f"nn.{_WRITTEN[type(module)](module) if type(module) in _WRITTEN else repr(module)}"
-    if "Norm" in kind:  # what only the latest torch can be told, and takes for granted
+    if "Norm" in kind:  # older versions of torch have no such argument; True is its default
         text = text.replace(", bias=True", "")
     try:
         again = eval(text, {"nn": nn, "__builtins__": {"True": True, "False": False}})
         same = repr(again) == repr(module) and _shapes(again) == _shapes(module)
-    except Exception:  # a representation that is no call
+    except Exception:  # the repr is not a valid call
         same = False
     if not same or "\n" in text:
-        raise UserError(f"{path} is a {kind}, which cannot be written down; {_INSTEAD}")
+        raise UserError(f"{path} is a {kind}, which cannot be written as source; {_INSTEAD}")
     return text
 
 
@@ -132,7 +133,7 @@ def _pool(module: Any) -> str:
     return f"AvgPool2d({sides}, {rest})"
 
 
-# What a layer's own text leaves out.
+# Layers whose repr lacks arguments.
 _WRITTEN: dict[type[nn.Module], Callable[[Any], str]] = {nn.AvgPool2d: _pool}
 
 
@@ -141,14 +142,14 @@ def _shapes(module: nn.Module) -> dict[str, tuple[int, ...]]:
 
 
 def _forward(graph: fx.Graph) -> list[str]:
-    """The source of `forward`, with nothing in it but torch."""
+    """Return the source of `forward`; it refers to torch alone."""
     code = graph.python_code("self")
-    text = _FREED.sub("", code.src).replace("torch._C._nn.", "torch.nn.functional.")
+    text = _FREED.sub("", code.src).replace(TRACED_FUNCTIONS, "torch.nn.functional.")
     for name, value in code.globals.items():
         if not re.search(rf"\b{re.escape(name)}\b", text):
             continue
-        if name in _SPELT:
-            text = re.sub(rf"(?<!\.)\b{name}\b", _SPELT[name], text)
+        if name in _SPELLING:
+            text = re.sub(rf"(?<!\.)\b{name}\b", _SPELLING[name], text)
         elif value is not torch and not _is_torch(value):
             raise UserError(f"the network calls {name}, which is not torch's; {_INSTEAD}")
     lines = [line for line in text.splitlines() if line.strip()]

@@ -1,10 +1,11 @@
 """What brings a student's maps to the teacher's shape, before a distance that needs one shape.
 
-Adapting is a step of its own: it returns observations whose `stages` are pairs. Stages are paired
-by relative depth. Where a distance needs one grid, both maps are pooled to the smaller. Where it
-needs one width, the student's channels are mapped to the teacher's: at initialisation, for a
-proxy, by a fixed random orthogonal matrix; in training, for a loss, by a learned 1x1 convolution
-that starts as that matrix.
+An adapter returns observations whose `stages` are pairs by relative depth. Where a distance needs
+one grid, both maps are pooled to the smaller grid. Where it needs one width, the student's
+channels are mapped to the teacher's: in a proxy by a fixed random orthogonal matrix, in a loss by
+a learned 1x1 convolution that starts as that matrix.
+
+Letters: B images, C channels, H x W positions.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import torch
 from torch import Generator, Tensor, nn
 from torch.nn.functional import adaptive_avg_pool2d, conv2d
 
-from diswot.knowledge.stages import Pair, pair, single
+from diswot.knowledge.stages import Pair, at_least_float32, pair_stages
 from diswot.observation.observe import Observation
 
 SEED = 2303  # of the fixed projections
@@ -24,13 +25,13 @@ SEED = 2303  # of the fixed projections
 
 @dataclass(frozen=True)
 class Adapter:
-    """Which stages are compared, and how the maps of a pair are brought together.
+    """Which stages are compared, and how the maps of a pair are brought to one shape.
 
     Attributes:
         stages: `all` pairs, the `middle` one (the deeper of two) or the `last`.
         grids: Whether both maps are pooled to the smaller grid.
         widths: Whether the student's channels are mapped where the widths differ.
-        always: Whether a loss learns that map also where they do not differ.
+        always: Whether a loss learns that map also where the widths are equal.
     """
 
     stages: str = "all"
@@ -40,7 +41,7 @@ class Adapter:
 
     @property
     def summary(self) -> str:
-        """One line."""
+        """The adapter's steps in one line."""
         parts = [f"{self.stages} stages by depth" if self.stages == "all" else self.stages]
         parts += ["pooled to the smaller grid"] * self.grids
         where = "" if self.always else "other "
@@ -51,30 +52,38 @@ class Adapter:
 def adapt(
     adapter: Adapter, teacher: Observation, student: Observation
 ) -> tuple[Observation, Observation]:
-    """Bring the stages together without anything learned, as for a proxy.
+    """Bring the stages to one shape with fixed projections, as for a proxy.
 
-    The same widths always meet the same projection, so that all candidates are treated alike.
+    A projection depends on the two widths alone, so all candidates are treated alike.
+
+    Args:
+        adapter: The steps.
+        teacher: Any observation.
+        student: Any observation of the same images.
+
+    Returns:
+        Observations of the teacher and of the student with other `stages`.
     """
     pairs = _pairs(adapter, teacher, student)
     if adapter.widths:
-        pairs = [(ours, _projected(theirs, ours.shape[1])) for ours, theirs in pairs]
-    return _with(teacher, student, pairs)
+        pairs = [(map_t, _projected(map_s, map_t.shape[1])) for map_t, map_s in pairs]
+    return _with_stages(teacher, student, pairs)
 
 
-class Learned(nn.Module):
-    """The same with a learned 1x1 convolution, with bias, wherever channels are mapped.
+class LearnedAdapter(nn.Module):
+    """An adapter of a loss, with a learned 1x1 convolution with bias wherever channels are mapped.
 
     Args:
-        adapter: What to do.
-        teacher: Observed, for the shapes of its stages.
-        student: Likewise.
+        adapter: The steps.
+        teacher: Observation from which the shapes of the stages are taken.
+        student: Observation from which the shapes of the stages are taken.
     """
 
     def __init__(self, adapter: Adapter, teacher: Observation, student: Observation) -> None:
         super().__init__()
         self.adapter = adapter
         pairs = _pairs(adapter, teacher, student)
-        self.maps = nn.ModuleList([self._map(theirs, ours.shape[1]) for ours, theirs in pairs])
+        self.maps = nn.ModuleList([self._map(map_s, map_t.shape[1]) for map_t, map_s in pairs])
 
     def _map(self, student: Tensor, outputs: int) -> nn.Module:
         inputs = student.shape[1]
@@ -92,19 +101,22 @@ class Learned(nn.Module):
     def forward(
         self, teacher: Observation, student: Observation
     ) -> tuple[Observation, Observation]:
-        """Bring the stages together."""
+        """Bring the stages to one shape; arguments and result as in `adapt`."""
         layers = zip(self.maps, _pairs(self.adapter, teacher, student), strict=True)
-        pairs = [(ours, layer(single(theirs))) for layer, (ours, theirs) in layers]
-        return _with(teacher, student, pairs)
+        pairs = [(map_t, layer(at_least_float32(map_s))) for layer, (map_t, map_s) in layers]
+        return _with_stages(teacher, student, pairs)
 
 
 def orthogonal(outputs: int, inputs: int, generator: Generator) -> Tensor:
-    """A random matrix, outputs x inputs, with orthonormal rows or columns, whichever are fewer.
+    """Draw a matrix with orthonormal rows or columns, whichever are fewer.
 
     Args:
         outputs: Number of rows.
         inputs: Number of columns.
-        generator: On the CPU.
+        generator: Random generator on the CPU.
+
+    Returns:
+        outputs x inputs, float32.
     """
     shape = max(outputs, inputs), min(outputs, inputs)
     basis, triangle = torch.linalg.qr(torch.randn(shape, generator=generator, dtype=torch.float64))
@@ -118,23 +130,31 @@ def _fixed(outputs: int, inputs: int) -> Tensor:
 
 
 def pool(maps: Tensor, grid: tuple[int, int]) -> Tensor:
-    """Average B x C x H x W down to a grid; a map of that grid stays as it is."""
+    """Average maps down to a grid; a map on that grid is returned as it is.
+
+    Args:
+        maps: B x C x H x W.
+        grid: Height and width.
+
+    Returns:
+        B x C x height x width.
+    """
     if maps.shape[2:] == grid:
         return maps
-    pooled: Tensor = adaptive_avg_pool2d(single(maps), grid)
+    pooled: Tensor = adaptive_avg_pool2d(at_least_float32(maps), grid)
     return pooled
 
 
 def _pairs(adapter: Adapter, teacher: Observation, student: Observation) -> list[Pair]:
-    """The pairs of maps that are compared, before channels are mapped."""
-    pairs = pair(teacher.stages, student.stages)
+    """Return the pairs of maps that are compared, before channels are mapped."""
+    pairs = pair_stages(teacher.stages, student.stages)
     chosen = {"all": slice(None), "last": slice(-1, None)}
     middle = len(pairs) // 2
     pairs = pairs[chosen.get(adapter.stages, slice(middle, middle + 1))]
-    return [_pooled(*maps) for maps in pairs] if adapter.grids else pairs
+    return [_on_one_grid(*maps) for maps in pairs] if adapter.grids else pairs
 
 
-def _pooled(teacher: Tensor, student: Tensor) -> Pair:
+def _on_one_grid(teacher: Tensor, student: Tensor) -> Pair:
     grid = min(teacher.shape[2], student.shape[2]), min(teacher.shape[3], student.shape[3])
     return pool(teacher, grid), pool(student, grid)
 
@@ -142,12 +162,12 @@ def _pooled(teacher: Tensor, student: Tensor) -> Pair:
 def _projected(maps: Tensor, width: int) -> Tensor:
     if maps.shape[1] == width:
         return maps
-    maps = single(maps)
+    maps = at_least_float32(maps)
     return conv2d(maps, _fixed(width, maps.shape[1]).to(maps)[:, :, None, None])
 
 
-def _with(
+def _with_stages(
     teacher: Observation, student: Observation, pairs: list[Pair]
 ) -> tuple[Observation, Observation]:
-    ours, theirs = zip(*pairs, strict=True)
-    return replace(teacher, stages=ours), replace(student, stages=theirs)
+    maps_t, maps_s = zip(*pairs, strict=True)
+    return replace(teacher, stages=maps_t), replace(student, stages=maps_s)

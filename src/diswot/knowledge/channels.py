@@ -1,4 +1,7 @@
-"""What the feature maps say of channels: which of them respond together."""
+"""Distances of the channels' correlations: which channels respond together.
+
+Letters: B images, C channels, H x W positions.
+"""
 
 from __future__ import annotations
 
@@ -9,87 +12,108 @@ import torch
 from torch import Tensor
 from torch.nn.functional import adaptive_max_pool2d, mse_loss
 
-from diswot.knowledge.stages import average, channel_gram, matched, moderate, once
+from diswot.knowledge.stages import average, cached, channel_gram, comparable_pairs, in_safe_range
 from diswot.observation.functional import unit_rows
 from diswot.observation.observe import Observation
 
 
 def flows(maps: Sequence[Tensor]) -> list[tuple[Tensor, Tensor]]:
-    """Each stage with the next; a single stage with itself."""
+    """Pair each stage with the next; pair a single stage with itself.
+
+    Args:
+        maps: One tensor a stage, at least one.
+    """
     return list(pairwise(maps)) or [(maps[0], maps[0])]
 
 
 def fsp(teacher: Observation, student: Observation) -> Tensor:
-    """Flow of solution procedure: how channels lead to those of the next stage, compared.
+    """Flow of solution procedure: the distance of the inner products of successive stages.
 
-    The C x C' inner products over positions of the maps of two stages, over H W, the larger map
-    max-pooled to the smaller grid; squared difference, here the mean over entries, of samples
-    and pairs of stages. Yim et al., CVPR 2017, eq. 1 and 2. The paper takes the first and the
-    last map of one resolution; here it is the ends of two stages that follow each other. Where
-    there is a single stage, it is the flow from its end to itself.
+    The flow is the C x C' matrix of inner products over positions of the maps of two stages, over
+    H W, the larger map max-pooled to the smaller grid. The squared difference is averaged over
+    entries, images and pairs of stages.
+
+    Yim et al., CVPR 2017, eq. 1 and 2. The paper takes the first and the last map of one
+    resolution; here the two maps end two successive stages. If there is a single stage, the flow
+    is from its map to itself.
+
+    Args:
+        teacher: Its `stages` are used.
+        student: Its `stages` are used.
+
+    Returns:
+        A scalar, at least 0.
 
     Raises:
-        UserError: A pair of maps differs in width.
+        UserError: The maps of a pair have different widths.
     """
-    pairs = matched("fsp", teacher, student, widths=True)
-    ours, theirs = (map(_flow, flows(maps)) for maps in zip(*pairs, strict=True))
-    return average(mse_loss(b, a) for a, b in zip(ours, theirs, strict=True))
+    pairs = comparable_pairs("fsp", teacher, student, widths=True)
+    flows_t, flows_s = (map(_flow, flows(maps)) for maps in zip(*pairs, strict=True))
+    return average(mse_loss(b, a) for a, b in zip(flows_t, flows_s, strict=True))
 
 
 def _flow(ends: tuple[Tensor, Tensor]) -> Tensor:
     first, second = ends
     grid = tuple(map(min, first.shape[2:], second.shape[2:]))
-    first, second = (m if m.shape[2:] == grid else _largest(m, *grid) for m in ends)
+    first, second = (m if m.shape[2:] == grid else _max_pooled(m, *grid) for m in ends)
     return first.flatten(2) @ second.flatten(2).mT / (grid[0] * grid[1])
 
 
-@once
-def _largest(maps: Tensor, rows: int, columns: int) -> Tensor:
-    """The largest value of the cells that overlap each cell of a smaller grid."""
+@cached
+def _max_pooled(maps: Tensor, rows: int, columns: int) -> Tensor:
+    """Return the largest value of the positions that overlap each cell of a smaller grid."""
     if maps.shape[2:] != (2 * rows, 2 * columns):
         pooled: Tensor = adaptive_max_pool2d(maps, (rows, columns))
         return pooled
-    maps = torch.maximum(maps[:, :, ::2], maps[:, :, 1::2])  # several times as quick
+    maps = torch.maximum(maps[:, :, ::2], maps[:, :, 1::2])  # several times as fast
     return torch.maximum(maps[..., ::2], maps[..., 1::2])
 
 
 def ickd(teacher: Observation, student: Observation) -> Tensor:
-    """Inter-channel correlation: which channels are alike, compared. Liu et al., ICCV 2021.
+    """Inter-channel correlation: the distance of the channels' inner products.
 
-    For each sample the C x C inner products of the channels' maps, rows scaled to unit length, as
-    in the published code; squared difference, summed, over C, mean of samples and of pairs of
-    stages, of which the row takes the last, as the paper does. Works for any grids.
+    For each image, the C x C inner products of the channels' maps, rows scaled to unit length as in
+    the published code. The squared difference is summed, divided by C, and averaged over images
+    and pairs of stages. As in the paper, the row of the registry takes the last pair alone. Works
+    for any grids.
+
+    Liu et al., ICCV 2021.
+
+    Args:
+        teacher: Its `stages` are used.
+        student: Its `stages` are used.
 
     Returns:
         A scalar between 0 and 4.
 
     Raises:
-        UserError: A pair of maps differs in width.
+        UserError: The maps of a pair have different widths.
     """
-    pairs = matched("ickd", teacher, student, widths=True)
-    return average(_unlike(ours, theirs) for ours, theirs in pairs)
+    pairs = comparable_pairs("ickd", teacher, student, widths=True)
+    return average(_difference(map_t, map_s) for map_t, map_s in pairs)
 
 
-def _unlike(teacher: Tensor, student: Tensor) -> Tensor:
-    """Squared difference of the scaled rows of F F^T, mean of B x C, of maps F with C channels.
+def _difference(teacher: Tensor, student: Tensor) -> Tensor:
+    """Return the squared difference of the scaled rows of F F^T, mean over images and channels.
 
-    Where there are fewer positions than channels it is n_T + n_S - 2 cos, and the C x C matrices
-    are never made: the inner product of row c of F F^T and of H H^T is f_c (F^T H) h_c^T.
+    F is a map as C x HW. If there are fewer positions than channels, the C x C matrices are never
+    made: a row's term is n_T + n_S - 2 cos, and the inner product of row c of F F^T and of H H^T is
+    f_c (F^T H) h_c^T.
     """
     if max(maps.shape[2:].numel() for maps in (teacher, student)) >= teacher.shape[1]:
-        return mse_loss(_alike(student), _alike(teacher)) * teacher.shape[1]
-    teacher, student = (moderate(maps).flatten(2) for maps in (teacher, student))
-    teacher_rows, student_rows = unit_rows(teacher), unit_rows(student)
-    inner = ((teacher_rows @ (teacher.mT @ student)) * student_rows).sum(2)
-    ours = ((teacher_rows @ (teacher.mT @ teacher)) * teacher_rows).sum(2)
-    theirs = ((student_rows @ (student.mT @ student)) * student_rows).sum(2)
-    there = (ours > 0) & (theirs > 0)
-    lengths = torch.where(there, ours * theirs, 1).sqrt()
-    cosine = torch.where(there, inner / lengths, 0)
-    return ((ours > 0).to(cosine) + (theirs > 0).to(cosine) - 2 * cosine).mean()
+        return mse_loss(_correlations(student), _correlations(teacher)) * teacher.shape[1]
+    teacher, student = (in_safe_range(maps).flatten(2) for maps in (teacher, student))
+    rows_t, rows_s = unit_rows(teacher), unit_rows(student)
+    inner = ((rows_t @ (teacher.mT @ student)) * rows_s).sum(2)
+    squares_t = ((rows_t @ (teacher.mT @ teacher)) * rows_t).sum(2)
+    squares_s = ((rows_s @ (student.mT @ student)) * rows_s).sum(2)
+    both = (squares_t > 0) & (squares_s > 0)
+    lengths = torch.where(both, squares_t * squares_s, 1).sqrt()
+    cosine = torch.where(both, inner / lengths, 0)
+    return ((squares_t > 0).to(cosine) + (squares_s > 0).to(cosine) - 2 * cosine).mean()
 
 
-@once
-def _alike(maps: Tensor) -> Tensor:
-    """B x C x C, rows of unit length."""
+@cached
+def _correlations(maps: Tensor) -> Tensor:
+    """Return the inner products of the channels, rows of unit length, B x C x C."""
     return unit_rows(channel_gram(maps))

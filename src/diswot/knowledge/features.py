@@ -1,4 +1,7 @@
-"""What the feature maps say at every position: the values themselves, compared."""
+"""Distances of the maps' values at every position.
+
+Letters: B images, C channels, H x W positions.
+"""
 
 from __future__ import annotations
 
@@ -9,109 +12,131 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import mse_loss, softplus
 
-from diswot.knowledge.stages import average, matched, once, slices
+from diswot.knowledge.stages import average, cached, comparable_pairs, slices
 from diswot.observation.observe import Observation
 
 
 def fitnet(teacher: Observation, student: Observation) -> Tensor:
-    """Hints: the values of the maps, compared. Romero et al., ICLR 2015, eq. 3.
+    """Hints: the mean squared difference of the maps.
 
-    ||A_T - r(A_S)||^2, here the mean over all entries instead of half the sum, and over pairs of
-    stages, of which the row takes the middle one, as the paper does. The regressor r is the
-    adapter's: a 1x1 convolution, which later work uses for the paper's larger one.
+    ||A_T - r(A_S)||^2, averaged over entries and pairs of stages. As in the paper, the row of the
+    registry takes the middle pair alone.
+
+    Romero et al., ICLR 2015, eq. 3. There it is half the sum over entries. The regressor r is that
+    of the adapter: a 1x1 convolution as in later work, where the paper has a larger one.
+
+    Args:
+        teacher: Its `stages` are used.
+        student: Its `stages` are used.
+
+    Returns:
+        A scalar, at least 0.
 
     Raises:
-        UserError: A pair of maps differs in width or grid.
+        UserError: The maps of a pair have different widths or grids.
     """
-    pairs = matched("fitnet", teacher, student, widths=True, grids=True)
-    return average(_mean_square(ours, theirs) for ours, theirs in pairs)
+    pairs = comparable_pairs("fitnet", teacher, student, widths=True, grids=True)
+    return average(_mean_square(map_t, map_s) for map_t, map_s in pairs)
 
 
 def _mean_square(teacher: Tensor, student: Tensor) -> Tensor:
-    """Mean of the squared differences."""
+    """Return the mean of the squared differences."""
     sums = [mse_loss(b, a, reduction="sum") for a, b in slices(teacher, student)]
     return torch.stack(sums).sum() / teacher.numel()
 
 
 def ab(teacher: Observation, student: Observation, margin: float = 1.0) -> Tensor:
-    """Activation boundaries: which neurons are on, compared. Heo et al., AAAI 2019.
+    """Activation boundaries: the distance of the neurons' signs.
 
-    Where the teacher's neuron is on (A_T > 0) the student is to exceed the margin,
-    max(0, m - A_S)^2, elsewhere to stay below its negative, max(0, m + A_S)^2; mean over entries
-    and pairs of stages. The published code sums over entries instead, with half the weight for
-    each stage before.
+    Where the teacher's neuron is active (A_T > 0), the student's shall exceed the margin m:
+    max(0, m - A_S)^2. Elsewhere it shall stay below -m: max(0, m + A_S)^2. The result is averaged
+    over entries and pairs of stages.
 
-    There the student's maps are those before the ReLU, after a connector where widths differ: a 1x1
-    convolution and a batch norm. Here they are the ends of the stages, after the ReLU in most
-    networks, so that their sign comes from the adapter, which has no batch norm: as a loss always,
-    as a proxy only where widths differ. Without one, neurons that are off in both still count m^2,
-    and the distance of a network to itself is not zero.
+    Heo et al., AAAI 2019. The published code sums over entries, with half the weight for each
+    earlier stage. There the student's maps are those before the ReLU, after a 1x1 convolution and
+    a batch normalisation where widths differ. Here they are the maps that end the stages, after the
+    ReLU in most networks, so that their sign comes from the adapter, which has no batch
+    normalisation: in a loss always, in a proxy only where widths differ. Without an adapter, a
+    neuron that is inactive in both still counts m^2, so that the distance of a network to itself
+    is not zero.
 
     Args:
-        teacher: Its stages are used.
-        student: Likewise.
-        margin: m, above zero.
+        teacher: Its `stages` are used.
+        student: Its `stages` are used.
+        margin: The margin m, above zero.
+
+    Returns:
+        A scalar, at least 0.
 
     Raises:
-        UserError: A pair of maps differs in width or grid.
+        UserError: The maps of a pair have different widths or grids.
     """
-    pairs = matched("ab", teacher, student, widths=True, grids=True)
-    return average(_wrong(theirs, _off(ours), margin) / ours.numel() for ours, theirs in pairs)
+    pairs = comparable_pairs("ab", teacher, student, widths=True, grids=True)
+    terms = (_violations(map_s, _signs(map_t), margin) / map_t.numel() for map_t, map_s in pairs)
+    return average(terms)
 
 
-def _wrong(student: Tensor, off: Tensor, margin: float) -> Tensor:
-    """Sum of the squares of how far neurons are on the wrong side."""
+def _violations(student: Tensor, signs: Tensor, margin: float) -> Tensor:
+    """Return the sum of the squares by which neurons miss their side of the margin."""
     least = student.new_tensor(margin)
-    far = (torch.addcmul(least, s, o).relu() for s, o in slices(student, off))
-    return torch.stack([torch.linalg.vector_norm(part).square() for part in far]).sum()
+    misses = (torch.addcmul(least, s, o).relu() for s, o in slices(student, signs))
+    return torch.stack([torch.linalg.vector_norm(part).square() for part in misses]).sum()
 
 
-@once
-def _off(maps: Tensor) -> Tensor:
-    """1 where a neuron is off, -1 where it is on."""
+@cached
+def _signs(maps: Tensor) -> Tensor:
+    """Return 1 where a neuron is inactive and -1 where it is active."""
     return 1 - 2 * (maps > 0).to(maps)
 
 
 def vid(
     teacher: Observation, student: Observation, variances: Sequence[Tensor] | None = None
 ) -> Tensor:
-    """Variational information distillation: how surprising the teacher's maps are, given ours.
+    """Variational information distillation: the negative log-likelihood of the teacher's maps.
 
-    The negative log-likelihood of the teacher's map under a Gaussian around the student's, with
-    one variance v a channel, without its constant: (A_T - mu(A_S))^2 / 2v + log(v) / 2, mean over
-    entries, as in the published code (the paper sums), and over pairs of stages. Ahn et al., CVPR
-    2019. As a loss, mu is the adapter's 1x1 convolution (theirs has three layers) and v
-    is learned (`Variances`); as a proxy every v is 1, so that it is half a mean squared difference.
+    The likelihood is that of a Gaussian around the student's map with one variance v a channel,
+    without its constant: (A_T - mu(A_S))^2 / 2v + log(v) / 2. It is averaged over entries and
+    pairs of stages.
+
+    Ahn et al., CVPR 2019. As in the published code it is a mean over entries, where the paper has
+    a sum. In a loss, mu is the adapter's 1x1 convolution, where the published code has three
+    layers, and v is learned (`Variances`). In a proxy each v is 1, so that it is half a mean
+    squared difference.
 
     Args:
-        teacher: Its stages are used.
-        student: Likewise.
-        variances: C for each stage, above zero; 1 without.
+        teacher: Its `stages` are used.
+        student: Its `stages` are used.
+        variances: Variances of each stage, C each, above zero; 1 by default.
+
+    Returns:
+        A scalar.
 
     Raises:
-        UserError: A pair of maps differs in width or grid.
+        UserError: The maps of a pair have different widths or grids.
     """
-    pairs = matched("vid", teacher, student, widths=True, grids=True)
+    pairs = comparable_pairs("vid", teacher, student, widths=True, grids=True)
     if not variances:
-        return average(_mean_square(ours, theirs) / 2 for ours, theirs in pairs)
+        return average(_mean_square(map_t, map_s) / 2 for map_t, map_s in pairs)
     return average(
-        _surprise(ours - theirs, variance)
-        for (ours, theirs), variance in zip(pairs, variances, strict=True)
+        _log_likelihood(map_t - map_s, variance)
+        for (map_t, map_s), variance in zip(pairs, variances, strict=True)
     )
 
 
-def _surprise(error: Tensor, variance: Tensor) -> Tensor:
+def _log_likelihood(error: Tensor, variance: Tensor) -> Tensor:
+    """Return the negative log-likelihood, mean over entries, without its constant."""
     squares: Tensor = torch.linalg.vector_norm(error, dim=(0, 2, 3)).square()
     return (squares / error[:, 0].numel() / variance + variance.log()).mean() / 2
 
 
 class Variances(nn.Module):
-    """What `vid` learns as a loss besides its adapter: a variance a channel.
+    """The variances that `vid` learns as a loss, one a channel.
 
-    softplus(alpha) + 1e-5, as in the paper; 1 at first, where the published code begins with 5.
+    A variance is softplus(alpha) + 1e-5 as in the paper. It starts at 1, in the published code
+    at 5.
 
     Args:
-        teacher: Adapted, for the widths of its stages.
+        teacher: Adapted observation, from which the widths of the stages are taken.
     """
 
     LEAST = 1e-5
@@ -124,5 +149,5 @@ class Variances(nn.Module):
         )
 
     def forward(self) -> dict[str, list[Tensor]]:
-        """The keyword arguments of `vid`."""
+        """Return the keyword arguments of `vid`."""
         return {"variances": [softplus(raw) + self.LEAST for raw in self.raw]}

@@ -1,4 +1,7 @@
-"""What the class activation maps know: where a network looks for the label."""
+"""The distance of the class activation maps.
+
+Letters: B images, C channels, H x W positions.
+"""
 
 from __future__ import annotations
 
@@ -7,44 +10,57 @@ from torch import Tensor
 
 from diswot.errors import UserError
 from diswot.knowledge.adapters import pool
-from diswot.knowledge.stages import single
-from diswot.observation.functional import moderate, unit_rows
+from diswot.knowledge.stages import at_least_float32
+from diswot.observation.functional import in_safe_range, unit_rows
 from diswot.observation.observe import Observation
 
 
 def gradcam(teacher: Observation, student: Observation) -> Tensor:
-    """Grad-CAM distance: the class activation maps of each sample's label, compared.
+    """Grad-CAM distance: the difference of the class activation maps of the images' targets.
 
-    Maps are ReLU(sum_k alpha_k A_k), Selvaraju et al., ICCV 2017, eq. 1 and 2, on the last
-    feature map; both are averaged down to the smaller grid and scaled to unit length; squared
-    difference, summed over positions, mean of the samples. This is the semantic metric as the
-    text of DisWOT, CVPR 2023, has it (eq. 3 to 5), where the published code compares gradients of
-    the classifier (`semantic`). Works for any widths and grids.
+    A map is ReLU(sum_k alpha_k A_k) on the last feature map. Both maps are averaged down to the
+    smaller grid and scaled to unit length. The squared difference is summed over positions and
+    averaged over images. Works for any widths and grids.
 
-    A map that is zero everywhere stays zero and counts 1 against any other; on a grid of one cell
-    that is all there is to compare. It is zero for every sample where the classifier does not
-    look at the last map, as with a class token after the last block: name an earlier map in
-    `layers["last"]`.
+    A map of zeros stays zero and counts 1 against any other. On a grid of one cell that is the only
+    difference there can be. If the classifier does not read the last map, as with a class token
+    after the last block, all maps are zero: name an earlier map in `layers["last"]`.
+
+    Selvaraju et al., ICCV 2017, eq. 1 and 2. This is the semantic distance of the text of DisWOT,
+    CVPR 2023, eq. 3 to 5; the published code compares class gradients (`semantic`).
 
     Args:
         teacher: Its `last` and `cam_weights` are used.
-        student: Likewise.
+        student: Its `last` and `cam_weights` are used.
 
     Returns:
         A scalar between 0 and 2.
 
     Raises:
-        UserError: The weights were not observed.
+        UserError: An observation has no `cam_weights`.
     """
     maps = class_activation(teacher), class_activation(student)
     grid = min(m.shape[1] for m in maps), min(m.shape[2] for m in maps)
-    ours, theirs = (unit_rows(pool(m.unsqueeze(1), grid).flatten(1)) for m in maps)
-    return (ours - theirs).square().sum(1).mean()
+    map_t, map_s = (unit_rows(pool(m.unsqueeze(1), grid).flatten(1)) for m in maps)
+    return (map_t - map_s).square().sum(1).mean()
 
 
-def class_activation(seen: Observation) -> Tensor:
-    """Grad-CAM of each sample's label, B x H x W, up to a scale that all samples share."""
-    if seen.cam_weights is None:
+def class_activation(observation: Observation) -> Tensor:
+    """Return the Grad-CAM map of each image's target, up to a factor common to all images.
+
+    Args:
+        observation: Its `last` and `cam_weights` are used.
+
+    Returns:
+        B x H x W, at least 0.
+
+    Raises:
+        UserError: The observation has no `cam_weights`.
+    """
+    if observation.cam_weights is None:
         raise UserError("gradcam needs weights of the maps, seen with observe(..., cam=True)")
-    weights, maps = (moderate(single(values)) for values in (seen.cam_weights, seen.last))
+    weights, maps = (
+        in_safe_range(at_least_float32(values))
+        for values in (observation.cam_weights, observation.last)
+    )
     return torch.einsum("bc,bchw->bhw", weights, maps).relu()

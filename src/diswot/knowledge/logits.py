@@ -1,4 +1,7 @@
-"""What the outputs know: how probable the teacher finds every class."""
+"""Distances of the outputs: the probabilities that a network gives to the classes.
+
+Letters: N rows, K classes.
+"""
 
 from __future__ import annotations
 
@@ -7,20 +10,25 @@ from torch import Tensor
 from torch.nn.functional import kl_div, one_hot
 
 from diswot.errors import UserError
-from diswot.knowledge.stages import Pair, centred, single
+from diswot.knowledge.stages import Pair, at_least_float32, centred
 from diswot.observation.functional import unit_rows
 from diswot.observation.observe import Observation
 
 
 def kd(teacher: Observation, student: Observation, temperature: float = 4.0) -> Tensor:
-    """Knowledge distillation: softened outputs, compared. Hinton et al., 2015 (arXiv 1503.02531).
+    """Knowledge distillation: the divergence of the softened outputs, in nats.
 
-    T^2 KL(softmax(z_T / T) || softmax(z_S / T)), averaged over the batch, in nats.
+    T^2 KL(softmax(Z_T / T) || softmax(Z_S / T)), averaged over rows.
+
+    Hinton et al., 2015 (arXiv 1503.02531).
 
     Args:
-        teacher: Its logits, B x K, are used.
-        student: Likewise.
+        teacher: Its `logits`, N x K, are used.
+        student: Its `logits`, N x K, are used.
         temperature: T, above zero.
+
+    Returns:
+        A scalar, at least 0.
 
     Raises:
         UserError: Teacher and student have different numbers of classes.
@@ -36,28 +44,32 @@ def dkd(
     beta: float = 8.0,
     temperature: float = 4.0,
 ) -> Tensor:
-    """Decoupled knowledge distillation: the label and the other classes, compared apart.
+    """Decoupled knowledge distillation: the divergences of target and other classes, in nats.
 
-    T^2 (alpha KL(b_T || b_S) + beta KL(q_T || q_S)), averaged over the batch: b is the pair of
-    probabilities of the label and of all else, q the softmax among the classes that are not the
-    label. Zhao et al., CVPR 2022, eq. 7; the factor T^2, the defaults and no approximation are
-    the published code's, but its weight does not grow over the first epochs. With alpha = 1 and
-    the teacher's doubt instead of beta it is `kd`.
+    T^2 (alpha KL(b_T || b_S) + beta KL(q_T || q_S)), averaged over rows. b are the probabilities of
+    the target and of all other classes together, q is the softmax among the other classes. With
+    alpha = 1, and beta = 1 - p_T(target) in each row, it is `kd`.
+
+    Zhao et al., CVPR 2022, eq. 7. The factor T^2 and the defaults are those of the published code,
+    but the weight does not grow over the first epochs.
 
     Args:
-        teacher: Its logits, B x K with K at least 2, are used.
-        student: Likewise, and the labels.
+        teacher: Its `logits`, N x K, are used; K is at least 2.
+        student: Its `logits`, N x K, and `targets` are used.
         alpha: Weight of the target class.
-        beta: Weight of the others.
+        beta: Weight of the other classes.
         temperature: T, above zero.
+
+    Returns:
+        A scalar, at least 0.
 
     Raises:
         UserError: Teacher and student have different numbers of classes.
     """
     softened = _softened("dkd", teacher, student, temperature)
-    label = one_hot(student.labels, student.logits.shape[1]).bool()
-    binary = [_label_or_not(z.log_softmax(1), label) for z in softened]
-    others = [_others(z, label).log_softmax(1) for z in softened]
+    is_target = one_hot(student.targets, student.logits.shape[1]).bool()
+    binary = [_target_or_not(z.log_softmax(1), is_target) for z in softened]
+    others = [_others(z, is_target).log_softmax(1) for z in softened]
     return temperature**2 * (alpha * _divergence(*binary) + beta * _divergence(*others))
 
 
@@ -68,17 +80,18 @@ def dist(
     gamma: float = 1.0,
     temperature: float = 1.0,
 ) -> Tensor:
-    """DIST: the correlations of the outputs, not their values, compared.
+    """DIST: one minus the correlations of the outputs, between classes and within classes.
 
-    beta times the mean over samples of 1 - r(p_T, p_S), and gamma times the mean over classes of
-    the same between columns; p is softmax(z / T), r Pearson's correlation; times T^2. Huang et
-    al., NeurIPS 2022; the factor T^2 and the defaults are the published code's, which adds 1e-8 to
-    the product of lengths. Here nothing is added: a row or column that is constant, to within
-    rounding, has the correlation 0.
+    T^2 (beta mean(1 - r(p_T, p_S)) + gamma mean(1 - r'(p_T, p_S))). p is softmax(Z / T), r is
+    Pearson's correlation of two rows and r' that of two columns.
+
+    Huang et al., NeurIPS 2022. The factor T^2 and the defaults are those of the published code,
+    which adds 1e-8 to the product of lengths. Here nothing is added: a row or column that is
+    constant to within rounding has the correlation 0.
 
     Args:
-        teacher: Its logits, B x K, are used.
-        student: Likewise.
+        teacher: Its `logits`, N x K, are used.
+        student: Its `logits`, N x K, are used.
         beta: Weight of the correlations between classes.
         gamma: Weight of the correlations within a class.
         temperature: T, above zero.
@@ -95,30 +108,31 @@ def dist(
 
 
 def _softened(name: str, teacher: Observation, student: Observation, temperature: float) -> Pair:
-    """Logits over T, at least in single precision, after a check of their shapes."""
+    """Return the logits over T, in float32 or float64, after a check of their shapes."""
     if teacher.logits.shape != student.logits.shape:
         raise UserError(
             f"{name} needs one number of classes: teacher {teacher.logits.shape[1]}, "
             f"student {student.logits.shape[1]}"
         )
-    return single(teacher.logits) / temperature, single(student.logits) / temperature
+    logits_t, logits_s = at_least_float32(teacher.logits), at_least_float32(student.logits)
+    return logits_t / temperature, logits_s / temperature
 
 
 def _divergence(target: Tensor, output: Tensor) -> Tensor:
-    """KL of log-probabilities, averaged over the batch."""
+    """Return the KL divergence of log-probabilities, averaged over rows."""
     return kl_div(output, target, reduction="batchmean", log_target=True)
 
 
-def _others(values: Tensor, label: Tensor) -> Tensor:
-    """The entries of all classes but the label, B x (K - 1)."""
-    return values[~label].view(len(values), -1)
+def _others(values: Tensor, is_target: Tensor) -> Tensor:
+    """Return the entries of all classes but the target, N x (K - 1)."""
+    return values[~is_target].view(len(values), -1)
 
 
-def _label_or_not(logs: Tensor, label: Tensor) -> Tensor:
-    """Log-probability of the label, and of all else, B x 2."""
-    return torch.stack((logs[label], _others(logs, label).logsumexp(1)), 1)
+def _target_or_not(logs: Tensor, is_target: Tensor) -> Tensor:
+    """Return the log-probabilities of the target and of all other classes together, N x 2."""
+    return torch.stack((logs[is_target], _others(logs, is_target).logsumexp(1)), 1)
 
 
 def _uncorrelated(target: Tensor, output: Tensor) -> Tensor:
-    """One minus Pearson's correlation of two rows, averaged over the rows."""
+    """Return one minus Pearson's correlation of two rows, averaged over rows."""
     return 1 - (unit_rows(centred(target, 1)) * unit_rows(centred(output, 1))).sum(1).mean()

@@ -1,4 +1,7 @@
-"""Knowledge distances as losses, with what they learn beside the student."""
+"""Knowledge distances as losses, with the parameters that they learn beside the student's.
+
+Letters: N rows, K classes.
+"""
 
 from __future__ import annotations
 
@@ -7,21 +10,22 @@ from functools import partial
 
 from torch import Tensor, nn
 
-from diswot.knowledge.adapters import Learned
+from diswot.knowledge.adapters import LearnedAdapter
 from diswot.knowledge.registry import Knowledge, get_distance
 from diswot.observation.observe import Observation
 
 
 class Loss(nn.Module):
-    """A knowledge distance as a loss: any two networks, brought together by a learned adapter.
+    """A knowledge distance as a loss, for any two networks, with a learned adapter.
 
-    Its parameters are the adapter's and what else the distance learns; often there are none.
+    Its parameters are those of the adapter and those that the distance itself learns; many
+    distances have none.
 
     Args:
         row: The distance and its facts.
-        teacher: Observed once, for the shapes.
-        student: Likewise.
-        temperature: T, where the distance softens outputs; None leaves it its own.
+        teacher: Observation from which shapes are taken.
+        student: Observation from which shapes are taken.
+        temperature: T of a distance that softens outputs; by default the distance's own.
     """
 
     def __init__(
@@ -35,13 +39,13 @@ class Loss(nn.Module):
         self.distance = row.distance
         if temperature is not None and "temperature" in row.defaults:
             self.distance = partial(row.distance, temperature=temperature)
-        self.adapter = Learned(row.adapter, teacher, student) if row.adapter else None
+        self.adapter = LearnedAdapter(row.adapter, teacher, student) if row.adapter else None
         if self.adapter is not None:
             teacher, student = self.adapter(teacher, student)
         self.settings = row.learned(teacher) if row.learned else None
 
     def forward(self, teacher: Observation, student: Observation) -> Tensor:
-        """The distance, a scalar."""
+        """Return the distance, a scalar."""
         if self.adapter is not None:
             teacher, student = self.adapter(teacher, student)
         settings = self.settings() if self.settings is not None else {}
@@ -51,9 +55,18 @@ class Loss(nn.Module):
 class Losses(nn.Module):
     """Weighted knowledge distances, by name.
 
+    Args:
+        weights: Weight of each distance, by a key of `registry.KNOWLEDGE`.
+        teacher: Observation from which shapes are taken.
+        student: Observation from which shapes are taken.
+        temperature: T of distances that soften outputs; by default the distances' own.
+
     Attributes:
-        needs_cam: Whether any of them needs `Observation.cam_weights`.
-        outputs_alone: Whether none looks at more than outputs and labels.
+        needs_cam: Whether a distance needs `Observation.cam_weights`.
+        outputs_alone: Whether all distances look at nothing but outputs and targets.
+
+    Raises:
+        UserError: A name is unknown.
     """
 
     def __init__(
@@ -72,18 +85,18 @@ class Losses(nn.Module):
         self.rows = nn.ModuleDict(made)
 
     def forward(self, teacher: Observation, student: Observation) -> dict[str, Tensor]:
-        """Each distance times its weight."""
+        """Return each distance times its weight."""
         return {
             name: self.weights[name] * loss(teacher, student) for name, loss in self.rows.items()
         }
 
 
-def outputs(logits: Tensor, labels: Tensor) -> Observation:
-    """An observation of outputs alone, for the distances that look at nothing else.
+def outputs(logits: Tensor, targets: Tensor) -> Observation:
+    """Return an observation of outputs alone, for distances that look at nothing else.
 
     Args:
-        logits: B x K.
-        labels: B.
+        logits: N x K.
+        targets: Class indices, N.
     """
     nothing = logits.new_empty(0)
-    return Observation((), nothing, nothing, logits, labels, nothing)
+    return Observation((), nothing, nothing, logits, targets, nothing)

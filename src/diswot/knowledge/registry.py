@@ -1,9 +1,9 @@
-"""Knowledge distances: pure functions of what was observed of a teacher and of a student.
+"""The table of knowledge distances: pure functions of the observations of a teacher and a student.
 
-Each serves three masters: its negative at initialisation is a zero-cost proxy, during training it
-is a loss, on an accuracy table it is a column of the rank study.
+Each serves three purposes. Its negative at initialisation is a zero-cost proxy, during training it
+is a loss, and on a table of accuracies it is a column of the rank study.
 
-Region mutual information (Zhao et al., NeurIPS 2019) is not among them: it compares a dense
+Region mutual information (Zhao et al., NeurIPS 2019) is not in the table: it compares a dense
 prediction with a dense label map, and a classifier has neither.
 """
 
@@ -37,44 +37,45 @@ class Knowledge:
     """A knowledge distance and its facts.
 
     Attributes:
-        distance: Of teacher and student, a scalar; smaller is more alike.
+        distance: Function of the observations of teacher and student that returns a scalar, lower
+            where the two agree more.
         summary: One line.
-        paper: Where it is from.
-        same_width: Whether other numbers of channels are an error, which no adapter mends.
-        same_classes: Whether other numbers of classes are an error.
-        adapter: What brings stages, grids and widths together; None where nothing needs to be.
-        learned: What a loss learns besides the adapter, built from the adapted teacher: a module
-            that gives keyword arguments of the distance.
-        needs_labels: Whether it looks at the labels.
+        paper: Authors and venue; empty if it is from no paper.
+        same_width: Whether the distance rejects classifiers of different widths; no adapter helps.
+        adapter: What brings stages, grids and widths together; None if nothing must be.
+        learned: Makes, from the adapted observation of the teacher, a module that a loss learns
+            besides the adapter. The module returns keyword arguments of the distance.
+        needs_labels: Whether the distance depends on the targets.
         needs_cam: Whether it needs `Observation.cam_weights`.
-        differentiable: Whether it can be a loss.
-        outputs_alone: Whether it looks at nothing but logits and labels, so that a teacher's
-            logits may be kept, and a pass need not be watched.
+        outputs_alone: Whether it depends on logits and targets alone, so that logits of the
+            teacher can be stored and no hooks are needed.
     """
 
     distance: Distance
     summary: str
     paper: str
     same_width: bool = False
-    same_classes: bool = False
     adapter: Adapter | None = None
     learned: Callable[[Observation], nn.Module] | None = None
     needs_labels: bool = False
     needs_cam: bool = False
-    differentiable: bool = True
     outputs_alone: bool = False
 
     @property
     def defaults(self) -> dict[str, object]:
-        """The distance's own settings."""
+        """The default values of the distance's settings."""
         parameters = inspect.signature(self.distance).parameters.values()
         return {p.name: p.default for p in parameters if p.default is not p.empty}
 
     def between(self, teacher: Observation, student: Observation) -> Tensor:
-        """The distance of any two networks, brought together by the fixed adapter.
+        """Return the distance of any two networks, with the fixed adapter.
+
+        Args:
+            teacher: Any observation.
+            student: An observation of the same images.
 
         Raises:
-            UserError: The two do not fit, where the row says so.
+            UserError: The widths, or the numbers of classes, do not fit the distance.
         """
         if self.adapter is not None:
             teacher, student = adapt(self.adapter, teacher, student)
@@ -85,7 +86,7 @@ _STAGES = Adapter()
 _GRIDS = Adapter(grids=True)
 _WIDTHS = Adapter(widths=True)
 _MAPS = Adapter(grids=True, widths=True, always=True)
-_HINT = Adapter("middle", grids=True, widths=True, always=True)
+_MIDDLE = Adapter("middle", grids=True, widths=True, always=True)
 _LAST_WIDTH = Adapter("last", widths=True)
 
 KNOWLEDGE: dict[str, Knowledge] = {
@@ -94,15 +95,10 @@ KNOWLEDGE: dict[str, Knowledge] = {
         "channel correlations of class gradients",
         "DisWOT, CVPR 2023",
         same_width=True,
-        same_classes=True,
         needs_labels=True,
     ),
     "semantic_class": Knowledge(
-        semantic_class,
-        "class correlations of class gradients",
-        "",
-        same_classes=True,
-        needs_labels=True,
+        semantic_class, "class correlations of class gradients", "", needs_labels=True
     ),
     "gradcam": Knowledge(
         gradcam,
@@ -111,19 +107,14 @@ KNOWLEDGE: dict[str, Knowledge] = {
         needs_labels=True,
         needs_cam=True,
     ),
-    "relation": Knowledge(relation, "sample correlations of last maps", "DisWOT, CVPR 2023"),
+    "relation": Knowledge(relation, "image correlations of last maps", "DisWOT, CVPR 2023"),
     "kd": Knowledge(
-        kd,
-        "softened outputs, temperature 4",
-        "Hinton et al., 2015",
-        same_classes=True,
-        outputs_alone=True,
+        kd, "softened outputs, temperature 4", "Hinton et al., 2015", outputs_alone=True
     ),
     "dkd": Knowledge(
         dkd,
-        "label and other outputs, apart",
+        "softened outputs of label and other classes, decoupled",
         "Zhao et al., CVPR 2022",
-        same_classes=True,
         needs_labels=True,
         outputs_alone=True,
     ),
@@ -131,22 +122,21 @@ KNOWLEDGE: dict[str, Knowledge] = {
         dist,
         "correlations of outputs, between and within classes",
         "Huang et al., NeurIPS 2022",
-        same_classes=True,
         outputs_alone=True,
     ),
     "fitnet": Knowledge(
-        fitnet, "values of the middle maps", "Romero et al., ICLR 2015", adapter=_HINT
+        fitnet, "values of the middle maps", "Romero et al., ICLR 2015", adapter=_MIDDLE
     ),
     "at": Knowledge(
-        at, "where maps are active", "Zagoruyko and Komodakis, ICLR 2017", adapter=_GRIDS
+        at, "spatial attention maps", "Zagoruyko and Komodakis, ICLR 2017", adapter=_GRIDS
     ),
     "nst": Knowledge(
-        nst, "distributions of channels over places", "Huang and Wang, 2017", adapter=_GRIDS
+        nst, "distributions of the channels' maps", "Huang and Wang, 2017", adapter=_GRIDS
     ),
     "fsp": Knowledge(
-        fsp, "channels against the next stage's", "Yim et al., CVPR 2017", adapter=_WIDTHS
+        fsp, "inner products of successive stages", "Yim et al., CVPR 2017", adapter=_WIDTHS
     ),
-    "ab": Knowledge(ab, "which neurons are on", "Heo et al., AAAI 2019", adapter=_MAPS),
+    "ab": Knowledge(ab, "activation boundaries", "Heo et al., AAAI 2019", adapter=_MAPS),
     "ickd": Knowledge(
         ickd, "channel correlations of last maps", "Liu et al., ICCV 2021", adapter=_LAST_WIDTH
     ),
@@ -161,11 +151,11 @@ KNOWLEDGE: dict[str, Knowledge] = {
         learned=Variances,
     ),
     "sp": Knowledge(
-        sp, "sample correlations of all stages", "Tung and Mori, ICCV 2019", adapter=_STAGES
+        sp, "image correlations of all stages", "Tung and Mori, ICCV 2019", adapter=_STAGES
     ),
-    "rkd": Knowledge(rkd, "distances and angles among samples", "Park et al., CVPR 2019"),
-    "pkt": Knowledge(pkt, "neighbourhoods among samples", "Passalis and Tefas, ECCV 2018"),
-    "cc": Knowledge(cc, "kernel of pairs of samples", "Peng et al., ICCV 2019"),
+    "rkd": Knowledge(rkd, "distances and angles among images", "Park et al., CVPR 2019"),
+    "pkt": Knowledge(pkt, "neighbourhoods among images", "Passalis and Tefas, ECCV 2018"),
+    "cc": Knowledge(cc, "kernel of pairs of images", "Peng et al., ICCV 2019"),
     "cka": Knowledge(
         cka,
         "one minus centred kernel alignment, all stages",
@@ -176,7 +166,14 @@ KNOWLEDGE: dict[str, Knowledge] = {
 
 
 def get_distance(name: str) -> Knowledge:
-    """The knowledge distance of that name; an unknown name is a `UserError` with the nearest."""
+    """Return the row of a knowledge distance.
+
+    Args:
+        name: A key of `KNOWLEDGE`.
+
+    Raises:
+        UserError: The name is unknown; the message has the nearest names.
+    """
     if name not in KNOWLEDGE:
         raise unknown("knowledge distance", name, KNOWLEDGE)
     return KNOWLEDGE[name]

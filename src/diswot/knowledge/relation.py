@@ -1,24 +1,31 @@
-"""What the batch knows: which samples a network finds alike."""
+"""The distance of the images' relations in the last map.
+
+Letters: B images, C channels, H x W positions.
+"""
 
 from __future__ import annotations
 
 from torch import Tensor
 
-from diswot.knowledge.stages import sample_gram, single
+from diswot.knowledge.stages import at_least_float32, image_gram
 from diswot.observation.functional import unit_rows
 from diswot.observation.observe import Observation
 
 
 def relation(teacher: Observation, student: Observation) -> Tensor:
-    """Relation distance of DisWOT: the sample correlations of the last feature maps, compared.
+    """Relation distance of DisWOT: the difference of the images' similarities in the last map.
 
-    The B x B Gram matrix of the flattened last maps, rows scaled to unit length; squared
-    Frobenius norm of the difference of teacher and student, over B^2. DisWOT, CVPR 2023, eq. 6
-    and 7 (after similarity-preserving distillation, Tung and Mori, ICCV 2019). Works for any
-    widths and grids.
+    R is the B x B Gram matrix of the flattened last maps, rows scaled to unit length; the result
+    is ||R_T - R_S||_F^2 / B^2. Works for any widths and grids.
+
+    DisWOT, CVPR 2023, eq. 6 and 7, after Tung and Mori, ICCV 2019.
+
+    Args:
+        teacher: Its `last`, B x C x H x W, is used.
+        student: Its `last`, B x C x H x W, is used.
 
     Returns:
         A scalar between 0 and 4 / B.
     """
-    relations = [unit_rows(sample_gram(single(seen.last))) for seen in (teacher, student)]
+    relations = [unit_rows(image_gram(at_least_float32(seen.last))) for seen in (teacher, student)]
     return (relations[0] - relations[1]).square().mean()

@@ -1,4 +1,7 @@
-"""What the batch knows, in other words: samples among samples, whatever the width."""
+"""Distances of the relations among images, for any widths.
+
+Letters: B images, N rows, D features that enter the classifier.
+"""
 
 from __future__ import annotations
 
@@ -8,67 +11,96 @@ import torch
 from torch import Tensor
 from torch.nn.functional import mse_loss, smooth_l1_loss
 
-from diswot.knowledge.stages import average, matched, moderate, once, sample_gram, single
+from diswot.knowledge.stages import (
+    at_least_float32,
+    average,
+    cached,
+    comparable_pairs,
+    image_gram,
+    in_safe_range,
+)
 from diswot.observation.functional import gram, unit_rows
 from diswot.observation.observe import Observation
 
 
 def sp(teacher: Observation, student: Observation) -> Tensor:
-    """Similarity-preserving distillation: which samples look alike at each stage, compared.
+    """Similarity-preserving distillation: the difference of the images' similarities, by stage.
 
-    The B x B Gram matrix of the flattened maps, rows scaled to unit length; squared Frobenius
-    norm of the difference over B^2, mean over pairs of stages, where the paper sums. Tung and
-    Mori, ICCV 2019. `relation` is the same on the last maps alone.
+    R is the B x B Gram matrix of the flattened maps, rows scaled to unit length; the result is
+    ||R_T - R_S||_F^2 / B^2, averaged over pairs of stages. `relation` is the same on the last maps
+    alone.
+
+    Tung and Mori, ICCV 2019, who sum over pairs of stages.
+
+    Args:
+        teacher: Its `stages` are used.
+        student: Its `stages` are used.
 
     Returns:
         A scalar between 0 and 4 / B.
+
+    Raises:
+        UserError: The numbers of stages differ.
     """
-    pairs = matched("sp", teacher, student)
-    return average(mse_loss(_alike(theirs), _alike(ours)) for ours, theirs in pairs)
+    pairs = comparable_pairs("sp", teacher, student)
+    return average(mse_loss(_similarities(b), _similarities(a)) for a, b in pairs)
 
 
-def _alike(maps: Tensor) -> Tensor:
-    return unit_rows(sample_gram(maps))
+def _similarities(maps: Tensor) -> Tensor:
+    return unit_rows(image_gram(maps))
 
 
 def cka(teacher: Observation, student: Observation) -> Tensor:
-    """One minus the linear centred kernel alignment of the maps, mean over pairs of stages.
+    """One minus the linear centred kernel alignment of the maps, averaged over pairs of stages.
 
-    Kornblith et al., ICML 2019, with linear kernels, on flattened maps. It measures the samples'
-    geometry without their mean or scale. The estimate is the plain one: with few samples and many
-    features it leans towards alike.
+    It compares the geometry of the images' flattened maps and does not depend on mean or scale. The
+    estimate is the plain one, which is biased towards 0 with few images and many features.
+
+    Kornblith et al., ICML 2019, with linear kernels.
+
+    Args:
+        teacher: Its `stages` are used.
+        student: Its `stages` are used.
 
     Returns:
         A scalar between 0 and 1.
+
+    Raises:
+        UserError: The numbers of stages differ.
     """
-    pairs = matched("cka", teacher, student)
-    return average(1 - linear_cka(ours, theirs) for ours, theirs in pairs)
+    pairs = comparable_pairs("cka", teacher, student)
+    return average(1 - linear_cka(map_t, map_s) for map_t, map_s in pairs)
 
 
 def linear_cka(first: Tensor, second: Tensor) -> Tensor:
-    """Linear centred kernel alignment, a scalar, of features B x ... and B x ...'.
+    """Return the linear centred kernel alignment of two sets of features.
 
-    It is 0 where all samples have the same features, to within rounding.
+    Args:
+        first: B x ...
+        second: B x ..., of any other number of features.
+
+    Returns:
+        A scalar between 0 and 1; 0 if all images have the same features to within rounding.
     """
     one, other = (unit_rows(_centred_gram(features).flatten()) for features in (first, second))
     return (one * other).sum()
 
 
-_LEAST_LEFT = 0.02  # share of the squares, for the mean to be taken off afterwards
+_LEAST_LEFT = 0.02  # share of the squares, for the mean to be subtracted afterwards
 
 
-@once
+@cached
 def _centred_gram(features: Tensor) -> Tensor:
-    """Inner products of the features less their mean, B x B.
+    """Return the inner products of the features less their mean, B x B.
 
-    From the plain inner products, which other distances have use for, unless so little is left of
-    them that rounding would show.
+    They are computed from the plain inner products, which other distances use too. If so little of
+    these is left that rounding would show, the mean is subtracted from the features.
     """
-    plain = sample_gram(features).double()
+    plain = image_gram(features).double()
     centred = plain - plain.mean(0) - plain.mean(1, keepdim=True) + plain.mean()
     if centred.detach().trace() > _LEAST_LEFT * plain.detach().trace():
         return centred.to(features.dtype)
-    features = moderate(features)
+    features = in_safe_range(features)
     mean = features.mean(0)
     centred = gram(features - mean)
     noise = 8 * torch.finfo(features.dtype).eps
@@ -79,26 +111,34 @@ def _centred_gram(features: Tensor) -> Tensor:
 def rkd(
     teacher: Observation, student: Observation, distance: float = 1.0, angle: float = 2.0
 ) -> Tensor:
-    """Relational knowledge: the distances and the angles among the samples, compared.
+    """Relational knowledge distillation: the difference of distances and angles among rows.
 
-    What enters the classifier, B x D; distances of all pairs over the mean of those above zero,
-    and cosines of the angles of all triples; Huber's loss, mean over pairs and over triples. Park
-    et al., CVPR 2019. The weights keep the paper's ratio of one to two.
+    Distances of all pairs are divided by the mean of those above zero; angles are the cosines of
+    all triples. Both are compared by Huber's loss, averaged over pairs and over triples.
+
+    Park et al., CVPR 2019. The weights keep the paper's ratio of one to two.
 
     Args:
-        teacher: Its `pooled` is used.
-        student: Likewise.
+        teacher: Its `head_input`, N x D, is used.
+        student: Its `head_input`, N x D, is used.
         distance: Weight of the distances.
         angle: Weight of the angles.
+
+    Returns:
+        A scalar, at least 0.
     """
-    ours, theirs = (_geometry(single(seen.pooled)) for seen in (teacher, student))
-    return distance * _huber(ours[0], theirs[0]) + angle * _huber(ours[1], theirs[1])
+    (lengths_t, angles_t), (lengths_s, angles_s) = (
+        _geometry(at_least_float32(seen.head_input)) for seen in (teacher, student)
+    )
+    return distance * smooth_l1_loss(lengths_s, lengths_t) + angle * smooth_l1_loss(
+        angles_s, angles_t
+    )
 
 
-@once
+@cached
 def _geometry(points: Tensor) -> tuple[Tensor, Tensor]:
-    """Distances of all pairs over their mean, B x B, and cosines at all triples, B x B x B."""
-    points = moderate(points)
+    """Return distances of all pairs over their mean, N x N, and cosines at triples, N x N x N."""
+    points = in_safe_range(points)
     lines = points[None] - points[:, None]
     lengths: Tensor = torch.linalg.vector_norm(lines, dim=2)
     mean = lengths.sum() / (lengths > 0).sum().clamp_min(1)
@@ -106,53 +146,59 @@ def _geometry(points: Tensor) -> tuple[Tensor, Tensor]:
     return lengths / mean.masked_fill(mean == 0, 1), directions @ directions.mT
 
 
-def _huber(teacher: Tensor, student: Tensor) -> Tensor:
-    return smooth_l1_loss(student, teacher)
-
-
 def pkt(teacher: Observation, student: Observation) -> Tensor:
-    """Probabilistic knowledge transfer: who is whose neighbour, compared.
+    """Probabilistic knowledge transfer: the divergence of the neighbourhoods of the rows, in nats.
 
-    What enters the classifier, B x D; among the other samples j, p(j | i) is in proportion to
-    (1 + cos(i, j)) / 2; KL(p_T || p_S), mean over i, where the paper sums. Passalis and Tefas,
-    ECCV 2018. As published, 1e-7 is added to every probability before the logarithm.
+    Among the other rows j, p(j | i) is proportional to (1 + cos(i, j)) / 2. The result is
+    KL(p_T || p_S), averaged over i.
+
+    Passalis and Tefas, ECCV 2018, who sum over i. As published, 1e-7 is added to each probability
+    before the logarithm.
 
     Args:
-        teacher: Its `pooled` is used.
-        student: Likewise.
+        teacher: Its `head_input`, N x D, is used.
+        student: Its `head_input`, N x D, is used.
+
+    Returns:
+        A scalar, at least 0.
     """
-    ours, theirs = _neighbours(teacher), _neighbours(student)
-    return (ours * ((ours + 1e-7).log() - (theirs + 1e-7).log())).sum(1).mean()
+    p, q = _neighbours(teacher), _neighbours(student)
+    return (p * ((p + 1e-7).log() - (q + 1e-7).log())).sum(1).mean()
 
 
-def _neighbours(seen: Observation) -> Tensor:
-    """Probabilities, B x B, of each row's neighbours; zero for itself."""
-    points = unit_rows(single(seen.pooled))
+def _neighbours(observation: Observation) -> Tensor:
+    """Return the probabilities of each row's neighbours, N x N; zero for itself."""
+    points = unit_rows(at_least_float32(observation.head_input))
     closeness = (1 + points @ points.T) / 2
-    near = closeness > 8 * torch.finfo(points.dtype).eps  # of what is opposite rounding is left
+    near = closeness > 8 * torch.finfo(points.dtype).eps  # opposite rows leave rounding errors
     closeness = closeness * near * (1 - torch.eye(len(points)).to(closeness))
     total = closeness.sum(1, keepdim=True)
     return closeness / total.masked_fill(total == 0, 1)
 
 
 def cc(teacher: Observation, student: Observation, gamma: float = 0.4, order: int = 2) -> Tensor:
-    """Correlation congruence: a kernel of all pairs of samples, compared. Peng et al., ICCV 2019.
+    """Correlation congruence: the difference of a kernel of all pairs of rows.
 
-    What enters the classifier, B x D, rows scaled to unit length; the Gaussian kernel by its
-    Taylor series, sum_p exp(-2 gamma) (2 gamma)^p (x . y)^p / p!; squared difference, mean over
-    pairs. The paper first maps both to one width by a learned layer, which
-    the kernel does not need.
+    Rows are scaled to unit length. The kernel is the Taylor series of the Gaussian,
+    sum_p exp(-2 gamma) (2 gamma)^p (x . y)^p / p!. The squared difference is averaged over pairs.
+
+    Peng et al., ICCV 2019, who first map both networks to one width by a learned layer; the kernel
+    does not need it.
 
     Args:
-        teacher: Its `pooled` is used.
-        student: Likewise.
-        gamma: Of the kernel.
+        teacher: Its `head_input`, N x D, is used.
+        student: Its `head_input`, N x D, is used.
+        gamma: Inverse width of the Gaussian.
         order: Last power of the series.
+
+    Returns:
+        A scalar, at least 0.
     """
-    ours, theirs = (
-        _gaussian(unit_rows(single(seen.pooled)), gamma, order) for seen in (teacher, student)
+    kernel_t, kernel_s = (
+        _gaussian(unit_rows(at_least_float32(seen.head_input)), gamma, order)
+        for seen in (teacher, student)
     )
-    return mse_loss(theirs, ours)
+    return mse_loss(kernel_s, kernel_t)
 
 
 def _gaussian(points: Tensor, gamma: float, order: int) -> Tensor:

@@ -1,4 +1,7 @@
-"""What the class gradients know: which channels speak for which class."""
+"""The distance of the channels' correlations in the class gradients.
+
+Letters: K classes, D features that enter the classifier.
+"""
 
 from __future__ import annotations
 
@@ -12,23 +15,26 @@ EPSILON = 1e-12
 
 
 def semantic(teacher: Observation, student: Observation) -> Tensor:
-    """Semantic distance of DisWOT: the channel correlations of the class gradients, compared.
+    """Semantic distance of DisWOT: the difference of the class gradients' channel correlations.
 
-    For each class, the C x C correlation matrix of its gradient row, rows scaled to unit length;
-    squared difference of teacher and student, summed, over K * C. DisWOT, CVPR 2023, eq. 3 to 5.
-    The paper draws it from Grad-CAM maps; the published code, and this function, from the
-    gradient of the classifier's weight.
+    For each class, the D x D matrix g g^T of its row g of the class gradient, rows scaled to unit
+    length; squared difference of teacher and student, summed, over K D.
 
-    As in the published code, a row shorter than `EPSILON` is not brought to unit length. That is
-    no detail: with Gaussian weights the softmax saturates, most classes have such rows, and how
-    many do is a good part of what this score knows. (Without it, Kendall tau on S0 falls from 0.6
-    to 0.4.)
+    DisWOT, CVPR 2023, eq. 3 to 5. The text of the paper uses Grad-CAM maps (`gradcam`); the
+    published code, and this function, use the gradient of the classifier's weight. As in the
+    published code, a row of g g^T shorter than `EPSILON` is divided by `EPSILON` instead. This
+    matters: with Gaussian weights the softmax saturates, and most classes have such rows. Without
+    it Kendall tau on S0 falls from 0.6 to 0.4.
+
+    Args:
+        teacher: Its `class_gradient`, K x D, is used.
+        student: Its `class_gradient`, K x D, is used.
 
     Returns:
         A scalar between 0 and 4.
 
     Raises:
-        UserError: Teacher and student have different numbers of classes or channels.
+        UserError: The class gradients have different shapes.
     """
     shapes = tuple(teacher.class_gradient.shape), tuple(student.class_gradient.shape)
     if shapes[0] != shapes[1]:

@@ -1,4 +1,7 @@
-"""What the class gradients know, whatever the channels: which classes are alike."""
+"""The distance of the classes' correlations in the class gradients.
+
+Letters: K classes, D features that enter the classifier.
+"""
 
 from __future__ import annotations
 
@@ -10,11 +13,16 @@ from diswot.observation.observe import Observation
 
 
 def semantic_class(teacher: Observation, student: Observation) -> Tensor:
-    """Class form of the semantic distance: which classes use the same channels, compared.
+    """Class form of the semantic distance: the difference of the classes' similarities.
 
-    The K x K cosines between the classes' rows of the class gradient; squared Frobenius norm of
-    the difference of teacher and student, over K^2. Works for any widths. Ours: the published
-    method has only the channel form, `semantic`.
+    The K x K cosines between the rows of the class gradient; squared Frobenius norm of the
+    difference of teacher and student, over K^2. Works for any widths.
+
+    It is from no paper: DisWOT has the channel form alone, `semantic`.
+
+    Args:
+        teacher: Its `class_gradient`, K x D, is used.
+        student: Its `class_gradient`, K x D, is used.
 
     Returns:
         A scalar between 0 and 4.

@@ -1,4 +1,7 @@
-"""Which feature maps of a teacher and of a student are compared: pairs by relative depth."""
+"""Which feature maps of a teacher and of a student are compared: pairs by relative depth.
+
+Letters: B images, C channels, H x W positions.
+"""
 
 from __future__ import annotations
 
@@ -20,33 +23,39 @@ Pair = tuple[Tensor, Tensor]
 def pair_indices(teacher: int, student: int) -> list[tuple[int, int]]:
     """Pair the stages of two networks by relative depth.
 
-    Every stage of the network with fewer has one partner, no two the same. Stage i of n, counted
-    from one, lies at depth i / n; its partner among N >= n is stage i N / n, rounded, the deeper
-    one of two as near. So the last stages are always a pair. Three stages go with the second,
-    third and fifth of five; two with the second and third of three; one with the last.
+    Each stage of the network with fewer stages has one partner, and no two have the same. Stage i
+    of n, counted from one, lies at depth i / n. Its partner among N >= n stages is stage i N / n,
+    rounded, halves towards the deeper. So the last stages are always a pair. Three stages are
+    paired with the second, third and fifth of five; two with the second and third of three; one
+    with the last.
 
     Args:
         teacher: Number of stages, at least one.
-        student: Likewise.
+        student: Number of stages, at least one.
 
     Returns:
-        Indices, counted from zero, of the teacher and of the student, in order of depth.
+        Indices of the teacher and of the student, counted from zero, in order of depth.
     """
     count = min(teacher, student)
     return [(_at(i, count, teacher), _at(i, count, student)) for i in range(1, count + 1)]
 
 
 def _at(i: int, count: int, stages: int) -> int:
-    """Index of stage i * stages / count, counted from one, halves rounded up."""
+    """Return the index of stage i * stages / count, counted from one, halves rounded up."""
     return (2 * i * stages + count) // (2 * count) - 1
 
 
-def pair(teacher: Sequence[Tensor], student: Sequence[Tensor]) -> list[Pair]:
-    """The maps that have a partner, with it."""
+def pair_stages(teacher: Sequence[Tensor], student: Sequence[Tensor]) -> list[Pair]:
+    """Return the pairs of maps that `pair_indices` selects.
+
+    Args:
+        teacher: Map of each stage, B x C x H x W each.
+        student: Map of each stage, B x C x H x W each.
+    """
     return [(teacher[i], student[j]) for i, j in pair_indices(len(teacher), len(student))]
 
 
-def matched(
+def comparable_pairs(
     name: str,
     teacher: Observation,
     student: Observation,
@@ -54,17 +63,17 @@ def matched(
     widths: bool = False,
     grids: bool = False,
 ) -> list[Pair]:
-    """The stages as pairs, in single precision at least, after a check that they are comparable.
+    """Return the stages as pairs, in float32 or float64, after a check of their shapes.
 
     Args:
-        name: Of the distance, for the message.
-        teacher: With as many stages as the student.
-        student: Likewise.
-        widths: Whether the maps of a pair need as many channels.
-        grids: Whether they need as many rows and columns.
+        name: Name of the distance, for the message.
+        teacher: Observation with as many stages as the student's.
+        student: Observation with as many stages as the teacher's.
+        widths: Whether the maps of a pair must have the same number of channels.
+        grids: Whether they must have the same height and width.
 
     Raises:
-        UserError: The stages differ in number, or a pair in what is needed.
+        UserError: The numbers of stages differ, or the shapes of a pair.
     """
     if len(teacher.stages) != len(student.stages):
         raise UserError(
@@ -72,94 +81,123 @@ def matched(
             f"teacher {len(teacher.stages)}, student {len(student.stages)}; {_HINT}"
         )
     pairs = list(zip(teacher.stages, student.stages, strict=True))
-    for ours, theirs in pairs:
-        first, second = tuple(ours.shape[1:]), tuple(theirs.shape[1:])
+    for map_t, map_s in pairs:
+        first, second = tuple(map_t.shape[1:]), tuple(map_s.shape[1:])
         if (widths and first[0] != second[0]) or (grids and first[1:] != second[1:]):
             what = " and ".join(["width"] * widths + ["grid"] * grids)
             raise UserError(
                 f"{name} needs maps of one {what} (C x H x W): "
                 f"teacher {first}, student {second}; {_HINT}"
             )
-    return [(single(ours), single(theirs)) for ours, theirs in pairs]
+    return [(at_least_float32(map_t), at_least_float32(map_s)) for map_t, map_s in pairs]
 
 
 _HINT = "bring them together with its adapter, KNOWLEDGE[name].between(teacher, student)"
 
 
 def average(distances: Iterable[Tensor]) -> Tensor:
-    """Mean of scalars, one a pair of stages."""
+    """Return the mean of scalars, one for each pair of stages."""
     return torch.stack(list(distances)).mean()
 
 
-def single(values: Tensor) -> Tensor:
-    """The same in single precision, or in double if it is."""
+def at_least_float32(values: Tensor) -> Tensor:
+    """Convert half precision to float32; leave float32 and float64 as they are."""
     return values.to(torch.promote_types(values.dtype, torch.float32))
 
 
 R = TypeVar("R")
 
-_KNOWN: Any = WeakIdKeyDictionary()
+_CACHE: Any = WeakIdKeyDictionary()
 
 
-def once(function: Callable[..., R]) -> Callable[..., R]:
-    """Remember a function of a tensor for as long as the tensor lives and is not overwritten.
+def cached(function: Callable[..., R]) -> Callable[..., R]:
+    """Cache a function of a tensor while the tensor lives and is not overwritten.
 
-    So that what a distance computes of the teacher is computed once a search, not once a
-    candidate. Only where there is no graph.
+    So what a distance computes of the teacher alone is computed once a search, not once a
+    candidate. A tensor that requires gradients is never cached.
+
+    Args:
+        function: Takes a tensor, and settings that can be hashed.
     """
 
     @functools.wraps(function)
-    def remembered(values: Tensor, *settings: object) -> R:
+    def lookup(values: Tensor, *settings: object) -> R:
         if values.requires_grad or values.is_inference():
             return function(values, *settings)
-        known = _KNOWN.setdefault(values, {})
+        results = _CACHE.setdefault(values, {})
         key = function, settings, values._version
-        if key not in known:
-            known[key] = function(values, *settings)
-        return cast(R, known[key])
+        if key not in results:
+            results[key] = function(values, *settings)
+        return cast(R, results[key])
 
-    return remembered
-
-
-_magnitude = once(functional.magnitude)
+    return lookup
 
 
-def moderate(values: Tensor) -> Tensor:
-    """As `similarity.moderate`, with the largest value remembered."""
-    return functional.moderate(values, _magnitude(values))
+_magnitude = cached(functional.magnitude)
 
 
-@once
-def sample_gram(features: Tensor) -> Tensor:
-    """Inner products of all pairs of samples, B x B, of moderate features B x ..."""
-    return functional.gram(moderate(features))
+def in_safe_range(values: Tensor) -> Tensor:
+    """Rescale huge or tiny features as `functional.in_safe_range`, with a cached magnitude.
+
+    Args:
+        values: Of any shape.
+    """
+    return functional.in_safe_range(values, _magnitude(values))
 
 
-@once
+@cached
+def image_gram(features: Tensor) -> Tensor:
+    """Return the inner products of all pairs of images, of features in a safe range.
+
+    Args:
+        features: B x ...
+
+    Returns:
+        B x B.
+    """
+    return functional.gram(in_safe_range(features))
+
+
+@cached
 def channel_gram(maps: Tensor) -> Tensor:
-    """Inner products of all pairs of channels, B x C x C, of moderate maps B x C x H x W."""
-    rows = moderate(maps).flatten(2)
+    """Return the inner products of all pairs of channels, of maps in a safe range.
+
+    Args:
+        maps: B x C x H x W.
+
+    Returns:
+        B x C x C.
+    """
+    rows = in_safe_range(maps).flatten(2)
     return rows @ rows.mT
 
 
-_NUMBERS = 2**17  # of a slice
+_SLICE_ENTRIES = 2**17
 
 
 def slices(*maps: Tensor) -> Iterator[tuple[Tensor, ...]]:
-    """Maps of one shape, a few samples at a time where that is quicker; else all at once.
+    """Iterate over slices of a few images; with a graph or on a GPU over all images at once.
 
-    Without a graph, on a processor, so that what is computed of a slice stays in its cache. Fresh
-    memory for the whole would take longer than the arithmetic.
+    Slices stay in the processor's cache. Allocating results of the whole size would take longer
+    than the arithmetic.
+
+    Args:
+        maps: Tensors of one shape, B x ...
     """
     first = maps[0]
     if any(m.requires_grad or m.device.type != "cpu" for m in maps):
         return iter([maps])
-    count = max(1, _NUMBERS * len(first) // max(1, first.numel()))
+    count = max(1, _SLICE_ENTRIES * len(first) // max(1, first.numel()))
     return zip(*(torch.split(m, count) for m in maps), strict=True)
 
 
 def centred(values: Tensor, dim: int) -> Tensor:
-    """Less the mean along a dimension; zero where what is left is no more than rounding."""
-    left = values - values.mean(dim, keepdim=True)
+    """Subtract the mean along a dimension; zero where the rest is rounding error.
+
+    Args:
+        values: Of any shape.
+        dim: The dimension.
+    """
+    rest = values - values.mean(dim, keepdim=True)
     noise = 8 * torch.finfo(values.dtype).eps * values.detach().abs().amax(dim, keepdim=True)
-    return left * (left.detach().abs().amax(dim, keepdim=True) > noise)
+    return rest * (rest.detach().abs().amax(dim, keepdim=True) > noise)

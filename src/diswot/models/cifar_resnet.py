@@ -1,4 +1,4 @@
-"""CIFAR ResNets (He et al., CVPR 2016)."""
+"""ResNets for CIFAR (He et al., CVPR 2016)."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ WIDTHS = (16, 32, 64)
 
 
 class BasicBlock(nn.Module):
-    """Two 3x3 convolutions with a shortcut; a 1x1 convolution where the shape changes."""
+    """Two 3x3 convolutions with a shortcut, which is a 1x1 convolution if the shape changes."""
 
     def __init__(self, inputs: int, outputs: int, stride: int) -> None:
         super().__init__()
@@ -34,17 +34,17 @@ class CifarResNet(nn.Module):
     """A ResNet for small images: a 3x3 stem and three stages of basic blocks.
 
     Args:
-        blocks: Basic blocks in each stage; (n, n, n) is ResNet-(6n + 2).
-        classes: Number of logits, K.
+        blocks: Number of basic blocks in each stage; (n, n, n) is ResNet-(6n + 2).
+        num_classes: Number of logits, K.
         widths: Channels of each stage.
-        features: Channels of the last map, C, if not the last width: a 1 x 1 convolution follows
-            the last stage where they differ.
+        features: Channels of the last map, C. None, the default: the last width. If C is another
+            number, a 1 x 1 convolution follows the last stage.
     """
 
     def __init__(
         self,
         blocks: Sequence[int],
-        classes: int = 100,
+        num_classes: int = 100,
         widths: Sequence[int] = WIDTHS,
         features: int | None = None,
     ) -> None:
@@ -59,11 +59,7 @@ class CifarResNet(nn.Module):
         if features not in (None, widths[2]):
             self.neck = _neck(widths[2], features)
         self.pool = nn.AdaptiveAvgPool2d(1)
-        self.fc = nn.Linear(features or widths[2], classes)
-
-    def chain(self) -> list[nn.Module]:
-        """The modules that run one after the other from the images on; see `diswot.nas.prefix`."""
-        return [self.conv1, self.bn1, self.relu, *self.layer1, *self.layer2, *self.layer3]
+        self.fc = nn.Linear(features or widths[2], num_classes)
 
     def forward(self, x: Tensor) -> Tensor:
         """Map images B x 3 x H x W to logits B x K."""

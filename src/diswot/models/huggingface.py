@@ -8,41 +8,41 @@ from typing import Any
 from torch import Tensor, nn
 
 from diswot.errors import UserError
-from diswot.models.preprocessing import FETCHING, Wants
-from diswot.utils.optional_imports import imported, told
+from diswot.models.preprocessing import FETCHING, InputConfig
+from diswot.utils.optional_imports import imported, one_line_errors
 
 _BYTES = 1 / 255
 
 
 class Classifier(nn.Module):
-    """A classifier of transformers whose forward pass gives the logits, B x K, alone."""
+    """A classifier of transformers whose forward pass returns only the logits, B x K."""
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
         self.model = model
 
     def forward(self, images: Tensor) -> Tensor:
-        """Logits of images, B x 3 x S x S."""
+        """Map images B x 3 x S x S to logits B x K."""
         logits: Tensor = self.model(pixel_values=images).logits
         return logits
 
 
-def wants(name: str, pretrained: bool) -> Wants:
-    """What the configuration and, for its weights, the image processor say."""
+def input_config(name: str, pretrained: bool) -> InputConfig:
+    """Read the input configuration from the network's and, if pretrained, its image processor's."""
     config = _config(name)
     channels = getattr(config, "num_channels", 3)
     if channels != 3:
         raise UserError(f"hf:{name} takes {channels} channels, and images have 3")
     size = _side(getattr(config, "image_size", None))
     if not pretrained:
-        return Wants(size=size)
+        return InputConfig(img_size=size)
     look = _processor(name)
     size = size or _side(look.get("crop_size")) or _side(look.get("size"))
-    return Wants(config.num_labels, size, *_normalisation(name, look))
+    return InputConfig(config.num_labels, size, *_normalisation(name, look))
 
 
 def build(name: str, classes: int, size: int | None, pretrained: bool) -> nn.Module:
-    """The network with a head for K classes, which is new where its weights have another K."""
+    """Build a network with a head for K classes, which is new if the weights have another K."""
     transformers = imported("transformers", "hf")
     config = _config(name)
     auto, trained = transformers.AutoModelForImageClassification, config.num_labels
@@ -50,10 +50,10 @@ def build(name: str, classes: int, size: int | None, pretrained: bool) -> nn.Mod
         config.num_labels = classes
         if size is not None and hasattr(config, "image_size"):
             config.image_size = size
-        with told(f"hf:{name}", "cannot be made"):
+        with one_line_errors(f"hf:{name}", "cannot be made"):
             return Classifier(auto.from_config(config))
     options = {"num_labels": classes, "ignore_mismatched_sizes": True, "use_safetensors": True}
-    with told(f"hf:{name}", FETCHING):
+    with one_line_errors(f"hf:{name}", FETCHING):
         model, info = auto.from_pretrained(name, output_loading_info=True, **options)
     lacking = sorted(info["missing_keys"])
     if classes == trained and (lacking or info["mismatched_keys"]):
@@ -65,12 +65,12 @@ def _config(name: str) -> Any:
     transformers = imported("transformers", "hf")
     if name[0] in "./~" and not Path(name).is_dir():
         raise UserError(f"no such folder: {name}")
-    with told(f"hf:{name}", "is not here, and cannot be fetched"):
+    with one_line_errors(f"hf:{name}", "is not here, and cannot be fetched"):
         return transformers.AutoConfig.from_pretrained(name)
 
 
 def _processor(name: str) -> dict[str, Any]:
-    """The image processor's settings; none where there is none."""
+    """Return the settings of the image processor; an empty dict if there is none."""
     module = imported("transformers.image_processing_base", "hf")
     try:
         found: dict[str, Any] = module.ImageProcessingMixin.get_image_processor_dict(name)[0]
@@ -90,7 +90,7 @@ def _normalisation(
 
 
 def _side(size: Any) -> int | None:
-    """Height and width in pixels, however it is written; the height where they differ."""
+    """Return the height in pixels from a number, a pair or a dict."""
     if isinstance(size, dict):
         size = size.get("height", size.get("shortest_edge"))
     if isinstance(size, list | tuple):

@@ -1,4 +1,4 @@
-"""How a network's weights are drawn before it is scored: part of a score's definition."""
+"""Initialisation of a network before it is scored, which is part of a score's definition."""
 
 from __future__ import annotations
 
@@ -11,15 +11,16 @@ import torch
 from torch import Generator, Tensor, nn
 
 from diswot.errors import UserError, unknown
+from diswot.utils.compat import BatchNorm, ConvBase
 
 STUDENT, TEACHER = 0, 1
 
-WEIGHTED = (nn.Linear, nn.modules.conv._ConvNd)
-NORMS = (nn.modules.batchnorm._BatchNorm, nn.GroupNorm, nn.LayerNorm)
+WEIGHTED = (nn.Linear, ConvBase)
+NORMS = (BatchNorm, nn.GroupNorm, nn.LayerNorm)
 
 
 def derive_seed(seed: int, *place: int) -> int:
-    """A 63-bit seed for one place (a repeat, an epoch) under a user's seed.
+    """Derive a 63-bit seed from the user's seed and some indices, such as a repeat or an epoch.
 
     Raises:
         UserError: The user's seed is below zero.
@@ -34,16 +35,16 @@ def fresh(
 ) -> nn.Module:
     """Build a network and draw its weights from (seed, repeat, role) alone.
 
-    The same function always gives the same weights, in any process and in any order; the global
-    random state is left as it was. They are drawn on the processor, whatever torch's default
-    device, so that a network that is moved elsewhere has the same there.
+    The same function has the same weights in any process and in any order. The global random state
+    does not change. The weights are drawn on the CPU, not on the default device of torch, so
+    that all devices compute with the same weights.
 
     Args:
-        build: Makes the network; its own initialisation runs first.
+        build: Function that builds the network; the network's own initialisation runs first.
         init: A key of `INITS`.
         seed: The user's seed.
-        repeat: Number of the repeat.
-        role: `STUDENT` or `TEACHER`, whose weights are drawn apart.
+        repeat: Index of the repeat, from 0.
+        role: `STUDENT` or `TEACHER`. The two have different weights.
 
     Raises:
         UserError: The initialisation is unknown.
@@ -55,7 +56,7 @@ def fresh(
         torch.inference_mode(False),
         torch.no_grad(),
         torch.random.fork_rng(devices=[]),
-        _on_the_processor(),
+        _on_cpu(),
     ):
         torch.default_generator.manual_seed(number)
         model = build()
@@ -63,28 +64,28 @@ def fresh(
     return model
 
 
-def _on_the_processor() -> AbstractContextManager[object]:
-    """Make tensors there, unless they are made there anyway: this takes time with each."""
-    anyway = torch.get_default_device().type == "cpu"
-    return nullcontext() if anyway else torch.device("cpu")
+def _on_cpu() -> AbstractContextManager[object]:
+    """Make the CPU the default device, if it is not: `torch.device` slows each call down."""
+    is_default = torch.get_default_device().type == "cpu"
+    return nullcontext() if is_default else torch.device("cpu")
 
 
 def _own(model: nn.Module, generator: Generator) -> None:
-    """Keep what the modules drew for themselves."""
+    """Keep the weights that the modules drew."""
 
 
 def _gaussian(model: nn.Module, generator: Generator) -> None:
-    """N(0, 1) for convolutions and linear layers, as the published code."""
+    """Draw N(0, 1) for convolutions and linear layers, as the published code does."""
     _draw(model, lambda weight: 1.0, generator)
 
 
 def _kaiming(model: nn.Module, generator: Generator) -> None:
-    """N(0, 2 / fan_in) for convolutions and linear layers. He et al., ICCV 2015."""
+    """Draw N(0, 2 / fan_in) for convolutions and linear layers. He et al., ICCV 2015."""
     _draw(model, lambda weight: math.sqrt(2 / weight[0].numel()), generator)
 
 
 def _draw(model: nn.Module, deviation: Callable[[Tensor], float], generator: Generator) -> None:
-    """Normal weights, zero biases, identity normalisation; other parameters keep their own."""
+    """Draw normal weights; set biases to 0 and norms to 1; keep all other parameters."""
     for module in model.modules():
         if isinstance(module, WEIGHTED):
             module.weight.normal_(0, deviation(module.weight), generator=generator)

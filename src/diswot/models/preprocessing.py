@@ -1,4 +1,4 @@
-"""What a network of a library says of the images that it takes."""
+"""Input configurations of networks, and the libraries that have networks by name."""
 
 from __future__ import annotations
 
@@ -11,34 +11,34 @@ Channels = tuple[float, ...]
 
 
 @dataclass(frozen=True)
-class Wants:
-    """What a network asks for; None where anything will do.
+class InputConfig:
+    """Images and classes that a network needs; None for what may be anything.
 
     Attributes:
-        classes: K that its weights were trained for.
-        size: S, height and width in pixels.
-        mean: What is subtracted from each channel, on the scale 0 to 1.
-        std: What each channel is divided by then.
+        num_classes: Number of classes of the weights, K.
+        img_size: Height and width of the images in pixels, S.
+        mean: Mean of each channel, on the scale 0 to 1.
+        std: Standard deviation of each channel, on the same scale.
     """
 
-    classes: int | None = None
-    size: int | None = None
+    num_classes: int | None = None
+    img_size: int | None = None
     mean: Channels | None = None
     std: Channels | None = None
 
 
 @dataclass(frozen=True)
 class Library:
-    """Where networks come from, by the prefix of their names, and its facts.
+    """A library of networks, under a prefix of their names, and its facts.
 
     Attributes:
-        wants: What the network of a name asks for, pretrained or not.
-        build: The network of a name for K classes and S pixels, pretrained or not.
+        input_config: Function of a name and `pretrained` that returns an input configuration.
+        build: Function of a name, K, S and `pretrained` that returns a network.
         summary: One line.
-        example: A name.
+        example: Name of a network.
     """
 
-    wants: Callable[[str, bool], Wants]
+    input_config: Callable[[str, bool], InputConfig]
     build: Callable[[str, int, int | None, bool], nn.Module]
     summary: str
     example: str

@@ -1,4 +1,4 @@
-"""Networks by name, to teach or to compare with, and the weights of a trained one."""
+"""Teachers and other networks by name."""
 
 from __future__ import annotations
 
@@ -10,26 +10,26 @@ from torch import nn
 from diswot.errors import UserError, unknown
 from diswot.models import huggingface, timm_torchvision
 from diswot.models.cifar_resnet import CifarResNet
-from diswot.models.preprocessing import Library, Wants
+from diswot.models.preprocessing import InputConfig, Library
 from diswot.utils import user_code
 
 TEACHERS = {f"resnet{6 * n + 2}": partial(CifarResNet, (n, n, n)) for n in (3, 5, 7, 9, 18)}
 
 LIBRARIES: dict[str, Library] = {
     "timm": Library(
-        timm_torchvision.timm_wants,
+        timm_torchvision.timm_input_config,
         timm_torchvision.timm_build,
         "any image classifier of timm",
         "timm:resnet50",
     ),
     "torchvision": Library(
-        timm_torchvision.torchvision_wants,
+        timm_torchvision.torchvision_input_config,
         timm_torchvision.torchvision_build,
         "any image classifier of torchvision",
         "torchvision:resnet34",
     ),
     "hf": Library(
-        huggingface.wants,
+        huggingface.input_config,
         huggingface.build,
         "an image classifier of transformers, by name or local folder (extra hf)",
         "hf:microsoft/resnet-18",
@@ -38,67 +38,70 @@ LIBRARIES: dict[str, Library] = {
 
 
 def is_name(name: str) -> bool:
-    """Whether a name has the form of a network's."""
+    """Say whether a name can be that of a network."""
     return user_code.is_spec(name) or name in TEACHERS or _split(name)[0] in LIBRARIES
 
 
 def list_teachers() -> list[str]:
-    """List the names of the built-in networks; libraries offer more, see `LIBRARIES`."""
+    """List the names of the built-in networks. `LIBRARIES` has prefixes for many more."""
     return list(TEACHERS)
 
 
 def create_teacher(
-    name: str, classes: int = 100, size: int | None = None, *, pretrained: bool = False
+    name: str, num_classes: int = 100, img_size: int | None = None, *, pretrained: bool = False
 ) -> nn.Module:
-    """The network of that name, freshly initialised by its own rules unless `pretrained`.
+    """Return the network of a name, with its own initialisation unless `pretrained`.
 
     Args:
         name: A key of `TEACHERS` (CIFAR ResNets, He et al., CVPR 2016); a name of a library in
-            `LIBRARIES`, as `timm:resnet50`; or `file.py:function`, and the function returns a
-            network and, if it likes, takes `classes` and `size`.
-        classes: Number of logits, K.
-        size: S, height and width of the images in pixels, for networks that have to know.
-        pretrained: Take the weights that the library offers, which are fetched if need be. The
-            head is fresh where they are for another K; `wants` tells that K.
+            `LIBRARIES`, such as `timm:resnet50`; or `file.py:function`, a function that returns a
+            network and may take `num_classes` and `img_size`.
+        num_classes: Number of logits, K.
+        img_size: Height and width of the images in pixels, S, for networks that need to know. None,
+            the default: the network's own size.
+        pretrained: Whether to take the library's weights, which are downloaded if need be. The
+            head is new if the weights have another K; see `input_config`.
 
     Raises:
         UserError: The name is unknown, there are no such weights, or the user's function fails.
     """
-    return teacher_builder(name, classes, size, pretrained=pretrained)()
+    return teacher_builder(name, num_classes, img_size, pretrained=pretrained)()
 
 
 def teacher_builder(
-    name: str, classes: int = 100, size: int | None = None, *, pretrained: bool = False
+    name: str, num_classes: int = 100, img_size: int | None = None, *, pretrained: bool = False
 ) -> Callable[[], nn.Module]:
-    """A function that builds the network of that name; arguments and errors as `get`."""
+    """Return a function that builds the network of a name, as `create_teacher` does."""
     prefix, inner = _split(name)
     if prefix in LIBRARIES:
-        LIBRARIES[prefix].wants(inner, pretrained)
-        return partial(LIBRARIES[prefix].build, inner, classes, size, pretrained)
+        LIBRARIES[prefix].input_config(inner, pretrained)
+        return partial(LIBRARIES[prefix].build, inner, num_classes, img_size, pretrained)
     _refuse_pretrained(name, pretrained)
     if user_code.is_spec(name):
-        options = {"classes": classes, "size": size}
-        return partial(_built, name, user_code.load(name, **options))
+        function = user_code.load(name, num_classes=num_classes, img_size=img_size)
+        return partial(_built, name, function)
     if name not in TEACHERS:
         raise unknown("teacher", name, [*TEACHERS, *(row.example for row in LIBRARIES.values())])
-    return partial(TEACHERS[name], classes)
+    return partial(TEACHERS[name], num_classes)
 
 
-def wants(name: str, pretrained: bool = False) -> Wants:
-    """What a network asks of images, known before it is built; nothing for most fresh ones.
+def input_config(name: str, pretrained: bool = False) -> InputConfig:
+    """Return the images and classes that a network needs, without building the network.
+
+    Most networks without pretrained weights take any images and classes.
 
     Raises:
-        UserError: A library knows no such network, or there are no such weights.
+        UserError: The library has no such network, or no such weights.
     """
     prefix, inner = _split(name)
     if prefix in LIBRARIES:
-        return LIBRARIES[prefix].wants(inner, pretrained)
+        return LIBRARIES[prefix].input_config(inner, pretrained)
     _refuse_pretrained(name, pretrained)
-    return Wants()
+    return InputConfig()
 
 
 def _split(name: str) -> tuple[str, str]:
-    """Prefix and name within a library; a path of one's own has no such prefix."""
+    """Split a name into the prefix of a library and the name there; a file has no prefix."""
     prefix, _, inner = name.partition(":")
     return (prefix, inner) if inner and not user_code.is_spec(name) else ("", name)
 
@@ -112,10 +115,7 @@ def _refuse_pretrained(name: str, pretrained: bool) -> None:
 def _built(name: str, function: Callable[[], object]) -> nn.Module:
     try:
         model = function()
-    except (
-        Exception,
-        SystemExit,
-    ) as error:  # whatever a user's function raises is told in one line
+    except (Exception, SystemExit) as error:  # a user's function may raise anything
         raise UserError(f"{name} fails: {user_code.explain(error, name)}") from error
     if not isinstance(model, nn.Module):
         raise UserError(f"{name} must return a torch module, not a {type(model).__name__}")

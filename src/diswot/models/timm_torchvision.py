@@ -8,31 +8,36 @@ from typing import Any
 from torch import nn
 
 from diswot.errors import UserError, unknown
-from diswot.models.preprocessing import FETCHING, Wants
-from diswot.utils.optional_imports import told
+from diswot.models.preprocessing import FETCHING, InputConfig
+from diswot.utils.optional_imports import one_line_errors
 
-_REMOTE = ("hf-hub:", "hf_hub:", "local-dir:", "local_dir:")  # names that timm looks up itself
+_REMOTE = (
+    "hf-hub:",
+    "hf_hub:",
+    "local-dir:",
+    "local_dir:",
+)  # prefixes of names that timm looks up itself
 _OLD: dict[str, Any] = {"aux_logits": False, "init_weights": True}
-_AUXILIARY = ("googlenet", "inception_v3")  # with a second classifier, in training
+_AUXILIARY = ("googlenet", "inception_v3")  # networks with a second classifier in training
 
 
-def timm_wants(name: str, pretrained: bool) -> Wants:
-    """What timm's configuration of a network's weights says; without them, only a fixed size."""
+def timm_input_config(name: str, pretrained: bool) -> InputConfig:
+    """Read the input configuration of timm's weights; without weights, only a fixed size."""
     cfg = _timm_config(name)
     if cfg is None:
-        return Wants()
+        return InputConfig()
     if cfg.input_size[0] != 3:
         raise UserError(f"timm:{name} takes {cfg.input_size[0]} channels, and images have 3")
     size = cfg.input_size[-1]
     if not pretrained:
-        return Wants(size=size if cfg.fixed_input_size else None)
+        return InputConfig(img_size=size if cfg.fixed_input_size else None)
     if not cfg.has_weights:
         raise UserError(f"timm:{name} has no pretrained weights in timm")
-    return Wants(cfg.num_classes, size, tuple(cfg.mean), tuple(cfg.std))
+    return InputConfig(cfg.num_classes, size, tuple(cfg.mean), tuple(cfg.std))
 
 
 def timm_build(name: str, classes: int, size: int | None, pretrained: bool) -> nn.Module:
-    """The network, its size in pixels set where that is part of it, as in transformers."""
+    """Build a network; set the image size if it is part of the network, as in transformers."""
     import timm
 
     cfg = _timm_config(name)
@@ -40,7 +45,7 @@ def timm_build(name: str, classes: int, size: int | None, pretrained: bool) -> n
     options: dict[str, Any] = {"num_classes": classes}
     if size is not None and own is not None and size != own:
         options["img_size"] = size
-    with told(f"timm:{name}", FETCHING if pretrained else _refused(own, size)):
+    with one_line_errors(f"timm:{name}", FETCHING if pretrained else _refused(own, size)):
         model: nn.Module = timm.create_model(name, pretrained=pretrained, **options)
         return model
 
@@ -51,10 +56,10 @@ def _refused(own: int | None, size: int | None) -> str:
 
 
 def _timm_config(name: str) -> Any:
-    """Of a network that timm knows; None for one that it looks up by itself.
+    """Return timm's configuration of a network; None if timm looks the name up elsewhere.
 
     Raises:
-        UserError: timm knows no network of that name, or no weights of that tag.
+        UserError: timm has no network of this name, or no weights of this tag.
     """
     import timm
 
@@ -62,36 +67,36 @@ def _timm_config(name: str) -> Any:
         return None
     if not timm.is_model(name):
         raise unknown("network of timm", name, timm.list_models())
-    with told(f"timm:{name}", "cannot be made"):
+    with one_line_errors(f"timm:{name}", "cannot be made"):
         return timm.get_pretrained_cfg(name)
 
 
-def torchvision_wants(name: str, pretrained: bool) -> Wants:
-    """What the transforms of torchvision's best weights say; without them, only a fixed size."""
+def torchvision_input_config(name: str, pretrained: bool) -> InputConfig:
+    """Read the input configuration of torchvision's default weights; else only a fixed size."""
     from torchvision import models
 
     _check_torchvision(name)
     if not pretrained:
-        return Wants(size=224 if _sized(name) else None)
+        return InputConfig(img_size=224 if _sized(name) else None)
     weights = models.get_model_weights(name).DEFAULT
     look = weights.transforms()
     mean, std = tuple(map(float, look.mean)), tuple(map(float, look.std))
-    return Wants(len(weights.meta["categories"]), int(look.crop_size[0]), mean, std)
+    return InputConfig(len(weights.meta["categories"]), int(look.crop_size[0]), mean, std)
 
 
 def torchvision_build(name: str, classes: int, size: int | None, pretrained: bool) -> nn.Module:
-    """The network; of pretrained weights all are kept that have the shapes of this one's."""
+    """Build a network; it takes all pretrained weights whose shapes are those of the network."""
     from torchvision import models
 
     _check_torchvision(name)
     options = dict(_OLD) if name in _AUXILIARY else {}
     if (key := _sized(name)) and size is not None:
         options[key] = size if key == "image_size" else (size, size)
-    with told(f"torchvision:{name}", "cannot be made"), warnings.catch_warnings():
+    with one_line_errors(f"torchvision:{name}", "cannot be made"), warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)
         model: nn.Module = models.get_model(name, num_classes=classes, **options)
     if pretrained:
-        with told(f"torchvision:{name}", FETCHING):
+        with one_line_errors(f"torchvision:{name}", FETCHING):
             given = models.get_model(name, weights="DEFAULT").state_dict()
         _take(model, given, f"torchvision:{name}", classes)
     return model
@@ -115,5 +120,5 @@ def _check_torchvision(name: str) -> None:
 
 
 def _sized(name: str) -> str:
-    """The argument that sets the size in pixels, where that is part of the network."""
+    """Return the argument that sets the image size, if it is part of the network; else nothing."""
     return {"vit": "image_size", "maxvit": "input_size"}.get(name.partition("_")[0], "")

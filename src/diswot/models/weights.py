@@ -1,4 +1,4 @@
-"""Trained weights from a file, into a network."""
+"""Trained weights from a file."""
 
 from __future__ import annotations
 
@@ -10,19 +10,18 @@ from torch import Tensor, nn
 from diswot.errors import UserError
 from diswot.utils import files
 
-_SHOWN = 3  # differences that an error names
-_COUNTER = ".num_batches_tracked"  # of batch norms; old checkpoints have none, and nothing needs it
+_SHOWN = 3  # differences in an error
+_COUNTER = ".num_batches_tracked"  # of batch norms: old checkpoints lack it, and nothing needs it
 
 
 def load_weights(model: nn.Module, path: str | Path) -> None:
-    """Load a trained network's weights: safetensors, or a state dict saved by torch.
+    """Load trained weights into a network, from safetensors or from a state dict of torch.
 
-    Nothing but tensors is unpickled. A prefix that all names share, as `module.` of
-    DataParallel's, is taken off where the network has none. The network stays as it is where the
-    weights do not fit.
+    Only tensors are unpickled. If all names share a prefix that the network lacks, such as the
+    `module.` of DataParallel, it is removed. Weights that do not fit leave the network as it is.
 
     Raises:
-        UserError: The file cannot be read so, or does not fit the network.
+        UserError: The file cannot be read, or the weights do not fit the network.
     """
     state = files.load_weights(Path(path))
     wanted = model.state_dict()
@@ -36,7 +35,7 @@ def load_weights(model: nn.Module, path: str | Path) -> None:
 
 
 def _bare(state: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The same without prefixes that all names share and none of the network's has."""
+    """Remove prefixes that all names share and that no name of the network has."""
     own = {name.partition(".")[0] for name in wanted}
     found = dict(state)
     while len(first := {name.partition(".")[0] for name in found}) == 1 and not first & own:
@@ -47,7 +46,7 @@ def _bare(state: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> dict[str
 
 
 def _misfit(wanted: Mapping[str, Tensor], given: Mapping[str, Tensor]) -> str:
-    """The first differences between two state dicts and how many more there are, or nothing."""
+    """Describe the first differences of two state dicts and count the others; else nothing."""
     names = wanted.keys() | given.keys()
     found = sorted(text for name in names if (text := _difference(name, wanted, given)))
     if not found:
@@ -67,7 +66,7 @@ def _difference(name: str, wanted: Mapping[str, Tensor], given: Mapping[str, Ten
 
 
 def _other_classes(wanted: Mapping[str, Tensor], given: Mapping[str, Tensor]) -> str:
-    """Says so where a head's K is all that differs."""
+    """Describe the numbers of classes, if the state dicts differ only in the head's K."""
     if wanted.keys() != given.keys():
         return ""
     pairs = [(given[name].shape, wanted[name].shape) for name in wanted]

@@ -18,7 +18,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from diswot.errors import UserError
 from diswot.spaces.trials import choice, draw, size
-from diswot.storage.journal import trials_from
+from diswot.storage.compat import storage_of, study_id, trials_from
 
 Params = dict[str, Any]
 Key = frozenset[tuple[str, Any]]
@@ -49,26 +49,40 @@ def _number(value: Any) -> Any:
     return int(value) if isinstance(value, bool | float) else value
 
 
+def violation(trial: FrozenTrial) -> tuple[int, float]:
+    """Return how far a trial is outside its constraints, for comparing; smaller is nearer.
+
+    A trial that keeps more constraints is nearer: they are checked in one order, up to the first
+    that is broken. Of equal ones the smaller excess is nearer. Constrained domination, Deb et al.
+    2002 (NSGA-II), section VI.
+    """
+    values = trial.constraints.values()
+    return -sum(value <= 0 for value in values), math.fsum(value for value in values if value > 0)
+
+
 class Past:
-    """What trials say that have ended, each looked at once.
+    """Facts about trials that have ended, each read once.
 
     Attributes:
-        taken: How many were.
-        keys: Their architectures, as digests.
-        shapes: The choices that built architectures have met.
-        distributions: The latest of each choice.
-        living: The last of those that were scored.
+        taken: Number of trials read.
+        keys: Digests of their architectures.
+        shapes: Sets of parameter names that built architectures have.
+        distributions: Latest distribution of each parameter.
+        living: The last scored trials, as many as the population.
+        nearest: Trials outside the budget, the nearest first, at most as many as the population.
     """
 
     def __init__(self, population: int = 0) -> None:
         self.taken = 0
+        self.population = population
+        self.nearest: list[FrozenTrial] = []
         self.keys: set[Digest] = set()
         self.shapes: set[frozenset[str]] = set()
         self.distributions: dict[str, BaseDistribution] = {}
         self.living: deque[FrozenTrial] = deque(maxlen=population)
 
     def take(self, trial: FrozenTrial) -> None:
-        """Look at the next trial."""
+        """Read the next trial."""
         self.taken += 1
         self.keys.add(digest(key(trial.params)))
         if trial.state in _BUILT:
@@ -76,6 +90,14 @@ class Past:
         self.distributions.update(trial.distributions)
         if trial.state == TrialState.COMPLETE:
             self.living.append(trial)
+        elif trial.state == TrialState.PRUNED and self.population:
+            self.nearest = nearest([*self.nearest, trial], self.population)
+
+
+def nearest(trials: Iterable[FrozenTrial], count: int) -> list[FrozenTrial]:
+    """Return the trials that are least outside their constraints, one an architecture."""
+    first = {digest(key(trial.params)): trial for trial in reversed(list(trials))}
+    return sorted(first.values(), key=lambda trial: (violation(trial), trial.number))[:count]
 
 
 class Known:
@@ -163,10 +185,20 @@ def _unknown(
 def winner(
     population: Sequence[FrozenTrial], tournament: int, sign: int, random: np.random.Generator
 ) -> FrozenTrial:
-    """The best of `tournament` members drawn without replacement."""
+    """Return the best of `tournament` members drawn without replacement.
+
+    A scored member is better than one outside the budget, and of two of these the nearer is.
+    """
+
+    def merit(trial: FrozenTrial) -> tuple[float, ...]:
+        if trial.state == TrialState.COMPLETE:
+            return math.inf, math.inf, sign * (trial.value or 0.0)
+        kept, excess = violation(trial)
+        return -kept, -excess, 0.0
+
     count = min(tournament, len(population))
     drawn = random.choice(len(population), size=count, replace=False)
-    best: FrozenTrial = max((population[i] for i in drawn), key=lambda trial: sign * trial.value)
+    best: FrozenTrial = max((population[i] for i in drawn), key=merit)
     return best
 
 
@@ -174,18 +206,19 @@ class AgingEvolutionSampler(BaseSampler):
     """Random distinct architectures fill a population; then children of tournament winners.
 
     The population is the last `population` scored trials, so the oldest dies. A child differs
-    from its parent in one choice, or in more where such children are known. Trials that were
-    pruned (outside the budget) or failed are known but are no parents. Choices that appear only
-    under other choices are drawn at random when they appear. A known architecture is proposed
-    again only when no other is found.
+    from its parent in one choice, or in more where such children are known. Until the population
+    is full, and after as many proposals as it has members, trials outside the budget (pruned ones)
+    take the free places, the nearest first: so the search evolves towards the budget. Failed
+    trials are no parents. Choices that appear only under other choices are drawn at random when
+    they appear. A known architecture is proposed again only when no other is found.
 
-    A proposal depends on (seed, trial number) and the history alone. What is kept in between is
-    what the trials that have ended say, so that the cost of a proposal does not grow with them.
+    A proposal depends on (seed, trial number) and the history alone. The facts that are kept in
+    between make the cost of a proposal independent of the number of trials.
 
     Args:
-        population: Number of living members.
+        population: Number of members.
         tournament: Members that compete to become the parent.
-        seed: Of all proposals.
+        seed: Seed of all proposals.
 
     Raises:
         UserError: A number is too small.
@@ -204,10 +237,10 @@ class AgingEvolutionSampler(BaseSampler):
 
     def _history(self, study: Study) -> tuple[Past, list[FrozenTrial]]:
         """What ended, up to the first trial that has not; and the trials from that on."""
-        of = study._storage, study._study_id
+        of = storage_of(study), study_id(study)
         if of != self._of:
             self._past, self._of = Past(self._population), of
-        trials = trials_from(*of, self._past.taken)
+        trials = trials_from(study, self._past.taken)
         ended = list(takewhile(lambda trial: trial.state.is_finished(), trials))
         for trial in ended:
             self._past.take(trial)
@@ -229,12 +262,16 @@ class AgingEvolutionSampler(BaseSampler):
         past, recent = self._history(study)
         recent = [t for t in recent if t.number != trial.number]
         known = Known(recent, search_space.keys(), past)
-        scored = [*past.living, *(t for t in recent if t.state == TrialState.COMPLETE)]
+        members = [*past.living, *(t for t in recent if t.state == TrialState.COMPLETE)]
+        members = members[-self._population :]
         random = np.random.default_rng((self._seed, trial.number))
-        if len(scored) < self._population:
-            return random_child(search_space, known, random)
+        if (free := self._population - len(members)) > 0:
+            outside = [*past.nearest, *(t for t in recent if t.state == TrialState.PRUNED)]
+            if not outside or past.taken + len(recent) < self._population:
+                return random_child(search_space, known, random)
+            members += nearest(outside, free)
         sign = 1 if study.direction == StudyDirection.MAXIMIZE else -1
-        parent = winner(scored[-self._population :], self._tournament, sign, random)
+        parent = winner(members, self._tournament, sign, random)
         return mutated_child(parent.params, search_space, known, random)
 
     def sample_independent(

@@ -1,26 +1,43 @@
-"""Who examines the candidates of a search: this process, others of this machine, a Ray cluster."""
+"""Where candidates are evaluated: this process, worker processes of this machine, or Ray."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import torch
 
+from diswot.costs.latency import Setting
 from diswot.errors import UserError
-from diswot.executors.packed import Make, Packed
-from diswot.executors.pool import Pool
-from diswot.executors.processes import Pipes
-from diswot.executors.ray import Cluster, actors
-from diswot.nas.driver import Crew
-from diswot.nas.evaluator import Alone, Setup, work
+from diswot.executors.inline import Inline
+from diswot.executors.processes import process_pool
+from diswot.executors.protocol import Executor
+from diswot.nas.evaluator import EvaluatorSettings, Latency
 from diswot.utils import devices
+
+if TYPE_CHECKING:
+    from diswot.executors.ray import RayCluster
 
 
 @dataclass(frozen=True)
-class Staff:
-    """How many examine candidates, where, and for how long; see `search.search`.
+class Compute:
+    """How many workers evaluate candidates, where, and for how long.
+
+    Attributes:
+        workers: Worker processes, each of which observes the teacher; None is this process, or
+            one a device where there are several, or all that a Ray cluster holds. A candidate
+            that kills its worker, or exceeds the timeout, fails alone. Teacher, space and batches
+            must be picklable.
+        threads: Threads of each process; None is one for each worker, and all without workers.
+            Scores are equal to the last bit for one number of threads.
+        timeout: Seconds that one candidate may take; needs workers, and starts one if none is set.
+        devices: Devices to score on, all of one kind; worker i takes device i, counted round. None
+            given is the device of the batches.
+        ray: A Ray cluster that the workers run on.
+        latency: How latency is measured, in a process of its own; or a function of the parameters
+            that returns seconds. Needed where latency is limited or an objective.
 
     Raises:
         UserError: Some of it does not go together.
@@ -29,58 +46,55 @@ class Staff:
     workers: int | None = None
     threads: int | None = None
     timeout: float | None = None
-    places: tuple[str, ...] = ()
-    cluster: Cluster | None = None
+    devices: tuple[str, ...] = ()
+    ray: RayCluster | None = None
+    latency: Setting | Latency | None = None
 
     def __post_init__(self) -> None:
-        if self.places:
-            devices.kind(self.places)
-        if self.workers is not None and 0 < self.workers < len(self.places):
-            raise UserError(f"{len(self.places)} devices need as many workers, not {self.workers}")
-        if self.cluster is not None and len(self.places) > 1:
+        if self.devices:
+            devices.kind(self.devices)
+        if self.workers is not None and 0 < self.workers < len(self.devices):
+            raise UserError(f"{len(self.devices)} devices need as many workers, not {self.workers}")
+        if self.ray is not None and len(self.devices) > 1:
             raise UserError("on Ray each worker is given its GPU by Ray; name one device at most")
 
-    def devices(self, batches: torch.device) -> tuple[str, ...]:
-        """Where to score: as was said, or on Ray's GPUs, or else where the batches are.
+    def places(self, batches: torch.device) -> tuple[str, ...]:
+        """Return the devices to score on.
 
         Args:
-            batches: Where they are.
+            batches: Device of the batches.
         """
-        on_gpus = self.cluster is not None and self.cluster.gpus > 0
-        return self.places or (("cuda",) if on_gpus else (str(batches),))
+        on_gpus = self.ray is not None and self.ray.gpus > 0
+        return self.devices or (("cuda",) if on_gpus else (str(batches),))
 
     @contextmanager
-    def crew(self, setup: Setup) -> Iterator[Crew]:
-        """Start them; they end on the way out.
+    def executor(self, settings: EvaluatorSettings) -> Iterator[Executor]:
+        """Start what evaluates candidates; it ends on the way out.
 
         Raises:
             UserError: There is no such device or cluster, or a number is wrong.
             SearchFailed: Workers cannot start.
         """
-        names = self.devices(setup.batches[0].images.device)
-        examiners = [replace(setup, device=name).examiner for name in names]
-        if self.cluster is not None:
-            with self._remote(examiners, self.cluster) as pool:
-                yield pool
+        names = self.places(settings.batches[0].images.device)
+        makes = [replace(settings, device=name).make for name in names]
+        threads = self.threads or 1
+        if self.ray is not None:
+            from diswot.executors.ray import ray_actors
+
+            with ray_actors(
+                makes, self.ray, self.workers, threads=threads, timeout=self.timeout
+            ) as actors:
+                yield actors
             return
         for name in names:
             devices.get_device(name)
         if self.workers is None and self.timeout is None and len(names) == 1:
             with _threads(self.threads):
-                yield Alone(examiners[0]())
+                yield Inline(makes[0]())
             return
-        pipes = Pipes([Packed.pack(make, work) for make in examiners], self.threads or 1)
-        with Pool(
-            pipes, len(names) if self.workers is None else self.workers, self.timeout
-        ) as pool:
+        size = len(names) if self.workers is None else self.workers
+        with process_pool(makes, size, threads=threads, timeout=self.timeout) as pool:
             yield pool
-
-    @contextmanager
-    def _remote(self, examiners: Sequence[Make], cluster: Cluster) -> Iterator[Pool]:
-        with actors(examiners, work, self.threads or 1, cluster, self.workers) as (some, room):
-            size = room if self.workers is None else self.workers
-            with Pool(some, size, self.timeout) as pool:
-                yield pool
 
 
 @contextmanager

@@ -1,376 +1,384 @@
-"""The loop of a search: ask for architectures, have them examined, tell how they ended."""
+"""The driver of a search: propose a candidate, submit it, record how it ended.
+
+All parameters of a candidate are decided here before it is evaluated, so an executor takes one
+message a candidate and gives one back. What is known, or has too many parameters, is not submitted.
+"""
 
 from __future__ import annotations
 
 import math
 import time
 from array import array
-from collections import Counter, deque
-from collections.abc import Callable, Hashable, Mapping
+from collections import deque
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Any, Protocol
 
 import optuna
 from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import FrozenTrial, TrialState
 
-from diswot.executors.pool import Answer, Outcome
-from diswot.nas.aging_evolution import Key, key
-from diswot.nas.evaluator import RAISED
-from diswot.nas.history import Firsts
-from diswot.nas.peers import OWNER, Others
+from diswot.costs.budget import COSTS, Budget, Excess
+from diswot.executors.protocol import Executor, TaskResult
+from diswot.nas.aging_evolution import Digest, digest, key
+from diswot.nas.evaluator import failure
+from diswot.nas.history import History
+from diswot.nas.peers import Peers
+from diswot.nas.proposal import Proposer
 from diswot.nas.samplers import Listed
-from diswot.nas.trial_result import END, KINDS, End, recorded
+from diswot.nas.trial_result import ATTRIBUTE, KILLED, TrialResult
 from diswot.spaces.registry import Params
+from diswot.storage.compat import set_constraints, trial_id
 
-MAX_REJECTED = 500  # proposals in a row outside the budget before sampling gives up
-PAUSE = 0.5  # seconds between looks at what other processes do
-MAX_FAILED = 20  # candidates that fail, none being scored, before sampling gives up
-
-Latency = Callable[[Params], float]
+STALLED = 2000  # proposals in a row outside the budget and no nearer to it, before sampling stops
+MAX_FAILED = 20  # failed candidates without a scored one, before sampling stops
+TRIES = 3  # runs of a search that may be interrupted at one trial, before the trial is given up
+PAUSE = 0.5  # seconds between looks at other processes
+POLL = 0.05  # seconds between looks at evaluations while a latency is measured
+_INTERRUPTED = "interrupted"  # user attribute of a trial
 
 
 @dataclass(frozen=True)
-class Progress:
-    """Told at first and after each trial: how many of how many are done, the best score so far."""
+class SearchProgress:
+    """How far a search is: before the first trial, and after each.
+
+    Attributes:
+        done: Candidates within the budget that have ended.
+        total: Candidates asked for.
+        best: Highest score; None before the first.
+    """
 
     done: int
     total: int
     best: float | None
 
 
-class Crew(Protocol):
-    """Who examines candidates: `examiner.Alone`, or a `workers.Pool`."""
-
-    @property
-    def room(self) -> int:
-        """How many tasks more would be begun at once."""
-
-    def put(self, key: Hashable, content: Any, *, patience: int = 1) -> None:
-        """Take on a task, which may take so many times as long as others."""
-
-    def wait(self, answer: Answer, seconds: float | None = None) -> list[Outcome]:
-        """Do tasks until some end, or some seconds have passed."""
+Callback = Callable[[SearchProgress], None]
 
 
 @dataclass
 class _Open:
-    """A trial that was asked and not told."""
+    """A trial that has not ended."""
 
     trial: optuna.Trial
+    params: Params
     start: float
 
 
 @dataclass
-class Loop:
-    """One driver's part in a study.
-
-    How a trial ended is kept, before Optuna is told, in its user attribute `end`, which has
-    `scores` (by proxy, a number a repeat), or `reused` (the trial that scored the architecture),
-    or `rejected` (the limit it breaks), or `failed` (the reason) and `kind`. With the first two
-    go `score` and `costs` (those that are limited or an objective, by their names in
-    `budget.COSTS`); with the first three `margins` (by how much limits are exceeded).
+class Driver:
+    """One process's part in a study.
 
     Attributes:
-        study: Asked and told.
-        crew: Examines candidates.
-        objectives: `score`, alone or with names of `budget.COSTS`: the study's values.
-        latency: Measures the seconds of one image of an architecture.
-        others: The other processes of the study, if there may be some.
-        known: How each architecture ended first, with its `params` and `trial`.
-        ends: Trials by how they ended.
-        reasons: Failed trials by reason.
-        kinds: Failed trials by kind.
-        best: The highest score.
-        seconds: Of each candidate scored in this process.
+        study: Holds the trials.
+        propose: Decides the parameters of a trial.
+        evaluations: Does the evaluations.
+        budget: Limits; the one on parameters is checked here.
+        objectives: `score`, alone or with names of `COSTS`: the values of the study.
+        measurements: Measures latencies before the evaluations, where latency counts.
+        peers: Other processes of the study, if there may be some.
+        history: What has ended.
+        seconds: Seconds of each candidate scored in this process.
     """
 
     study: optuna.Study
-    crew: Crew
+    propose: Proposer
+    evaluations: Executor
+    budget: Budget = field(default_factory=Budget)
     objectives: tuple[str, ...] = ("score",)
-    latency: Latency | None = None
-    others: Others | None = None
-    known: Firsts = field(init=False)
-    ends: Counter[str] = field(default_factory=Counter)
-    reasons: Counter[str] = field(default_factory=Counter)
-    kinds: Counter[str] = field(default_factory=Counter)
-    best: float | None = None
+    measurements: Executor | None = None
+    peers: Peers | None = None
+    history: History = field(init=False)
     seconds: array[float] = field(default_factory=lambda: array("d"))
     _open: dict[int, _Open] = field(default_factory=dict)
-    _examined: dict[Key, int] = field(default_factory=dict)
-    _alike: dict[int, list[int]] = field(default_factory=dict)
-    _within: int = -1
-    _row: set[int] = field(default_factory=set)
+    _measured: set[int] = field(default_factory=set)
+    _first: dict[Digest, int] = field(default_factory=dict)
+    _waiting: dict[int, list[int]] = field(default_factory=dict)
+    _interrupted: deque[optuna.Trial] = field(default_factory=deque)
+    _stalled: int = 0
     _listed: bool = False
 
     def __post_init__(self) -> None:
-        self.known = Firsts(self.study)
+        self.history = History(self.study)
 
-    def recall(self) -> None:
-        """Take up what the study holds, and close the trials that a killed process left open."""
-        if self.others is not None:
-            self._see_others()
+    # What is there
+
+    def resume(self) -> None:
+        """Take in the trials of the study; trials that were interrupted are evaluated first."""
+        if self.peers is not None:
+            self._look_at_peers()
             return
         for trial in self.study.get_trials(deepcopy=False):
-            self._take_up(trial)
+            if self._take_in(trial) is None and trial.state == TrialState.RUNNING:
+                self._reopen(trial)
 
-    def visit(self, plan: list[Params], on_trial: Callable[[Progress], None]) -> None:
-        """Look at every architecture of a list that is not known."""
-        left = deque(params for params in plan if key(params) not in self.known)
+    def _take_in(self, trial: FrozenTrial) -> TrialResult | None:
+        """Add a trial that this process did not run to the history.
+
+        Raises:
+            UserError: The trial was not written by a search.
+        """
+        result = TrialResult.from_trial(trial, [n for n in self.objectives if n != "score"])
+        if result is not None:
+            if trial.state == TrialState.RUNNING:
+                self._tell(trial.number, result)
+            self.history.add(trial.params, trial.number, result)
+        return result
+
+    def _reopen(self, trial: FrozenTrial) -> None:
+        """Run an interrupted trial again, unless it was interrupted too often."""
+        again = optuna.Trial(self.study, trial_id(trial))
+        times = int(trial.user_attrs.get(_INTERRUPTED, 0)) + 1
+        again.set_user_attr(_INTERRUPTED, times)
+        if times < TRIES:
+            self._interrupted.append(again)
+        else:
+            reason = f"the search ended {times} times while this candidate was evaluated"
+            self._record(again, trial.params, TrialResult(failed=reason, kind=KILLED))
+
+    # What is run
+
+    def visit(self, plan: Sequence[Params], callback: Callback) -> None:
+        """Evaluate every architecture of a list that is not known."""
+        while self._interrupted:  # the order of a list does not depend on them
+            self._tell(self._interrupted.popleft().number, None)
+        left = deque(params for params in plan if self.history.find(params) is None)
         self.study.sampler = Listed(left)
         self._listed = True
         unknown = len(left)
 
         def more() -> bool:
-            while left and self._elsewhere(key(left[0])):
+            while left and self._elsewhere(left[0]):
                 left.popleft()
             return bool(left)
 
         def done() -> bool:
             if not left:
-                left.extend(params for params in plan if key(params) not in self.known)
+                left.extend(params for params in plan if self.history.find(params) is None)
             return not left
 
-        def progress() -> None:
-            ended = unknown - len(left) - len(self._open)
-            on_trial(Progress(len(plan) - unknown + max(0, ended), len(plan), self.best))
+        def report() -> None:
+            ended = max(0, unknown - len(left) - len(self._open))
+            callback(SearchProgress(len(plan) - unknown + ended, len(plan), self.history.best))
 
-        progress()
-        self._run(more, done, progress)
+        self._run(more, done, report)
 
-    def sample(self, trials: int, on_trial: Callable[[Progress], None]) -> None:
-        """Look at what the sampler proposes, until `trials` were within the budget or none will."""
+    def sample(self, n_trials: int, callback: Callback) -> None:
+        """Evaluate what the sampler proposes, up to a number within the budget.
+
+        Sampling stops earlier where nothing new within the budget is found for `STALLED` proposals,
+        or all of the first `MAX_FAILED` candidates fail.
+        """
 
         def more() -> bool:
-            unsure = self._hopeless(len(self._open))  # one alone would wait how these end
-            return not unsure and self.trials() + len(self._open) + self._others_open() < trials
+            open_ = len(self._open) + (0 if self.peers is None else len(self.peers.running))
+            return not self._hopeless() and self.history.within + open_ < n_trials
 
         def done() -> bool:
-            return self.trials() >= trials or self._hopeless()
+            return self.history.within >= n_trials or self._hopeless()
 
-        def progress() -> None:
-            on_trial(Progress(self.trials(), trials, self.best))
+        def report() -> None:
+            callback(SearchProgress(self.history.within, n_trials, self.history.best))
 
-        self._row.clear()
-        progress()
-        self._run(more, done, progress, trials)
+        self._stalled = 0
+        self._run(more, done, report, n_trials)
 
     def leave(self) -> None:
-        """Close the trials of this process that are open, for others not to wait for them."""
-        while self._open:
-            self._drop(next(iter(self._open)))
+        """Give up the open trials of this process, so that no other process waits for them."""
+        for number in list(self._open):
+            self._drop(number)
 
-    def trials(self) -> int:
-        """Number of trials within the budget."""
-        return self.ends.total() - self.ends["rejected"]
-
-    def _hopeless(self, more: int = 0) -> bool:
-        """Whether sampling gives up, or would if so many more trials ended as the last ones did."""
-        failing = self.ends["failed"] + more >= MAX_FAILED and not self.ends["scores"]
-        return len(self._row) + more >= MAX_REJECTED or failing
-
-    def _count(self, numbers: set[int], rejected: bool) -> None:
-        """Keep the row of rejected trials, by their numbers, in whatever order they end."""
-        if not rejected:
-            self._within = max(self._within, *numbers)
-        self._row = {n for n in self._row | numbers if n > self._within}
+    def _hopeless(self) -> bool:
+        outcomes = self.history.outcomes
+        failing = outcomes["failed"] >= MAX_FAILED and not outcomes["scored"]
+        return self._stalled >= STALLED or failing
 
     def _run(
         self,
         more: Callable[[], bool],
         done: Callable[[], bool],
-        progress: Callable[[], None],
-        most: float = math.inf,
+        report: Callable[[], None],
+        n_trials: float = math.inf,
     ) -> None:
-        """Ask and tell while there is more to ask for, with as many trials open as the crew takes.
-
-        Trials are asked for in the order of their numbers, and no more of them than one alone
-        would be.
-        """
+        """Propose, submit and record until there is nothing more to propose."""
+        report()
         while True:
-            self._see_others()
-            while self.crew.room and more():
-                self._ask(most)
-            if not self._open and done():
+            self._look_at_peers()
+            while self._room and more():
+                before = len(self.history), self.history.outcomes.total()
+                self._next(n_trials)
+                if before != (len(self.history), self.history.outcomes.total()):
+                    report()
+            if self._open:
+                for result in self._wait():
+                    self._ended(result)
+                    report()
+            elif done():
                 return
-            if self._open or not self.crew.room:  # of workers that start again one hears here too
-                waiting = None if self.others is None else PAUSE
-                for outcome in self.crew.wait(self._answer, waiting):
-                    self._ended(outcome)
-                    progress()
-            elif self.others is not None:
+            elif self.peers is not None:
                 time.sleep(PAUSE)
+            else:
+                self.evaluations.wait(PAUSE)  # workers that start again
 
-    def _ask(self, most: float) -> None:
-        """Open a trial, unless others that came before it are enough."""
-        trial = self.study.ask()
-        self._open[trial.number] = _Open(trial, time.monotonic())
-        if self.others is not None:
-            self.others.mine.add(trial.number)
-            trial.set_user_attr(OWNER, self.others.name)
-            self._see_others()
-            before = sum(number < trial.number for number in (*self._open, *self.others.running))
-            if self.trials() + before >= most:
-                self._drop(trial.number)
+    @property
+    def _room(self) -> bool:
+        measures = self.measurements is None or self.measurements.room > 0
+        return self.evaluations.room > 0 and measures
+
+    def _next(self, n_trials: float) -> None:
+        """Open one trial, decide its parameters, and submit it unless that is not needed."""
+        trial = self._interrupted.popleft() if self._interrupted else self.study.ask()
+        number = trial.number
+        if self.peers is not None:
+            self.peers.claim(trial)
+            self._look_at_peers()
+            before = sum(n < number for n in (*self._open, *self.peers.running))
+            if self.history.within + before >= n_trials:
+                self._tell(number, None)
                 return
-        self.crew.put(trial.number, ("examine", trial.number))
+        try:
+            proposal = self.propose(trial)
+        except (Exception, SystemExit) as error:  # an error of the user's space is its failure
+            self._record(trial, trial.params, failure(error))
+            return
+        self._open[number] = _Open(trial, proposal.params, time.monotonic())
+        if self.peers is not None:
+            self._look_at_peers()
+            if self._listed and self._elsewhere(proposal.params, number):
+                self._drop(number)
+                return
+        if (known := self.history.find(proposal.params)) is not None:
+            self._close(number, known.result.repeated(known.number))
+        elif (first := self._underway(proposal.params, number)) is not None:
+            self._waiting.setdefault(first, []).append(number)
+        elif (large := self._too_large(proposal.model_params)) is not None:
+            self._close(number, large)
+        else:
+            self._submit(number)
+
+    def _too_large(self, model_params: int) -> TrialResult | None:
+        limit = self.budget.max_params
+        if limit is None or model_params <= limit:
+            return None
+        excess = Excess(COSTS["params"].unit, model_params, limit)
+        return TrialResult(rejected=excess, margins={"params": model_params / limit - 1})
+
+    def _underway(self, params: Params, number: int) -> int | None:
+        """Return the open trial that evaluates this architecture, if another one does."""
+        if self.peers and (other := self.peers.evaluating(params, number)) is not None:
+            return other
+        first = self._first.setdefault(digest(key(params)), number)
+        return None if first == number else first
+
+    def _elsewhere(self, params: Params, before: float = math.inf) -> bool:
+        """Return whether an architecture is known, or another process evaluates it."""
+        other = None if self.peers is None else self.peers.evaluating(params, before)
+        return self.history.find(params) is not None or other is not None
+
+    def _submit(self, number: int) -> None:
+        params = self._open[number].params
+        if self.measurements is None:
+            self.evaluations.submit(number, (params, None))
+        else:
+            self._measured.add(number)
+            self.measurements.submit(number, params)
+
+    def _wait(self) -> list[TaskResult]:
+        """Wait for results of evaluations and measurements."""
+        pause = None if self.peers is None else PAUSE
+        waiting = {number for numbers in self._waiting.values() for number in numbers}
+        evaluated = self._open.keys() - self._measured - waiting
+        if self.measurements is None or not self._measured:
+            return self.evaluations.wait(pause if evaluated else PAUSE)
+        if not evaluated:
+            return self.measurements.wait(pause)
+        return [*self.measurements.wait(POLL), *self.evaluations.wait(POLL)]
+
+    # What has ended
+
+    def _ended(self, task: TaskResult) -> None:
+        """Record a result, or evaluate what was measured."""
+        number, result = task.key, task.value
+        assert isinstance(number, int)
+        if number not in self._open:
+            return
+        if task.failure:
+            result = TrialResult(failed=f"{task.failure}: {task.reason}", kind=task.failure)
+        if number in self._measured:
+            self._measured.remove(number)
+            if not isinstance(result, TrialResult):
+                self.evaluations.submit(number, (self._open[number].params, float(result)))
+                return
+        if result.outcome == "scored":
+            self.seconds.append(time.monotonic() - self._open[number].start)
+        self._close(number, result)
+
+    def _close(self, number: int, result: TrialResult) -> None:
+        """Record how a trial ended, and with it those of the same architecture that wait for it."""
+        params = self._open[number].params
+        self._first.pop(digest(key(params)), None)
+        for each in (number, *self._waiting.pop(number, [])):
+            if each in self._open:
+                trial = self._open.pop(each).trial
+                known = None if each == number else self.history.find(params)
+                repeated = result if known is None else known.result.repeated(known.number)
+                self._record(trial, params, repeated)
+
+    def _record(self, trial: optuna.Trial, params: Params, result: TrialResult) -> None:
+        """Write a result to its trial; the attribute comes first, then Optuna's own state."""
+        try:
+            _constrain(trial, result)
+            trial.set_user_attr(ATTRIBUTE, result.as_attribute())
+        except UpdateFinishedTrialError:
+            return  # another process gave this trial up
+        self._tell(trial.number, result)
+        forward = self.history.add(params, trial.number, result)
+        self._stalled = 0 if forward else self._stalled + 1
+
+    def _tell(self, number: int, result: TrialResult | None) -> None:
+        """Tell Optuna how a trial ended; None gives it up."""
+        values: list[float] | None = None
+        state: TrialState | None = TrialState.FAIL
+        if result is not None and result.score is not None:
+            named = {"score": result.score, **result.costs}
+            values, state = [named[name] for name in self.objectives], None
+        elif result is not None and result.rejected is not None:
+            state = TrialState.PRUNED
+        with suppress(UpdateFinishedTrialError):
+            self.study.tell(number, values, state, skip_if_finished=True)
 
     def _drop(self, number: int) -> None:
-        """Close a trial that does not count."""
-        self._open.pop(number)
-        self._tell(number, {})
+        """Give up an open trial."""
+        held = self._open.pop(number)
+        self._measured.discard(number)
+        self._first.pop(digest(key(held.params)), None)
+        self._tell(number, None)
 
-    def _others_open(self) -> int:
-        return 0 if self.others is None else len(self.others.running)
+    # Other processes
 
-    def _elsewhere(self, chosen: Key, before: float = math.inf) -> bool:
-        """Whether an architecture is known, or another process is at it."""
-        theirs = None if self.others is None else self.others.examining(chosen, before)
-        return chosen in self.known or theirs is not None
-
-    def _see_others(self) -> None:
-        """Take up what other processes did, and close the trials of those that died."""
-        if self.others is None:
+    def _look_at_peers(self) -> None:
+        """Take in what other processes did, and give up the trials of those that died."""
+        if self.peers is None:
             return
-        ended, lost = self.others.look()
+        ended, lost = self.peers.look()
         for trial in (*ended, *lost):
-            end = self._take_up(trial)
-            for number in self._waiting(trial.number):
-                if end:
-                    self._close(number, _again(self.known[key(trial.params)]))
+            result = self._take_in(trial)
+            if result is None and trial.state == TrialState.RUNNING:
+                self._tell(trial.number, None)
+            for number in self._waiting.pop(trial.number, []):
+                if number not in self._open:
+                    continue
+                if result is not None:
+                    self._close(number, result.repeated(trial.number))
+                elif (first := self._underway(self._open[number].params, number)) is not None:
+                    self._waiting.setdefault(first, []).append(number)
                 else:
-                    self.crew.put(number, ("examine", number))
-
-    def _take_up(self, trial: FrozenTrial) -> End:
-        """Remember a trial that is not ours, and close it if it is open.
-
-        Raises:
-            UserError: No search wrote it so.
-        """
-        end = recorded(trial, [name for name in self.objectives if name != "score"])
-        if trial.state == TrialState.RUNNING:
-            self._tell(trial.number, end)
-        if end:
-            self._remember(trial.params, trial.number, end)
-        return end
-
-    def _waiting(self, first: int) -> set[int]:
-        """The open trials that were to wait for another, which now has ended."""
-        return {number for number in self._alike.pop(first, []) if number in self._open}
-
-    def _answer(self, number: Hashable, question: tuple[Any, ...]) -> Any:
-        """What the crew wants to know about a trial."""
-        assert isinstance(number, int)
-        what, *about = question
-        if number not in self._open:  # tried again by a second worker, after it was closed
-            return RuntimeError("this trial has ended")
-        if what == "suggest":
-            return self._suggest(self._open[number].trial, *about)
-        if what == "latency":
-            assert self.latency is not None
-            return self.latency(*about)
-        return self._judge(number, *about)
-
-    def _suggest(self, trial: optuna.Trial, name: str, distribution: Any) -> Any:
-        """A value for a choice, or what is wrong with it."""
-        try:
-            return trial._suggest(name, distribution)
-        except (ValueError, TypeError) as error:
-            return error
-
-    def _judge(self, number: int, params: Params) -> End | None:
-        """How this architecture ended before; that another trial has it examined; or nothing."""
-        chosen = key(params)
-        self._see_others()
-        if self._listed and self.others is not None and self._elsewhere(chosen, number):
-            return {"dropped": True}
-        if chosen in self.known:
-            return _again(self.known[chosen])
-        if self.others and (theirs := self.others.examining(chosen, number)) is not None:
-            return self._wait_for(theirs, number)
-        first = self._examined.setdefault(chosen, number)
-        return None if first == number else self._wait_for(first, number)
-
-    def _wait_for(self, first: int, number: int) -> End:
-        """Close a trial as soon as another has ended, which may be before its worker says so."""
-        self._alike.setdefault(first, []).append(number)
-        return {"alike": first}
-
-    def _ended(self, outcome: Outcome) -> None:
-        """A trial came to an end, and with it those of the same architecture that wait for it.
-
-        The first of these is the one that was scored, so that it does not depend on which of them
-        a worker took up first. If another process gave that one up, the next is.
-        """
-        number = outcome.key
-        assert isinstance(number, int)
-        end = outcome.result
-        if number not in self._open or (end is not None and "alike" in end):
-            return  # it was closed with another, or will be
-        if end is None:
-            end = {"failed": f"{outcome.kind}: {outcome.reason}", "kind": outcome.kind}
-        if "dropped" in end:
-            self._drop(number)
-            return
-        first, *others = sorted({number, *self._waiting(number)})
-        seconds = time.monotonic() - self._open[number].start
-        if "scores" in end:
-            self.seconds.append(seconds)
-        params = self._close(first, end)
-        chosen = key(params)
-        for other in others:
-            self._close(other, _again(self.known[chosen]) if chosen in self.known else end)
-        self._examined.pop(chosen, None)
-        self._count({first, *others}, "rejected" in end)
-
-    def _close(self, number: int, end: End) -> Params:
-        trial = self._open.pop(number).trial
-        params = trial.params
-        try:
-            _constrain(trial, end.get("margins", {}))
-            trial.set_user_attr(END, end)
-        except UpdateFinishedTrialError:
-            return params  # another process thought that this one was dead
-        self._tell(number, end)
-        self._remember(params, number, end)
-        return params
-
-    def _tell(self, number: int, end: End) -> None:
-        values = {"score": end.get("score"), **end.get("costs", {})}
-        told = [values[name] for name in self.objectives] if "score" in end else None
-        state = TrialState.PRUNED if "rejected" in end else TrialState.FAIL
-        with suppress(UpdateFinishedTrialError):
-            self.study.tell(number, told, None if "score" in end else state, skip_if_finished=True)
-
-    def _remember(self, params: Params, number: int, end: End) -> None:
-        self.ends[next(kind for kind in KINDS if kind in end)] += 1
-        self.known.add(key(params), number)
-        if "failed" in end:
-            self.reasons[end["failed"]] += 1
-            self.kinds[end.get("kind", RAISED)] += 1
-        if "score" in end:
-            self.best = end["score"] if self.best is None else max(end["score"], self.best)
+                    self._submit(number)
 
 
-def _again(before: End) -> End:
-    """The end of a trial whose architecture came to an end before."""
-    if "score" in before:
-        kept = ("score", "costs", "margins")
-        return {
-            "reused": before["trial"],
-            **{name: value for name, value in before.items() if name in kept},
-        }
-    return {name: value for name, value in before.items() if name not in ("trial", "params")}
-
-
-def _constrain(trial: optuna.Trial, margins: Mapping[str, float]) -> None:
-    """Tell Optuna by how much limits are exceeded, as shares of them; zero or less is within.
-
-    Optuna keeps a constraint under its name since version 5; its dashboard reads the list, under
-    which versions before kept them.
-    """
-    for name, margin in margins.items():
+def _constrain(trial: optuna.Trial, result: TrialResult) -> None:
+    """Tell Optuna by how much limits are exceeded, as shares of them; zero or less is within."""
+    for name, margin in result.margins.items():
         trial.set_constraint(name, margin)
-    if margins:
-        trial.storage.set_trial_system_attr(trial._trial_id, "constraints", list(margins.values()))
+    if result.margins:
+        set_constraints(trial, list(result.margins.values()))

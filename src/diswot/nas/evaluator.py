@@ -1,161 +1,50 @@
-"""What becomes of one proposed candidate: build it, check its size, score it untrained.
+"""Evaluation of one candidate: build it, check its costs, score it untrained.
 
-The same wherever it is done: in the search's own process, in a worker process, on a cluster. What
-it needs to know it asks its driver: a value for each choice, and whether to go on.
+A pure function of the parameters: the same in this process, in a worker process and on a Ray actor.
 """
 
 from __future__ import annotations
 
 import statistics
-from collections.abc import Hashable, Iterator
-from contextlib import suppress
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from functools import partial
-from typing import Any
 
 import torch
-from optuna.distributions import BaseDistribution
-from optuna.trial import BaseTrial, FixedTrial
 from torch import nn
 
 from diswot.costs.budget import COSTS, Budget, Costs
 from diswot.costs.counts import Shape
 from diswot.data.dataset import Batch
 from diswot.errors import SearchFailed, UserError
-from diswot.executors.packed import Ask
-from diswot.executors.pool import Answer, Outcome
-from diswot.nas.prefix import Chain
-from diswot.nas.trial_result import End
-from diswot.proxies.registry import get_proxy
+from diswot.nas.trial_result import MEMORY, NOT_FINITE, RAISED, TrialResult
 from diswot.proxies.scorer import NotScored, Scorer, scorer
-from diswot.spaces.registry import Params, build_network, construct, enumerate_params
+from diswot.spaces.registry import Params, build_network
 from diswot.spaces.validation import Build
-from diswot.utils import devices
+from diswot.utils.devices import get_device
 
-Task = tuple[str, int]
-
-LARGE = 10_000_000  # parameters, whose drawing takes longer than building without weights
-RAISED, MEMORY, NOT_FINITE, TIMEOUT, KILLED = "error", "memory", "not finite", "timeout", "killed"
-
-
-class Asked(FixedTrial):
-    """A trial whose choices are made elsewhere.
-
-    Args:
-        ask: Given `suggest`, a name and a distribution, returns a value, or an exception to raise.
-        number: Of the trial.
-    """
-
-    def __init__(self, ask: Ask, number: int) -> None:
-        super().__init__({}, number)
-        self._ask = ask
-
-    def _suggest(self, name: str, distribution: BaseDistribution) -> Any:
-        if name not in self._params:
-            value = self._ask(("suggest", name, distribution))
-            if isinstance(value, Exception):
-                raise value
-            self._params[name] = value
-        return super()._suggest(name, distribution)
-
-
-@dataclass
-class Examiner:
-    """What stays the same for all candidates.
-
-    Attributes:
-        space: Builds them.
-        scorer: Scores them.
-        proxy: A key of `PROXIES`.
-        budget: Limits.
-        image_shape: C, H, W; for the MACs.
-        objectives: `score`, alone or with names of `budget.COSTS`.
-        large: Whether a candidate was rejected that took long to build.
-        chains: What the candidate before left to the next, a repeat each.
-    """
-
-    space: Build
-    scorer: Scorer
-    proxy: str
-    budget: Budget
-    image_shape: Shape
-    objectives: tuple[str, ...] = ("score",)
-    large: bool = False
-    chains: dict[int, Chain] = field(default_factory=dict)
-
-    def examine(self, number: int, ask: Ask) -> End:
-        """Build, check and score the candidate of a trial, unless its result is known.
-
-        Args:
-            number: Of the trial.
-            ask: As of `Asked`; and, given `judge` and the parameters, returns how the candidate
-                ended before, or None to go on; given `latency` and them, the measured seconds.
-        """
-        trial = Asked(ask, number)
-        try:
-            if self.large and (end := self._too_large(trial)) is not None:
-                return end
-            first = self.scorer.fresh(lambda: construct(self.space, trial))
-            params = dict(trial.params)
-            before: End | None = ask(("judge", params))
-            if before is not None:
-                return before
-            costs = Costs(first, self.image_shape, lambda: float(ask(("latency", params))))
-            excess, margins = self.budget.check(costs)
-            if excess is not None:
-                self.large |= excess.of == COSTS["params"].unit and excess.value > LARGE
-                return {"rejected": asdict(excess), "margins": margins}
-            scores = self.scorer.score(self._students(first, params), [self.proxy])
-            found = {name: COSTS[name].value(costs) for name in self._wanted()}
-        except SearchFailed:
-            raise
-        except (Exception, SystemExit) as error:  # whatever a user's network raises is its failure
-            return failed(error)
-        mean = statistics.fmean(scores[self.proxy])
-        sizes = {"model_params": costs.params, "costs": found, "margins": margins}
-        return {"score": mean, "scores": scores, **sizes}
-
-    def _too_large(self, trial: BaseTrial) -> End | None:
-        """How a candidate of too many parameters ends, found before any weights are drawn."""
-        limit = Budget(max_params=self.budget.max_params)
-        with suppress(Exception), torch.device("meta"):  # what fails here is built as it is
-            sketch = construct(self.space, trial)
-            excess, margins = limit.check(Costs(sketch, self.image_shape))
-            return None if excess is None else {"rejected": asdict(excess), "margins": margins}
-        return None
-
-    def _wanted(self) -> list[str]:
-        """The costs to find of each candidate that is scored."""
-        return [name for name in COSTS if name in {*self.budget.limits, *self.objectives}]
-
-    def _students(self, first: nn.Module, params: Params) -> Iterator[nn.Module]:
-        for repeat in range(len(self.scorer.batches)):
-            build = partial(build_network, self.space, params)
-            student = self.scorer.fresh(build, repeat) if repeat else first
-            chain = self.chains.setdefault(repeat, Chain())
-            yield chain.through(student) if self._shares else student
-
-    @property
-    def _shares(self) -> bool:
-        """Whether the score looks at no more than one forward pass shows from outside."""
-        row = get_proxy(self.proxy)
-        return row.cost == "forward" and row.watch is None
-
-
-def work(examiner: Examiner, task: Task, ask: Ask) -> Any:
-    """A worker's task: `examine` the candidate of a trial, or `enumerate` the space."""
-    what, number = task
-    if what == "enumerate":
-        with torch.random.fork_rng(devices=[]):
-            return enumerate_params(examiner.space, number)
-    return examiner.examine(number, ask)
+Task = tuple[Params, float | None]  # parameters, and the measured latency in seconds
+Latency = Callable[[Params], float]  # seconds of one image, given the parameters
 
 
 @dataclass(frozen=True)
-class Setup:
-    """What an `Examiner` is made of, in any process; see `search.search`."""
+class EvaluatorSettings:
+    """All that an `Evaluator` is made of, for making it in any process.
 
-    teacher: nn.Module
+    Attributes:
+        teacher: The teacher; None where the proxy compares with none.
+        space: The search space.
+        batches: Images and labels, one batch a repeat.
+        proxy: A key of `PROXIES`.
+        budget: Limits.
+        objectives: `score`, alone or with names of `COSTS`.
+        init: A key of `INITS`.
+        seed: Seed of all weights.
+        trained_teacher: Whether the teacher keeps its weights.
+        device: Name of the device to score on; that of the batches if None.
+    """
+
+    teacher: nn.Module | None
     space: Build
     batches: tuple[Batch, ...]
     proxy: str
@@ -166,51 +55,120 @@ class Setup:
     trained_teacher: bool
     device: str | None = None
 
-    def examiner(self) -> Examiner:
-        """Look at the teacher."""
+    @property
+    def image_shape(self) -> Shape:
+        """Return C, H, W of the images."""
         _, channels, height, width = self.batches[0].images.shape
+        return channels, height, width
+
+    def evaluator(self) -> Evaluator:
+        """Observe the teacher, if the proxy needs one, and return what evaluates candidates."""
         fixed = scorer(
             self.teacher,
             self.batches,
+            [self.proxy],
             init=self.init,
             seed=self.seed,
             trained_teacher=self.trained_teacher,
-            device=None if self.device is None else devices.get_device(self.device),
+            device=None if self.device is None else get_device(self.device),
         )
-        shape = channels, height, width
-        return Examiner(self.space, fixed, self.proxy, self.budget, shape, self.objectives)
+        limited = {*self.budget.limits, *self.objectives}
+        costs = tuple(name for name in COSTS if name in limited)
+        return Evaluator(self.space, fixed, self.proxy, self.budget, self.image_shape, costs)
+
+    def make(self) -> Callable[[Task], TrialResult]:
+        """Return the function that does an executor's tasks."""
+        evaluator = self.evaluator()
+        return lambda task: evaluator.evaluate(*task)
 
 
-@dataclass
-class Alone:
-    """Does tasks in this process, one at a time, as a `workers.Pool` does them in others."""
+@dataclass(frozen=True)
+class Evaluator:
+    """What stays the same for all candidates of a search.
 
-    examiner: Examiner
-    _task: tuple[Hashable, Task] | None = None
+    Attributes:
+        space: Builds them.
+        scorer: Scores them.
+        proxy: A key of `PROXIES`.
+        budget: Limits; a candidate outside is not scored.
+        image_shape: C, H, W.
+        costs: Names of the costs to report of each candidate.
+    """
 
-    @property
-    def room(self) -> int:
-        """One, if there is no task."""
-        return int(self._task is None)
+    space: Build
+    scorer: Scorer
+    proxy: str
+    budget: Budget
+    image_shape: Shape
+    costs: tuple[str, ...] = ()
 
-    def put(self, key: Hashable, content: Task, *, patience: int = 1) -> None:
-        """Take on a task."""
-        self._task = key, content
+    def evaluate(self, params: Params, latency: float | None = None) -> TrialResult:
+        """Build, check and score one candidate.
 
-    def wait(self, answer: Answer, seconds: float | None = None) -> list[Outcome]:
-        """Do it."""
-        if self._task is None:
-            return []
-        (key, content), self._task = self._task, None
-        return [Outcome(key, work(self.examiner, content, partial(answer, key)))]
+        Args:
+            params: Parameters of the architecture.
+            latency: Measured seconds of one image, where latency is limited or an objective.
+        """
+        try:
+            first = self.scorer.fresh(partial(build_network, self.space, params))
+            measured = None if latency is None else partial(float, latency)
+            costs = Costs(first, self.image_shape, measured)
+            excess, margins = self.budget.check(costs)
+            if excess is not None:
+                return TrialResult(rejected=excess, margins=margins)
+            scores = self.scorer.score(self._students(first, params), [self.proxy])
+            reported = {name: COSTS[name].value(costs) for name in self.costs}
+        except SearchFailed:
+            raise
+        except (Exception, SystemExit) as error:  # an error of a user's network is its failure
+            return failure(error)
+        mean = statistics.fmean(scores[self.proxy])
+        return TrialResult(mean, scores, costs.params, reported, margins)
+
+    def _students(self, first: nn.Module, params: Params) -> Iterator[nn.Module]:
+        yield first
+        for repeat in range(1, len(self.scorer.batches)):
+            yield self.scorer.fresh(partial(build_network, self.space, params), repeat)
 
 
-def failed(error: BaseException) -> End:
-    """How a candidate ended that raised."""
+@dataclass(frozen=True)
+class Measurement:
+    """The step before an evaluation where latency counts: cheap limits first, then the clock.
+
+    Attributes:
+        space: Builds the candidates.
+        budget: Limits.
+        image_shape: C, H, W.
+        latency: Measures the seconds of one image.
+    """
+
+    space: Build
+    budget: Budget
+    image_shape: Shape
+    latency: Latency
+
+    def __call__(self, params: Params) -> TrialResult | float:
+        """Return the seconds of one image, or how the candidate ended: outside, or failed."""
+        try:
+            model = build_network(self.space, params)
+            costs = Costs(model, self.image_shape, partial(self.latency, params))
+            excess, margins = self.budget.check(costs)
+            if excess is not None:
+                return TrialResult(rejected=excess, margins=margins)
+            return costs.latency
+        except SearchFailed:
+            raise
+        except (Exception, SystemExit) as error:  # an error of a user's network is its failure
+            return failure(error)
+
+
+def failure(error: BaseException) -> TrialResult:
+    """Return how a candidate ended that raised an error."""
     reason = next(iter(str(error).splitlines()), "")
     ours = isinstance(error, UserError | NotScored)
-    told = reason if ours else f"{type(error).__name__}: {reason}"
-    return {"failed": told, "kind": _kind(error)}
+    return TrialResult(
+        failed=reason if ours else f"{type(error).__name__}: {reason}", kind=_kind(error)
+    )
 
 
 def _kind(error: BaseException) -> str:

@@ -1,20 +1,38 @@
-"""How each architecture ended first: a digest and a number in memory, the rest in the study."""
+"""The history of a search: which architectures ended how, in a digest and a number each."""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import optuna
 from optuna.trial import FrozenTrial
 
-from diswot.nas.aging_evolution import Digest, Key, digest, key
-from diswot.nas.trial_result import END, End
-from diswot.storage.journal import trial_at
+from diswot.nas.aging_evolution import Digest, digest, key
+from diswot.nas.trial_result import TrialResult
+from diswot.spaces.registry import Params
+from diswot.storage.compat import trial_at
+
+
+@dataclass(frozen=True)
+class Entry:
+    """The first trial of an architecture.
+
+    Attributes:
+        number: Number of the trial.
+        params: Parameters of the architecture.
+        result: How the trial ended.
+    """
+
+    number: int
+    params: Params
+    result: TrialResult
 
 
 class Scored(NamedTuple):
-    """What a search compares students by; the smallest is the best."""
+    """A scored architecture, in the order in which a search prefers them; the smallest is best."""
 
     loss: float
     model_params: int
@@ -22,49 +40,88 @@ class Scored(NamedTuple):
     costs: tuple[float, ...]
 
 
-class Firsts:
-    """By architecture, how its first trial ended, with its `params` and `trial`.
+class History:
+    """What has ended in a study, counted; the results themselves stay in the study.
+
+    Attributes:
+        outcomes: Number of trials by outcome.
+        reasons: Number of failed trials by reason.
+        kinds: Number of failed trials by kind.
+        best: Highest score so far.
+        nearest: Smallest violation of the budget among rejected trials, and its trial.
 
     Args:
-        study: Has the trials, each with its end.
+        study: Holds the trials.
     """
 
     def __init__(self, study: optuna.Study) -> None:
-        self._study = study
-        self._numbers: dict[Digest, int] = {}
+        self.study = study
+        self.outcomes: Counter[str] = Counter()
+        self.reasons: Counter[str] = Counter()
+        self.kinds: Counter[str] = Counter()
+        self.best: float | None = None
+        self.nearest: tuple[tuple[int, float], int] | None = None
+        self._first: dict[Digest, int] = {}
 
-    def add(self, chosen: Key, number: int) -> None:
-        """Take the number of a trial that has an end, unless the architecture has one already."""
-        self._numbers.setdefault(digest(chosen), number)
+    def add(self, params: Params, number: int, result: TrialResult) -> bool:
+        """Take in a trial that has ended.
 
-    def __contains__(self, chosen: Key) -> bool:
-        return digest(chosen) in self._numbers
+        Returns:
+            Whether the search came forward: the candidate is within the budget, or nearer to it
+            than all before.
+        """
+        self._first.setdefault(digest(key(params)), number)
+        self.outcomes[result.outcome] += 1
+        if result.rejected is not None:
+            nearer = self.nearest is None or result.violation < self.nearest[0]
+            if nearer:
+                self.nearest = result.violation, number
+            return nearer
+        if result.score is None:
+            self.reasons[result.failed] += 1
+            self.kinds[result.kind] += 1
+        else:
+            self.best = result.score if self.best is None else max(self.best, result.score)
+        return True
 
-    def __iter__(self) -> Iterator[Key]:
-        return (key(end["params"]) for end in self.values())
+    def find(self, params: Params) -> Entry | None:
+        """Return the first trial of an architecture, if it has ended."""
+        number = self._first.get(digest(key(params)))
+        return None if number is None else self.entry(number)
+
+    def entry(self, number: int) -> Entry:
+        """Return a trial that has ended, by its number."""
+        return _entry(trial_at(self.study, number))
+
+    @property
+    def within(self) -> int:
+        """Number of trials within the budget."""
+        return self.outcomes.total() - self.outcomes["rejected"]
 
     def __len__(self) -> int:
-        return len(self._numbers)
+        """Number of different architectures."""
+        return len(self._first)
 
-    def __getitem__(self, chosen: Key) -> End:
-        return self.of(self._numbers[digest(chosen)])
-
-    def of(self, number: int) -> End:
-        """How a trial ended."""
-        return _told(trial_at(self._study._storage, self._study._study_id, number))
-
-    def values(self) -> Iterator[End]:
-        """How each architecture ended, in the order in which they did; read as it goes on."""
-        trials = self._study.get_trials(deepcopy=False)
-        return (_told(trials[number]) for number in self._numbers.values())
+    def __iter__(self) -> Iterator[Entry]:
+        """Yield the first trial of each architecture, in the order in which they ended."""
+        trials = self.study.get_trials(deepcopy=False)
+        return (_entry(trials[number]) for number in self._first.values())
 
     def scored(self, costs: Sequence[str]) -> Iterator[Scored]:
-        """The architectures that were scored, with these costs."""
-        for end in self.values():
-            if "scores" in end:
-                its = tuple(end["costs"][name] for name in costs)
-                yield Scored(-end["score"], end["model_params"], end["trial"], its)
+        """Yield the scored architectures.
+
+        Args:
+            costs: Names of the costs to give with each.
+        """
+        for each in self:
+            result = each.result
+            if result.outcome == "scored":
+                assert result.score is not None and result.model_params is not None
+                values = tuple(result.costs[name] for name in costs)
+                yield Scored(-result.score, result.model_params, each.number, values)
 
 
-def _told(trial: FrozenTrial) -> End:
-    return {**trial.user_attrs[END], "trial": trial.number, "params": dict(trial.params)}
+def _entry(trial: FrozenTrial) -> Entry:
+    result = TrialResult.from_trial(trial)
+    assert result is not None
+    return Entry(trial.number, dict(trial.params), result)

@@ -1,8 +1,8 @@
-"""Several processes, anywhere, in one study: what the others do, and which of them have died.
+"""Other processes of one study: what they have done, and which of them have died.
 
-Each process has a name, which its trials bear, and a counter in the study that it raises every few
-seconds. A process whose counter stands still for `GRACE` seconds, by the watch of the one who
-looks, is dead, and its open trials are given up. No clock is compared with another's.
+Each process has a name, which its trials bear, and a heartbeat: a counter in the study that it
+raises every few seconds. A process whose counter stands still for `GRACE` seconds, by the clock of
+the process that looks, is dead, and its open trials are given up. No two clocks are compared.
 """
 
 from __future__ import annotations
@@ -18,38 +18,40 @@ from typing import Any
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
-from diswot.nas.aging_evolution import Key, key
+from diswot.nas.aging_evolution import key
+from diswot.spaces.registry import Params
+from diswot.storage.compat import storage_of
 
-BEAT, GRACE = 5.0, 45.0  # seconds
-OWNER = "owner"
-_ALIVE = "alive:"
+HEARTBEAT, GRACE = 5.0, 45.0  # seconds
+OWNER = "owner"  # user attribute of a trial
+_ALIVE = "alive:"  # prefix of a user attribute of the study
 
 
 @dataclass
-class Others:
+class Peers:
     """The other processes of a study.
 
     Attributes:
-        study: Theirs and ours.
-        name: Of this process.
-        mine: Numbers of this process's trials that were not looked at yet.
-        running: Trials that others have under way.
+        study: The study that all processes share.
+        name: Name of this process.
+        own: Numbers of trials of this process that were not read yet.
+        running: Open trials of other processes, by number.
     """
 
     study: optuna.Study
     name: str = field(default_factory=lambda: uuid.uuid4().hex[:12])
-    mine: set[int] = field(default_factory=set)
+    own: set[int] = field(default_factory=set)
     running: dict[int, FrozenTrial] = field(default_factory=dict)
     _beats: dict[str | None, tuple[Any, float]] = field(default_factory=dict)
     _read: int = 0
-    _looked: float = -BEAT
+    _looked: float = -HEARTBEAT
 
     @contextmanager
-    def present(self) -> Iterator[None]:
-        """Let the others know that this process lives."""
+    def heartbeat(self) -> Iterator[None]:
+        """Send heartbeats from a thread."""
         done = threading.Event()
         thread = threading.Thread(target=self._beat, args=(done,), daemon=True)
-        self._tell(0)
+        self._send(0)
         thread.start()
         try:
             yield
@@ -59,40 +61,44 @@ class Others:
 
     def _beat(self, done: threading.Event) -> None:
         count = 0
-        while not done.wait(BEAT):
+        while not done.wait(HEARTBEAT):
             count += 1
             try:
-                self._tell(count)
-            except Exception:  # the next one may get through; the search itself will say it if not
+                self._send(count)
+            except Exception:  # the next heartbeat may get through; else the search itself fails
                 continue
-        self.study._storage.remove_session()
+        storage_of(self.study).remove_session()
 
-    def _tell(self, count: int) -> None:
+    def _send(self, count: int) -> None:
         self.study.set_user_attr(_ALIVE + self.name, count)
 
+    def claim(self, trial: optuna.Trial) -> None:
+        """Mark a trial as one of this process."""
+        self.own.add(trial.number)
+        trial.set_user_attr(OWNER, self.name)
+
     def look(self) -> tuple[list[FrozenTrial], list[FrozenTrial]]:
-        """See what has happened since the last time.
+        """Read what has happened since the last look.
 
         Returns:
-            Trials of others that ended, and open ones whose process died.
+            Trials of other processes that ended, and open ones whose process died.
         """
         trials = self.study.get_trials(deepcopy=False)
-        recent = [t for t in trials[self._read :] if t.number not in self.mine]
+        recent = [t for t in trials[self._read :] if t.number not in self.own]
         again = [trials[number] for number in self.running]
-        self.mine = {number for number in self.mine if number >= len(trials)}
+        self.own = {number for number in self.own if number >= len(trials)}
         self._read = len(trials)
-        open_ = {t.number: t for t in (*again, *recent) if t.state == TrialState.RUNNING}
+        self.running = {t.number: t for t in (*again, *recent) if t.state == TrialState.RUNNING}
         ended = [t for t in (*again, *recent) if t.state.is_finished()]
-        self.running = open_
-        lost = [trial for trial in open_.values() if self._dead(trial)]
+        lost = [trial for trial in self.running.values() if self._dead(trial)]
         for trial in lost:
             del self.running[trial.number]
         return ended, lost
 
     def _dead(self, trial: FrozenTrial) -> bool:
-        """Whether the owner's counter stood still for long; that of a trial of none does."""
+        """Return whether the heartbeat of a trial's process has stopped for long."""
         owner, now = trial.user_attrs.get(OWNER), time.monotonic()
-        if now - self._looked >= BEAT:
+        if now - self._looked >= HEARTBEAT:
             self._looked = now
             attributes = self.study.user_attrs
             for name in {t.user_attrs.get(OWNER) for t in self.running.values()}:
@@ -101,7 +107,13 @@ class Others:
                     self._beats[name] = count, now
         return now - self._beats.setdefault(owner, (None, now))[1] > GRACE
 
-    def examining(self, chosen: Key, before: float) -> int | None:
-        """An earlier trial of another process with the same architecture under way."""
+    def evaluating(self, params: Params, before: float) -> int | None:
+        """Return the earliest open trial of another process with the same architecture.
+
+        Args:
+            params: Parameters of the architecture.
+            before: Only trials with a smaller number count.
+        """
+        chosen = key(params)
         numbers = (n for n, t in self.running.items() if n < before and key(t.params) == chosen)
         return min(numbers, default=None)

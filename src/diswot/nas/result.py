@@ -1,25 +1,25 @@
-"""What a search found: the result of everything in its study."""
+"""The result of a search: the best students of everything in its study."""
 
 from __future__ import annotations
 
 import statistics
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
-import optuna
+from optuna.trial import FrozenTrial
 
-from diswot.costs.budget import Excess
-from diswot.costs.counts import count
+from diswot.costs.budget import COSTS
+from diswot.costs.counts import count, count_params
 from diswot.errors import SearchFailed, UserError
-from diswot.nas.driver import Loop
-from diswot.nas.elapsed import runs
-from diswot.nas.evaluator import Setup
-from diswot.nas.history import Scored
-from diswot.nas.trial_result import END, End
+from diswot.nas.driver import Driver
+from diswot.nas.evaluator import EvaluatorSettings
+from diswot.nas.history import Entry, Scored
+from diswot.nas.trial_result import ATTRIBUTE
 from diswot.proxies.scorer import standard_error
 from diswot.spaces.registry import Params, build_network
 from diswot.utils.pareto import front
+from diswot.utils.units import show_count
 
 TOP = 10
 
@@ -29,15 +29,15 @@ class Student:
     """An architecture that was scored.
 
     Attributes:
-        params: Its choices; `spaces.network(space, params)` builds it.
-        score: Higher is better; the mean over the repeats.
-        standard_error: Of that mean; None for a single repeat.
+        params: Its parameters; `diswot.build_network(space, params)` builds it.
+        score: Mean over the repeats; higher is better.
+        standard_error: Standard error of that mean; None for one repeat.
         model_params: Trainable parameters.
         macs: Multiply-adds of one image.
         memory: Bytes of live activations at the peak of one image's forward pass.
-        latency: Measured seconds of one image, if it is limited or an objective.
-        uncounted: Operations with multiply-adds that are not in `macs`, by name.
-        trial: Number of the trial that scored it.
+        latency: Measured seconds of one image, where latency is limited or an objective.
+        uncounted: Names of operations with multiply-adds that `macs` leaves out.
+        trial: Number of the trial that scored the architecture.
     """
 
     params: Params
@@ -51,31 +51,27 @@ class Student:
     trial: int
 
 
-@dataclass(frozen=True)
-class Found:
+@dataclass(frozen=True, repr=False)
+class SearchResult:
     """What a search found.
 
     Attributes:
         best: The student of the highest score; of equal ones the smallest, of these the first.
         top: The ten best different students, the best first.
-        objectives: What the search was for: `score`, alone or with costs.
-        front: With several objectives the students that none is better than in all of them, the
-            one of the highest score first; else none.
+        objectives: `score`, alone or with names of costs.
+        front: With several objectives the Pareto front, the highest score first; else empty.
         trials: Candidates within the budget: scored, reused and failed ones.
         scored: Different candidates that were scored.
         raced: Candidates that two processes scored at the same time.
         reused: Proposals of a candidate that had been scored.
         rejected: Proposals outside the budget, which were not scored.
-        failed: Candidates that raised or had no finite score.
-        failures: The reasons, and how many failed for each.
-        failed_by_kind: How many raised an `error`, ran out of `memory`, were `not finite`, took too
-            long (`timeout`) or had their process `killed`.
-        exhaustive: Whether every architecture of the space was looked at.
-        seconds: Spent in all runs of the search, this one and those that it went on with or beside,
-            the teacher's observation included; of a run that was killed as far as it was kept.
-        runs: How many these are; those that found nothing left to do are not counted.
-        seconds_per_candidate: Median seconds to build, check and score one candidate: of those of
-            this run, if it scored some.
+        failed: Candidates that raised an error or had no finite score.
+        failures: Number of failed candidates by reason.
+        failed_by_kind: Number of failed candidates by kind: `error`, `memory`, `not finite`,
+            `timeout` or `killed`.
+        exhaustive: Whether every architecture of the space was proposed.
+        seconds: Time during which a trial was open, over all runs and processes of the search.
+        seconds_per_candidate: Median seconds from proposal to score of one candidate.
     """
 
     best: Student
@@ -88,94 +84,136 @@ class Found:
     reused: int
     rejected: int
     failed: int
-    failures: Mapping[str, int]
-    failed_by_kind: Mapping[str, int]
-    exhaustive: bool
-    seconds: float
-    runs: int
-    seconds_per_candidate: float
+    failures: Mapping[str, int] = field(default_factory=dict)
+    failed_by_kind: Mapping[str, int] = field(default_factory=dict)
+    exhaustive: bool = False
+    seconds: float = 0.0
+    seconds_per_candidate: float = 0.0
+
+    def __repr__(self) -> str:
+        best, seconds = self.best, self.seconds
+        params = ", ".join(f"{name}={value}" for name, value in best.params.items())
+        return (
+            f"SearchResult(best score {best.score:.5g} of {self.scored} scored students in "
+            f"{seconds:.1f} s: {params})"
+        )
 
     def as_dict(self) -> dict[str, Any]:
-        """Plain values, for JSON."""
+        """Return plain values, for JSON."""
         return asdict(self)
 
 
-def found(loop: Loop, setup: Setup, exhaustive: bool) -> Found:
-    """The result of everything in the study.
+def search_result(driver: Driver, settings: EvaluatorSettings, *, exhaustive: bool) -> SearchResult:
+    """Return the result of everything in a study.
 
     Args:
-        loop: Which is over.
-        setup: What candidates were examined with.
-        exhaustive: Whether every architecture of the space was looked at.
+        driver: A driver that has finished.
+        settings: What candidates were evaluated with.
+        exhaustive: Whether every architecture of the space was proposed.
 
     Raises:
         UserError: Nothing fits the budget.
         SearchFailed: Every candidate failed.
     """
-    ranked = sorted(loop.known.scored([name for name in loop.objectives if name != "score"]))
+    history = driver.history
+    ranked = sorted(history.scored([name for name in driver.objectives if name != "score"]))
     if not ranked:
-        raise _nothing(loop)
-    top = tuple(_student(setup, loop.known.of(each.trial)) for each in ranked[:TOP])
-    return Found(
+        raise _nothing(driver, settings)
+    top = tuple(_student(settings, history.entry(each.trial)) for each in ranked[:TOP])
+    trials = driver.study.get_trials(deepcopy=False)
+    return SearchResult(
         best=top[0],
         top=top,
-        objectives=loop.objectives,
-        front=_front(loop, setup, ranked),
-        trials=loop.trials(),
+        objectives=driver.objectives,
+        front=_front(driver, settings, ranked),
+        trials=history.within,
         scored=len(ranked),
-        raced=loop.ends["scores"] - len(ranked),
-        reused=loop.ends["reused"],
-        rejected=loop.ends["rejected"],
-        failed=loop.ends["failed"],
-        failures=dict(loop.reasons),
-        failed_by_kind=dict(loop.kinds),
+        raced=history.outcomes["scored"] - len(ranked),
+        reused=history.outcomes["reused"],
+        rejected=history.outcomes["rejected"],
+        failed=history.outcomes["failed"],
+        failures=dict(history.reasons),
+        failed_by_kind=dict(history.kinds),
         exhaustive=exhaustive,
-        seconds=sum(spent := runs(loop.study)),
-        runs=len(spent),
-        seconds_per_candidate=statistics.median(loop.seconds or _durations(loop.study) or [0.0]),
+        seconds=elapsed(trials),
+        seconds_per_candidate=statistics.median(driver.seconds or _durations(trials) or [0.0]),
     )
 
 
-def _durations(study: optuna.Study) -> list[float]:
-    """Seconds of each candidate that was scored, in whichever run."""
-    scored = [t for t in study.get_trials(deepcopy=False) if "scores" in t.user_attrs.get(END, {})]
+def elapsed(trials: Sequence[FrozenTrial]) -> float:
+    """Return the seconds during which at least one of these trials was open.
+
+    Pauses between the runs of a search do not count, and trials side by side count once.
+    """
+    spans = sorted(
+        (trial.datetime_start, trial.datetime_complete)
+        for trial in trials
+        if trial.datetime_start is not None and trial.datetime_complete is not None
+    )
+    total, until = 0.0, None
+    for start, end in spans:
+        begin = start if until is None or start > until else until
+        if end > begin:
+            total += (end - begin).total_seconds()
+            until = end
+    return total
+
+
+def _durations(trials: Sequence[FrozenTrial]) -> list[float]:
+    """Return the seconds of each scored candidate, of all runs."""
+    scored = [t for t in trials if "scores" in t.user_attrs.get(ATTRIBUTE, {})]
     return [t.duration.total_seconds() for t in scored if t.duration is not None]
 
 
-def _front(loop: Loop, setup: Setup, ranked: Sequence[Scored]) -> tuple[Student, ...]:
-    """Of several objectives, in the order of the scores."""
-    if len(loop.objectives) == 1:
+def _front(
+    driver: Driver, settings: EvaluatorSettings, ranked: Sequence[Scored]
+) -> tuple[Student, ...]:
+    """Return the Pareto front of several objectives, in the order of the scores."""
+    if len(driver.objectives) == 1:
         return ()
     places = front([(each.loss, *each.costs) for each in ranked])
-    return tuple(_student(setup, loop.known.of(ranked[place].trial)) for place in places)
+    return tuple(_student(settings, driver.history.entry(ranked[i].trial)) for i in places)
 
 
-def _student(setup: Setup, end: End) -> Student:
-    _, channels, height, width = setup.batches[0].images.shape
-    counts = count(build_network(setup.space, end["params"]), (channels, height, width))
+def _student(settings: EvaluatorSettings, entry: Entry) -> Student:
+    result = entry.result
+    assert result.score is not None and result.model_params is not None
+    counts = count(build_network(settings.space, entry.params), settings.image_shape)
     return Student(
-        params=end["params"],
-        score=end["score"],
-        standard_error=standard_error(end["scores"][setup.proxy]),
-        model_params=end["model_params"],
+        params=entry.params,
+        score=result.score,
+        standard_error=standard_error(result.scores[settings.proxy]),
+        model_params=result.model_params,
         macs=counts.macs,
         memory=counts.memory,
-        latency=end.get("costs", {}).get("latency"),
+        latency=result.costs.get("latency"),
         uncounted=counts.uncounted,
-        trial=end["trial"],
+        trial=entry.number,
     )
 
 
-def _nothing(loop: Loop) -> Exception:
-    """Why no candidate was scored."""
-    if loop.reasons:
-        ((reason, _),) = loop.reasons.most_common(1)
-        within = " within the budget" if loop.ends["rejected"] else ""
-        count = loop.ends["failed"]
-        return SearchFailed(f"no candidate{within} has a score; {count} failed, such as: {reason}")
-    rejected = [Excess(**end["rejected"]) for end in loop.known.values()]
-    smallest = {each.of: str(each) for each in sorted(rejected, key=lambda e: -e.value)}
+def _nothing(driver: Driver, settings: EvaluatorSettings) -> Exception:
+    """Return the error that says why no candidate was scored."""
+    history = driver.history
+    if history.reasons:
+        ((reason, _),) = history.reasons.most_common(1)
+        within = " within the budget" if history.outcomes["rejected"] else ""
+        failed = history.outcomes["failed"]
+        return SearchFailed(f"no candidate{within} has a score; {failed} failed, such as: {reason}")
+    assert history.nearest is not None
+    nearest = history.entry(history.nearest[1])
+    rejected = nearest.result.rejected
+    assert rejected is not None
+    broken = next(name for name, cost in COSTS.items() if cost.unit == rejected.of)
+    kept = [name for name in nearest.result.margins if name != broken]
+    among = f" of those within max_{' and max_'.join(kept)}" if kept else ""
+    show = COSTS[broken].show
+    model = build_network(settings.space, nearest.params)
+    counts = count(model, settings.image_shape)
+    sizes = f"{show_count(count_params(model))} params, {show_count(counts.macs)} MACs"
+    params = ", ".join(f"{name}={value}" for name, value in nearest.params.items())
     return UserError(
-        f"no student fits the budget among {len(rejected)} different ones; "
-        f"the smallest: {', '.join(smallest.values())}"
+        f"no student fits the budget among {len(history)} different ones: none{among} keeps "
+        f"max_{broken} {show(rejected.limit)}; the nearest has {show(rejected.value)} "
+        f"({sizes}): {params}"
     )

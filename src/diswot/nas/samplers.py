@@ -1,4 +1,4 @@
-"""Samplers by name, and how they keep to a seed, or to a given architecture."""
+"""Samplers by name, each a function of a seed and the history alone."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ T = TypeVar("T")
 
 
 class _Opened(BaseSampler, Generic[T]):
-    """Keeps something for each trial while it is open.
+    """A sampler that holds one object a trial while the trial is open.
 
     Args:
-        make: That of a trial, given its number.
+        make: Makes the object of a trial, given its number.
     """
 
     def __init__(self, make: Callable[[int], T]) -> None:
@@ -29,7 +29,7 @@ class _Opened(BaseSampler, Generic[T]):
         self._open: dict[int, T] = {}
 
     def before_trial(self, study: Study, trial: FrozenTrial) -> None:
-        """Make it."""
+        """Make the object of this trial."""
         self._open[trial.number] = self._make(trial.number)
 
     def after_trial(
@@ -39,19 +39,19 @@ class _Opened(BaseSampler, Generic[T]):
         state: TrialState,
         values: Sequence[float] | None,
     ) -> None:
-        """Drop it."""
+        """Drop the object of this trial."""
         self._open.pop(trial.number, None)
 
 
 class PerTrial(_Opened[BaseSampler]):
     """An Optuna sampler made anew for each trial, with a seed drawn from (seed, trial number).
 
-    So a proposal depends on the seed and the history alone: a resumed search goes on, where the
-    sampler itself would propose again what it proposed before the search was stopped.
+    A proposal depends on the seed and the history alone, so a resumed search proposes what an
+    uninterrupted one would. Optuna's sampler itself would begin again with its first proposals.
 
     Args:
-        make: The sampler from its seed.
-        seed: The user's seed.
+        make: Makes the sampler from a seed.
+        seed: Seed of all proposals.
     """
 
     def __init__(self, make: Callable[[int], BaseSampler], seed: int) -> None:
@@ -83,10 +83,10 @@ class PerTrial(_Opened[BaseSampler]):
 
 
 class Listed(_Opened[dict[str, Any]]):
-    """Proposes given architectures, one a trial.
+    """A sampler that proposes given architectures, one a trial.
 
     Args:
-        left: Those to propose; each trial takes one from the left.
+        left: Architectures to propose; each trial takes one from the left.
     """
 
     def __init__(self, left: deque[dict[str, Any]]) -> None:
@@ -95,13 +95,13 @@ class Listed(_Opened[dict[str, Any]]):
     def infer_relative_search_space(
         self, study: Study, trial: FrozenTrial
     ) -> dict[str, BaseDistribution]:
-        """Nothing is sampled before it is asked for."""
+        """Return nothing: all values are given one by one."""
         return {}
 
     def sample_relative(
         self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
     ) -> dict[str, Any]:
-        """Nothing is sampled before it is asked for."""
+        """Return nothing: all values are given one by one."""
         return {}
 
     def sample_independent(
@@ -111,7 +111,7 @@ class Listed(_Opened[dict[str, Any]]):
         param_name: str,
         param_distribution: BaseDistribution,
     ) -> Any:
-        """The given value."""
+        """Return the given value."""
         return self._open[trial.number][param_name]
 
 

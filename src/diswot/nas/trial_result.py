@@ -1,67 +1,144 @@
-"""How trials ended, as a study keeps it; checked, for anybody may have written a journal."""
+"""How a candidate ended: one record, written to and read from the attributes of its trial."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from typing import Any
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any, Self
 
 from optuna.trial import FrozenTrial
 
+from diswot.costs.budget import Excess
 from diswot.errors import UserError
 
-END = "end"  # the user attribute of a trial
-KINDS = ("reused", "scores", "rejected", "failed")
-
-End = dict[str, Any]  # how a candidate ended; see `loop.Loop`
+ATTRIBUTE = "end"  # name of the trial's user attribute
+RAISED, MEMORY, NOT_FINITE, TIMEOUT, KILLED = "error", "memory", "not finite", "timeout", "killed"
 
 
-def recorded(trial: FrozenTrial, costs: Collection[str] = ()) -> End:
-    """How a trial ended; empty if nothing is kept of that.
+@dataclass(frozen=True)
+class TrialResult:
+    """How a candidate ended: scored, a repeat of a scored one, outside the budget, or failed.
 
-    Args:
-        trial: Of a study.
-        costs: Which must be there where there is a score.
-
-    Raises:
-        UserError: No search wrote it so.
+    Attributes:
+        score: Mean over the repeats; None if the candidate has none.
+        scores: By proxy, one number a repeat; empty for a repeated architecture.
+        model_params: Trainable parameters of a scored candidate.
+        costs: By the names of `COSTS`, those that are limited or an objective.
+        margins: By how much each limit that was checked is exceeded, as a share of the limit; zero
+            or less is within.
+        rejected: The limit that the candidate breaks, if there is one.
+        reused: Number of the trial that scored the same architecture, if there is one.
+        failed: Reason of a failure in one line; empty without a failure.
+        kind: Kind of the failure: `error`, `memory`, `not finite`, `timeout` or `killed`.
     """
-    end: End = trial.user_attrs.get(END, {})
-    try:
-        hash(tuple(trial.params.values()))
-        if end == {} or (isinstance(end, dict) and _is_whole(end, costs)):
-            return end
-    except (AttributeError, KeyError, TypeError):
-        pass
-    raise UserError(f"trial {trial.number} of the study was not written by a search")
+
+    score: float | None = None
+    scores: Mapping[str, list[float]] = field(default_factory=dict)
+    model_params: int | None = None
+    costs: Mapping[str, float] = field(default_factory=dict)
+    margins: Mapping[str, float] = field(default_factory=dict)
+    rejected: Excess | None = None
+    reused: int | None = None
+    failed: str = ""
+    kind: str = ""
+
+    @property
+    def outcome(self) -> str:
+        """Return `scored`, `reused`, `rejected` or `failed`."""
+        if self.rejected is not None:
+            return "rejected"
+        if self.score is None:
+            return "failed"
+        return "scored" if self.reused is None else "reused"
+
+    @property
+    def violation(self) -> tuple[int, float]:
+        """Return how far the candidate is outside the budget, as `aging_evolution.violation`."""
+        values = self.margins.values()
+        return -sum(value <= 0 for value in values), sum(value for value in values if value > 0)
+
+    def repeated(self, trial: int) -> TrialResult:
+        """Return the result of the same architecture in a later trial.
+
+        Args:
+            trial: Number of the trial that has this result.
+        """
+        if self.score is None:
+            return self
+        first = trial if self.reused is None else self.reused
+        return replace(self, scores={}, model_params=None, reused=first)
+
+    def as_attribute(self) -> dict[str, Any]:
+        """Return plain values for the trial's attribute, without what does not apply."""
+        if self.outcome == "failed":
+            return {"failed": self.failed, "kind": self.kind}
+        if self.rejected is not None:
+            return {"rejected": asdict(self.rejected), "margins": dict(self.margins)}
+        plain = {"score": self.score, "costs": dict(self.costs), "margins": dict(self.margins)}
+        if self.reused is not None:
+            return {"reused": self.reused, **plain}
+        scores = {name: list(values) for name, values in self.scores.items()}
+        return {**plain, "scores": scores, "model_params": self.model_params}
+
+    @classmethod
+    def from_trial(cls, trial: FrozenTrial, costs: Collection[str] = ()) -> Self | None:
+        """Read the result of a trial; None if the trial has none.
+
+        Args:
+            trial: A trial of any study.
+            costs: Names of costs that a scored trial must have.
+
+        Raises:
+            UserError: The attribute was not written by a search.
+        """
+        held = trial.user_attrs.get(ATTRIBUTE, {})
+        try:
+            hash(tuple(trial.params.values()))
+            result = None if held == {} else cls._parsed(held)
+            if result is None or result.score is None or result.costs.keys() >= set(costs):
+                return result
+        except (AttributeError, KeyError, TypeError, ValueError):
+            pass
+        raise UserError(f"trial {trial.number} of the study was not written by a search")
+
+    @classmethod
+    def _parsed(cls, held: Any) -> Self:
+        kinds = [name for name in ("reused", "scores", "rejected", "failed") if name in held]
+        (kind,) = kinds
+        if kind == "failed":
+            return cls(failed=_text(held["failed"]), kind=_text(held.get("kind", RAISED)))
+        margins = _numbers(held.get("margins", {}))
+        if kind == "rejected":
+            rejected = Excess(**held["rejected"])
+            _text(rejected.of), _number(rejected.value), _number(rejected.limit)
+            return cls(rejected=rejected, margins=margins)
+        plain: dict[str, Any] = {"score": _number(held["score"]), "margins": margins}
+        plain["costs"] = _numbers(held.get("costs", {}))
+        if kind == "reused":
+            return cls(**plain, reused=_whole(held["reused"]))
+        scores = {name: [_number(v) for v in values] for name, values in held["scores"].items()}
+        if not scores or not all(scores.values()):
+            raise ValueError("no scores")
+        return cls(**plain, scores=scores, model_params=_whole(held["model_params"]))
 
 
-def _is_whole(end: End, costs: Collection[str]) -> bool:
-    """Whether it has what each kind of end has; of an end of one kind alone."""
-    found = [kind for kind in KINDS if kind in end]
-    if len(found) != 1 or not _are_numbers(end.get("margins", {})):
-        return False
-    (kind,) = found
-    if kind == "failed":
-        return isinstance(end["failed"], str) and isinstance(end.get("kind", ""), str)
-    if kind == "rejected":
-        return _is_excess(**end["rejected"])
-    scored = _is_number(end["score"]) and _are_numbers(end.get("costs", {}), costs)
-    if kind == "reused":
-        return scored and isinstance(end["reused"], int)
-    return scored and isinstance(end["model_params"], int) and _are_scores(end["scores"])
+def _numbers(value: Mapping[str, object]) -> dict[str, float]:
+    return {name: _number(each) for name, each in value.items()}
 
 
-def _is_excess(of: object, value: object, limit: object) -> bool:
-    return isinstance(of, str) and _is_number(value) and _is_number(limit)
+def _number(value: object) -> float:
+    if not isinstance(value, int | float) or value != value:
+        raise ValueError("not a number")
+    return value
 
 
-def _are_scores(value: Mapping[str, list[float]]) -> bool:
-    return bool(value) and all(each and all(map(_is_number, each)) for each in value.values())
+def _whole(value: object) -> int:
+    if not isinstance(value, int):
+        raise ValueError("not a whole number")
+    return value
 
 
-def _are_numbers(value: Mapping[str, float], names: Collection[str] = ()) -> bool:
-    return value.keys() >= set(names) and all(map(_is_number, value.values()))
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and value == value
+def _text(value: object) -> str:
+    if not isinstance(value, str):
+        raise ValueError("not a text")
+    return value

@@ -1,6 +1,6 @@
-"""Channel weights of Grad-CAM: how much each channel of the last map speaks for the label.
+"""Channel weights of Grad-CAM: the influence of each channel of the last map on the target's logit.
 
-Letters: B batch, K classes, C channels, H x W positions.
+Letters: B images, K classes, C channels, D features that enter the classifier, H x W positions.
 """
 
 from __future__ import annotations
@@ -13,74 +13,80 @@ import torch
 from torch import Tensor, nn
 
 
-def sees_the_mean(entering: Tensor, last: Tensor) -> bool:
-    """Whether what enters the classifier is the mean of the last map over positions, no more.
+def reads_mean(head_input: Tensor, last: Tensor) -> bool:
+    """Whether the input of the classifier is the mean of the last map over positions.
 
-    To within rounding: 1e-4 of the largest entry, or two steps of a half-precision type.
+    The two may differ by rounding: 1e-4 of the largest entry, or two units in the last place of a
+    half-precision type.
+
+    Args:
+        head_input: B x D.
+        last: B x C x H x W.
     """
     mean = last.detach().float().mean((2, 3))
-    if entering.shape != mean.shape:
+    if head_input.shape != mean.shape:
         return False
-    entered = entering.detach().float()
-    step = max(1e-4, *(2 * torch.finfo(t.dtype).eps for t in (entering, last)))
+    entered = head_input.detach().float()
+    step = max(1e-4, *(2 * torch.finfo(t.dtype).eps for t in (head_input, last)))
     return bool((entered - mean).abs().amax() <= step * entered.abs().amax())
 
 
-def linear_cam_weights(weight: Tensor, labels: Tensor, last: Tensor) -> Tensor:
-    """Weights where one linear layer on the mean of the last map gives the logits.
+def linear_cam_weights(weight: Tensor, targets: Tensor, last: Tensor) -> Tensor:
+    """Return the channel weights of a linear classifier on the mean of the last map.
 
-    The slope of logit y in A at any position is W_y / HW, and so is its mean. No backward pass.
+    The gradient of logit y at any position of the map A is W_y / HW, and so is its mean over
+    positions: no backward pass is needed.
 
     Args:
-        weight: Of the layer, K x C.
-        labels: y, B.
-        last: A, B x C x H x W.
+        weight: Weight of the classifier W, K x C.
+        targets: Class indices y, B.
+        last: Last map A, B x C x H x W.
 
     Returns:
         B x C.
     """
-    return weight[labels] / last.shape[2:].numel()
+    return weight[targets] / last.shape[2:].numel()
 
 
-def label_slope(logits: Tensor, labels: Tensor, source: Tensor, *, keep_graph: bool) -> Tensor:
-    """Slopes of the labels' logits, summed over the batch, in a tensor that they come from.
+def target_gradient(logits: Tensor, targets: Tensor, source: Tensor, *, keep_graph: bool) -> Tensor:
+    """Return the gradient of the targets' logits, summed over the batch, in one tensor.
 
-    Where a layer after it mixes samples, such as a batch norm in the head, their slopes are mixed
-    too.
+    If a later layer mixes images, such as a batch normalisation in the head, the gradients of the
+    images are mixed too.
 
     Args:
         logits: B x K.
-        labels: B.
-        source: Of any shape.
-        keep_graph: Whether the slope gets a graph of its own, and the logits keep theirs.
+        targets: Class indices, B.
+        source: Tensor of any shape from which the logits were computed.
+        keep_graph: Whether the gradient is differentiable and the graph of the logits is kept.
 
     Returns:
-        Of the shape of the source; zeros where the logits do not depend on it.
+        Of the shape of the source; zeros if the logits do not depend on it.
     """
     if not logits.requires_grad:
         return torch.zeros_like(source)
     with torch.enable_grad():
-        own = logits.float().gather(1, labels[:, None]).sum()
-        (slope,) = torch.autograd.grad(
-            own, source, create_graph=keep_graph, retain_graph=keep_graph, materialize_grads=True
+        total = logits.float().gather(1, targets[:, None]).sum()
+        (gradient,) = torch.autograd.grad(
+            total, source, create_graph=keep_graph, retain_graph=keep_graph, materialize_grads=True
         )
-    return slope
+    return gradient
 
 
 @contextmanager
 def graph_from(module: nn.Module, shape: torch.Size, *, enters: bool) -> Iterator[list[Tensor]]:
-    """Let passes without gradients record a graph from the output of a module on.
+    """Let forward passes record a graph that starts at one module.
 
-    The memory and time of a graph of the layers before are spared. The model goes on with a copy,
-    so that it may overwrite what it was given.
+    So the graph of earlier layers costs neither memory nor time. Later layers get a copy of the
+    starting tensor, which they may overwrite.
 
     Args:
-        module: Which.
-        shape: Of the tensor of interest; other calls of the module are let be.
-        enters: Whether the graph starts from the module's input instead.
+        module: Module at which the graph starts.
+        shape: Shape of the starting tensor; calls of the module with other shapes are ignored.
+        enters: Whether the graph starts at the module's input instead of its output.
 
     Yields:
-        The tensors from which graphs start, the latest last.
+        The tensors at which graphs started, the latest last.
     """
     starts: list[Tensor] = []
 

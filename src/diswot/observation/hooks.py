@@ -1,6 +1,7 @@
-"""What the hooks of one forward pass catch: feature maps, linear heads, the logits.
+"""What the hooks of one forward pass record: feature maps, linear layers, the logits.
 
-Letters: B batch, K classes, C channels, D features, H x W positions, N tokens.
+Letters: B images, N rows, K classes, C channels, D features that enter the classifier, H x W
+positions.
 """
 
 from __future__ import annotations
@@ -12,29 +13,23 @@ from dataclasses import dataclass, field
 from torch import Tensor, nn
 
 from diswot.errors import UserError, unknown
+from diswot.observation.feature_maps import StageMap, add_stage_map, as_map, block_depths
 
 Layers = Mapping[str, str | Sequence[str]]
 
-_MAX_PREFIX_TOKENS = 5  # a class token, a distillation token, registers
 _NEVER_A_MAP = (nn.Dropout, nn.Dropout2d, nn.Softmax, nn.Identity, nn.Flatten)
-_CONTAINERS = (nn.Sequential, nn.ModuleList, nn.ModuleDict)
-
-
-@dataclass
-class Seen:
-    """A feature map caught by a hook, with the state of its memory at that time."""
-
-    name: str
-    depth: int
-    map: Tensor
-    origin: Tensor
-    version: int
-    after_pooling: bool
 
 
 @dataclass(frozen=True)
-class Head:
-    """A linear layer on vectors, seen running: perhaps the classifier."""
+class LinearHead:
+    """A linear layer that ran on vectors, and may be the classifier.
+
+    Attributes:
+        module: The layer.
+        input: N x D.
+        output: N x K.
+        version: Version counter of `output` when it was recorded.
+    """
 
     module: nn.Linear
     input: Tensor
@@ -42,180 +37,105 @@ class Head:
     version: int
 
     def gives(self, logits: Tensor) -> bool:
-        """Whether this layer's output is the model's, untouched."""
+        """Whether the layer's unchanged output is the output of the model, N x K."""
         same = self.output.shape == logits.shape and self.output.data_ptr() == logits.data_ptr()
         return same and self.version == self.output._version
 
 
 @dataclass
 class Trace:
-    """What the hooks of one forward pass keep: the last map per resolution, the linear layers.
+    """The record of one forward pass: the last map of each resolution, and the linear layers.
 
     Attributes:
-        image_size: Height and width.
+        image_size: Height and width in pixels.
         copy: Whether maps are copied, for a model that overwrites them.
-        stack: The maps that end the stages so far, and what follows global pooling.
-        named: Outputs of the modules that the user named as maps, with their versions.
+        stage_maps: Maps that end the stages, and what follows global pooling.
+        named: Outputs of the modules that the user named as maps, with their version counters.
         weighted: Linear and convolutional layers, in the order in which they ran.
-        heads: Linear layers on vectors.
-        scorer: The last convolution that ran, and its input: perhaps the classifier.
-        logits: What the model returned.
+        heads: Linear layers that ran on vectors.
+        last_convolution: Name and input of the last convolution that ran; it may classify.
+        logits: Output of the model, N x K.
     """
 
     image_size: tuple[int, int]
     copy: bool
-    stack: list[Seen] = field(default_factory=list)
+    stage_maps: list[StageMap] = field(default_factory=list)
     named: dict[str, tuple[Tensor, int]] = field(default_factory=dict)
     weighted: dict[str, nn.Module] = field(default_factory=dict)
-    heads: dict[str, Head] = field(default_factory=dict)
-    scorer: tuple[str, Tensor] | None = None
+    heads: dict[str, LinearHead] = field(default_factory=dict)
+    last_convolution: tuple[str, Tensor] | None = None
     logits: Tensor | None = None
 
-    def see(self, name: str, module: nn.Module, depth: int, inputs: Tensor, output: Tensor) -> None:
-        """Keep `output` if it ends, so far, the stage of its resolution.
+    def add_map(
+        self, name: str, module: nn.Module, depth: int, inputs: Tensor, output: Tensor
+    ) -> None:
+        """Record an output if it ends, so far, the stage of its resolution.
 
-        Kept maps shrink from first to last. Among maps of one resolution the outermost module's
-        wins, and then the later. A larger map than the last drops those smaller than itself, which
-        were a side branch, as in squeeze-and-excitation; unless it lies deeper, and is a side
-        branch itself, as a matrix of attention.
+        Args:
+            name: Name of the module.
+            module: The module.
+            depth: Number of blocks around it.
+            inputs: Its first input.
+            output: Its output, of any shape.
         """
         features = as_map(output, self.image_size)
-        if features is None or _stretches(module, inputs, output):
+        if features is None:
             return
-        cells = _cells(features)
-        while self.stack and _cells(self.stack[-1].map) < cells and depth <= self.stack[-1].depth:
-            self.stack.pop()
-        peer = self.stack[-1] if self.stack and _cells(self.stack[-1].map) <= cells else None
-        if peer is not None and depth > peer.depth:
-            return
-        pooled = cells == 1 and _pools(module, inputs, first=peer is None)
-        if peer is not None and (peer.after_pooling or not pooled):
-            pooled = peer.after_pooling
-            self.stack.pop()
-        kept = features.clone() if self.copy else features
-        self.stack.append(Seen(name, depth, kept, output, output._version, pooled))
+        found = StageMap(name, depth, features, output, output._version, after_pooling=False)
+        if add_stage_map(self.stage_maps, found, module, inputs) and self.copy:
+            found.map = features.clone()
 
-    def name(self, name: str, output: Tensor) -> None:
-        """Keep the output of a module that the user named."""
+    def add_named(self, name: str, output: Tensor) -> None:
+        """Record the output of a module that the user named.
+
+        Args:
+            name: Name of the module.
+            output: Its output, of any shape.
+        """
         kept = output.clone() if self.copy else output
         self.named[name] = kept, kept._version
 
     def overwritten(self) -> bool:
-        """Whether the model changed a kept map in place after it was caught."""
-        kept = [(s.origin, s.version) for s in self.stack if not s.after_pooling]
+        """Whether the model changed a recorded map in place."""
+        kept = [(m.origin, m.version) for m in self.stage_maps if not m.after_pooling]
         kept += self.named.values()
         return not self.copy and any(output._version != version for output, version in kept)
 
     def stages(self, classifier: str) -> tuple[Tensor, ...]:
-        """The maps that end the stages, global pooling and what follows it left out.
+        """Return the maps that end the stages, without global pooling and what follows it.
 
-        Where the classifier is a convolution, what enters it ends the last stage.
+        Args:
+            classifier: Name of the classifier. If it is a convolution, its input ends the last
+                stage.
+
+        Returns:
+            B x C x H x W each, from the largest to the smallest.
         """
-        maps = tuple(s.map for s in self.stack if not s.after_pooling)
-        if maps and self.scorer is not None and self.scorer[0] == classifier:
-            entering = self.scorer[1]
+        maps = tuple(m.map for m in self.stage_maps if not m.after_pooling)
+        if maps and self.last_convolution is not None and self.last_convolution[0] == classifier:
+            entering = self.last_convolution[1]
             if entering.shape[2:] == maps[-1].shape[2:]:
                 return (*maps[:-1], entering)
         return maps
 
 
-def as_map(output: Tensor, image_size: tuple[int, int]) -> Tensor | None:
-    """Lay out a module's output as B x C x H x W, or None when it is no map of the image.
-
-    Takes B x C x H x W, B x H x W x C (when only that fits the image's shape) and tokens
-    B x N x D with up to five tokens before the grid. A map has the image's aspect ratio and is no
-    larger than the image.
-    """
-    if output.ndim == 4:
-        if _fits(output.shape[2], output.shape[3], image_size):
-            return output
-        if _fits(output.shape[1], output.shape[2], image_size):
-            return output.permute(0, 3, 1, 2)
-    if output.ndim == 3:
-        return _tokens_as_map(output, image_size)
-    return None
-
-
-def _tokens_as_map(tokens: Tensor, image_size: tuple[int, int]) -> Tensor | None:
-    height, width = image_size
-    batch, length, features = tokens.shape
-    for prefix in range(min(_MAX_PREFIX_TOKENS, length - 1) + 1):
-        count = length - prefix
-        rows = round((count * height / width) ** 0.5)
-        if rows and count % rows == 0 and _fits(rows, count // rows, image_size):
-            grid = tokens[:, prefix:].transpose(1, 2)
-            return grid.reshape(batch, features, rows, count // rows)
-    return None
-
-
-def _fits(rows: int, columns: int, image_size: tuple[int, int]) -> bool:
-    """Whether a grid has the image's aspect ratio, to within one cell, and is no larger."""
-    height, width = image_size
-    skew = abs(rows * width - columns * height)
-    return 1 <= rows <= height and 1 <= columns <= width and skew < max(height, width)
-
-
-def _cells(features: Tensor) -> int:
-    return features.shape[2] * features.shape[3]
-
-
-def _pools(module: nn.Module, inputs: Tensor, *, first: bool) -> bool:
-    """Whether a 1 x 1 map, perhaps the first, comes from global pooling.
-
-    A first 1 x 1 map does unless a layer that learns, a local maximum or a choice of tokens made
-    it; a later one, if the module is called a pool. A class token that comes alone is no map.
-    """
-    if not first:
-        return "Pool" in type(module).__name__
-    if inputs.ndim == 3:
-        return inputs.shape[1] == 1
-    if inputs.ndim != 4 or isinstance(module, nn.MaxPool2d):
-        return False
-    return not _learns(module) or inputs.shape[2:].numel() == 1
-
-
-def _stretches(module: nn.Module, inputs: Tensor, output: Tensor) -> bool:
-    """Whether a layer that learns nothing enlarged the map, as pooling to a fixed grid may."""
-    if inputs.ndim != 4 or output.ndim != 4:
-        return False
-    return inputs.shape[2:].numel() < output.shape[2:].numel() and not _learns(module)
-
-
-def _learns(module: nn.Module) -> bool:
-    return next(module.parameters(), None) is not None
-
-
-def _depths(modules: Mapping[str, nn.Module]) -> dict[str, int]:
-    """How many blocks each module lies in; a container of blocks is not a block."""
-    depths, holds = {"": -1}, {"": False}
-    for name, module in modules.items():
-        if name:
-            parent = name.rpartition(".")[0]
-            holds[name] = _holds_blocks(module)
-            depths[name] = depths[parent] + (not holds[parent])
-    return depths
-
-
-def _holds_blocks(module: nn.Module) -> bool:
-    """Whether this is a plain container of modules with parts that learn, or of such containers."""
-    if not isinstance(module, _CONTAINERS):
-        return False
-    children = list(module.children())
-    parts = [
-        part
-        for child in children
-        if not isinstance(child, _CONTAINERS)
-        for part in child.children()
-    ]
-    return any(map(_learns, parts)) or any(map(_holds_blocks, children))
-
-
 def run(model: nn.Module, images: Tensor, layers: Layers, *, copy: bool = False) -> Trace:
-    """Run the model once with hooks, and remove them whatever happens."""
+    """Run a model once with hooks, which are removed afterwards, also if the model raises.
+
+    Args:
+        model: Any classifier.
+        images: B x C x H x W, at least two images.
+        layers: Names of modules, as in `observe.observe`.
+        copy: Whether maps are copied.
+
+    Raises:
+        UserError: The images do not fit the model, a name is unknown, or the model does not
+            return one tensor of logits.
+    """
     _check_images(images)
     modules = dict(model.named_modules())
-    wanted = _wanted(layers, modules)
-    depths = _depths(modules)
+    wanted = _named_maps(layers, modules)
+    depths = block_depths(modules)
     trace = Trace((images.shape[2], images.shape[3]), copy)
     handles = []
     try:
@@ -231,7 +151,7 @@ def run(model: nn.Module, images: Tensor, layers: Layers, *, copy: bool = False)
         for handle in handles:
             handle.remove()
     if not isinstance(logits, Tensor) or logits.ndim != 2 or len(logits) != len(images):
-        raise UserError(f"the model must return one tensor of logits B x K, not {kind(logits)}")
+        raise UserError(f"the model must return one tensor of logits N x K, not {kind(logits)}")
     trace.logits = logits
     return trace
 
@@ -247,22 +167,22 @@ def _hook(
         if isinstance(module, nn.Linear | nn.Conv2d):
             trace.weighted[name] = module
         if wanted:
-            trace.name(name, output)
+            trace.add_named(name, output)
         if not inputs or not isinstance(inputs[0], Tensor):
             return
         if isinstance(module, nn.Linear) and output.ndim == 2:
-            trace.heads[name] = Head(module, inputs[0], output, output._version)
+            trace.heads[name] = LinearHead(module, inputs[0], output, output._version)
             return
         if isinstance(module, nn.Conv2d):
-            trace.scorer = name, inputs[0]
+            trace.last_convolution = name, inputs[0]
         if not isinstance(module, _NEVER_A_MAP):
-            trace.see(name, module, depth, inputs[0], output)
+            trace.add_map(name, module, depth, inputs[0], output)
 
     return hook
 
 
-def _wanted(layers: Layers, modules: Mapping[str, nn.Module]) -> set[str]:
-    """The names of modules that are wanted as maps, after a check of all names."""
+def _named_maps(layers: Layers, modules: Mapping[str, nn.Module]) -> set[str]:
+    """Return the names of modules that the user named as maps, after a check of all names."""
     for key in layers:
         if key not in ("classifier", "last", "stages"):
             raise unknown("key of layers", key, ("classifier", "last", "stages"))
@@ -277,7 +197,7 @@ def _wanted(layers: Layers, modules: Mapping[str, nn.Module]) -> set[str]:
 
 
 def _check_channels(images: Tensor, error: RuntimeError) -> None:
-    """Say so if the model failed because it takes images of other channels."""
+    """Raise a `UserError` if the model failed because it takes another number of channels."""
     wanted = re.search(r"expected input\[([\d, ]+)\] to have (\d+) channels", str(error))
     if wanted and wanted[1] == ", ".join(map(str, images.shape)):
         raise UserError(
@@ -293,7 +213,11 @@ def _check_images(images: Tensor) -> None:
 
 
 def kind(value: object) -> str:
-    """Describe a value that was not expected, for a message."""
+    """Describe an unexpected value by its type, and a tensor by its dtype and shape too.
+
+    Args:
+        value: Any value.
+    """
     if isinstance(value, Tensor):
         return f"a {str(value.dtype).removeprefix('torch.')} tensor {tuple(value.shape)}"
     return f"a {type(value).__name__}"

@@ -1,6 +1,6 @@
-"""Scores from how a network at initialisation tells images, or a disturbance of them, apart.
+"""Scores from how well a network at initialisation separates images, or disturbed images.
 
-Letters: B batch, C channels, H x W positions.
+Letters: B images, C channels, H x W positions.
 """
 
 from __future__ import annotations
@@ -11,13 +11,14 @@ from contextlib import AbstractContextManager
 
 import torch
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
 
 from diswot.errors import UserError
 from diswot.observation.observe import observe
+from diswot.proxies.activation_codes import ActivationCodes
 from diswot.proxies.candidate import Candidate
 from diswot.proxies.eigen import eigenvalues
-from diswot.proxies.recorders import Codes, Watch
+from diswot.proxies.recorders import Recorder
+from diswot.utils.compat import BatchNorm
 
 _K = 1e-5  # keeps logarithms and inverses finite, in jacov and epe_nas
 _MANY_CLASSES = 100  # tau of epe_nas
@@ -25,17 +26,17 @@ _ALPHA = 0.01  # size of zen's disturbance
 
 
 def naswot(candidate: Candidate) -> float:
-    """log|det K|, where K counts the rectifiers on which two images agree, B x B.
+    """Return log|det K|, where K counts the rectifier units on which two images agree, B x B.
 
-    Mellor et al., "Neural Architecture Search without Training", ICML 2021, eq. 2. What counts as
-    a rectifier is said in `Codes`; the paper's networks have ReLUs only. K is exact; a K that is
-    singular to the precision of float64, as where two images have equal codes, scores minus
-    infinity, which is its logarithm and the lowest score.
+    Mellor et al., "Neural Architecture Search without Training", ICML 2021, eq. 2. The paper's
+    networks have ReLUs alone; `ActivationCodes` lists the rectifiers counted here. K is exact. If K
+    is singular to the precision of float64, as with two images of equal codes, the score is minus
+    infinity.
 
     Raises:
         UserError: No rectifier runs in the network.
     """
-    codes = candidate.watched(Codes)
+    codes = candidate.recorded(ActivationCodes)
     if not codes.units:
         raise UserError("naswot needs a network with rectifiers, such as ReLU or GELU")
     values = eigenvalues(codes.agreement)
@@ -44,27 +45,28 @@ def naswot(candidate: Candidate) -> float:
 
 
 def jacov(candidate: Candidate) -> float:
-    """-sum_i (log(v_i + k) + 1/(v_i + k)), v the eigenvalues of the Jacobian's correlations.
+    """Return -sum_i (log(v_i + k) + 1/(v_i + k)), v the eigenvalues of the Jacobian's correlations.
 
     Mellor et al., the first version of "Neural Architecture Search without Training", 2020, arXiv
-    2006.04647v1, with k = 1e-5, as its code has it. The Jacobian's row of an image is the gradient
-    of the sum of logits in it. Eigenvalues that rounding makes negative count as zero. At most -B,
-    which to within B k^2 is reached where no two rows correlate.
+    2006.04647v1, with k = 1e-5 as in its code. The Jacobian's row of an image is the gradient of
+    the sum of logits in the image. Eigenvalues that are negative by rounding count as zero. The
+    score is -B at most; it is within B k^2 of that if no two rows correlate.
     """
     values = eigenvalues(correlations(candidate.input_jacobian)).clamp_min(0) + _K
     return -float((values.log() + 1 / values).sum())
 
 
 def epe_nas(candidate: Candidate) -> float:
-    """Sum over the batch's classes of |e|, e = sum of log(|r| + k) over pairs within the class.
+    """Return the sum over classes of |e|, e = sum of log(|r| + k) over pairs within the class.
 
-    Lopes et al., "EPE-NAS", ICANN 2021, with k = 1e-5; r are correlations between the
-    rows of the Jacobian (see `jacov`), each with itself included. With more than 100 classes in
-    the batch, e is divided by its number of pairs, and the score is the mean over classes of the
-    sum of |e_i - e_j| over later classes. (The published code counts the classes of the data set,
-    divides e by the number of images, and sums over earlier classes, too.) A class of one image
-    says nothing (e is log(1 + k)): on a batch of nothing but such the score is the same for all
-    networks.
+    Lopes et al., "EPE-NAS", ICANN 2021, with k = 1e-5. r are correlations between rows of the
+    Jacobian (see `jacov`), each row with itself included. If the batch has more than 100 classes, e
+    is divided by its number of pairs. The score is then the mean over classes of the sum of
+    |e_i - e_j| over later classes. The published code counts the classes of the data set, divides e
+    by the number of images, and sums over earlier classes too.
+
+    A class of one image has e = log(1 + k) in any network, so a batch with one image of each class
+    gives all networks the same score.
     """
     labels = candidate.batch.labels
     members = [labels == label for label in sorted(set(labels.tolist()))]
@@ -77,7 +79,14 @@ def epe_nas(candidate: Candidate) -> float:
 
 
 def correlations(rows: Tensor) -> Tensor:
-    """Pearson's correlations of all pairs of rows, in float64; of a constant row, not a number."""
+    """Return Pearson's correlations of all pairs of rows, in float64.
+
+    Args:
+        rows: B x n.
+
+    Returns:
+        B x B; NaN in the row and column of a constant row.
+    """
     centred = rows.double() - rows.double().mean(1, keepdim=True)
     unit = centred / torch.linalg.vector_norm(centred, dim=1, keepdim=True)
     products: Tensor = unit @ unit.T
@@ -85,44 +94,46 @@ def correlations(rows: Tensor) -> Tensor:
 
 
 def zen(candidate: Candidate) -> float:
-    """Logarithm of E|f(x) - f(x + 0.01 e)|, plus those of each batch normalisation's deviation.
+    """Return log E|f(x) - f(x + 0.01 e)| plus the log deviations of the normalisations' inputs.
 
-    Lin et al., "Zen-NAS", ICCV 2021, algorithm 1: log E|f(x) - f(x + 0.01 e)|, plus, for each
-    batch normalisation, log sqrt(mean over channels of the variance that enters it). f is the last
-    map, |.| its Frobenius norm, x and e are N(0, 1) of the batch's shape. Unlike there, residual
-    connections stay, the weights are the candidate's (N(0, 1) only if so initialised), and one
-    pair of batches is drawn; the published code sums absolute values instead of the norm.
-    Normalisations whose input does not vary are left out, as in a cell that convolves zeros.
+    Lin et al., "Zen-NAS", ICCV 2021, algorithm 1. f is the last map, |.| its Frobenius norm, x and
+    e are N(0, 1) of the batch's shape. Each batch normalisation adds log sqrt(mean over channels of
+    the variance of its input).
+
+    Unlike there, residual connections stay, the weights are the candidate's (N(0, 1) only if so
+    initialised), and one pair of batches is drawn. The published code sums absolute values instead
+    of the norm. Normalisations whose input does not vary are left out, as in a cell that convolves
+    zeros.
     """
     model, (images, labels) = candidate.student, candidate.batch
     random = candidate.generator()
     noise, disturbance = (_normal_like(images, random) for _ in range(2))
-    with _Variances(model, noise) as seen:
+    with _NormVariances(model, noise) as variances:
         last = observe(model, noise, labels).last
     disturbed = observe(model, noise + _ALPHA * disturbance, labels).last
     distance = float((last - disturbed).flatten(1).double().norm(dim=1).mean())
-    spread = sum(0.5 * math.log(variance) for variance in seen.means if variance > 0)
+    spread = sum(0.5 * math.log(variance) for variance in variances.means if variance > 0)
     return math.log(distance) + spread if distance else -math.inf
 
 
 def _normal_like(images: Tensor, random: torch.Generator) -> Tensor:
-    """N(0, 1) of the same shape, type, device and layout in memory."""
+    """Draw N(0, 1) of the same shape, type, device and memory layout."""
     return torch.empty_like(images).copy_(torch.randn(images.shape, generator=random))
 
 
-class _Variances(Watch):
-    """The mean over channels of the variance that enters each batch normalisation."""
+class _NormVariances(Recorder):
+    """Recorder of the mean over channels of the variance of each batch normalisation's input."""
 
     def __init__(self, model: nn.Module, images: Tensor) -> None:
         super().__init__(model, images)
         self.means: list[float] = []
 
     def hooks(self) -> Iterator[AbstractContextManager[object]]:
-        """One hook a batch normalisation."""
-        norms = (module for module in self.model.modules() if isinstance(module, _BatchNorm))
-        return (norm.register_forward_pre_hook(self._see) for norm in norms)
+        """Register one hook on each batch normalisation."""
+        norms = (module for module in self.model.modules() if isinstance(module, BatchNorm))
+        return (norm.register_forward_pre_hook(self._record) for norm in norms)
 
-    def _see(self, module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+    def _record(self, module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
         if not self.active:
             return
         columns = inputs[0].detach().movedim(1, -1).flatten(0, -2)

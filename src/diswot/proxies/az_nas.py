@@ -1,9 +1,10 @@
 """The four parts of AZ-NAS. Lee and Ham, CVPR 2024, arXiv 2403.19232.
 
-Letters: B batch, C channels, H x W positions, L primary blocks. Which modules are primary blocks is
-said in `blocks`; only those whose output is a map of the image count. The paper adds the logarithms
-of a candidate's relative ranks under the four; a rank needs all candidates, so that is done where
-they are compared, not here.
+`blocks` defines which modules are primary blocks; only blocks whose output is a map of the images
+count. The paper adds the logarithms of a candidate's relative ranks under the four parts. A rank
+needs all candidates, so it is computed where they are compared, not here.
+
+Letters: B images, C channels, H x W positions.
 """
 
 from __future__ import annotations
@@ -20,46 +21,49 @@ from diswot.proxies import passes, size
 from diswot.proxies.blocks import map_of
 from diswot.proxies.candidate import Candidate
 from diswot.proxies.eigen import spectral_norm
-from diswot.proxies.recorders import Entropies
+from diswot.proxies.recorders import BlockEntropies
 
 complexity = size.macs
 
 
 def expressivity(candidate: Candidate) -> float:
-    """Sum over blocks of the entropy of the map's principal components.
+    """Return the sum over blocks of the entropy of the map's principal components, in nats.
 
-    The entropy of the normalised eigenvalues of the channels' covariance over all positions of all
-    images, in nats: the more evenly the variance is spread, the higher.
+    The entropy is that of the normalised eigenvalues of the channels' covariance over all positions
+    of all images: the more evenly the variance is spread, the higher.
+
+    Raises:
+        UserError: No block gives a map.
     """
-    values = candidate.watched(Entropies).values
+    values = candidate.recorded(BlockEntropies).values
     _check_blocks(len(values), 1)
     return math.fsum(values)
 
 
 def progressivity(candidate: Candidate) -> float:
-    """The smallest gain in that entropy from one block to the next.
+    """Return the smallest gain in that entropy from one block to the next, in nats.
 
     Raises:
         UserError: Fewer than two blocks give a map.
     """
-    values = candidate.watched(Entropies).values
+    values = candidate.recorded(BlockEntropies).values
     _check_blocks(len(values), 2)
     return min(after - before for before, after in pairwise(values))
 
 
 def trainability(candidate: Candidate) -> float:
-    """Mean over blocks, from the second, of 2 - s - 1/s; s is the Jacobian's spectral norm.
+    """Return the mean over blocks, from the second, of 2 - s - 1/s, s the Jacobian's spectral norm.
 
-    At most 0, reached where every block keeps the size of gradients. A block is taken
-    for a matrix that maps channels to channels at each position. Its transpose is estimated by the
-    mean over positions and images of g v^T, where v is random signs at the block's output and g
-    the gradient of v . output at the output of the block before. Where the block shrinks the grid,
-    each square of positions that becomes one is laid into the channels of g (as in the published
-    code; the paper does not say how), padded with zeros if need be. A block that does not
+    The score is 0 at most; it is 0 if each block keeps the size of gradients. A block counts as a
+    matrix that maps channels to channels at each position. Its transpose is estimated by the mean
+    over positions and images of g v^T. v are random signs at the block's output, and g is the
+    gradient of v . output in the output of the block before. If the block shrinks the grid, each
+    square of positions that becomes one is moved into the channels of g, padded with zeros if
+    needed; that is as in the published code, and the paper does not say. A block that does not
     depend on the one before, as in parallel branches, is left out.
 
     Raises:
-        UserError: No two blocks in a row give a map and depend on one another.
+        UserError: No two successive blocks give a map and depend on one another.
     """
     model, images = candidate.student, candidate.batch.images
     random = candidate.generator()
@@ -75,7 +79,14 @@ def trainability(candidate: Candidate) -> float:
 def _spectral_norm(
     before: Tensor, after: Tensor, images: Tensor, random: torch.Generator
 ) -> float | None:
-    """Of the Jacobian of one block, or None where it does not depend on the one before."""
+    """Return the norm of one block's Jacobian; None if the block does not depend on the one before.
+
+    Args:
+        before: Output of the block before.
+        after: Output of the block.
+        images: B x 3 x H x W.
+        random: Generator of the signs.
+    """
     signs = torch.randint(0, 2, after.shape, generator=random).to(after) * 2 - 1
     if not (after.requires_grad and before.requires_grad):
         return None
@@ -90,7 +101,7 @@ def _spectral_norm(
 
 
 def _fold(features: Tensor, height: int, width: int) -> Tensor:
-    """Lay squares of positions into the channels until the grid is `height` x `width`."""
+    """Move squares of positions into the channels until the grid is `height` x `width`."""
     rows, columns = features.shape[2:]
     factor = max(math.ceil(rows / height), math.ceil(columns / width))
     padding = (0, factor * width - columns, 0, factor * height - rows)

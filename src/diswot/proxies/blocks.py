@@ -1,10 +1,10 @@
-"""A network as a row of blocks, and what of it can be trained.
+"""The primary blocks of a network, its layers, and its trainable weights.
 
-AZ-NAS looks at the outputs of a network's primary blocks. No model says which modules these are, so
-here they are the outermost modules with parts that stand in a plain list (`Sequential`,
-`ModuleList`): residual blocks, cells, transformer blocks. A stage that itself holds a list of two
-or more modules of one class is no block but is looked into. A network without two such blocks is a
-row of layers: its convolutions and linear layers.
+AZ-NAS uses the outputs of a network's primary blocks, but no model says which modules these are.
+Here they are the outermost modules with children that stand in a plain list (`Sequential`,
+`ModuleList`, `ModuleDict`): residual blocks, cells, transformer blocks. A stage that itself holds a
+list of two or more modules of one class is no block; the blocks are searched for inside it. A
+network with fewer than two such blocks is a sequence of layers: its convolutions and linear layers.
 """
 
 from __future__ import annotations
@@ -15,30 +15,32 @@ from collections.abc import Iterator
 from torch import Tensor, nn
 
 from diswot.errors import UserError
-from diswot.observation.hooks import as_map
+from diswot.observation.feature_maps import as_map
+from diswot.utils.compat import ConvBase
 
 _LISTS = (nn.Sequential, nn.ModuleList, nn.ModuleDict)
-_LAYERS = (nn.Linear, nn.modules.conv._ConvNd)
+_LAYERS = (nn.Linear, ConvBase)
 
 
 def primary_blocks(model: nn.Module) -> list[nn.Module]:
-    """The primary blocks of a network, or its layers if it has fewer than two of them."""
+    """Return the primary blocks of a network, or its layers if it has fewer than two blocks."""
     blocks = list(_listed(model))
     return blocks if len(blocks) > 1 else layers(model)
 
 
 def layers(model: nn.Module) -> list[nn.Module]:
-    """Convolutions and linear layers, in the order in which they are registered."""
+    """Return the convolutions and linear layers of a network in the order of registration."""
     return [module for module in model.modules() if isinstance(module, _LAYERS)]
 
 
 def weights(model: nn.Module) -> dict[str, nn.Parameter]:
-    """Trainable matrices and kernels, by name: parameters called weight, of two or more dimensions.
+    """Return the trainable matrices and kernels of a network by name.
 
-    Biases, normalisation, position embeddings and tokens are left out.
+    These are the parameters whose name ends with `weight` and that have two dimensions or more.
+    Biases, normalisation, position embeddings and tokens are not among them.
 
     Raises:
-        UserError: There are none.
+        UserError: The network has none.
     """
     found = {
         name: parameter
@@ -51,7 +53,15 @@ def weights(model: nn.Module) -> dict[str, nn.Parameter]:
 
 
 def map_of(output: object, images: Tensor) -> Tensor | None:
-    """What a module returned as a map B x C x H x W of the images, or None when it is none."""
+    """Lay out the output of a module as a map of the images.
+
+    Args:
+        output: Output of a module; of a tuple the first element counts.
+        images: B x 3 x H x W.
+
+    Returns:
+        B x C x H' x W', or None if the output is no map.
+    """
     if isinstance(output, tuple) and output:
         output = output[0]
     if not isinstance(output, Tensor) or output.ndim == 0 or len(output) != len(images):
@@ -68,16 +78,16 @@ def _listed(module: nn.Module) -> Iterator[nn.Module]:
 
 
 def _is_block(module: nn.Module) -> bool:
-    return _has_parts(module) and not any(map(_repeats, module.modules()))
+    return _has_children(module) and not any(map(_repeats, module.modules()))
 
 
-def _has_parts(module: nn.Module) -> bool:
+def _has_children(module: nn.Module) -> bool:
     return not isinstance(module, _LISTS) and any(True for _ in module.children())
 
 
 def _repeats(module: nn.Module) -> bool:
-    """Whether this is a list that holds two modules with parts of one class."""
+    """Whether a module is a list that holds two modules with children of one class."""
     if not isinstance(module, _LISTS):
         return False
-    kinds = Counter(type(child) for child in module.children() if _has_parts(child))
+    kinds = Counter(type(child) for child in module.children() if _has_children(child))
     return any(count > 1 for count in kinds.values())

@@ -1,4 +1,7 @@
-"""What a proxy may look at."""
+"""The inputs of a proxy: the student, the batch, and the observations of teacher and student.
+
+Letters: B images, H x W pixels.
+"""
 
 from __future__ import annotations
 
@@ -11,87 +14,118 @@ import torch
 from torch import Generator, Tensor, nn
 
 from diswot.data.dataset import Batch
+from diswot.errors import UserError
 from diswot.observation.observe import Observation, observe
 from diswot.proxies import passes
-from diswot.proxies.early_blocks import Opening, opening
-from diswot.proxies.recorders import Watch
+from diswot.proxies.early_blocks import EarlyBlocks, early_blocks
+from diswot.proxies.recorders import Recorder
 
-W = TypeVar("W", bound=Watch)
+R = TypeVar("R", bound=Recorder)
 
 
 @dataclass(frozen=True)
 class Candidate:
     """A student about to be scored.
 
-    Whatever a proxy looks at here is computed when first asked for and shared by all proxies; no
-    proxy's score depends on which others are asked for, or in which order.
+    Each property is computed when a proxy first asks for it, and shared by all proxies. No proxy's
+    score depends on which other proxies are computed, or in which order.
 
     Attributes:
-        student: With the weights it is scored with.
-        teacher: What was observed of the teacher on the batch.
+        student: Network with the weights with which it is scored.
+        teacher: Observation of the teacher on the batch; None if no proxy compares it.
         batch: Normalised images and labels.
-        seed: Of the random numbers of proxies that draw some.
-        watches: What is caught during the one forward pass, beside the observation.
-        cam: Whether the observation must hold `cam_weights`.
-        teacher_opening: What the teacher's first blocks show of the batch, if known.
+        seed: Seed of the proxies that draw random numbers.
+        recorders: What is recorded in the one forward pass, beside the observation.
+        cam: Whether the observation must have `cam_weights`.
+        teacher_early_blocks: Early blocks of the teacher on the batch; None if no proxy compares
+            them.
     """
 
     student: nn.Module
-    teacher: Observation
+    teacher: Observation | None
     batch: Batch
     seed: int = 0
-    watches: tuple[type[Watch], ...] = ()
+    recorders: tuple[type[Recorder], ...] = ()
     cam: bool = False
-    teacher_opening: Opening | None = None
+    teacher_early_blocks: EarlyBlocks | None = None
 
     @property
     def observation(self) -> Observation:
-        """The student's one forward pass."""
+        """The observation of the student, from one forward pass."""
         return self._pass[0]
 
-    def watched(self, kind: type[W]) -> W:
-        """What was caught during that pass; if it was not watched for, during another one."""
-        if kind not in self.watches:
-            return replace(self, watches=(kind,)).watched(kind)
-        watch = self._pass[1][kind]
-        assert isinstance(watch, kind)
-        return watch
+    @property
+    def observations(self) -> tuple[Observation, Observation]:
+        """The observations of the teacher and of the student.
+
+        Raises:
+            UserError: The teacher was not observed.
+        """
+        if self.teacher is None:
+            raise UserError("needs an observation of a teacher")
+        return self.teacher, self.observation
+
+    def recorded(self, kind: type[R]) -> R:
+        """Return a recorder after the forward pass; if it was not in the pass, run another.
+
+        Args:
+            kind: Class of the recorder.
+        """
+        if kind not in self.recorders:
+            return replace(self, recorders=(kind,)).recorded(kind)
+        recorder = self._pass[1][kind]
+        assert isinstance(recorder, kind)
+        return recorder
 
     @cached_property
-    def _pass(self) -> tuple[Observation, dict[type[Watch], Watch]]:
-        watches = {kind: kind(self.student, self.batch.images) for kind in self.watches}
+    def _pass(self) -> tuple[Observation, dict[type[Recorder], Recorder]]:
+        recorders = {kind: kind(self.student, self.batch.images) for kind in self.recorders}
         with ExitStack() as stack:
-            for watch in watches.values():
-                stack.enter_context(watch)
-            return observe(self.student, *self.batch, cam=self.cam), watches
+            for recorder in recorders.values():
+                stack.enter_context(recorder)
+            return observe(self.student, *self.batch, cam=self.cam), recorders
 
     @cached_property
-    def opening(self) -> Opening | None:
-        """What the student's first blocks show of the batch, with the weights the teacher's had."""
-        return opening(self.student, self.batch.images, self.seed)
+    def student_early_blocks(self) -> EarlyBlocks | None:
+        """The early blocks of the student, with the weights that the teacher's had."""
+        return early_blocks(self.student, self.batch.images, self.seed)
+
+    @property
+    def early_blocks(self) -> tuple[EarlyBlocks, EarlyBlocks]:
+        """The early blocks of the teacher and of the student.
+
+        Raises:
+            UserError: Those of the teacher were not measured, or the student has none.
+        """
+        if self.teacher_early_blocks is None:
+            raise UserError("needs the early blocks of the teacher: give the teacher itself")
+        if self.student_early_blocks is None:
+            raise UserError("no block of the student gives a map of the images")
+        return self.teacher_early_blocks, self.student_early_blocks
 
     @cached_property
     def cut_off(self) -> bool:
         """Whether no path leads from the images to the logits.
 
-        Both the logits and what enters the classifier are the same for all images. Where only the
-        logits are, the classifier is zero, as ViTs initialise it, and can learn.
+        Then both the logits and the inputs of the classifier are the same for all images. If only
+        the logits are, the weights of the classifier are zero, as ViTs initialise them, and can
+        learn.
         """
         seen = self.observation
-        return _constant(seen.logits) and _constant(seen.pooled)
+        return _constant(seen.logits) and _constant(seen.head_input)
 
     @cached_property
     def weight_gradients(self) -> dict[str, Tensor]:
-        """Gradient of the mean cross-entropy in each weight, by name."""
+        """The gradient of the mean cross-entropy in each weight, by name."""
         return passes.weight_gradients(self.student, self.batch)
 
     @cached_property
     def input_jacobian(self) -> Tensor:
-        """Gradient of the sum of all logits in each image, B x 3HW."""
+        """The gradient of the sum of all logits in each image, B x 3HW."""
         return passes.input_jacobian(self.student, self.batch.images)
 
     def generator(self) -> Generator:
-        """Random numbers from the seed alone, the same for each proxy that asks."""
+        """Return a random generator from the seed alone, the same for each proxy."""
         return torch.Generator().manual_seed(self.seed)
 
 

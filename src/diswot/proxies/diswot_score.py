@@ -1,4 +1,4 @@
-"""Scores made of several parts."""
+"""The DisWOT score."""
 
 from __future__ import annotations
 
@@ -8,9 +8,11 @@ from diswot.proxies.candidate import Candidate
 
 
 def diswot(candidate: Candidate) -> float:
-    """The DisWOT score: minus semantic distance, minus relation distance. CVPR 2023, eq. 8.
+    """Return minus the semantic distance, minus the relation distance; 0 at most.
 
-    Both on one batch, teacher and student with random weights.
+    DisWOT, CVPR 2023, eq. 8: both distances on one batch, teacher and student with random weights.
+
+    Raises:
+        UserError: The classifiers of teacher and student have different shapes.
     """
-    seen = candidate.teacher, candidate.observation
-    return -float(semantic(*seen)) - float(relation(*seen))
+    return -float(semantic(*candidate.observations)) - float(relation(*candidate.observations))

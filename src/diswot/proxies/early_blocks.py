@@ -1,9 +1,10 @@
-"""How the first blocks of a network show images, in the mean over draws of their weights.
+"""How much image detail the early blocks of a network keep, averaged over draws of their weights.
 
-One draw of weights ranks networks by chance as much as by what they are; the first blocks cost
-little of a pass, so that many draws can be had. Few images are enough: a map has many positions.
+One draw of weights ranks networks by chance as much as by their architecture. The early blocks
+cost a small part of a forward pass, which allows several draws. A map has many positions, so few
+images are enough.
 
-Letters: B batch, C channels, H x W positions. Which modules are blocks is said in `blocks`.
+Letters: B images, C channels, H x W positions. Which modules are blocks is defined in `blocks`.
 """
 
 from __future__ import annotations
@@ -18,24 +19,25 @@ import torch
 from torch import Tensor, nn
 
 from diswot.models.initialization import INITS, NORMS, WEIGHTED, derive_seed
-from diswot.observation.observe import measuring
+from diswot.observation.modes import measuring
 from diswot.proxies.blocks import map_of, primary_blocks
 from diswot.proxies.eigen import eigenvalues, spectral_entropy
 
 DRAWS = 8
-IMAGES = 8  # of the batch, others with each draw; tokens of fewer are too much alike
-BLOCKS = 5  # at most: transformers have one resolution, and all their blocks at it
+IMAGES = 8  # of the batch, others in each draw; the tokens of fewer images are too similar
+BLOCKS = 5  # at most: the blocks of a transformer all have one resolution
 
 
 @dataclass(frozen=True)
-class Opening:
-    """How the first blocks of a network show images.
+class EarlyBlocks:
+    """Statistics of the maps of a network's early blocks.
+
+    The early blocks are those up to the first change of resolution or width, five at most.
 
     Attributes:
-        roughness: Of the first block's map; see `roughness`.
-        entropy: Of the channels' correlations in that map, in nats.
-        last_entropy: The same of the last block at the resolution and width of the first, of the
-            first five if there are more.
+        roughness: Of the first block's map, in nats; see the function `roughness`.
+        entropy: Entropy of the channels' correlations in the first block's map, in nats.
+        last_entropy: Entropy of the channels' correlations in the last early block's map, in nats.
     """
 
     roughness: float
@@ -43,48 +45,48 @@ class Opening:
     last_entropy: float
 
 
-def opening(model: nn.Module, images: Tensor, seed: int) -> Opening | None:
-    """How a network opens, in the mean over 8 draws of Kaiming weights with eight images each.
+def early_blocks(model: nn.Module, images: Tensor, seed: int) -> EarlyBlocks | None:
+    """Measure the early blocks of a network, averaged over 8 draws of Kaiming weights.
 
-    Each draw runs the network as far as the first block of another shape, or the fifth. Weights are
-    drawn layer by layer, as they run, from the seed and the draw's number alone: networks that
-    begin alike get the same. The network keeps its own.
+    Each draw runs the network on eight images up to the last early block. Weights are drawn layer
+    by layer in running order, from the seed and the number of the draw alone. So networks that
+    begin with the same layers get the same weights there. The network keeps its own weights.
 
     Args:
         model: Any network.
-        images: Normalised, B x 3 x H x W.
-        seed: Of the weights.
+        images: Normalised images, B x 3 x H x W.
+        seed: Seed of the weights.
 
     Returns:
-        None if no block gives a map.
+        None if no block returns a map.
     """
-    with torch.no_grad(), measuring(model), _redrawn(model) as draw, _first_maps(model) as run:
+    with torch.no_grad(), measuring(model), _redrawn(model) as draw, _early_maps(model) as run:
         found = []
         for number in range(DRAWS):
             draw(derive_seed(seed, number))
-            found.append(run(_part(images, number)))
+            found.append(run(_images_of_draw(images, number)))
     drawn = [one for one in found if one]
-    return Opening(*map(fmean, zip(*map(astuple, drawn), strict=True))) if drawn else None
+    return EarlyBlocks(*map(fmean, zip(*map(astuple, drawn), strict=True))) if drawn else None
 
 
-def _part(images: Tensor, number: int) -> Tensor:
-    """The images of one draw: the next eight, and again from the first."""
-    several = min(IMAGES, len(images))
-    places = torch.arange(number * several, (number + 1) * several, device=images.device)
+def _images_of_draw(images: Tensor, number: int) -> Tensor:
+    """Return the next eight images, from the first again after the last."""
+    count = min(IMAGES, len(images))
+    places = torch.arange(number * count, (number + 1) * count, device=images.device)
     return images[places % len(images)]
 
 
-class _Enough(Exception):
-    """A network has run as far as it needs to."""
+class _Stop(Exception):
+    """Ends a forward pass after the last early block."""
 
 
 @contextmanager
-def _first_maps(model: nn.Module) -> Iterator[Callable[[Tensor], Opening | None]]:
-    """Runs a network as far as its blocks give maps of the shape of the first one's."""
+def _early_maps(model: nn.Module) -> Iterator[Callable[[Tensor], EarlyBlocks | None]]:
+    """Yield a function that runs a network while its blocks keep the shape of the first map."""
     images, first, count = torch.empty(0), torch.Size(), BLOCKS
     rough, correlations = -math.inf, list[Tensor]()
 
-    def see(block: nn.Module, inputs: object, output: object) -> None:
+    def record(block: nn.Module, inputs: object, output: object) -> None:
         nonlocal first, rough
         features = map_of(output, images)
         if features is None:
@@ -92,33 +94,34 @@ def _first_maps(model: nn.Module) -> Iterator[Callable[[Tensor], Opening | None]
         if not correlations:
             first, rough = features.shape, roughness(features)
         if features.shape != first:
-            raise _Enough
+            raise _Stop
         correlations.append(channel_correlations(features))
         if len(correlations) == count:
-            raise _Enough
+            raise _Stop
 
-    def run(given: Tensor) -> Opening | None:
+    def run(batch: Tensor) -> EarlyBlocks | None:
         nonlocal images, count
-        images = given
+        images = batch
         correlations.clear()
-        with suppress(_Enough):
+        with suppress(_Stop):
             model(images)
         if not correlations:
             return None
-        count = len(correlations)  # the next run goes no further
-        return Opening(rough, *(_entropy(correlations[place]) for place in (0, -1)))
+        count = len(correlations)  # later draws stop at this block
+        return EarlyBlocks(rough, *(_entropy(correlations[place]) for place in (0, -1)))
 
     with ExitStack() as stack:
         for block in primary_blocks(model):
-            stack.enter_context(block.register_forward_hook(see))
+            stack.enter_context(block.register_forward_hook(record))
         yield run
 
 
 @contextmanager
 def _redrawn(model: nn.Module) -> Iterator[Callable[[int], None]]:
-    """Every layer draws Kaiming weights when it first runs after each call with a seed.
+    """Yield a function of a seed, after which each layer draws Kaiming weights when it first runs.
 
-    Its own parameters are put aside; a weight that is computed from others stays as it is.
+    The parameters of the layers are put back at the end. A weight that is computed from other
+    parameters is not drawn.
     """
     generator = torch.Generator()
     own: dict[nn.Module, dict[str, nn.Parameter | None]] = {}
@@ -134,11 +137,11 @@ def _redrawn(model: nn.Module) -> Iterator[Callable[[int], None]]:
         drawn.add(module)
         kept = own.setdefault(module, dict(module._parameters))
         held = {name: p for name, p in kept.items() if p is not None}
-        fresh = {name: _unlearned(torch.empty(p.shape, device="cpu")) for name, p in held.items()}
+        fresh = {name: _frozen(torch.empty(p.shape, device="cpu")) for name, p in held.items()}
         module._parameters.update(fresh)
-        INITS["kaiming"](module, generator)  # drawn on the processor, alike for all devices
-        there = {name: _unlearned(fresh[name].to(p)) for name, p in held.items()}
-        module._parameters.update(there)
+        INITS["kaiming"](module, generator)  # drawn on the CPU, the same for all devices
+        moved = {name: _frozen(fresh[name].to(p)) for name, p in held.items()}
+        module._parameters.update(moved)
 
     with ExitStack() as stack:
         try:
@@ -153,7 +156,7 @@ def _redrawn(model: nn.Module) -> Iterator[Callable[[int], None]]:
                 module._parameters.update(kept)
 
 
-def _unlearned(values: Tensor) -> nn.Parameter:
+def _frozen(values: Tensor) -> nn.Parameter:
     return nn.Parameter(values, requires_grad=False)
 
 
@@ -162,13 +165,16 @@ def _entropy(matrix: Tensor) -> float:
 
 
 def roughness(features: Tensor) -> float:
-    """Logarithm of the mean squared step to the next position, over the variance, in nats.
+    """Return the log of the mean squared step to the next position over the variance, in nats.
 
-    Steps down and steps across are averaged each and added, so that white noise has log 4. What
-    smooths, as pooling does, lowers it; a map that does not vary has minus infinity.
+    The mean squares of steps down and of steps across are added, so that white noise has log 4.
+    Smoothing, such as pooling, lowers the value.
 
     Args:
         features: B x C x H x W.
+
+    Returns:
+        Minus infinity if the map does not vary.
     """
     features = features.double()
     variance = features.var((0, 2, 3), correction=0).mean()
@@ -177,12 +183,13 @@ def roughness(features: Tensor) -> float:
 
 
 def channel_correlations(features: Tensor) -> Tensor:
-    """Pearson's correlations of the channels over all positions of all images, C x C.
-
-    A channel that does not vary has none, with itself either.
+    """Return Pearson's correlations of the channels over all positions of all images.
 
     Args:
         features: B x C x H x W.
+
+    Returns:
+        C x C; zero in the row and column of a channel that does not vary.
     """
     samples = features.movedim(1, -1).flatten(0, -2)
     samples = samples - samples.mean(0)

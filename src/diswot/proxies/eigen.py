@@ -1,4 +1,4 @@
-"""Eigenvalues of symmetric matrices, also of those that hold what is not a number."""
+"""Spectra of symmetric matrices, also of matrices with entries that are not finite."""
 
 from __future__ import annotations
 
@@ -7,7 +7,14 @@ from torch import Tensor
 
 
 def eigenvalues(matrix: Tensor) -> Tensor:
-    """In ascending order, in float64; all NaN where an entry is not finite."""
+    """Return the eigenvalues of a symmetric matrix in ascending order, in float64.
+
+    Args:
+        matrix: n x n.
+
+    Returns:
+        n values; all NaN if an entry is not finite.
+    """
     if not matrix.isfinite().all():
         return torch.full_like(matrix[0], torch.nan, dtype=torch.float64)
     values: Tensor = torch.linalg.eigvalsh(matrix.double())
@@ -15,12 +22,23 @@ def eigenvalues(matrix: Tensor) -> Tensor:
 
 
 def spectral_norm(matrix: Tensor) -> float:
-    """The largest singular value."""
+    """Return the largest singular value of a matrix.
+
+    Args:
+        matrix: m x n.
+    """
     return float(eigenvalues(matrix.double().T @ matrix.double())[-1].clamp_min(0).sqrt())
 
 
 def spectral_entropy(values: Tensor) -> float:
-    """Entropy of what are not negative, divided by their sum, in nats; 0 where all are zero."""
+    """Return the entropy of a spectrum divided by its sum, in nats.
+
+    Args:
+        values: Eigenvalues; negative ones, which are rounding errors, count as zero.
+
+    Returns:
+        0 if all values are zero.
+    """
     values = values.clamp_min(0)
     if not values.any():
         return 0.0

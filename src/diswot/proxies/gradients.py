@@ -1,7 +1,9 @@
 """Scores from the gradient of the loss in the weights, at initialisation.
 
-Letters: B batch, C channels. The loss is the mean cross-entropy on the batch; `weights` are the
-trainable matrices and kernels (`blocks.weights`). Sums over all weights are taken in float64.
+The loss is the mean cross-entropy on the batch. Weights are the trainable matrices and kernels
+(`blocks.weights`). Sums over all weights are in float64.
+
+Letters: B images, C channels.
 """
 
 from __future__ import annotations
@@ -22,17 +24,17 @@ _BATCHES = 2  # as in the experiments of ZiCo
 
 
 def grad_norm(candidate: Candidate) -> float:
-    """Sum over the weights of the Euclidean norm of each one's gradient.
+    """Return the sum over weight tensors of the Euclidean norm of the gradient.
 
-    Abdelfattah et al., "Zero-Cost Proxies for Lightweight NAS", ICLR 2021, section 3. The norm is
-    taken tensor by tensor, as in that paper's experiments, not over all weights at once.
+    Abdelfattah et al., "Zero-Cost Proxies for Lightweight NAS", ICLR 2021, section 3. As in that
+    paper's experiments the norm is that of each tensor, not of all weights at once.
     """
     norms = (g.double().norm() for g in candidate.weight_gradients.values())
     return float(sum(map(float, norms)))
 
 
 def snip(candidate: Candidate) -> float:
-    """Sum over all weights of |g w|.
+    """Return the sum over all weights of |g w|.
 
     Connection sensitivity of Lee et al., "SNIP", ICLR 2019, without its normalisation, summed as
     in Abdelfattah et al., ICLR 2021, section 3.
@@ -43,13 +45,13 @@ def snip(candidate: Candidate) -> float:
 
 
 def grasp(candidate: Candidate) -> float:
-    """Minus the sum over all weights of w (H g), with H the Hessian of the loss.
+    """Return minus the sum over all weights of w (H g), with H the Hessian of the loss.
 
     Gradient signal preservation of Wang et al., "GraSP", ICLR 2020, summed as in Abdelfattah et
-    al., ICLR 2021, section 3, with the sign of that paper: what to keep, where GraSP ranks what to
-    remove. As in its code, both gradients are of the whole batch and the logits are divided by no
-    temperature (GraSP's is 200). Each weight that a normalisation follows adds, but for its
-    epsilon, |g|^2.
+    al., ICLR 2021, section 3. The sign is that of the latter, which ranks the weights to keep;
+    GraSP ranks those to remove. As in the code of Abdelfattah et al., both gradients are of the
+    whole batch, and the logits are divided by no temperature (GraSP has 200). A weight that is
+    followed by a normalisation contributes |g|^2, up to the normalisation's epsilon.
 
     Raises:
         UserError: PyTorch cannot differentiate the network twice, as with Hardsigmoid.
@@ -57,14 +59,14 @@ def grasp(candidate: Candidate) -> float:
     parameters = list(weights(candidate.student).values())
     with passes.differentiating(candidate.student):
         loss = cross_entropy(candidate.student(candidate.batch.images), candidate.batch.labels)
-        first = passes.gradients(loss, parameters, again=True)
+        first = passes.gradients(loss, parameters, twice=True)
         products = [(g * g.detach()).sum() for g in first if g.requires_grad]
-        second = _second(torch.stack(products).sum(), parameters)
+        second = _second_gradients(torch.stack(products).sum(), parameters)
     pairs = zip(parameters, second, strict=True)
     return -sum(float((w.detach() * h).sum(dtype=torch.float64)) for w, h in pairs)
 
 
-def _second(output: Tensor, parameters: list[nn.Parameter]) -> list[Tensor]:
+def _second_gradients(output: Tensor, parameters: list[nn.Parameter]) -> list[Tensor]:
     try:
         return passes.gradients(output, parameters)
     except RuntimeError as error:
@@ -75,18 +77,17 @@ def _second(output: Tensor, parameters: list[nn.Parameter]) -> list[Tensor]:
 
 
 def fisher(candidate: Candidate) -> float:
-    """Sum over layers and channels of 1/(2B) sum_b (sum over positions of a g)^2.
+    """Return the sum over layers and channels of 1/(2B) sum_b (sum over positions of a g)^2.
 
     Fisher pruning of Theis et al., 2018, arXiv 1801.05787, for channels as in Turner et al.,
-    "BlockSwap", ICLR 2020: each channel once. The activations a are the outputs of convolutions and
-    linear layers, before normalisation; g is the gradient in them of the batch's summed loss, so
-    that each image's own loss counts once. Layers that run inside a function, as those of
-    `nn.MultiheadAttention`, are not seen.
+    "BlockSwap", ICLR 2020: each channel counts once. The activations a are the outputs of
+    convolutions and linear layers, before normalisation. g is the gradient of the batch's summed
+    loss in them, so that each image contributes the gradient of its own loss. Layers that run
+    inside a function, such as those of `nn.MultiheadAttention`, are not included.
 
-    Abdelfattah et al., ICLR 2021, differ: the text of section 3 squares a g at each position and
-    then sums, and their code, which sums first, as here, takes the mean loss (1/B^2 of this) and
-    adds a channel once for each of its weights. In theirs wide layers count more; here all
-    channels count alike, as the saliency is of channels, not of weights.
+    Abdelfattah et al., ICLR 2021, differ. The text of section 3 squares a g at each position and
+    then sums. Their code sums first, as here, but takes the mean loss (1/B^2 of this), and adds a
+    channel once for each of its weights, so that wide layers count more.
     """
     model, batch = candidate.student, candidate.batch
     outputs: list[Tensor] = []
@@ -110,21 +111,22 @@ def fisher(candidate: Candidate) -> float:
 
 
 def _saliency(products: Tensor, axis: int, count: int) -> float:
-    """Of one layer; windows and patches in the batch's dimension belong to their image."""
+    """Return the sum of one layer; windows and patches in the first dimension belong to images."""
     per_image = products.movedim(axis, -1).reshape(count, -1, products.shape[axis])
     return float(per_image.sum(1).double().square().sum()) / (2 * count)
 
 
 def zico(candidate: Candidate) -> float:
-    """Sum over layers of log(sum over weights of mean|g| / deviation|g|), over several batches.
+    """Return the sum over layers of log(sum over weights of mean|g| / deviation|g|).
 
-    Li et al., "ZiCo", ICLR 2023. Mean and (population) deviation are over two batches, as
-    in that paper; here the two halves of the scoring batch. A weight whose gradient is the same in
-    both has no such ratio and is left out, and so is a layer in which all are. The published code
-    takes the deviation of the gradient itself; the paper (and this function) that of its size.
+    Li et al., "ZiCo", ICLR 2023. Mean and population deviation are over two batches as in that
+    paper; here these are the two halves of the scoring batch. A weight whose gradient is the same
+    in both has no such ratio and is left out, and so is a layer in which all weights are. The
+    published code takes the deviation of the gradient, the paper and this function that of its
+    absolute value.
 
     Raises:
-        UserError: The batch is too small to halve.
+        UserError: The batch has fewer than four images.
     """
     images, labels = candidate.batch
     if len(images) < 2 * _BATCHES:
@@ -136,7 +138,7 @@ def zico(candidate: Candidate) -> float:
 
 
 def _inverse_variation(slopes: list[Tensor]) -> float:
-    """Sum over the weights of one layer of mean over deviation of the gradient's size."""
+    """Return the sum over the weights of one layer of mean over deviation of |g|."""
     sizes = torch.stack(slopes).abs().double()
     deviation = sizes.std(0, correction=0)
     ratios = (sizes.mean(0) / deviation)[deviation != 0]

@@ -1,7 +1,9 @@
-"""Scores from eigenvalues: of the neural tangent kernel, and of the Fisher information.
+"""Scores from the spectra of the neural tangent kernel and of the Fisher information.
 
-Letters: B batch, K classes, P weights. Both need a backward or a forward-mode pass for each row of
-a Jacobian, so they look at the first 16 images of the batch only.
+Both need a backward or a forward-mode pass for each row of a Jacobian, so they use the first 16
+images of the batch.
+
+Letters: B images, K classes, P weights.
 """
 
 from __future__ import annotations
@@ -17,7 +19,7 @@ from torch.autograd import forward_ad
 from torch.func import functional_call
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from diswot.observation.observe import measuring
+from diswot.observation.modes import measuring
 from diswot.proxies import passes
 from diswot.proxies.blocks import weights
 from diswot.proxies.candidate import Candidate
@@ -29,19 +31,20 @@ _DECILES = tuple(decile / 10 for decile in range(1, 10))
 
 
 def ntk_cond(candidate: Candidate) -> float:
-    """Minus the condition number of the neural tangent kernel.
+    """Return minus the condition number of the neural tangent kernel.
 
-    TE-NAS, Chen et al., ICLR 2021: the largest over the smallest eigenvalue of J J^T, where
-    the row of an image in J is the gradient of the sum of its logits in all weights. A kernel that
-    is singular to the precision of the gradients scores minus infinity, which is its condition
-    number's negative and the lowest score; with batch statistics, so does each network that has a
-    batch normalisation right before its classifier, for then the outputs sum to a constant.
+    TE-NAS, Chen et al., ICLR 2021: the largest eigenvalue of J J^T over the smallest, where the row
+    of an image in J is the gradient of the sum of its logits in all weights.
+
+    If the kernel is singular to the precision of the gradients, the score is minus infinity. With
+    batch statistics, that is so for each network with a batch normalisation right before its
+    classifier, since its outputs sum to a constant.
     """
     model, images = candidate.student, candidate.batch.images[:_IMAGES]
     parameters = list(weights(model).values())
     with passes.differentiating(model):
         outputs = model(images).sum(1)
-        rows = [passes.gradients(z, parameters, keep=True) for z in outputs]
+        rows = [passes.gradients(z, parameters, keep_graph=True) for z in outputs]
     parts = (torch.stack(part).flatten(1).double() for part in zip(*rows, strict=True))
     values = eigenvalues(torch.stack([part @ part.T for part in parts]).sum(0))
     noise = len(values) * torch.finfo(images.dtype).eps * values[-1]
@@ -49,21 +52,21 @@ def ntk_cond(candidate: Candidate) -> float:
 
 
 def vkdnw(candidate: Candidate) -> float:
-    """Entropy of the deciles of the spectrum of the Fisher information of one weight a layer.
+    """Return the entropy of the deciles of the Fisher information's spectrum, in nats.
 
     Variance of knowledge of deep network weights: Tybl and Neumann, CVPR 2025, arXiv 2502.04975.
-    F is the mean over images of sum_k p_k d_k d_k^T, p the softmax of the logits and d_k the
-    gradient of log p_k in P weights: one weight of each trainable matrix or kernel, drawn evenly
-    from the candidate's seed (of at most 128 matrices, evenly spaced). With l_1 to l_9 the deciles
-    of F's eigenvalues (linearly interpolated), divided by their sum, the score is
-    -sum_i l_i log l_i: the more alike the weights are in how well they can be estimated, the
-    higher. The paper's VKDNW_single adds the number of layers to this: `depth` + `vkdnw` (its code
-    counts parameter tensors). Zero where F is zero.
+    The Fisher information F, P x P, is the mean over images of sum_k p_k d_k d_k^T. p is the
+    softmax of the logits, d_k the gradient of log p_k in P weights: one weight of each trainable
+    matrix or kernel, drawn uniformly from the candidate's seed, of 128 evenly spaced matrices at
+    most. With l_1 to l_9 the deciles of F's eigenvalues (linearly interpolated), divided by their
+    sum, the score is -sum_i l_i log l_i. The more equally well the weights can be estimated, the
+    higher. The paper's VKDNW_single adds the number of layers: `depth` + `vkdnw`; its code counts
+    parameter tensors. The score is zero if F is zero.
 
-    Where we differ from the published code: it takes the first entry of every parameter, biases
-    and normalisation too, with running statistics in place of the batch's, draws weights as the
-    initialisation `kaiming` does, and mixes the softmax with 5% of the uniform distribution, which
-    a saturated one may need; here F is the exact one.
+    The published code differs. It takes the first entry of each parameter, biases and normalisation
+    too. It uses running statistics in place of the batch's, and draws weights as the initialisation
+    `kaiming` does. It mixes the softmax with 5 % of the uniform distribution, which a saturated
+    softmax may need. Here F is exact.
     """
     model, images = candidate.student, candidate.batch.images[:_IMAGES]
     chosen = _draw(weights(model), candidate.generator())
@@ -75,11 +78,14 @@ def vkdnw(candidate: Candidate) -> float:
 
 
 def fisher_information(slopes: Tensor, shares: Tensor) -> Tensor:
-    """Fisher information of a softmax, P x P.
+    """Return the Fisher information of a softmax.
 
     Args:
         slopes: Derivatives of the logits in the weights, P x B x K.
         shares: Softmax of the logits, B x K.
+
+    Returns:
+        P x P.
     """
     centred = slopes - (slopes * shares).sum(2, keepdim=True)
     rows = (centred * shares.sqrt()).flatten(1)
@@ -89,7 +95,7 @@ def fisher_information(slopes: Tensor, shares: Tensor) -> Tensor:
 def _draw(
     parameters: dict[str, nn.Parameter], random: Generator
 ) -> Iterator[tuple[str, Tensor, int]]:
-    """A weight of each parameter: its name, its value, and an index into its entries."""
+    """Draw one entry of each parameter: the parameter's name and value, and the entry's index."""
     names = list(parameters)
     step = max(1, len(names) / _MOST_WEIGHTS)
     for turn in range(min(len(names), _MOST_WEIGHTS)):
@@ -100,9 +106,9 @@ def _draw(
 
 @contextmanager
 def _forward_mode() -> Iterator[None]:
-    """Forward differentiation only, through attention that has it.
+    """Turn backward gradients off, and select attention with forward differentiation.
 
-    A warning of torch about how it loads its own rules is kept back.
+    A warning of torch about how it loads its own rules is suppressed.
     """
     fast = torch.backends.mha.get_fastpath_enabled()
     with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), warnings.catch_warnings():
@@ -117,7 +123,7 @@ def _forward_mode() -> Iterator[None]:
 def _logit_slopes(
     model: nn.Module, images: Tensor, name: str, weight: Tensor, index: int
 ) -> Tensor:
-    """Derivative of the logits in one entry of one weight, B x K, in forward mode."""
+    """Return the derivative of the logits in one entry of one weight, B x K, in forward mode."""
     direction = weight.new_zeros(weight.shape)
     direction.view(-1)[index] = 1
     with forward_ad.dual_level():

@@ -1,7 +1,9 @@
-"""Forward and backward passes that leave the model as it was. Letters: B batch, K classes.
+"""Forward and backward passes that leave the model as they found it.
 
 As in `observe`, normalisation layers use the batch's statistics and dropout is off. Gradients are
-taken with `torch.autograd.grad`, so that no parameter's `.grad` is touched.
+computed with `torch.autograd.grad`, so that no parameter's `.grad` is changed.
+
+Letters: B images, K classes, H x W pixels.
 """
 
 from __future__ import annotations
@@ -13,54 +15,54 @@ import torch
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.functional import cross_entropy
-from torch.nn.modules.batchnorm import _NormBase
 
 from diswot.data.dataset import Batch
-from diswot.observation.observe import measuring
+from diswot.observation.modes import measuring
 from diswot.proxies.blocks import map_of, primary_blocks, weights
+from diswot.utils.compat import BatchNormBase
 
-_NORMS = (_NormBase, nn.GroupNorm, nn.LayerNorm, nn.RMSNorm)
+_NORMS = (BatchNormBase, nn.GroupNorm, nn.LayerNorm, nn.RMSNorm)
 
 
 @contextmanager
 def differentiating(model: nn.Module) -> Iterator[None]:
-    """As `measuring`, with gradients, and with attention that can be differentiated twice."""
+    """Put a model into measuring mode with gradients, and with twice differentiable attention."""
     with measuring(model), torch.enable_grad(), sdpa_kernel(SDPBackend.MATH):
         yield
 
 
 @contextmanager
 def without_norms(model: nn.Module) -> Iterator[None]:
-    """Let normalisation layers return what they are given."""
+    """Replace the forward pass of normalisation layers by the identity."""
     norms = [module for module in model.modules() if isinstance(module, _NORMS)]
-    own = [vars(norm).get("forward") for norm in norms]
+    forwards = [vars(norm).get("forward") for norm in norms]
     try:
         for norm in norms:
             vars(norm)["forward"] = lambda features: features
         yield
     finally:
-        for norm, forward in zip(norms, own, strict=True):
+        for norm, forward in zip(norms, forwards, strict=True):
             del vars(norm)["forward"]
             if forward is not None:
                 vars(norm)["forward"] = forward
 
 
 def gradients(
-    output: Tensor, inputs: Sequence[Tensor], *, keep: bool = False, again: bool = False
+    output: Tensor, inputs: Sequence[Tensor], *, keep_graph: bool = False, twice: bool = False
 ) -> list[Tensor]:
-    """Gradient of a scalar in each input, zeros where it does not depend on one.
+    """Return the gradient of a scalar in each input; zeros if it does not depend on the input.
 
     Args:
         output: A scalar.
-        inputs: What it was computed from.
-        keep: Whether the graph is kept.
-        again: Whether the gradient can itself be differentiated.
+        inputs: Tensors of any shape.
+        keep_graph: Whether to keep the graph for another call.
+        twice: Whether the gradients themselves are differentiable.
     """
     found = torch.autograd.grad(
         output,
         inputs,
-        retain_graph=keep or again,
-        create_graph=again,
+        retain_graph=keep_graph or twice,
+        create_graph=twice,
         allow_unused=True,
         materialize_grads=True,
     )
@@ -68,7 +70,7 @@ def gradients(
 
 
 def weight_gradients(model: nn.Module, batch: Batch) -> dict[str, Tensor]:
-    """Gradient of the mean cross-entropy in each of `weights`, by name."""
+    """Return the gradient of the mean cross-entropy in each of `blocks.weights`, by name."""
     by_name = weights(model)
     with differentiating(model):
         loss = cross_entropy(model(batch.images), batch.labels)
@@ -76,9 +78,16 @@ def weight_gradients(model: nn.Module, batch: Batch) -> dict[str, Tensor]:
 
 
 def input_jacobian(model: nn.Module, images: Tensor) -> Tensor:
-    """Gradient of the sum of all logits in each image, B x 3HW.
+    """Return the gradient of the sum of all logits in each image.
 
-    Batch statistics tie the images together, so that a row is not of its image's logits alone.
+    Batch statistics tie the images together, so a row is not of the image's own logits alone.
+
+    Args:
+        model: Any classifier.
+        images: B x 3 x H x W.
+
+    Returns:
+        B x 3HW.
     """
     with differentiating(model):
         leaf = images.detach().requires_grad_()
@@ -87,7 +96,15 @@ def input_jacobian(model: nn.Module, images: Tensor) -> Tensor:
 
 
 def block_outputs(model: nn.Module, images: Tensor) -> tuple[Tensor, list[Tensor]]:
-    """The logits, and what the primary blocks return in running order, if maps of the images."""
+    """Run a model and return the logits and the outputs of its primary blocks.
+
+    Args:
+        model: Any classifier.
+        images: B x 3 x H x W.
+
+    Returns:
+        The logits, B x K, and in running order the outputs that are maps of the images.
+    """
     outputs: list[Tensor] = []
 
     def keep(module: nn.Module, inputs: object, output: Tensor | tuple[Tensor, ...]) -> None:

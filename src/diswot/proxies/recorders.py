@@ -1,40 +1,35 @@
-"""What some proxies want caught during a candidate's one forward pass, beyond the observation.
+"""Recorders: what some proxies read in a candidate's one forward pass, beside the observation.
 
-Letters: B batch, C channels, H x W positions.
+Letters: B images, C channels, H x W positions.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import AbstractContextManager, ExitStack
 from functools import cached_property
-from typing import Any, Self
+from typing import Self
 
 import torch
 from torch import Tensor, nn
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils.weak import WeakIdKeyDictionary
 
-from diswot.observation.functional import as_it_lies
 from diswot.proxies.blocks import map_of, primary_blocks
 from diswot.proxies.eigen import eigenvalues, spectral_entropy
 
 
-def _operations(*names: str) -> frozenset[object]:
-    """PyTorch's operations of these names, and those in place."""
-    both = (name + end for name in names for end in ("", "_"))
-    return frozenset(getattr(torch.ops.aten, n) for n in both if hasattr(torch.ops.aten, n))
+class Recorder:
+    """A context in which the next run of a model is recorded.
 
+    An observation may run a model more than once: only the first run is recorded. When the context
+    ends, all hooks are removed.
 
-_RELU = _operations("relu")
-_OTHERS = _operations("leaky_relu", "elu", "hardtanh", "gelu", "silu", "hardswish", "mish")
+    Args:
+        model: Network that is run inside the context.
+        images: Images on which it is run, B x 3 x H x W.
 
-
-class Watch:
-    """Catches one thing while a model runs; as a context it leaves no hook behind.
-
-    An observation may run a model more than once: only the first run counts, and nothing outside
-    of it.
+    Attributes:
+        runs: Number of runs so far.
+        active: Whether the first run is in progress.
     """
 
     def __init__(self, model: nn.Module, images: Tensor) -> None:
@@ -42,7 +37,7 @@ class Watch:
         self.runs, self.active = 0, False
 
     def hooks(self) -> Iterator[AbstractContextManager[object]]:
-        """What catches it, made one by one and undone together; heeded while `active`."""
+        """Register the hooks of the recorder one by one; they record only while `active`."""
         raise NotImplementedError
 
     def __enter__(self) -> Self:
@@ -65,107 +60,14 @@ class Watch:
         self.active = False
 
 
-class Codes(Watch):
-    """On how many rectifiers each pair of images agrees.
+class BlockEntropies(Recorder):
+    """Recorder of the entropy of the principal components of each primary block's map.
 
-    A rectifier is any ReLU, LeakyReLU, ELU, ReLU6, GELU, SiLU, Hardswish or Mish that runs, be it
-    a module, a function or in place: they are seen as PyTorch's operations, below the modules.
-    Those inside a fused kernel, as of `nn.TransformerEncoderLayer`, are not. A rectifier's binary
-    code is whether its input is above zero.
+    Positions of all images are the samples, channels the variables. The entropy, in nats, is that
+    of the components' shares of the variance. A constant map has entropy 0.
 
     Attributes:
-        both: How many are on in both of two images, B x B; on the diagonal, in one.
-        units: Number of rectifiers.
-    """
-
-    def __init__(self, model: nn.Module, images: Tensor) -> None:
-        super().__init__(model, images)
-        size = len(images), len(images)
-        self.both = torch.zeros(size, dtype=torch.int32, device=images.device)
-        self.units = 0
-        self._running = ExitStack()
-        self._room = torch.empty(0, dtype=torch.bool, device=images.device)
-        self._known: Any = WeakIdKeyDictionary()
-
-    @property
-    def agreement(self) -> Tensor:
-        """How many are on in both or in neither: N - |a| - |b| + 2 |a and b|, B x B, float64."""
-        both = self.both.double()
-        on = both.diagonal()
-        return 2 * both - on - on[:, None] + self.units
-
-    def hooks(self) -> Iterator[AbstractContextManager[object]]:
-        """None, but for one below all modules while the first run lasts: it slows all else down."""
-        return iter(())
-
-    def __exit__(self, *error: object) -> None:
-        self._stop()  # the run may have failed
-        super().__exit__(*error)
-
-    def _start(self, *_: object) -> None:
-        super()._start()
-        if self.active:
-            self._running.enter_context(_Rectifiers(self._see))
-
-    def _stop(self, *_: object) -> None:
-        self._running.close()
-        super()._stop()
-
-    def _see(self, inputs: Tensor, rectified: Tensor | None) -> None:
-        """Take a code; once of a tensor that several rectifiers get, as in a cell."""
-        if not self.active or inputs.ndim < 2 or inputs.shape[0] % self.images.shape[0]:
-            return
-        known = self._known.get(inputs)
-        if known is None or known[0] != inputs._version:
-            code = self._code(inputs.relu() if rectified is None else rectified)
-            known = self._known[inputs] = inputs._version, _both(code), code.shape[1]
-        self.both += known[1]
-        self.units += known[2]
-
-    def _code(self, rectified: Tensor) -> Tensor:
-        """One row an image, in memory that is used again; quicker than a comparison."""
-        rows = as_it_lies(rectified.detach()).reshape(len(self.images), -1)
-        if self._room.numel() < rows.numel():
-            self._room = self._room.new_empty(rows.numel())
-        return self._room[: rows.numel()].view(rows.shape).copy_(rows)
-
-
-_ONEDNN = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
-
-
-def _both(code: Tensor) -> Tensor:
-    """How many entries are true in both of two rows, for all pairs; exact below 2^24 entries."""
-    if code.device.type == "cpu" and _ONEDNN:
-        bytes_ = code.view(torch.int8)
-        return torch._int_mm(bytes_, bytes_.T)  # twice as fast
-    return (code.float() @ code.float().T).int()
-
-
-class _Rectifiers(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch has no types
-    """Shows every rectifier's input to a function, and if it is a ReLU the output."""
-
-    def __init__(self, see: Callable[[Tensor, Tensor | None], None]) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
-        self.see = see
-
-    @classmethod
-    def _should_skip_dynamo(cls) -> bool:
-        return False  # else the first operation loads PyTorch's compiler, which takes a second
-
-    def __torch_dispatch__(self, func, types, args=(), kwargs=None):  # type: ignore[no-untyped-def]
-        if func.overloadpacket in _OTHERS:
-            self.see(args[0], None)
-        output = func(*args, **(kwargs or {}))
-        if func.overloadpacket in _RELU:
-            self.see(args[0], output)
-        return output
-
-
-class Entropies(Watch):
-    """The entropy of the principal components of each primary block's map, in running order.
-
-    Attributes:
-        widths: Channels of each map.
+        widths: Number of channels of each map, in running order.
     """
 
     def __init__(self, model: nn.Module, images: Tensor) -> None:
@@ -174,39 +76,34 @@ class Entropies(Watch):
         self.widths: list[int] = []
 
     def hooks(self) -> Iterator[AbstractContextManager[object]]:
-        """One hook a block."""
-        return (block.register_forward_hook(self._see) for block in primary_blocks(self.model))
+        """Register one hook on each block."""
+        return (block.register_forward_hook(self._record) for block in primary_blocks(self.model))
 
-    def _see(self, module: nn.Module, inputs: object, output: object) -> None:
+    def _record(self, module: nn.Module, inputs: object, output: object) -> None:
         features = map_of(output, self.images) if self.active else None
         if features is not None:
-            self.squares.append(_component_square(features.detach()))
+            self.squares.append(component_square(features.detach()))
             self.widths.append(features.shape[1])
 
     @cached_property
     def values(self) -> list[float]:
-        """One a block, as `component_entropy` gives them."""
+        """The entropy of each map in nats, in running order."""
         return [spectral_entropy(eigenvalues(square)) for square in self.squares]
 
 
-def component_entropy(features: Tensor) -> float:
-    """Entropy of the shares of variance of a map's principal components, in nats.
+def component_square(features: Tensor) -> Tensor:
+    """Return a matrix with the spectrum of the channels' covariance, up to a factor.
 
-    The positions of all images are the samples, the channels the variables. A constant map, which
-    has no components, has entropy 0.
+    It is the covariance, or the Gram matrix of the positions if this is smaller. The mean is
+    subtracted from the covariance. If so little of the squares is left that rounding would show,
+    it is subtracted from the features instead. Deviations too large or too small for float32 are
+    first divided by the largest.
 
     Args:
         features: B x C x H x W.
-    """
-    return spectral_entropy(eigenvalues(_component_square(features)))
 
-
-def _component_square(features: Tensor) -> Tensor:
-    """The covariance up to a factor, or if smaller the Gram matrix, which has the same spectrum.
-
-    The mean is taken off the covariance, not off the features, unless so little is left of the
-    squares that rounding would show. Where these are too large or too small for single precision,
-    all deviations are first divided by the largest.
+    Returns:
+        C x C or BHW x BHW.
     """
     samples = features.movedim(1, -1).flatten(0, -2)
     mean = samples.mean(0)
@@ -223,7 +120,7 @@ def _component_square(features: Tensor) -> Tensor:
     return _smaller_square(samples / largest.masked_fill(largest == 0, 1))
 
 
-_LEAST_LEFT = 0.1  # share of the squares, for the mean to be taken off afterwards
+_LEAST_LEFT = 0.1  # share of the squares, for the mean to be subtracted afterwards
 
 
 def _smaller_square(rows: Tensor) -> Tensor:

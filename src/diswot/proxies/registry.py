@@ -1,4 +1,4 @@
-"""The table of proxies."""
+"""The table of proxies: training-free scores and their facts."""
 
 from __future__ import annotations
 
@@ -9,80 +9,80 @@ from typing import Literal
 from diswot.errors import unknown
 from diswot.knowledge.registry import KNOWLEDGE, Knowledge
 from diswot.proxies import activations, az_nas, default_score, gradients, ntk_fisher, size
+from diswot.proxies.activation_codes import ActivationCodes
 from diswot.proxies.candidate import Candidate
 from diswot.proxies.diswot_score import diswot
-from diswot.proxies.layers import Anatomy
-from diswot.proxies.recorders import Codes, Entropies, Watch
+from diswot.proxies.layer_recorder import LayerRecorder
+from diswot.proxies.recorders import BlockEntropies, Recorder
 from diswot.proxies.synflow import synflow
 
 Score = Callable[[Candidate], float]
-Cost = Literal["free", "forward", "backward", "many"]
+PassCost = Literal["free", "forward", "backward", "many"]
 
 
 @dataclass(frozen=True)
 class Proxy:
-    """A training-free score and its facts.
+    """A training-free score and its facts; higher is better.
 
-    All scores are oriented so that higher is better; where the paper's quantity is better when it
-    is lower, the summary begins with "minus".
+    If the paper's quantity is better when it is lower, the summary begins with "minus".
 
     Attributes:
-        score: Of a candidate. Minus infinity is a score, the lowest; other infinities and NaN say
-            that there is none.
+        score: Function of a candidate. Minus infinity is the lowest score; other infinities and NaN
+            are none.
         summary: One line.
-        paper: Where it is from.
-        cost: `free`: no pass over the batch; `forward`: all of these share one forward pass;
-            `backward`: a forward and a backward pass; `many`: several of either.
-        needs_teacher: Whether it compares with a teacher.
-        same_width: Whether the teacher has to be as wide where the classifier begins.
-        needs_labels: Whether it looks at the labels.
+        paper: Authors and venue; empty if it is from no paper.
+        cost: `free`: no pass over the batch; `forward`: one forward pass, shared by all of these;
+            `backward`: a forward and a backward pass; `many`: several passes.
+        compares_observations: Whether the score compares the observations of teacher and student.
+        compares_early_blocks: Whether it compares their early blocks, with weights drawn for that
+            alone.
+        same_width: Whether teacher and student must have classifiers of one width.
+        needs_labels: Whether it depends on the labels.
         needs_backward: Whether it differentiates through the network.
         needs_batches: Whether it splits the batch into several.
         needs_cam: Whether it needs `Observation.cam_weights`.
-        opens: Whether it compares how the two networks open, with weights drawn for that alone.
-        watch: What it wants caught during the one forward pass.
-        init: The initialisation that is part of its definition: a key of `initialise.INITS`.
-        higher_is_better: Always.
+        recorder: Recorder of the one forward pass, if it needs any.
+        init: Initialisation that is part of the score's definition, a key of
+            `initialization.INITS`.
     """
 
     score: Score
     summary: str
     paper: str
-    cost: Cost = "free"
-    needs_teacher: bool = False
+    cost: PassCost = "free"
+    compares_observations: bool = False
+    compares_early_blocks: bool = False
     same_width: bool = False
     needs_labels: bool = False
     needs_backward: bool = False
     needs_batches: bool = False
     needs_cam: bool = False
-    opens: bool = False
-    watch: type[Watch] | None = None
+    recorder: type[Recorder] | None = None
     init: str = "gaussian"
-    higher_is_better: bool = True
 
     @property
     def needs_forward(self) -> bool:
-        """Whether it looks at a pass, and so depends on images and weights."""
+        """Whether the score needs a pass, and so depends on images and weights."""
         return self.cost != "free"
 
     @property
-    def sees_weights(self) -> bool:
-        """Whether a teacher's trained weights matter."""
-        return self.needs_teacher and not self.opens
+    def needs_teacher(self) -> bool:
+        """Whether the score compares the student with a teacher."""
+        return self.compares_observations or self.compares_early_blocks
 
 
-def _closeness(row: Knowledge) -> Proxy:
-    """A knowledge distance at initialisation, through its fixed adapter, negated."""
+def _agreement(row: Knowledge) -> Proxy:
+    """Return minus a knowledge distance, with its fixed adapter, as a proxy."""
 
     def score(candidate: Candidate) -> float:
-        return -float(row.between(candidate.teacher, candidate.observation))
+        return -float(row.between(*candidate.observations))
 
     return Proxy(
         score,
         f"minus: {row.summary}",
         row.paper,
         "forward",
-        needs_teacher=True,
+        compares_observations=True,
         same_width=row.same_width,
         needs_labels=row.needs_labels,
         needs_cam=row.needs_cam,
@@ -102,23 +102,23 @@ _DISWOT = Proxy(
     "minus semantic, minus relation distance",
     "DisWOT, CVPR 2023",
     "forward",
-    needs_teacher=True,
+    compares_observations=True,
     same_width=KNOWLEDGE["semantic"].same_width,
     needs_labels=True,
 )
 
 
-def _anatomy(score: Score, summary: str) -> Proxy:
-    return Proxy(score, summary, "", "forward", watch=Anatomy, init="kaiming")
+def _layers(score: Score, summary: str) -> Proxy:
+    return Proxy(score, summary, "", "forward", recorder=LayerRecorder, init="kaiming")
 
 
-def _opening(score: Score, summary: str) -> Proxy:
-    return Proxy(score, summary, "", "many", needs_teacher=True, opens=True, init="kaiming")
+def _early_blocks(score: Score, summary: str) -> Proxy:
+    return Proxy(score, summary, "", "many", compares_early_blocks=True, init="kaiming")
 
 
 _STEADINESS = Proxy(
     default_score.steadiness,
-    "minus how much more gradients change from block to block than in residual networks",
+    "minus the change of gradients between blocks beyond that of residual networks",
     "",
     "backward",
     needs_labels=True,
@@ -130,18 +130,18 @@ PROXIES: dict[str, Proxy] = {
     "default": replace(
         _STEADINESS,
         score=default_score.default,
-        summary="capacity, less what is lacking in the five rows below",
+        summary="capacity, less the gaps of the five rows below",
         cost="many",
-        needs_teacher=True,
-        opens=True,
-        watch=Anatomy,
+        compares_early_blocks=True,
+        recorder=LayerRecorder,
     ),
-    "detail": _opening(
-        default_score.detail, "minus what the first block smooths away and the teacher's does not"
+    "detail": _early_blocks(
+        default_score.detail,
+        "minus the image detail that the first block loses and the teacher's keeps",
     ),
-    "diversity": _opening(
+    "diversity": _early_blocks(
         default_score.diversity,
-        "minus the gap to the teacher in how different the first channels are",
+        "minus the gap to the teacher in the diversity of the early channels",
     ),
     "retention": Proxy(
         default_score.retention,
@@ -151,12 +151,14 @@ PROXIES: dict[str, Proxy] = {
         init="kaiming",
     ),
     "steadiness": _STEADINESS,
-    "directness": _anatomy(
+    "directness": _layers(
         default_score.directness, "minus the layers on the shortest path through a block"
     ),
-    "capacity": _anatomy(default_score.capacity, "log of the working layers' widths and reach"),
+    "capacity": _layers(
+        default_score.capacity, "log of the summed widths and kernels of the working layers"
+    ),
     "diswot": _DISWOT,
-    **{name: _closeness(row) for name, row in KNOWLEDGE.items()},
+    **{name: _agreement(row) for name, row in KNOWLEDGE.items()},
     "params": Proxy(size.params, "trainable parameters", ""),
     "macs": Proxy(size.macs, "multiply-adds of one image", ""),
     "depth": Proxy(size.depth, "trainable layers", ""),
@@ -200,7 +202,7 @@ PROXIES: dict[str, Proxy] = {
         "log-determinant of agreements of activation codes",
         "Mellor et al., ICML 2021",
         "forward",
-        watch=Codes,
+        recorder=ActivationCodes,
     ),
     "jacov": _jacobian(
         activations.jacov, "lack of correlation between input gradients", "Mellor et al., 2020"
@@ -224,7 +226,7 @@ PROXIES: dict[str, Proxy] = {
         "entropy of the principal components of the blocks' maps",
         "AZ-NAS, Lee and Ham, CVPR 2024",
         "forward",
-        watch=Entropies,
+        recorder=BlockEntropies,
         init="kaiming",
     ),
     "progressivity": Proxy(
@@ -232,7 +234,7 @@ PROXIES: dict[str, Proxy] = {
         "smallest gain in that entropy from block to block",
         "AZ-NAS, Lee and Ham, CVPR 2024",
         "forward",
-        watch=Entropies,
+        recorder=BlockEntropies,
         init="kaiming",
     ),
     "trainability": replace(
@@ -250,25 +252,35 @@ PROXIES: dict[str, Proxy] = {
 
 
 def list_proxies() -> list[str]:
-    """List the names of the built-in scores."""
+    """List the names of the built-in proxies."""
     return list(PROXIES)
 
 
 def get_proxy(name: str) -> Proxy:
-    """The proxy of that name; an unknown name is a `UserError` with the nearest."""
+    """Return the row of a proxy.
+
+    Args:
+        name: A key of `PROXIES`.
+
+    Raises:
+        UserError: The name is unknown; the message has the nearest names.
+    """
     if name not in PROXIES:
         raise unknown("proxy", name, PROXIES)
     return PROXIES[name]
 
 
 def by_init(names: Iterable[str], init: str | None = None) -> dict[str, list[str]]:
-    """Proxies by the initialisation that they are scored with, in their order.
+    """Group proxies by the initialisation with which they are scored, in their order.
 
-    Those that look at no pass go with any: with the first of the others.
+    A proxy that needs no pass fits any initialisation and joins the first group.
 
     Args:
         names: Keys of `PROXIES`.
-        init: For all of them; if not given, each proxy's own.
+        init: Initialisation of all of them; by default each proxy's own.
+
+    Raises:
+        UserError: A name is unknown.
     """
     rows = {name: get_proxy(name) for name in names}
     passing = {name: init or row.init for name, row in rows.items() if row.needs_forward}

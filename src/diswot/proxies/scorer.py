@@ -1,13 +1,16 @@
 """Computes proxies: of one student, or of all candidates of a search.
 
-A proxy's value is a finite number, or minus infinity, the lowest, or none (NaN, plus infinity). A
-student without a path from the images to the logits cannot be trained, as with a cell of
-NAS-Bench-201 all of whose edges are `none`: every proxy that looks at a pass has the value minus
-infinity for it. Sizes (`params`, `macs`, `depth`) are what they are. Whatever is not finite is a
-`NotScored` error with the reason, never replaced by a number; `Scorer.outcomes` returns these
-errors beside the other proxies' values instead of raising the first one. So it does with a proxy
-that does not fit the two networks, or that fails in them; a network that cannot even be observed
-fails as a whole.
+A proxy's value is a finite number; or minus infinity, the lowest score; or there is none (NaN, plus
+infinity). A student without a path from the images to the logits cannot be trained, such as a cell
+of NAS-Bench-201 all of whose edges are `none`: each proxy that needs a pass has the value minus
+infinity. Sizes (`params`, `macs`, `depth`) have their own values. A value that is not finite is a
+`NotScored` error with the reason and is never replaced by a number. `Scorer.outcomes` returns these
+errors beside the values of other proxies instead of raising the first one. It also returns the
+error of a proxy that does not fit the two networks, or that fails in them. If the student cannot be
+observed, the call raises.
+
+What is computed is what the asked proxies need. Sizes need no pass at all. A proxy that compares
+nothing with a teacher needs no teacher.
 """
 
 from __future__ import annotations
@@ -15,7 +18,8 @@ from __future__ import annotations
 import copy
 import math
 import statistics
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 
@@ -25,22 +29,23 @@ from torch import nn
 from diswot.data.dataset import Batch
 from diswot.errors import UserError
 from diswot.models.initialization import TEACHER, derive_seed, fresh
-from diswot.observation.observe import Observation, observe, recordable
+from diswot.observation.modes import recordable
+from diswot.observation.observe import Observation, observe
 from diswot.proxies.candidate import Candidate
-from diswot.proxies.early_blocks import Opening, opening
-from diswot.proxies.registry import Proxy, get_proxy
+from diswot.proxies.early_blocks import EarlyBlocks, early_blocks
+from diswot.proxies.registry import PROXIES, Proxy, get_proxy
 from diswot.utils.devices import CPU, exact
 
-PROXY = 2  # what proxies draw, apart from initialise.STUDENT and TEACHER
+PROXY = 2  # role of the proxies' random numbers, beside initialization.STUDENT and TEACHER
 
 
 class NotScored(ArithmeticError):
-    """A proxy has no finite value.
+    """Error of a proxy without a finite value.
 
     Attributes:
-        proxy: Its name.
-        value: Minus infinity is the lowest score; NaN and plus infinity are none.
-        reason: What is known of why.
+        proxy: Name of the proxy.
+        value: Minus infinity, which is the lowest score; or NaN or plus infinity, which are none.
+        reason: Cause, as far as it is known.
         misfit: Whether the proxy does not fit the two networks, which is a user's mistake.
     """
 
@@ -54,7 +59,7 @@ class NotScored(ArithmeticError):
 
     @property
     def lowest(self) -> bool:
-        """Whether the student ranks below all that have a finite value."""
+        """Whether the student ranks below all students with a finite value."""
         return self.value == -math.inf
 
 
@@ -63,203 +68,265 @@ Outcome = float | NotScored
 
 @dataclass(frozen=True)
 class Scorer:
-    """What stays the same for all candidates of a search: the teacher is looked at once a repeat.
+    """The inputs that all candidates of a search share: batches, and one observed teacher each.
 
-    Repeat r scores a candidate on batch r, with weights drawn from (seed, r), against teacher r.
-    Its scores are the same to the last bit in any order and in any process, on one machine and
-    one number of threads: sums are split among threads.
+    Repeat r scores a candidate on batch r, with weights drawn from (seed, r), against teacher r. On
+    one machine with one number of threads, scores are equal to the last bit in any order and in any
+    process. Other numbers of threads split sums in other places.
 
     Attributes:
-        teachers: The teacher's observation in each repeat.
-        openings: What the teacher's first blocks showed in each repeat.
-        batches: The images and labels of each repeat, on the device to score on.
-        init: How candidates are initialised.
-        seed: The user's seed.
+        teachers: Observation of the teacher in each repeat; None if no proxy compares it.
+        early_blocks: Early blocks of the teacher in each repeat; None if no proxy compares them.
+        batches: Images and labels of each repeat, on the device on which candidates are scored.
+        init: Initialisation of the candidates, a key of `initialization.INITS`.
+        seed: Seed of the weights and of the proxies' random numbers.
     """
 
-    teachers: tuple[Observation, ...]
-    openings: tuple[Opening | None, ...]
+    teachers: tuple[Observation | None, ...]
+    early_blocks: tuple[EarlyBlocks | None, ...]
     batches: tuple[Batch, ...]
     init: str = "gaussian"
     seed: int = 0
 
     @property
     def device(self) -> torch.device:
-        """Where candidates are looked at."""
+        """The device on which candidates are scored."""
         return self.batches[0].images.device
 
     def fresh(self, build: Callable[[], nn.Module], repeat: int = 0) -> nn.Module:
-        """Build a candidate with the weights of a repeat, drawn on the processor."""
+        """Build a candidate with the weights of a repeat, drawn on the CPU.
+
+        Args:
+            build: Makes the network.
+            repeat: Number of the repeat.
+        """
         return fresh(build, self.init, self.seed, repeat)
+
+    def students(self, build: Callable[[], nn.Module]) -> Iterator[nn.Module]:
+        """Build a candidate for each repeat, one after the other, as `score` takes them.
+
+        Args:
+            build: Makes the network.
+        """
+        return (self.fresh(build, repeat) for repeat in range(len(self.batches)))
 
     def outcomes(
         self, students: Iterable[nn.Module], proxies: Sequence[str]
     ) -> dict[str, list[Outcome]]:
-        """Score a candidate, given with the weights of each repeat; a list a proxy.
+        """Score a candidate; return values and errors, one a repeat, by proxy.
 
-        It is moved to where the batches are.
+        Args:
+            students: The candidate with the weights of each repeat. It is moved to the device of
+                the batches.
+            proxies: Keys of `registry.PROXIES`.
+
+        Raises:
+            UserError: A proxy is unknown, or the candidate cannot be observed.
         """
-        with exact(self.device):
-            return self._outcomes(students, proxies)
-
-    def _outcomes(
-        self, students: Iterable[nn.Module], proxies: Sequence[str]
-    ) -> dict[str, list[Outcome]]:
         rows = {name: get_proxy(name) for name in proxies}
         found: dict[str, list[Outcome]] = {name: [] for name in rows}
-        repeats = zip(self.teachers, self.openings, self.batches, students, strict=True)
-        for repeat, (teacher, opens, batch, student) in enumerate(repeats):
-            seed = derive_seed(self.seed, repeat, PROXY)
-            if self.device.type != CPU:
-                student.to(self.device)
-            for name, outcome in _outcomes(rows, teacher, opens, student, batch, seed).items():
-                found[name].append(outcome)
+        repeats = zip(self.teachers, self.early_blocks, self.batches, students, strict=True)
+        with exact(self.device):
+            for repeat, (teacher, early, batch, student) in enumerate(repeats):
+                seed = derive_seed(self.seed, repeat, PROXY)
+                if self.device.type != CPU:
+                    student.to(self.device)
+                for name, outcome in _outcomes(rows, teacher, early, student, batch, seed).items():
+                    found[name].append(outcome)
         return found
 
     def score(
         self, students: Iterable[nn.Module], proxies: Sequence[str]
     ) -> dict[str, list[float]]:
-        """The same where all is finite.
+        """Score a candidate; return finite values, one a repeat, by proxy.
+
+        Args:
+            students: As in `outcomes`; `students(build)` makes them.
+            proxies: As in `outcomes`.
 
         Raises:
             NotScored: A score is not finite.
+            UserError: As in `outcomes`, or a proxy does not fit the two networks.
         """
         found = self.outcomes(students, proxies)
         return {name: [_finite(outcome) for outcome in values] for name, values in found.items()}
 
-    def score_build(
-        self, build: Callable[[], nn.Module], proxies: Sequence[str]
-    ) -> dict[str, list[float]]:
-        """Build a candidate anew for each repeat and score it."""
-        return self.score((self.fresh(build, r) for r in range(len(self.batches))), proxies)
-
 
 def scorer(
-    teacher: nn.Module,
+    teacher: nn.Module | None,
     batches: Sequence[Batch],
+    proxies: Sequence[str] | None = None,
     *,
     init: str = "gaussian",
     seed: int = 0,
     trained_teacher: bool = False,
     device: torch.device | str | None = None,
 ) -> Scorer:
-    """Observe the teacher on each batch, and keep what scoring needs.
+    """Observe the teacher on each batch, as far as the proxies need it.
 
-    A fresh teacher draws its weights apart from the candidates', or else a candidate would agree
-    with it by the weights they share. Not so for its opening, with which theirs is compared: there
-    the same draws keep chance out, and the weights are fresh also where the teacher is trained.
+    A fresh teacher has other random weights than the candidates. Otherwise a candidate would agree
+    with it because they share weights. The early blocks are the exception: there the same draws in
+    teacher and candidate remove chance, and the weights are drawn even if the teacher is trained.
 
     Args:
-        teacher: Left as it is.
+        teacher: Network, which is not changed. None if no proxy compares it.
         batches: One a repeat.
-        init: A key of `initialise.INITS`, for the teacher and for candidates.
-        seed: The user's seed.
-        trained_teacher: Whether to take the teacher's weights as they are.
-        device: Where to look at the teacher and at candidates; where the batches are if not given.
-            All weights are drawn on the processor, so that they are the same everywhere.
+        proxies: Proxies that will be asked for, keys of `registry.PROXIES`. By default all that a
+            proxy may need of the teacher is computed.
+        init: Initialisation of the teacher and of candidates, a key of `initialization.INITS`.
+        seed: Seed of the weights and of the proxies' random numbers.
+        trained_teacher: Whether the teacher keeps its own weights.
+        device: Device on which teacher and candidates are scored; that of the batches by default.
+            All weights are drawn on the CPU, so that they are the same on all devices.
 
     Raises:
-        UserError: The teacher cannot be observed on these images.
+        UserError: The teacher cannot be observed on these images, a proxy needs a teacher and
+            there is none, or a name is unknown.
     """
     place = batches[0].images.device if device is None else torch.device(device)
-    again = partial(_copy, teacher)
-    there = [Batch(*(part.to(place) for part in batch)) for batch in batches]
-    seen, openings = [], []
-    for repeat, batch in enumerate(there):
-        model = teacher if trained_teacher else fresh(again, init, seed, repeat, TEACHER)
-        try:
-            with exact(place):
-                seen.append(observe(_there(model, place), *batch, cam=True))
-                number = derive_seed(seed, repeat, PROXY)
-                openings.append(_opening(_there(teacher, place), batch, number))
-        except UserError as error:
-            raise UserError(f"the teacher: {error}") from error
-        except Exception as error:  # whatever a user's network raises is told in one line
-            shape = tuple(batch.images.shape[1:])
-            reason = next(iter(str(error).splitlines()), type(error).__name__)
-            raise UserError(f"the teacher cannot take images of shape {shape}: {reason}") from error
-    return Scorer(tuple(seen), tuple(openings), tuple(there), init, seed)
-
-
-def _copy(model: nn.Module) -> nn.Module:
-    return copy.deepcopy(model).cpu()
-
-
-def _there(model: nn.Module, device: torch.device) -> nn.Module:
-    """The network itself where it is on that device, or else a copy."""
-    elsewhere = any(each.device != device for each in (*model.parameters(), *model.buffers()))
-    return copy.deepcopy(model).to(device) if elsewhere else model
+    moved = tuple(Batch(*(part.to(place) for part in batch)) for batch in batches)
+    rows = {name: get_proxy(name) for name in (PROXIES if proxies is None else proxies)}
+    nothing = (None,) * len(moved)
+    if teacher is None:
+        if proxies is not None:
+            _check_teacher_free(rows)
+        return Scorer(nothing, nothing, moved, init, seed)
+    rebuild = partial(_copy, teacher)
+    compared = _compares_observations(rows)
+    observations: list[Observation | None] = []
+    early: list[EarlyBlocks | None] = []
+    for repeat, batch in enumerate(moved):
+        drawn = compared and not trained_teacher
+        model = fresh(rebuild, init, seed, repeat, TEACHER) if drawn else teacher
+        with _teacher_errors(batch), exact(place):
+            observations.append(_observed(rows, model, batch))
+            early.append(_early_blocks(rows, teacher, batch, derive_seed(seed, repeat, PROXY)))
+    return Scorer(tuple(observations), tuple(early), moved, init, seed)
 
 
 def score(
-    teacher: nn.Module | Observation,
+    teacher: nn.Module | Observation | None,
     student: nn.Module,
     batch: Batch,
     proxies: Sequence[str] = ("default",),
     *,
     seed: int = 0,
 ) -> dict[str, float]:
-    """Score one student against one teacher, both with the weights they have.
+    """Score one student against one teacher, both with the weights that they have.
 
-    Of `default`, the parts `detail` and `diversity` are of weights drawn for them.
+    Two parts of `default`, `detail` and `diversity`, draw weights of their own.
 
     Args:
-        teacher: A network, or what was observed of it on the same batch, which does not tell of
-            its first blocks: `default`, `detail` and `diversity` need the network.
-        student: A network.
+        teacher: Network; or its observation on the same batch, which does not show its early
+            blocks: `default`, `detail` and `diversity` need the network. None if no proxy needs a
+            teacher.
+        student: Network.
         batch: Normalised images, B x 3 x H x W, and labels, B.
-        proxies: Keys of `PROXIES`.
-        seed: Of the proxies that draw random numbers.
+        proxies: Keys of `registry.PROXIES`.
+        seed: Seed of the proxies that draw random numbers.
 
     Returns:
         A finite number by proxy; higher is better.
 
     Raises:
-        UserError: A proxy is unknown, or does not fit the two networks.
+        UserError: A proxy is unknown, needs a teacher and there is none, or does not fit the two
+            networks.
         NotScored: A score is not finite.
     """
     rows = {name: get_proxy(name) for name in proxies}
     number = derive_seed(seed, 0, PROXY)
+    observation, early = None, None
     with exact(batch.images.device):
-        seen, opens = teacher, None
-        if not isinstance(seen, Observation):
-            if any(row.opens for row in rows.values()):
-                opens = _opening(seen, batch, number)
-            seen = observe(seen, *batch, cam=_needs_cam(rows))
-        found = _outcomes(rows, seen, opens, student, batch, number)
+        if teacher is None:
+            _check_teacher_free(rows)
+        elif isinstance(teacher, Observation):
+            observation = teacher
+        else:
+            early = _early_blocks(rows, teacher, batch, number)
+            observation = _observed(rows, teacher, batch)
+        found = _outcomes(rows, observation, early, student, batch, number)
     return {name: _finite(outcome) for name, outcome in found.items()}
 
 
 def standard_error(values: Sequence[float]) -> float | None:
-    """Of the mean of a score over repeats; None for a single one."""
+    """Return the standard error of the mean of a score over repeats; None for a single repeat."""
     return statistics.stdev(values) / math.sqrt(len(values)) if len(values) > 1 else None
 
 
-def _outcomes(
-    rows: Mapping[str, Proxy],
-    teacher: Observation,
-    opens: Opening | None,
-    student: nn.Module,
-    batch: Batch,
-    seed: int,
-) -> dict[str, Outcome]:
-    watches = dict.fromkeys(row.watch for row in rows.values() if row.watch)
-    with recordable(*batch) as given:
-        candidate = Candidate(
-            student, teacher, Batch(*given), seed, tuple(watches), _needs_cam(rows), opens
+def _check_teacher_free(rows: Mapping[str, Proxy]) -> None:
+    needing = [name for name, row in rows.items() if row.needs_teacher]
+    if needing:
+        verb = "needs" if len(needing) == 1 else "need"
+        raise UserError(
+            f"{', '.join(needing)} {verb} a teacher; scores such as params, zen and "
+            "naswot need none"
         )
-        if any(row.needs_forward for row in rows.values()):
-            _ = candidate.observation
-        return {name: _outcome(name, row, candidate) for name, row in rows.items()}
 
 
-def _opening(teacher: nn.Module, batch: Batch, seed: int) -> Opening | None:
-    with recordable(*batch) as (images, _):
-        return opening(teacher, images, seed)
+def _compares_observations(rows: Mapping[str, Proxy]) -> bool:
+    return any(row.compares_observations for row in rows.values())
 
 
 def _needs_cam(rows: Mapping[str, Proxy]) -> bool:
     return any(row.needs_cam for row in rows.values())
+
+
+def _observed(rows: Mapping[str, Proxy], teacher: nn.Module, batch: Batch) -> Observation | None:
+    """Observe the teacher if a proxy compares its observation."""
+    if not _compares_observations(rows):
+        return None
+    return observe(_on_device(teacher, batch.images.device), *batch, cam=_needs_cam(rows))
+
+
+def _early_blocks(
+    rows: Mapping[str, Proxy], teacher: nn.Module, batch: Batch, seed: int
+) -> EarlyBlocks | None:
+    """Measure the early blocks of the teacher if a proxy compares them."""
+    if not any(row.compares_early_blocks for row in rows.values()):
+        return None
+    with recordable(*batch) as (images, _):
+        return early_blocks(_on_device(teacher, images.device), images, seed)
+
+
+@contextmanager
+def _teacher_errors(batch: Batch) -> Iterator[None]:
+    """Turn each error into a `UserError` of one line that names the teacher."""
+    try:
+        yield
+    except UserError as error:
+        raise UserError(f"the teacher: {error}") from error
+    except Exception as error:  # a user's network may raise anything
+        shape = tuple(batch.images.shape[1:])
+        reason = next(iter(str(error).splitlines()), type(error).__name__)
+        raise UserError(f"the teacher cannot take images of shape {shape}: {reason}") from error
+
+
+def _copy(model: nn.Module) -> nn.Module:
+    return copy.deepcopy(model).cpu()
+
+
+def _on_device(model: nn.Module, device: torch.device) -> nn.Module:
+    """Return the network itself if it is on the device, otherwise a copy there."""
+    elsewhere = any(each.device != device for each in (*model.parameters(), *model.buffers()))
+    return copy.deepcopy(model).to(device) if elsewhere else model
+
+
+def _outcomes(
+    rows: Mapping[str, Proxy],
+    teacher: Observation | None,
+    early: EarlyBlocks | None,
+    student: nn.Module,
+    batch: Batch,
+    seed: int,
+) -> dict[str, Outcome]:
+    recorders = dict.fromkeys(row.recorder for row in rows.values() if row.recorder)
+    with recordable(*batch) as inputs:
+        candidate = Candidate(
+            student, teacher, Batch(*inputs), seed, tuple(recorders), _needs_cam(rows), early
+        )
+        if any(row.needs_forward for row in rows.values()):
+            _ = candidate.observation
+        return {name: _outcome(name, row, candidate) for name, row in rows.items()}
 
 
 def _outcome(name: str, row: Proxy, candidate: Candidate) -> Outcome:
@@ -271,7 +338,7 @@ def _outcome(name: str, row: Proxy, candidate: Candidate) -> Outcome:
         value = row.score(candidate)
     except UserError as error:
         return NotScored(name, math.nan, str(error), misfit=True)
-    except Exception as error:  # whatever a user's network raises is told in one line
+    except Exception as error:  # a user's network may raise anything
         reason = " ".join(f"{type(error).__name__}: {error}".split())
         return NotScored(name, math.nan, reason)
     return value if math.isfinite(value) else NotScored(name, value)

@@ -1,4 +1,4 @@
-"""Sizes as scores: what any other proxy has to beat."""
+"""Sizes as scores: the baselines that any other proxy has to beat."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ from diswot.proxies.candidate import Candidate
 
 
 def params(candidate: Candidate) -> float:
-    """Number of trainable parameters."""
+    """Return the number of trainable parameters."""
     return count_params(candidate.student)
 
 
 def macs(candidate: Candidate) -> float:
-    """Multiply-adds of one image; conventions in `diswot.costs`."""
+    """Return the multiply-adds of one image; the conventions stand in `costs.budget`."""
     _, channels, height, width = candidate.batch.images.shape
     return count_macs(candidate.student, (channels, height, width))
 
 
 def depth(candidate: Candidate) -> float:
-    """Number of trainable layers."""
+    """Return the number of trainable layers."""
     return count_depth(candidate.student)

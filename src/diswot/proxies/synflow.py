@@ -1,4 +1,4 @@
-"""Synaptic flow: how much passes through a network whose weights are all positive."""
+"""Synaptic flow: the output of a network whose weights are all positive."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ from diswot.proxies.candidate import Candidate
 
 
 def synflow(candidate: Candidate) -> float:
-    """Logarithm of the sum over all weights of |w dR/dw|, R the sum of logits of an image of ones.
+    """Return log of the sum over weights of |w dR/dw|, R the sum of logits of an image of ones.
 
-    Tanaka et al., NeurIPS 2020, with every parameter replaced by its absolute value and
-    biases by zero, summed as in Abdelfattah et al., ICLR 2021. Normalisation is taken out,
-    scale and all, as there. The weights counted are matrices and kernels. Nothing comes through:
-    minus infinity, the lowest score.
+    Tanaka et al., NeurIPS 2020, with each parameter replaced by its absolute value and biases by
+    zero, summed as in Abdelfattah et al., ICLR 2021. As there, normalisation is removed with its
+    scale. The weights are matrices and kernels (`blocks.weights`). If the output does not depend on
+    the input, the score is minus infinity.
 
-    All is in float64. Where even that overflows, what leaves each primary block is divided by a
-    power of two, which is given back in the logarithm. In a network of ReLUs that is a row of
-    blocks this changes nothing; that the result does not depend on the powers is checked.
+    The computation is in float64. If that overflows, the output of each primary block is divided by
+    a power of two, which is added to the logarithm again. In a network of ReLUs that is a sequence
+    of blocks this changes nothing; it is checked that the result does not depend on the powers.
 
     Raises:
-        UserError: It does depend on them, as with deep attention.
+        UserError: The result depends on the powers, as with deep attention.
     """
     model = candidate.student
     ones = torch.ones_like(candidate.batch.images[:1], dtype=torch.float64)
@@ -47,7 +47,7 @@ def synflow(candidate: Candidate) -> float:
 
 
 def _positive(model: nn.Module) -> dict[str, Tensor]:
-    """Absolute parameters and buffers in float64, biases zero; `weights` need gradients."""
+    """Return absolute parameters and buffers in float64, biases zero, weights with gradients."""
     tensors = {**dict(model.named_parameters()), **dict(model.named_buffers())}
     state = {n: t.detach().double().abs() for n, t in tensors.items() if t.is_floating_point()}
     for name, tensor in state.items():
@@ -72,7 +72,7 @@ def _log_flow(model: nn.Module, state: Mapping[str, Tensor], ones: Tensor) -> fl
 def _scaled_log_flow(
     model: nn.Module, state: Mapping[str, Tensor], ones: Tensor, extra: int
 ) -> float:
-    """The same with each block's output brought to a size from 1 to 2, or 2^extra below."""
+    """Return the log flow with each block's output scaled to a maximum of 1 to 2, over 2^extra."""
     powers: list[int] = []
     hook = partial(_shrink, powers, extra)
     handles = [block.register_forward_hook(hook) for block in primary_blocks(model)]

@@ -1,1 +1,1 @@
-"""Rank studies: does a score predict the accuracy of trained students?"""
+"""Rank studies: scores against tables of accuracies."""

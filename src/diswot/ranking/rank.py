@@ -2,22 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
-from typing import Any
+from html import escape
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from diswot.errors import UserError
-from diswot.ranking.statistics import BINS, STATISTICS, Array, Ranked, ceiling
+from diswot.ranking.statistics import BINS, STATISTICS, Array, RankingInput, ceiling
+from diswot.utils.optional_imports import imported
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
 
 CEILING = "ceiling"
+REFERENCE_ROWS = ("params", "macs", "depth", "vanilla", CEILING)  # rows that are no candidates
+
+_SHOWN = 5  # scores in a `repr`
 
 
 @dataclass(frozen=True)
 class Interval:
-    """A number, and where the middle 95 % of its resamples lie; NaN where not defined."""
+    """A statistic with its 95 % bootstrap interval; a number that is not defined is NaN."""
 
     value: float
     low: float
@@ -29,12 +37,12 @@ class Ranking:
     """How one score ranks a table.
 
     Attributes:
-        n: Architectures ranked.
-        missing: Architectures left out, for want of a score or an accuracy.
-        lowest: Architectures with the score minus infinity; they rank below all others, and
+        n: Number of ranked architectures.
+        missing: Number of architectures without a score or an accuracy; they are left out.
+        lowest: Number of architectures with the score minus infinity. They rank below all others;
             Pearson's r leaves them out.
-        tied: Share of pairs with equal scores.
-        statistics: By the names of `statistics.STATISTICS`.
+        tied: Share of the pairs that have equal scores.
+        statistics: Statistics by the keys of `statistics.STATISTICS`.
     """
 
     n: int
@@ -44,13 +52,80 @@ class Ranking:
     statistics: dict[str, Interval]
 
     def as_dict(self) -> dict[str, Any]:
-        """Plain names and numbers, for JSON: each statistic, and `<statistic>_interval`."""
+        """Return plain values for JSON: each statistic, and `<statistic>_interval`."""
         facts = {key: value for key, value in asdict(self).items() if key != "statistics"}
         values = {name: found.value for name, found in self.statistics.items()}
         bounds = {
             f"{name}_interval": [found.low, found.high] for name, found in self.statistics.items()
         }
         return {**facts, **values, **bounds}
+
+
+@dataclass(frozen=True, repr=False, eq=False)
+class RankResult(Mapping[str, Ranking]):
+    """The result of a rank study: a `Ranking` for each score.
+
+    Attributes:
+        rankings: Rankings by the name of the score.
+    """
+
+    rankings: dict[str, Ranking]
+
+    def __getitem__(self, name: str) -> Ranking:
+        return self.rankings[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.rankings)
+
+    def __len__(self) -> int:
+        return len(self.rankings)
+
+    def to_dataframe(self) -> DataFrame:
+        """Return a pandas data frame: a row per score, each statistic with its interval.
+
+        Raises:
+            UserError: pandas is not installed.
+        """
+        rows = {}
+        for name, row in self.rankings.items():
+            cells: dict[str, float] = {"n": row.n, "missing": row.missing, "tied": row.tied}
+            for statistic, found in row.statistics.items():
+                bounds = {f"{statistic}_low": found.low, f"{statistic}_high": found.high}
+                cells |= {statistic: found.value, **bounds}
+            rows[name] = cells
+        pandas = imported("pandas", "to_dataframe", "pandas")
+        return pandas.DataFrame.from_dict(rows, orient="index").rename_axis("score")
+
+    def __repr__(self) -> str:
+        taus = [f"{name} {row.statistics['kendall'].value:.3f}" for name, row in self._by_tau()]
+        more = [f"{len(taus) - _SHOWN} more"] if len(taus) > _SHOWN else []
+        return f"RankResult(Kendall's tau-b: {', '.join([*taus[:_SHOWN], *more])})"
+
+    def _repr_html_(self) -> str:
+        """Return the table of all statistics, for notebooks."""
+        head = "".join(f"<th>{name}</th>" for name in ("score", *STATISTICS, "n"))
+        lines = []
+        for name, row in self._by_tau():
+            found = (row.statistics.get(statistic) for statistic in STATISTICS)
+            cells = "".join(f"<td>{_html(each)}</td>" for each in found)
+            lines.append(f"<tr><td>{escape(name)}</td>{cells}<td>{row.n}</td></tr>")
+        return f"<table><tr>{head}</tr>{''.join(lines)}</table>"
+
+    def _by_tau(self) -> list[tuple[str, Ranking]]:
+        """Return the rankings by falling tau; undefined values come last."""
+
+        def place(item: tuple[str, Ranking]) -> float:
+            tau = item[1].statistics["kendall"].value
+            return np.inf if np.isnan(tau) else -tau
+
+        return sorted(self.rankings.items(), key=place)
+
+
+def _html(found: Interval | None) -> str:
+    if found is None or np.isnan(found.value):
+        return "-"
+    bounds = "" if np.isnan(found.low) else f"<br><small>{found.low:.2f} {found.high:.2f}</small>"
+    return f"{found.value:.3f}{bounds}"
 
 
 def rank(
@@ -61,29 +136,30 @@ def rank(
     resamples: int = 1000,
     seed_deviation: float | None = None,
     random: np.random.Generator | None = None,
-) -> dict[str, Ranking]:
+) -> RankResult:
     """Compare scores of N architectures with their accuracies.
 
-    The intervals are of the percentile bootstrap over architectures; all scores are resampled
-    alike. They say how much the figures depend on which architectures are in the table, not on
-    seeds.
+    The intervals are percentile bootstrap intervals over the architectures; all scores share the
+    same resamples. They measure how much a statistic depends on the choice of architectures, not
+    on training seeds.
 
     Args:
-        scores: By name, N numbers each; higher is better. Minus infinity ranks lowest; NaN is a
-            missing score.
-        accuracy: N, in percent; NaN is missing.
-        params: N, trainable parameters: the size at which, and the budgets within which, scores
-            are compared. The budgets are the deciles of the table's.
-        resamples: R; 0 for no intervals.
-        seed_deviation: Standard deviation of an accuracy over training seeds; adds the row
-            `ceiling`, what a perfect score would reach.
-        random: Draws the resamples; `numpy.random.default_rng(0)` if not given.
+        scores: N numbers by the name of each score; higher is better. Minus infinity ranks lowest;
+            NaN is a missing score.
+        accuracy: N accuracies in percent; NaN is a missing accuracy.
+        params: N numbers of trainable parameters. Partial tau is given the parameters, and their
+            deciles are the budgets of the regret.
+        resamples: Number of bootstrap resamples; 0 gives no intervals. The default is 1000.
+        seed_deviation: Standard deviation of an accuracy over training seeds, in percent. It adds
+            the row `ceiling`: the tau that a perfect score would reach.
+        random: Generator of the resamples; `numpy.random.default_rng(0)` by default.
 
     Returns:
-        A row a score.
+        A ranking for each score.
 
     Raises:
-        UserError: The lengths differ, less than 3 accuracies are known, or a number is not one.
+        UserError: The lengths differ, fewer than 3 accuracies are known, or a value is not a
+            number.
     """
     target, sizes = _column("accuracy", accuracy), _column("params", params)
     columns = {name: _column(name, values) for name, values in scores.items()}
@@ -94,16 +170,16 @@ def rank(
     weights = random.multinomial(len(target), np.full(len(target), 1 / len(target)), resamples)
     rows = {}
     for name, column in columns.items():
-        there = known & ~np.isnan(column)
-        ranked = Ranked(column[there], target[there], sizes[there], budgets)
-        rows[name] = _ranking(ranked, len(target), weights[:, there].astype(np.float64))
+        used = known & ~np.isnan(column)
+        ranked = RankingInput(column[used], target[used], sizes[used], budgets)
+        rows[name] = _ranking(ranked, len(target), weights[:, used].astype(np.float64))
     if seed_deviation is not None:
         draws = ceiling(target[known], seed_deviation, max(resamples, 100), random)
         rows[CEILING] = _ceiling(target, draws)
-    return rows
+    return RankResult(rows)
 
 
-def _ranking(ranked: Ranked, total: int, weights: Array) -> Ranking:
+def _ranking(ranked: RankingInput, total: int, weights: Array) -> Ranking:
     n = len(ranked.score)
     _, counts = np.unique(ranked.score, return_counts=True)
     pairs = n * (n - 1)
@@ -127,9 +203,9 @@ def _ceiling(target: Array, draws: Array) -> Ranking:
 
 
 def _interval(value: float, draws: Array) -> Interval:
-    """The middle 95 % of what is defined."""
-    there = draws[~np.isnan(draws)]
-    low, high = np.percentile(there, [2.5, 97.5]) if len(there) else (np.nan, np.nan)
+    """Return a value with the middle 95 % of the defined draws."""
+    known = draws[~np.isnan(draws)]
+    low, high = np.percentile(known, [2.5, 97.5]) if len(known) else (np.nan, np.nan)
     return Interval(float(value), float(low), float(high))
 
 
@@ -141,7 +217,7 @@ def _column(name: str, values: ArrayLike) -> Array:
     if column.ndim != 1:
         raise UserError(f"{name} must be a list of numbers, not of shape {column.shape}")
     if np.isposinf(column).any():
-        raise UserError(f"{name} holds an infinite number")
+        raise UserError(f"{name} contains plus infinity")
     return column
 
 
@@ -156,4 +232,4 @@ def _check(columns: dict[str, Array], resamples: int, deviation: float | None) -
     if resamples < 0:
         raise UserError(f"resamples must be at least 0, not {resamples}")
     if deviation is not None and not 0 <= deviation < np.inf:
-        raise UserError(f"the seeds' standard deviation must be at least 0, not {deviation}")
+        raise UserError(f"the standard deviation over seeds must be at least 0, not {deviation}")

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import math
-import os
 import time
 from collections import deque
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
-from contextlib import closing
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
@@ -18,26 +16,28 @@ from typing import Any
 import torch
 
 from diswot.errors import UserError
-from diswot.executors.packed import Ask, Packed
-from diswot.executors.pool import Pool
-from diswot.executors.processes import Pipes
+from diswot.executors.inline import Inline
+from diswot.executors.processes import process_pool
+from diswot.executors.protocol import Executor
 from diswot.proxies.registry import get_proxy
 from diswot.proxies.scorer import NotScored, Scorer, standard_error
 from diswot.spaces.registry import Params, build_network
 from diswot.spaces.validation import Build
+from diswot.utils import jsonl
 
 Setting = tuple[Scorer, Build]
 OnRow = Callable[[int, int], None]
+Task = tuple[Params, list[str]]
 
 
 @dataclass(frozen=True)
 class Scores:
-    """What was found about one architecture.
+    """The scores of one architecture.
 
     Attributes:
         values: By proxy, one number a repeat; minus infinity is the lowest score, NaN is none.
         reasons: By proxy, why a value is not finite.
-        seconds: That scoring took, building and initialising included.
+        seconds: Duration of scoring, building and initialising included.
     """
 
     values: dict[str, list[float]] = field(default_factory=dict)
@@ -45,12 +45,12 @@ class Scores:
     seconds: float = 0.0
 
     def mean(self, proxy: str) -> float:
-        """Mean over repeats: NaN if one is NaN or plus infinity; minus infinity is the lowest."""
+        """Return the mean over repeats: NaN if one is NaN or plus infinity."""
         values = self.values.get(proxy, [math.nan])
         return fmean(values) if all(value < math.inf for value in values) else math.nan
 
     def error(self, proxy: str) -> float | None:
-        """Standard error of that mean; None of a single repeat, or where one is not finite."""
+        """Return the standard error of the mean; None of one repeat, or if one is not finite."""
         values = self.values.get(proxy, [])
         return standard_error(values) if all(map(math.isfinite, values)) else None
 
@@ -74,19 +74,19 @@ def score_table(
 ) -> dict[str, Scores]:
     """Score architectures, each with all proxies in one go.
 
-    An architecture or a proxy that fails is missing, with the reason; so is an architecture that
-    kills its process, where there are several. The others go on.
+    An architecture or a proxy that fails has no score but a reason; so has an architecture that
+    kills its worker process.
 
     Args:
-        make: Returns the scorer and the space. With several workers each process calls it, so it
-            must be possible to pickle it.
+        make: Returns the scorer and the space. Each worker process calls it, so it must be
+            picklable if there are several.
         architectures: Parameters of the space by name.
         proxies: Keys of `PROXIES`.
-        keep: File of one JSON line a scored architecture, written as it comes. What it holds
-            already is not scored again.
-        workers: Processes. The processor's threads are split between them.
-        others: What workers call after the first, as on other devices; then `make` again.
-        on_row: Told how many are done, of how many.
+        keep: File of one JSON line a scored architecture, written after each. What it holds is not
+            scored again.
+        workers: Number of processes; the threads of the processor are split between them.
+        others: What workers call after the first in place of `make`, as on other devices.
+        on_row: Called with the number of architectures that are done, and of all.
 
     Raises:
         UserError: A proxy is unknown, or `keep` holds something else.
@@ -97,114 +97,91 @@ def score_table(
     if workers < 1:
         raise UserError(f"workers must be at least 1, not {workers}")
     found = read_kept(keep) if keep is not None else {}
-    tasks = [
-        (name, params, missing)
-        for name, params in architectures.items()
-        if (missing := [p for p in proxies if p not in found.get(name, Scores()).values])
-    ]
+    missing = {
+        name: [p for p in proxies if p not in found.get(name, Scores()).values]
+        for name in architectures
+    }
+    tasks = {name: (architectures[name], some) for name, some in missing.items() if some}
     done = len(architectures) - len(tasks)
-    _tell(on_row, done, len(architectures))
-    with closing(_run([make, *others], tasks, min(workers, len(tasks)))) as results:
-        for name, scores in results:
-            found[name] = found.get(name, Scores()) | scores
-            if keep is not None:
-                _append(keep, name, scores)
-            done += 1
-            _tell(on_row, done, len(architectures))
+    report = on_row or (lambda done, total: None)
+    report(done, len(architectures))
+    if tasks:
+        with _executor([make, *others], min(workers, len(tasks))) as executor:
+            for name, scores in _scored(executor, tasks):
+                found[name] = found.get(name, Scores()) | scores
+                if keep is not None:
+                    _append(keep, name, scores)
+                done += 1
+                report(done, len(architectures))
     return {name: found[name] for name in architectures}
 
 
 def read_kept(path: Path) -> dict[str, Scores]:
-    """What an earlier run left; half a line at the end, where it was killed, is dropped.
+    """Read what an earlier run kept; a torn last line is dropped.
 
     Raises:
         UserError: The file is not one of these.
     """
     found: dict[str, Scores] = {}
-    lines = path.read_bytes().split(b"\n") if path.is_file() else []
-    for number, line in enumerate(lines[:-1], 1):
+    for number, row in enumerate(jsonl.read_lines(path), 1):
         try:
-            name, scores = _parse(line)
+            name, scores = _parse(row)
         except (ValueError, TypeError, KeyError, AttributeError) as error:
             raise UserError(f"{path}, line {number}, is not what diswot writes") from error
         found[name] = found.get(name, Scores()) | scores
     return found
 
 
-def _parse(line: bytes) -> tuple[str, Scores]:
-    row = json.loads(line)
+def _parse(row: Any) -> tuple[str, Scores]:
     values = {proxy: [float(v) for v in several] for proxy, several in row["values"].items()}
     return str(row["name"]), Scores(values, dict(row["reasons"]), float(row["seconds"]))
 
 
 def _append(path: Path, name: str, scores: Scores) -> None:
-    """Write one line at the end, over half a line that may be there."""
     row = {"name": name, **asdict(scores)}
     row["values"] = {p: [_plain(v) for v in values] for p, values in scores.values.items()}
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with path.open("ab+") as file:
-            file.truncate(_whole(path))
-            file.write(json.dumps(row, allow_nan=False).encode() + b"\n")
+        jsonl.append(path, [row])
     except OSError as error:
         raise UserError(f"cannot write {path}: {error.strerror}") from error
-
-
-def _whole(path: Path) -> int:
-    """Length of the whole lines of a file."""
-    with path.open("rb") as file:
-        end = file.seek(0, os.SEEK_END)
-        while end:
-            start = max(0, end - 4096)
-            file.seek(start)
-            if (last := file.read(end - start).rfind(b"\n")) >= 0:
-                return start + last + 1
-            end = start
-    return 0
 
 
 def _plain(value: float) -> float | str:
     return value if math.isfinite(value) else str(value)
 
 
-def _tell(on_row: OnRow | None, done: int, total: int) -> None:
-    if on_row is not None:
-        on_row(done, total)
-
-
-Task = tuple[str, Params, list[str]]
-
-
-def _run(
-    makes: Sequence[Callable[[], Setting]], tasks: Sequence[Task], workers: int
-) -> Generator[tuple[str, Scores], None, None]:
-    """The tasks' results as they come."""
-    if workers <= 1:
-        setting = makes[0]() if tasks else None
-        for name, params, proxies in tasks:
-            assert setting is not None
-            yield name, score_one(*setting, params, proxies)
+@contextmanager
+def _executor(makes: Sequence[Callable[[], Setting]], workers: int) -> Iterator[Executor]:
+    """Start what scores: this process for one worker, or processes."""
+    if workers == 1:
+        yield Inline(_scoring(makes[0]))
         return
     threads = max(1, torch.get_num_threads() // workers)
-    with Pool(Pipes([Packed.pack(make, _work) for make in makes], threads), workers) as pool:
-        yield from _collect(pool, tasks)
+    with process_pool(
+        [partial(_scoring, make) for make in makes], workers, threads=threads
+    ) as pool:
+        yield pool
 
 
-def _collect(pool: Pool, tasks: Sequence[Task]) -> Iterator[tuple[str, Scores]]:
-    """Hand out tasks as workers get free."""
-    waiting = deque(tasks)
-    proxies = {name: several for name, _, several in tasks}
-    while waiting or pool.busy:
-        while waiting and pool.room:
-            name, *task = waiting.popleft()
-            pool.put(name, task)
-        for outcome in pool.wait(lambda name, question: None):
-            name = str(outcome.key)
-            yield name, outcome.result or _unscored(proxies[name], outcome.reason)
+def _scoring(make: Callable[[], Setting]) -> Callable[[Task], Scores]:
+    """Return the function that does an executor's tasks."""
+    scorer, build = make()
+    return lambda task: score_one(scorer, build, *task)
 
 
-def _work(setting: Setting, task: tuple[Params, list[str]], ask: Ask) -> Scores:
-    return score_one(*setting, *task)
+def _scored(executor: Executor, tasks: Mapping[str, Task]) -> Iterator[tuple[str, Scores]]:
+    """Yield the scores of each task when it ends."""
+    waiting, running = deque(tasks), 0
+    while waiting or running:
+        while waiting and executor.room:
+            name = waiting.popleft()
+            executor.submit(name, tasks[name])
+            running += 1
+        for result in executor.wait():
+            running -= 1
+            name = str(result.key)
+            yield name, result.value or _unscored(tasks[name][1], result.reason)
 
 
 def _unscored(proxies: Sequence[str], reason: str) -> Scores:
@@ -212,12 +189,11 @@ def _unscored(proxies: Sequence[str], reason: str) -> Scores:
 
 
 def score_one(scorer: Scorer, build: Build, params: Params, proxies: Sequence[str]) -> Scores:
-    """Score one architecture; what fails is NaN, with the reason."""
+    """Score one architecture; a proxy that fails is NaN, with the reason."""
     start = time.perf_counter()
     make = partial(build_network, build, params)
     try:
-        students = (scorer.fresh(make, repeat) for repeat in range(len(scorer.batches)))
-        outcomes: dict[str, list[Any]] = {**scorer.outcomes(students, proxies)}
+        outcomes: dict[str, list[Any]] = {**scorer.outcomes(scorer.students(make), proxies)}
     except Exception as error:  # whatever a user's space or network raises is told in one line
         reason = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
         outcomes = {name: [NotScored(name, math.nan, reason)] for name in proxies}

@@ -1,9 +1,9 @@
-"""How well scores rank architectures, for many resamples of a table at once.
+"""Rank statistics, computed for many bootstrap resamples of a table at once.
 
-Letters: N architectures, R resamples. A resample is a row of weights, R x N: how often each
-architecture was drawn; a row of ones is the table as it is. Every statistic is exact for the
-resample written out with its repetitions, ties included, and is a vector of R numbers, NaN where
-it is not defined. A score may be minus infinity, the lowest rank; NaN has to be left out before.
+Letters: N architectures, R resamples. Weights, R x N, count how often each resample has each
+architecture; a row of ones is the table itself. Every statistic returns R numbers. Each equals the
+statistic of the resample with its repetitions, ties included, and is NaN where not defined. A score
+may be minus infinity, the lowest rank; the caller leaves out scores that are NaN.
 """
 
 from __future__ import annotations
@@ -17,18 +17,18 @@ from numpy.typing import NDArray
 Array = NDArray[np.float64]
 
 BINS = 10
-_ROWS = 1000  # of an N x N matrix, held at a time
+_ROWS = 1000  # rows of an N x N matrix in memory at a time
 
 
 @dataclass(frozen=True)
-class Ranked:
-    """Scores beside what they should predict.
+class RankingInput:
+    """One score with the accuracies that it should predict.
 
     Attributes:
-        score: N, higher is better.
-        accuracy: N, in percent.
-        size: N, trainable parameters.
-        budgets: Limits on the parameters at which the lost accuracy is averaged.
+        score: N scores; higher is better.
+        accuracy: N accuracies in percent.
+        size: N numbers of trainable parameters.
+        budgets: Limits on the parameters over which the regret is averaged.
     """
 
     score: Array
@@ -38,15 +38,18 @@ class Ranked:
 
 
 def kendall(x: Array, y: Array, weights: Array) -> Array:
-    """Kendall's tau-b: concordant less discordant pairs, over pairs not tied in x and in y."""
+    """Compute Kendall's tau-b.
+
+    Concordant minus discordant pairs, over the geometric mean of the pairs untied in x and in y.
+    """
     untied = _untied(x, weights) * _untied(y, weights)
     return _ratio(_concordance(x, y, weights), np.sqrt(untied))
 
 
 def partial_kendall(x: Array, y: Array, z: Array, weights: Array) -> Array:
-    """Kendall's partial tau of x and y given z (Kendall, "Partial Rank Correlation", 1942).
+    """Compute Kendall's partial tau of x and y given z (Kendall 1942, "Partial Rank Correlation").
 
-    The logarithm of z, or any other growing function of it, gives the same.
+    The logarithm of z, or any other increasing function of z, gives the same value.
     """
     xy, xz, yz = (kendall(a, b, weights) for a, b in ((x, y), (x, z), (y, z)))
     left = np.maximum(0, (1 - xz**2) * (1 - yz**2))
@@ -54,10 +57,10 @@ def partial_kendall(x: Array, y: Array, z: Array, weights: Array) -> Array:
 
 
 def binned_kendall(x: Array, y: Array, z: Array, weights: Array, bins: int = BINS) -> Array:
-    """Mean tau-b within bins of equally many by z; equal values of z share a bin.
+    """Compute the mean tau-b within quantile bins of z; equal values of z share a bin.
 
-    A bin where x is constant and y is not counts as 0: x tells nothing there. A bin where y is
-    constant is left out.
+    A bin where x is constant and y varies counts as 0, as x does not rank that bin. A bin where y
+    is constant is left out.
     """
     place = (midranks(z, np.ones((1, len(z))))[0] - 0.5) / len(z)
     parts = []
@@ -65,33 +68,36 @@ def binned_kendall(x: Array, y: Array, z: Array, weights: Array, bins: int = BIN
         inside = np.floor(place * bins) == number
         held = weights[:, inside]
         tau = kendall(x[inside], y[inside], held)
-        silent = (_untied(x[inside], held) == 0) & (_untied(y[inside], held) > 0)
-        parts.append(np.where(silent, 0.0, tau))
+        unranked = (_untied(x[inside], held) == 0) & (_untied(y[inside], held) > 0)
+        parts.append(np.where(unranked, 0.0, tau))
     return _mean(np.stack(parts))
 
 
 def spearman(x: Array, y: Array, weights: Array) -> Array:
-    """Spearman's rho: Pearson's r of the mid-ranks."""
+    """Compute Spearman's rho: Pearson's r of the mid-ranks."""
     return _weighted_pearson(midranks(x, weights), midranks(y, weights), weights)
 
 
 def pearson(x: Array, y: Array, weights: Array) -> Array:
-    """Pearson's r over the finite scores."""
+    """Compute Pearson's r over the finite scores."""
     finite = np.isfinite(x)
     return _weighted_pearson(x[None, finite], y[None, finite], weights[:, finite])
 
 
 def precision(x: Array, y: Array, weights: Array, share: float = 0.1) -> Array:
-    """How many of the best tenth by x are in the best tenth by y; expected, ties drawn by lot."""
+    """Compute the share of the best tenth by x that is in the best tenth by y.
+
+    Ties are broken at random; the value is the expectation.
+    """
     count = np.maximum(1, np.round(share * weights.sum(1)))
     both = _best(x, weights, count) * _best(y, weights, count) * weights
     return _ratio(both.sum(1), count)
 
 
 def regret(x: Array, y: Array, size: Array, budgets: Array, weights: Array) -> Array:
-    """Highest y within a budget less y of the pick by x, averaged over budgets.
+    """Compute the highest y within a budget minus the y of the pick by x, averaged over budgets.
 
-    The pick is the mean of those tied; a budget in which nothing lies is left out.
+    The y of tied picks is averaged. A budget without any architecture is left out.
     """
     _, rank = np.unique(x, return_inverse=True)
     losses = []
@@ -104,7 +110,7 @@ def regret(x: Array, y: Array, size: Array, budgets: Array, weights: Array) -> A
     return _mean(np.stack(losses))
 
 
-STATISTICS: dict[str, Callable[[Ranked, Array], Array]] = {
+STATISTICS: dict[str, Callable[[RankingInput, Array], Array]] = {
     "kendall": lambda r, w: kendall(r.score, r.accuracy, w),
     "spearman": lambda r, w: spearman(r.score, r.accuracy, w),
     "pearson": lambda r, w: pearson(r.score, r.accuracy, w),
@@ -116,23 +122,26 @@ STATISTICS: dict[str, Callable[[Ranked, Array], Array]] = {
 
 
 def midranks(x: Array, weights: Array) -> Array:
-    """Rank of each value in each resample, R x N; ties share the mean of their ranks."""
+    """Rank each value in each resample, R x N; ties share their mean rank."""
     values, group = np.unique(x, return_inverse=True)
     held = _by_group(weights, group, len(values))
     return np.asarray((held.cumsum(1) - held / 2 + 0.5)[:, group])
 
 
 def ceiling(accuracy: Array, deviation: float, draws: int, random: np.random.Generator) -> Array:
-    """Tau-b that a perfect score reaches with accuracies measured with seed noise; one a draw.
+    """Simulate the tau-b of a perfect score with accuracies that have seed noise.
 
-    The perfect score is the accuracy without noise. It is not known; the measured accuracies,
-    drawn together until noise added to them gives the measured variance, stand for it.
+    The perfect score is the accuracy without noise, which is not known. The measured accuracies,
+    shrunk towards their mean, stand in for it: with noise added they have the measured variance.
 
     Args:
-        accuracy: N, as measured.
+        accuracy: N measured accuracies.
         deviation: Standard deviation of one measured accuracy over seeds.
-        draws: R.
-        random: Draws the noise.
+        draws: Number of draws, R.
+        random: Generator of the noise.
+
+    Returns:
+        R values of tau-b.
     """
     variance = accuracy.var()
     shrink = np.sqrt(max(0.0, 1 - deviation**2 / variance)) if variance else 0.0
@@ -143,7 +152,7 @@ def ceiling(accuracy: Array, deviation: float, draws: int, random: np.random.Gen
 
 
 def _concordance(x: Array, y: Array, weights: Array) -> Array:
-    """Concordant less discordant ordered pairs, R."""
+    """Count concordant minus discordant ordered pairs, R."""
     total = np.zeros(len(weights))
     light = weights.astype(np.float32)
     for rows in _chunks(len(x)):
@@ -153,20 +162,20 @@ def _concordance(x: Array, y: Array, weights: Array) -> Array:
 
 
 def _signs(x: Array, rows: slice) -> NDArray[np.float32]:
-    """Sign of x_i - x_j, also where both are infinite."""
+    """Return the signs of x_i - x_j for some rows i; two infinite values give 0."""
     own = x[rows, None]
     return (own > x).astype(np.float32) - (own < x).astype(np.float32)
 
 
 def _untied(x: Array, weights: Array) -> Array:
-    """Ordered pairs with different values, R."""
+    """Count the ordered pairs with different values, R."""
     values, group = np.unique(x, return_inverse=True)
     held = _by_group(weights, group, len(values))
     return np.asarray(weights.sum(1) ** 2 - (held**2).sum(1))
 
 
 def _best(x: Array, weights: Array, count: Array) -> Array:
-    """Chance of each to be among the `count` best, R x N."""
+    """Return the probability that each is among the `count` best, R x N."""
     values, group = np.unique(-x, return_inverse=True)
     held = _by_group(weights, group, len(values))
     left = count[:, None] - (held.cumsum(1) - held)
@@ -174,7 +183,7 @@ def _best(x: Array, weights: Array, count: Array) -> Array:
 
 
 def _by_group(weights: Array, group: NDArray[np.intp], groups: int) -> Array:
-    """Weight of each group of equal values, R x G."""
+    """Sum the weights of each group of equal values, R x G."""
     if not groups:
         return np.zeros((len(weights), 0))
     order = np.argsort(group, kind="stable")
@@ -192,15 +201,15 @@ def _weighted_pearson(x: Array, y: Array, weights: Array) -> Array:
 
 
 def _ratio(above: Array, below: Array) -> Array:
-    """Their quotient, NaN where `below` is 0."""
+    """Divide; the quotient is NaN where `below` is 0."""
     quotient: Array = np.divide(above, below, out=np.full(len(above), np.nan), where=below > 0)
     return quotient
 
 
 def _mean(parts: Array) -> Array:
-    """Mean down the columns of what is not NaN."""
-    there = ~np.isnan(parts)
-    return _ratio(np.where(there, parts, 0).sum(0), there.sum(0).astype(np.float64))
+    """Average over rows, without NaN."""
+    known = ~np.isnan(parts)
+    return _ratio(np.where(known, parts, 0).sum(0), known.sum(0).astype(np.float64))
 
 
 def _chunks(count: int) -> Iterator[slice]:

@@ -1,1 +1,1 @@
-"""A run as one HTML page."""
+"""Reports: a run as one HTML page, and plots of rank studies and fronts."""

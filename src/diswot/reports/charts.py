@@ -1,4 +1,4 @@
-"""Charts of a report: data into Plotly figures. Colours of text and grid are the page's."""
+"""Plotly figures of a report; the page sets the colours of text and grid."""
 
 from __future__ import annotations
 
@@ -12,37 +12,37 @@ import optuna
 import plotly.graph_objects as go
 
 from diswot.errors import UserError
-from diswot.reports.networks import Look
-from diswot.runs.records import Candidate, Search, Study, Training
+from diswot.ranking.rank import REFERENCE_ROWS
+from diswot.reports.networks import FeatureComparison
+from diswot.runs.records import RankStudyRecord, SearchRecord, TrainingRecord, TrialRecord
 from diswot.utils.pareto import front as pareto_front
 from diswot.utils.untrusted import number
 
 BLUE, ORANGE, GREY, GREEN = "#3b82c4", "#e07b39", "#8b95a1", "#2a9d74"
 COLOURS = (BLUE, ORANGE, GREEN, "#b05fb8", "#c9a227", "#d1495b", "#5c6bc0", GREY)
-FEWEST = 4  # candidates from which an importance is computed
-MOST = 4000  # points of a chart; the best and an even choice of the others
-BASELINES = ("params", "macs", "depth", "vanilla", "ceiling")
-STEEL = [[0.0, "#10243a"], [0.5, "#3b82c4"], [1.0, "#f4e9c9"]]
+MIN_SCORED = 4  # scored candidates that the importance of parameters needs
+MAX_POINTS = 4000  # points in a chart; more are subsampled evenly
+BLUE_SCALE = [[0.0, "#10243a"], [0.5, "#3b82c4"], [1.0, "#f4e9c9"]]
 
-UNITS = {"macs": "MACs", "latency": "latency, seconds an image", "memory": "memory, bytes"}
+UNITS = {"macs": "MACs", "latency": "latency, seconds per image", "memory": "memory, bytes"}
 
 Chart = dict[str, Any]
 
 
-def safe(text: object) -> str:
-    """Text as Plotly shows it: as it is, and not as markup."""
+def escaped(text: object) -> str:
+    """Escape text, so that Plotly does not read it as markup."""
     return escape(str(text), quote=False)
 
 
 def brief(params: Mapping[str, Any], most: int = 8) -> str:
-    """An architecture in one line; a long one with its first choices."""
+    """Format up to `most` parameters as one line, and count the others."""
     parts = [f"{name}={value}" for name, value in params.items()]
     more = f" and {len(parts) - most} more" if len(parts) > most else ""
     return " ".join(parts[:most]) + more
 
 
-def pareto(candidates: Sequence[Candidate], cost: str = "params") -> list[Candidate]:
-    """Those with none of lower cost and at least their score, from the lowest cost on."""
+def pareto_candidates(candidates: Sequence[TrialRecord], cost: str = "params") -> list[TrialRecord]:
+    """Return the candidates on the Pareto front of score and cost, by rising cost."""
     known = [(c.cost(cost), c.score, c) for c in candidates]
     points = sorted(
         ((x, -y, c.trial, c) for x, y, c in known if x is not None and y is not None),
@@ -52,72 +52,73 @@ def pareto(candidates: Sequence[Candidate], cost: str = "params") -> list[Candid
     return [points[place][3] for place in front]
 
 
-def trials(search: Search) -> Chart:
-    """Score over trials, and the best so far."""
-    there = [c for c in search.candidates if c.score is not None]
-    scored = _thinned([c for c in there if c.end == "scores"])
-    again = _thinned([c for c in there if c.end == "reused"])
-    best = best_so_far([c.score or 0.0 for c in there])
+def score_by_trial(search: SearchRecord) -> Chart:
+    """Draw the score of each trial, and the best score so far."""
+    with_score = [c for c in search.trials if c.score is not None]
+    scored = _subsampled([c for c in with_score if c.end == "scores"])
+    reused = _subsampled([c for c in with_score if c.end == "reused"])
+    best = best_so_far([c.score or 0.0 for c in with_score])
     figure = go.Figure()
     figure.add_scatter(**_points(scored, [c.trial for c in scored], "scored", BLUE))
-    if again:
-        figure.add_scatter(**_points(again, [c.trial for c in again], "proposed again", GREY))
+    if reused:
+        figure.add_scatter(**_points(reused, [c.trial for c in reused], "score reused", GREY))
     figure.add_scatter(
-        x=[c.trial for c in there], y=best, mode="lines", name="best so far",
+        x=[c.trial for c in with_score], y=best, mode="lines", name="best so far",
         line={"color": ORANGE, "width": 2, "shape": "hv"}, hoverinfo="skip",
     )  # fmt: skip
     figure.update_layout(xaxis_title="trial", yaxis_title="score")
-    return _plain(figure)
+    return _finished(figure)
 
 
-def against(search: Search, best: Candidate | None, cost: str = "params") -> Chart:
-    """Score against a cost, with the Pareto front of the two."""
+def score_by_cost(search: SearchRecord, best: TrialRecord | None, cost: str = "params") -> Chart:
+    """Draw the score against a cost, with their Pareto front."""
     scored = [c for c in search.scored() if c.cost(cost) is not None]
-    front = pareto(scored, cost)
-    shown = _thinned(scored)
+    front = pareto_candidates(scored, cost)
+    shown = _subsampled(scored)
     figure = go.Figure()
     counts = [c.cost(cost) or 0.0 for c in shown]
     figure.add_scatter(**_points(shown, counts, "candidate", BLUE))
     figure.add_scatter(
         x=[c.cost(cost) for c in front], y=[c.score for c in front], mode="lines+markers",
         name="Pareto front", line={"color": ORANGE, "width": 2, "shape": "hv"},
-        marker={"size": 7}, text=[_told(c) for c in front], hoverinfo="text",
+        marker={"size": 7}, text=[_hover_text(c) for c in front], hoverinfo="text",
     )  # fmt: skip
     if best is not None and best.cost(cost) is not None:
         figure.add_scatter(
             x=[best.cost(cost)], y=[best.score], mode="markers", name="the student",
-            marker={"symbol": "star", "size": 16, "color": GREEN}, text=[_told(best)],
+            marker={"symbol": "star", "size": 16, "color": GREEN}, text=[_hover_text(best)],
             hoverinfo="text",
         )  # fmt: skip
     kind = "log" if counts and max(counts) > 8 * min(counts) > 0 else "linear"
     figure.update_layout(xaxis_title=UNITS.get(cost, cost), yaxis_title="score", xaxis_type=kind)
-    return _plain(figure)
+    return _finished(figure)
 
 
-def verified(rows: Sequence[Mapping[str, Any]]) -> Chart:
-    """Accuracy after a brief distillation against the score."""
+def accuracy_by_score(rows: Sequence[Mapping[str, Any]]) -> Chart:
+    """Draw the accuracy after a short distillation against the score."""
     figure = go.Figure()
     figure.add_scatter(
         x=[number(row["student"].get("score")) for row in rows],
         y=[number(row.get("accuracy")) for row in rows],
         mode="markers", marker={"size": 10, "color": GREEN}, hoverinfo="text",
-        text=[safe(brief(row["student"].get("params") or {})) for row in rows],
+        text=[escaped(brief(row["student"].get("params") or {})) for row in rows],
     )  # fmt: skip
     figure.update_layout(xaxis_title="score", yaxis_title="accuracy on held-out images, %")
-    return _plain(figure)
+    return _finished(figure)
 
 
-def importance(search: Search) -> Chart:
-    """How much each choice changes the score: fANOVA (Hutter et al., ICML 2014).
+def importance(search: SearchRecord) -> Chart:
+    """Draw the importance of each parameter for the score: fANOVA (Hutter et al., ICML 2014).
 
     Raises:
-        UserError: It is not defined: too few trials, or no choice that all of them share.
+        UserError: Too few candidates have a score, no parameter is in all trials, or no parameter
+            changes the score.
     """
     study = search.study
     if study is None:
-        raise UserError("the trials are out of reach")
-    if len(search.scored()) < FEWEST:
-        raise UserError(f"it needs {FEWEST} scored candidates")
+        raise UserError("the trials cannot be read")
+    if len(search.scored()) < MIN_SCORED:
+        raise UserError(f"fANOVA needs {MIN_SCORED} scored candidates")
     try:
         found = optuna.importance.get_param_importances(
             study,
@@ -127,26 +128,32 @@ def importance(search: Search) -> Chart:
     except (ValueError, RuntimeError, ZeroDivisionError) as error:
         raise UserError(str(error)) from error
     if not found or not all(map(math.isfinite, found.values())):
-        raise UserError("no choice is shared by all trials, or none changes the score")
+        raise UserError("no parameter is in all trials, or none changes the score")
     rows = sorted(found.items(), key=lambda item: item[1])[-25:]
     figure = go.Figure()
     figure.add_bar(
-        x=[float(value) for _, value in rows], y=[safe(name) for name, _ in rows],
+        x=[float(value) for _, value in rows], y=[escaped(name) for name, _ in rows],
         orientation="h", marker_color=BLUE, hovertemplate="%{y}: %{x:.3f}<extra></extra>",
     )  # fmt: skip
     figure.update_layout(xaxis_title="share of the score's variance", height=80 + 28 * len(rows))
     figure.update_yaxes(type="category", automargin=True)
-    return _plain(figure)
+    return _finished(figure)
 
 
-def relation(look: Look, matrix: list[list[float]], who: str) -> Chart:
-    """A relation matrix as a heat map, samples in the order of their classes."""
-    names = [f"{safe(label)} ({i})" for i, label in enumerate(look.labels)]
-    apart = _apart(look.teacher) + _apart(look.student)
+def relation_heatmap(features: FeatureComparison, matrix: list[list[float]], who: str) -> Chart:
+    """Draw a relation matrix as a heat map, samples in the order of their classes.
+
+    Args:
+        features: Both relation matrices, for a common colour scale.
+        matrix: The matrix to draw, B x B.
+        who: Name of the network, for the hover text.
+    """
+    names = [f"{escaped(label)} ({i})" for i, label in enumerate(features.labels)]
+    values = _off_diagonal(features.teacher) + _off_diagonal(features.student)
     figure = go.Figure()
     figure.add_heatmap(
-        z=matrix, zmin=min(apart), zmax=max(apart), colorscale=STEEL, text=names,
-        customdata=names, hovertemplate="%{x}, %{y}: %{z:.3f}<extra>" + safe(who) + "</extra>",
+        z=matrix, zmin=min(values), zmax=max(values), colorscale=BLUE_SCALE, text=names,
+        customdata=names, hovertemplate="%{x}, %{y}: %{z:.3f}<extra>" + escaped(who) + "</extra>",
         colorbar={"thickness": 10, "len": 0.9},
     )  # fmt: skip
     figure.update_xaxes(showticklabels=False, showgrid=False, ticks="", constrain="domain")
@@ -154,114 +161,116 @@ def relation(look: Look, matrix: list[list[float]], who: str) -> Chart:
         showticklabels=False, showgrid=False, ticks="", autorange="reversed", scaleanchor="x"
     )
     figure.update_layout(height=340, margin={"l": 12, "r": 12, "t": 8, "b": 12})
-    return _plain(figure)
+    return _finished(figure)
 
 
-def _apart(matrix: list[list[float]]) -> list[float]:
-    """What relates different samples: the diagonal would outshine it."""
+def _off_diagonal(matrix: list[list[float]]) -> list[float]:
+    """Return the relations of different samples; the diagonal would dominate the colour scale."""
     return [v for i, row in enumerate(matrix) for j, v in enumerate(row) if i != j]
 
 
-def accuracies(trainings: Sequence[Training]) -> Chart:
-    """Test accuracy by epoch, a line a training."""
-    return _curves(trainings, ("test_accuracy",), "test accuracy, %")
+def accuracy_by_epoch(trainings: Sequence[TrainingRecord]) -> Chart:
+    """Draw the test accuracy by epoch, one line per training."""
+    return _curves(trainings, "test_accuracy", "test accuracy, %")
 
 
-def losses(trainings: Sequence[Training]) -> Chart:
-    """The training loss by epoch, a line a training."""
-    return _curves(trainings, ("loss",), "training loss")
+def loss_by_epoch(trainings: Sequence[TrainingRecord]) -> Chart:
+    """Draw the training loss by epoch, one line per training."""
+    return _curves(trainings, "loss", "training loss")
 
 
-def _curves(trainings: Sequence[Training], columns: Sequence[str], title: str) -> Chart:
+def _curves(trainings: Sequence[TrainingRecord], column: str, title: str) -> Chart:
     figure = go.Figure()
     for place, training in enumerate(trainings):
-        for column in columns:
-            rows = [row for row in training.history if column in row and "epoch" in row]
-            figure.add_scatter(
-                x=[row["epoch"] for row in rows], y=[row[column] for row in rows],
-                mode="lines+markers" if len(rows) < 40 else "lines", name=safe(training.name),
-                line={"color": COLOURS[place % len(COLOURS)]}, marker={"size": 5},
-                hovertemplate="epoch %{x}: %{y:.4g}<extra>%{fullData.name}</extra>",
-            )  # fmt: skip
+        rows = [row for row in training.history if column in row and "epoch" in row]
+        figure.add_scatter(
+            x=[row["epoch"] for row in rows], y=[row[column] for row in rows],
+            mode="lines+markers" if len(rows) < 40 else "lines", name=escaped(training.name),
+            line={"color": COLOURS[place % len(COLOURS)]}, marker={"size": 5},
+            hovertemplate="epoch %{x}: %{y:.4g}<extra>%{fullData.name}</extra>",
+        )  # fmt: skip
     figure.update_layout(xaxis_title="epoch", yaxis_title=title, showlegend=True)
     figure.update_layout(height=330 + 21 * len(trainings))
-    chart = _plain(figure)
+    chart = _finished(figure)
     chart["layout"]["legend"] |= {"y": -0.2, "yanchor": "top"}
     return chart
 
 
-def taus(study: Study) -> Chart:
-    """Kendall's tau of each score, with its interval."""
+def tau_bars(study: RankStudyRecord) -> Chart:
+    """Draw Kendall's tau of each score, with its 95 % interval."""
     rows = [(name, row) for name, row in _rows(study) if row.get("kendall") is not None][::-1]
     low = [_bound(row, 0) for _, row in rows]
     high = [_bound(row, 1) for _, row in rows]
     figure = go.Figure()
     figure.add_bar(
-        x=[row["kendall"] for _, row in rows], y=[safe(name) for name, _ in rows], orientation="h",
-        marker_color=[GREY if name in BASELINES else BLUE for name, _ in rows],
+        x=[row["kendall"] for _, row in rows], y=[escaped(name) for name, _ in rows],
+        orientation="h",
+        marker_color=[GREY if name in REFERENCE_ROWS else BLUE for name, _ in rows],
         error_x={"type": "data", "symmetric": False, "array": high, "arrayminus": low,
                  "color": ORANGE, "thickness": 1.5, "width": 3},
         hovertemplate="%{y}: %{x:.3f}<extra></extra>",
     )  # fmt: skip
     figure.update_layout(xaxis_title="Kendall's tau-b, 95 % interval", height=90 + 24 * len(rows))
     figure.update_yaxes(type="category", automargin=True)
-    return _plain(figure)
+    return _finished(figure)
 
 
-def cloud(study: Study, score: str) -> Chart:
-    """A score against the accuracy."""
+def accuracy_scatter(study: RankStudyRecord, score: str) -> Chart:
+    """Draw the accuracy against one score, one point per architecture."""
     target = str(study.result.get("target"))
     figure = go.Figure()
     figure.add_scatter(
         x=study.scores[score], y=study.accuracies[target], mode="markers",
-        text=[safe(name) for name in study.names],
-        marker={"size": 6, "opacity": 0.7, "color": GREY if score in BASELINES else BLUE},
+        text=[escaped(name) for name in study.names],
+        marker={"size": 6, "opacity": 0.7, "color": GREY if score in REFERENCE_ROWS else BLUE},
         hovertemplate="%{text}<br>%{x:.4g}, %{y:.2f} %<extra></extra>",
     )  # fmt: skip
-    figure.update_layout(xaxis_title=safe(score), yaxis_title=f"{safe(target)}, %")
-    return _plain(figure)
+    figure.update_layout(xaxis_title=escaped(score), yaxis_title=f"{escaped(target)}, %")
+    return _finished(figure)
 
 
-def _rows(study: Study) -> list[tuple[str, dict[str, Any]]]:
+def _rows(study: RankStudyRecord) -> list[tuple[str, dict[str, Any]]]:
     rows = study.result["rows"]
     return [(name, row) for name, row in rows.items() if isinstance(row, dict)]
 
 
 def _bound(row: Mapping[str, Any], end: int) -> float | None:
-    """How far the interval reaches from the value."""
+    """Return the distance from tau to the lower (0) or upper (1) end of its interval."""
     bounds = row.get("kendall_interval")
     if not isinstance(bounds, list) or len(bounds) != 2 or bounds[end] is None:
         return None
     return abs(float(bounds[end]) - float(row["kendall"]))
 
 
-def _points(shown: Sequence[Candidate], x: Sequence[Any], name: str, colour: str) -> dict[str, Any]:
+def _points(
+    shown: Sequence[TrialRecord], x: Sequence[Any], name: str, colour: str
+) -> dict[str, Any]:
     return {
         "x": x,
         "y": [c.score for c in shown],
         "mode": "markers",
         "name": name,
         "marker": {"color": colour, "size": 7, "opacity": 0.75},
-        "text": [_told(c) for c in shown],
+        "text": [_hover_text(c) for c in shown],
         "hoverinfo": "text",
     }
 
 
-def _told(candidate: Candidate) -> str:
-    """What a point says of itself."""
+def _hover_text(candidate: TrialRecord) -> str:
+    """Describe a candidate for the hover box of its point."""
     params = "" if candidate.model_params is None else f"<br>{candidate.model_params:,.0f} params"
     score = "" if candidate.score is None else f"<br>score {candidate.score:.5g}"
-    return f"trial {candidate.trial}<br>{safe(brief(candidate.params))}{score}{params}"
+    return f"trial {candidate.trial}<br>{escaped(brief(candidate.params))}{score}{params}"
 
 
-def _thinned(candidates: Sequence[Candidate]) -> list[Candidate]:
-    """At most `MOST`: an even choice."""
-    step = max(1, math.ceil(len(candidates) / MOST))
+def _subsampled(candidates: Sequence[TrialRecord]) -> list[TrialRecord]:
+    """Return every k-th candidate, so that at most `MAX_POINTS` are left."""
+    step = max(1, math.ceil(len(candidates) / MAX_POINTS))
     return list(candidates[::step])
 
 
-def _plain(figure: go.Figure) -> Chart:
-    """A figure as JSON knows it; the page sets the colours of its theme."""
+def _finished(figure: go.Figure) -> Chart:
+    """Set the common layout and return data and layout as plain values for JSON."""
     figure.update_layout(template="none", paper_bgcolor="rgba(0,0,0,0)")
     figure.update_layout(plot_bgcolor="rgba(0,0,0,0)", autosize=True)
     figure.update_layout(legend={"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0})
@@ -276,5 +285,5 @@ def _plain(figure: go.Figure) -> Chart:
 
 
 def best_so_far(scores: list[float]) -> list[float]:
-    """The highest score up to each trial."""
+    """Return the highest score up to each trial."""
     return list(accumulate(scores, max))

@@ -1,4 +1,4 @@
-"""How a report writes numbers, times and names; what is not known is a dash."""
+"""Formats of numbers, times and names in a report; an unknown value is a dash."""
 
 from __future__ import annotations
 
@@ -8,51 +8,51 @@ from diswot.utils.environment import masked
 from diswot.utils.units import show_bytes, show_count, show_seconds
 from diswot.utils.untrusted import number
 
-NONE = "-"
+MISSING = "-"
 
 
 def count(value: object) -> str:
-    """A count with its unit, or a dash."""
+    """Format a count with its unit."""
     known = number(value)
-    return NONE if known is None else show_count(known)
+    return MISSING if known is None else show_count(known)
 
 
-def figure(value: object, form: str = ".5g") -> str:
-    """A number in a form, or a dash."""
+def decimal(value: object, form: str = ".5g") -> str:
+    """Format a number by a format specification."""
     known = number(value)
-    return NONE if known is None else format(known, form)
+    return MISSING if known is None else format(known, form)
 
 
-def quantity(value: object, name: str) -> str:
-    """A cost with its unit."""
+def cost(value: object, name: str) -> str:
+    """Format a cost with its unit: seconds for `latency`, bytes for `memory`."""
     known = number(value)
     if known is None:
-        return NONE
+        return MISSING
     if name == "latency":
         return show_seconds(known)
     return show_bytes(known) if name == "memory" else format(known, ".5g")
 
 
 def epochs(value: object) -> str:
-    """So many epochs."""
+    """Format a number of epochs."""
     return f"{value} epoch{'' if value == 1 else 's'}"
 
 
-def span(value: object) -> str:
-    """Seconds as people say them."""
+def duration(value: object) -> str:
+    """Format seconds as seconds, minutes or hours."""
     seconds = number(value)
     if seconds is None:
-        return NONE
+        return MISSING
     if seconds < 120:
         return f"{seconds:.1f} s"
     return f"{seconds / 60:.1f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
 
 
 def pretty(value: object) -> str:
-    """JSON over several lines, without passwords."""
+    """Format a value as indented JSON, with passwords masked."""
     return masked(json.dumps(value, indent=2, ensure_ascii=False, default=str))
 
 
-def last(name: str) -> str:
-    """A name, and of a path only what comes last."""
+def basename(name: str) -> str:
+    """Return the last part of a path; a name without slashes is returned unchanged."""
     return name.rstrip("/").rpartition("/")[2] or name

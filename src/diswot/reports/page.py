@@ -1,4 +1,4 @@
-"""The page of a report: the view, put into the template."""
+"""The page of a report, rendered from its template."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from diswot import __version__
 from diswot.errors import UserError
 from diswot.reports import formats
 from diswot.reports.charts import brief
-from diswot.reports.view import View, see
+from diswot.reports.view import View, build_view
 from diswot.runs.records import Run
 from diswot.utils.environment import masked
 
@@ -26,26 +26,26 @@ FILTERS = {
     "brief": brief,
     "count": formats.count,
     "epochs": formats.epochs,
-    "figure": formats.figure,
-    "last": formats.last,
+    "decimal": formats.decimal,
+    "basename": formats.basename,
     "pretty": formats.pretty,
-    "quantity": formats.quantity,
-    "span": formats.span,
+    "cost": formats.cost,
+    "duration": formats.duration,
 }
 
 
 def render(run: Run, *, networks: bool = True) -> str:
-    """The whole page as text.
+    """Render the page of a run as HTML text.
 
     Args:
-        run: What to show.
-        networks: Whether teacher and students may be built.
+        run: The run.
+        networks: Whether to build teacher and students; the default is True.
 
     Raises:
-        UserError: The files of the run are not of the form that diswot writes.
+        UserError: A file of the run has another form than diswot writes.
     """
     try:
-        return _page(see(run, networks))
+        return _page(build_view(run, networks))
     except (TemplateError, LookupError, TypeError, AttributeError, ValueError) as error:
         reason = " ".join(str(error).split())
         raise UserError(
@@ -53,8 +53,8 @@ def render(run: Run, *, networks: bool = True) -> str:
         ) from error
 
 
-def _page(shown: View) -> str:
-    """Fill the template; what it shows is escaped, and only its own scripts may run."""
+def _page(view: View) -> str:
+    """Fill the template; text is escaped, and only the scripts of the page may run."""
     parts = resources("diswot.reports") / "page"
     plotly_js = plotly.offline.get_plotlyjs()
     script = (parts / "page.js").read_text(encoding="utf-8")
@@ -64,13 +64,13 @@ def _page(shown: View) -> str:
     environment.filters |= FILTERS
     template = environment.from_string((parts / "page.html").read_text(encoding="utf-8"))
     return template.render(
-        view=shown,
-        run=shown.run,
-        search=shown.run.search,
-        tabs=_tabs(shown),
-        title=_title(shown.run),
-        command=_command(shown.run.facts),
-        figures=_embedded(shown.charts),
+        view=view,
+        run=view.run,
+        search=view.run.search,
+        tabs=_tabs(view),
+        title=_title(view.run),
+        command=_command(view.run.facts),
+        figures=_embedded(view.charts),
         style=Markup((parts / "page.css").read_text(encoding="utf-8")),
         plotly=Markup(plotly_js),
         script=Markup(script),
@@ -79,17 +79,17 @@ def _page(shown: View) -> str:
     )
 
 
-def _tabs(shown: View) -> dict[str, str]:
-    """Views of the page, by the id of their place."""
-    run = shown.run
+def _tabs(view: View) -> dict[str, str]:
+    """Return the titles of the page's tabs by element id."""
+    run = view.run
     tabs = {
         "search": "Search" if run.search else "",
-        "networks": "What they see" if run.search else "",
+        "networks": "Features" if run.search else "",
         "verified": "Verified" if run.search and run.search.verified() else "",
-        "candidates": "Candidates" if shown.rows else "",
+        "candidates": "Candidates" if view.rows else "",
         "training": "Training" if run.trainings else "",
         "rank": "Rank study" if run.studies else "",
-        "run": "How it was made",
+        "run": "Command and versions",
     }
     return {name: title for name, title in tabs.items() if title}
 
@@ -100,13 +100,13 @@ def _title(run: Run) -> str:
 
 
 def _command(facts: Mapping[str, Any]) -> str:
-    """As it was typed."""
+    """Return the command line of the run, with passwords masked."""
     words = facts.get("command")
     return masked(shlex.join(map(str, words))) if isinstance(words, list) else ""
 
 
 def _embedded(value: object) -> Markup:
-    """JSON that ends no script, whatever it holds."""
+    """Encode a value as JSON that is safe inside a script element."""
     text = json.dumps(value, allow_nan=False, separators=(",", ":"))
     for character in "<>&\u2028\u2029":
         text = text.replace(character, f"\\u{ord(character):04x}")

@@ -1,4 +1,4 @@
-"""Small pictures as data URIs, to be shown in a page without files beside it."""
+"""Small pictures as data URIs, so that a page needs no image files."""
 
 from __future__ import annotations
 
@@ -12,11 +12,17 @@ from PIL import Image
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-SIDE = 96  # pixels of a picture
+SIDE = 96  # width and height of a picture in pixels
 
 
 def picture(pixels: Tensor) -> str:
-    """An image, 3 x S x S of 0 to 1, as a PNG of a data URI; small ones in whole squares."""
+    """Encode an image as a PNG data URI of `SIDE` x `SIDE` pixels.
+
+    An image of at most half that side is enlarged without smoothing.
+
+    Args:
+        pixels: 3 x S x S, values of 0 to 1.
+    """
     values = (pixels.permute(1, 2, 0).numpy() * 255).round().astype(np.uint8)
     image = Image.fromarray(values)
     small = max(image.size) <= SIDE // 2
@@ -27,9 +33,13 @@ def picture(pixels: Tensor) -> str:
 
 
 def overlay(pixels: Tensor, activation: Tensor) -> str:
-    """A class activation map, h x w, drawn over its image in grey.
+    """Draw a class activation map over its image in grey, as a PNG data URI.
 
-    The map is scaled to its own largest value; where it is zero, the image stays as it is.
+    The map is scaled to its largest value. Where it is zero, the grey image shows unchanged.
+
+    Args:
+        pixels: Image, 3 x S x S, values of 0 to 1.
+        activation: Class activation map, h x w.
     """
     large = interpolate(pixels[None], (SIDE, SIDE), mode="nearest")[0]
     heat = interpolate(activation[None, None].float(), (SIDE, SIDE), mode="bilinear")[0, 0]

@@ -1,11 +1,11 @@
-"""A run as one page: what was found, how, and what to make of it."""
+"""The report: a run folder as one HTML page."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 from diswot.reports.page import render
-from diswot.runs.read import read
+from diswot.runs.read import load_run
 from diswot.utils import files
 
 REPORT = "report.html"
@@ -19,25 +19,25 @@ def report(
     study: str | None = None,
     networks: bool = True,
 ) -> Path:
-    """Write what a run folder holds as one HTML page that needs no network and no file beside it.
+    """Write a run folder as one HTML page that loads nothing from elsewhere.
 
     Args:
-        run: Folder of `diswot search`, `distill` or `rank`, or one with such folders in it; a
-            search need not be finished.
-        out: The page; `report.html` in the run folder if not given.
-        storage: Optuna storage URL of a search that keeps its trials there.
-        study: Name of the study in it.
-        networks: Whether teacher and students may be built, to show their depth and what they
-            see. A network of a user's own file runs that file.
+        run: Folder of `diswot search`, `distill` or `rank`, or a folder that holds such folders.
+            A search may be unfinished.
+        out: Path of the page; by default `report.html` in the run folder.
+        storage: Optuna storage URL of the search's study; by default the one recorded in the run.
+        study: Name of the study in that storage; by default the one recorded in the run.
+        networks: Whether to build teacher and students, for their depth and feature maps. Building
+            a network of a user's file runs that file.
 
     Returns:
-        Where the page is.
+        Path of the page.
 
     Raises:
-        UserError: The folder holds nothing of diswot, or the page cannot be written.
+        UserError: The folder holds no run of diswot, or the page cannot be written.
     """
     folder = Path(run)
-    page = render(read(folder, storage, study), networks=networks)
+    page = render(load_run(folder, storage, study), networks=networks)
     place = Path(out) if out is not None else folder / REPORT
     files.write(place, lambda temporary: Path(temporary).write_text(page, encoding="utf-8"))
     return place

@@ -1,160 +1,177 @@
-"""What a report shows of a run."""
+"""The view model of a report: everything that the template shows."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 from diswot.errors import UserError
-from diswot.reports import charts, contenders
-from diswot.reports.contenders import Contender
-from diswot.reports.networks import Look, Pair, Sizes, attempt, looks
-from diswot.runs.records import Candidate, Run, Search, Study
+from diswot.reports import charts
+from diswot.reports.comparison import ComparedNetwork, compared_students, compared_teacher
+from diswot.reports.networks import (
+    FeatureComparison,
+    Sizes,
+    attempt,
+    compare_features,
+    sizes_of,
+)
+from diswot.runs.rebuild import RecordedNetworks
+from diswot.runs.records import RankStudyRecord, Run, SearchRecord, TrialRecord
+from diswot.storage.run_files import DISTILLED
 from diswot.training.checkpoint import WEIGHTS
 from diswot.utils.untrusted import mapping
 
-ROWS = 100  # of the table of the best
-BUILT = 40  # of them whose networks are built, for MACs and depth
+MAX_ROWS = 100  # rows of the table of the best candidates
+MAX_BUILT = 40  # networks built for MACs and depth in that table
 
 
 @dataclass(frozen=True)
-class Row:
-    """A line of the table of the best."""
+class CandidateRow:
+    """A row of the table of the best candidates."""
 
-    candidate: Candidate
+    candidate: TrialRecord
     sizes: Sizes | None
     front: bool
 
 
 @dataclass
 class View:
-    """What the template shows.
+    """The values that the template shows.
 
     Attributes:
-        run: As read.
-        charts: By the id of their place in the page.
-        notes: What could not be shown, and why.
-        best: The student.
-        contenders: The student beside its teacher.
-        rows: The table of the best.
-        looks: What teacher and student see.
-        missing: Why a chart is not there, by the id of its place.
+        run: The run.
+        charts: Charts by element id.
+        notes: What could not be shown, with the reason.
+        best: The student; None without a scored candidate.
+        compared: Rows of the comparison table, the teacher first.
+        rows: Rows of the table of the best candidates.
+        features: Features of teacher and student.
+        missing: Reason why a chart is absent, by element id.
     """
 
     run: Run
     charts: dict[str, charts.Chart] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
-    best: Candidate | None = None
-    contenders: list[Contender] = field(default_factory=list)
-    rows: list[Row] = field(default_factory=list)
-    looks: list[Look] = field(default_factory=list)
+    best: TrialRecord | None = None
+    compared: list[ComparedNetwork] = field(default_factory=list)
+    rows: list[CandidateRow] = field(default_factory=list)
+    features: list[FeatureComparison] = field(default_factory=list)
     missing: dict[str, str] = field(default_factory=dict)
 
 
-def see(run: Run, networks: bool) -> View:
-    """Look at a run.
+def build_view(run: Run, networks: bool) -> View:
+    """Collect the values and charts for a run.
 
     Args:
-        run: What to show.
-        networks: Whether teacher and students may be built.
+        run: The run.
+        networks: Whether to build teacher and students.
     """
     view = View(run, notes=list(run.notes))
     if run.search is not None:
-        _see_search(view, run.search, networks)
+        _add_search(view, run.search, networks)
     if run.trainings:
         shown = [training for training in run.trainings if training.history]
-        view.charts["accuracy"] = charts.accuracies(shown)
-        view.charts["loss"] = charts.losses(shown)
+        view.charts["accuracy"] = charts.accuracy_by_epoch(shown)
+        view.charts["loss"] = charts.loss_by_epoch(shown)
     for place, study in enumerate(run.studies):
-        _see_study(view, place, study)
+        _add_study(view, place, study)
     return view
 
 
-def _see_search(view: View, search: Search, networks: bool) -> None:
-    """The student, its teacher, the table, and the charts of the search."""
+def _add_search(view: View, search: SearchRecord, networks: bool) -> None:
+    """Add the student, its teacher, the tables and the charts of a search."""
     best = mapping(search.found.get("best"))
     ranked = search.scored()
     chosen = [c for c in ranked if c.params == best.get("params")] or ranked
     view.best = chosen[0] if chosen else None
-    pair = Pair(search.config)
+    recorded = RecordedNetworks(search.config)
     if networks and "teacher" in search.config:
-        _see_networks(view, pair)
+        _add_features(view, recorded)
     else:
-        view.missing["looks"] = "No network was built for this report."
-    view.rows = _rows(ranked, pair if networks else None, view.notes)
-    view.contenders = _contenders(view, pair, networks)
+        view.missing["features"] = "No network was built for this report."
+    view.rows = _rows(ranked, recorded if networks else None, view.notes)
+    view.compared = _compared(view, recorded, networks)
     if ranked:
-        view.charts["trials"] = charts.trials(search)
+        view.charts["trials"] = charts.score_by_trial(search)
         for cost in search.costs():
-            view.charts[f"against-{cost}"] = charts.against(search, view.best, cost)
+            view.charts[f"against-{cost}"] = charts.score_by_cost(search, view.best, cost)
         if search.verified():
-            view.charts["verified"] = charts.verified(search.verified())
+            view.charts["verified"] = charts.accuracy_by_score(search.verified())
         _try_chart(view, "importance", lambda: charts.importance(search))
 
 
-def _see_networks(view: View, pair: Pair) -> None:
-    """What teacher and student see, as far as networks and data are there."""
+def _add_features(view: View, recorded: RecordedNetworks) -> None:
+    """Add the features of teacher and student, if networks and data can be built."""
     if view.best is None:
-        view.missing["looks"] = "No candidate has a score yet."
+        view.missing["features"] = "No candidate has a score yet."
         return
-    params, trained = view.best.params, _trained(view, pair)
+    params, trained = view.best.params, _trained(view, recorded)
     notes: list[str] = []
-    seen = attempt(notes, "what the networks see", lambda: looks(pair, params, trained))
-    view.looks = seen or []
+    view.features = (
+        attempt(notes, "features", lambda: compare_features(recorded, params, trained)) or []
+    )
     if notes:
-        view.missing["looks"] = "It cannot be made again: " + "; ".join(notes)
-    for look in view.looks:
-        for who, matrix in (("teacher", look.teacher), ("student", look.student)):
-            view.charts[f"{look.key}-{who}"] = charts.relation(look, matrix, who)
+        view.missing["features"] = "The features cannot be computed again: " + "; ".join(notes)
+    for features in view.features:
+        for who, matrix in (("teacher", features.teacher), ("student", features.student)):
+            view.charts[f"{features.key}-{who}"] = charts.relation_heatmap(features, matrix, who)
 
 
-def _trained(view: View, pair: Pair) -> tuple[str, Path] | None:
-    """Files of the weights of the search's teacher and of the student that it taught."""
+def _trained(view: View, recorded: RecordedNetworks) -> tuple[str, Path] | None:
+    """Return the weights files of the teacher and of the student distilled from it."""
     assert view.best is not None
-    place = view.run.folder / "distilled" / WEIGHTS
-    result = next((t.result for t in view.run.trainings if t.name == "distilled"), {})
-    weights = result.get("teacher_weights") or pair.config.get("teacher_weights")
+    place = view.run.folder / DISTILLED / WEIGHTS
+    result = next((t.result for t in view.run.trainings if t.name == DISTILLED), {})
+    weights = result.get("teacher_weights") or recorded.config.get("teacher_weights")
     same = result.get("student") == view.best.params
-    same = same and result.get("teacher") == pair.config.get("teacher")
+    same = same and result.get("teacher") == recorded.config.get("teacher")
     return (str(weights), place) if same and weights and place.is_file() else None
 
 
-def _rows(ranked: list[Candidate], pair: Pair | None, notes: list[str]) -> list[Row]:
-    """The best, each with its sizes; the first of them are built for that."""
-    front = {c.trial for c in charts.pareto(ranked)}
+def _rows(
+    ranked: list[TrialRecord], recorded: RecordedNetworks | None, notes: list[str]
+) -> list[CandidateRow]:
+    """Return the table of the best candidates; the first `MAX_BUILT` networks are built."""
+    front = {c.trial for c in charts.pareto_candidates(ranked)}
     rows, failed = [], False
-    for place, candidate in enumerate(ranked[:ROWS]):
+    for place, candidate in enumerate(ranked[:MAX_ROWS]):
         sizes = None
-        if pair is not None and place < BUILT and not failed:
-            sizes = attempt(notes, "sizes of candidates", lambda c=candidate: _size(pair, c))  # type: ignore[misc]
+        if recorded is not None and place < MAX_BUILT and not failed:
+            make = partial(_student_sizes, recorded, candidate)
+            sizes = attempt(notes, "sizes of candidates", make)
             failed = sizes is None
-        rows.append(Row(candidate, sizes, candidate.trial in front))
+        rows.append(CandidateRow(candidate, sizes, candidate.trial in front))
     return rows
 
 
-def _size(pair: Pair, candidate: Candidate) -> Sizes:
-    return pair.sizes(pair.student(candidate.params))
+def _student_sizes(recorded: RecordedNetworks, candidate: TrialRecord) -> Sizes:
+    return sizes_of(recorded.student(candidate.params), recorded.image_size)
 
 
-def _contenders(view: View, pair: Pair, networks: bool) -> list[Contender]:
-    """The teacher, and the student in each way that it was trained."""
+def _compared(view: View, recorded: RecordedNetworks, networks: bool) -> list[ComparedNetwork]:
+    """Return the comparison table: the teacher, then the student by each way of training."""
     sizes = None
-    if networks and "teacher" in pair.config:
-        sizes = attempt(view.notes, "the teacher's size", lambda: pair.sizes(pair.teacher()))
-    teacher = contenders.teacher(view.run, pair.config, sizes)
+    if networks and "teacher" in recorded.config:
+        sizes = attempt(
+            view.notes,
+            "sizes of the teacher",
+            lambda: sizes_of(recorded.teacher(), recorded.image_size),
+        )
+    teacher = compared_teacher(view.run, recorded.config, sizes)
     if view.best is None:
         return [teacher]
     own = next((row.sizes for row in view.rows if row.candidate == view.best), None)
-    return [teacher, *contenders.students(view.run, view.best.params, own)]
+    return [teacher, *compared_students(view.run, view.best.params, own)]
 
 
-def _see_study(view: View, place: int, study: Study) -> None:
-    """Taus, and a cloud a score."""
-    view.charts[f"taus-{place}"] = charts.taus(study)
+def _add_study(view: View, place: int, study: RankStudyRecord) -> None:
+    """Add the charts of a rank study: tau of each score, and each score against the accuracy."""
+    view.charts[f"taus-{place}"] = charts.tau_bars(study)
     if str(study.result.get("target")) in study.accuracies:
         for score in study.scores:
-            view.charts[f"cloud-{place}-{score}"] = charts.cloud(study, score)
+            view.charts[f"scatter-{place}-{score}"] = charts.accuracy_scatter(study, score)
 
 
 def _try_chart(view: View, name: str, make: Callable[[], charts.Chart]) -> None:

@@ -1,34 +1,41 @@
-"""The run folder: what a search leaves, what the trainings in it leave, and how to go on."""
+"""Run folders as commands write them, and as the next command reads them."""
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from diswot.errors import UserError
-from diswot.storage.run_files import FOUND, JOURNAL, RUN, TRAINED
+from diswot.storage.run_files import FOUND, JOURNAL, RANKED, RUN, SCORES, TRAINED
+
+if TYPE_CHECKING:
+    from diswot.ranking.score_columns import ScoreColumns
 
 
 class Stopped(Exception):
-    """The user pressed Ctrl-C; says how to go on."""
+    """Ctrl-C; the message says how the run can be continued."""
 
 
 @contextmanager
 def resumable(place: object) -> Iterator[None]:
-    """Turn Ctrl-C into a line about what is kept at `place`, which may be None."""
+    """Turn Ctrl-C into a line that says whether the run can be continued.
+
+    Args:
+        place: Run folder or storage; None where nothing is kept.
+    """
     try:
         yield
     except KeyboardInterrupt as stop:
-        kept = f"{place} goes on with --resume" if place else "nothing is kept without --out"
+        kept = f"--resume continues {place}" if place else "nothing is kept without --out"
         raise Stopped(f"stopped; {kept}") from stop
 
 
-def facts() -> dict[str, Any]:
-    """What a result depends on."""
+def provenance() -> dict[str, Any]:
+    """Return what a result depends on beside its configuration."""
     from diswot.utils import environment
 
     return {
@@ -39,84 +46,150 @@ def facts() -> dict[str, Any]:
 
 
 def refuse_used(folder: Path) -> None:
-    """Refuse a folder that holds a search."""
+    """Refuse a folder that holds a search.
+
+    Raises:
+        UserError: There is one.
+    """
     if (folder / RUN).exists():
-        raise UserError(f"{folder} holds a search already; add --resume, or name another")
+        raise UserError(f"{folder} holds a search already; add --resume, or name another folder")
 
 
-def nothing_yet(folder: Path) -> str | None:
-    """What to say where a search is to be gone on with, and there is none."""
-    if (folder / JOURNAL).is_file():
-        return None
-    return f"nothing to resume: {folder} holds no search; a new one begins"
+def refuse_for_training(folder: Path) -> None:
+    """Refuse to keep a training in a folder of another command.
+
+    Raises:
+        UserError: The folder holds a search or a rank study.
+    """
+    if (folder / RUN).is_file():
+        raise UserError(f"{folder} holds a search or a rank study; name another folder")
+
+
+def has_trials(folder: Path) -> bool:
+    """Say whether a folder holds the trials of a search, finished or not."""
+    return (folder / JOURNAL).is_file()
 
 
 def begin(folder: Path, config: dict[str, Any], *, resume: bool) -> None:
-    """Note in a run folder how it was told to go; a resumed one must be told the same.
+    """Write the configuration of a rank study, or check it against the one that is there.
 
     Raises:
-        UserError: The folder is in use and not to be resumed, or was told something else.
+        UserError: The folder is in use and not to be resumed, or its configuration differs.
     """
     from diswot.utils import files
+    from diswot.utils.agreement import require_same
 
     path = folder / RUN
     if not path.exists():
-        files.write_json(path, {**facts(), "config": config})
+        files.write_json(path, {**provenance(), "config": config})
         return
     if not resume:
-        raise UserError(f"{folder} holds a run already; add --resume, or name another")
+        raise UserError(f"{folder} holds a run already; add --resume, or name another folder")
     before = files.read_json(path).get("config")
-    if not isinstance(before, dict) or before.keys() != config.keys():
+    if not isinstance(before, dict) or _of_rank_study(before) != _of_rank_study(config):
         raise UserError(f"{folder} holds a run of another command")
-    for name, value in config.items():
-        if before[name] != value:
-            raise UserError(f"the run to resume has {name} = {before[name]!r}, not {value!r}")
+    require_same(before, config, "the run to resume")
+
+
+def _of_rank_study(config: Mapping[str, Any]) -> bool:
+    return "table" in config
+
+
+def write_search(folder: Path, config: Mapping[str, Any], study: Mapping[str, Any]) -> None:
+    """Write the configuration of a search, unless it is there already.
+
+    Args:
+        folder: Run folder.
+        config: What a resumed search must share, and what a distillation needs.
+        study: Where the trials are: `storage`, without a password, and `name`.
+    """
+    from diswot.utils import files
+
+    if not (folder / RUN).exists():
+        files.write_json(folder / RUN, {**provenance(), "config": config, "study": study})
+
+
+def write_found(folder: Path, result: Mapping[str, Any]) -> None:
+    """Write the result of a search."""
+    from diswot.utils import files
+
+    files.write_json(folder / FOUND, result)
+
+
+def write_training(folder: Path, result: Mapping[str, Any]) -> None:
+    """Write the result of a training."""
+    from diswot.utils import files
+
+    files.write_json(folder / TRAINED, {**provenance(), "result": result})
+
+
+def write_rank_study(folder: Path, result: Mapping[str, Any], sheet: ScoreColumns) -> None:
+    """Write the result of a rank study, and its scores."""
+    from diswot.ranking import score_columns
+    from diswot.utils import files
+
+    score_columns.write_score_columns(folder / SCORES, sheet)
+    files.write_json(folder / RANKED, result)
 
 
 def is_training(run: Path) -> bool:
-    """Whether a folder holds a training, and no search."""
+    """Say whether a folder holds a finished training, and no search."""
     return (run / TRAINED).is_file() and not (run / RUN).is_file()
 
 
-def command(path: Path) -> str:
-    """The command that wrote a file, as far as it is kept."""
+def search_command(run: Path) -> str:
+    """Return the command of a search or a rank study; empty if it is not recorded."""
+    return _command(run / RUN)
+
+
+def training_command(folder: Path) -> str:
+    """Return the command of a training; empty if it is not recorded."""
+    return _command(folder / TRAINED)
+
+
+def _command(path: Path) -> str:
     from diswot.utils import files
 
     words = files.read_json(path).get("command")
     return " ".join(map(str, words)) if isinstance(words, list) else ""
 
 
-def searched(run: Path) -> dict[str, Any]:
-    """How a search was told to go, and the student it found, in JSON, as `student`.
+def search_config(run: Path) -> dict[str, Any]:
+    """Return the configuration of a finished search, and in `student` the best student's JSON.
 
     Raises:
-        UserError: There is no search, it is not finished, or its files are damaged.
+        UserError: There is no search, it has not finished, or its files are damaged.
     """
-    from diswot.utils import files
     from diswot.training.checkpoint import CHECKPOINT
+    from diswot.utils import files
 
     if is_training(run):
         raise UserError(f"{run} holds a training; name the folder of a search")
     if not (run / RUN).is_file() and (run / CHECKPOINT).is_file():
-        raise UserError(f"the training in {run} has not finished; go on with it by --resume")
+        raise UserError(f"the training in {run} has not finished; continue it with --resume")
     if not (run / RUN).is_file():
         raise UserError(f"{run} is no folder of a search: it has no {RUN}")
     config = files.read_json(run / RUN).get("config")
-    if isinstance(config, dict) and "table" in config:
+    if isinstance(config, dict) and _of_rank_study(config):
         raise UserError(f"{run} holds a rank study, not a search")
     if not (run / FOUND).is_file():
-        raise UserError(f"the search in {run} has not finished; go on with it by --resume")
+        raise UserError(f"the search in {run} has not finished; continue it with --resume")
     best = files.read_json(run / FOUND).get("best")
     if not isinstance(config, dict) or not isinstance(best, dict) or "params" not in best:
         raise UserError(f"{run}/{RUN} or {FOUND} is not what diswot writes")
     return {**config, "student": json.dumps(best["params"])}
 
 
-def listed(run: Path | None, student: str | None) -> str | None:
-    """A student by its number in the table that a search printed, in JSON; others as they are.
+def numbered_student(run: Path | None, student: str | None) -> str | None:
+    """Return the JSON of a student that is named by its number in the table of a search.
+
+    Args:
+        run: Folder of the search; None without one.
+        student: Number in the front of the search, or else in its best students. Any other text
+            is returned unchanged.
 
     Raises:
-        UserError: The table is not that long.
+        UserError: The table has no such number.
     """
     from diswot.utils import files
 
@@ -125,18 +198,30 @@ def listed(run: Path | None, student: str | None) -> str | None:
     found = files.read_json(run / FOUND) if (run / FOUND).is_file() else {}
     rows = found.get("front") or found.get("top")
     if not isinstance(rows, list) or not all(isinstance(r, dict) and "params" in r for r in rows):
-        raise UserError(f"{run} has no finished search to take student {student} of")
+        raise UserError(f"{run} has no finished search to take student {student} from")
     if not 0 <= int(student) < len(rows):
-        raise UserError(f"the search in {run} lists students 0 to {len(rows) - 1}, no {student}")
+        raise UserError(f"the search in {run} lists students 0 to {len(rows) - 1}, not {student}")
     return json.dumps(rows[int(student)]["params"])
 
 
-def trainings(run: Path) -> dict[str, dict[str, Any]]:
-    """The results of the trainings in a run folder, by their folders; damaged ones are left out."""
+def training_result(folder: Path) -> dict[str, Any]:
+    """Return the result of a finished training.
+
+    Raises:
+        UserError: There is none, or it is damaged.
+    """
     from diswot.utils import files
 
+    result = files.read_json(folder / TRAINED).get("result")
+    if not isinstance(result, dict):
+        raise UserError(f"{folder}/{TRAINED} is not what diswot writes")
+    return result
+
+
+def training_results(run: Path) -> dict[str, dict[str, Any]]:
+    """Return the results of the trainings in a run folder by folder, without damaged ones."""
     results = {}
     for path in sorted(run.glob(f"*/{TRAINED}")):
         with suppress(UserError):
-            results[path.parent.name] = files.read_json(path).get("result")
-    return {name: r for name, r in results.items() if isinstance(r, dict) and "losses" in r}
+            results[path.parent.name] = training_result(path.parent)
+    return {name: result for name, result in results.items() if "losses" in result}

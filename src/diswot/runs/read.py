@@ -1,6 +1,6 @@
-"""Run folders, read: nothing is written and nothing is unpickled.
+"""Reading of a whole run folder: nothing is written and nothing is unpickled.
 
-What is damaged is left out, with a note that says so.
+Damaged files are left out, and a note names each.
 """
 
 from __future__ import annotations
@@ -12,28 +12,33 @@ from pathlib import Path
 
 import optuna
 
-from diswot.utils import files
-from diswot.training.checkpoint import HISTORY
 from diswot.errors import UserError
-from diswot.storage.run_files import FOUND, JOURNAL, RANKED, RUN, SCORES, TRAINED
 from diswot.runs import trials
+from diswot.runs.records import RankStudyRecord, Run, SearchRecord, TrainingRecord
+from diswot.storage.run_files import FOUND, JOURNAL, RANKED, RUN, SCORES, TRAINED
+from diswot.training.checkpoint import HISTORY, WEIGHTS
+from diswot.utils import files
 from diswot.utils.untrusted import Facts, mapping, number
-from diswot.runs.records import Run, Search, Study, Training
 
-DEPTH = 3  # folders below the run in which trainings and rank studies are looked for
+DEPTH = 3  # levels of folders that are searched for trainings and rank studies
 
 
-def read(folder: Path, storage: str | None = None, study: str | None = None) -> Run:
-    """Read a run folder.
+def load_run(path: str | Path, storage: str | None = None, study: str | None = None) -> Run:
+    """Read everything that a run folder holds.
 
     Args:
-        folder: Of `diswot search`, `distill` or `rank`, or one with such folders in it.
-        storage: Optuna storage URL of a search that keeps its trials there.
-        study: Name of the study in it.
+        path: Folder of `diswot search`, `distill` or `rank`, or a folder with such folders in it.
+        storage: Optuna storage URL of the search's trials. Default: the one that the run folder
+            records, or its journal.
+        study: Name of the study in the storage. Default: the one that the run folder records.
+
+    Returns:
+        The search, the trainings and the rank studies. What cannot be read is named in `notes`.
 
     Raises:
         UserError: The folder holds nothing that diswot writes, or the storage cannot be read.
     """
+    folder = Path(path)
     if not folder.is_dir():
         raise UserError(f"no such folder: {folder}")
     notes: list[str] = []
@@ -48,14 +53,14 @@ def read(folder: Path, storage: str | None = None, study: str | None = None) -> 
 
 def _search(
     folder: Path, facts: Facts, storage: str | None, name: str | None, notes: list[str]
-) -> Search | None:
-    """The search in a folder, if there is one."""
+) -> SearchRecord | None:
+    """Return the search in a folder, if there is one."""
     found = _json(folder / FOUND, notes)
     journal = folder / JOURNAL
     kept = mapping(facts.get("study"))
     where, asked = storage or kept.get("storage"), storage is not None or name is not None
     if asked and not kept and (folder / TRAINED).is_file():
-        raise UserError(f"{folder} holds a training: --storage and --study are of a search")
+        raise UserError(f"{folder} holds a training; --storage and --study go with a search")
     if not found and not journal.is_file() and where is None:
         return None
     name = name or kept.get("name")
@@ -71,28 +76,30 @@ def _search(
         notes.append(str(error))
     held = study.get_trials(deepcopy=False) if study else []
     config = {**mapping(facts.get("config")), **_study_config(study)}
-    candidates = tuple(map(trials.candidate, held))
-    seconds, runs = trials.spent(study, held, found)
-    return Search(config, found, candidates or trials.top(found), study, seconds, runs)
+    records = tuple(map(trials.trial_record, held))
+    seconds = trials.spent(held, found)
+    return SearchRecord(config, found, records or trials.top(found), study, seconds)
 
 
 def _study_config(study: optuna.Study | None) -> Facts:
     return {} if study is None else mapping(study.user_attrs.get("config"))
 
 
-def _trainings(folder: Path, notes: list[str]) -> Iterator[Training]:
-    """Trainings in a folder and below, those with a history or a result."""
+def _trainings(folder: Path, notes: list[str]) -> Iterator[TrainingRecord]:
+    """Yield the trainings in a folder and below that have a history or a result."""
     for place in _below(folder, HISTORY, TRAINED):
         rows = []
         with _noted(notes):
             rows = _lines(place / HISTORY)
         result = mapping(_json(place / TRAINED, notes).get("result"))
         if rows or result:
-            yield Training(_name(place, folder), tuple(rows), result)
+            weights = place / WEIGHTS
+            kept = weights if weights.is_file() else None
+            yield TrainingRecord(_name(place, folder), tuple(rows), result, kept)
 
 
-def _studies(folder: Path, notes: list[str]) -> Iterator[Study]:
-    """Rank studies in a folder and below."""
+def _studies(folder: Path, notes: list[str]) -> Iterator[RankStudyRecord]:
+    """Yield the rank studies in a folder and below."""
     for place in _below(folder, RANKED):
         result = _json(place / RANKED, notes)
         if not isinstance(result.get("rows"), dict):
@@ -102,22 +109,22 @@ def _studies(folder: Path, notes: list[str]) -> Iterator[Study]:
         names: tuple[str, ...] = ()
         with _noted(notes):
             names, accuracies, scores = _sheet(place / SCORES)
-        yield Study(_name(place, folder), result, accuracies, scores, names)
+        yield RankStudyRecord(_name(place, folder), result, accuracies, scores, names)
 
 
 def _sheet(
     path: Path,
 ) -> tuple[tuple[str, ...], dict[str, list[float | None]], dict[str, list[float | None]]]:
-    from diswot.ranking import score_sheet
+    from diswot.ranking import score_columns
 
-    held = score_sheet.read(path)
+    held = score_columns.read_score_columns(path)
     accuracies = {name: [number(v) for v in column] for name, column in held.accuracies.items()}
     scores = {name: [number(v) for v in column] for name, column in held.scores.items()}
     return held.names, accuracies, scores
 
 
 def _below(folder: Path, *names: str) -> list[Path]:
-    """Folders that hold a file of one of the names, the run folder first."""
+    """Return the folders that hold a file of one of the names, the run folder first."""
     patterns = ["/".join(["*"] * depth + [name]) for depth in range(DEPTH) for name in names]
     return sorted({path.parent for pattern in patterns for path in folder.glob(pattern)})
 
@@ -127,7 +134,7 @@ def _name(place: Path, folder: Path) -> str:
 
 
 def _lines(path: Path) -> list[Mapping[str, float]]:
-    """Rows of a history."""
+    """Return the rows of a history."""
     if not path.is_file():
         return []
     try:
@@ -142,7 +149,7 @@ def _lines(path: Path) -> list[Mapping[str, float]]:
 
 
 def _json(path: Path, notes: list[str]) -> Facts:
-    """A JSON object, or nothing; that it is damaged is noted."""
+    """Return a JSON object; an empty one for a missing or damaged file, with a note of damage."""
     if path.is_file():
         with _noted(notes):
             return files.read_json(path)
@@ -151,7 +158,7 @@ def _json(path: Path, notes: list[str]) -> Facts:
 
 @contextmanager
 def _noted(notes: list[str]) -> Iterator[None]:
-    """What cannot be read becomes a note in the report."""
+    """Turn an error of reading into a note."""
     try:
         yield
     except UserError as error:

@@ -1,4 +1,4 @@
-"""What a run folder holds: a search, trainings, rank studies; as plain values."""
+"""What a run folder holds, as plain values: a search, trainings, rank studies."""
 
 from __future__ import annotations
 
@@ -8,23 +8,23 @@ from pathlib import Path
 
 import optuna
 
-from diswot.utils.untrusted import Facts, mapping
+from diswot.utils.untrusted import Facts, mapping, number
 
 
 @dataclass(frozen=True)
-class Candidate:
+class TrialRecord:
     """A trial of a search.
 
     Attributes:
-        trial: Its number.
-        params: Its choices.
+        trial: Number of the trial.
+        params: Parameters of the architecture.
         end: `scores`, `reused`, `rejected`, `failed` or `running`.
-        score: Higher is better; None where there is none.
-        standard_error: Over the repeats.
+        score: Higher is better; None without one.
+        standard_error: Standard error of the score over the repeats.
         model_params: Trainable parameters.
         macs: Multiply-adds of one image.
-        note: Why it was rejected or failed.
-        extra: Other costs that the search found: `latency` in seconds, `memory` in bytes.
+        note: Why the trial was rejected or failed.
+        extra: Other costs of the student: `latency` in seconds, `memory` in bytes.
     """
 
     trial: int
@@ -38,65 +38,93 @@ class Candidate:
     extra: Mapping[str, float] = field(default_factory=dict)
 
     def cost(self, name: str) -> float | None:
-        """A cost by its name among budgets: params, macs, latency or memory."""
+        """Return a cost by its name in budgets: params, macs, latency or memory."""
         own = {"params": self.model_params, "macs": self.macs}
         return own[name] if name in own else self.extra.get(name)
 
 
-@dataclass(frozen=True)
-class Search:
+@dataclass(frozen=True, repr=False)
+class SearchRecord:
     """A search, finished or not.
 
     Attributes:
-        config: How it was told to go.
-        found: Its result, as in `found.json`; empty while it is unfinished.
-        candidates: By trial; empty where the trials cannot be read.
-        study: The trials as Optuna knows them.
-        seconds: Over all runs; None if not known.
-        runs: How many; zero if not known.
+        config: Configuration of the search.
+        found: Result, as in `found.json`; empty while the search is unfinished.
+        trials: Every trial; empty where the study cannot be read.
+        study: The Optuna study; None where it cannot be read.
+        seconds: Duration over all runs; None if not known.
     """
 
     config: Facts
     found: Facts
-    candidates: tuple[Candidate, ...]
+    trials: tuple[TrialRecord, ...]
     study: optuna.Study | None
     seconds: float | None
-    runs: int = 0
 
     def verified(self) -> list[Facts]:
-        """Students that were distilled briefly: the `student`, its `accuracy` and `epochs`."""
+        """Return the students that were distilled briefly: `student`, `accuracy`, `epochs`."""
         rows = mapping(self.found.get("verified")).get("trained")
         there = [row for row in (rows if isinstance(rows, list) else []) if isinstance(row, dict)]
         return [row for row in there if isinstance(row.get("student"), dict)]
 
     def costs(self) -> list[str]:
-        """What the score is weighed against: params, and the costs that were objectives."""
+        """Return what the score is weighed against: params, and the costs that are objectives."""
         objectives = self.config.get("objectives")
         named = map(str, objectives) if isinstance(objectives, list) else ()
         return list(dict.fromkeys(["params", *(name for name in named if name != "score")]))
 
-    def scored(self) -> list[Candidate]:
-        """Different candidates with a score, the best first."""
-        there = [c for c in self.candidates if c.end == "scores" and c.score is not None]
-        return sorted(there, key=lambda c: (-(c.score or 0.0), c.trial))
+    def scored(self) -> list[TrialRecord]:
+        """Return the trials with a score of their own, the best first."""
+        there = [t for t in self.trials if t.end == "scores" and t.score is not None]
+        return sorted(there, key=lambda t: (-(t.score or 0.0), t.trial))
+
+    def __repr__(self) -> str:
+        state = "finished" if self.found else "unfinished"
+        best = "".join(f", best score {trial.score:.4g}" for trial in self.scored()[:1])
+        return f"SearchRecord({state}, {len(self.trials)} trials{best})"
 
 
-@dataclass(frozen=True)
-class Training:
-    """A training: its folder's name, a row an epoch, and its result where it is finished."""
+@dataclass(frozen=True, repr=False)
+class TrainingRecord:
+    """A training, finished or not.
+
+    Attributes:
+        name: Path of the training's folder inside the run folder.
+        history: A row for each epoch.
+        result: Result, as in `trained.json`; empty while the training is unfinished.
+        weights: File of the trained weights; None where there is none.
+    """
 
     name: str
     history: tuple[Mapping[str, float], ...]
     result: Facts
+    weights: Path | None = None
+
+    @property
+    def accuracy(self) -> float | None:
+        """Accuracy on the test images in %; None while the training is unfinished."""
+        return number(self.result.get("test_accuracy"))
 
     def seconds(self) -> float:
-        """Of the epochs so far, over all runs."""
+        """Return the duration of the epochs so far, over all runs."""
         return sum(row.get("seconds", 0.0) for row in self.history)
 
+    def __repr__(self) -> str:
+        state = "unfinished" if self.accuracy is None else f"accuracy {self.accuracy:.2f} %"
+        return f"TrainingRecord({self.name!r}, {len(self.history)} epochs, {state})"
 
-@dataclass(frozen=True)
-class Study:
-    """A rank study: its folder's name, `rank.json`, and the columns of its scores."""
+
+@dataclass(frozen=True, repr=False)
+class RankStudyRecord:
+    """A rank study.
+
+    Attributes:
+        name: Path of the study's folder inside the run folder.
+        result: Result, as in `rank.json`.
+        accuracies: Column of each target, in the order of `names`; None is missing.
+        scores: Column of each score, in the order of `names`; None is missing.
+        names: Names of the architectures.
+    """
 
     name: str
     result: Facts
@@ -104,14 +132,36 @@ class Study:
     scores: Mapping[str, list[float | None]]
     names: tuple[str, ...]
 
+    def __repr__(self) -> str:
+        columns = f"{len(self.scores)} scores of {len(self.names)} architectures"
+        return f"RankStudyRecord({self.name!r}, {columns})"
 
-@dataclass(frozen=True)
+
+@dataclass(frozen=True, repr=False)
 class Run:
-    """Everything that a run folder holds."""
+    """Everything that a run folder holds.
+
+    Attributes:
+        folder: Path of the run folder.
+        facts: The command with its versions and hardware, as in `run.json` or `trained.json`.
+        search: The search; None without one.
+        trainings: The trainings, those in folders below included.
+        studies: The rank studies, those in folders below included.
+        notes: What could not be read, a sentence each.
+    """
 
     folder: Path
     facts: Facts
-    search: Search | None
-    trainings: tuple[Training, ...]
-    studies: tuple[Study, ...]
+    search: SearchRecord | None
+    trainings: tuple[TrainingRecord, ...]
+    studies: tuple[RankStudyRecord, ...]
     notes: tuple[str, ...]
+
+    def __repr__(self) -> str:
+        held = [repr(self.search)] if self.search else []
+        for count, one, several in (
+            (len(self.trainings), "training", "trainings"),
+            (len(self.studies), "rank study", "rank studies"),
+        ):
+            held += [f"{count} {one if count == 1 else several}"] * bool(count)
+        return f"Run({str(self.folder)!r}: {', '.join(held)})"

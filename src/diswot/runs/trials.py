@@ -1,4 +1,4 @@
-"""The trials of a search, as its study or its result has them."""
+"""The trials of a search, read from its study or its result."""
 
 from __future__ import annotations
 
@@ -11,20 +11,25 @@ from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial
 from sqlalchemy.engine import make_url
 
-from diswot.nas.elapsed import runs, span
-from diswot.nas.trial_result import END, KINDS
 from diswot.errors import UserError
+from diswot.nas.result import elapsed
+from diswot.nas.trial_result import ATTRIBUTE
 from diswot.proxies.scorer import standard_error
-from diswot.utils.untrusted import Facts, mapping, number, numbers
-from diswot.runs.records import Candidate
+from diswot.runs.records import TrialRecord
 from diswot.storage.study import open_storage
+from diswot.utils.agreement import require_same
+from diswot.utils.untrusted import Facts, mapping, number, numbers
 
 
 def load_study(where: str | Path, name: str | None) -> optuna.Study:
-    """Open a study to read it: of a journal's path or a storage's URL.
+    """Open a study for reading.
+
+    Args:
+        where: Path of a journal, or URL of a storage.
+        name: Name of the study. Default: `diswot`, or else the only study there.
 
     Raises:
-        UserError: It is not there, or cannot be read.
+        UserError: The study is missing, or cannot be read.
     """
     try:
         place: Any = str(where)
@@ -43,28 +48,26 @@ def load_study(where: str | Path, name: str | None) -> optuna.Study:
         return optuna.load_study(study_name=name, storage=place)
     except UserError:
         raise
-    except Exception as error:  # a damaged journal or a missing database raises whatever comes
+    except Exception as error:  # a damaged journal or a missing database raises anything
         reason = next(iter(str(error).splitlines()), type(error).__name__)
         raise UserError(f"the trials of the search cannot be read: {reason}") from error
 
 
-def check_same(study: optuna.Study, folder: Path, told: Facts, found: Facts) -> None:
-    """Refuse a study of another search than a run folder's.
+def check_same(study: optuna.Study, folder: Path, config: Facts, found: Facts) -> None:
+    """Refuse a study of another search than the one in a run folder.
 
     Args:
-        study: Of whoever.
-        folder: Of the run.
-        told: How its search was told to go, as `run.json` has it.
-        found: Its result, as far as there is one.
+        study: The study to check.
+        folder: The run folder.
+        config: Configuration of the search, from `run.json`.
+        found: Result of the search; empty while it is unfinished.
 
     Raises:
-        UserError: What both say of the search differs, or the best student is none of the study's.
+        UserError: A configured value differs, or the best student is not in the study.
     """
-    kept = mapping(study.user_attrs.get("config"))
+    held = mapping(study.user_attrs.get("config"))
     other = f"the study {study.study_name!r} is not of the search in {folder}"
-    for name in sorted(told):
-        if kept.get(name) != told[name]:
-            raise UserError(f"{other}: it has {name} = {kept.get(name)!r}, not {told[name]!r}")
+    require_same({name: held.get(name) for name in config}, config, f"{other}: it")
     best = mapping(found.get("best"))
     trial, params = number(best.get("trial")), best.get("params")
     trials = study.get_trials(deepcopy=False)
@@ -73,7 +76,7 @@ def check_same(study: optuna.Study, folder: Path, told: Facts, found: Facts) -> 
 
 
 def _check_database(url: str) -> None:
-    """Refuse a database without its password, and a file that opening would make."""
+    """Refuse a URL without its password, and an SQLite file that opening would create."""
     if "***" in url:
         raise UserError("the trials are in a database; name it with --storage to show them")
     parts = make_url(url)
@@ -81,14 +84,15 @@ def _check_database(url: str) -> None:
         raise UserError(f"the trials of the search are not in {parts.database}")
 
 
-def candidate(trial: FrozenTrial) -> Candidate:
-    """A trial in the terms of the search."""
-    end = mapping(trial.user_attrs.get(END))
-    kind = next((kind for kind in KINDS if kind in end), "running")
+def trial_record(trial: FrozenTrial) -> TrialRecord:
+    """Return a trial of a study as a record."""
+    end = mapping(trial.user_attrs.get(ATTRIBUTE))
+    kinds = ("reused", "scores", "rejected", "failed")
+    kind = next((kind for kind in kinds if kind in end), "running")
     costs = numbers(end.get("costs"))
     over = mapping(end.get("rejected"))
     note = f"{over.get('value')} {over.get('of')} > {over.get('limit')}" if over else ""
-    return Candidate(
+    return TrialRecord(
         trial=trial.number,
         params=dict(trial.params),
         end=kind,
@@ -102,18 +106,18 @@ def candidate(trial: FrozenTrial) -> Candidate:
 
 
 def _standard_error(end: Facts) -> float | None:
-    """Of the mean over the repeats of the one score of a trial."""
+    """Return the standard error over the repeats of a trial with one score."""
     columns = [c for c in mapping(end.get("scores")).values() if isinstance(c, list)]
     values = [v for v in map(number, columns[0]) if v is not None] if len(columns) == 1 else []
     return standard_error(values)
 
 
-def top(found: Facts) -> tuple[Candidate, ...]:
-    """The best as `found.json` has them, where the trials are out of reach."""
+def top(found: Facts) -> tuple[TrialRecord, ...]:
+    """Return the best trials that `found.json` lists, for a study that cannot be read."""
     rows = found.get("top")
     known = ("params", "trial", "score", "standard_error", "model_params", "macs")
     return tuple(
-        Candidate(
+        TrialRecord(
             trial=int(number(row.get("trial")) or 0),
             params=mapping(row.get("params")),
             end="scores",
@@ -125,21 +129,11 @@ def top(found: Facts) -> tuple[Candidate, ...]:
     )
 
 
-def spent(
-    study: optuna.Study | None, trials: list[FrozenTrial], found: Facts
-) -> tuple[float | None, int]:
-    """Seconds of a search over all runs, and how many these are; zero if that is not known.
-
-    What the study keeps of its runs; else what the result says, which may be older than the trials;
-    else the time from the start of the first trial to the end of the last.
+def spent(trials: list[FrozenTrial], found: Facts) -> float | None:
+    """Return the duration of a search over all runs in seconds; None if it is not known.
 
     Args:
-        study: Of the search; None where it is out of reach.
-        trials: Its own.
-        found: The result as in `found.json`, as far as there is one.
+        trials: Trials of the study; empty where it cannot be read.
+        found: Result, as in `found.json`, which may be older than the trials.
     """
-    if study is not None and (kept := runs(study)):
-        return sum(kept), len(kept)
-    if (told := number(found.get("seconds"))) is not None:
-        return told, int(number(found.get("runs")) or 0)
-    return span(trials), 0
+    return elapsed(trials) if trials else number(found.get("seconds"))

@@ -1,11 +1,11 @@
-"""The AutoFormer space of vision transformers: depth, width, and heads and MLP ratio a layer.
+"""The AutoFormer space of vision transformers: depth, width, and heads and MLP ratio per layer.
 
     images -> patch_embed (+ position) -> blocks -> norm -> mean over patches -> head
 
 Papers: Chen et al., "AutoFormer: Searching Transformers for Visual Recognition", ICCV 2021, arXiv
 2107.00651, supernet Tiny; its students on small data sets: Wei et al., "Auto-Prox", AAAI 2024,
-arXiv 2312.09059. Heads have 64 channels whatever the width. Where we differ: no relative positions,
-and no class token, which the average over patches does not read.
+arXiv 2312.09059. A head has 64 channels for any width. Where we differ: no relative positions, and
+no class token, since the mean over patches does not read one.
 """
 
 from __future__ import annotations
@@ -33,21 +33,21 @@ SIZE = len(WIDTHS) * sum((len(HEADS) * len(RATIOS)) ** depth for depth in DEPTHS
 
 
 class WideAttention(Attention):
-    """Attention with heads of 64 channels, however wide the tokens are."""
+    """Attention with heads of 64 channels for any width of the tokens."""
 
     def __init__(self, dim: int, num_heads: int, **options: Any) -> None:
         super().__init__(dim, num_heads, attn_head_dim=HEAD_WIDTH, **options)
 
 
 class AutoFormer(nn.Module):
-    """A vision transformer with its own heads and MLP ratio in each layer.
+    """A vision transformer whose layers differ in heads and MLP ratio.
 
     Args:
         width: Channels of a token, D.
-        heads: Attention heads of each layer, 64 channels each.
-        ratios: Hidden width of each layer's MLP, over D.
-        classes: Number of logits, K.
-        image_size: Height and width of the images; a multiple of the patch size.
+        heads: Number of attention heads of each layer, with 64 channels each.
+        ratios: Hidden width of the MLP of each layer, divided by D.
+        num_classes: Number of logits, K.
+        img_size: Height and width of the images in pixels, a multiple of the patch size.
     """
 
     def __init__(
@@ -55,11 +55,11 @@ class AutoFormer(nn.Module):
         width: int,
         heads: Sequence[int],
         ratios: Sequence[float],
-        classes: int = 100,
-        image_size: int = 32,
+        num_classes: int = 100,
+        img_size: int = 32,
     ) -> None:
         super().__init__()
-        self.patch_embed = PatchEmbed(image_size, patch_size(image_size), 3, width)
+        self.patch_embed = PatchEmbed(img_size, patch_size(img_size), 3, width)
         self.pos_embed = Parameter(torch.zeros(1, self.patch_embed.num_patches, width))
         trunc_normal_(self.pos_embed, std=0.02)
         self.blocks = nn.Sequential(
@@ -69,7 +69,7 @@ class AutoFormer(nn.Module):
             )
         )
         self.norm = nn.LayerNorm(width)
-        self.head = nn.Linear(width, classes)
+        self.head = nn.Linear(width, num_classes)
 
     def forward(self, x: Tensor) -> Tensor:
         """Map images B x 3 x S x S to logits B x K."""
@@ -78,34 +78,34 @@ class AutoFormer(nn.Module):
         return logits
 
 
-def build(trial: BaseTrial, classes: int = 100, image_size: int = 32) -> AutoFormer:
+def build(trial: BaseTrial, num_classes: int = 100, img_size: int = 32) -> AutoFormer:
     """Build a transformer: `depth` and `hidden_dim`, and `heads_i` and `ratio_i` of each layer.
 
     Args:
-        trial: Asked for the depth first; what it asks for next depends on it.
-        classes: K.
-        image_size: In pixels; sets the patch size.
+        trial: Chooses the depth first, since the number of other parameters depends on it.
+        num_classes: Number of logits, K.
+        img_size: Height and width of the images in pixels; sets the patch size.
     """
     depth = trial.suggest_categorical("depth", DEPTHS)
     width = trial.suggest_categorical("hidden_dim", WIDTHS)
     heads = [trial.suggest_categorical(f"heads_{i}", HEADS) for i in range(1, depth + 1)]
     ratios = [trial.suggest_categorical(f"ratio_{i}", RATIOS) for i in range(1, depth + 1)]
-    return AutoFormer(width, heads, ratios, classes, image_size)
+    return AutoFormer(width, heads, ratios, num_classes, img_size)
 
 
-def patch_size(image_size: int) -> int:
-    """The largest power of two that leaves 8 patches a side: 16 at 224, 8 at 64, 4 at 32."""
-    return max(2, 1 << max(0, (image_size // 8).bit_length() - 1))
+def patch_size(img_size: int) -> int:
+    """Return the largest power of two with 8 patches a side: 16 at 224, 8 at 64, 4 at 32 pixels."""
+    return max(2, 1 << max(0, (img_size // 8).bit_length() - 1))
 
 
 def from_arch(arch: Mapping[str, Any]) -> dict[str, Any]:
-    """The parameters of an architecture as the benchmark of Auto-Prox writes it.
+    """Convert an architecture from the form of the Auto-Prox benchmark to parameters.
 
     Args:
         arch: `hidden_dim`, `depth`, and lists `num_heads` and `mlp_ratio` of that length.
 
     Raises:
-        UserError: Something is missing, or a list is of another length.
+        UserError: A value is missing or outside of the space, or a list has another length.
     """
     try:
         depth, width = int(arch["depth"]), int(arch["hidden_dim"])
@@ -122,14 +122,3 @@ def from_arch(arch: Mapping[str, Any]) -> dict[str, Any]:
     params: dict[str, Any] = {"depth": depth, "hidden_dim": width}
     params |= {f"heads_{i}": int(value) for i, value in enumerate(heads, 1)}
     return params | {f"ratio_{i}": float(value) for i, value in enumerate(ratios, 1)}
-
-
-def to_arch(params: Mapping[str, Any]) -> dict[str, Any]:
-    """The same in the benchmark's own form."""
-    layers = range(1, int(params["depth"]) + 1)
-    return {
-        "hidden_dim": params["hidden_dim"],
-        "mlp_ratio": [params[f"ratio_{i}"] for i in layers],
-        "depth": params["depth"],
-        "num_heads": [params[f"heads_{i}"] for i in layers],
-    }

@@ -1,4 +1,4 @@
-"""CIFAR ResNets (He et al., CVPR 2016): the space S0 of DisWOT, and a finer one with widths."""
+"""Spaces of CIFAR ResNets (He et al., CVPR 2016): S0 of DisWOT, and a finer one with widths."""
 
 from __future__ import annotations
 
@@ -14,25 +14,27 @@ SIZE = 4 ** len(WIDTHS)
 SIZE_WIDE = math.prod(DEPTHS[1] * len(widths) for widths in CHOICES)
 
 
-def build(trial: BaseTrial, classes: int = 100) -> CifarResNet:
-    """S0: 1, 3, 5 or 7 basic blocks in each of three stages of 16, 32 and 64 channels.
+def build(trial: BaseTrial, num_classes: int = 100) -> CifarResNet:
+    """Build a network of S0: 1, 3, 5 or 7 blocks in each of three stages of 16, 32, 64 channels.
 
     64 networks, from ResNet-8 to ResNet-44. DisWOT, CVPR 2023, section 4.1.
     """
-    return CifarResNet([trial.suggest_int(f"blocks{i}", 1, 7, step=2) for i in (1, 2, 3)], classes)
+    return CifarResNet(
+        [trial.suggest_int(f"blocks{i}", 1, 7, step=2) for i in (1, 2, 3)], num_classes
+    )
 
 
-def build_wide(trial: BaseTrial, classes: int = 100, features: int = 64) -> CifarResNet:
-    """1 to 9 basic blocks in each of three stages, each with its own width: `width1` to `width3`.
+def build_wide(trial: BaseTrial, num_classes: int = 100, features: int = 64) -> CifarResNet:
+    """Build a network of 1 to 9 blocks in each of three stages, with a width per stage.
 
-    S0 is in it, and so are ResNet-20 to ResNet-56. The last map has 64 channels whatever the last
-    width is, as those of the teachers have, so that scores can compare channels.
+    The space holds S0, and ResNet-20 to ResNet-56. For any last width, the last map has 64
+    channels, as the teachers have, so that scores can compare channels.
 
     Args:
-        trial: Asked for the six.
-        classes: K.
-        features: Channels of the last map.
+        trial: Chooses `blocks1` to `blocks3` and `width1` to `width3`.
+        num_classes: Number of logits, K.
+        features: Channels of the last map, C.
     """
     blocks = [trial.suggest_int(f"blocks{i}", *DEPTHS) for i in (1, 2, 3)]
     widths = [trial.suggest_categorical(f"width{i}", CHOICES[i - 1]) for i in (1, 2, 3)]
-    return CifarResNet(blocks, classes, widths, features)
+    return CifarResNet(blocks, num_classes, widths, features)

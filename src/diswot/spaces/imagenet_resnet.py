@@ -1,10 +1,10 @@
-"""ResNets for ImageNet: 3 to 5 stages, each with its own block, kernel, width and depth.
+"""The space of ImageNet ResNets: 3 to 5 stages with a block, kernel, width and depth each.
 
     images -> 7x7 convolution, pooling -> stages -> (1x1 convolution) -> mean -> classifier
 
 The students of DisWOT's ImageNet experiment, Dong et al., CVPR 2023, section 4: the teacher is
-ResNet-34, the budget about ResNet-18's. Those two, and where `features` is 2048 ResNet-50, are in
-the space (He et al., CVPR 2016). The blocks are timm's. The paper lists no choices; these are ours.
+ResNet-34, the budget about that of ResNet-18. Both are in the space, and with 2048 `features`
+ResNet-50 (He et al., CVPR 2016). The blocks are timm's. The paper lists no choices; ours are below.
 """
 
 from __future__ import annotations
@@ -32,12 +32,12 @@ SIZE = sum(_A_STAGE**stages for stages in range(STAGES[0], STAGES[1] + 1))
 
 @dataclass(frozen=True)
 class Stage:
-    """Blocks of one resolution.
+    """A stage: blocks of one resolution.
 
     Attributes:
         block: `basic`, two k x k convolutions; or `bottleneck`, 1 x 1, k x k and 1 x 1.
         kernel: Side k.
-        width: Channels of the k x k convolutions; a bottleneck gives four times as many.
+        width: Channels of the k x k convolutions; a bottleneck returns four times as many.
         depth: Number of blocks.
     """
 
@@ -48,11 +48,11 @@ class Stage:
 
     @property
     def channels(self) -> int:
-        """Channels of the stage's map."""
+        """Channels of the last map of the stage."""
         return self.width * (EXPANSION if self.block == "bottleneck" else 1)
 
     def layers(self, inputs: int, stride: int) -> nn.Sequential:
-        """The blocks; the first one halves the map, if the stride is 2."""
+        """Build the blocks; the first block has the stride."""
         make, ratio = (
             (BottleneckBlock, 1 / EXPANSION) if self.block == "bottleneck" else (BasicBlock, 1.0)
         )
@@ -76,23 +76,24 @@ class ImageNetResNet(nn.Module):
     """A residual network whose stages differ in block, kernel, width and depth.
 
     Args:
-        stages: From the first to the last.
-        classes: Number of logits, K.
-        image_size: In pixels. From 96 on the stem of four stages shrinks the image 4 times, as
-            published; at 64, twice, by a 3 x 3 convolution without pooling; at 32, not at all.
-        features: Channels of the last map, C. Where the last stage has others, a 1 x 1 convolution
-            follows it, so that scores can compare channels with those of the teacher.
+        stages: Stages from the first to the last.
+        num_classes: Number of logits, K.
+        img_size: Height and width of the images in pixels. With four stages, the stem divides
+            the size by 4 from 96 pixels on, as published; by 2 at 64 pixels, with a 3 x 3
+            convolution and no pooling; by 1 at 32 pixels.
+        features: Channels of the last map, C. If the last stage has another number, a 1 x 1
+            convolution follows, so that scores can compare channels with those of the teacher.
     """
 
     def __init__(
         self,
         stages: Sequence[Stage],
-        classes: int = 1000,
-        image_size: int = 224,
+        num_classes: int = 1000,
+        img_size: int = 224,
         features: int = 512,
     ) -> None:
         super().__init__()
-        pool, first, *rest = strides([2, 2, 1] + [2] * (len(stages) - 1), image_size)
+        pool, first, *rest = strides([2, 2, 1] + [2] * (len(stages) - 1), img_size)
         self.conv1 = ConvNormAct(3, BASES[0], 7 if pool > 1 else 3, first)
         self.maxpool = nn.MaxPool2d(3, 2, 1) if pool > 1 else nn.Identity()
         widths = [BASES[0], *(stage.channels for stage in stages)]
@@ -101,7 +102,7 @@ class ImageNetResNet(nn.Module):
         )
         self.neck = nn.Identity() if widths[-1] == features else ConvNormAct(widths[-1], features)
         self.pool = nn.AdaptiveAvgPool2d(1)
-        self.fc = nn.Linear(features, classes)
+        self.fc = nn.Linear(features, num_classes)
 
     def forward(self, x: Tensor) -> Tensor:
         """Map images B x 3 x S x S to logits B x K."""
@@ -111,19 +112,19 @@ class ImageNetResNet(nn.Module):
 
 
 def build(
-    trial: BaseTrial, classes: int = 1000, image_size: int = 224, features: int = 512
+    trial: BaseTrial, num_classes: int = 1000, img_size: int = 224, features: int = 512
 ) -> ImageNetResNet:
     """Build a network: `stages`, and `block_i`, `kernel_i`, `width_i` and `depth_i` of each.
 
     Args:
-        trial: Asked for the number of stages first.
-        classes: K.
-        image_size: In pixels; sets the stem.
-        features: Channels of the last map; a ResNet-18 or ResNet-34 has 512, a ResNet-50 2048.
+        trial: Chooses the number of stages first.
+        num_classes: Number of logits, K.
+        img_size: Height and width of the images in pixels; sets the stem.
+        features: Channels of the last map, C: ResNet-18 and ResNet-34 have 512, ResNet-50 2048.
     """
     count = trial.suggest_int("stages", *STAGES)
     stages = [_stage(trial, place) for place in range(1, count + 1)]
-    return ImageNetResNet(stages, classes, image_size, features)
+    return ImageNetResNet(stages, num_classes, img_size, features)
 
 
 def _stage(trial: BaseTrial, place: int) -> Stage:

@@ -1,4 +1,4 @@
-"""MobileNets: six stages of inverted residuals, each with its depth, kernel, expansion and gate.
+"""The space of MobileNets: six stages of inverted residuals with their own choices.
 
     images -> convolution -> separable block -> inverted residuals -> 1x1 convolution -> classifier
 
@@ -30,26 +30,26 @@ SIZE = len(WIDTHS) * _A_STAGE ** len(CHANNELS)
 
 
 def build(
-    trial: BaseTrial, classes: int = 1000, image_size: int = 224, features: int = 1280
+    trial: BaseTrial, num_classes: int = 1000, img_size: int = 224, features: int = 1280
 ) -> nn.Module:
     """Build a network: `width`, and `depth_i`, `kernel_i`, `expand_i` and `se_i` of six stages.
 
     Args:
-        trial: Asked for the 25.
-        classes: K.
-        image_size: In pixels. Below 96 the first strides are left out, that of the first
-            convolution before all others: one at 64, two at 32.
-        features: Channels of the last map; MobileNetV2 and EfficientNet-B0 have 1280.
+        trial: Chooses the 25 parameters.
+        num_classes: Number of logits, K.
+        img_size: Height and width of the images in pixels. Below 96, the first strides are 1
+            instead of 2: one stride at 64, two strides at 32.
+        features: Channels of the last map, C: MobileNetV2 and EfficientNet-B0 have 1280.
     """
     width = trial.suggest_categorical("width", WIDTHS)
-    first, *rest = strides((2, *STRIDES), image_size)
+    first, *rest = strides((2, *STRIDES), img_size)
     stages = [
         _stage(trial, place, channels, stride)
         for place, (channels, stride) in enumerate(zip(CHANNELS, rest, strict=True), 1)
     ]
     model = EfficientNet(
         decode_arch_def([["ds_r1_k3_s1_c16"], *stages]),  # type: ignore[no-untyped-call]
-        num_classes=classes,
+        num_classes=num_classes,
         num_features=features,
         round_chs_fn=partial(round_channels, multiplier=width),
         act_layer=nn.ReLU6,
@@ -59,7 +59,7 @@ def build(
 
 
 def _stage(trial: BaseTrial, place: int, channels: int, stride: int) -> list[str]:
-    """A stage in timm's notation, such as ir_r2_k3_s2_e6_c24."""
+    """Return a stage in timm's notation, such as ir_r2_k3_s2_e6_c24."""
     depth = trial.suggest_int(f"depth_{place}", *DEPTHS)
     kernel = trial.suggest_categorical(f"kernel_{place}", KERNELS)
     expansion = trial.suggest_categorical(f"expand_{place}", EXPANSIONS)

@@ -1,14 +1,14 @@
 """The NAS-Bench-101 space: cells of at most seven vertices and nine edges.
 
-A cell is a directed graph. Vertex 0 is its input, vertex 6 its output, and each vertex between is
-one operation on the sum of what the edges bring. What ends at the output is concatenated, so that
-the cell's channels are split among those vertices; a vertex before them has as many channels as
-the widest it feeds, which takes the first of them. The cell's input passes a 1x1 convolution
-wherever it is read; into the output it is added.
+A cell is a directed graph. Vertex 0 is the input, vertex 6 the output, and each vertex between is
+one operation on the sum of its incoming edges. The output concatenates the vertices before it,
+which share the channels of the cell. Any other vertex has as many channels as the widest vertex
+that reads it; a narrower vertex reads the first channels. The input passes a 1x1 convolution on
+each edge, and is added to the output.
 
     images -> stem -> stack1 -> stack2 -> stack3 -> pool -> flatten -> classifier
 
-Three equal cells a stack; the stem and stack 1 give B x 128 x H x W, stack 2 B x 256 x H/2 x W/2,
+Three equal cells a stack. The stem and stack 1 return B x 128 x H x W, stack 2 B x 256 x H/2 x W/2,
 stack 3 B x 512 x H/4 x W/4.
 
 Paper: Ying et al., "NAS-Bench-101: Towards Reproducible Neural Architecture Search", ICML 2019,
@@ -21,7 +21,6 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Sequence
 from itertools import pairwise, permutations
-from typing import Any
 
 import torch
 from optuna.trial import BaseTrial
@@ -41,19 +40,19 @@ _OUTPUT = VERTICES - 1
 _PAIRS = tuple(f"{i}-{j}" for j in range(1, VERTICES) for i in range(j))
 
 
-def build(trial: BaseTrial, classes: int = 10, channels: int = 3) -> nn.Module:
+def build(trial: BaseTrial, num_classes: int = 10, channels: int = 3) -> nn.Module:
     """Build the network of one cell, chosen by fourteen categorical parameters.
 
-    The parameters `edge_1` to `edge_9` are edges, such as `0-6` from the input to the output; one
-    that is there twice counts once, so that every choice has at most nine. `op_1` to `op_5` are the
-    operations of the vertices between. This is the benchmark's encoding with a variable an edge
-    (section 4.1), except that repeated edges are allowed. What is on no path from the input to the
-    output is not built.
+    The parameters `edge_1` to `edge_9` are edges, such as `0-6` from the input to the output. An
+    edge that appears twice counts once, so that every cell has at most nine edges. `op_1` to
+    `op_5` are the operations of the vertices between. This is the benchmark's encoding with one
+    variable an edge (section 4.1), except that edges may repeat. Vertices on no path from the
+    input to the output are not built.
 
     Args:
-        trial: Asked for the fourteen.
-        classes: K, the width of the logits.
-        channels: Of the images, whose height and width must be multiples of 4.
+        trial: Chooses the fourteen parameters.
+        num_classes: Number of logits, K.
+        channels: Channels of the images, whose height and width must be multiples of 4.
 
     Raises:
         UserError: No path leads from the input to the output.
@@ -72,7 +71,7 @@ def build(trial: BaseTrial, classes: int = 10, channels: int = 3) -> nn.Module:
         stack3=nn.Sequential(nn.MaxPool2d(2), *_stack(edges, named, WIDTHS[1], WIDTHS[2])),
         pool=nn.AdaptiveAvgPool2d(1),
         flatten=nn.Flatten(),
-        classifier=nn.Linear(WIDTHS[2], classes),
+        classifier=nn.Linear(WIDTHS[2], num_classes),
     )
     return nn.Sequential(layers)
 
@@ -80,20 +79,21 @@ def build(trial: BaseTrial, classes: int = 10, channels: int = 3) -> nn.Module:
 def from_matrix(
     matrix: Sequence[Sequence[int]], operations: Sequence[str], count: int | None = None
 ) -> dict[str, str]:
-    """The parameters of a cell as the benchmark gives it.
+    """Convert a cell of the benchmark to parameters.
 
-    The same cell may be numbered in several ways, and the channels that a division leaves over go
-    to the vertices with lower numbers: the benchmark's figures are of one numbering, which is not
-    always the one of its matrix (in 83 of 5,000 rows). `count` tells which.
+    The vertices of a cell can be numbered in several ways, and the rest of a division of channels
+    goes to the vertices with lower numbers. The figures of the benchmark belong to one numbering,
+    which is not always that of its matrix (in 83 of 5,000 rows). `count` decides the numbering.
 
     Args:
         matrix: V x V, upper triangular; 1 where an edge leads from the row to the column.
         operations: V names: `input`, those of `OPERATIONS`, `output`.
-        count: Trainable parameters of the network for 10 classes. If the cell as numbered has
-            another number, the first numbering that has it is taken, if there is one.
+        count: Trainable parameters of the network for 10 classes. If the numbering of the matrix
+            has another count, the first numbering with this count is used, if there is one. None,
+            the default: the numbering of the matrix.
 
     Raises:
-        UserError: It is no cell of the space.
+        UserError: The cell is not in the space.
     """
     _check(matrix, operations)
     edges, named = _numbered(matrix, operations, range(len(matrix)))
@@ -111,28 +111,11 @@ def from_matrix(
     return params | {f"op_{vertex}": named.get(vertex, OPERATIONS[0]) for vertex in inner}
 
 
-def to_matrix(params: dict[str, Any]) -> tuple[list[list[int]], list[str]]:
-    """The cell of parameters as the benchmark gives it, without what is on no path.
-
-    Raises:
-        UserError: A parameter is missing, or no path leads from the input to the output.
-    """
-    names = [f"edge_{k}" for k in range(1, EDGES + 1)]
-    names += [f"op_{vertex}" for vertex in range(1, _OUTPUT)]
-    if missing := [name for name in names if name not in params]:
-        raise UserError(f"parameter {missing[0]!r} is missing")
-    edges = _alive(frozenset(_pair(params[f"edge_{k}"]) for k in range(1, EDGES + 1)))
-    vertices = sorted({vertex for edge in edges for vertex in edge})
-    matrix = [[int((i, j) in edges) for j in vertices] for i in vertices]
-    inner = [str(params[f"op_{vertex}"]) for vertex in vertices[1:-1]]
-    return matrix, ["input", *inner, "output"]
-
-
-class Cell(nn.Module):
-    """The operations of a cell and the projections of its input; B x C x H x W in and out."""
+class NASBench101Cell(nn.Module):
+    """A cell with the projections of its input; maps B x C x H x W to B x C' x H x W."""
 
     def __init__(self, edges: Edges, operations: dict[int, str], inputs: int, outputs: int) -> None:
-        """Build what lies on a path from vertex 0 to the output, `outputs` channels wide."""
+        """Build the vertices on a path from vertex 0 to the output of `outputs` channels."""
         super().__init__()
         self.widths = vertex_widths(edges, outputs)
         self.sources = {
@@ -173,10 +156,10 @@ class Cell(nn.Module):
 
 
 def vertex_widths(edges: Edges, outputs: int) -> dict[int, int]:
-    """Channels of each vertex after the input, by the benchmark's rule.
+    """Return the channels of each vertex after the input, by the rule of the benchmark.
 
-    The vertices before the output share its channels, the first of them one more where the
-    division leaves a rest; any other is as wide as the widest it feeds.
+    The vertices before the output share its channels; the first vertices take one more if the
+    division has a rest. Any other vertex is as wide as the widest vertex that reads it.
     """
     last = sorted(i for i, j in edges if j == _OUTPUT and i != 0)
     widths = {_OUTPUT: outputs}
@@ -187,10 +170,10 @@ def vertex_widths(edges: Edges, outputs: int) -> dict[int, int]:
     return dict(sorted(widths.items()))
 
 
-def parameters(edges: Edges, operations: dict[int, str], classes: int = 10) -> int:
-    """Trainable parameters of a cell's network on images of three channels, without building it."""
+def parameters(edges: Edges, operations: dict[int, str], num_classes: int = 10) -> int:
+    """Count the trainable parameters of a cell's network for RGB images, without building it."""
     alive = _alive(edges)
-    total = _weights(3, WIDTHS[0], 3) + WIDTHS[-1] * classes + classes
+    total = _weights(3, WIDTHS[0], 3) + WIDTHS[-1] * num_classes + num_classes
     for inputs, outputs in pairwise((WIDTHS[0], *WIDTHS)):
         widths = vertex_widths(alive, outputs)
         for entering in (inputs, *[outputs] * (CELLS - 1)):
@@ -202,14 +185,14 @@ def parameters(edges: Edges, operations: dict[int, str], classes: int = 10) -> i
 
 
 def _weights(inputs: int, outputs: int, size: int) -> int:
-    """Of a convolution and its batch norm."""
+    """Count the parameters of a convolution and its batch norm."""
     return inputs * outputs * size**2 + 2 * outputs
 
 
 def _numbered(
     matrix: Sequence[Sequence[int]], operations: Sequence[str], order: Sequence[int]
 ) -> tuple[Edges, dict[int, str]]:
-    """Edges and operations when the vertices are taken in an order; the last one is the output."""
+    """Return the edges and operations after renumbering; the last vertex becomes the output."""
     place = {old: new for new, old in enumerate(order)} | {order[-1]: _OUTPUT}
     size = range(len(matrix))
     edges = frozenset((place[i], place[j]) for i in size for j in size if matrix[i][j])
@@ -217,18 +200,18 @@ def _numbered(
 
 
 def _upward(matrix: Sequence[Sequence[int]], order: Sequence[int]) -> bool:
-    """Whether every edge leads to a later vertex in an order."""
+    """Say whether every edge leads to a later vertex in an order."""
     size = range(len(matrix))
     return not any(matrix[order[i]][order[j]] for i in size for j in range(i + 1))
 
 
 def _stack(edges: Edges, operations: dict[int, str], inputs: int, outputs: int) -> nn.Sequential:
     widths = (inputs, *[outputs] * (CELLS - 1))
-    return nn.Sequential(*(Cell(edges, operations, width, outputs) for width in widths))
+    return nn.Sequential(*(NASBench101Cell(edges, operations, width, outputs) for width in widths))
 
 
 def _convolution(inputs: int, outputs: int, size: int) -> nn.Sequential:
-    """Convolution, batch norm, ReLU."""
+    """Build a convolution, a batch norm and a ReLU."""
     return nn.Sequential(
         nn.Conv2d(inputs, outputs, size, padding=size // 2, bias=False),
         nn.BatchNorm2d(outputs),
@@ -243,7 +226,7 @@ def _operation(name: str, width: int) -> nn.Module:
 
 
 def _alive(edges: Edges) -> Edges:
-    """The edges on a path from the input to the output."""
+    """Return the edges on a path from the input to the output."""
     ahead, back = {0}, {_OUTPUT}
     for i, j in sorted(edges):
         ahead |= {j} if i in ahead else set()

@@ -20,17 +20,18 @@ GROWTHS = (1, 2)
 SIZE = len(BASES) * len(RATIOS) * 3**3 * len(HEADS) * len(GROWTHS) ** 2
 
 
-def build(trial: BaseTrial, classes: int = 100, image_size: int = 32) -> nn.Module:
+def build(trial: BaseTrial, num_classes: int = 100, img_size: int = 32) -> nn.Module:
     """Build a network of eight parameters.
 
-    `base_dim` channels a head in every stage, `mlp_ratio`, `depth_1` to `depth_3` layers a stage,
-    `heads_1`, and `growth_2` and `growth_3`: how many times the heads of the stage before. Heads
-    cannot shrink, nor grow otherwise, for pooling multiplies channels by a whole number.
+    `base_dim` is the number of channels a head in every stage, `depth_1` to `depth_3` the number of
+    layers of each stage, and `heads_1` the number of heads of the first stage. `growth_2` and
+    `growth_3` multiply the heads of the stage before, since pooling multiplies channels by a whole
+    number.
 
     Args:
-        trial: Asked for the eight.
-        classes: K.
-        image_size: In pixels; sets the patches.
+        trial: Chooses the eight parameters.
+        num_classes: Number of logits, K.
+        img_size: Height and width of the images in pixels; sets the patches.
     """
     base = trial.suggest_categorical("base_dim", BASES)
     ratio = trial.suggest_categorical("mlp_ratio", RATIOS)
@@ -38,20 +39,20 @@ def build(trial: BaseTrial, classes: int = 100, image_size: int = 32) -> nn.Modu
     heads = [trial.suggest_categorical("heads_1", HEADS)]
     for i in (2, 3):
         heads.append(heads[-1] * trial.suggest_categorical(f"growth_{i}", GROWTHS))
-    patch, stride = patches(image_size)
+    patch, stride = patches(img_size)
     return PoolingVisionTransformer(
-        img_size=image_size,
+        img_size=img_size,
         patch_size=patch,
         stride=stride,
         base_dims=[base] * 3,
         depth=depth,
         heads=heads,
         mlp_ratio=ratio,
-        num_classes=classes,
+        num_classes=num_classes,
     )
 
 
-def patches(image_size: int) -> tuple[int, int]:
-    """Side and stride of a patch: 16 and 8 at 224, as published, and less for small images."""
-    stride = max(1, min(8, image_size // 16))
+def patches(img_size: int) -> tuple[int, int]:
+    """Return side and stride of a patch: 16 and 8 at 224 pixels, as published; less below 128."""
+    stride = max(1, min(8, img_size // 16))
     return 2 * stride, stride

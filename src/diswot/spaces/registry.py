@@ -1,4 +1,4 @@
-"""Search spaces: functions of an Optuna trial that return a network, and the table of them."""
+"""Search spaces by name, and the networks of a space."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from inspect import Parameter
 from types import ModuleType
 from typing import Any
 
-import torch
 from optuna.trial import BaseTrial
 from torch import nn
 
 from diswot.errors import UserError, unknown
-from diswot.spaces.trials import Choices, Given
+from diswot.models.weightless import Weightless
+from diswot.spaces.trials import EnumeratingTrial, FixedParamsTrial
 from diswot.spaces.validation import Build, check
 from diswot.utils import user_code
 
@@ -28,15 +28,15 @@ Params = dict[str, Any]
 class Space:
     """A built-in search space and its facts.
 
-    Its module is imported when it is needed: some are made of timm, which takes seconds.
+    The module of a space is imported on first use: timm, which some need, takes seconds.
 
     Attributes:
-        module: Of this package.
+        module: Name of the module in this package.
         summary: One line.
-        paper: Where it is from.
-        function: That of the module, of a trial, a number of classes and a size of images.
-        constant: That of the module which is the number of architectures.
-        listed: Whether the space is a list, a part of which a pattern after a colon takes.
+        paper: Authors and year.
+        function: Name of the function of a trial in the module.
+        constant: Name of the number of architectures in the module.
+        listed: Whether the space is a list of names, from which a pattern after a colon selects.
     """
 
     module: str
@@ -48,7 +48,7 @@ class Space:
 
     @property
     def build(self) -> Callable[..., nn.Module]:
-        """The function of a trial."""
+        """The function of a trial that builds a network."""
         build: Callable[..., nn.Module] = getattr(self._home(), self.function)
         return build
 
@@ -60,7 +60,7 @@ class Space:
 
     @property
     def names(self) -> Callable[[str], Sequence[str]]:
-        """What a pattern matches, where the space is a list."""
+        """The function that lists the names a pattern matches, if the space is a list."""
         names: Callable[[str], Sequence[str]] = self._home().names
         return names
 
@@ -130,25 +130,25 @@ def list_spaces() -> list[str]:
     return list(SPACES)
 
 
-def create_space(name: str, classes: int = 100, image_size: int = 32) -> Build:
-    """The space of that name, or a user's own as `file.py:function`, as a function of a trial.
+def create_space(name: str, num_classes: int = 100, img_size: int = 32) -> Build:
+    """Return the space of a name as a function of a trial.
 
     Args:
-        name: A key of `SPACES`, with a pattern after a colon where the space is a list; or
-            `file.py:function`; the function takes a trial and, if it likes, `classes` and
-            `image_size`. It is checked, see `check`.
-        classes: Number of logits of the networks, K.
-        image_size: Height and width of the images, in pixels.
+        name: A key of `SPACES`, with a pattern after a colon if the space is a list; or
+            `file.py:function`, a function that takes a trial and may take `num_classes` and
+            `img_size`. `check` tries a function of the user.
+        num_classes: Number of logits of the networks, K.
+        img_size: Height and width of the images in pixels.
 
     Raises:
         UserError: The name is unknown, or the user's function is no space.
     """
     if user_code.is_spec(name):
-        return _own(name, user_code.load(name, classes=classes, image_size=image_size))
+        return _own(name, user_code.load(name, num_classes=num_classes, img_size=img_size))
     plain, colon, pattern = name.partition(":")
     if plain not in SPACES:
         raise unknown("space", plain, SPACES)
-    row, options = SPACES[plain], {"classes": classes, "image_size": image_size}
+    row, options = SPACES[plain], {"num_classes": num_classes, "img_size": img_size}
     if not colon:
         return user_code.bind(row.build, **options)
     if not row.listed:
@@ -161,27 +161,27 @@ def _own(name: str, build: Build) -> Build:
     try:
         _check_takes_trial(build)
         check(build)
-    except Exception as error:  # whatever a user's function raises is told in one line
-        told = str(error) if isinstance(error, UserError) else user_code.explain(error, name)
-        raise UserError(f"{name} is no space: {told}") from error
+    except Exception as error:  # a user's function may raise anything
+        reason = str(error) if isinstance(error, UserError) else user_code.explain(error, name)
+        raise UserError(f"{name} is no space: {reason}") from error
     return build
 
 
 def _check_takes_trial(build: Build) -> None:
-    """Refuse a function that has no place for the trial: a teacher's, say."""
+    """Refuse a function that has no parameter for the trial, such as a teacher's."""
     by_name = (Parameter.KEYWORD_ONLY, Parameter.VAR_KEYWORD)
     if all(p.kind in by_name for p in inspect.signature(build).parameters.values()):
         raise UserError("the first parameter of a space is the trial")
 
 
 def build_network(build: Build, params: Params) -> nn.Module:
-    """The network that a space builds from a dict of parameters.
+    """Build the network of some parameters.
 
     Raises:
-        UserError: A parameter is missing, unknown to the space, or outside its choices, or the
-            space returns something else.
+        UserError: A parameter is missing, unknown to the space or outside its choices, or the space
+            does not return a module.
     """
-    trial = Given(params)
+    trial = FixedParamsTrial(params)
     model = construct(build, trial)
     if unused := params.keys() - trial.distributions.keys():
         raise unknown("parameter", min(unused), trial.distributions)
@@ -189,10 +189,10 @@ def build_network(build: Build, params: Params) -> nn.Module:
 
 
 def construct(build: Build, trial: BaseTrial) -> nn.Module:
-    """The network that a space builds from a trial.
+    """Build the network of a trial.
 
     Raises:
-        UserError: The space returns something else.
+        UserError: The space does not return a module.
     """
     model = build(trial)
     if not isinstance(model, nn.Module):
@@ -201,14 +201,14 @@ def construct(build: Build, trial: BaseTrial) -> nn.Module:
 
 
 def enumerate_params(build: Build, limit: int) -> list[Params] | None:
-    """All architectures of a space in a fixed order, or None if there are more than `limit`.
+    """List all architectures of a space in a fixed order; None if there are more than `limit`.
 
-    A choice may depend on earlier ones. At most `limit` + 2 networks are built, and only two
-    where the first and the last architecture both promise more than `limit`. An architecture
-    whose network cannot be built is one, too.
+    A choice may depend on earlier choices. At most `limit` + 2 networks are built, and only two if
+    the choices of the first and of the last architecture both have more than `limit` combinations.
+    An architecture whose network cannot be built counts, too.
 
     Raises:
-        UserError: A choice is no plain value, and so cannot be stored.
+        UserError: A choice is not a plain value, which no storage could keep.
     """
     first, last = _follow(build), _follow(build, last=True)
     if limit < min(math.prod(path.sizes()) for path in (first, last)):
@@ -221,8 +221,8 @@ def enumerate_params(build: Build, limit: int) -> list[Params] | None:
     return found
 
 
-def _paths(build: Build) -> Iterator[Choices]:
-    """Every sequence of choices, like the wheels of an odometer: the last turns fastest."""
+def _paths(build: Build) -> Iterator[EnumeratingTrial]:
+    """Yield a trial for every sequence of choices; the last choice changes fastest."""
     digits: Sequence[int] | None = ()
     while digits is not None:
         path = _follow(build, digits)
@@ -230,17 +230,17 @@ def _paths(build: Build) -> Iterator[Choices]:
         digits = path.next_digits()
 
 
-def _follow(build: Build, digits: Sequence[int] = (), *, last: bool = False) -> Choices:
-    """Let a space make its suggestions; that its network fails is for its scoring to say.
+def _follow(build: Build, digits: Sequence[int] = (), *, last: bool = False) -> EnumeratingTrial:
+    """Run a space to the end of its choices; a network that fails is an architecture, too.
 
-    Without weights, if it can be built so: some are larger than the memory.
+    The network is built on the meta device if possible, since some exceed the memory.
     """
-    path = Choices(digits, last=last)
+    path = EnumeratingTrial(digits, last=last)
     try:
-        with torch.device("meta"):
+        with Weightless():
             build(path)
     except (Exception, SystemExit):
-        path = Choices(digits, last=last)
+        path = EnumeratingTrial(digits, last=last)
         with suppress(Exception, SystemExit):
             build(path)
     path.check()

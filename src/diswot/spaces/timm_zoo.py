@@ -1,8 +1,9 @@
-"""The models of timm as candidates: which of these is the best student?
+"""The space of timm's models, to find the best student among published networks.
 
-One choice, `model`, among the names that a pattern matches: `timm_zoo:mobilenetv3*`, or several
-patterns with commas. Nothing is downloaded: weights are drawn, and the list is timm's own. Models
-are taken as they are: most shrink images 32 times, so that little is left of 32 pixels.
+One parameter, `model`, chooses among the names that a pattern matches, such as
+`timm_zoo:mobilenetv3*`, or several patterns separated by commas. Nothing is downloaded: weights are
+drawn at random. Models keep their strides: most divide the image size by 32, which leaves one
+position of 32 pixels.
 
 Wightman, "PyTorch Image Models", 2019.
 """
@@ -21,18 +22,18 @@ from torch import nn
 from diswot.costs.counts import count_params
 from diswot.errors import UserError
 
-LARGEST = 200e6  # parameters: above, drawing weights takes long and may not fit the memory
+LARGEST = 200e6  # parameters; larger models take long to draw and may exceed the memory
 _MADE_FOR_TESTS = "test_*"
 
 
 @cache
 def names(pattern: str = "*") -> tuple[str, ...]:
-    """The models that a pattern matches, or several with commas; `?`, `*` and `[ab]` as in a shell.
+    """List the models that a shell pattern matches, or several patterns separated by commas.
 
-    timm's own test models are left out, unless a pattern starts with `test_`.
+    Test models of timm match only patterns that start with `test_`.
 
     Raises:
-        UserError: There are none.
+        UserError: A pattern matches no model.
     """
     found: set[str] = set()
     for each in (part.strip() for part in pattern.split(",")):
@@ -54,36 +55,38 @@ SIZE = len(names())
 
 
 def build(
-    trial: BaseTrial, classes: int = 1000, image_size: int = 224, pattern: str = "*"
+    trial: BaseTrial, num_classes: int = 1000, img_size: int = 224, pattern: str = "*"
 ) -> nn.Module:
     """Build the model of a name, without pretrained weights.
 
     Args:
-        trial: Asked for `model`.
-        classes: K.
-        image_size: In pixels; told to those models that must know it beforehand.
-        pattern: Which models are candidates; see `names`.
+        trial: Chooses `model`.
+        num_classes: Number of logits, K.
+        img_size: Height and width of the images in pixels, for models of a fixed size.
+        pattern: Pattern of the candidates; see `names`.
 
     Raises:
-        UserError: No model has such a name, or this one is too large, or not for that size.
+        UserError: No model matches, or the model is too large or does not fit the image size.
     """
     name = trial.suggest_categorical("model", names(pattern))
     if torch.get_default_device().type != "meta":
         with torch.device("meta"):
-            size = count_params(_create(name, classes, image_size))
+            size = count_params(_create(name, num_classes, img_size))
         if size > LARGEST:
             limit = f"the {LARGEST / 1e6:.0f} M up to which models are built"
             raise UserError(f"{name} has {size / 1e6:.0f} M parameters, above {limit}")
-    return _create(name, classes, image_size)
+    return _create(name, num_classes, img_size)
 
 
-def _create(name: str, classes: int, image_size: int) -> nn.Module:
+def _create(name: str, num_classes: int, img_size: int) -> nn.Module:
     facts = timm.get_pretrained_cfg(name)
     sized = facts is not None and facts.fixed_input_size
-    options: dict[str, Any] = {"img_size": image_size} if sized else {}
+    options: dict[str, Any] = {"img_size": img_size} if sized else {}
     try:
-        model: nn.Module = timm.create_model(name, pretrained=False, num_classes=classes, **options)
-    except Exception as error:  # whatever a model raises is told in one line
+        model: nn.Module = timm.create_model(
+            name, pretrained=False, num_classes=num_classes, **options
+        )
+    except Exception as error:  # a model may raise anything
         reason = " ".join(f"{type(error).__name__}: {error}".split())
-        raise UserError(f"{name} cannot be built for {image_size} pixels: {reason}") from error
+        raise UserError(f"{name} cannot be built for {img_size} pixels: {reason}") from error
     return model

@@ -1,9 +1,9 @@
-"""Trials that need no study: one that takes given values, one that takes choices by number."""
+"""Trials without a study: of fixed parameters, and of choices by index."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,37 +13,48 @@ from optuna.distributions import (
     FloatDistribution,
     IntDistribution,
 )
-from optuna.trial import FixedTrial
 
 from diswot.errors import UserError
+from diswot.storage.compat import ChoosingTrial, contains
 
-MOST = 1000  # choices of one network
-_TOLD = 8  # values of one choice, in a message
-
-
-class Given(FixedTrial):
-    """A `FixedTrial` that refuses a missing value, or one outside the choices, in one line."""
-
-    def _suggest(self, name: str, distribution: BaseDistribution) -> Any:
-        if name not in self._params:
-            raise UserError(f"parameter {name!r} is missing; its choices: {told(distribution)}")
-        value = self._params[name]
-        try:
-            inside = distribution._contains(distribution.to_internal_repr(value))
-        except (ValueError, TypeError):
-            inside = False
-        if not inside:
-            raise UserError(f"{name} = {value!r} is not among its choices: {told(distribution)}")
-        return super()._suggest(name, distribution)
+MOST = 1000  # parameters of one network
+_SHOWN = 8  # values of one parameter in a message
 
 
-class Choices(FixedTrial):
-    """Takes the given choice at each suggestion, and the first or last past the end of the list.
+class FixedParamsTrial(ChoosingTrial):
+    """A trial that takes its values from a mapping of parameters.
+
+    Unlike Optuna's `FixedTrial`, it refuses a missing value and a value outside of the choices by
+    one line.
+    """
+
+    def __init__(self, params: Mapping[str, Any]) -> None:
+        super().__init__()
+        self.given = dict(params)
+
+    def choose(self, name: str, distribution: BaseDistribution) -> Any:
+        """Return the value of a parameter.
+
+        Raises:
+            UserError: The mapping has no such value, or the distribution does not allow it.
+        """
+        if name not in self.given:
+            raise UserError(f"parameter {name!r} is missing; its choices: {describe(distribution)}")
+        value = self.given[name]
+        if not contains(distribution, value):
+            choices = describe(distribution)
+            raise UserError(f"{name} = {value!r} is not among its choices: {choices}")
+        return value
+
+
+class EnumeratingTrial(ChoosingTrial):
+    """A trial that takes choices by their index, to enumerate a space.
 
     Args:
         digits: Index of the choice at each suggestion, in the order of the suggestions.
-        last: Whether to take the last choice past the end, the first if there are too many.
-        random: Draws the choices past the end, if given.
+        last: Whether suggestions past the end of `digits` take the last choice. By default they
+            take the first.
+        random: Generator that draws the choices past the end. None, the default, draws nothing.
     """
 
     def __init__(
@@ -53,20 +64,24 @@ class Choices(FixedTrial):
         last: bool = False,
         random: np.random.Generator | None = None,
     ) -> None:
-        super().__init__({})
+        super().__init__()
         self._wanted = list(digits)
         self._last = last
         self._random = random
         self._digits: list[int] = []
 
-    def _suggest(self, name: str, distribution: BaseDistribution) -> Any:
-        if name not in self._distributions:
-            if len(self._digits) > MOST:
-                raise _endless(name)
-            digit = self._digit(distribution)
-            self._digits.append(digit)
-            self._params[name] = choice(distribution, digit)
-        return super()._suggest(name, distribution)
+    def choose(self, name: str, distribution: BaseDistribution) -> Any:
+        """Return the value of a parameter; the same if the space asks again.
+
+        Raises:
+            UserError: The space asks for too many parameters.
+        """
+        if name in self.params:
+            return self.params[name]
+        if len(self._digits) > MOST:
+            raise _endless(name)
+        self._digits.append(self._digit(distribution))
+        return choice(distribution, self._digits[-1])
 
     def _digit(self, distribution: BaseDistribution) -> int:
         turn, count = len(self._digits), size(distribution)
@@ -77,10 +92,11 @@ class Choices(FixedTrial):
         return int(count) - 1 if self._last and math.isfinite(count) else 0
 
     def check(self) -> None:
-        """Refuse choices without end, and those that no storage would give back as they are.
+        """Check the choices of the trial.
 
         Raises:
-            UserError: There are too many, one has no bounds, or is no plain value.
+            UserError: There are too many, or one has no bounds, or a value is not plain, so that a
+                storage would not return it unchanged.
         """
         if len(self._digits) > MOST:
             raise _endless(next(reversed(self.distributions)))
@@ -94,11 +110,11 @@ class Choices(FixedTrial):
                     raise UserError(f"choices of {name!r} must be numbers or strings, not {kind}")
 
     def sizes(self) -> list[float]:
-        """Number of choices at each suggestion; infinite for a continuous one."""
+        """Return the number of choices of each parameter; infinite if continuous."""
         return [size(distribution) for distribution in self.distributions.values()]
 
     def next_digits(self) -> list[int] | None:
-        """The following sequence of choices, or None after the last."""
+        """Return the indices of the next architecture, or None after the last."""
         digits, sizes = list(self._digits), self.sizes()
         while digits and digits[-1] + 1 >= sizes[len(digits) - 1]:
             digits.pop()
@@ -110,7 +126,7 @@ def _endless(name: str) -> UserError:
 
 
 def size(distribution: BaseDistribution) -> float:
-    """Number of values of a distribution."""
+    """Return the number of values of a distribution; infinite if continuous."""
     if isinstance(distribution, CategoricalDistribution):
         return len(distribution.choices)
     if isinstance(distribution, IntDistribution):
@@ -122,19 +138,19 @@ def size(distribution: BaseDistribution) -> float:
 
 
 def choice(distribution: BaseDistribution, index: int) -> Any:
-    """Value number `index` of a distribution."""
+    """Return the value of an index in a distribution."""
     if isinstance(distribution, CategoricalDistribution):
         return distribution.choices[index]
     assert isinstance(distribution, IntDistribution | FloatDistribution)
     return min(distribution.low + index * (distribution.step or 1), distribution.high)
 
 
-def told(distribution: BaseDistribution) -> str:
-    """The values of a distribution as a user reads them; of many only some, or the ends."""
+def describe(distribution: BaseDistribution) -> str:
+    """Describe the values of a distribution; of many values, only some or the bounds."""
     count = size(distribution)
-    if count <= _TOLD or isinstance(distribution, CategoricalDistribution):
-        values = [repr(choice(distribution, i)) for i in range(min(int(count), _TOLD))]
-        more = [f"and {int(count) - _TOLD} more"] * (count > _TOLD)
+    if count <= _SHOWN or isinstance(distribution, CategoricalDistribution):
+        values = [repr(choice(distribution, i)) for i in range(min(int(count), _SHOWN))]
+        more = [f"and {int(count) - _SHOWN} more"] * (count > _SHOWN)
         return ", ".join([*values, *more])
     assert isinstance(distribution, IntDistribution | FloatDistribution)
     steps = "" if distribution.step in (None, 1) else f" in steps of {distribution.step}"
@@ -142,7 +158,7 @@ def told(distribution: BaseDistribution) -> str:
 
 
 def draw(distribution: BaseDistribution, random: np.random.Generator) -> Any:
-    """A value of a distribution, each equally likely (a continuous one on its own scale)."""
+    """Draw a value of a distribution uniformly; on a log scale if the distribution has one."""
     count = size(distribution)
     if math.isfinite(count):
         return choice(distribution, int(random.integers(int(count))))

@@ -1,4 +1,4 @@
-"""Whether a function of a trial is a space: what it must keep to, tried on a few networks."""
+"""Checks that a function of a trial is a space, on a few networks."""
 
 from __future__ import annotations
 
@@ -13,25 +13,25 @@ from torch import Tensor, nn
 
 from diswot.errors import UserError
 from diswot.models.initialization import fresh
-from diswot.spaces.trials import Choices, Given
+from diswot.spaces.trials import EnumeratingTrial, FixedParamsTrial
 
 Build = Callable[[BaseTrial], nn.Module]
 
-TRIED = 3  # networks: of the first choices, of the last, and of random ones
-FAILING = 20  # networks in a row that cannot be built, before that is the space's fault
-REBUILT = 2  # times each
+TRIED = 3  # networks: of the first choices, of the last choices, and of random choices
+FAILING = 20  # networks that may fail before the space fails
+REBUILT = 2  # times that each network is built again
 
 
 def check(build: Build) -> None:
-    """Try a space on three networks, each built again twice, with the same random numbers.
+    """Check a space on three networks, each built again twice with the same random numbers.
 
-    That some networks cannot be built is none the worse for a space: their scoring tells of it.
+    Some networks of a space may fail to build: their evaluation reports it.
 
     Raises:
-        UserError: The space returns no module, or the same one twice; its choices are unbounded,
-            or no plain values, or differ from call to call; or it builds different networks,
-            or weights, from the same choices.
-        Exception: What the space raised, where no network could be built.
+        UserError: The space returns no module or the same module twice; its choices are unbounded,
+            not plain, or differ from call to call; or the same choices build different networks or
+            weights.
+        Exception: The exception of the space, if no network could be built.
     """
     known: dict[str, BaseDistribution] = {}
     failures: list[Exception] = []
@@ -39,7 +39,7 @@ def check(build: Build) -> None:
     for path in _paths():
         try:
             models = [_build(build, path)]
-        except Exception as error:  # whatever a user's function raises
+        except Exception as error:  # a user's function may raise anything
             failures.append(error)
             models = []
         path.check()
@@ -53,27 +53,29 @@ def check(build: Build) -> None:
         raise failures[0]
 
 
-def _paths() -> Iterator[Choices]:
-    """The first choices, the last ones, and random ones."""
+def _paths() -> Iterator[EnumeratingTrial]:
+    """Yield trials of the first choices, of the last choices, and of random choices."""
     random = np.random.default_rng(0)
-    yield Choices()
-    yield Choices(last=True)
+    yield EnumeratingTrial()
+    yield EnumeratingTrial(last=True)
     for _ in range(FAILING - 2):
-        yield Choices(random=random)
+        yield EnumeratingTrial(random=random)
 
 
 def _build(build: Build, trial: BaseTrial) -> nn.Module:
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Choices for a categorical")  # told as an error
+        warnings.filterwarnings(
+            "ignore", "Choices for a categorical"
+        )  # `EnumeratingTrial.check` raises instead
         return fresh(lambda: build(trial), "default", 0)
 
 
-def _check_again(build: Build, path: Choices, model: nn.Module) -> None:
-    """Build a network again from its parameters, and compare."""
+def _check_again(build: Build, path: EnumeratingTrial, model: nn.Module) -> None:
+    """Build a network again from its parameters and compare the two."""
     if not isinstance(model, nn.Module):
         raise UserError(f"a space must return a torch module, not a {type(model).__name__}")
     for _ in range(REBUILT):
-        trial = Given(path.params)
+        trial = FixedParamsTrial(path.params)
         try:
             again = _build(build, trial)
         except Exception as error:
@@ -86,7 +88,7 @@ def _check_again(build: Build, path: Choices, model: nn.Module) -> None:
 
 
 def _check_alike(known: dict[str, BaseDistribution], asked: dict[str, BaseDistribution]) -> None:
-    """Whether choices of one name are the same wherever they appear; takes up new ones."""
+    """Check that a name has the same choices in all networks; add new names to the known ones."""
     for name, distribution in asked.items():
         try:
             check_distribution_compatibility(known.setdefault(name, distribution), distribution)
@@ -98,7 +100,7 @@ def _check_alike(known: dict[str, BaseDistribution], asked: dict[str, BaseDistri
 
 
 def _check_same(model: nn.Module, again: nn.Module) -> None:
-    """Whether two networks are equal, and share nothing."""
+    """Check that two networks are equal and share no weights."""
     own = {id(parameter) for parameter in model.parameters()}
     if model is again or any(id(parameter) in own for parameter in again.parameters()):
         raise UserError("a space must build a new network at each call, sharing no weights")

@@ -1,8 +1,14 @@
-"""What the files in a run folder are called."""
+"""The names of the files and folders in a run folder."""
 
-RUN = "run.json"  # how a command was told to go, and on what
+RUN = "run.json"  # the command, its configuration and its environment
 JOURNAL = "study.journal"  # the trials of a search
-FOUND = "found.json"  # what a search found
-TRAINED = "trained.json"  # what a training gave
-RANKED = "rank.json"  # what a rank study gave
-SCORES = "scores.csv"  # the scores behind it
+FOUND = "found.json"  # the result of a search
+FRONT = "front"  # its Pareto front, drawn
+LATENCIES = "latency.jsonl"  # the latencies that were measured
+VERIFICATION = "verify"  # the folder of the short trainings after a search
+TRAINED = "trained.json"  # the result of a training
+DISTILLED = "distilled"  # the folder of the training from the search's teacher
+ALONE = "alone"  # the folder of the training without a teacher
+RANKED = "rank.json"  # the result of a rank study
+SCORES = "scores.csv"  # its scores, beside the accuracies
+SCORED_ROWS = "scores.jsonl"  # the architectures that are scored already

@@ -1,4 +1,4 @@
-"""Where a search keeps its trials: a journal in the run folder, or any Optuna storage."""
+"""Storage of the trials of a search: a journal in the run folder, or any Optuna storage."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from typing import Literal
 
 import optuna
 from optuna.storages import BaseStorage
-from optuna.storages.journal import JournalFileOpenLock
 
 from diswot.errors import UserError
-from diswot.storage.journal import FileLock, Journal, Storage, mend
+from diswot.storage.compat import close
+from diswot.storage.journal import Journal, Storage
 from diswot.storage.run_files import JOURNAL
 from diswot.utils.environment import masked
 
@@ -23,15 +23,18 @@ if sys.platform != "win32":
     import fcntl
 
 LOCK = ".search.lock"
-TRIES, PAUSE = 20, 0.2  # to open a database whose tables another process makes; seconds between
+TRIES, PAUSE = 20, 0.2  # retries while another process creates the tables; seconds between
 _MADE_BY_ANOTHER = ("already exists", "duplicate key", "UNIQUE constraint", "Duplicate entry")
 
 
 def open_storage(where: str | Path | None) -> BaseStorage | None:
-    """Open a storage by its URL, or the journal in a folder; None is memory.
+    """Open the storage of a URL, or the journal of a folder.
+
+    Args:
+        where: URL of an Optuna storage, or a run folder. None: the memory of this process.
 
     Raises:
-        UserError: The place cannot be opened or read.
+        UserError: The storage cannot be opened or read.
     """
     if where is None:
         return None
@@ -40,20 +43,18 @@ def open_storage(where: str | Path | None) -> BaseStorage | None:
     path = Path(where) / JOURNAL
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        lock = JournalFileOpenLock(str(path)) if sys.platform == "win32" else FileLock(path)
-        mend(path, lock)
-        return Storage(Journal(str(path), lock))
-    except Exception as error:  # a damaged journal makes Optuna raise whatever comes
+        return Storage(Journal(path))
+    except Exception as error:  # a damaged journal makes Optuna raise anything
         reason = next(iter(str(error).splitlines()), type(error).__name__)
         raise UserError(f"{path} cannot be used: {reason}") from error
 
 
 @contextmanager
 def alone(folder: Path) -> Iterator[None]:
-    """Keep other searches off a run folder; the system lets them in when this process dies.
+    """Lock a run folder against other searches; the lock ends with this process.
 
     Raises:
-        UserError: A search is under way in it.
+        UserError: Another search holds the lock.
     """
     path = folder / LOCK
     try:
@@ -78,19 +79,19 @@ def _database(url: str) -> BaseStorage:
     from sqlalchemy.engine import make_url
     from sqlalchemy.exc import SQLAlchemyError
 
-    told = url
+    shown = url
     try:
-        told = masked(make_url(url).render_as_string(hide_password=True))
-        return _with_its_tables(_with_driver(url))
+        shown = masked(make_url(url).render_as_string(hide_password=True))
+        return _with_tables(_with_driver(url))
     except (SQLAlchemyError, ImportError, ValueError) as error:
         reason = str(error).splitlines()[0]
         if isinstance(error, ImportError) and _is_postgres(url) and find_spec("psycopg") is None:
             reason = "it needs psycopg: pip install 'diswot[postgres]'"
-        raise UserError(f"cannot open {told}: {reason}") from error
+        raise UserError(f"cannot open {shown}: {reason}") from error
 
 
-def _with_its_tables(url: str) -> BaseStorage:
-    """Open a database, in which other processes may be making the same tables at this moment."""
+def _with_tables(url: str) -> BaseStorage:
+    """Open a database, with retries while other processes create the same tables."""
     from sqlalchemy.exc import DatabaseError
 
     for _ in range(TRIES):
@@ -104,29 +105,26 @@ def _with_its_tables(url: str) -> BaseStorage:
 
 
 def _with_driver(url: str) -> str:
-    """The same, with psycopg as PostgreSQL's driver where no other is named and it is there."""
+    """Name psycopg as the driver of a PostgreSQL URL without a driver, if it is installed."""
     if _is_postgres(url) and find_spec("psycopg") is not None:
         return f"postgresql+psycopg://{url.partition('://')[2]}"
     return url
 
 
 def _is_postgres(url: str) -> bool:
-    """Whether it is PostgreSQL's, with no driver named."""
+    """Say whether a URL is of PostgreSQL without a driver."""
     return url.partition("://")[0] in ("postgres", "postgresql")
 
 
 @contextmanager
 def opened(where: str | Path | None) -> Iterator[BaseStorage | None]:
-    """As `open_storage`; connections to a database are closed on the way out."""
+    """Open a storage as `open_storage` does, and close its connections at the end."""
     storage = open_storage(where)
     try:
         yield storage
     finally:
-        backend = getattr(storage, "_backend", storage)
         if storage is not None:
-            storage.remove_session()
-        if isinstance(backend, optuna.storages.RDBStorage):
-            backend.engine.dispose()
+            close(storage)
 
 
 def open_study(
@@ -137,17 +135,17 @@ def open_study(
     resume: bool,
     directions: Sequence[Literal["maximize", "minimize"]] = ("maximize",),
 ) -> optuna.Study:
-    """Create a study, or go on with it.
+    """Create a study, or load it.
 
     Args:
-        storage: Where it is kept.
-        name: Its own.
-        sampler: Proposes architectures.
-        resume: Whether it may be there already.
-        directions: `maximize` or `minimize`, an objective each.
+        storage: Storage of the trials. None: the memory of this process.
+        name: Name of the study.
+        sampler: Sampler that proposes architectures.
+        resume: Whether the study may exist.
+        directions: `maximize` or `minimize` for each objective.
 
     Raises:
-        UserError: The study is there and is not to be resumed.
+        UserError: The study exists and `resume` is false.
     """
     try:
         return optuna.create_study(

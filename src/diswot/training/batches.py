@@ -11,7 +11,7 @@ import torch
 from torch import Generator, Tensor
 
 from diswot.data.augmentation import Changes, apply, draw, some
-from diswot.data.dataset import Data
+from diswot.data.dataset import Dataset
 from diswot.data.loader import Source
 from diswot.errors import UserError
 from diswot.training import mixing
@@ -47,7 +47,7 @@ class Batches:
         processes: The processes that share each batch.
     """
 
-    data: Data
+    data: Dataset
     recipe: Recipe
     processes: Processes
 

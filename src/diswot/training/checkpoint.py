@@ -13,7 +13,7 @@ from torch import nn
 from torch.optim import Optimizer
 
 from diswot.errors import UserError
-from diswot.utils import files
+from diswot.utils import files, jsonl
 from diswot.utils.agreement import plain, require_same
 
 CHECKPOINT, HISTORY, WEIGHTS = "checkpoint.pt", "history.jsonl", "student.safetensors"
@@ -41,7 +41,7 @@ def save(folder: Path, settings: Settings, parts: Stateful, history: list[EpochR
         **{name: part.state_dict() for name, part in parts.items()},
     }
     files.write(folder / CHECKPOINT, lambda path: torch.save(state, path))
-    files.write_lines(folder / HISTORY, history)
+    jsonl.write_lines(folder / HISTORY, history)
 
 
 def load(

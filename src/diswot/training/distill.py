@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from diswot.data.dataset import Data
+from diswot.data.dataset import Dataset
 from diswot.errors import UserError
 from diswot.training.checkpoint import EpochRow
 from diswot.training.distributed import Processes
@@ -48,7 +48,7 @@ class Distilled:
 def distill(
     student: nn.Module,
     teacher: nn.Module | None,
-    data: Data,
+    data: Dataset,
     recipe: Recipe | None = None,
     *,
     out: str | Path | None = None,
@@ -115,7 +115,7 @@ def _run_epochs(loop: TrainingLoop, on_step: OnStep, listeners: list[OnEpoch]) -
                 on_epoch(row)
 
 
-def _check(student: nn.Module, teacher: nn.Module | None, data: Data, recipe: Recipe) -> None:
+def _check(student: nn.Module, teacher: nn.Module | None, data: Dataset, recipe: Recipe) -> None:
     """Refuse what cannot be trained."""
     if data.train is None or data.test is None:
         raise UserError(f"{data.name} has no images to train on")

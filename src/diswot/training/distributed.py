@@ -24,11 +24,11 @@ from accelerate.utils import DistributedDataParallelKwargs
 from torch import Tensor, nn
 from torch.distributed.nn.functional import all_reduce
 from torch.nn.functional import batch_norm
-from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.parallel import DistributedDataParallel
 
 from diswot.errors import UserError
 from diswot.observation.observe import Observation
+from diswot.utils.compat import BatchNorm
 
 
 class Processes:
@@ -125,7 +125,7 @@ class Processes:
     @contextmanager
     def _whole_statistics(self, student: nn.Module) -> Iterator[None]:
         """Normalise by the statistics of all processes' images, on a CPU."""
-        norms = [module for module in student.modules() if isinstance(module, _BatchNorm)]
+        norms = [module for module in student.modules() if isinstance(module, BatchNorm)]
         for norm in norms:
             vars(norm)["forward"] = partial(_normalised, self, norm)
         try:
@@ -169,7 +169,7 @@ def _sync_batch_norm(student: nn.Module) -> Iterator[None]:
             module._modules.update(children)
 
 
-def _normalised(processes: Processes, norm: _BatchNorm, images: Tensor) -> Tensor:
+def _normalised(processes: Processes, norm: BatchNorm, images: Tensor) -> Tensor:
     """Normalise the share of this process as one process normalises the whole batch."""
     if not norm.training and norm.running_mean is not None:
         mean, variance = norm.running_mean, norm.running_var
@@ -193,7 +193,7 @@ def _normalised(processes: Processes, norm: _BatchNorm, images: Tensor) -> Tenso
 
 
 @torch.no_grad()
-def _track(norm: _BatchNorm, mean: Tensor, variance: Tensor) -> None:
+def _track(norm: BatchNorm, mean: Tensor, variance: Tensor) -> None:
     """Move the running statistics as torch does."""
     share = norm.momentum
     if norm.num_batches_tracked is not None:

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
-from diswot.data.dataset import Data
+from diswot.data.dataset import Dataset
 from diswot.data.loader import Source
 from diswot.errors import UserError
 
@@ -19,7 +19,7 @@ Network = Callable[[Tensor], Tensor]
 
 
 def count_correct(
-    model: nn.Module, data: Data, source: Source, indices: Tensor, bf16: bool = False
+    model: nn.Module, data: Dataset, source: Source, indices: Tensor, bf16: bool = False
 ) -> Tensor:
     """Return the number of images whose label has the highest logit, in evaluation mode.
 
@@ -40,7 +40,7 @@ def count_correct(
 
 
 def measure_accuracy(
-    model: nn.Module, data: Data, on_read: Callable[[int], None] = lambda done: None
+    model: nn.Module, data: Dataset, on_read: Callable[[int], None] = lambda done: None
 ) -> float:
     """Return the accuracy on all test images, in %, with few images in memory at once.
 
@@ -65,7 +65,7 @@ def measure_accuracy(
 @torch.no_grad()
 def predict(
     model: Network,
-    data: Data,
+    data: Dataset,
     batches: Iterable[tuple[Tensor, Tensor]],
     bf16: bool = False,
 ) -> Iterator[tuple[Tensor, Tensor]]:
@@ -94,7 +94,7 @@ def frozen(model: nn.Module | None) -> Iterator[None]:
 
 
 @torch.no_grad()
-def check_fit(role: str, model: nn.Module, data: Data, device: torch.device) -> None:
+def check_fit(role: str, model: nn.Module, data: Dataset, device: torch.device) -> None:
     """Check that a network in evaluation mode gives one logit a class for the data's images.
 
     Raises:

@@ -14,7 +14,7 @@ import torch
 from timm.utils import ModelEmaV3  # type: ignore[attr-defined]
 from torch import Tensor, nn
 
-from diswot.data.dataset import Data
+from diswot.data.dataset import Dataset
 from diswot.data.loader import Source, source
 from diswot.errors import UserError
 from diswot.models.initialization import derive_seed
@@ -59,7 +59,7 @@ class TrainingLoop:
 
     student: nn.Module
     teacher: nn.Module | None
-    data: Data
+    data: Dataset
     recipe: Recipe
     processes: Processes
     out: Path | None

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from diswot.data.dataset import Data
+from diswot.data.dataset import Dataset
 from diswot.data.loader import Source
 from diswot.errors import UserError
 from diswot.knowledge.losses import Losses, outputs
@@ -90,11 +90,15 @@ class Objective:
                 taught = record(self.teacher, images, labels, cam=cam)
             seen = record(self.student, images, labels, cam=cam)
         taught, seen = self.processes.gathered(taught), self.processes.gathered(seen)
-        return self.losses(taught, seen), seen.logits.float(), seen.labels
+        return self.losses(taught, seen), seen.logits.float(), seen.targets
 
 
 def create_losses(
-    student: nn.Module, teacher: nn.Module | None, data: Data, recipe: Recipe, device: torch.device
+    student: nn.Module,
+    teacher: nn.Module | None,
+    data: Dataset,
+    recipe: Recipe,
+    device: torch.device,
 ) -> Losses | None:
     """Create the knowledge distances, with what they learn, for the shapes of both networks."""
     if teacher is None or not recipe.losses:
@@ -108,7 +112,9 @@ def create_losses(
     return Losses(recipe.losses, taught, seen, recipe.temperature).to(device)
 
 
-def teacher_logits(teacher: Network, source: Source, data: Data, batch: int, bf16: bool) -> Tensor:
+def teacher_logits(
+    teacher: Network, source: Source, data: Dataset, batch: int, bf16: bool
+) -> Tensor:
     """Return the teacher's logits for all training images, N x K.
 
     Args:

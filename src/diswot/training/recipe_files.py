@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from torch import nn
-from torch.nn.modules.batchnorm import _BatchNorm
 
 from diswot.errors import UserError, unknown
 from diswot.training.recipe import Recipe, expand, parse_losses
+from diswot.utils.compat import BatchNorm
 
 _HERE = Path(__file__).parent / "recipes"
 RECIPES = {path.stem: path for path in sorted(_HERE.glob("*.toml"))}
@@ -37,7 +37,7 @@ def default_recipe(student: nn.Module) -> str:
     """
     modules = list(student.modules())
     layers = any(isinstance(module, nn.LayerNorm | nn.RMSNorm) for module in modules)
-    batches = any(isinstance(module, _BatchNorm) for module in modules)
+    batches = any(isinstance(module, BatchNorm) for module in modules)
     return "transformer" if layers and not batches else "plain"
 
 

@@ -20,7 +20,7 @@ import torch
 from optuna.trial import FrozenTrial, TrialState
 from torch import nn
 
-from diswot.data.dataset import Data, Split, hold_out
+from diswot.data.dataset import Dataset, Split, hold_out
 from diswot.errors import SearchFailed, UserError, unknown
 from diswot.knowledge.registry import get_distance
 from diswot.models.initialization import fresh
@@ -86,7 +86,7 @@ def verify(
     students: Sequence[Student],
     teacher: nn.Module,
     space: Build,
-    data: Data,
+    data: Dataset,
     recipe: Recipe,
     *,
     tune: Sequence[str] = (),
@@ -135,7 +135,7 @@ def verify(
     return _verified(study, students, held)
 
 
-def held_out(data: Data) -> Data:
+def held_out(data: Dataset) -> Dataset:
     """Split the training images: four fifths to train on, one fifth as test images.
 
     Raises:
@@ -198,7 +198,7 @@ class _ShortTrainings:
     students: Sequence[Student]
     teacher: nn.Module
     space: Build
-    data: Data
+    data: Dataset
     recipe: Recipe
     tune: Sequence[str]
 
@@ -292,7 +292,7 @@ def _highest(study: optuna.Study) -> float | None:
     return max(values, default=None)
 
 
-def _verified(study: optuna.Study, students: Sequence[Student], held: Data) -> Verified:
+def _verified(study: optuna.Study, students: Sequence[Student], held: Dataset) -> Verified:
     ended = _ended(study)
     trained = [_trained(t, students) for t in ended if "failed" not in t.user_attrs]
     trained.sort(key=lambda each: (-each.epochs, -each.accuracy, each.trial))

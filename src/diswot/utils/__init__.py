@@ -1,1 +1,1 @@
-"""Small helpers without science: files, environment, optional imports, devices, units."""
+"""Helpers without science: files, user code, optional imports, devices, units, versions."""

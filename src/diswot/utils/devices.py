@@ -1,4 +1,4 @@
-"""Where to compute, by the names that torch has for devices."""
+"""Devices by the names that torch gives them."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ ALL = "all"
 
 
 def get_device(name: str) -> torch.device:
-    """The device of that name, on which one can compute here.
+    """Return the device of a name.
 
     Raises:
-        UserError: There is none.
+        UserError: This machine has no such device.
     """
     try:
         device = torch.device(name)
     except RuntimeError as error:
-        raise UserError(f"no such device: {name!r}; one is cpu, cuda or cuda:1, say") from error
+        raise UserError(f"no such device: {name!r}; devices are cpu, cuda, cuda:1, ...") from error
     here = available()
     if name not in here and name not in {one.partition(":")[0] for one in here}:
         raise UserError(f"no device {name} here; there is: {', '.join(here)}")
@@ -30,21 +30,21 @@ def get_device(name: str) -> torch.device:
 
 
 def available() -> list[str]:
-    """The processor and each accelerator that torch sees."""
+    """List the names of the processor and of each accelerator that torch sees."""
     return [CPU, *accelerators()]
 
 
 def accelerators() -> list[str]:
-    """The GPUs, or what there is of the kind, by their full names."""
+    """List the full names of the accelerators, such as `cuda:0`."""
     kind = torch.accelerator.current_accelerator()
     return [f"{kind}:{number}" for number in range(torch.accelerator.device_count())]
 
 
-def several(text: str) -> tuple[str, ...]:
-    """Read names with commas, or `all` for each accelerator.
+def parse_devices(text: str) -> tuple[str, ...]:
+    """Read device names that are separated by commas, or `all` for all accelerators.
 
     Raises:
-        UserError: One is no device here, or there is none.
+        UserError: This machine lacks one of the devices, or they are of several kinds.
     """
     names = accelerators() if text.strip() == ALL else [name.strip() for name in text.split(",")]
     if not names:
@@ -54,10 +54,10 @@ def several(text: str) -> tuple[str, ...]:
 
 
 def kind(names: Sequence[str]) -> str:
-    """`cpu`, `cuda` and so on: of all of them.
+    """Return the common kind of some devices, such as `cpu` or `cuda`.
 
     Raises:
-        UserError: They differ, so that a score would depend on which device looked.
+        UserError: The kinds differ, so that scores would depend on the device.
     """
     kinds = sorted({name.partition(":")[0] for name in names})
     if len(kinds) > 1:
@@ -67,9 +67,9 @@ def kind(names: Sequence[str]) -> str:
 
 @contextmanager
 def exact(device: torch.device) -> Iterator[None]:
-    """Convolutions of CUDA in full float32, and the same each time, while it lasts.
+    """Compute CUDA convolutions deterministically in full float32 within a `with` block.
 
-    Torch lets them round to TF32, ten bits of mantissa, unless told otherwise.
+    By default torch rounds the inputs of convolutions to TF32, with ten bits of mantissa.
     """
     if device.type != "cuda":
         yield

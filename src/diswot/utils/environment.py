@@ -1,4 +1,4 @@
-"""What a result depends on besides the command: versions and hardware."""
+"""The command, the versions and the hardware of this process, for records of a run."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ PACKAGES = ("diswot", "torch", "torchvision", "timm", "optuna", "numpy")
 
 
 def versions() -> dict[str, str]:
-    """Versions of Python and of the packages that figures depend on."""
+    """Return the versions of Python and of the packages on which results depend."""
     return {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}}
 
 
 def hardware() -> dict[str, str | int]:
-    """The processor or the card in use."""
+    """Return the machine, the processor, the number of threads, and the GPU if there is one."""
     import torch
 
     facts: dict[str, str | int] = {
@@ -31,7 +31,7 @@ def hardware() -> dict[str, str | int]:
 
 
 def _processor() -> str:
-    """The processor's name where Linux tells it, or what Python knows."""
+    """Return the name of the processor from Linux, or else from Python."""
     known = Path("/proc/cpuinfo")
     lines = known.read_text().splitlines() if known.is_file() else []
     names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
@@ -39,11 +39,11 @@ def _processor() -> str:
 
 
 def command() -> list[str]:
-    """The command line of this process, without passwords."""
+    """Return the command line of this process, with passwords masked."""
     return ["diswot", *map(masked, sys.argv[1:])]
 
 
 def masked(text: str) -> str:
-    """A text without the passwords of the addresses in it."""
+    """Replace the passwords in all URLs of a text by asterisks."""
     text = re.sub(r"(://[^:/@\s]*):\S*@", r"\1:***@", text)
     return re.sub(r"([?&]password=)[^&\s]*", r"\1***", text)

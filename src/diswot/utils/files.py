@@ -1,11 +1,11 @@
-"""Reading and writing that loses nothing: a file is there whole or not at all."""
+"""Atomic writing of files, and reading of JSON, state dicts and checkpoints."""
 
 from __future__ import annotations
 
 import json
 import os
 from argparse import Namespace
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from torch.serialization import get_unsafe_globals_in_checkpoint, safe_globals
 
 from diswot.errors import UserError
 
-# What training scripts put a state dict under, the first of them first.
+# Keys under which training scripts store a state dict, in the order of the search.
 _WRAPPERS = (
     *("state_dict", "model_state_dict", "model_state", "model", "student", "net", "network"),
     *("teacher", "weights", "params"),
@@ -25,10 +25,14 @@ _WRAPPERS = (
 
 
 def write(path: Path, save: Callable[[str], object]) -> None:
-    """Let `save` write to a file beside `path`, and put it in the place of `path` when done.
+    """Write a file atomically: a failure leaves the earlier file as it was.
+
+    Args:
+        path: The file. Its folder is made if need be.
+        save: Writes the content to a path, which is a temporary file in the same folder.
 
     Raises:
-        UserError: It cannot be written; what was there before is there still.
+        UserError: The file cannot be written.
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
@@ -45,14 +49,20 @@ def write(path: Path, save: Callable[[str], object]) -> None:
 
 
 def write_json(path: Path, value: object) -> None:
-    """Write one JSON document."""
-    text = json.dumps(value, indent=2) + "\n"
-    write(path, lambda temporary: Path(temporary).write_text(text))
+    """Write one JSON document.
+
+    Raises:
+        UserError: The file cannot be written.
+    """
+    write_text(path, json.dumps(value, indent=2) + "\n")
 
 
-def write_lines(path: Path, rows: Iterable[object]) -> None:
-    """Write one line of JSON a row."""
-    text = "".join(json.dumps(row) + "\n" for row in rows)
+def write_text(path: Path, text: str) -> None:
+    """Write a text.
+
+    Raises:
+        UserError: The file cannot be written.
+    """
     write(path, lambda temporary: Path(temporary).write_text(text))
 
 
@@ -60,7 +70,7 @@ def read_json(path: Path) -> dict[str, Any]:
     """Read one JSON object.
 
     Raises:
-        UserError: There is no such file, or something else in it.
+        UserError: The file cannot be read, or holds no JSON object.
     """
     try:
         value = json.loads(path.read_text())
@@ -72,7 +82,7 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def save_weights(model: nn.Module, path: Path) -> None:
-    """Write a network's state dict as safetensors; tensors that share memory are written apart."""
+    """Write the state dict of a network as safetensors; each tensor is written on its own."""
     state = {
         name: value.detach().cpu().clone(memory_format=torch.contiguous_format)
         for name, value in model.state_dict().items()
@@ -81,14 +91,14 @@ def save_weights(model: nn.Module, path: Path) -> None:
 
 
 def load_weights(path: Path) -> dict[str, Tensor]:
-    """Read a state dict: safetensors, or saved by torch, alone or in a checkpoint.
+    """Read a state dict from safetensors, or from a file of torch, alone or in a checkpoint.
 
     Raises:
-        UserError: There is no such file, or no state dict in it.
+        UserError: There is no such file, or it holds no state dict.
     """
     if not path.is_file():
         there = sorted(path.glob("*.safetensors")) + sorted(path.glob("*.pt*"))
-        hint = f"; it is a folder, which holds {there[0]}" if there else ""
+        hint = f"; it is a folder that holds {there[0]}" if there else ""
         raise UserError(f"no such weights: {path}{hint}")
     if path.suffix == ".safetensors":
         try:
@@ -100,19 +110,19 @@ def load_weights(path: Path) -> dict[str, Tensor]:
         state = inner
     if not state or not all(isinstance(value, Tensor) for value in state.values()):
         others = sorted({type(v).__name__ for v in state.values()} - {"Tensor", "Parameter"})
-        kinds = f": beside tensors it has {', '.join(others)}" if others else ""
+        kinds = f": besides tensors it has {', '.join(others)}" if others else ""
         raise UserError(f"{path} holds no state dict{kinds}")
     return state
 
 
 def load_tensors(path: Path) -> dict[str, Any]:
-    """Read what torch saved: tensors and plain values, nothing else is unpickled.
+    """Read a dict that torch saved; only tensors and plain values are unpickled.
 
-    Training scripts often keep their options beside the weights: an `argparse.Namespace` counts
-    as plain, for it only holds values.
+    Training scripts often store their options with the weights: an `argparse.Namespace` counts as
+    plain, since it only holds values.
 
     Raises:
-        UserError: The file cannot be read so.
+        UserError: The file cannot be read, or holds other objects.
     """
     try:
         path.open("rb").close()
@@ -121,7 +131,7 @@ def load_tensors(path: Path) -> dict[str, Any]:
     try:
         with safe_globals([Namespace]):
             state = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # a damaged file makes torch raise whatever comes
+    except Exception as error:  # a damaged file makes torch raise anything
         what = f"{path} is no file of tensors and plain values saved by torch"
         raise UserError(f"{what}{_unsafe(path)}") from error
     if not isinstance(state, dict):
@@ -130,16 +140,16 @@ def load_tensors(path: Path) -> dict[str, Any]:
 
 
 def _unsafe(path: Path) -> str:
-    """What a file would have to run code for, if that can be told."""
+    """Name the objects of a file that would run code when loaded, if the file can be read."""
     try:
         with safe_globals([Namespace]):
             names = get_unsafe_globals_in_checkpoint(str(path))
-    except Exception:  # nothing can be told of a damaged file
+    except Exception:  # a damaged file makes torch raise anything
         return ""
     if not names:
         return ""
     held = ", ".join(sorted(map(str, names))[:3])
-    return f": it holds {held}, and loading those could run code; save model.state_dict()"
+    return f": it holds {held}, and loading these could run code; save model.state_dict()"
 
 
 def _reason(error: Exception) -> str:

@@ -1,4 +1,4 @@
-"""Processes that do not outlive those who started them."""
+"""Worker processes that end with their parent."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ _PR_SET_PDEATHSIG = 1
 
 
 def die_with_parent() -> None:
-    """Let this process, started by `multiprocessing`, end with its parent, however that ends.
+    """End this process, which `multiprocessing` started, when its parent ends for any reason.
 
-    On Linux the kernel sees to it; elsewhere a thread waits for the parent's end.
+    On Linux the kernel kills this process; on other systems a thread waits for the parent.
     """
     parent = multiprocessing.parent_process()
     if parent is None:

@@ -1,4 +1,4 @@
-"""Libraries that an extra brings, and what they raise told in one line."""
+"""Imports of optional libraries, and their exceptions as errors of one line."""
 
 from __future__ import annotations
 
@@ -10,14 +10,19 @@ from typing import Any
 
 from diswot.errors import UserError
 
-_CHATTY = ("datasets", "huggingface_hub", "timm", "transformers")
+_LOGGING = ("datasets", "huggingface_hub", "timm", "transformers")
 
 
 def imported(module: str, prefix: str, extra: str = "hf") -> Any:
-    """A module that an extra brings.
+    """Import a module of an optional library.
+
+    Args:
+        module: Name of the module.
+        prefix: What needs the module; the error begins with it.
+        extra: Extra of diswot that installs the library.
 
     Raises:
-        UserError: It is not installed.
+        UserError: The library is not installed.
     """
     try:
         return importlib.import_module(module)
@@ -27,9 +32,14 @@ def imported(module: str, prefix: str, extra: str = "hf") -> Any:
 
 
 @contextmanager
-def told(name: str, doing: str) -> Iterator[None]:
-    """Turn whatever a library raises into one line that names the thing, and hush its log."""
-    logs = [logging.getLogger(library) for library in _CHATTY]
+def one_line_errors(name: str, failure: str) -> Iterator[None]:
+    """Turn any exception of a library into a `UserError` of one line, and silence its log.
+
+    Args:
+        name: What the user asked for; the error begins with it.
+        failure: What cannot be done, such as `cannot be read`.
+    """
+    logs = [logging.getLogger(library) for library in _LOGGING]
     levels = [log.level for log in logs]
     try:
         for log in logs:
@@ -37,14 +47,14 @@ def told(name: str, doing: str) -> Iterator[None]:
         yield
     except UserError:
         raise
-    except Exception as error:  # whatever a library or its network access raises
-        raise UserError(f"{name} {doing}: {reason(error)}") from error
+    except Exception as error:  # a library or its network access may raise anything
+        raise UserError(f"{name} {failure}: {reason(error)}") from error
     finally:
         for log, level in zip(logs, levels, strict=True):
             log.setLevel(level)
 
 
 def reason(error: BaseException) -> str:
-    """The first sentence of what was raised, with its kind."""
+    """Return the type of an exception and the first sentence of its message."""
     text = next(iter(str(error).strip().splitlines()), "").partition(". ")[0]
     return f"{type(error).__name__}: {text}" if text else type(error).__name__

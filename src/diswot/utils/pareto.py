@@ -1,4 +1,4 @@
-"""The front of several objectives: what nothing else is better than in all of them."""
+"""Pareto front of several objectives."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ from collections.abc import Sequence
 
 
 def front(points: Sequence[Sequence[float]]) -> list[int]:
-    """Places of the points that no other dominates, in their order.
+    """Return the indices of the points that no other point dominates, in ascending order.
 
-    One point dominates another if it is no higher in any coordinate and lower in one. Of equal
-    points the first is in the front.
+    A point dominates another if no coordinate is higher and one is lower. Of equal points the first
+    one is in the front.
 
     Args:
-        points: N points, each lower the better.
+        points: N points; lower coordinates are better.
     """
     kept: list[int] = []
     for place in sorted(range(len(points)), key=lambda place: (tuple(points[place]), place)):

@@ -1,4 +1,4 @@
-"""Limits as people write them: 5M parameters, 64MB, 8ms."""
+"""Numbers with units, such as 5M, 64MB and 8ms: read from text and written as text."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def parse_count(text: str) -> float:
     """Read a number such as 400000, 0.4M or 1.2G.
 
     Raises:
-        UserError: The text is no such number, or not above zero.
+        UserError: The text is not such a number, or the number is not above zero.
     """
     match = re.fullmatch(_NUMBER + "([KMGB]?)", text.strip(), re.ASCII | re.IGNORECASE)
     if not match:
@@ -29,10 +29,10 @@ def parse_count(text: str) -> float:
 
 
 def parse_bytes(text: str) -> float:
-    """Read a size such as 64MB (of 1,000,000 bytes each), 64MiB (of 1,048,576) or 500000.
+    """Read a size in bytes, such as 64MB (1 MB = 1,000,000), 64MiB (1 MiB = 1,048,576) or 500000.
 
     Raises:
-        UserError: The text is no such size, or not above zero.
+        UserError: The text is not such a size, or the size is not above zero.
     """
     match = re.fullmatch(_NUMBER + "([KMG]?(?:i?B)?)", text.strip(), re.ASCII | re.IGNORECASE)
     unit = match and _BYTES.get(match[3].upper())
@@ -42,10 +42,10 @@ def parse_bytes(text: str) -> float:
 
 
 def parse_seconds(text: str) -> float:
-    """Read a time such as 8ms, 0.5s or 900us, in seconds.
+    """Read a time, such as 8ms, 0.5s or 900us, in seconds.
 
     Raises:
-        UserError: The text is no such time, or not above zero.
+        UserError: The text is not such a time, or the time is not above zero.
     """
     match = re.fullmatch(_NUMBER + "(s|ms|us|[µμ]s)", text.strip())
     if not match:
@@ -60,7 +60,7 @@ def _limit(text: str, value: float) -> float:
 
 
 def show_count(number: float) -> str:
-    """Write a count with three digits and a unit: 278324 as 278K."""
+    """Write a count with three digits and a unit, such as 278K for 278324."""
     rounded = float(f"{number:.3g}")
     for unit, size in (("G", 1e9), ("M", 1e6), ("K", 1e3)):
         if rounded >= size:
@@ -69,12 +69,12 @@ def show_count(number: float) -> str:
 
 
 def show_bytes(number: float) -> str:
-    """Write a size in bytes with three digits and a unit: 1572864 as 1.57MB."""
+    """Write a size in bytes with three digits and a unit, such as 1.57MB for 1572864."""
     return f"{show_count(number)}B"
 
 
 def show_seconds(number: float) -> str:
-    """Write a time with three digits and a unit: 0.00812 as 8.12ms."""
+    """Write a time in seconds with three digits and a unit, such as 8.12ms for 0.00812."""
     for unit, size in (("s", 1.0), ("ms", 1e-3)):
         if float(f"{number:.3g}") >= size:
             return f"{float(f'{number / size:.3g}'):.15g}{unit}"

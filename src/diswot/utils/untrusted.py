@@ -1,4 +1,4 @@
-"""Values of files that anybody may have written, taken only for what they are."""
+"""Checked values of files that anybody may have written."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ Facts = dict[str, Any]
 
 
 def numbers(value: object) -> dict[str, float]:
-    """The finite numbers of a mapping."""
+    """Return the entries of a mapping whose values are finite numbers."""
     return {k: v for k, inner in mapping(value).items() if (v := number(inner)) is not None}
 
 
 def mapping(value: object) -> Facts:
-    """A mapping, or an empty one."""
+    """Return a mapping as a dict; an empty dict for any other value."""
     return dict(value) if isinstance(value, Mapping) else {}
 
 
 def number(value: object) -> float | None:
-    """A finite number, or None."""
+    """Return a finite number; None for any other value."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None
     return value if math.isfinite(value) else None

@@ -1,4 +1,4 @@
-"""A user's own function, named on the command line as `file.py:function`."""
+"""Functions of a user's own file, named as `file.py:function`."""
 
 from __future__ import annotations
 
@@ -13,38 +13,45 @@ from dataclasses import dataclass
 from functools import partial
 from importlib.abc import ExecutionLoader
 from importlib.util import decode_source
+from inspect import Parameter
 from pathlib import Path
 from types import ModuleType
 from typing import Any, Self
 
 from diswot.errors import UserError, unknown
 
+# Usual names of parameters for the number of classes and for the side of the images in pixels.
+ALIASES = {
+    "num_classes": ("num_classes", "classes", "n_classes"),
+    "img_size": ("img_size", "image_size", "size"),
+}
+
 
 def is_spec(name: str) -> bool:
-    """Whether a name has the form `file.py:function`, or `file.py` with the function forgotten."""
+    """Say whether a name has the form `file.py:function` or `file.py`."""
     return name.endswith(".py") or name.rpartition(":")[0].endswith(".py")
 
 
 def absolute(name: str) -> str:
-    """The same name from the root on, so that it holds in any folder."""
+    """Return a name with an absolute path, which is valid in any working folder."""
     path, colon, function = name.rpartition(":")
     return f"{Path(path).resolve()}{colon}{function}" if path else str(Path(name).resolve())
 
 
 def load(name: str, **options: Any) -> Callable[..., Any]:
-    """Import `file.py` and return its `function`, with those options that it takes bound.
+    """Import `file.py` and return its `function` with the options bound, as by `bind`.
 
-    The file's code is run: it is the user's own. It may import what lies beside it.
+    The import runs the code of the file. The file may import modules of the same folder.
 
     Raises:
-        UserError: The file or the function in it does not exist, or the file fails to import.
+        UserError: The file or the function does not exist, or the import fails.
     """
     if name.endswith(".py"):
         raise UserError(f"name a function in {name}, as {name}:function")
     path, _, attribute = name.rpartition(":")
     if not Path(path).is_file():
         raise UserError(f"no such file: {path}")
-    module = _module(Source.read(path), path)
+    module = _module(UserFile.read(path), path)
     functions = {key: value for key, value in vars(module).items() if callable(value)}
     if attribute not in functions:
         raise unknown(f"function in {path}", attribute, functions)
@@ -52,18 +59,38 @@ def load(name: str, **options: Any) -> Callable[..., Any]:
 
 
 def bind(function: Callable[..., Any], **options: Any) -> Callable[..., Any]:
-    """The function with those options bound that it takes."""
-    taken = inspect.signature(function).parameters
-    return partial(function, **{key: value for key, value in options.items() if key in taken})
+    """Return a function with those options bound for which it has a parameter.
+
+    `num_classes` and `img_size` are bound to a parameter of any of their usual names. A function
+    that takes `**options` is given `num_classes`. A parameter whose default is a text or anything
+    else but a number or None means something else, and keeps its default.
+    """
+    parameters = inspect.signature(function).parameters
+    bound: dict[str, Any] = {}
+    for option, value in options.items():
+        names = ALIASES.get(option, (option,))
+        bound |= {n: value for n in names if n in parameters and _takes(parameters[n], option)}
+    passes_on = any(each.kind is Parameter.VAR_KEYWORD for each in parameters.values())
+    if passes_on and "num_classes" in options and not set(ALIASES["num_classes"]) & set(parameters):
+        bound["num_classes"] = options["num_classes"]
+    return partial(function, **bound)
+
+
+def _takes(parameter: Parameter, option: str) -> bool:
+    """Say whether a parameter of the right name can take an option by keyword."""
+    if parameter.kind not in (Parameter.POSITIONAL_OR_KEYWORD, Parameter.KEYWORD_ONLY):
+        return False
+    default = None if parameter.default is Parameter.empty else parameter.default
+    return option not in ALIASES or default is None or isinstance(default, int)
 
 
 @dataclass(frozen=True)
-class Source:
-    """A user's file, as it was read.
+class UserFile:
+    """A user's file at the time of reading.
 
     Attributes:
-        path: From the root on.
-        content: Its bytes.
+        path: Absolute path.
+        content: Bytes of the file.
     """
 
     path: Path
@@ -74,7 +101,7 @@ class Source:
         """Read a file.
 
         Raises:
-            UserError: It cannot be read.
+            UserError: The file cannot be read.
         """
         place = Path(path).resolve()
         try:
@@ -83,44 +110,44 @@ class Source:
             raise UserError(f"cannot read {path}: {error.strerror}") from error
 
 
-def loaded() -> tuple[Source, ...]:
-    """The users' files that were imported and still lie there, for another process to import."""
-    return tuple(source for source in _sources() if source.path.is_file())
+def loaded() -> tuple[UserFile, ...]:
+    """Return the imported files that still exist, for another process to import."""
+    return tuple(file for file in _imported() if file.path.is_file())
 
 
-def load_source(source: Source) -> None:
-    """Import a user's file, if it is not; what is pickled of it can be unpickled then.
+def load_file(file: UserFile) -> None:
+    """Import a file that another process read, so that its objects can be unpickled.
 
-    It is taken as it was where it was read, and need not lie here. What it imports from beside it
-    must, at the same path.
+    The content is that at the time of reading; the file need not exist on this machine. Modules
+    that it imports from its folder must exist at the same path.
     """
-    if source not in _sources():
-        _module(source, str(source.path))
+    if file not in _imported():
+        _module(file, str(file.path))
 
 
-def _sources() -> list[Source]:
+def _imported() -> list[UserFile]:
     loaders = [getattr(module, "__loader__", None) for module in sys.modules.values()]
-    return [loader.source for loader in loaders if isinstance(loader, _Loader)]
+    return [loader.file for loader in loaders if isinstance(loader, _Loader)]
 
 
 @dataclass(frozen=True)
 class _Loader(ExecutionLoader):
-    """Imports what was read, wherever that was."""
+    """Importer of a file's content, on any machine."""
 
-    source: Source
+    file: UserFile
 
     def get_source(self, fullname: str) -> str:
-        return decode_source(self.source.content)
+        return decode_source(self.file.content)
 
     def get_filename(self, fullname: str) -> str:
-        return str(self.source.path)
+        return str(self.file.path)
 
 
-def _module(source: Source, name: str) -> ModuleType:
-    """Run a file as a module, known to Python as dataclasses and pickles need it."""
-    place = source.path
+def _module(file: UserFile, name: str) -> ModuleType:
+    """Run a file as a module of `sys.modules`, where dataclasses and pickle look it up."""
+    place = file.path
     unique = re.sub(r"\W", "_", f"{place.stem}_{zlib.crc32(bytes(place)):08x}")
-    spec = importlib.util.spec_from_file_location(unique, place, loader=_Loader(source))
+    spec = importlib.util.spec_from_file_location(unique, place, loader=_Loader(file))
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = module
@@ -128,14 +155,14 @@ def _module(source: Source, name: str) -> ModuleType:
         sys.path.append(str(place.parent))
     try:
         spec.loader.exec_module(module)
-    except (Exception, SystemExit) as error:  # whatever a user's file raises is told in one line
+    except (Exception, SystemExit) as error:  # a user's file may raise anything
         del sys.modules[spec.name]
         raise UserError(f"{name} fails to import: {explain(error, name=name)}") from error
     return module
 
 
 def explain(error: BaseException, name: str) -> str:
-    """One line: what was raised, and at which line of the file in `name`."""
+    """Describe an exception in one line, with the line number in the file of `name`."""
     text = " ".join(f"{type(error).__name__}: {error}".split()).removesuffix(":")
     file = absolute(name).partition(".py")[0] + ".py"
     frames = traceback.extract_tb(error.__traceback__)

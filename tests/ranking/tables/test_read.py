@@ -18,9 +18,8 @@ import numpy as np
 import pytest
 
 from diswot.errors import UserError
-from diswot.ranking.tables import read as tables
 from diswot.ranking.tables.nats import load
-from diswot.ranking.tables.read import read_table, sample, vanilla
+from diswot.ranking.tables.read import choose_target, read_table, sample, vanilla_column
 from diswot.spaces import nasbench201
 
 SHARED = Path(__file__).parents[3] / "shared" / "data"
@@ -150,22 +149,22 @@ def test_missing_accuracies_are_nan_and_shares_percent(tmp_path: Path) -> None:
 def test_the_target_is_the_distilled_accuracy(
     asked: str | None, columns: list[str], expected: str
 ) -> None:
-    assert tables.target(columns, asked) == expected
+    assert choose_target(columns, asked) == expected
 
 
 def test_a_target_that_is_not_there() -> None:
     with pytest.raises(UserError, match="distilled_acc"):
-        tables.target(["distilled_acc"], "distiled_acc")
+        choose_target(["distilled_acc"], "distiled_acc")
     with pytest.raises(UserError, match="no column"):
-        tables.target([], None)
+        choose_target([], None)
 
 
 def test_the_vanilla_accuracy_of_a_distilled_one() -> None:
     columns = ["vanilla_acc", "c100_base_acc", "flower_base_acc"]
-    assert vanilla("distilled_acc", columns) == "vanilla_acc"
-    assert vanilla("flower_kd_acc", columns) == "flower_base_acc"
-    assert vanilla("chaoyang_kd_acc", columns) is None
-    assert vanilla("vanilla_acc", columns) is None
+    assert vanilla_column("distilled_acc", columns) == "vanilla_acc"
+    assert vanilla_column("flower_kd_acc", columns) == "flower_base_acc"
+    assert vanilla_column("chaoyang_kd_acc", columns) is None
+    assert vanilla_column("vanilla_acc", columns) is None
 
 
 def test_a_sample_is_in_every_larger_one(tmp_path: Path) -> None:
@@ -190,9 +189,9 @@ def test_a_sample_is_in_every_larger_one(tmp_path: Path) -> None:
         (S0 + "1,1,1,50\n", "row 1 has 4 cells, the first line 5"),
         (S0 + "1,1,1,50,51\n1,1,99,50,51\n", "row 2: "),
         (S0 + "1,1,,50,51\n", "blocks3"),
-        (S0 + "1,1,1,50,51\n1,1,3,50,51\n1,1,1,60,61\n", "row 3: 1-1-1 is row 1 already"),
+        (S0 + "1,1,1,50,51\n1,1,3,50,51\n1,1,1,60,61\n", "row 3: 1-1-1 is also row 1"),
         ("blocks1,blocks2,blocks3\n1,1,1\n", "no column of accuracies"),
-        ("blocks1,blocks2,blocks3,acc\n1,1,1,good\n", "accuracies: acc is no number in row 1"),
+        ("blocks1,blocks2,blocks3,acc\n1,1,1,good\n", "accuracies: acc is not a number in row 1"),
         ("blocks1,blocks1,blocks3,acc\n1,1,1,5\n", "every column once"),
         ('blocks1,blocks2,blocks3,acc\n1,1,1,"5\n', "CSV"),
     ],
@@ -204,13 +203,13 @@ def test_a_bad_table_is_one_clear_line(tmp_path: Path, text: str, part: str) -> 
 @pytest.mark.parametrize(
     ("name", "text", "part"),
     [
-        ("t.json", "{", "no JSON"),
-        ("t.json", "3", "no list of rows"),
-        ("t.json", "[3]", "row 1 is no object"),
+        ("t.json", "{", "invalid JSON"),
+        ("t.json", "3", "not a list of rows"),
+        ("t.json", "[3]", "row 1 is not a JSON object"),
         ("t.json", "[" * 100_000, "nested"),
         ("t.jsonl", '{"acc": 1}\n{', "line 2"),
         ("t.json", '[{"params": {"blocks1": 1, "blocks2": 1, "blocks3": 1, "x": 1}}]', "'x'"),
-        ("t.pkl", "x", "one of .csv, .json, .jsonl"),
+        ("t.pkl", "x", "ends in one of .csv, .json, .jsonl"),
     ],
 )
 def test_bad_json_is_one_clear_line(tmp_path: Path, name: str, text: str, part: str) -> None:
@@ -224,7 +223,7 @@ def test_files_that_cannot_be_read(tmp_path: Path) -> None:
     for name, data in {"a.csv.gz": b"plain", "b.csv.gz": whole[:-20]}.items():
         (tmp_path / name).write_bytes(data)
         assert name in refused(tmp_path / name)
-    assert "none of NATS-Bench" in refused(tmp_path)
+    assert "without files of NATS-Bench" in refused(tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -318,8 +317,11 @@ def test_nothing_that_a_pickle_names_is_called(tmp_path: Path) -> None:
         ({"200": {}}, "000000.pickle.pbz2"),
         (nats(all_results={}), "000000.pickle.pbz2"),
         (nats(dataset_seed=3), "000000.pickle.pbz2"),
-        (nats(arch_str=[CELL]), "an arch_str is a text, not list"),
-        (nats(dataset_seed={"cifar10": ["x" * 10**6]}), "is not laid out as NATS-Bench's files"),
+        (nats(arch_str=[CELL]), "an arch_str is a string, not list"),
+        (
+            nats(dataset_seed={"cifar10": ["x" * 10**6]}),
+            "has another layout than files of NATS-Bench",
+        ),
         (nats(all_results=run_of(10**400), dataset_seed={"cifar10": [777]}), "OverflowError"),
         (nats(arch_str="conv"), "row 1: a cell is 3 groups joined by '+', not 1: 'conv'"),
     ],
@@ -349,7 +351,7 @@ DEEP = 10**6
         (b"\x80\x02}r\xff\xff\xff\x7f.", None),  # a place among two thousand million
         (b"}p2147483647\n.", None),  # the same, as text
         (b"\x80\x02})" + b"\x85" * DEEP + b"K\x01s.", "a tuple in a tuple"),  # hashed deeply
-        (b"\x80\x02})" + b"2\x86" * 60 + b"K\x01s.", "no pickle of plain"),  # 2^60 hashes
+        (b"\x80\x02})" + b"2\x86" * 60 + b"K\x01s.", "not a pickle of plain"),  # 2^60 hashes
         (b"\x80\x02})q\x01" + b"h\x01h\x01\x86q\x01" * 60 + b"K\x01s.", "a tuple in a tuple"),
     ],
 )
@@ -363,7 +365,7 @@ def test_a_small_file_takes_neither_memory_nor_time(
 import resource
 from pathlib import Path
 from diswot.errors import UserError
-from diswot.tables.nats import load
+from diswot.ranking.tables.nats import load
 resource.setrlimit(resource.RLIMIT_AS, (4 * 2**30, 4 * 2**30))
 resource.setrlimit(resource.RLIMIT_CPU, (60, 60))
 try:

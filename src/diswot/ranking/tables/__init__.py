@@ -1,1 +1,1 @@
-"""Tables of accuracies that others reached by training."""
+"""Tables of accuracies of trained architectures."""

@@ -1,15 +1,16 @@
-"""The topology space of NATS-Bench from its own files, without the benchmark's code.
+"""Reader of the topology space of NATS-Bench, without the benchmark's code.
 
 A folder such as `NATS-tss-v1_0-3ffb9-simple` (Dong et al., TPAMI 2021, arXiv 2009.00437) holds
-`meta.pickle.pbz2` and a file an architecture, `000000.pickle.pbz2` and on: bzip2 over a pickle of
-dicts, lists, strings and numbers. A pickle can name any function to be called; here only ordered
-dicts and NumPy's numbers are known, and every other name is refused before anything is called. What
-a pickle can do besides is cut down to what makes plain values. It is read by Python's reader in
-Python: the one in C takes memory for as many values as a pickle claims to number.
+`meta.pickle.pbz2` and one file per architecture, `000000.pickle.pbz2` and so forth. Each file is a
+pickle of dicts, lists, strings and numbers, compressed by bzip2.
 
-An accuracy is the top-1 test accuracy after the last of 200 epochs, mean over the seeds there are:
-`cifar10` by `ori-test` (trained on training and validation images), `cifar100` and
-`ImageNet16-120` by `x-test`, as the benchmark's own API names them.
+A pickle can call any function by name. This reader knows only ordered dicts and NumPy's numbers; it
+refuses every other name before a call, and every opcode that plain values do not need. It extends
+Python's unpickler written in Python, as the one in C allocates as much memory as a pickle asks for.
+
+An accuracy is the top-1 test accuracy after the last of 200 epochs, mean over the seeds. The split
+is `ori-test` for `cifar10` (trained on training and validation images) and `x-test` for `cifar100`
+and `ImageNet16-120`, in the names of the benchmark's API.
 """
 
 from __future__ import annotations
@@ -26,12 +27,12 @@ from typing import Any, ClassVar
 
 from diswot.errors import UserError
 
-Load = Callable[[Any], None]  # what a reader of pickles does at an opcode
+LoadOpcode = Callable[[Any], None]  # an unpickler's function for one opcode
 
 _PATTERN = "[0-9]*.pickle.pbz2"
 _EPOCHS = "200"
-_MOST = 256 * 2**20  # bytes of one architecture, unpacked
-_TOLD = 200  # characters of what is wrong
+_MAX_BYTES = 256 * 2**20  # size of an unpacked file
+_MAX_REASON = 200  # characters of an error's reason
 _TARGETS = {
     "cifar10_test": ("cifar10", "ori-test"),
     "cifar100_test": ("cifar100", "x-test"),
@@ -40,15 +41,15 @@ _TARGETS = {
 
 
 def is_nats(folder: Path) -> bool:
-    """Whether a folder holds such files."""
+    """Return whether a folder holds files of NATS-Bench."""
     return any(True for _ in folder.glob(_PATTERN))
 
 
 def read_nats(folder: Path) -> list[dict[str, Any]]:
-    """An `arch` in the benchmark's notation and three accuracies a file, by number.
+    """Read an architecture in the benchmark's notation and three accuracies from each file.
 
     Raises:
-        UserError: A file is damaged, or holds something else.
+        UserError: A file is damaged, or has another layout.
     """
     paths = sorted(folder.glob(_PATTERN), key=lambda path: int(path.name.partition(".")[0]))
     return [_record(path) for path in paths]
@@ -62,57 +63,57 @@ def _record(path: Path) -> dict[str, Any]:
     except (LookupError, TypeError, AttributeError, ValueError, ArithmeticError) as error:
         if isinstance(error, UserError):
             raise
-        reason = repr(error)[:_TOLD]
-        raise UserError(f"{path} is not laid out as NATS-Bench's files are: {reason}") from error
+        reason = repr(error)[:_MAX_REASON]
+        raise UserError(f"{path} has another layout than files of NATS-Bench: {reason}") from error
 
 
 def _text(found: Any) -> str:
     if not isinstance(found, str):
-        raise TypeError(f"an arch_str is a text, not {type(found).__name__}")
+        raise TypeError(f"an arch_str is a string, not {type(found).__name__}")
     return found
 
 
 def _accuracy(found: Mapping[str, Any], dataset: str, split: str) -> float:
-    """Mean over seeds; NaN where the architecture was not trained on the data set."""
+    """Average over seeds; NaN if the architecture was not trained on the data set."""
     runs = [found["all_results"][dataset, seed] for seed in found["dataset_seed"].get(dataset, [])]
     values = [float(run["eval_acc1es"][f"{split}@{run['epochs'] - 1}"]) for run in runs]
     return fmean(values) if values else float("nan")
 
 
 def load(path: Path) -> Any:
-    """Unpickle plain values; whatever else a pickle names is refused.
+    """Unpickle plain values, without any call of a function that the pickle names.
 
     Raises:
-        UserError: It names something else, or the file is damaged or too large.
+        UserError: The pickle names a function, or the file is damaged or too large.
     """
     try:
         with bz2.BZ2File(path) as file:
-            data = file.read(_MOST + 1)
+            data = file.read(_MAX_BYTES + 1)
     except (OSError, EOFError) as error:
         raise UserError(f"cannot read {path}: {error}") from error
-    if len(data) > _MOST:
-        raise UserError(f"{path} is larger than any file of NATS-Bench, unpacked")
+    if len(data) > _MAX_BYTES:
+        raise UserError(f"{path} unpacks to more than any file of NATS-Bench")
     try:
         return _Plain(BytesIO(data)).load()
     except UserError as error:
         raise UserError(f"{path} {error}") from error
-    except Exception as error:  # a damaged pickle raises whatever comes
-        raise UserError(f"{path} is no pickle of plain values") from error
+    except Exception as error:  # a damaged pickle may raise anything
+        raise UserError(f"{path} is not a pickle of plain values") from error
 
 
-def _flat(make: Load) -> Load:
-    """Refuse a tuple in a tuple: Python hashes those in each other without a limit of depth."""
+def _flat(make: LoadOpcode) -> LoadOpcode:
+    """Refuse tuples inside tuples, as Python hashes them recursively without a depth limit."""
 
     def load(reader: Any) -> None:
         make(reader)
         if any(isinstance(part, tuple) for part in reader.stack[-1]):
-            raise UserError("holds a tuple in a tuple; only plain values are read")
+            raise UserError("holds a tuple in a tuple; only plain values are allowed")
 
     return load
 
 
 def _drop_state(reader: Any) -> None:
-    """The byte order of a NumPy dtype and more; all files are little-endian."""
+    """Drop the state of a NumPy dtype, such as its byte order; all files are little-endian."""
     reader.stack.pop()
 
 
@@ -133,7 +134,7 @@ _OPCODES = (
 
 
 class _Plain(pickle._Unpickler):
-    dispatch: ClassVar[dict[int, Load]] = {
+    dispatch: ClassVar[dict[int, LoadOpcode]] = {
         **{code[0]: pickle._Unpickler.dispatch[code[0]] for code in _OPCODES},
         **{code[0]: _flat(pickle._Unpickler.dispatch[code[0]]) for code in _TUPLES},
         pickle.BUILD[0]: _drop_state,
@@ -142,24 +143,24 @@ class _Plain(pickle._Unpickler):
     def find_class(self, module: str, name: str) -> Any:
         known = {
             ("collections", "OrderedDict"): OrderedDict,
-            ("numpy", "dtype"): _Kind,
+            ("numpy", "dtype"): _Dtype,
             ("numpy.core.multiarray", "scalar"): _number,
             ("numpy._core.multiarray", "scalar"): _number,
         }
         if (module, name) not in known:
-            raise UserError(f"asks for {module}.{name}; only plain values are read")
+            raise UserError(f"asks for {module}.{name}; only plain values are allowed")
         return known[module, name]
 
 
-class _Kind:
-    """Stands for a NumPy dtype."""
+class _Dtype:
+    """Stand-in for a NumPy dtype."""
 
     def __init__(self, code: str, *_: object) -> None:
         self.code = code
 
 
-def _number(kind: _Kind, data: bytes) -> float | int:
-    """A NumPy number as Python's own."""
+def _number(dtype: _Dtype, data: bytes) -> float | int:
+    """Decode the bytes of a NumPy number as a Python number."""
     formats = {"f8": "<d", "f4": "<f", "f2": "<e", "i8": "<q", "i4": "<i"}
-    value: float | int = struct.unpack(formats[kind.code], data)[0]
+    value: float | int = struct.unpack(formats[dtype.code], data)[0]
     return value

@@ -1,15 +1,16 @@
-"""Accuracy tables: architectures of a space, and what accuracies others reached by training them.
+"""Accuracy tables: architectures of a space with the accuracies of trained networks.
 
-- CSV, also gzipped: columns named as the space's parameters; the other numbers are accuracies.
+- CSV, also gzipped: a column for each parameter of the space; other numeric columns are accuracies.
 - CSV with a column `arch`: cells of NAS-Bench-201 in the benchmark's notation.
-- CSV with columns `adjacency` (a matrix row after row) and `ops` (initials 3, 1, p of the inner
+- CSV with columns `adjacency` (a matrix, row by row) and `ops` (initials 3, 1, p of the inner
   vertices): cells of NAS-Bench-101, as exported with the benchmark's own package.
-- JSON, a list or a line a row: `params`, or for `autoformer` `arch`, is a dict; the other numbers
-  are accuracies.
-- A folder of NATS-Bench: its files `000000.pickle.pbz2` and on.
+- JSON, a list or one line per row: `params` is a dict of parameters; for `autoformer`, `arch` is a
+  dict in the notation of Auto-Prox. Other numbers are accuracies.
+- A folder of NATS-Bench with the files `000000.pickle.pbz2`, `000001.pickle.pbz2`, ...
 
-Columns with the names of sizes (`params`, `macs`, `flops`, ...) are no accuracies. A column between
-0 and 1 is of shares, and becomes percent. An empty cell is a missing accuracy.
+Columns whose names start like sizes (`params`, `macs`, `flops`, ...) are not accuracies. A column
+with all values between 0 and 1 is read as shares and converted to percent. An empty cell is a
+missing accuracy.
 """
 
 from __future__ import annotations
@@ -22,56 +23,73 @@ import numpy as np
 
 from diswot.errors import UserError, unknown
 from diswot.ranking.tables.nats import is_nats, read_nats
-from diswot.ranking.tables.records import read_records
-from diswot.ranking.tables.rows import Table, params_of, table_of
+from diswot.ranking.tables.raw_rows import read_raw_rows
+from diswot.ranking.tables.rows import AccuracyTable, make_table, row_reader
 
-_TAUGHT = ("distilled_acc", "kd_acc")
-_ALONE = {"distilled_acc": "vanilla_acc", "kd_acc": "base_acc"}
+# Ending of a column of distilled students, and of the column of the same students trained alone.
+_VANILLA = {"distilled_acc": "vanilla_acc", "kd_acc": "base_acc"}
 
 
-def read_table(path: str | Path, space: str) -> Table:
+def read_table(path: str | Path, space: str) -> AccuracyTable:
     """Read a table.
 
     Args:
-        path: A file in one of the layouts above, or a folder of NATS-Bench.
-        space: What the architectures are of: a key of `SPACES`, or `file.py:function`.
+        path: File or folder in one of the layouts of this module.
+        space: Space of the architectures: a key of `SPACES`, or `file.py:function`.
 
     Raises:
-        UserError: There is no such file, it is damaged, or a row is no architecture of the space.
+        UserError: The file does not exist or is damaged, or a row is not an architecture of the
+            space.
     """
     path = Path(path)
     if path.is_dir():
         if not is_nats(path):
-            raise UserError(f"{path} is a folder, but none of NATS-Bench")
-        return table_of(path.name, space, read_nats(path), params_of(space))
-    return table_of(path.name, space, read_records(path), params_of(space))
+            raise UserError(f"{path} is a folder without files of NATS-Bench")
+        return make_table(path.name, space, read_nats(path), row_reader(space))
+    return make_table(path.name, space, read_raw_rows(path), row_reader(space))
 
 
-def sample(table: Table, count: int, seed: int = 0) -> Table:
-    """A random choice of rows, in the table's order; a larger one holds all of a smaller one."""
+def sample(table: AccuracyTable, count: int, seed: int = 0) -> AccuracyTable:
+    """Draw random rows of a table, in the table's order.
+
+    Args:
+        table: The table.
+        count: Number of rows, at most.
+        seed: Seed of the draw. Of two samples with one seed the larger contains the smaller.
+    """
     order = np.random.default_rng(seed).permutation(len(table.rows))
     return replace(table, rows=tuple(table.rows[i] for i in sorted(order[:count])))
 
 
-def target(columns: Iterable[str], name: str | None = None) -> str:
-    """The accuracy asked for; without a name the first of distilled students, or the first.
+def choose_target(columns: Iterable[str], name: str | None = None) -> str:
+    """Return the column of accuracies to predict.
+
+    Args:
+        columns: Columns of accuracies.
+        name: The column; by default the first column of distilled students, or else the first.
 
     Raises:
-        UserError: There is no such column, or none at all.
+        UserError: The column does not exist, or the table has none.
     """
     names = list(columns)
     if not names:
         raise UserError("the table has no column of accuracies")
     if name is None:
-        return next((column for column in names if column.endswith(_TAUGHT)), names[0])
+        return next((column for column in names if column.endswith(tuple(_VANILLA))), names[0])
     if name not in names:
         raise unknown("target", name, names)
     return name
 
 
-def vanilla(target: str, columns: Iterable[str]) -> str | None:
-    """The column of the same students trained alone, if there is one."""
-    for taught, alone in _ALONE.items():
-        if target.endswith(taught) and (name := target.removesuffix(taught) + alone) in columns:
+def vanilla_column(target: str, columns: Iterable[str]) -> str | None:
+    """Return the column of the same students trained alone, or None.
+
+    Args:
+        target: Column of distilled students.
+        columns: All columns of accuracies.
+    """
+    for distilled, alone in _VANILLA.items():
+        name = target.removesuffix(distilled) + alone
+        if target.endswith(distilled) and name in columns:
             return name
     return None

@@ -1,40 +1,37 @@
-"""A table, and its rows from what a file held."""
+"""The accuracy table, made from the raw rows of a file."""
 
 from __future__ import annotations
 
 import math
 import zlib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
 
-import torch
 from optuna.distributions import BaseDistribution, CategoricalDistribution, IntDistribution
 
 from diswot.errors import UserError, unknown
+from diswot.models.weightless import Weightless
+from diswot.ranking.tables.raw_rows import RawRow
 from diswot.spaces import nasbench101, nasbench201
 from diswot.spaces.registry import Params, create_space
-from diswot.spaces.trials import Given
+from diswot.spaces.trials import FixedParamsTrial
 
-Record = Mapping[str, Any]
-Named = tuple[str, Params, set[str]]  # a name, the parameters, and the columns they are in
-Reader = Callable[[Record], Named]
-
-# Numbers in published tables that are no accuracies.
-_FACTS = ("index", "vertices", "params", "macs", "flops", "latency", "seconds", "depth")
+# Beginnings of columns in published tables that hold numbers, but no accuracies.
+_NOT_ACCURACIES = ("index", "vertices", "params", "macs", "flops", "latency", "seconds", "depth")
 _MISSING = ("", "nan", "na", "null", "none", "-")
 _INITIALS = {"3": "conv3x3-bn-relu", "1": "conv1x1-bn-relu", "p": "maxpool3x3"}
-_SHOWN = 60  # characters of a name
+_MAX_NAME = 60  # characters of an architecture's name
 
 
 @dataclass(frozen=True)
-class Row:
-    """One architecture.
+class ArchitectureRow:
+    """An architecture with its accuracies.
 
     Attributes:
-        name: Short, and its own within the table.
-        params: What `spaces.network` takes.
-        accuracies: By column, in percent; NaN is missing.
+        name: Short name, unique within the table.
+        params: Parameters of the space.
+        accuracies: Accuracies in percent by column; NaN is a missing accuracy.
     """
 
     name: str
@@ -43,144 +40,169 @@ class Row:
 
 
 @dataclass(frozen=True)
-class Table:
+class AccuracyTable:
     """Architectures of one space with their accuracies.
 
     Attributes:
-        name: Of the file.
-        space: Key of `SPACES`, or `file.py:function`.
+        name: Name of the file.
+        space: Space of the architectures: a key of `SPACES`, or `file.py:function`.
         targets: Columns of accuracies, in the file's order.
-        rows: In the file's order.
+        rows: Architectures, in the file's order.
     """
 
     name: str
     space: str
     targets: tuple[str, ...]
-    rows: tuple[Row, ...]
+    rows: tuple[ArchitectureRow, ...] = field(repr=False)
 
 
-def table_of(name: str, space: str, records: Sequence[Record], read: Reader) -> Table:
-    """Turn what a file held into a table.
+class ParsedRow(NamedTuple):
+    """The architecture of a raw row, and the columns that describe it."""
+
+    name: str
+    params: Params
+    columns: set[str]
+
+
+RowReader = Callable[[RawRow], ParsedRow]
+
+
+def make_table(name: str, space: str, raw_rows: Sequence[RawRow], read: RowReader) -> AccuracyTable:
+    """Make a table from the raw rows of a file.
+
+    Args:
+        name: Name of the file.
+        space: Space of the architectures.
+        raw_rows: Rows of the file.
+        read: Reader of the architecture in a row.
 
     Raises:
-        UserError: There are no rows, none has an accuracy, or one is no architecture.
+        UserError: The file has no rows or no accuracies, or a row is not an architecture.
     """
-    if not records:
+    if not raw_rows:
         raise UserError(f"{name} has no rows")
     named: list[tuple[str, Params]] = []
     numbers: list[dict[str, float | None]] = []
-    for number, record in enumerate(records, 1):
+    for number, raw in enumerate(raw_rows, 1):
         try:
-            title, params, used = read(record)
+            title, params, columns = read(raw)
         except UserError as error:
             raise UserError(f"{name}, row {number}: {error}") from error
         named.append((title, params))
-        numbers.append(_numbers(record, used))
-    _refuse_twice(name, [title for title, _ in named])
+        numbers.append(_numbers(raw, columns))
+    _check_unique(name, [title for title, _ in named])
     targets = _targets(numbers)
     if not targets:
-        raise UserError(f"{name} has no column of accuracies{_text(numbers)}")
+        raise UserError(f"{name} has no column of accuracies{_first_text(numbers)}")
     scales = {target: _scale(target, numbers) for target in targets}
     rows = (
-        Row(title, params, {t: (row.get(t, math.nan) or 0.0) * scales[t] for t in targets})
+        ArchitectureRow(
+            title, params, {t: (row.get(t, math.nan) or 0.0) * scales[t] for t in targets}
+        )
         for (title, params), row in zip(named, numbers, strict=True)
     )
-    return Table(name, space, targets, tuple(rows))
+    return AccuracyTable(name, space, targets, tuple(rows))
 
 
-def _refuse_twice(name: str, titles: Sequence[str]) -> None:
+def _check_unique(name: str, titles: Sequence[str]) -> None:
     first: dict[str, int] = {}
     for number, title in enumerate(titles, 1):
         if title in first:
-            raise UserError(f"{name}, row {number}: {title} is row {first[title]} already")
+            raise UserError(f"{name}, row {number}: {title} is also row {first[title]}")
         first[title] = number
 
 
-def params_of(space: str) -> Reader:
-    """How the rows of a space say which architecture they are of."""
+def row_reader(space: str) -> RowReader:
+    """Return the function that reads the architecture of a raw row of a space."""
     published = {
         "nasbench201": _nasbench201,
         "nasbench101": _nasbench101,
         "autoformer": _autoformer,
     }
-    plain, known = _plain(space), published.get(space)
-    if known is None:
-        return plain
-    return lambda record: known(record) or plain(record)
+    by_params, by_notation = _params_reader(space), published.get(space)
+    if by_notation is None:
+        return by_params
+    return lambda raw: by_notation(raw) or by_params(raw)
 
 
-def _nasbench201(record: Record) -> Named | None:
-    if "arch" not in record:
+def _nasbench201(raw: RawRow) -> ParsedRow | None:
+    if "arch" not in raw:
         return None
-    text = str(record["arch"])
-    return text, nasbench201.from_string(text), {"arch"}
+    text = str(raw["arch"])
+    return ParsedRow(text, nasbench201.from_string(text), {"arch"})
 
 
-def _nasbench101(record: Record) -> Named | None:
-    if not {"adjacency", "ops"} <= record.keys():
+def _nasbench101(raw: RawRow) -> ParsedRow | None:
+    if not {"adjacency", "ops"} <= raw.keys():
         return None
-    bits, letters = str(record["adjacency"]), str(record["ops"] or "")
+    bits, letters = str(raw["adjacency"]), str(raw["ops"] or "")
     side = math.isqrt(len(bits))
     if side**2 != len(bits) or set(bits) - set("01"):
-        raise UserError(f"the adjacency {bits!r} is no square of 0s and 1s, row after row")
+        raise UserError(f"the adjacency {bits!r} is not a square matrix of 0s and 1s, row by row")
     if bad := set(letters) - set(_INITIALS):
         raise UserError(f"unknown operation {min(bad)!r} in {letters!r}; known: 3, 1, p")
     matrix = [[int(bit) for bit in bits[i * side : (i + 1) * side]] for i in range(side)]
     operations = ["input", *(_INITIALS[letter] for letter in letters), "output"]
-    size = _number(record.get("params"))
+    size = _number(raw.get("params"))
     count = None if size is None or math.isnan(size) else int(size)
     params = nasbench101.from_matrix(matrix, operations, count)
-    return str(record.get("hash") or f"{bits}-{letters}"), params, {"adjacency", "ops", "hash"}
+    name = str(raw.get("hash") or f"{bits}-{letters}")
+    return ParsedRow(name, params, {"adjacency", "ops", "hash"})
 
 
-def _autoformer(record: Record) -> Named | None:
-    arch = record.get("arch")
+def _autoformer(raw: RawRow) -> ParsedRow | None:
+    arch = raw.get("arch")
     if not isinstance(arch, dict):
         return None
-    from diswot.spaces import autoformer  # of timm, which takes seconds
+    from diswot.spaces import autoformer  # imports timm, which takes seconds
 
     params = autoformer.from_arch(arch)
-    return _short(params), params, {"arch"}
+    return ParsedRow(_short_name(params), params, {"arch"})
 
 
-def _plain(space: str) -> Reader:
-    """Parameters in columns, or in a dict in `params`; no weight is allocated to check them."""
+def _params_reader(space: str) -> RowReader:
+    """Return a reader of parameters in columns, or in a dict in `params`.
+
+    The space checks them on the meta device, where weights take no memory.
+    """
     build = create_space(space)
 
-    def read(record: Record) -> Named:
-        held = record.get("params")
-        inner = held if isinstance(held, dict) else None
-        trial = _Typed(record if inner is None else inner)
+    def read(raw: RawRow) -> ParsedRow:
+        value = raw.get("params")
+        inner = value if isinstance(value, dict) else None
+        trial = _TypedTrial(raw if inner is None else inner)
         try:
-            with torch.device("meta"):
+            with Weightless():
                 build(trial)
         except UserError:
             raise
         except Exception:
-            pass  # that a network fails is for its scoring to say
+            pass  # a network that cannot be built fails again when it is scored
         params = {name: trial.params[name] for name in trial.distributions}
         if inner is not None and (spare := inner.keys() - params.keys()):
             raise unknown("parameter", min(spare), params)
-        return _short(params), params, set(params) if inner is None else {"params"}
+        columns = set(params) if inner is None else {"params"}
+        return ParsedRow(_short_name(params), params, columns)
 
     return read
 
 
-class _Typed(Given):
-    """Takes values as a file writes them: "3" where the choices have 3."""
+class _TypedTrial(FixedParamsTrial):
+    """Trial with the parameters of a raw row; the text "3" becomes the choice 3."""
 
-    def __init__(self, record: Record) -> None:
-        super().__init__({name: value for name, value in record.items() if value != ""})
+    def __init__(self, raw: RawRow) -> None:
+        super().__init__({name: value for name, value in raw.items() if value != ""})
 
-    def _suggest(self, name: str, distribution: BaseDistribution) -> Any:
-        value = self._params.get(name)
+    def choose(self, name: str, distribution: BaseDistribution) -> Any:
+        """Return the value of a parameter, of the type that its choices have."""
+        value = self.given.get(name)
         if isinstance(value, str):
-            self._params[name] = _typed(value, distribution)
-        return super()._suggest(name, distribution)
+            self.given[name] = _typed(value, distribution)
+        return super().choose(name, distribution)
 
 
 def _typed(text: str, distribution: BaseDistribution) -> Any:
-    """The choice that is written so, or the text itself."""
+    """Return the value that a text stands for, or the text if it fits none."""
     if isinstance(distribution, CategoricalDistribution):
         return next((c for c in distribution.choices if _same(c, text)), text)
     try:
@@ -200,18 +222,20 @@ def _same(choice: object, text: str) -> bool:
         return False
 
 
-def _short(params: Params) -> str:
-    """The values of the parameters; what is long is cut, with a number of its own."""
+def _short_name(params: Params) -> str:
+    """Join the values of the parameters; a long name is cut and gets a checksum."""
     text = "-".join(str(value) for value in params.values())
-    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}~{zlib.crc32(text.encode()):08x}"
+    if len(text) <= _MAX_NAME:
+        return text
+    return f"{text[:_MAX_NAME]}~{zlib.crc32(text.encode()):08x}"
 
 
-def _numbers(record: Record, used: set[str]) -> dict[str, float | None]:
-    """What may be accuracies by column: NaN where missing, None where there is text."""
+def _numbers(raw: RawRow, columns: set[str]) -> dict[str, float | None]:
+    """Return the other columns as numbers: NaN for a missing value, None for text."""
     return {
         name: _number(value)
-        for name, value in record.items()
-        if name not in used and not name.lower().startswith(_FACTS)
+        for name, value in raw.items()
+        if name not in columns and not name.lower().startswith(_NOT_ACCURACIES)
     }
 
 
@@ -228,7 +252,7 @@ def _number(value: object) -> float | None:
 
 
 def _targets(found: Sequence[Mapping[str, float | None]]) -> tuple[str, ...]:
-    """Columns in which every row has a number or nothing, and not all have nothing."""
+    """Return the columns of numbers; some may be missing, but not all."""
     names = dict.fromkeys(name for row in found for name in row)
     columns = {name: [row.get(name, math.nan) for row in found] for name in names}
     return tuple(
@@ -238,16 +262,16 @@ def _targets(found: Sequence[Mapping[str, float | None]]) -> tuple[str, ...]:
     )
 
 
-def _text(found: Sequence[Mapping[str, float | None]]) -> str:
-    """Where the first text is that may have been meant to be a number."""
+def _first_text(found: Sequence[Mapping[str, float | None]]) -> str:
+    """Name the first cell with text, for the error of a table without accuracies."""
     places = ((number, row) for number, row in enumerate(found, 1) if None in row.values())
     for number, row in places:
         column = next(name for name, value in row.items() if value is None)
-        return f": {column} is no number in row {number}"
+        return f": {column} is not a number in row {number}"
     return ""
 
 
 def _scale(name: str, found: Sequence[Mapping[str, float | None]]) -> float:
-    """100 for a column of shares, 1 for one of percent."""
+    """Return the factor to percent: 100 for a column of shares, else 1."""
     known = [v for row in found if (v := row.get(name)) is not None and not math.isnan(v)]
     return 100.0 if all(0 <= value <= 1 for value in known) else 1.0

@@ -92,9 +92,9 @@
   };
   if (words) { words.addEventListener("input", filter); front.addEventListener("change", filter); filter(); }
 
-  for (const choice of all("select[data-cloud]")) {
+  for (const choice of all("select[data-scatter]")) {
     choice.addEventListener("change", () => {
-      const place = document.getElementById(choice.dataset.cloud);
+      const place = document.getElementById(choice.dataset.scatter);
       place.dataset.chart = choice.value;
       draw(place);
     });

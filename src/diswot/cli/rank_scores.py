@@ -1,0 +1,93 @@
+"""Scores of the architectures of a table, for `diswot rank`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from diswot.cli import console, inputs
+from diswot.cli.options import ScoringOptions
+from diswot.storage.run_files import SCORED_ROWS
+
+if TYPE_CHECKING:
+    from diswot.ranking.score_columns import ScoreColumns
+    from diswot.ranking.score_table import Setting
+    from diswot.ranking.tables.rows import AccuracyTable
+
+BASELINES = ("params", "macs", "depth")
+VANILLA = "vanilla"
+
+
+def with_baselines(proxies: Iterable[str]) -> list[str]:
+    """Return the scores that were asked for, and the sizes that no study leaves out."""
+    return list(dict.fromkeys([*proxies, *BASELINES]))
+
+
+def scored(
+    job: Mapping[str, Any],
+    table: AccuracyTable,
+    proxies: Sequence[str],
+    out: Path | None,
+    workers: int,
+    devices: tuple[str, ...],
+    advance: console.Advance,
+) -> ScoreColumns:
+    """Score every architecture of a table.
+
+    Args:
+        job: Configuration of the study.
+        table: Its rows.
+        proxies: Names of the scores.
+        out: Run folder, which keeps each row that is scored; None to keep none.
+        workers: Number of processes; each of several devices has one at least.
+        devices: Devices of the processes, round-robin; the CPU without any.
+        advance: Moves the progress bar.
+    """
+    from diswot.proxies.registry import by_init
+    from diswot.ranking import score_columns
+    from diswot.ranking.score_table import Scores, score_table
+
+    rows = {row.name: row.params for row in table.rows}
+    found = dict.fromkeys(rows, Scores())
+    for init, group in by_init(proxies, job["init"]).items():
+        jobs = [{**job, "init": init, "device": device} for device in devices or ("cpu",)]
+        first, *others = (partial(setting, each, tuple(group)) for each in jobs)
+        new = score_table(
+            first,
+            rows,
+            group,
+            keep=None if out is None else out / SCORED_ROWS,
+            workers=max(workers, len(jobs)),
+            others=others,
+            on_row=partial(advance, f"scoring, {init}"),
+        )
+        found = {name: found[name] | new[name] for name in new}
+    return score_columns.score_columns(table, found, proxies)
+
+
+def setting(job: Mapping[str, Any], proxies: Sequence[str]) -> Setting:
+    """Return the scorer and the space of a job; each worker process makes its own.
+
+    Args:
+        job: Configuration of the study, with the initialisation and the device.
+        proxies: Names of the scores; without one that needs a teacher, none is built.
+    """
+    from diswot.proxies.scorer import scorer
+    from diswot.spaces.registry import create_space
+    from diswot.utils import devices
+
+    images = inputs.images_of(job)
+    named = inputs.teacher_of(images, job["teacher"], job["teacher_weights"], job["pretrained"])
+    scoring = ScoringOptions(job["batch_size"], job["repeats"], job["init"], job["seed"])
+    fixed = scorer(
+        named.model_for(proxies),
+        inputs.scoring_batches(named.images, scoring),
+        proxies,
+        init=job["init"],
+        seed=job["seed"],
+        trained_teacher=named.trained,
+        device=devices.get_device(job.get("device", devices.CPU)),
+    )
+    return fixed, create_space(job["space"], len(named.images.classes), named.images.size)

@@ -1,0 +1,154 @@
+"""What `diswot distill` trains: the student, its teacher and the images."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from diswot.cli import inputs
+from diswot.cli.inputs import NamedImages
+from diswot.errors import UserError
+from diswot.runs import folder
+from diswot.storage.run_files import ALONE, DISTILLED
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from diswot.cli.options import SubjectOptions
+    from diswot.data.dataset import Dataset
+
+_UNTRAINED = (
+    "a teacher must be trained to teach; give --teacher-weights, or train it first: "
+    "diswot distill --student {teacher} --teacher none --data {data} --out FOLDER, "
+    "which leaves FOLDER/student.safetensors"
+)
+# Options of the search that mean nothing beside another teacher or other images.
+_BOUND = {
+    "teacher": ["teacher_weights", "pretrained"],
+    "pretrained": ["teacher_weights", "image_size", "mean", "std"],
+    "data": ["data_root", "image_size", "mean", "std"],
+}
+_DEFAULTS = {"space": "s0", "data": "digits", "pretrained": False}
+
+
+@dataclass(frozen=True)
+class Subject:
+    """What is trained on what.
+
+    Attributes:
+        student: Parameters as JSON, or a network's name.
+        space: Space that the parameters belong to.
+        teacher: Name of the teacher, or `none`.
+        weights: File of the teacher's weights; None without one.
+        pretrained: Whether the teacher, or a student that trains alone, has its library's weights.
+        images: The images.
+        search: Command of the search that found the student; None without one.
+        number: The student's number in the table of the search, as the user gave it; else None.
+    """
+
+    student: str
+    space: str
+    teacher: str
+    weights: str | Path | None
+    pretrained: bool
+    images: NamedImages
+    search: str | None
+    number: str | None
+
+    @property
+    def alone(self) -> bool:
+        """Whether the student trains without a teacher."""
+        return self.teacher == "none"
+
+    def folder_in(self, run: Path) -> Path:
+        """Return the folder of the training inside the folder of the search."""
+        name = ALONE if self.alone else DISTILLED
+        return run / (f"{name}-{self.number}" if self.number else name)
+
+    def load_images(self) -> Dataset:
+        """Load the images, as the teacher sees them, or a student that trains alone.
+
+        Raises:
+            UserError: There are none to train on.
+        """
+        viewer = self.student if self.alone else self.teacher
+        network = None if self.alone and inputs.is_architecture(viewer) else viewer
+        images = self.images.load(network, pretrained=self.pretrained)
+        if images.train is None:
+            raise UserError(f"{images.name} has no images to train on; name others with --data")
+        return images
+
+    def load_teacher(self, images: Dataset) -> nn.Module | None:
+        """Build the trained teacher; None without one.
+
+        Raises:
+            UserError: The teacher is unknown, or has no trained weights.
+        """
+        if self.alone:
+            return None
+        inputs.network_name(self.teacher, "teacher")
+        if self.weights is None and not self.pretrained:
+            raise UserError(_UNTRAINED.format(teacher=self.teacher, data=images.name))
+        return inputs.trained_teacher(
+            self.teacher, images, self.weights, pretrained=self.pretrained
+        )
+
+    def facts(self) -> dict[str, Any]:
+        """Return what a training records: the teacher, the search, and where things are."""
+        named = not inputs.is_architecture(self.student)
+        return {
+            "teacher": None if self.alone else self.teacher,
+            "teacher_weights": None if self.alone else inputs.absolute(self.weights),
+            "space": None if named else inputs.from_root(self.space),
+            "search": self.search,
+            "data_root": inputs.absolute(self.images.root),
+        }
+
+
+def subject_of(run: Path | None, options: SubjectOptions) -> Subject:
+    """Return what is trained on what: the options, else the search's choice, else the defaults.
+
+    Args:
+        run: Folder of a search; None without one.
+        options: The user's options.
+
+    Raises:
+        UserError: No student or no teacher is named, or the search is not finished.
+    """
+    student = folder.numbered_student(run, options.student)
+    number = options.student if student != options.student else None
+    config = _configured(run, {**asdict(options), "student": student})
+    if config["teacher"] == "none" and options.teacher_weights is not None:
+        raise UserError("--teacher none trains without a teacher; leave --teacher-weights out")
+    found = run is not None and (options.student is None or number is not None)
+    return Subject(
+        student=config["student"],
+        space=config["space"],
+        teacher=config["teacher"],
+        weights=config.get("teacher_weights"),
+        pretrained=config["pretrained"],
+        images=inputs.images_of({**config, "classes": None}),
+        search=folder.search_command(run) if run is not None and found else None,
+        number=number,
+    )
+
+
+def _configured(run: Path | None, options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the options over the configuration of the search over the defaults.
+
+    An option for the teacher or the data discards what the search has for its own.
+    """
+    given = {**options, **inputs.normalisation(options["mean"], options["std"])}
+    given["pretrained"] = options["pretrained"] or None
+    given = {name: value for name, value in given.items() if value is not None}
+    before = folder.search_config(run) if run else {}
+    for name in _BOUND.keys() & given.keys():
+        before = {key: value for key, value in before.items() if key not in _BOUND[name]}
+    config = {**_DEFAULTS, **before, **given}
+    if "student" not in config:
+        raise UserError("name a student: the folder of a search, or --student")
+    if config.get("teacher") is None:
+        raise UserError("name a teacher, or none to train alone: --teacher")
+    return config

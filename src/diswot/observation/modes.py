@@ -1,0 +1,86 @@
+"""The state that a model is put into while it is measured, and how it is left as it was found."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+
+from diswot.utils.compat import BatchNormBase
+
+_Statistics = tuple[bool, Tensor | None, Tensor | None]
+
+
+@contextmanager
+def recordable(images: Tensor, targets: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+    """Turn gradients off such that an inner block may turn them on, also in inference mode.
+
+    Args:
+        images: B x 3 x H x W.
+        targets: N.
+
+    Yields:
+        The images and targets. They are copies if they were made in `torch.inference_mode`, since
+        autograd rejects such tensors.
+    """
+    with torch.inference_mode(False), torch.no_grad():
+        yield _without_inference(images), _without_inference(targets)
+
+
+def _without_inference(tensor: Tensor) -> Tensor:
+    return tensor.clone() if tensor.is_inference() else tensor
+
+
+@contextmanager
+def measuring(model: nn.Module) -> Iterator[None]:
+    """Put a model into measuring mode: batch statistics, no dropout, no stochastic depth.
+
+    Afterwards each module has the mode, running statistics and buffers that it had before, and
+    the global random state is as before, also if the block raises.
+
+    Modes are set in the modules' `__dict__`, since `Module.__setattr__` takes longer than the
+    layers of a small network. If a module overrides `train()`, the method is called before and
+    after: some modules drop caches there that were filled in evaluation mode.
+
+    Args:
+        model: Any network, in any mode.
+    """
+    modules = list(model.modules())
+    modes = [module.training for module in modules]
+    norms = [m for m in modules if isinstance(m, BatchNormBase)]
+    statistics = [_statistics(norm) for norm in norms]
+    overridden = any(type(m).train is not nn.Module.train for m in modules)
+    own = (p for m in modules for p in m._parameters.values() if p is not None)
+    devices = {p.device.index for p in own if p.is_cuda}
+    with torch.random.fork_rng(devices=sorted(devices)):
+        try:
+            if overridden:
+                model.eval()
+            _set_modes(modules, [isinstance(module, BatchNormBase) for module in modules])
+            for norm in norms:
+                _set_statistics(norm, (False, None, None))
+            yield
+        finally:
+            if overridden:
+                model.train()
+            _set_modes(modules, modes)
+            for norm, before in zip(norms, statistics, strict=True):
+                _set_statistics(norm, before)
+
+
+def _set_modes(modules: list[nn.Module], modes: list[bool]) -> None:
+    for module, mode in zip(modules, modes, strict=True):
+        vars(module)["training"] = mode
+
+
+def _statistics(norm: BatchNormBase) -> _Statistics:
+    return norm.track_running_stats, norm.running_mean, norm.running_var
+
+
+def _set_statistics(norm: BatchNormBase, statistics: _Statistics) -> None:
+    vars(norm)["track_running_stats"] = statistics[0]
+    for name, value in zip(("running_mean", "running_var"), statistics[1:], strict=True):
+        if name in norm._buffers:
+            norm._buffers[name] = value

@@ -1,0 +1,231 @@
+"""The images and networks of a run folder, built again from what it records.
+
+Nothing is downloaded. A network of a user's own file runs that file.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from diswot.data.dataset import Batch, Dataset
+from diswot.data.registry import create_dataset
+from diswot.errors import UserError
+from diswot.models.initialization import TEACHER, fresh
+from diswot.models.registry import create_teacher, teacher_builder
+from diswot.models.weights import load_weights
+from diswot.proxies.registry import get_proxy
+from diswot.runs import folder as run_folder
+from diswot.spaces.registry import Params, build_network, create_space
+from diswot.storage.run_files import DISTILLED, TRAINED
+from diswot.training.checkpoint import WEIGHTS
+from diswot.utils.untrusted import Facts
+
+_PRETRAINED = (
+    "the teacher was scored with its library's pretrained weights, which are not loaded again, "
+    "since that may need a download; weights of a file (--teacher-weights) are"
+)
+
+
+def student_builder(
+    student: Params | str, space: str, classes: int, image_size: int, *, pretrained: bool = False
+) -> Callable[[], nn.Module]:
+    """Return a function that builds a student.
+
+    Args:
+        student: Parameters of an architecture of the space, or a network's name.
+        space: Name of the space; not used for a network's name.
+        classes: Number of logits, K.
+        image_size: Height and width of the images in pixels.
+        pretrained: Whether a network of a library starts from the library's weights.
+
+    Raises:
+        UserError: A name is unknown. The function raises it for parameters that do not fit.
+    """
+    if isinstance(student, str):
+        return teacher_builder(student, classes, image_size, pretrained=pretrained)
+    return partial(build_network, create_space(space, classes, image_size), student)
+
+
+@dataclass(frozen=True)
+class RecordedNetworks:
+    """The images, the teacher and the students of a run; each is built when it is asked for.
+
+    Attributes:
+        config: Configuration of a search, or result of a training.
+    """
+
+    config: Facts
+
+    @property
+    def classes(self) -> int:
+        """Number of classes, K."""
+        return int(self.config["classes"])
+
+    @property
+    def image_size(self) -> int:
+        """Height and width of the images in pixels, S."""
+        return int(self.config["image_size"])
+
+    def images(self) -> Dataset:
+        """Return the images, normalised as recorded.
+
+        Raises:
+            UserError: They are not there any more.
+        """
+        root = self.config.get("data_root")
+        size, classes = self.config.get("image_size"), self.config.get("classes")
+        name = str(self.config["data"])
+        images = create_dataset(name, num_classes=classes, img_size=size, root=root, download=False)
+        mean, std = self.config.get("mean"), self.config.get("std")
+        return replace(images, mean=tuple(mean or images.mean), std=tuple(std or images.std))
+
+    def batch(self, images: Dataset) -> Batch:
+        """Return the first batch that the candidates were scored on."""
+        return images.batch(int(self.config["batch_size"]), self.seed())
+
+    def teacher(self, weights: str | Path | None = None) -> nn.Module:
+        """Return the teacher with its weights of a file, or freshly built without a file.
+
+        Raises:
+            UserError: The file is missing, or does not fit.
+        """
+        model = create_teacher(str(self.config["teacher"]), self.classes, self.image_size)
+        if weights is not None:
+            load_weights(model, weights)
+        return model
+
+    def student(self, student: Params | str) -> nn.Module:
+        """Return a student by its parameters or name, freshly built."""
+        return self._builder(student)()
+
+    def _builder(self, student: Params | str) -> Callable[[], nn.Module]:
+        space = str(self.config.get("space"))
+        return student_builder(student, space, self.classes, self.image_size)
+
+    def seed(self) -> int:
+        """Return the user's seed.
+
+        Raises:
+            UserError: It is not recorded.
+        """
+        if "seed" not in self.config:
+            raise UserError("the seed of the search is not recorded in the run folder")
+        return int(self.config["seed"])
+
+    def init(self) -> str:
+        """Return the initialisation of the scored networks: the user's, or else the score's."""
+        return str(self.config.get("init") or get_proxy(str(self.config["proxy"])).init)
+
+    def scored_trained(self) -> bool:
+        """Say whether the score used the teacher's trained weights; some scores draw fresh ones."""
+        row = get_proxy(str(self.config["proxy"]))
+        draws = row.compares_early_blocks and self.init() != "default"
+        return bool(self.config.get("trained_teacher")) and not draws
+
+    def as_scored(self, params: Params) -> tuple[nn.Module, nn.Module]:
+        """Return the teacher and a student with the weights that they were scored with.
+
+        Raises:
+            UserError: The weights were a library's, or are not there any more.
+        """
+        init, seed = self.init(), self.seed()
+        student = fresh(self._builder(params), init, seed)
+        if not self.scored_trained():
+            again = partial(copy.deepcopy, self.teacher())
+            return fresh(again, init, seed, 0, TEACHER), student
+        if self.config.get("pretrained"):
+            raise UserError(_PRETRAINED)
+        return self.teacher(str(self.config.get("teacher_weights"))), student
+
+
+@dataclass(frozen=True)
+class RecordedStudent:
+    """A student that a search found or a training trained, and where it comes from.
+
+    Attributes:
+        student: Parameters of the architecture, or the network's name.
+        networks: The run that it belongs to.
+        facts: Dataset, teacher, space and commands, for a model card.
+        training: Result of its training; None if it is not trained.
+        folder: Folder of that training.
+        found: Whether a search found it.
+    """
+
+    student: Params | str
+    networks: RecordedNetworks
+    facts: Mapping[str, Any]
+    training: Facts | None
+    folder: Path
+    found: bool
+
+    def network(self) -> nn.Module:
+        """Return the network: with its trained weights, or freshly initialised without any."""
+        config = self.networks.config
+        build = partial(self.networks.student, self.student)
+        model = fresh(build, "default", int(config.get("seed", 0)))
+        if self.training is not None:
+            load_weights(model, self.folder / WEIGHTS)
+        return model
+
+
+def recorded_student(run: Path, trained: Path | None = None) -> RecordedStudent:
+    """Return the student that a search found, or the one that a training trained.
+
+    Args:
+        run: Folder of a search or of a training.
+        trained: Folder of the training of the search's student. Default: `distilled` in the run
+            folder, if there is one.
+
+    Raises:
+        UserError: The run is unfinished, damaged, or the training is of another student.
+    """
+    if run_folder.is_training(run):
+        if trained is not None:
+            raise UserError(f"{run} is a training itself; leave --trained out")
+        return _of_training(run)
+    return _of_search(run, trained)
+
+
+def _of_search(run: Path, trained: Path | None) -> RecordedStudent:
+    config, folder = run_folder.search_config(run), trained or run / DISTILLED
+    student = json.loads(config["student"])
+    facts = {name: config.get(name) for name in ("data", "teacher", "space")}
+    facts["search"] = run_folder.search_command(run)
+    there = trained is not None or (folder / WEIGHTS).is_file()
+    result = _tested(folder) if there else None
+    if result is not None and result.get("student") != student:
+        raise UserError(
+            f"{folder} holds the training of another student than the one found in {run}; "
+            f"diswot export {folder} takes that one"
+        )
+    return RecordedStudent(student, RecordedNetworks(config), facts, result, folder, True)
+
+
+def _of_training(folder: Path) -> RecordedStudent:
+    result = _tested(folder)
+    known = {"student", "classes", "image_size", "data"} <= result.keys()
+    if not known or not isinstance(result["student"], str | dict):
+        raise UserError(f"{folder}/{TRAINED} does not tell enough to build the network again")
+    facts = {name: result.get(name) for name in ("data", "space")}
+    facts["search"] = result.get("search") or "none recorded: the network was named"
+    facts["training"] = run_folder.training_command(folder)
+    found = bool(result.get("search"))
+    return RecordedStudent(
+        result["student"], RecordedNetworks(result), facts, result, folder, found
+    )
+
+
+def _tested(folder: Path) -> Facts:
+    """Return the result of a training, which must have its accuracies."""
+    result = run_folder.training_result(folder)
+    if not {"test_accuracy", "train_accuracy"} <= result.keys():
+        raise UserError(f"{folder}/{TRAINED} is not what diswot writes")
+    return result
