@@ -314,7 +314,7 @@ class TestScore:
         names = "zen,naswot,grad_norm,params"
         line = f"score {SMALL} --json --student resnet20 --repeats 2"
         beside = run(f"{line} --proxies {names},relation").json
-        monkeypatch.setattr(registry, "create_teacher", lambda *a, **k: pytest.fail("built"))
+        monkeypatch.setattr(registry, "teacher_builder", lambda *a, **k: pytest.fail("built"))
         scored = run(f"{line} --proxies {names}").json
         assert list(scored["scores"]) == names.split(",")
         assert scored["repeats"] == {name: beside["repeats"][name] for name in names.split(",")}

@@ -20,7 +20,6 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 from toys import CLASSES, LinearHead, seeded
 
-from diswot.data.dataset import Dataset, whole
 from diswot.data.registry import create_dataset
 from diswot.errors import ExportFailed, UserError
 from diswot.exporters.export import export
@@ -273,11 +272,6 @@ def test_trainings_that_cannot_be_exported(run: Run, trained: Path, tmp_path: Pa
     (folder / "trained.json").unlink()
     told = f"the training in {folder} has not finished; continue it with --resume"
     assert run(f"export {folder}").mistake() == told
-
-
-def _test(images: Dataset) -> tuple[torch.Tensor, torch.Tensor]:
-    assert images.test is not None
-    return whole(images.test)
 
 
 def test_untrained_is_said(run: Run, tmp_path: Path) -> None:
