@@ -3,9 +3,9 @@
 A new actor takes the place of one that died, by the rules of `pool`. Ray's own restarts and retries
 stay off: they would not count with these rules, nor wait until an actor is ready.
 
-Ray ends the whole process, without an exception, a minute after its head is lost, or when it uses
-the object store of a node that has ended. So the driver connects to both now and then, raises
-SearchFailed after 40 seconds of silence, and keeps nothing in the store for longer than a start.
+Ray ends the whole process, without an exception, a minute after its head is lost, and at once when
+the process uses the object store of a node that has ended. So the driver connects to the head now
+and then, raises SearchFailed after 40 seconds of silence, and puts nothing into the object store.
 """
 
 from __future__ import annotations
@@ -14,13 +14,14 @@ import io
 import logging
 import math
 import os
+import pickle
 import socket
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stdout
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from importlib.metadata import version
 from typing import Any
 
@@ -35,6 +36,7 @@ LOCAL, ANY = "local", "auto"
 REACH = 10.0  # seconds for a cluster's port to answer
 EACH = 2.0  # seconds between looks at the head
 SILENCE = 40.0  # seconds without an answer after which the head is lost; Ray's own are 60
+PART = 65536  # bytes of a call; from 100 KiB on Ray would use the object store
 PAUSE = 0.1  # seconds to wait where no worker is busy
 MOST = 200  # characters of an error of Ray
 
@@ -104,7 +106,7 @@ def ray_actors(
             wanted = " and ".join(f"{amount:g} {name}" for name, amount in resources.items())
             raise UserError(f"no node of the Ray cluster has {wanted} for a worker")
         actor = ray.remote(RayWorker).options(num_cpus=resources["CPU"], num_gpus=cluster.gpus)
-        payloads = [Payload.pack(make, ray.cloudpickle.dumps) for make in makes]
+        payloads = [pickle.dumps(Payload.pack(make, ray.cloudpickle.dumps)) for make in makes]
         backend = _Actors(ray, actor, payloads, threads, _pulse(ray, cluster.address))
         with running(backend, room if workers is None else workers, timeout) as pool:
             yield pool
@@ -115,17 +117,22 @@ class RayWorker:
 
     _do: Do
 
-    def begin(self, payload: Payload, threads: int, driver: dict[str, str]) -> bytes:
-        """Make the worker; its reply says whether it is ready.
+    def __init__(self) -> None:
+        self._parts: list[bytes] = []
 
-        Args:
-            payload: What the worker is made of.
-            threads: Threads of this process.
-            driver: Versions of the driver.
-        """
-        if driver != versions():
-            error = UserError(f"a worker has {versions()}, the search {driver}")
-            return write(Reply(error=error))
+    def greet(self, driver: dict[str, str]) -> bytes:
+        """Reply with an error unless the driver has the versions of this machine."""
+        error = UserError(f"a worker has {versions()}, the search {driver}")
+        return write(Reply(error=None if driver == versions() else error))
+
+    def feed(self, part: bytes) -> None:
+        """Take a part of a pickled `Payload`."""
+        self._parts.append(part)
+
+    def begin(self, threads: int) -> bytes:
+        """Make the worker; its reply says whether it is ready."""
+        payload: Payload = pickle.loads(b"".join(self._parts))
+        self._parts.clear()
         started = attempt(payload.do, threads, prefix=f"on {socket.gethostname()}: ")
         self._do = started.value
         return write(Reply(error=started.error))
@@ -154,11 +161,11 @@ def capacity(nodes: Sequence[Mapping[str, Any]], resources: Mapping[str, float])
 
 @dataclass(eq=False)
 class _Actor:
-    """A worker, and the call that it has not answered."""
+    """A worker, the call that it has not answered, and what to send it when it answers first."""
 
     actor: Any
     call: Any
-    ready: bool = False
+    payload: bytes = b""
 
 
 @dataclass(frozen=True)
@@ -168,27 +175,22 @@ class _Actors:
     Attributes:
         ray: The module, connected.
         actor: `RayWorker` as an actor of this cluster.
-        payloads: What workers are made of, in turn.
+        payloads: Pickled `Payload` objects, for workers in turn.
         threads: Threads of each worker.
         pulse: Tells when the cluster is lost.
     """
 
     ray: Any
     actor: Any
-    payloads: Sequence[Payload]
+    payloads: Sequence[bytes]
     threads: int
     pulse: _Pulse
-    _stored: dict[int, Any] = field(default_factory=dict)  # payloads, while some workers start
 
     def start(self, number: int) -> _Actor:
         """Ask for an actor, which starts when there is room for it."""
-        self.pulse.due = 0.0
-        self.pulse.check()
-        which = number % len(self.payloads)
-        if which not in self._stored:
-            self._stored[which] = self.ray.put(self.payloads[which])
         actor = self.actor.remote()
-        return _Actor(actor, actor.begin.remote(self._stored[which], self.threads, versions()))
+        call = actor.greet.remote(versions())
+        return _Actor(actor, call, self.payloads[number % len(self.payloads)])
 
     def send(self, worker: _Actor, task: Any) -> None:
         """Call the actor."""
@@ -205,19 +207,24 @@ class _Actors:
             time.sleep(min(seconds, PAUSE))
             return []
         self.ray.wait(list(calls), timeout=seconds)
-        self.pulse.check()
         done, _ = self.ray.wait(list(calls), num_returns=len(calls), timeout=0)
-        replies = [(calls[call], self._reply(calls[call])) for call in done]
-        if all(worker.ready for worker in workers):
-            self._stored.clear()
-        return replies
+        answered = [(calls[call], self._reply(calls[call])) for call in done]
+        return [(worker, reply) for worker, reply in answered if reply is not None]
 
-    def _reply(self, worker: _Actor) -> Reply:
-        call, worker.call, worker.ready = worker.call, None, True
+    def _reply(self, worker: _Actor) -> Reply | None:
+        """Return what a worker replied; None if it has only been greeted, and begins now."""
+        call, worker.call = worker.call, None
         try:
-            return read(self.ray.get(call))
+            reply = read(self.ray.get(call))
         except self.ray.exceptions.RayError as error:
             return Reply(death=_end(error))
+        payload, worker.payload = worker.payload, b""
+        if not payload or reply.error is not None:
+            return reply
+        for begin in range(0, len(payload), PART):
+            worker.actor.feed.remote(payload[begin : begin + PART])
+        worker.call = worker.actor.begin.remote(self.threads)
+        return None
 
     def kill(self, worker: _Actor) -> None:
         """Kill the actor, or take it from the queue; an actor of a lost cluster ends by itself."""
@@ -232,36 +239,32 @@ class _Pulse:
     Attributes:
         address: Address as the user named it.
         head: Host and port of the head; None behind a proxy, whose end Ray itself raises.
-        node: Host and port of the node of this machine.
-        alive: Whether the head counts that node among the living, which may end before its port.
+        alive: Whether a node is alive.
         lost: Whether the cluster is lost, so that Ray must not be used again.
-        due: When to look at the head again; the node is looked at each time.
+        due: When to look again.
     """
 
     address: str
-    head: Place | None = None
-    node: Place | None = None
-    alive: Callable[[], bool] = lambda: True
+    head: Place | None
+    alive: Callable[[], bool]
     lost: bool = False
     due: float = 0.0
 
     def check(self) -> None:
-        """Return when the cluster answers.
+        """Return when the cluster answers; it is asked every few seconds.
 
         Raises:
-            SearchFailed: The head is silent for too long, or the node of this machine has ended.
+            SearchFailed: The head is silent for too long, or no node is left.
         """
         begin = time.monotonic()
-        if _failure(self.node) is ConnectionRefusedError:  # a slow node fails otherwise
-            self._lose("its node on this machine has ended")
         if begin < self.due:
             return
-        while _failure(self.head) is not None:
+        while not _answers(self.head):
             if time.monotonic() - begin >= SILENCE:
                 self._lose("its head does not answer")
             time.sleep(EACH)
         if not self.alive():
-            self._lose("its node on this machine has ended")
+            self._lose("no node is left")
         self.due = time.monotonic() + EACH
 
     def _lose(self, how: str) -> None:
@@ -271,25 +274,18 @@ class _Pulse:
 
 def _pulse(ray: Any, address: str) -> _Pulse:
     """Return what looks after the cluster that this process is connected to."""
-    if address.startswith("ray://"):
-        return _Pulse(address)
-    context = ray.get_runtime_context()
-
-    def here() -> dict[str, Any]:
-        return next(node for node in ray.nodes() if node["NodeID"] == context.get_node_id())
-
-    node = here()["NodeManagerAddress"], here()["NodeManagerPort"]
-    return _Pulse(address, _place(context.gcs_address), node, lambda: here()["Alive"])
+    proxy = address.startswith("ray://")
+    head = None if proxy else _place(ray.get_runtime_context().gcs_address)
+    return _Pulse(address, head, lambda: any(node["Alive"] for node in ray.nodes()))
 
 
-def _failure(place: Place | None) -> type[OSError] | None:
-    """Connect, and return the kind of error if there is one."""
+def _answers(place: Place | None) -> bool:
     try:
         if place is not None:
             socket.create_connection(place, EACH).close()
-    except OSError as error:
-        return type(error)
-    return None
+    except OSError:
+        return False
+    return True
 
 
 def _place(address: str) -> Place:
