@@ -90,7 +90,7 @@ def texts(data: bytes, room: Path) -> None:
     for parse in (
         *(parse_count, parse_bytes, parse_seconds, parse_losses, budgets.objectives),
         *(nasbench201.from_string, load_recipe),
-        lambda text: inputs.channels(text, "std"),
+        lambda text: inputs.normalisation("0.5", text),
         lambda text: create_space(text, 10, 8),
     ):
         with refused():
@@ -99,9 +99,11 @@ def texts(data: bytes, room: Path) -> None:
 
 def students(data: bytes, room: Path) -> None:
     from diswot.cli import inputs
+    from diswot.data.registry import create_dataset
 
+    images = create_dataset("noise", classes=10, size=8)
     with refused():
-        inputs.student_builder(data.decode(errors="replace"), "s0", 10, 8)
+        inputs.named_student(data.decode(errors="replace"), "s0", images)
 
 
 def table(name: str, space: str) -> Reader:

@@ -22,6 +22,8 @@ from diswot.nas.api import search
 from diswot.ranking.tables.read import read_table
 from diswot.reports.report import report
 from diswot.runs import folder
+from diswot.runs.read import load_run
+from diswot.runs.rebuild import recorded_student
 from diswot.spaces import nasbench101, nasbench201
 from diswot.spaces.registry import build_network, create_space
 from diswot.storage.run_files import JOURNAL
@@ -218,7 +220,7 @@ def test_run_folders_are_read_or_refused(room: Path, found: dict[str, bytes], na
     def hold(content: bytes) -> None:
         for each, kept in found.items():
             (place / each).write_bytes(content if each == name else kept)
-        for act in (folder.searched, lambda run: report(run, networks=False), studied):
+        for act in (recorded_student, load_run, lambda run: report(run, networks=False), studied):
             with suppress(UserError):
                 act(place)
         assert {path.name for path in place.iterdir()} <= {*found, "report.html"}

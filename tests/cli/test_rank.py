@@ -146,6 +146,15 @@ def test_run_folder_and_resume(run: Run, table: Path, tmp_path: Path) -> None:
     assert fresh["rows"] == whole["rows"]
 
 
+def test_a_normalisation_is_resumed(run: Run, table: Path, tmp_path: Path) -> None:
+    line = f"rank --table {table} {OPTIONS} --proxies kd --mean 0.5 --std 0.25,0.5,0.5"
+    first = run(f"{line} --out {tmp_path / 'run'} --json").json
+
+    assert run(f"{line} --out {tmp_path / 'run'} --resume --json").json == first
+    other = run(f"{line} --out {tmp_path / 'run'} --resume --mean 0.25").mistake()
+    assert other == "the run to resume has mean = [0.5, 0.5, 0.5], not [0.25, 0.25, 0.25]"
+
+
 def test_folder_of_a_search_is_not_taken(run: Run, table: Path, tmp_path: Path) -> None:
     out = tmp_path / "run"
     search = "search --teacher resnet20 --classes 10 --batch-size 4 --image-size 8 --trials 1"

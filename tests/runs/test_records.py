@@ -52,7 +52,7 @@ def test_a_line_says_what_is_held() -> None:
         "TrainingRecord('distilled', 7 epochs, accuracy 71.23 %)",
         "TrainingRecord('alone', 2 epochs, unfinished)",
     ]
-    assert repr(study) == "RankStudyRecord('rank', 2 scores of 1 architectures)"
+    assert repr(study) == "RankStudyRecord('rank', 2 scores of 1 architecture)"
     whole = Run(Path("runs/a"), {}, search, trainings, (study,), ())
     assert repr(whole) == f"Run('runs/a': {search!r}, 2 trainings, 1 rank study)"
 

@@ -81,7 +81,7 @@ class SearchRecord:
     def __repr__(self) -> str:
         state = "finished" if self.found else "unfinished"
         best = "".join(f", best score {trial.score:.4g}" for trial in self.scored()[:1])
-        return f"SearchRecord({state}, {len(self.trials)} trials{best})"
+        return f"SearchRecord({state}, {_count(len(self.trials), 'trial')}{best})"
 
 
 @dataclass(frozen=True, repr=False)
@@ -111,7 +111,7 @@ class TrainingRecord:
 
     def __repr__(self) -> str:
         state = "unfinished" if self.accuracy is None else f"accuracy {self.accuracy:.2f} %"
-        return f"TrainingRecord({self.name!r}, {len(self.history)} epochs, {state})"
+        return f"TrainingRecord({self.name!r}, {_count(len(self.history), 'epoch')}, {state})"
 
 
 @dataclass(frozen=True, repr=False)
@@ -133,8 +133,9 @@ class RankStudyRecord:
     names: tuple[str, ...]
 
     def __repr__(self) -> str:
-        columns = f"{len(self.scores)} scores of {len(self.names)} architectures"
-        return f"RankStudyRecord({self.name!r}, {columns})"
+        scores = _count(len(self.scores), "score")
+        architectures = _count(len(self.names), "architecture")
+        return f"RankStudyRecord({self.name!r}, {scores} of {architectures})"
 
 
 @dataclass(frozen=True, repr=False)
@@ -159,9 +160,10 @@ class Run:
 
     def __repr__(self) -> str:
         held = [repr(self.search)] if self.search else []
-        for count, one, several in (
-            (len(self.trainings), "training", "trainings"),
-            (len(self.studies), "rank study", "rank studies"),
-        ):
-            held += [f"{count} {one if count == 1 else several}"] * bool(count)
+        held += [_count(len(self.trainings), "training")] if self.trainings else []
+        held += [_count(len(self.studies), "rank study", "rank studies")] if self.studies else []
         return f"Run({str(self.folder)!r}: {', '.join(held)})"
+
+
+def _count(count: int, one: str, several: str = "") -> str:
+    return f"{count} {one if count == 1 else several or one + 's'}"
