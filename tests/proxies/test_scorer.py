@@ -349,9 +349,10 @@ def test_unknown_proxy() -> None:
         scorer(teacher(), [batch()], ["param"])
 
 
-def test_unknown_initialisation() -> None:
+@pytest.mark.parametrize("proxies", [None, ["params"]])
+def test_unknown_initialisation(proxies: list[str] | None) -> None:
     with pytest.raises(UserError, match="unknown initialisation 'normal'; known: default, gau"):
-        scorer(teacher(), [batch()], init="normal")
+        scorer(teacher(), [batch()], proxies, init="normal")
 
 
 @pytest.mark.parametrize(

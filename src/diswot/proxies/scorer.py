@@ -27,8 +27,8 @@ import torch
 from torch import nn
 
 from diswot.data.dataset import Batch
-from diswot.errors import UserError
-from diswot.models.initialization import TEACHER, derive_seed, fresh
+from diswot.errors import UserError, unknown
+from diswot.models.initialization import INITS, TEACHER, derive_seed, fresh
 from diswot.observation.modes import recordable
 from diswot.observation.observe import Observation, observe
 from diswot.proxies.candidate import Candidate
@@ -183,6 +183,8 @@ def scorer(
         UserError: The teacher cannot be observed on these images, a proxy needs a teacher and
             there is none, or a name is unknown.
     """
+    if init not in INITS:
+        raise unknown("initialisation", init, INITS)
     place = batches[0].images.device if device is None else torch.device(device)
     moved = tuple(Batch(*(part.to(place) for part in batch)) for batch in batches)
     rows = {name: get_proxy(name) for name in (PROXIES if proxies is None else proxies)}
