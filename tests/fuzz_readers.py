@@ -101,7 +101,7 @@ def students(data: bytes, room: Path) -> None:
     from diswot.cli import inputs
     from diswot.data.registry import create_dataset
 
-    images = create_dataset("noise", classes=10, size=8)
+    images = create_dataset("noise", num_classes=10, img_size=8)
     with refused():
         inputs.named_student(data.decode(errors="replace"), "s0", images)
 
