@@ -5,7 +5,7 @@ image, single precision, teacher and student, softened outputs and labels, SGD. 
 own step on the same images, networks and batch size. Both run in turn, some steps a turn, in one
 process on one machine; the middle ratio is what counts.
 
-The rows below the first show what each part gives, ours with that part left out.
+The other rows show `distill` without one part, or with one more.
 """
 
 from __future__ import annotations

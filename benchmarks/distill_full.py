@@ -3,7 +3,7 @@
 A teacher is trained on CIFAR-100; the space S0 is searched for its student; that student and
 ResNet-20 are distilled by the CIFAR recipe; and then as many of S0's students as time allows, in a
 random order, by the same recipe shortened, whose accuracies are correlated with the published
-ones. Each training goes on from where it was stopped, and `figures.json` is written after each,
+ones. Each training resumes where it was stopped, and `figures.json` is written after each,
 with the card and the versions: run it again until it is through.
 
 Published, for ResNet-56 and ResNet-20 with this recipe (CRD, Tian et al., ICLR 2020, table 1):
@@ -66,7 +66,7 @@ class Study:
     def train(
         self, name: str, model: nn.Module, teacher: nn.Module | None, recipe: Recipe
     ) -> float:
-        """One training, or what is left to do of it; its accuracy goes into the figures."""
+        """Train, or resume a training, and keep its accuracy among the figures."""
         recipe = recipe if teacher is not None else replace(recipe, losses={})
         made = distill(model, teacher, self.images, recipe, out=self.out / name, resume=True)
         self.figures["trained"][name] = {

@@ -36,7 +36,11 @@ from diswot.utils.environment import hardware, versions
 from diswot.utils.units import show_count
 
 TEACHER = "benchmarks/distill_teacher.py:resnet32"
-TAKE, IMAGES, TESTS = 5, 250, 50  # every so many classes; images of each to train and test on
+TAKE, IMAGES, TESTS = (
+    5,
+    250,
+    50,
+)  # one class of this many; images of each class to train and test on
 SEEDS, EPOCHS = 3, 5
 LARGEST = 3e5  # parameters of the found student: ResNet-20 has 0.27 million
 DISTILLERS = {
@@ -117,7 +121,7 @@ def found(teacher: nn.Module, images: Dataset, out: Path) -> Params:
 def train(
     run: Run, params: Params, teacher: nn.Module, images: Dataset, out: Path
 ) -> dict[str, Any]:
-    """One training, or what is kept of it."""
+    """Train, or read the result of a finished training."""
     losses = parse_losses(DISTILLERS[run.distiller]) if run.distiller else {}
     recipe = Recipe(epochs=EPOCHS, lr=0.1, schedule="onecycle", losses=losses, seed=run.seed)
     space = create_space("s0", len(images.classes))
@@ -132,7 +136,7 @@ def train(
     }
 
 
-def page(shapes: dict[str, Params], done: dict[Run, dict[str, Any]], told: dict[str, Any]) -> str:
+def page(shapes: dict[str, Params], done: dict[Run, dict[str, Any]], facts: dict[str, Any]) -> str:
     rows = []
     for run in runs()[: len(runs()) // SEEDS]:
         group = [
@@ -153,13 +157,13 @@ def page(shapes: dict[str, Params], done: dict[Run, dict[str, Any]], told: dict[
                 ]
             )
     columns = ["student", "taught by", "test accuracy %", "seeds", "params", "MACs", "seconds"]
-    facts = ", ".join(f"{n} {v}" for n, v in {**hardware(), **versions()}.items())
+    machine = ", ".join(f"{n} {v}" for n, v in {**hardware(), **versions()}.items())
     return (
-        f"{told['classes']} classes of CIFAR-100, {told['train']} training and {told['test']} test "
+        f"{facts['classes']} classes of CIFAR-100, {facts['train']} training and {facts['test']} test "
         f"images; {EPOCHS} epochs, batch 64, one cycle up to 0.1, bf16 autocast. Mean and standard "
         f"deviation over the seeds. The teacher, trained on all 100 classes, has "
-        f"{told['teacher']:.2f} % on these test images, its outputs cut to these classes.\n\n"
-        f"{markdown(columns, rows)}\n\n{facts}.\n"
+        f"{facts['teacher']:.2f} % on these test images, its outputs cut to these classes.\n\n"
+        f"{markdown(columns, rows)}\n\n{machine}.\n"
     )
 
 
@@ -182,14 +186,14 @@ def study(options: argparse.Namespace) -> None:
     images = replace(images, mean=(0.507, 0.487, 0.441), std=(0.267, 0.256, 0.276))
     teacher = trained_teacher(options.teacher_weights, len(every.classes), kept)
     assert images.train is not None and images.test is not None
-    told = {"classes": len(kept), "train": len(images.train), "test": len(images.test)}
-    told["teacher"] = measure_accuracy(teacher, images)
+    facts = {"classes": len(kept), "train": len(images.train), "test": len(images.test)}
+    facts["teacher"] = measure_accuracy(teacher, images)
     shapes = {"found": found(teacher, images, options.out), "hand": HAND}
     done: dict[Run, dict[str, Any]] = {}
     for run in runs():
         done[run] = train(run, shapes[run.student], teacher, images, options.out)
         print(f"{run.name}: {done[run]['accuracy']:.2f} %", flush=True)
-        write_page(page(shapes, done, told), options.page)
+        write_page(page(shapes, done, facts), options.page)
 
 
 def main() -> None:

@@ -26,6 +26,7 @@ from tiny_training import (
     curve,
     digits,
     interrupt,
+    made,
     split_of,
     states_equal,
     teacher,
@@ -273,18 +274,18 @@ sys.path.insert(0, {str(Path(__file__).parents[1])!r})
 import torch
 torch.set_num_threads(1)
 from dataclasses import replace
-from tiny_training import SHORT, at_step, digits, distill
+from tiny_training import SHORT, at_step, distill, made
 from toys import Noisy, seeded
 kill = at_step(25, lambda: os.kill(os.getpid(), signal.SIGKILL))
-distill(seeded(Noisy), None, digits(), replace(SHORT, epochs=4), out=sys.argv[1], on_step=kill)
+distill(seeded(Noisy), None, made(), replace(SHORT, epochs=4), out=sys.argv[1], on_step=kill)
 """
         run = subprocess.run([sys.executable, "-c", code, str(tmp_path)], capture_output=True)
         assert run.returncode == -signal.SIGKILL, run.stderr
         recipe = replace(SHORT, epochs=4)
         left = torch.load(tmp_path / CHECKPOINT, weights_only=True)
         assert len(left["history"]) == 2
-        resumed = distill(seeded(Noisy, 5), None, digits(), recipe, out=tmp_path, resume=True)
-        straight = distill(seeded(Noisy), None, digits(), recipe)
+        resumed = distill(seeded(Noisy, 5), None, made(), recipe, out=tmp_path, resume=True)
+        straight = distill(seeded(Noisy), None, made(), recipe)
         assert curve(resumed) == curve(straight)
         assert states_equal(resumed.student, straight.student)
         names = sorted(path.name for path in tmp_path.iterdir())
@@ -326,12 +327,12 @@ distill(seeded(Noisy), None, digits(), replace(SHORT, epochs=4), out=sys.argv[1]
 
     def test_finished_is_not_read_or_trained_again(self, tmp_path: Path) -> None:
         first = distill(seeded(LinearHead), None, digits(), SHORT, out=tmp_path)
-        told: list[object] = []
+        calls: list[object] = []
         again = distill(
             seeded(LinearHead, 3), None, digits(), SHORT, out=tmp_path, resume=True,
-            on_step=lambda *call: told.append(call), on_read=lambda *call: told.append(call),
+            on_step=lambda *call: calls.append(call), on_read=lambda *call: calls.append(call),
         )  # fmt: skip
-        assert not told and again.history == first.history
+        assert not calls and again.history == first.history
         assert states_equal(first.student, again.student)
 
     def test_nothing_to_resume_starts(self, tmp_path: Path) -> None:
@@ -483,10 +484,10 @@ class TestRefused:
 
     def test_refused_before_images_are_read(self, tmp_path: Path) -> None:
         distill(seeded(LinearHead), None, digits(), SHORT, out=tmp_path)
-        told: list[object] = []
+        calls: list[object] = []
         with pytest.raises(UserError):
             distill(
                 seeded(LinearHead), None, digits(), SHORT, out=tmp_path,
-                on_read=lambda *call: told.append(call),
+                on_read=lambda *call: calls.append(call),
             )  # fmt: skip
-        assert not told
+        assert not calls

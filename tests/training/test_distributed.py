@@ -12,7 +12,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from tiny_training import curve, digits, distill
+from tiny_training import curve, distill, made
 from torch import nn
 from toys import LinearHead, seeded
 
@@ -38,7 +38,7 @@ student = seeded(LinearHead)
 networks = []
 create_step = TrainingLoop.create_step
 TrainingLoop.create_step = lambda *call: networks.append(call[1]) or create_step(*call)
-distill(student, seeded(LinearHead, 7), digits(96, 31), RECIPE, out=sys.argv[1])
+distill(student, seeded(LinearHead, 7), made(96, 31), RECIPE, out=sys.argv[1])
 assert isinstance(networks[0], DistributedDataParallel) and networks[0].module is student
 assert type(student.block1[1]) is nn.BatchNorm2d and "forward" not in vars(student.block1[1])
 """
@@ -51,14 +51,14 @@ def free_port() -> int:
 
 
 def start(command: list[str], count: int, *, on_gpus: bool = False) -> None:
-    """Run a command in so many processes that know of each other, as `accelerate launch` does."""
+    """Run a command in several processes that form a group, as `accelerate launch` does."""
     place = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port()), "WORLD_SIZE": str(count)}
     runs = []
     for rank in range(count):
         mine = {"RANK": str(rank), "LOCAL_RANK": str(rank), "LOCAL_WORLD_SIZE": str(count)}
-        told = {**os.environ, **place, **mine}
-        told |= {} if on_gpus else {"ACCELERATE_USE_CPU": "true"}
-        runs.append(subprocess.Popen(command, env=told, stderr=subprocess.PIPE, text=True))
+        environment = {**os.environ, **place, **mine}
+        environment |= {} if on_gpus else {"ACCELERATE_USE_CPU": "true"}
+        runs.append(subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True))
     for run in runs:
         _, errors = run.communicate(timeout=280)
         assert run.returncode == 0, errors
@@ -73,12 +73,13 @@ def test_two_processes_give_the_curve_of_one(tmp_path: Path) -> None:
 
 def same_as_one(folder: Path, rel: float) -> None:
     """Compare a training of several processes with the same training in this process."""
-    one = distill(seeded(LinearHead), seeded(LinearHead, 7), digits(96, 31), RECIPE)
+    one = distill(seeded(LinearHead), seeded(LinearHead, 7), made(96, 31), RECIPE)
     lines = (folder / "history.jsonl").read_text().splitlines()
     for row, line in zip(curve(one), lines, strict=True):
         other = json.loads(line)
         for name, value in row.items():
-            assert other[name] == pytest.approx(value, rel=rel), name
+            image = 100 / 31 if name.endswith("accuracy") else 0  # a tie may fall either way
+            assert other[name] == pytest.approx(value, rel=rel, abs=image), name
     weights = load_weights(folder / "student.safetensors")
     for name, value in one.student.state_dict().items():
         assert torch.allclose(weights[name], value.cpu(), rtol=5 * rel, atol=rel), name

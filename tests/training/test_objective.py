@@ -42,17 +42,17 @@ def first_row(**settings: Any) -> dict[str, float]:
 
 @pytest.mark.parametrize("temperature", [1.0, 8.0])
 def test_temperature(temperature: float) -> None:
-    ours, theirs, _ = outputs_before(seeded(LinearHead))
-    logs = [log_softmax(z / temperature, 1) for z in (ours, theirs)]
+    student_logits, teacher_logits, _ = outputs_before(seeded(LinearHead))
+    logs = [log_softmax(z / temperature, 1) for z in (student_logits, teacher_logits)]
     expected = temperature**2 * kl_div(*logs, reduction="batchmean", log_target=True)
     row = first_row(temperature=temperature, losses={"kd": 1.0, "relation": 1.0})
     assert row["kd"] == pytest.approx(float(expected), rel=1e-4)
 
 
 def test_label_smoothing() -> None:
-    ours, _, labels = outputs_before(seeded(LinearHead))
+    student_logits, _, labels = outputs_before(seeded(LinearHead))
     target = 0.7 * one_hot(labels, CLASSES) + 0.3 / CLASSES
-    expected = -(target * log_softmax(ours, 1)).sum(1).mean()
+    expected = -(target * log_softmax(student_logits, 1)).sum(1).mean()
     row = first_row(label_smoothing=0.3)
     assert row["cross_entropy"] == pytest.approx(float(expected), rel=1e-4)
 
@@ -65,16 +65,16 @@ def test_cross_entropy_of_mixed_images() -> None:
     batches = Batches(digits(), recipe, Processes())
     ((part,),) = batches.epoch(Held(*whole(digits().train)), derive_seed(0, 0))
     with torch.no_grad():
-        ours, theirs = student(part.images), master(part.images)
+        student_logits, teacher_logits = student(part.images), master(part.images)
     assert part.targets is not None and 0.5 < float(part.targets.max(1).values.min()) < 1
     target = 0.8 * part.targets + 0.2 / CLASSES
-    expected = -(target * log_softmax(ours, 1)).sum(1).mean()
+    expected = -(target * log_softmax(student_logits, 1)).sum(1).mean()
     row = distill(seeded(LinearHead), teacher(), digits(), recipe).history[0]
     assert row["cross_entropy"] == pytest.approx(float(expected), rel=1e-4)
     labels = part.targets.argmax(1)
-    seen = [outputs(logits, labels) for logits in (theirs, ours)]
+    seen = [outputs(logits, labels) for logits in (teacher_logits, student_logits)]
     assert row["dkd"] == pytest.approx(float(get_distance("dkd").distance(*seen)), rel=1e-4)
-    right = 100 * float((ours.argmax(1) == labels).float().mean())
+    right = 100 * float((student_logits.argmax(1) == labels).float().mean())
     assert row["train_accuracy"] == pytest.approx(right)
 
 

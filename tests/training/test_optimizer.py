@@ -32,14 +32,14 @@ def rates(done: int = 0, **settings: Any) -> list[float]:
     made = optimizer()
     recipe = Recipe(**{"lr": LR, "epochs": EPOCHS, **settings})
     set_rate = create_schedule(made, recipe, STEPS, done)
-    told = []
+    found = []
     for update in range(done, TOTAL):
         first, second = (group["lr"] for group in made.param_groups)
         assert first == second
-        told.append(first)
+        found.append(first)
         made.step()
         set_rate(update + 1)
-    return told
+    return found
 
 
 def cosine(update: int) -> float:
@@ -52,17 +52,17 @@ def test_cosine_by_hand() -> None:
 
 def test_step_by_hand() -> None:
     """A milestone may lie within an epoch: 7.5 epochs are 37.5 updates."""
-    told = rates(schedule="step", milestones=(2, 7.5, 11), decay=0.1)
+    found = rates(schedule="step", milestones=(2, 7.5, 11), decay=0.1)
     drops = [sum(update >= at for at in (10, 37.5, 55)) for update in range(TOTAL)]
-    assert told == pytest.approx([LR * 0.1**drop for drop in drops], rel=1e-12)
+    assert found == pytest.approx([LR * 0.1**drop for drop in drops], rel=1e-12)
 
 
 def test_one_cycle_by_hand() -> None:
-    """From a 25th up to the highest at 30 % of the updates, then down to 4e-6 of it."""
-    told = rates(schedule="onecycle")
+    """From a 25th up to the highest at 30 % of the updates, then down to 4e-6 times that."""
+    found = rates(schedule="onecycle")
     peak = 0.3 * TOTAL - 1
     low, least = LR / 25, LR / 25 / 1e4
-    for update, rate in enumerate(told):
+    for update, rate in enumerate(found):
         rise, fall = update / peak, (update - peak) / (TOTAL - 1 - peak)
         up = LR + (low - LR) * (1 + math.cos(math.pi * rise)) / 2
         down = least + (LR - least) * (1 + math.cos(math.pi * fall)) / 2
@@ -71,12 +71,12 @@ def test_one_cycle_by_hand() -> None:
 
 @pytest.mark.parametrize("warmup", [2, 1.5])
 def test_warm_up_rises_in_a_line_and_joins_the_schedule(warmup: float) -> None:
-    told, until = rates(warmup_epochs=warmup), warmup * STEPS
-    for update, rate in enumerate(told):
+    found, until = rates(warmup_epochs=warmup), warmup * STEPS
+    for update, rate in enumerate(found):
         line = LR * (0.01 + 0.99 * update / until)
         assert rate == pytest.approx(line if update < until else cosine(update), rel=1e-12)
     steps = rates(schedule="step", milestones=(6,), warmup_epochs=warmup)
-    assert steps[:7] == pytest.approx(told[:7]) and set(steps[10:30]) == {LR}
+    assert steps[:7] == pytest.approx(found[:7]) and set(steps[10:30]) == {LR}
 
 
 @pytest.mark.parametrize("done", [1, 5, 18, 59])

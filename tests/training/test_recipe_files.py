@@ -151,8 +151,8 @@ def test_what_is_wrong_is_named(tmp_path: Path, text: str, message: str) -> None
     path.write_text(text)
     with pytest.raises(UserError) as caught:
         load_recipe(str(path))
-    told = str(caught.value)
-    assert message in told and str(path) in told and "\n" not in told
+    error = str(caught.value)
+    assert message in error and str(path) in error and "\n" not in error
 
 
 def test_what_is_not_there(tmp_path: Path) -> None:

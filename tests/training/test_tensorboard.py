@@ -25,11 +25,11 @@ def scalars(folder: Path) -> dict[str, dict[int, float]]:
 def test_every_value_of_every_epoch(tmp_path: Path) -> None:
     pytest.importorskip("tensorboard")
     made = distill(seeded(LinearHead), None, digits(), SHORT, out=tmp_path, tensorboard=True)
-    told = scalars(tmp_path)
+    written = scalars(tmp_path)
     for row in made.history:
         for name in row.keys() - {"epoch"}:
-            assert told[name][int(row["epoch"])] == pytest.approx(row[name], rel=1e-5)
-    assert "epoch" not in told
+            assert written[name][int(row["epoch"])] == pytest.approx(row[name], rel=1e-5)
+    assert "epoch" not in written
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")

@@ -47,7 +47,7 @@ def students(*widths: int) -> list[Student]:
     ]
 
 
-def test_the_most_accurate_wins_whatever_its_score() -> None:
+def test_the_most_accurate_wins_with_any_score() -> None:
     """One channel cannot learn five digits; 32 can."""
     made = verify(students(1, 32, 2), teacher(), space, digits(), CLEAR)
     assert made.best.student.params == {"width": 32} and made.best.student.score == -1
@@ -115,9 +115,9 @@ def test_stopped_and_resumed_is_the_same(tmp_path: Path) -> None:
     assert {(t.student.trial, t.accuracy, t.epochs) for t in resumed.trained} == {
         (t.student.trial, t.accuracy, t.epochs) for t in straight.trained
     }
-    told: list[Any] = []
-    again = verify(*given, storage=tmp_path, resume=True, on_trial=lambda *c: told.append(c))
-    assert again == resumed and told == [(3, 3, again.best.accuracy)]
+    calls: list[Any] = []
+    again = verify(*given, storage=tmp_path, resume=True, on_trial=lambda *c: calls.append(c))
+    assert again == resumed and calls == [(3, 3, again.best.accuracy)]
 
 
 def test_a_trial_that_a_killed_process_left_is_done_again(tmp_path: Path) -> None:

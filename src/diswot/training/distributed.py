@@ -12,6 +12,7 @@ computes them, so that two processes on a CPU can be held to one in a test.
 
 from __future__ import annotations
 
+import atexit
 from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import fields, replace
@@ -47,6 +48,9 @@ class Processes:
         self.rank: int = self._accelerator.process_index
         self.count: int = self._accelerator.num_processes
         self.main: bool = self._accelerator.is_main_process
+        if self.count > 1:
+            atexit.unregister(_leave)
+            atexit.register(_leave)
 
     def wait(self) -> None:
         """Wait until all processes are here."""
@@ -142,6 +146,12 @@ class Processes:
         if size % (parts * self.count):
             shared = f"{parts} parts" + (f" for {self.count} processes" if self.count > 1 else "")
             raise UserError(f"a batch of {size} images cannot be cut evenly into {shared}")
+
+
+def _leave() -> None:
+    """Leave the process group at the exit, before its threads are torn down."""
+    if torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
 
 
 class _Sum(torch.autograd.Function):
