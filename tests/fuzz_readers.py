@@ -323,11 +323,11 @@ def fuzz(name: str, seconds: int, place: Path) -> None:
     import optuna
 
     with atheris.instrument_imports(include=["diswot"]), redirect_stderr(io.StringIO()):
-        import diswot.cli.runs
-        import diswot.loop
-        import diswot.report.read
-        import diswot.search
-        import diswot.tables  # noqa: F401
+        import diswot.nas.api
+        import diswot.nas.driver
+        import diswot.ranking.tables.read
+        import diswot.runs.folder
+        import diswot.runs.read  # noqa: F401
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     sys.dont_write_bytecode = True
     target = targets()[name]()
