@@ -144,7 +144,7 @@ class _Job:
         shape = len(self.named.images.classes), self.named.images.size
         config = self._config(data_root)
         return find(
-            self.named.model(),
+            self.named.model_for([self.proxy]),
             create_space(self.space, *shape),
             inputs.scoring_batches(self.named.images, self.scoring),
             n_trials=self.trials,
