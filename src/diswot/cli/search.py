@@ -92,7 +92,7 @@ def search(
         found = job.search(where, data.data_root, advance)
         tried = verify.verified(verification, found, named, space, scoring.seed, job.place, study,
                                 advance)  # fmt: skip
-    result = outcome.result(found, tried, how)
+    result = outcome.plain_result(found, tried, how)
     if out is not None:
         outcome.keep(out, result, proxy)
     job.show(result, verification, output.as_json)
