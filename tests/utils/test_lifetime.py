@@ -17,7 +17,7 @@ import multiprocessing, os, sys, time
 
 def child(platform, follows):
     sys.platform = platform or sys.platform
-    from diswot.lifetime import die_with_parent
+    from diswot.utils.lifetime import die_with_parent
     parent = os.getppid()
     if follows:
         die_with_parent()
