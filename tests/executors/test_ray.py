@@ -119,10 +119,9 @@ def test_capacity(resources: dict[str, float], room: int) -> None:
 
 def begun(make: Make) -> tuple[RayWorker, Reply]:
     worker, payload = RayWorker(), pickle.dumps(Payload.pack(make))
-    assert read(worker.greet(versions())) == Reply()
     worker.feed(payload[:20])
     worker.feed(payload[20:])
-    return worker, read(worker.begin(1))
+    return worker, read(worker.begin(1, versions()))
 
 
 def test_a_worker_answers_each_task_with_one_reply() -> None:
@@ -140,7 +139,7 @@ def test_workers_that_cannot_begin() -> None:
 
 
 def test_workers_of_another_version() -> None:
-    reply = read(RayWorker().greet({"diswot": "0.0", "torch": "1.0"}))
+    reply = read(RayWorker().begin(1, {"diswot": "0.0", "torch": "1.0"}))
     message = r"a worker has \{'diswot': .*\}, the search \{'diswot': '0.0', 'torch': '1.0'\}"
     with pytest.raises(UserError, match=message):
         raise reply.error or AssertionError("it is the same")
