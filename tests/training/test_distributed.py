@@ -16,7 +16,7 @@ from tiny_training import curve, digits, distill
 from torch import nn
 from toys import LinearHead, seeded
 
-from diswot.training.distributed import Processes, _sync_batch_norm
+from diswot.training.distributed import Processes, _sync_batch_norm, has_unused_weights
 from diswot.training.recipe import Recipe
 from diswot.utils.files import load_weights
 
@@ -62,6 +62,7 @@ def start(command: list[str], count: int, *, on_gpus: bool = False) -> None:
     for run in runs:
         _, errors = run.communicate(timeout=280)
         assert run.returncode == 0, errors
+        assert "FutureWarning" not in errors and "find_unused_parameters" not in errors, errors
 
 
 def test_two_processes_give_the_curve_of_one(tmp_path: Path) -> None:
@@ -104,7 +105,7 @@ def test_alone_nothing_is_changed() -> None:
     assert processes.gather(value) is value and processes.sum(value) is value
     assert processes.share(5).tolist() == [0, 1, 2, 3, 4]
     student = seeded(LinearHead)
-    with processes.parallel(student) as network:
+    with processes.parallel(student, torch.zeros(2, 3, 8, 8)) as network:
         assert network is student
 
 
@@ -119,6 +120,16 @@ def test_shares_are_a_batch(size: int, count: int) -> None:
         partners = [int(i) + int(j) for i, j in zip(share, share.flip(0), strict=True)]
         assert len(share) == size // count
         assert len(share) % 2 or set(partners) == {size - 1}
+
+
+def test_weights_without_a_gradient_are_found() -> None:
+    student, images = seeded(LinearHead), torch.zeros(2, 3, 8, 8)
+    assert not has_unused_weights(student, images)
+    student.idle = nn.Linear(2, 2)
+    assert has_unused_weights(student, images)
+    student.idle.requires_grad_(False)
+    assert not has_unused_weights(student, images)
+    assert all(weight.grad is None for weight in student.parameters())
 
 
 def test_synchronised_layers_are_put_back_trained() -> None:

@@ -107,7 +107,8 @@ def distill(
 
 def _run_epochs(loop: TrainingLoop, on_step: OnStep, listeners: list[OnEpoch]) -> None:
     """Train to the last epoch."""
-    with loop.processes.parallel(loop.student) as network:
+    images = torch.zeros(2, *loop.data.image_shape, device=loop.device)
+    with loop.processes.parallel(loop.student, images) as network:
         step = loop.create_step(network)
         while not loop.finished:
             row = loop.run_epoch(step, on_step)

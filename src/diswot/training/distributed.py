@@ -19,10 +19,10 @@ from functools import partial
 from typing import Any
 
 import torch
+import torch.distributed
 from accelerate import Accelerator
 from accelerate.utils import DistributedDataParallelKwargs
 from torch import Tensor, nn
-from torch.distributed.nn.functional import all_reduce
 from torch.nn.functional import batch_norm
 from torch.nn.parallel import DistributedDataParallel
 
@@ -42,11 +42,7 @@ class Processes:
     """
 
     def __init__(self) -> None:
-        # A loss may look at maps alone, and leave the classifier without a gradient.
-        parallel = DistributedDataParallelKwargs(
-            broadcast_buffers=False, find_unused_parameters=True
-        )
-        self._accelerator = Accelerator(kwargs_handlers=[parallel])
+        self._accelerator = Accelerator()
         self.device: torch.device = self._accelerator.device
         self.rank: int = self._accelerator.process_index
         self.count: int = self._accelerator.num_processes
@@ -69,11 +65,7 @@ class Processes:
 
     def sum(self, value: Tensor) -> Tensor:
         """Return the sum over all processes."""
-        return self._sum(value) if self.count > 1 else value
-
-    def _sum(self, value: Tensor) -> Tensor:
-        total: Tensor = all_reduce(value.contiguous())  # type: ignore[no-untyped-call]
-        return total
+        return _sum(value) if self.count > 1 else value
 
     def gather(self, value: Tensor) -> Tensor:
         """Return the whole batch from the shares of all processes; gradients flow back."""
@@ -81,7 +73,7 @@ class Processes:
             return value
         shares = value.new_zeros(self.count, *value.shape)
         shares[self.rank] = value
-        return self._sum(shares).flatten(0, 1)
+        return _sum(shares).flatten(0, 1)
 
     def gathered(self, seen: Observation) -> Observation:
         """Return the observation of the whole batch."""
@@ -90,7 +82,7 @@ class Processes:
         values: dict[str, Any] = {each.name: getattr(seen, each.name) for each in fields(seen)}
         for name, value in values.items():
             if name == "class_gradient":
-                values[name] = self._sum(value) / self.count
+                values[name] = _sum(value) / self.count
             elif isinstance(value, tuple):
                 values[name] = tuple(map(self.gather, value))
             elif value is not None and value.numel():
@@ -103,21 +95,28 @@ class Processes:
         if self.count == 1 or not gradients:
             return
         with torch.no_grad():
-            flat = self._sum(torch.cat([each.flatten() for each in gradients])) / self.count
+            flat = _sum(torch.cat([each.flatten() for each in gradients])) / self.count
             sizes = [each.numel() for each in gradients]
             for gradient, mean in zip(gradients, torch.split(flat, sizes), strict=True):
                 gradient.copy_(mean.view_as(gradient))
 
     @contextmanager
-    def parallel(self, student: nn.Module) -> Iterator[nn.Module]:
+    def parallel(self, student: nn.Module, images: Tensor) -> Iterator[nn.Module]:
         """Yield the network to call in training; the student is a plain network again at the end.
 
         In several processes that network is a DistributedDataParallel around the student, with
         batch statistics over all processes. In one process it is the student itself.
+
+        Args:
+            student: On the device.
+            images: Any two images, B x 3 x S x S, to see whether all weights have a gradient.
         """
         if self.count == 1:
             yield student
             return
+        self._accelerator.ddp_handler = DistributedDataParallelKwargs(
+            find_unused_parameters=has_unused_weights(student, images)
+        )
         gpu = self.device.type == "cuda"
         with _sync_batch_norm(student) if gpu else self._whole_statistics(student):
             yield self._accelerator.prepare_model(student)
@@ -143,6 +142,33 @@ class Processes:
         if size % (parts * self.count):
             shared = f"{parts} parts" + (f" for {self.count} processes" if self.count > 1 else "")
             raise UserError(f"a batch of {size} images cannot be cut evenly into {shared}")
+
+
+class _Sum(torch.autograd.Function):
+    """The sum over all processes, whose gradient is the sum of all processes' gradients."""
+
+    @staticmethod
+    def forward(ctx: Any, value: Tensor) -> Tensor:
+        total = value.clone(memory_format=torch.contiguous_format)
+        torch.distributed.all_reduce(total)
+        return total
+
+    @staticmethod
+    def backward(ctx: Any, *slopes: Tensor) -> Tensor:
+        return _sum(slopes[0])
+
+
+def _sum(value: Tensor) -> Tensor:
+    total: Tensor = _Sum.apply(value)
+    return total
+
+
+def has_unused_weights(student: nn.Module, images: Tensor) -> bool:
+    """Whether some weights have no influence on the logits, in the student's present mode."""
+    weights = [weight for weight in student.parameters() if weight.requires_grad]
+    with torch.enable_grad():
+        slopes = torch.autograd.grad(student(images).sum(), weights, allow_unused=True)
+    return any(slope is None for slope in slopes)
 
 
 def unsynchronized(network: object) -> AbstractContextManager[object]:
