@@ -21,6 +21,7 @@ from diswot.executors.pool import Pool
 from diswot.executors.processes import Processes, process_pool
 from diswot.executors.protocol import Executor
 from diswot.executors.worker import Payload, Reply
+from diswot.utils import user_code
 
 DRIVER = """
 from tasks import made
@@ -37,8 +38,10 @@ with process_pool([made], 2) as pool:
 
 @pytest.fixture(scope="module")
 def two() -> Iterator[Executor]:
-    with process_pool([made], 2) as pool:
-        yield pool
+    with pytest.MonkeyPatch.context() as patch:  # files that other tests loaded import torch
+        patch.setattr(user_code, "loaded", tuple)
+        with process_pool([made], 2) as pool:
+            yield pool
 
 
 def test_tasks_are_done(two: Executor) -> None:

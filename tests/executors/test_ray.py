@@ -37,6 +37,7 @@ from diswot.executors.ray import (
     versions,
 )
 from diswot.executors.worker import Payload, Reply, read
+from diswot.utils import user_code
 
 needs_ray = pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="no ray here")
 
@@ -322,8 +323,10 @@ def paths() -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def one(paths: None) -> Iterator[Executor]:
-    with ray_actors([tasks.made], RayCluster(), 1, timeout=60) as executor:
-        yield executor
+    with pytest.MonkeyPatch.context() as patch:  # files that other tests loaded import torch
+        patch.setattr(user_code, "loaded", tuple)
+        with ray_actors([tasks.made], RayCluster(), 1, timeout=60) as executor:
+            yield executor
 
 
 @needs_ray
