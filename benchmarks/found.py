@@ -18,12 +18,11 @@ import json
 import math
 import sys
 import tempfile
-from collections.abc import Callable, Hashable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from functools import cache, cached_property, partial
 from pathlib import Path
 from statistics import fmean
-from typing import Any
 
 import numpy as np
 import optuna
@@ -36,11 +35,12 @@ import diswot
 from diswot.costs.budget import Excess
 from diswot.costs.counts import count_params
 from diswot.errors import UserError
-from diswot.executors.pool import Answer, Outcome
-from diswot.nas.driver import Loop
-from diswot.nas.evaluator import Asked
+from diswot.executors.inline import Inline
+from diswot.nas.driver import Driver
+from diswot.nas.evaluator import Task
+from diswot.nas.proposal import Proposer
 from diswot.nas.samplers import SAMPLERS
-from diswot.nas.trial_result import End
+from diswot.nas.trial_result import RAISED, TrialResult
 from diswot.proxies.registry import get_proxy
 from diswot.proxies.scorer import NotScored, Scorer, scorer
 from diswot.ranking.tables.read import read_table
@@ -190,9 +190,9 @@ def within(ground: Ground, whole: Search, storage: Path) -> Iterator[Search]:
         yield Search(whole.score, whole.seed, sixth, whole.sampler, row, len(fit))
 
 
-@dataclass
+@dataclass(frozen=True)
 class Known:
-    """Examines candidates by scores that are kept: a crew, see `diswot.nas.driver`.
+    """Evaluates candidates by scores that are kept.
 
     Attributes:
         ground: The table.
@@ -203,37 +203,21 @@ class Known:
     ground: Ground
     limit: float
     score: Callable[[Params], float]
-    _task: tuple[Hashable, Any] | None = None
 
-    @property
-    def room(self) -> int:
-        """One, if there is no task."""
-        return int(self._task is None)
-
-    def put(self, key: Hashable, content: Any, *, patience: int = 1) -> None:
-        """Take on a task."""
-        self._task = key, content
-
-    def wait(self, answer: Answer, seconds: float | None = None) -> list[Outcome]:
-        """Do it."""
-        assert self._task is not None
-        (at, (_, number)), self._task = self._task, None
-        trial = Asked(partial(answer, at), number)
-        edges = self.ground.rows[0].params
-        params = {edge: trial.suggest_categorical(edge, nasbench201.OPERATIONS) for edge in edges}
-        return [Outcome(at, answer(at, ("judge", params)) or self._end(params))]
-
-    def _end(self, params: Params) -> End:
+    def __call__(self, task: Task) -> TrialResult:
+        params, _ = task
         size = self.ground.count(params)
+        margins = {} if self.limit == math.inf else {"params": size / self.limit - 1}
         if size > self.limit:
-            return {"rejected": asdict(Excess("parameters", size, self.limit))}
+            excess = Excess("parameters", size, self.limit)
+            return TrialResult(rejected=excess, margins=margins)
         try:
             score = self.score(params) if self.ground.has(params) else math.nan
         except NotScored:
             score = math.nan
         if math.isnan(score):
-            return {"failed": "not in the table, or not scored"}
-        return {"score": score, "scores": {"": [score]}, "model_params": size}
+            return TrialResult(failed="not in the table, or not scored", kind=RAISED)
+        return TrialResult(score, {"": [score]}, size, margins=margins)
 
 
 @dataclass
@@ -275,11 +259,12 @@ def recalled(
 
     limit = math.inf if given.sixth == SIXTHS[-1] else ground.limit(given.sixth)
     study = optuna.create_study(sampler=SAMPLERS[given.sampler](given.seed), direction="maximize")
-    loop = Loop(study, Known(ground, limit, score))
-    loop.sample(trials or ground.field.trials, lambda progress: None)
-    ends = [end for end in loop.known.values() if "scores" in end]
-    best = min(ends, key=lambda end: (-end["score"], end["model_params"], end["trial"]))
-    return replace(given, row=ground.name(best["params"]), scored=len(ends))
+    known = Known(ground, limit, score)
+    driver = Driver(study, Proposer(ground.build), Inline(known))
+    driver.sample(trials or ground.field.trials, lambda progress: None)
+    scored = list(driver.history.scored(()))
+    best = driver.history.entry(min(scored).trial)
+    return replace(given, row=ground.name(best.params), scored=len(scored))
 
 
 def kept(name: str) -> list[Search]:

@@ -1,9 +1,9 @@
 """Time per trial, memory and resume of a long study, with a stub in place of the scoring.
 
-The stub says yes to every candidate at once, so that what is measured is the loop, the sampler and
-Optuna's storage. `python benchmarks/scale.py --trials 100000` is the whole; a tenth of the trials
-is looked at at a time. `--ours` tells which bytes of a trial were allocated by our own lines, and
-which by others, such as Optuna's; it takes five times as long.
+The stub scores every candidate at once, so that the driver, the sampler and Optuna's storage are
+measured. `python benchmarks/scale.py --trials 100000` is the whole; each row is a tenth of the
+trials. `--ours` shows which bytes of a trial were allocated by our own lines, and which by others,
+such as Optuna's; it takes five times as long.
 """
 
 from __future__ import annotations
@@ -13,21 +13,23 @@ import os
 import tempfile
 import time
 import tracemalloc
-from collections.abc import Hashable
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import optuna
 import psutil
+from optuna.trial import BaseTrial
 from timing import footer
+from torch import nn
 
 import diswot
 from diswot.cli import console
-from diswot.executors.pool import Answer, Outcome
-from diswot.nas.driver import Loop
-from diswot.nas.evaluator import Asked
+from diswot.executors.inline import Inline
+from diswot.nas.driver import Driver
+from diswot.nas.evaluator import Task
+from diswot.nas.proposal import Proposer
 from diswot.nas.samplers import SAMPLERS
+from diswot.nas.trial_result import TrialResult
 from diswot.storage.run_files import JOURNAL
 from diswot.storage.study import open_study, opened
 
@@ -37,34 +39,24 @@ OURS = tracemalloc.Filter(True, str(Path(diswot.__file__).parent / "*"))
 Row = list[str]
 
 
-@dataclass
-class Stub:
-    """Draws the choices of a candidate, and scores it by them."""
-
-    _tasks: list[tuple[Hashable, Any]] = field(default_factory=list)
-
-    @property
-    def room(self) -> int:
-        return 1 - len(self._tasks)
-
-    def put(self, key: Hashable, content: Any, *, patience: int = 1) -> None:
-        self._tasks.append((key, content))
-
-    def wait(self, answer: Answer, seconds: float | None = None) -> list[Outcome]:
-        key, (_, number) = self._tasks.pop()
-        trial = Asked(lambda question: answer(key, question), number)
-        chosen = [trial.suggest_categorical(f"place{i}", list("abcd")) for i in range(PLACES)]
-        before = answer(key, ("judge", dict(trial.params)))
-        score = sum(choice == "a" for choice in chosen) / PLACES
-        end = {"score": score, "scores": {"stub": [score]}, "model_params": 1, "costs": {}}
-        return [Outcome(key, before or end)]
+def space(trial: BaseTrial) -> nn.Module:
+    for i in range(PLACES):
+        trial.suggest_categorical(f"place{i}", list("abcd"))
+    return nn.Linear(1, 1)
 
 
-def loop_of(storage: Any, sampler: str) -> Loop:
+def stub(task: Task) -> TrialResult:
+    """Score a candidate by its choices."""
+    params, _ = task
+    score = sum(choice == "a" for choice in params.values()) / PLACES
+    return TrialResult(score, {"stub": [score]}, 1)
+
+
+def driver_of(storage: Any, sampler: str) -> Driver:
     study = open_study(storage, "scale", SAMPLERS[sampler](0), resume=True)
-    loop = Loop(study, Stub())
-    loop.recall()
-    return loop
+    driver = Driver(study, Proposer(space), Inline(stub))
+    driver.resume()
+    return driver
 
 
 def main() -> None:
@@ -80,39 +72,41 @@ def main() -> None:
         place = None if options.memory else Path(folder)
         if options.ours:
             with opened(place) as storage:
-                shares(loop_of(storage, options.sampler), options.trials)
+                shares(driver_of(storage, options.sampler), options.trials)
             return
         with opened(place) as storage:
-            rows, steps = grown(loop_of(storage, options.sampler), options.trials, options.windows)
+            rows, steps = grown(
+                driver_of(storage, options.sampler), options.trials, options.windows
+            )
         show(options, rows, steps)
         for _ in range(0 if place is None else 2):  # the second one finds the first's line, too
             resumed(place, options.sampler)
     print(footer(1))
 
 
-def grown(loop: Loop, trials: int, windows: int) -> tuple[list[Row], list[float]]:
-    """A row a window, and the milliseconds of a trial in each."""
+def grown(driver: Driver, trials: int, windows: int) -> tuple[list[Row], list[float]]:
+    """Return a row a window, and the milliseconds of a trial in each."""
     process, rows, steps = psutil.Process(), [], []
     before = process.memory_info().rss
     for window in range(1, windows + 1):
-        upto, had = trials * window // windows, loop.trials()
+        upto, had = trials * window // windows, driver.history.within
         start, cpu = time.perf_counter(), time.process_time()
-        loop.sample(upto, lambda progress: None)
-        wall = (time.perf_counter() - start) / (loop.trials() - had) * 1e3
-        busy = (time.process_time() - cpu) / (loop.trials() - had) * 1e3
+        driver.sample(upto, lambda progress: None)
+        wall = (time.perf_counter() - start) / (driver.history.within - had) * 1e3
+        busy = (time.process_time() - cpu) / (driver.history.within - had) * 1e3
         size = process.memory_info().rss
-        each = (size - before) / loop.trials() / 1e3
+        each = (size - before) / driver.history.within / 1e3
         rows.append([f"{upto:,}", f"{wall:.2f}", f"{busy:.2f}", f"{size / 1e6:.0f}", f"{each:.1f}"])
         steps.append(busy)
     return rows, steps
 
 
-def shares(loop: Loop, trials: int) -> None:
-    """Say what was kept of the trials of the second half, by whose lines allocated it."""
+def shares(driver: Driver, trials: int) -> None:
+    """Print what is kept of the trials of the second half, by whose lines allocated it."""
     kept: list[tuple[int, int]] = []
     tracemalloc.start()
     for upto in (trials // 2, trials):
-        loop.sample(upto, lambda progress: None)
+        driver.sample(upto, lambda progress: None)
         found = tracemalloc.take_snapshot()
         ours = sum(trace.size for trace in found.filter_traces([OURS]).traces)
         kept.append((ours, sum(trace.size for trace in found.traces)))
@@ -135,7 +129,7 @@ def resumed(place: Path, sampler: str) -> None:
     size = (place / JOURNAL).stat().st_size / 1e6
     start, cpu = time.perf_counter(), time.process_time()
     with opened(place) as storage:
-        count = loop_of(storage, sampler).trials()
+        count = driver_of(storage, sampler).history.within
     seconds, busy = time.perf_counter() - start, time.process_time() - cpu
     told = f"resume of {count:,} trials ({size:.0f} MB): {seconds:.1f} s, {busy:.1f} s of cpu"
     print(f"{told}, at a load of {os.getloadavg()[0]:.1f}; target under 30 s for 100,000")

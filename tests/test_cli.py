@@ -765,7 +765,7 @@ assert "torch" in sys.modules and "torch._dynamo" not in sys.modules
         resumed = run(f"{search} --resume").json
         assert resumed["scored"] + resumed["reused"] == 20 and resumed["failed"] == 0
         told = run(f"{search.replace('--json', '')} --resume").out.splitlines()[0]
-        assert told.endswith(f") in {resumed['seconds']:.1f} s over 2 runs")
+        assert told.endswith(f") in {resumed['seconds']:.1f} s")
 
     @pytest.mark.parametrize("kept", [True, False])
     def test_ctrl_c_says_how_to_go_on(

@@ -1,4 +1,4 @@
-"""Searches on a Ray cluster of two nodes: a node, candidates and drivers die."""
+"""Searches on a Ray cluster of two nodes: a node, candidates, drivers and the cluster die."""
 
 from __future__ import annotations
 
@@ -11,17 +11,19 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import optuna
 import psutil
 import pytest
 import toyspaces
 from commands import call
-from test_crew import told
+from searching import search
 
-from diswot.executors.ray import Cluster
-from diswot.nas.api import search
-from diswot.nas.driver import Progress
-from diswot.nas.result import Found
+from diswot.executors.ray import RayCluster
+from diswot.nas.driver import SearchProgress
+from diswot.nas.result import SearchResult
+from diswot.nas.trial_result import ATTRIBUTE
 from diswot.storage.run_files import JOURNAL
+from diswot.storage.study import open_storage
 
 ray = pytest.importorskip("ray", reason="no ray here")
 pytestmark = pytest.mark.slow
@@ -55,54 +57,68 @@ import os
 import time
 from torch import nn
 
-def student(width, classes):
-    layers = [nn.Conv2d(3, 4, 3, 2, 1), nn.BatchNorm2d(4), nn.ReLU(), nn.Conv2d(4, width, 1)]
-    head = [nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(width, classes)]
-    return nn.Sequential(*layers, *head)
+class Head(nn.Linear):
+    mark = 0  # the first, the last and 8 are checked beforehand
+
+    def forward(self, x):
+        if self.mark == 1:
+            os._exit(5)
+        if self.mark == 2:
+            time.sleep(1000)
+        if self.mark == 3:
+            raise RuntimeError("no student")
+        if self.mark == 4:
+            time.sleep(0.2)
+        return super().forward(x)
+
+def student(mark, classes):
+    layers = [nn.Conv2d(3, 4, 3, 2, 1), nn.BatchNorm2d(4), nn.ReLU(), nn.Conv2d(4, 64, 1)]
+    head = Head(64, classes)
+    head.mark = mark
+    return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), head)
 
 def space(trial, classes):
-    number = trial.suggest_int("number", 0, 9)  # the first, the last and 8 are checked beforehand
-    if number == 1:
-        os._exit(5)
-    if number == 2:
-        time.sleep(1000)
-    if number == 3:
-        raise RuntimeError("no student")
-    return student(64, classes)
+    number = trial.suggest_int("number", 0, 9)
+    return student(number if number < 4 else 0, classes)
 
 def slow(trial, classes):
     trial.suggest_int("number", 0, 10**6)
-    time.sleep(0.5)
-    return student(64, classes)
+    return student(4, classes)
 """
 
 
-def run(place: Path, **options: Any) -> Found:
+def run(place: Path, **options: Any) -> SearchResult:
     options = {"sampler": "random", "proxy": "diswot", "seed": 3, "threads": 1, **options}
     batch = toyspaces.batch()
     return search(toyspaces.teacher(), toyspaces.tiny, batch, trials=40, storage=place, **options)
 
 
-def test_search_goes_on_when_a_node_is_killed(nodes: Any, tmp_path: Path) -> None:
-    """It ends with the trials that were asked for, and the scores of one process."""
+def ends(folder: Path) -> dict[int, tuple[dict[str, Any], Any]]:
+    """Return parameters and attribute of each trial that ended, by its number."""
+    study = optuna.load_study(study_name="diswot", storage=open_storage(folder))
+    return {t.number: (t.params, t.user_attrs[ATTRIBUTE]) for t in study.trials}
+
+
+def test_search_continues_when_a_node_is_killed(nodes: Any, tmp_path: Path) -> None:
+    """It ends with the number of trials asked for, and the scores of one process."""
     killed: list[int] = []
 
-    def on_trial(progress: Progress) -> None:
+    def kill(progress: SearchProgress) -> None:
         taken = ray.available_resources().get("CPU", 0.0) == 0.0
         if progress.done >= 5 and taken and not killed:
             killed.append(progress.done)
             nodes.remove_node(next(iter(nodes.worker_nodes)), allow_graceful=False)
 
-    there = run(tmp_path / "ray", cluster=Cluster(nodes.address), on_trial=on_trial)
+    there = run(tmp_path / "ray", ray=RayCluster(nodes.address), callbacks=[kill])
     here = run(tmp_path / "one", workers=1)
 
     assert killed and killed[0] < 35
     assert there.trials == here.trials and there.failed == 0
-    assert told(tmp_path / "ray") == told(tmp_path / "one")
+    assert ends(tmp_path / "ray") == ends(tmp_path / "one")
 
 
-def test_candidates_that_fail_are_told_by_kind(nodes: Any, tmp_path: Path) -> None:
-    """Nothing but the result is on standard output, whatever Ray has to say of the dead."""
+def test_candidates_that_fail_are_counted_by_kind(nodes: Any, tmp_path: Path) -> None:
+    """Standard output holds nothing but the result, though Ray prints there of actors that die."""
     (tmp_path / "mine.py").write_text(MINE)
     line = f"{SMALL} --space {tmp_path / 'mine.py'}:space --trials 10 --timeout 20 --json --quiet"
 
@@ -113,9 +129,9 @@ def test_candidates_that_fail_are_told_by_kind(nodes: Any, tmp_path: Path) -> No
 
 
 def actors() -> set[int]:
-    """The processes of workers on this machine."""
-    told = [process for process in psutil.process_iter(["cmdline"]) if process.info["cmdline"]]
-    return {each.pid for each in told if each.info["cmdline"][0].startswith("ray::Life")}
+    """Return the processes of workers on this machine."""
+    named = [process for process in psutil.process_iter(["cmdline"]) if process.info["cmdline"]]
+    return {each.pid for each in named if each.info["cmdline"][0].startswith("ray::RayWorker")}
 
 
 def test_actors_end_with_their_driver(nodes: Any, tmp_path: Path) -> None:
@@ -132,7 +148,7 @@ def test_actors_end_with_their_driver(nodes: Any, tmp_path: Path) -> None:
 
 
 def test_cluster_that_is_lost(nodes: Any, tmp_path: Path) -> None:
-    """All of it at once: told in a line. What was done is kept, and what was asked for is done."""
+    """All nodes at once: one line names the cluster, and the search is resumed without it."""
     (tmp_path / "mine.py").write_text(MINE)
     line = (
         f"{SMALL} --space {tmp_path / 'mine.py'}:slow --trials 40 --quiet --out {tmp_path / 'run'}"
@@ -141,24 +157,24 @@ def test_cluster_that_is_lost(nodes: Any, tmp_path: Path) -> None:
     command = [sys.executable, "-m", "diswot", *shlex.split(line), "--ray", address]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as driver:
         try:
-            wait(lambda: len(told_of(tmp_path / "run")) >= 5)
+            wait(lambda: len(recorded(tmp_path / "run")) >= 5)
             nodes.shutdown()
             assert driver.wait(120) == 1
         finally:
             driver.kill()
         said = driver.stderr.read() if driver.stderr else ""
-    kept = told_of(tmp_path / "run")
+    kept = recorded(tmp_path / "run")
 
     found = call(f"{line} --resume --workers 1 --json").json
 
     assert f"diswot: the Ray cluster at {address} is lost: " in said
     assert "Traceback" not in said
     assert found["trials"] == 40 and found["failed"] == 0
-    assert 5 <= len(kept) < 40 and told_of(tmp_path / "run")[: len(kept)] == kept
+    assert 5 <= len(kept) < 40 and recorded(tmp_path / "run")[: len(kept)] == kept
 
 
-def told_of(run: Path) -> list[str]:
-    """The ends of trials in a journal, in their order."""
+def recorded(run: Path) -> list[str]:
+    """Return the lines of a journal that end a trial, in their order."""
     journal = run / JOURNAL
     lines = journal.read_text().splitlines() if journal.exists() else []
     return [line for line in lines if '"user_attr":{"end":' in line]

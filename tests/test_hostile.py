@@ -15,10 +15,10 @@ import torch
 import toyspaces
 from hypothesis import given, settings
 from hypothesis import strategies as some
+from searching import search
 
 from diswot.cli import budgets
 from diswot.errors import UserError
-from diswot.nas.api import search
 from diswot.ranking.tables.read import read_table
 from diswot.reports.report import report
 from diswot.runs import folder

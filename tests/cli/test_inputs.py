@@ -30,7 +30,8 @@ def test_a_teacher_of_a_library_and_what_is_recorded(run: Run, tmp_path: Path) -
 
 
 def test_a_pretrained_teacher_of_other_classes(run: Run) -> None:
-    said = run(f"search --teacher timm:resnet10t --pretrained {SMALL}").mistake()
+    line = f"search --teacher timm:resnet10t --pretrained {SMALL}"
+    said = run(line.replace("--proxy params", "--proxy relation")).mistake()
     assert said.startswith("timm:resnet10t was trained for 1000 classes, and noise has 3: ")
 
 

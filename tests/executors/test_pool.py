@@ -101,6 +101,14 @@ def test_waiting_returns_when_a_worker_becomes_free(begun: Any) -> None:
     assert pool.wait() == [TaskResult("a", 1)]
 
 
+def test_waiting_without_a_task_lasts_until_a_worker_is_ready(begun: Any) -> None:
+    """Or else a driver that holds its tasks back would ask for ever and never hear of a worker."""
+    pool, stage = begun({0: Reply(death="SIGKILL")}, {}, {}, {0: READY})
+    assert pool.wait(0.5) == [] and pool.room == 0
+
+    assert pool.wait() == [] and pool.room == 1 and not stage.script
+
+
 def test_waiting_ends(begun: Any) -> None:
     pool, stage = begun()
 

@@ -21,6 +21,7 @@ from diswot.executors.pool import Pool
 from diswot.executors.processes import Processes, process_pool
 from diswot.executors.protocol import Executor
 from diswot.executors.worker import Payload, Reply
+from diswot.utils import user_code
 
 DRIVER = """
 from tasks import made
@@ -37,24 +38,16 @@ with process_pool([made], 2) as pool:
 
 @pytest.fixture(scope="module")
 def two() -> Iterator[Executor]:
-    with process_pool([made], 2) as pool:
-        yield pool
+    with pytest.MonkeyPatch.context() as patch:  # files that other tests loaded import torch
+        patch.setattr(user_code, "loaded", tuple)
+        with process_pool([made], 2) as pool:
+            yield pool
 
 
 def test_tasks_are_done(two: Executor) -> None:
     tasks = {str(i): ("add", i, 1) for i in range(9)}
 
     assert results(two, tasks) == {str(i): i + 1 for i in range(9)}
-
-
-def test_an_empty_task_takes_less_than_two_milliseconds(two: Executor) -> None:
-    times = []
-    for _ in range(50):
-        start = time.perf_counter()
-        results(two, {"a": ("add", 1)})
-        times.append(time.perf_counter() - start)
-
-    assert sorted(times)[5] < 2e-3
 
 
 def test_each_worker_is_made_once(two: Executor) -> None:

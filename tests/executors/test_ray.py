@@ -37,6 +37,7 @@ from diswot.executors.ray import (
     versions,
 )
 from diswot.executors.worker import Payload, Reply, read
+from diswot.utils import user_code
 
 needs_ray = pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="no ray here")
 
@@ -119,10 +120,9 @@ def test_capacity(resources: dict[str, float], room: int) -> None:
 
 def begun(make: Make) -> tuple[RayWorker, Reply]:
     worker, payload = RayWorker(), pickle.dumps(Payload.pack(make))
-    assert read(worker.greet(versions())) == Reply()
     worker.feed(payload[:20])
     worker.feed(payload[20:])
-    return worker, read(worker.begin(1))
+    return worker, read(worker.begin(1, versions()))
 
 
 def test_a_worker_answers_each_task_with_one_reply() -> None:
@@ -140,7 +140,7 @@ def test_workers_that_cannot_begin() -> None:
 
 
 def test_workers_of_another_version() -> None:
-    reply = read(RayWorker().greet({"diswot": "0.0", "torch": "1.0"}))
+    reply = read(RayWorker().begin(1, {"diswot": "0.0", "torch": "1.0"}))
     message = r"a worker has \{'diswot': .*\}, the search \{'diswot': '0.0', 'torch': '1.0'\}"
     with pytest.raises(UserError, match=message):
         raise reply.error or AssertionError("it is the same")
@@ -323,8 +323,10 @@ def paths() -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def one(paths: None) -> Iterator[Executor]:
-    with ray_actors([tasks.made], RayCluster(), 1, timeout=60) as executor:
-        yield executor
+    with pytest.MonkeyPatch.context() as patch:  # files that other tests loaded import torch
+        patch.setattr(user_code, "loaded", tuple)
+        with ray_actors([tasks.made], RayCluster(), 1, timeout=60) as executor:
+            yield executor
 
 
 @needs_ray

@@ -48,7 +48,7 @@ def test_files_of_a_user_come_first(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     mine.write_text("def make():\n    return abs\n")
     loaded: list[user_code.UserFile] = []
     payload = Payload.pack(user_code.load(f"{mine}:make"))
-    monkeypatch.setattr(user_code, "load_source", loaded.append)
+    monkeypatch.setattr(user_code, "load_file", loaded.append)
 
     assert payload.do(torch.get_num_threads()) is abs
     assert user_code.UserFile(mine.resolve(), mine.read_bytes()) in loaded

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import zipfile
 from collections.abc import Sequence
-from functools import partial
 from itertools import combinations
 from pathlib import Path
-from statistics import fmean
 
 import pytest
 
@@ -15,8 +13,9 @@ from diswot.data.registry import create_dataset
 from diswot.models.registry import create_teacher
 from diswot.proxies.registry import get_proxy
 from diswot.proxies.scorer import scorer
+from diswot.ranking.score_table import score_one
 from diswot.ranking.tables.read import read_table, sample
-from diswot.spaces.registry import build_network, create_space
+from diswot.spaces.registry import create_space
 
 DATA = Path(__file__).parents[3] / "shared" / "data"
 ZIP = DATA / "cifar100.zip"
@@ -64,8 +63,5 @@ def test_the_default_score_ranks_the_rows_of_a_table(
     teacher = create_teacher("resnet110", len(data.classes), data.size)
     fixed = scorer(teacher, batches, ["default"], init=get_proxy("default").init)
     build = create_space(space, len(data.classes), data.size)
-    scores = []
-    for row in drawn:
-        students = fixed.students(partial(build_network, build, row.params))
-        scores.append(fmean(fixed.score(students, ["default"])["default"]))
+    scores = [score_one(fixed, build, row.params, ["default"]).mean("default") for row in drawn]
     assert tau_b(scores, [row.accuracies[target] for row in drawn]) >= least

@@ -1,4 +1,4 @@
-"""What `diswot search` leaves and says of what it found."""
+"""The result of `diswot search`: in the run folder, on the screen, as notes."""
 
 from __future__ import annotations
 
@@ -15,61 +15,74 @@ if TYPE_CHECKING:
     from diswot.training.verify import Verified
 
 
-def result(found: SearchResult, tried: Verified | None, how: Setting | None) -> dict[str, Any]:
-    """As plain values; of students that were verified the most accurate is the best."""
-    told = {**found.as_dict(), "latency_setting": how and how.facts}
+def plain_result(
+    found: SearchResult, tried: Verified | None, how: Setting | None
+) -> dict[str, Any]:
+    """Return the result as plain values; the most accurate verified student becomes the best.
+
+    Args:
+        found: Result of the search.
+        tried: Verification; None without one.
+        how: How latency was measured; None if it was not.
+    """
+    result = {**found.as_dict(), "latency_setting": how and how.facts}
     if tried is not None:
         verified = tried.as_dict()
         best = verified["best"]
-        told |= {"verified": verified}
-        told |= {"best": {**best["student"], "accuracy": best["accuracy"]}}
-    return told
+        result |= {"verified": verified}
+        result |= {"best": {**best["student"], "accuracy": best["accuracy"]}}
+    return result
 
 
-def keep(out: Path, told: dict[str, Any], proxy: str) -> None:
-    """Write a result into a run folder, and draw its front, if it has one."""
-    folder.write_found(out, told)
-    if told["front"]:
+def keep(out: Path, result: dict[str, Any], proxy: str) -> None:
+    """Write a result into a run folder, with a plot of its Pareto front if it has one."""
+    folder.write_found(out, result)
+    if result["front"]:
         from diswot.reports import plots
 
-        plots.save(plots.front(plots.front_data(told, proxy)), out / FRONT)
+        plots.save(plots.front(plots.front_data(result, proxy)), out / FRONT)
 
 
-def show(told: dict[str, Any], proxy: str) -> None:
-    """The front, or else the best."""
-    front = told["front"]
-    students = front or told["top"]
+def show(result: dict[str, Any], proxy: str) -> None:
+    """Print the Pareto front, or the best students of one objective."""
+    front = result["front"]
+    students = front or result["top"]
     costs = budgets.columns(students)
     rows = []
     for place, student in enumerate(students):
         cells = [console.show_params(student["params"]), f"{student['score']:.5g}"]
         rows.append([str(place), *cells, *(column[place] for column in costs.values())])
-    counts = ", ".join(f"{told[n]} {n}" for n in ("scored", "reused", "rejected", "failed"))
-    of = f"front of {', '.join(told['objectives'])}" if front else "best"
-    title = f"{of} of {told['trials']} students ({counts}) in {told['seconds']:.1f} s"
+    counts = ", ".join(f"{result[n]} {n}" for n in ("scored", "reused", "rejected", "failed"))
+    of = f"front of {', '.join(result['objectives'])}" if front else "best"
+    title = f"{of} of {result['trials']} students ({counts}) in {result['seconds']:.1f} s"
     console.table(title, ["", "student", proxy, *costs], rows, text=2)
 
 
-def remarks(told: dict[str, Any], trials: int, how: Setting | None) -> list[str]:
-    """What to know beside the table.
+def remarks(result: dict[str, Any], trials: int, how: Setting | None) -> list[str]:
+    """Return notes on the costs, on failures, and on a search that stopped early.
 
     Args:
-        told: The result.
-        trials: How many were asked for.
-        how: How latency was measured, if it was.
+        result: Result of the search, as plain values.
+        trials: Number of trials that the user wanted.
+        how: How latency was measured; None if it was not.
     """
-    lines = budgets.notes(told["front"] or told["top"], how)
-    if told["failed"]:
-        kinds = ", ".join(f"{count} {kind}" for kind, count in told["failed_by_kind"].items())
-        reason = max(told["failures"], key=told["failures"].__getitem__)
-        lines.append(f"{told['failed']} failed ({kinds}), such as: {reason}")
-    if told["trials"] < trials and not told["exhaustive"]:
-        lines.append(f"stopped at {told['trials']} trials: nothing new fits the budget")
+    from diswot.nas.driver import STALLED
+
+    lines = budgets.notes(result["front"] or result["top"], how)
+    if result["failed"]:
+        kinds = ", ".join(f"{count} {kind}" for kind, count in result["failed_by_kind"].items())
+        reason = max(result["failures"], key=result["failures"].__getitem__)
+        lines.append(f"{result['failed']} failed ({kinds}), such as: {reason}")
+    if result["trials"] < trials and not result["exhaustive"]:
+        lines.append(
+            f"stopped at {result['trials']} of {trials} trials: the last {STALLED:,} proposals "
+            "were outside the budget, and none was nearer to it"
+        )
     return lines
 
 
 def kept_in(out: Path | None, storage: str | None, settings: str, *, trained: bool) -> list[str]:
-    """Where the search is kept, and the command that comes after it, with its settings."""
+    """Return a note on where the search is kept, with the command that distils its student."""
     if out is not None:
         weights = "" if trained else " --teacher-weights FILE, the trained teacher's"
         return [f"kept in {out}; next: diswot distill {out}{settings}{weights}"]

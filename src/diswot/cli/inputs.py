@@ -215,10 +215,20 @@ def named_teacher(teacher: TeacherOptions, data: DataOptions) -> NamedTeacher:
     )
 
 
+def _check_one_source(weights: str | Path | None, pretrained: bool) -> None:
+    if pretrained and weights is not None:
+        raise UserError("give --pretrained or --teacher-weights, not both")
+
+
 def teacher_of(
     images: NamedImages, name: str, weights: str | Path | None, pretrained: bool
 ) -> NamedTeacher:
-    """Return a teacher by name, with its images loaded."""
+    """Return a teacher by name, with its images loaded.
+
+    Raises:
+        UserError: Weights are named twice, or as `NamedImages.load`.
+    """
+    _check_one_source(weights, pretrained)
     loaded = images.load(name, pretrained=pretrained)
     return NamedTeacher(name, weights, pretrained, loaded, images.size is not None)
 
@@ -249,9 +259,8 @@ def trained_teacher(
     from diswot.models.weights import load_weights
     from diswot.training.evaluation import check_fit, frozen
 
+    _check_one_source(weights, pretrained)
     count = len(images.classes)
-    if pretrained and weights is not None:
-        raise UserError("give --pretrained or --teacher-weights, not both")
     trained = models.input_config(name, pretrained).num_classes
     if trained is not None and trained != count:
         raise UserError(

@@ -92,7 +92,7 @@ def search(
         found = job.search(where, data.data_root, advance)
         tried = verify.verified(verification, found, named, space, scoring.seed, job.place, study,
                                 advance)  # fmt: skip
-    result = outcome.result(found, tried, how)
+    result = outcome.plain_result(found, tried, how)
     if out is not None:
         outcome.keep(out, result, proxy)
     job.show(result, verification, output.as_json)
@@ -144,7 +144,7 @@ class _Job:
         shape = len(self.named.images.classes), self.named.images.size
         config = self._config(data_root)
         return find(
-            self.named.model(),
+            self.named.model_for([self.proxy]),
             create_space(self.space, *shape),
             inputs.scoring_batches(self.named.images, self.scoring),
             n_trials=self.trials,

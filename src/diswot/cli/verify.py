@@ -32,15 +32,15 @@ def check(options: VerifyOptions, named: inputs.NamedTeacher, seed: int) -> None
     Raises:
         UserError: The teacher is untrained, there are no images, or an option is impossible.
     """
-    from diswot.errors import unknown
-    from diswot.training.verify import TUNED
-
     if not options.verify:
         for name in _UNUSED:
             if getattr(options, name):
                 option = name.replace("_", "-")
                 raise UserError(f"--{option} goes with --verify: name how many students")
         return
+    from diswot.errors import unknown
+    from diswot.training.verify import TUNED
+
     if not named.trained:
         raise UserError(_UNTRAINED)
     if named.images.train is None:

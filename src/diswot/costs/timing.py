@@ -1,4 +1,4 @@
-"""Times one image's pass through a network, in this process."""
+"""Timing of one image's pass through a network, in this process."""
 
 from __future__ import annotations
 
@@ -22,19 +22,19 @@ except ImportError:  # on Windows
     resource = None
 
 WARM_UP, LEAST, MOST = 3, 9, 1000  # runs
-SECONDS = 0.2  # of measuring, if these runs do not take longer; three times that if disturbed
+SECONDS = 0.2  # of measuring, unless `LEAST` runs take longer; three times that if disturbed
 
 
 class Place(Protocol):
-    """What an engine needs to know."""
+    """Where an engine runs."""
 
     @property
     def device(self) -> str:
-        """Of torch."""
+        """Name of a torch device."""
 
     @property
     def threads(self) -> int:
-        """That one image may use."""
+        """Threads for one image."""
 
 
 @dataclass(frozen=True)
@@ -42,11 +42,11 @@ class Timing:
     """Seconds of one image.
 
     Attributes:
-        seconds: The median over the runs.
-        low: Their 10th percentile.
-        high: Their 90th percentile.
-        runs: How many there were, those to warm up left out.
-        disturbed: How many others were left out.
+        seconds: Median over the runs.
+        low: 10th percentile over the runs.
+        high: 90th percentile over the runs.
+        runs: Number of runs, without those to warm up.
+        disturbed: Number of further runs that were left out.
     """
 
     seconds: float
@@ -57,10 +57,10 @@ class Timing:
 
 
 def clock(place: Place) -> tuple[str, Callable[[], float]]:
-    """What time is measured by, and its name.
+    """Return the name of the clock for a place, and the clock.
 
-    Where one thread of the processor does the work, the time that it had the processor is that by
-    the wall clock on a machine with nothing else to do, and stays so on a busy one.
+    If one thread of the processor does the work, its processor time equals the wall time of an idle
+    machine, and does not change on a busy one.
     """
     if place.device == "cpu" and place.threads == 1:
         return "processor time of the thread", time.thread_time
@@ -68,17 +68,17 @@ def clock(place: Place) -> tuple[str, Callable[[], float]]:
 
 
 def timed(call: Callable[[], object], now: Callable[[], float] = time.perf_counter) -> Timing:
-    """Time a call again and again: first to warm up, then to measure.
+    """Time a call repeatedly: first to warm up, then to measure.
 
-    Runs during which the system gave the processor to others are left out where there are enough
-    without them.
+    Runs during which the system gave the processor to other processes are left out if enough runs
+    remain.
     """
     for _ in range(WARM_UP):
         call()
     quiet: list[float] = []
     disturbed: list[float] = []
     begin = time.perf_counter()
-    while _goes_on(len(quiet), len(disturbed), time.perf_counter() - begin):
+    while _continues(len(quiet), len(disturbed), time.perf_counter() - begin):
         before, start = _interruptions(), now()
         call()
         seconds = now() - start
@@ -90,7 +90,7 @@ def timed(call: Callable[[], object], now: Callable[[], float] = time.perf_count
     return Timing(statistics.median(kept), kept[tenth], kept[-1 - tenth], len(kept), left_out)
 
 
-def _goes_on(quiet: int, disturbed: int, elapsed: float) -> bool:
+def _continues(quiet: int, disturbed: int, elapsed: float) -> bool:
     if quiet + disturbed < LEAST:
         return True
     enough = SECONDS if quiet >= LEAST else 3 * SECONDS
@@ -98,12 +98,12 @@ def _goes_on(quiet: int, disturbed: int, elapsed: float) -> bool:
 
 
 def _interruptions() -> int:
-    """How often the system took the processor from this process; 0 where it does not tell."""
+    """Count how often the system took the processor from this process; 0 where it is unknown."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_nivcsw if resource else 0
 
 
 def with_torch(model: nn.Module, image_shape: Shape, place: Place) -> Callable[[], object]:
-    """A pass in torch: float32, evaluation mode, channels-last."""
+    """Return a pass in torch: float32, evaluation mode, channels-last."""
     device = torch.device(place.device)
     form = torch.channels_last
     model = model.eval().to(device, torch.float32)
@@ -120,7 +120,7 @@ def with_torch(model: nn.Module, image_shape: Shape, place: Place) -> Callable[[
 
 
 def with_onnx(model: nn.Module, image_shape: Shape, place: Place) -> Callable[[], object]:
-    """A pass in ONNX Runtime on the processor, of the network exported in float32.
+    """Return a pass in ONNX Runtime on the processor, of the network exported in float32.
 
     Raises:
         UserError: The packages of the extra `onnx` are missing.

@@ -120,17 +120,20 @@ class RayWorker:
     def __init__(self) -> None:
         self._parts: list[bytes] = []
 
-    def greet(self, driver: dict[str, str]) -> bytes:
-        """Reply with an error unless the driver has the versions of this machine."""
-        error = UserError(f"a worker has {versions()}, the search {driver}")
-        return write(Reply(error=None if driver == versions() else error))
-
     def feed(self, part: bytes) -> None:
         """Take a part of a pickled `Payload`."""
         self._parts.append(part)
 
-    def begin(self, threads: int) -> bytes:
-        """Make the worker; its reply says whether it is ready."""
+    def begin(self, threads: int, driver: dict[str, str]) -> bytes:
+        """Make the worker; its reply says whether it is ready.
+
+        Args:
+            threads: Threads of this process.
+            driver: Versions of the driver, which must be those of this machine.
+        """
+        if driver != versions():
+            error = UserError(f"a worker has {versions()}, the search {driver}")
+            return write(Reply(error=error))
         payload: Payload = pickle.loads(b"".join(self._parts))
         self._parts.clear()
         started = attempt(payload.do, threads, prefix=f"on {socket.gethostname()}: ")
@@ -161,11 +164,10 @@ def capacity(nodes: Sequence[Mapping[str, Any]], resources: Mapping[str, float])
 
 @dataclass(eq=False)
 class _Actor:
-    """A worker, the call that it has not answered, and what to send it when it answers first."""
+    """A worker, and the call that it has not answered."""
 
     actor: Any
     call: Any
-    payload: bytes = b""
 
 
 @dataclass(frozen=True)
@@ -188,9 +190,10 @@ class _Actors:
 
     def start(self, number: int) -> _Actor:
         """Ask for an actor, which starts when there is room for it."""
-        actor = self.actor.remote()
-        call = actor.greet.remote(versions())
-        return _Actor(actor, call, self.payloads[number % len(self.payloads)])
+        actor, payload = self.actor.remote(), self.payloads[number % len(self.payloads)]
+        for begin in range(0, len(payload), PART):
+            actor.feed.remote(payload[begin : begin + PART])
+        return _Actor(actor, actor.begin.remote(self.threads, versions()))
 
     def send(self, worker: _Actor, task: Any) -> None:
         """Call the actor."""
@@ -208,23 +211,14 @@ class _Actors:
             return []
         self.ray.wait(list(calls), timeout=seconds)
         done, _ = self.ray.wait(list(calls), num_returns=len(calls), timeout=0)
-        answered = [(calls[call], self._reply(calls[call])) for call in done]
-        return [(worker, reply) for worker, reply in answered if reply is not None]
+        return [(calls[call], self._reply(calls[call])) for call in done]
 
-    def _reply(self, worker: _Actor) -> Reply | None:
-        """Return what a worker replied; None if it has only been greeted, and begins now."""
+    def _reply(self, worker: _Actor) -> Reply:
         call, worker.call = worker.call, None
         try:
-            reply = read(self.ray.get(call))
+            return read(self.ray.get(call))
         except self.ray.exceptions.RayError as error:
             return Reply(death=_end(error))
-        payload, worker.payload = worker.payload, b""
-        if not payload or reply.error is not None:
-            return reply
-        for begin in range(0, len(payload), PART):
-            worker.actor.feed.remote(payload[begin : begin + PART])
-        worker.call = worker.actor.begin.remote(self.threads)
-        return None
 
     def kill(self, worker: _Actor) -> None:
         """Kill the actor, or take it from the queue; an actor of a lost cluster ends by itself."""

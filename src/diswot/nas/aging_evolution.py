@@ -32,12 +32,12 @@ _BUILT = (TrialState.COMPLETE, TrialState.PRUNED)
 
 
 def key(params: Mapping[str, Any]) -> Key:
-    """What makes two architectures the same: their parameters, in any order."""
+    """Return the identity of an architecture: its parameters in any order."""
     return frozenset(params.items())
 
 
 def digest(chosen: Key) -> Digest:
-    """A key in 16 bytes, to be kept; two of a billion are the same with a chance of 10^-21."""
+    """Return a key in 16 bytes; two of a billion collide with a probability of 10^-21."""
     named = [(name, _number(value)) for name, value in sorted(chosen)]
     return blake2b(repr(named).encode(), digest_size=16).digest()
 
@@ -103,11 +103,11 @@ def nearest(trials: Iterable[FrozenTrial], count: int) -> list[FrozenTrial]:
 class Known:
     """The architectures of a history, and whether a proposal would become one of them.
 
-    A proposal has a value for every choice of a space; where choices appear only under others, an
-    architecture has met but some of them. So it is the proposal's if its values are.
+    A proposal has a value for every parameter of a space. Where parameters appear only under
+    others, an architecture has only some of them. Then the values of these decide.
 
     Args:
-        trials: The history, or the part of it that is not in `past`.
+        trials: The history, or only its part that is not in `past`.
         names: All choices of the space.
         past: The history before.
     """
@@ -131,7 +131,7 @@ class Known:
 def random_child(
     space: Mapping[str, BaseDistribution], known: Known, random: np.random.Generator
 ) -> Params:
-    """Random values for a space: an unknown architecture, if there is one."""
+    """Draw random values for a space: an unknown architecture, if there is one."""
     for _ in range(RETRIES):
         child = {name: draw(distribution, random) for name, distribution in space.items()}
         if child not in known:
@@ -145,10 +145,10 @@ def mutated_child(
     known: Known,
     random: np.random.Generator,
 ) -> Params:
-    """The parent with one choice changed: an unknown architecture, if there is one.
+    """Change one parameter of the parent: an unknown architecture, if there is one.
 
-    After every `PATIENCE` children that are known already, one choice more is changed. Choices
-    that the parent has not met get random values.
+    After every `PATIENCE` known children, one parameter more is changed. Parameters that the
+    parent does not have get random values.
     """
     names = [name for name in parent if name in space and size(space[name]) > 1]
     child = {name: parent.get(name, draw(d, random)) for name, d in space.items()}
@@ -163,7 +163,7 @@ def mutated_child(
 
 
 def _changed(value: Any, distribution: BaseDistribution, random: np.random.Generator) -> Any:
-    """Another value, each equally likely; the same one if none turns up."""
+    """Draw another value, each equally likely; the same value if there is no other."""
     drawn = (draw(distribution, random) for _ in range(RETRIES))
     return next((other for other in drawn if other != value), value)
 
@@ -171,7 +171,7 @@ def _changed(value: Any, distribution: BaseDistribution, random: np.random.Gener
 def _unknown(
     space: Mapping[str, BaseDistribution], known: Known, random: np.random.Generator
 ) -> Params | None:
-    """Any unknown architecture; None if there is none, or the space is too large to look."""
+    """Find any unknown architecture; None if there is none, or the space is too large."""
     sizes = [size(distribution) for distribution in space.values()]
     count = math.prod(sizes)
     for index in random.permutation(int(count)) if count <= MAX_SCAN else ():
@@ -236,7 +236,7 @@ class AgingEvolutionSampler(BaseSampler):
         self._of: tuple[Any, int] | None = None
 
     def _history(self, study: Study) -> tuple[Past, list[FrozenTrial]]:
-        """What ended, up to the first trial that has not; and the trials from that on."""
+        """Return the ended trials up to the first open one, and the trials from that one on."""
         of = storage_of(study), study_id(study)
         if of != self._of:
             self._past, self._of = Past(self._population), of
@@ -249,14 +249,14 @@ class AgingEvolutionSampler(BaseSampler):
     def infer_relative_search_space(
         self, study: Study, trial: FrozenTrial
     ) -> dict[str, BaseDistribution]:
-        """The distributions that the trials so far met, the latest of each name."""
+        """Return the latest distribution of each parameter in the trials so far."""
         past, recent = self._history(study)
         return past.distributions | {name: d for t in recent for name, d in t.distributions.items()}
 
     def sample_relative(
         self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
     ) -> Params:
-        """The next architecture, as far as its choices are known beforehand."""
+        """Propose the next architecture, as far as its parameters are known beforehand."""
         if not search_space:
             return {}
         past, recent = self._history(study)
@@ -281,6 +281,6 @@ class AgingEvolutionSampler(BaseSampler):
         param_name: str,
         param_distribution: BaseDistribution,
     ) -> Any:
-        """A random value for a choice that nothing before it foretold."""
+        """Draw a random value for a parameter that no earlier trial has."""
         place = zlib.crc32(param_name.encode())
         return draw(param_distribution, np.random.default_rng((self._seed, trial.number, place)))

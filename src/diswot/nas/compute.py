@@ -40,7 +40,7 @@ class Compute:
             that returns seconds. Needed where latency is limited or an objective.
 
     Raises:
-        UserError: Some of it does not go together.
+        UserError: Two settings contradict each other.
     """
 
     workers: int | None = None

@@ -194,7 +194,7 @@ def score_one(scorer: Scorer, build: Build, params: Params, proxies: Sequence[st
     make = partial(build_network, build, params)
     try:
         outcomes: dict[str, list[Any]] = {**scorer.outcomes(scorer.students(make), proxies)}
-    except Exception as error:  # whatever a user's space or network raises is told in one line
+    except Exception as error:  # a user's space or network may raise anything
         reason = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
         outcomes = {name: [NotScored(name, math.nan, reason)] for name in proxies}
     values = {name: [_value(outcome) for outcome in several] for name, several in outcomes.items()}

@@ -5,7 +5,6 @@ Damaged files are left out, and a note names each.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,7 +16,7 @@ from diswot.runs import trials
 from diswot.runs.records import RankStudyRecord, Run, SearchRecord, TrainingRecord
 from diswot.storage.run_files import FOUND, JOURNAL, RANKED, RUN, SCORES, TRAINED
 from diswot.training.checkpoint import HISTORY, WEIGHTS
-from diswot.utils import files
+from diswot.utils import files, jsonl
 from diswot.utils.untrusted import Facts, mapping, number
 
 DEPTH = 3  # levels of folders that are searched for trainings and rank studies
@@ -90,7 +89,7 @@ def _trainings(folder: Path, notes: list[str]) -> Iterator[TrainingRecord]:
     for place in _below(folder, HISTORY, TRAINED):
         rows = []
         with _noted(notes):
-            rows = _lines(place / HISTORY)
+            rows = _history(place / HISTORY)
         result = mapping(_json(place / TRAINED, notes).get("result"))
         if rows or result:
             weights = place / WEIGHTS
@@ -133,19 +132,13 @@ def _name(place: Path, folder: Path) -> str:
     return folder.resolve().name if place == folder else str(place.relative_to(folder))
 
 
-def _lines(path: Path) -> list[Mapping[str, float]]:
-    """Return the rows of a history."""
-    if not path.is_file():
-        return []
-    try:
-        rows = [json.loads(line) for line in path.read_text().splitlines() if line.strip()]
-        return [
-            {str(k): v for k in row if (v := number(row[k])) is not None}
-            for row in rows
-            if isinstance(row, dict)
-        ]
-    except (OSError, ValueError) as error:
-        raise UserError(f"cannot read {path}: {error}") from error
+def _history(path: Path) -> list[Mapping[str, float]]:
+    """Return the rows of a training's history."""
+    return [
+        {str(k): v for k in row if (v := number(row[k])) is not None}
+        for row in jsonl.read_lines(path)
+        if isinstance(row, dict)
+    ]
 
 
 def _json(path: Path, notes: list[str]) -> Facts:
