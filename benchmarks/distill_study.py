@@ -160,8 +160,8 @@ def page(shapes: dict[str, Params], done: dict[Run, dict[str, Any]], facts: dict
     machine = ", ".join(f"{n} {v}" for n, v in {**hardware(), **versions()}.items())
     return (
         f"{facts['classes']} classes of CIFAR-100, {facts['train']} training and {facts['test']} "
-        f"test images; {EPOCHS} epochs, batch 64, one cycle up to 0.1, bf16 autocast. Mean and standard "
-        f"deviation over the seeds. The teacher, trained on all 100 classes, has "
+        f"test images; {EPOCHS} epochs, batch 64, one cycle up to 0.1, bf16 autocast. Mean and "
+        f"standard deviation over the seeds. The teacher, trained on all 100 classes, has "
         f"{facts['teacher']:.2f} % on these test images, its outputs cut to these classes.\n\n"
         f"{markdown(columns, rows)}\n\n{machine}.\n"
     )
