@@ -49,14 +49,17 @@ def _number(value: Any) -> Any:
     return int(value) if isinstance(value, bool | float) else value
 
 
-def violation(trial: FrozenTrial) -> tuple[int, float]:
-    """Return how far a trial is outside its constraints, for comparing; smaller is nearer.
+def violation(constraints: Mapping[str, float]) -> tuple[int, float]:
+    """Return how far a candidate is outside its constraints, for comparing; smaller is nearer.
 
-    A trial that keeps more constraints is nearer: they are checked in one order, up to the first
-    that is broken. Of equal ones the smaller excess is nearer. Constrained domination, Deb et al.
-    2002 (NSGA-II), section VI.
+    A candidate that keeps more constraints is nearer: they are checked in one order, up to the
+    first that is broken. Of equal ones the smaller excess is nearer. Constrained domination, Deb
+    et al. 2002 (NSGA-II), section VI.
+
+    Args:
+        constraints: Excess over each limit that was checked; zero or less is within.
     """
-    values = trial.constraints.values()
+    values = constraints.values()
     return -sum(value <= 0 for value in values), math.fsum(value for value in values if value > 0)
 
 
@@ -97,7 +100,8 @@ class Past:
 def nearest(trials: Iterable[FrozenTrial], count: int) -> list[FrozenTrial]:
     """Return the trials that are least outside their constraints, one an architecture."""
     first = {digest(key(trial.params)): trial for trial in reversed(list(trials))}
-    return sorted(first.values(), key=lambda trial: (violation(trial), trial.number))[:count]
+    ranked = sorted(first.values(), key=lambda each: (violation(each.constraints), each.number))
+    return ranked[:count]
 
 
 class Known:
@@ -193,7 +197,7 @@ def winner(
     def merit(trial: FrozenTrial) -> tuple[float, ...]:
         if trial.state == TrialState.COMPLETE:
             return math.inf, math.inf, sign * (trial.value or 0.0)
-        kept, excess = violation(trial)
+        kept, excess = violation(trial.constraints)
         return -kept, -excess, 0.0
 
     count = min(tournament, len(population))

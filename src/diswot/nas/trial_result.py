@@ -10,6 +10,7 @@ from optuna.trial import FrozenTrial
 
 from diswot.costs.budget import Excess
 from diswot.errors import UserError
+from diswot.nas.aging_evolution import violation
 
 ATTRIBUTE = "end"  # name of the trial's user attribute
 RAISED, MEMORY, NOT_FINITE, TIMEOUT, KILLED = "error", "memory", "not finite", "timeout", "killed"
@@ -54,8 +55,7 @@ class TrialResult:
     @property
     def violation(self) -> tuple[int, float]:
         """Return how far the candidate is outside the budget, as `aging_evolution.violation`."""
-        values = self.margins.values()
-        return -sum(value <= 0 for value in values), sum(value for value in values if value > 0)
+        return violation(self.margins)
 
     def repeated(self, trial: int) -> TrialResult:
         """Return the result of the same architecture in a later trial.
