@@ -99,7 +99,7 @@ def ours(data: Dataset, recipe: Recipe) -> Callable[[], None]:
     """One step of `distill`, each time it is called."""
     teacher = create_teacher("resnet56", CLASSES).eval().requires_grad_(False)
     student = create_teacher("resnet20", CLASSES)
-    loop = TrainingLoop(student, teacher, data, recipe, Processes(), None)
+    loop = TrainingLoop(teacher, student, data, recipe, Processes(), None)
     loop.read(lambda done, total: None, None)
     update = loop.create_step(student)
     student.train()

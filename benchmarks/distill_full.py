@@ -68,7 +68,7 @@ class Study:
     ) -> float:
         """Train, or resume a training, and keep its accuracy among the figures."""
         recipe = recipe if teacher is not None else replace(recipe, losses={})
-        made = distill(model, teacher, self.images, recipe, out=self.out / name, resume=True)
+        made = distill(teacher, model, self.images, recipe, out=self.out / name, resume=True)
         self.figures["trained"][name] = {
             "accuracy": made.test_accuracy,
             "seconds": made.seconds,

@@ -127,7 +127,7 @@ def train(
     space = create_space("s0", len(images.classes))
     model = fresh(lambda: build_network(space, params), "default", run.seed)
     master = teacher if losses else None
-    made = distill(model, master, images, recipe, out=out / run.name, resume=True)
+    made = distill(master, model, images, recipe, out=out / run.name, resume=True)
     return {
         "accuracy": made.test_accuracy,
         "seconds": made.seconds,

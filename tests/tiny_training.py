@@ -57,7 +57,7 @@ def made(train: int = 330, test: int = 100) -> Dataset:
 
 @cache
 def _trained() -> nn.Module:
-    return distill(seeded(LinearHead, 7), None, digits(), LONG).student
+    return distill(None, seeded(LinearHead, 7), digits(), LONG).student
 
 
 def teacher() -> nn.Module:

@@ -18,7 +18,7 @@ from tasks import broken, dying, made, named, results, seldom, unmade
 
 from diswot.errors import SearchFailed, UserError
 from diswot.executors.pool import Pool
-from diswot.executors.processes import Processes, process_pool
+from diswot.executors.processes import ProcessBackend, process_pool
 from diswot.executors.protocol import Executor
 from diswot.executors.worker import Payload, Reply
 from diswot.utils import user_code
@@ -201,13 +201,13 @@ def test_standard_output_is_the_drivers(capfd: pytest.CaptureFixture[str]) -> No
     assert out == "" and "from Python\n" in error and "from elsewhere\n" in error
 
 
-def received(backend: Processes, worker: Any) -> Reply:
+def received(backend: ProcessBackend, worker: Any) -> Reply:
     ((_, reply),) = backend.receive([worker], 60)
     return reply
 
 
 def test_how_a_process_ended() -> None:
-    backend = Processes([Payload.pack(made), Payload.pack(dying)])
+    backend = ProcessBackend([Payload.pack(made), Payload.pack(dying)])
     killed, ended = backend.start(0), backend.start(1)
     assert received(backend, killed) == Reply()
     os.kill(killed.process.pid or 0, signal.SIGKILL)
@@ -221,7 +221,7 @@ def test_how_a_process_ended() -> None:
 
 def test_worker_killed_while_it_sends(monkeypatch: pytest.MonkeyPatch) -> None:
     """Only the beginning of its reply has arrived."""
-    backend = Processes([Payload.pack(made)])
+    backend = ProcessBackend([Payload.pack(made)])
     worker = backend.start(0)
     ours, end = os.pipe()
     os.write(end, (1000).to_bytes(4, "big") + b"some")

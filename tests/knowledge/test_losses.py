@@ -85,7 +85,7 @@ def test_all_at_once_in_training_stopped_and_resumed(tmp_path: Path) -> None:
                 raise KeyboardInterrupt
 
         student = resnet(8, 12, 16)
-        return distill(student, teacher, data, recipe, out=out, resume=resume, on_step=on_step)
+        return distill(teacher, student, data, recipe, out=out, resume=resume, on_step=on_step)
 
     straight = train(tmp_path / "straight")
     with pytest.raises(KeyboardInterrupt):
@@ -105,5 +105,5 @@ def test_all_at_once_in_half_precision() -> None:
     recipe = Recipe(
         epochs=1, batch_size=16, lr=0.01, losses=dict.fromkeys(FREE, 0.05), precision="bf16"
     )
-    (row,) = distill(resnet(8, 12, 16), resnet(16, 24, 32), images(), recipe).history
+    (row,) = distill(resnet(16, 24, 32), resnet(8, 12, 16), images(), recipe).history
     assert set(FREE) <= set(row)

@@ -110,10 +110,10 @@ def test_fewer_images_than_a_batch() -> None:
 def test_batches_that_cannot_be_cut_evenly() -> None:
     recipe = Recipe(epochs=1, batch_size=32, accumulate=3, losses={})
     with pytest.raises(UserError, match="a batch of 32 images cannot be cut evenly into 3 parts"):
-        distill(seeded(LinearHead), None, digits(), recipe)
+        distill(None, seeded(LinearHead), digits(), recipe)
     recipe = Recipe(epochs=1, batch_size=64, accumulate=32, losses={})
     with pytest.raises(UserError, match="48 images are too few for a batch in 32 parts"):
-        distill(seeded(LinearHead), None, digits(48), recipe)
+        distill(None, seeded(LinearHead), digits(48), recipe)
     odd = replace(SHORT, batch_size=33, mixup=0.2)
     with pytest.raises(UserError, match="mix pairs, and a process has 33 images a part"):
-        distill(seeded(LinearHead), None, digits(), odd)
+        distill(None, seeded(LinearHead), digits(), odd)

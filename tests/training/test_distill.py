@@ -49,7 +49,7 @@ from diswot.training.evaluation import measure_accuracy
 
 class TestLearning:
     def test_alone(self) -> None:
-        trained = distill(seeded(LinearHead), None, digits(), LONG)
+        trained = distill(None, seeded(LinearHead), digits(), LONG)
         losses = [row["loss"] for row in trained.history]
         assert losses[-1] < 0.5 * losses[0]
         assert trained.test_accuracy > LEARNED and trained.history[-1]["train_accuracy"] > LEARNED
@@ -62,12 +62,12 @@ class TestLearning:
         images, labels = whole(train)
         blind = replace(digits(), train=split_of(images, torch.zeros_like(labels)))
         recipe = replace(LONG, cross_entropy=0.0)
-        assert distill(seeded(LinearHead), teacher(), blind, recipe).test_accuracy > LEARNED
+        assert distill(teacher(), seeded(LinearHead), blind, recipe).test_accuracy > LEARNED
 
     def test_history(self) -> None:
         losses = {"kd": 0.5, "semantic": 2.0, "relation": 3.0}
         recipe = replace(SHORT, losses=losses, cross_entropy=0.7)
-        trained = distill(seeded(LinearHead), teacher(), digits(), recipe)
+        trained = distill(teacher(), seeded(LinearHead), digits(), recipe)
         for number, row in enumerate(trained.history, 1):
             parts = {"cross_entropy", *losses}
             others = {"epoch", "loss", "train_accuracy", "test_accuracy", "lr", "seconds"}
@@ -89,7 +89,7 @@ class TestLearning:
         expected = float(get_distance(name).distance(*pair))
         for weight in (1.0, 2.5):
             settings = replace(recipe, losses={name: weight})
-            trained = distill(seeded(LinearHead), teacher(), digits(), settings)
+            trained = distill(teacher(), seeded(LinearHead), digits(), settings)
             assert trained.history[0][name] == pytest.approx(weight * expected, rel=1e-3)
 
     @pytest.mark.parametrize("taught", [False, True])
@@ -98,12 +98,12 @@ class TestLearning:
         for weight in (1.0, 0.25):
             recipe = replace(SHORT, epochs=1, batch_size=1000, losses={}, cross_entropy=weight)
             master = teacher() if taught else None
-            rows.append(distill(seeded(LinearHead), master, digits(), recipe).history[0])
+            rows.append(distill(master, seeded(LinearHead), digits(), recipe).history[0])
         assert rows[1]["cross_entropy"] == pytest.approx(rows[0]["cross_entropy"] / 4)
 
     def test_a_loss_moves_the_student(self) -> None:
         weights = [
-            distill(seeded(LinearHead), teacher(), digits(), replace(SHORT, losses=losses)).student
+            distill(teacher(), seeded(LinearHead), digits(), replace(SHORT, losses=losses)).student
             for losses in (
                 {"kd": 1.0},
                 {"kd": 1.0, "relation": 10.0},
@@ -117,7 +117,7 @@ class TestLearning:
     @pytest.mark.parametrize("momentum", [0.0, 0.9])
     def test_learning_rates(self, schedule: str, momentum: float) -> None:
         recipe = replace(SHORT, schedule=schedule, momentum=momentum, epochs=3)
-        rates = [row["lr"] for row in distill(seeded(LinearHead), None, digits(), recipe).history]
+        rates = [row["lr"] for row in distill(None, seeded(LinearHead), digits(), recipe).history]
         assert 0 < rates[-1] < 0.01 * recipe.lr and max(rates) <= recipe.lr
 
     def test_distances_that_need_equal_widths_are_refused(self) -> None:
@@ -126,12 +126,12 @@ class TestLearning:
         for name in (name for name, row in KNOWLEDGE.items() if row.same_width):
             with pytest.raises(UserError, match=f"{name} needs"):
                 recipe = replace(SHORT, losses={name: 0.1})
-                distill(student, wide_teacher(), digits(96, 20), recipe)
+                distill(wide_teacher(), student, digits(96, 20), recipe)
 
     def test_what_a_loss_learns_moves_and_comes_back(self, tmp_path: Path) -> None:
         recipe = replace(SHORT, lr=0.05, losses={"fitnet": 1.0}, epochs=6)
         student = CifarResNet((1, 1, 1), CLASSES, (8, 16, 24))
-        trained = distill(student, wide_teacher(), digits(96, 20), recipe, out=tmp_path)
+        trained = distill(wide_teacher(), student, digits(96, 20), recipe, out=tmp_path)
         values = [row["fitnet"] for row in trained.history]
         assert values[-1] < 0.8 * values[0]
         kept = torch.load(tmp_path / CHECKPOINT, weights_only=True)
@@ -140,7 +140,7 @@ class TestLearning:
     def test_bf16(self) -> None:
         losses = {"kd": 1.0, "semantic": 1.0, "relation": 1.0}
         recipe = replace(LONG, precision="bf16", losses=losses)
-        trained = distill(seeded(LinearHead), teacher(), digits(), recipe)
+        trained = distill(teacher(), seeded(LinearHead), digits(), recipe)
         assert trained.history[-1]["loss"] < 0.5 * trained.history[0]["loss"]
         assert trained.test_accuracy > LEARNED
         assert all(p.dtype == torch.float32 for p in trained.student.parameters())
@@ -149,7 +149,7 @@ class TestLearning:
         """Up to the rounding of bf16, which has 8 bits; later steps part."""
         once = replace(LONG, epochs=1, batch_size=330)
         half, full = (
-            distill(seeded(LinearHead), teacher(), digits(), replace(once, precision=precision))
+            distill(teacher(), seeded(LinearHead), digits(), replace(once, precision=precision))
             for precision in ("bf16", "fp32")
         )
         for name in ("cross_entropy", "kd"):
@@ -160,26 +160,26 @@ class TestLearning:
         student, master = create_teacher("resnet20", CLASSES), create_teacher("resnet32", CLASSES)
         recipe = replace(SHORT, epochs=1, batch_size=64)
         few = digits(70, 20)
-        assert distill(student, master, few, recipe).history[0]["kd"] > 0
+        assert distill(master, student, few, recipe).history[0]["kd"] > 0
 
 
 class TestCallbacks:
     def test_on_step_gets_the_step_and_the_last_row(self) -> None:
         calls: list[Any] = []
         recipe = replace(SHORT, batch_size=165)
-        distill(seeded(LinearHead), None, digits(), recipe, on_step=lambda *c: calls.append(c))
+        distill(None, seeded(LinearHead), digits(), recipe, on_step=lambda *c: calls.append(c))
         assert [call[:2] for call in calls] == [(1, 4), (2, 4), (3, 4), (4, 4)]
         assert calls[1][2] == {} and calls[2][2]["epoch"] == 1
 
     def test_on_read_gets_all_images(self) -> None:
         calls: list[tuple[int, int]] = []
-        distill(seeded(LinearHead), None, digits(), SHORT, on_read=lambda *c: calls.append(c))
+        distill(None, seeded(LinearHead), digits(), SHORT, on_read=lambda *c: calls.append(c))
         assert calls == [(330, 430), (430, 430)]
 
 
 class TestRepeatable:
     def test_same_call_same_curve(self) -> None:
-        runs = [distill(seeded(Noisy), teacher(), digits(), SHORT) for _ in range(2)]
+        runs = [distill(teacher(), seeded(Noisy), digits(), SHORT) for _ in range(2)]
         assert curve(runs[0]) == curve(runs[1]) and states_equal(runs[0].student, runs[1].student)
 
     def test_without_a_recipe_a_transformer_trains_as_one(self, tmp_path: Path) -> None:
@@ -190,18 +190,18 @@ class TestRepeatable:
             raise Stop
 
         with pytest.raises(Stop):
-            distill(seeded(ClassToken), None, digits(), out=tmp_path, on_epoch=stop)
+            distill(None, seeded(ClassToken), digits(), out=tmp_path, on_epoch=stop)
         kept = torch.load(tmp_path / CHECKPOINT, weights_only=True)
         assert kept["facts"]["optimizer"] == "adamw" and kept["facts"]["warmup_epochs"] == 12
         assert 0 < kept["history"][0]["lr"] < 0.1 * kept["facts"]["lr"]
 
     def test_another_seed_another_curve(self) -> None:
-        runs = [distill(seeded(Noisy), None, digits(), replace(SHORT, seed=s)) for s in (0, 1)]
+        runs = [distill(None, seeded(Noisy), digits(), replace(SHORT, seed=s)) for s in (0, 1)]
         assert curve(runs[0]) != curve(runs[1])
 
     def test_global_random_states_are_not_touched(self) -> None:
         before = torch.get_rng_state(), np.random.get_state(), random.getstate()
-        distill(seeded(Noisy), teacher(), digits(), SHORT)
+        distill(teacher(), seeded(Noisy), digits(), SHORT)
         assert torch.equal(torch.get_rng_state(), before[0])
         assert np.array_equal(np.random.get_state()[1], before[1][1])
         assert random.getstate() == before[2]
@@ -211,7 +211,7 @@ class TestRepeatable:
         for seed in (1, 2):
             with torch.random.fork_rng(devices=[]):
                 torch.default_generator.manual_seed(seed)
-                runs.append(distill(seeded(Noisy), None, digits(), SHORT))
+                runs.append(distill(None, seeded(Noisy), digits(), SHORT))
         assert curve(runs[0]) == curve(runs[1])
 
 
@@ -224,9 +224,9 @@ class TestTeacher:
         before = copy.deepcopy(master)
         if fails:
             with pytest.raises(KeyboardInterrupt):
-                distill(seeded(LinearHead), master, digits(), SHORT, on_step=at_step(3, interrupt))
+                distill(master, seeded(LinearHead), digits(), SHORT, on_step=at_step(3, interrupt))
         else:
-            distill(seeded(LinearHead), master, digits(), SHORT)
+            distill(master, seeded(LinearHead), digits(), SHORT)
         assert states_equal(master, before)
         for one, other in zip(master.modules(), before.modules(), strict=True):
             assert one.training == other.training and not one._forward_hooks
@@ -256,12 +256,12 @@ class TestResume:
     ) -> None:
         """There are ten steps an epoch."""
         recipe = replace(SHORT, epochs=3, **settings)
-        straight = distill(seeded(Noisy), teacher(), digits(), recipe)
+        straight = distill(teacher(), seeded(Noisy), digits(), recipe)
         interrupted = at_step(stop, interrupt)
         with pytest.raises(KeyboardInterrupt):
-            distill(seeded(Noisy), teacher(), digits(), recipe, out=tmp_path, on_step=interrupted)
+            distill(teacher(), seeded(Noisy), digits(), recipe, out=tmp_path, on_step=interrupted)
         student = seeded(Noisy, 99 if stop > 10 else 0)
-        resumed = distill(student, teacher(), digits(), recipe, out=tmp_path, resume=True)
+        resumed = distill(teacher(), student, digits(), recipe, out=tmp_path, resume=True)
         assert curve(resumed) == curve(straight)
         assert states_equal(resumed.student, straight.student)
         lines = (tmp_path / HISTORY).read_text().splitlines()
@@ -277,15 +277,15 @@ from dataclasses import replace
 from tiny_training import SHORT, at_step, distill, made
 from toys import Noisy, seeded
 kill = at_step(25, lambda: os.kill(os.getpid(), signal.SIGKILL))
-distill(seeded(Noisy), None, made(), replace(SHORT, epochs=4), out=sys.argv[1], on_step=kill)
+distill(None, seeded(Noisy), made(), replace(SHORT, epochs=4), out=sys.argv[1], on_step=kill)
 """
         run = subprocess.run([sys.executable, "-c", code, str(tmp_path)], capture_output=True)
         assert run.returncode == -signal.SIGKILL, run.stderr
         recipe = replace(SHORT, epochs=4)
         left = torch.load(tmp_path / CHECKPOINT, weights_only=True)
         assert len(left["history"]) == 2
-        resumed = distill(seeded(Noisy, 5), None, made(), recipe, out=tmp_path, resume=True)
-        straight = distill(seeded(Noisy), None, made(), recipe)
+        resumed = distill(None, seeded(Noisy, 5), made(), recipe, out=tmp_path, resume=True)
+        straight = distill(None, seeded(Noisy), made(), recipe)
         assert curve(resumed) == curve(straight)
         assert states_equal(resumed.student, straight.student)
         names = sorted(path.name for path in tmp_path.iterdir())
@@ -298,7 +298,7 @@ distill(seeded(Noisy), None, made(), replace(SHORT, epochs=4), out=sys.argv[1], 
         recipe, master, few = replace(SHORT, epochs=60), teacher(), digits()
 
         def train() -> None:
-            distill(seeded(Noisy), master, few, recipe, out=tmp_path, resume=True)
+            distill(master, seeded(Noisy), few, recipe, out=tmp_path, resume=True)
 
         wait, kills = random.Random(0), 0
         for _ in range(100):
@@ -311,7 +311,7 @@ distill(seeded(Noisy), None, made(), replace(SHORT, epochs=4), out=sys.argv[1], 
             run.join()
             kills += 1
         assert ended and run.exitcode == 0 and kills >= 2
-        straight = distill(seeded(Noisy), master, few, recipe)
+        straight = distill(master, seeded(Noisy), few, recipe)
         rows = [json.loads(line) for line in (tmp_path / HISTORY).read_text().splitlines()]
         assert curve(replace(straight, history=tuple(rows))) == curve(straight)
         weights = load_file(tmp_path / WEIGHTS)
@@ -320,30 +320,30 @@ distill(seeded(Noisy), None, made(), replace(SHORT, epochs=4), out=sys.argv[1], 
     def test_seconds_before_the_stop_count(self, tmp_path: Path) -> None:
         stop = at_step(11, interrupt)
         with pytest.raises(KeyboardInterrupt):
-            distill(seeded(LinearHead), None, digits(), SHORT, out=tmp_path, on_step=stop)
-        resumed = distill(seeded(LinearHead), None, digits(), SHORT, out=tmp_path, resume=True)
+            distill(None, seeded(LinearHead), digits(), SHORT, out=tmp_path, on_step=stop)
+        resumed = distill(None, seeded(LinearHead), digits(), SHORT, out=tmp_path, resume=True)
         first = json.loads((tmp_path / HISTORY).read_text().splitlines()[0])
         assert resumed.seconds > first["seconds"] == resumed.history[0]["seconds"] > 0
 
     def test_finished_is_not_read_or_trained_again(self, tmp_path: Path) -> None:
-        first = distill(seeded(LinearHead), None, digits(), SHORT, out=tmp_path)
+        first = distill(None, seeded(LinearHead), digits(), SHORT, out=tmp_path)
         calls: list[object] = []
         again = distill(
-            seeded(LinearHead, 3), None, digits(), SHORT, out=tmp_path, resume=True,
+            None, seeded(LinearHead, 3), digits(), SHORT, out=tmp_path, resume=True,
             on_step=lambda *call: calls.append(call), on_read=lambda *call: calls.append(call),
         )  # fmt: skip
         assert not calls and again.history == first.history
         assert states_equal(first.student, again.student)
 
     def test_nothing_to_resume_starts(self, tmp_path: Path) -> None:
-        made = distill(seeded(LinearHead), None, digits(), SHORT, out=tmp_path / "new", resume=True)
+        made = distill(None, seeded(LinearHead), digits(), SHORT, out=tmp_path / "new", resume=True)
         assert len(made.history) == 2
 
     def test_used_folder(self, tmp_path: Path) -> None:
-        distill(seeded(LinearHead), None, digits(), SHORT, out=tmp_path)
+        distill(None, seeded(LinearHead), digits(), SHORT, out=tmp_path)
         before = {path: path.read_bytes() for path in tmp_path.iterdir()}
         with pytest.raises(UserError, match="holds a training already; resume it, or choose"):
-            distill(seeded(LinearHead), None, digits(), SHORT, out=tmp_path)
+            distill(None, seeded(LinearHead), digits(), SHORT, out=tmp_path)
         assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before
 
     @pytest.mark.parametrize(
@@ -370,14 +370,14 @@ distill(seeded(Noisy), None, made(), replace(SHORT, epochs=4), out=sys.argv[1], 
 
     def test_numpy_settings(self, tmp_path: Path) -> None:
         recipe = replace(SHORT, seed=np.int64(3), lr=np.float64(0.1))  # type: ignore[arg-type]
-        distill(seeded(LinearHead), None, digits(), recipe, out=tmp_path)
+        distill(None, seeded(LinearHead), digits(), recipe, out=tmp_path)
         plain = replace(SHORT, seed=3)
-        assert distill(seeded(LinearHead), None, digits(), plain, out=tmp_path, resume=True)
+        assert distill(None, seeded(LinearHead), digits(), plain, out=tmp_path, resume=True)
 
 
 class TestKept:
     def test_weights_load_into_a_fresh_network(self, tmp_path: Path) -> None:
-        trained = distill(seeded(LinearHead), teacher(), digits(), SHORT, out=tmp_path)
+        trained = distill(teacher(), seeded(LinearHead), digits(), SHORT, out=tmp_path)
         fresh = seeded(LinearHead, 3)
         fresh.load_state_dict(load_file(tmp_path / WEIGHTS))
         assert measure_accuracy(fresh, digits()) == trained.test_accuracy
@@ -386,13 +386,13 @@ class TestKept:
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.chdir(tmp_path)
-        distill(seeded(LinearHead), None, digits(), SHORT)
+        distill(None, seeded(LinearHead), digits(), SHORT)
         assert not list(tmp_path.iterdir())
 
     def test_folder_that_cannot_be_written(self, tmp_path: Path) -> None:
         (tmp_path / "file").write_text("")
         with pytest.raises(UserError, match=r"cannot write .*checkpoint.pt: "):
-            distill(seeded(LinearHead), None, digits(), SHORT, out=tmp_path / "file" / "run")
+            distill(None, seeded(LinearHead), digits(), SHORT, out=tmp_path / "file" / "run")
 
 
 class Diverging(LinearHead):
@@ -411,7 +411,7 @@ class TestNotFinite:
     def test_epoch_is_named_and_the_last_good_checkpoint_kept(self, tmp_path: Path) -> None:
         student = seeded(lambda: Diverging(14))
         with pytest.raises(FloatingPointError) as caught:
-            distill(student, None, digits(), SHORT, out=tmp_path)
+            distill(None, student, digits(), SHORT, out=tmp_path)
         kept = f"the last good state is in {tmp_path}"
         message = f"cross_entropy not finite at step 15, in epoch 2; try a lower lr; {kept}"
         assert str(caught.value) == message
@@ -427,7 +427,7 @@ class TestNotFinite:
         monkeypatch.setitem(KNOWLEDGE, "relation", row)
         recipe = replace(SHORT, losses={"kd": 1.0, "relation": 1.0})
         with pytest.raises(FloatingPointError, match=r"^relation not finite at step 1, in epoch 1"):
-            distill(seeded(LinearHead), teacher(), digits(), recipe)
+            distill(teacher(), seeded(LinearHead), digits(), recipe)
 
     def test_weights_that_burst_in_the_last_step_are_not_kept(self, tmp_path: Path) -> None:
         student = seeded(LinearHead)
@@ -436,7 +436,7 @@ class TestNotFinite:
         with pytest.raises(
             FloatingPointError, match=r"^fc.weight not finite at step 1, in epoch 1; try"
         ):
-            distill(student, None, digits(), recipe, out=tmp_path)
+            distill(None, student, digits(), recipe, out=tmp_path)
         assert not (tmp_path / CHECKPOINT).exists()
 
 
@@ -444,22 +444,22 @@ class TestRefused:
     def test_noise(self) -> None:
         noise = create_dataset("noise", num_classes=CLASSES, img_size=8)
         with pytest.raises(UserError, match="noise has no images to train on"):
-            distill(seeded(LinearHead), None, noise, SHORT)
+            distill(None, seeded(LinearHead), noise, SHORT)
 
     def test_too_few_images(self) -> None:
         for few in (digits(1), digits(330, 0)):
             with pytest.raises(UserError, match="digits has too few images"):
-                distill(seeded(LinearHead), None, few, SHORT)
+                distill(None, seeded(LinearHead), few, SHORT)
 
     def test_nothing_to_learn_from(self) -> None:
         mute = replace(SHORT, cross_entropy=0.0, losses={"kd": 0.0})
         for master, recipe in [(None, replace(mute, losses={"kd": 1.0})), (teacher(), mute)]:
             with pytest.raises(UserError, match="nothing to learn from: cross_entropy is 0"):
-                distill(seeded(LinearHead), master, digits(), recipe)
+                distill(master, seeded(LinearHead), digits(), recipe)
 
     def test_no_weights_to_train(self) -> None:
         with pytest.raises(UserError, match="no weights to train"):
-            distill(seeded(LinearHead).requires_grad_(False), None, digits(), SHORT)
+            distill(None, seeded(LinearHead).requires_grad_(False), digits(), SHORT)
 
     @pytest.mark.parametrize("role", ["student", "teacher"])
     def test_networks_that_do_not_fit(self, role: str) -> None:
@@ -467,10 +467,10 @@ class TestRefused:
         both = {"student": seeded(LinearHead), "teacher": teacher()}
         both[role] = nn.Sequential(nn.Flatten(), nn.Linear(3 * 64, 7))
         with pytest.raises(UserError, match=r"gives logits for 5 classes, and digits has 7"):
-            distill(both["student"], both["teacher"], large, SHORT)
+            distill(both["teacher"], both["student"], large, SHORT)
         both[role] = nn.Sequential(nn.Flatten(), nn.Linear(100, CLASSES))
         with pytest.raises(UserError, match=f"the {role} cannot take images of shape"):
-            distill(both["student"], both["teacher"], digits(), SHORT)
+            distill(both["teacher"], both["student"], digits(), SHORT)
 
     def test_auxiliary_outputs(self) -> None:
         class Auxiliary(Returning):
@@ -480,14 +480,14 @@ class TestRefused:
 
         for master in (None, teacher()):
             with pytest.raises(UserError, match="tuple"):
-                distill(Auxiliary(lambda x: x), master, digits(), SHORT)
+                distill(master, Auxiliary(lambda x: x), digits(), SHORT)
 
     def test_refused_before_images_are_read(self, tmp_path: Path) -> None:
-        distill(seeded(LinearHead), None, digits(), SHORT, out=tmp_path)
+        distill(None, seeded(LinearHead), digits(), SHORT, out=tmp_path)
         calls: list[object] = []
         with pytest.raises(UserError):
             distill(
-                seeded(LinearHead), None, digits(), SHORT, out=tmp_path,
+                None, seeded(LinearHead), digits(), SHORT, out=tmp_path,
                 on_read=lambda *call: calls.append(call),
             )  # fmt: skip
         assert not calls

@@ -38,7 +38,7 @@ student = seeded(LinearHead)
 networks = []
 create_step = TrainingLoop.create_step
 TrainingLoop.create_step = lambda *call: networks.append(call[1]) or create_step(*call)
-distill(student, seeded(LinearHead, 7), made(96, 31), RECIPE, out=sys.argv[1])
+distill(seeded(LinearHead, 7), student, made(96, 31), RECIPE, out=sys.argv[1])
 assert isinstance(networks[0], DistributedDataParallel) and networks[0].module is student
 assert type(student.block1[1]) is nn.BatchNorm2d and "forward" not in vars(student.block1[1])
 """
@@ -73,7 +73,7 @@ def test_two_processes_give_the_curve_of_one(tmp_path: Path) -> None:
 
 def same_as_one(folder: Path, rel: float) -> None:
     """Compare a training of several processes with the same training in this process."""
-    one = distill(seeded(LinearHead), seeded(LinearHead, 7), made(96, 31), RECIPE)
+    one = distill(seeded(LinearHead, 7), seeded(LinearHead), made(96, 31), RECIPE)
     lines = (folder / "history.jsonl").read_text().splitlines()
     for row, line in zip(curve(one), lines, strict=True):
         other = json.loads(line)

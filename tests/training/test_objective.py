@@ -37,7 +37,7 @@ def outputs_before(student: nn.Module) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def first_row(**settings: Any) -> dict[str, float]:
-    return distill(seeded(LinearHead), teacher(), digits(), replace(ONCE, **settings)).history[0]
+    return distill(teacher(), seeded(LinearHead), digits(), replace(ONCE, **settings)).history[0]
 
 
 @pytest.mark.parametrize("temperature", [1.0, 8.0])
@@ -69,7 +69,7 @@ def test_cross_entropy_of_mixed_images() -> None:
     assert part.targets is not None and 0.5 < float(part.targets.max(1).values.min()) < 1
     target = 0.8 * part.targets + 0.2 / CLASSES
     expected = -(target * log_softmax(student_logits, 1)).sum(1).mean()
-    row = distill(seeded(LinearHead), teacher(), digits(), recipe).history[0]
+    row = distill(teacher(), seeded(LinearHead), digits(), recipe).history[0]
     assert row["cross_entropy"] == pytest.approx(float(expected), rel=1e-4)
     labels = part.targets.argmax(1)
     seen = [outputs(logits, labels) for logits in (teacher_logits, student_logits)]
@@ -83,10 +83,10 @@ def test_kept_outputs_are_the_teachers() -> None:
     master = teacher()
     master.register_forward_pre_hook(lambda module, inputs: calls.append(len(inputs[0])))
     recipe = replace(SHORT, crop=0, losses={"kd": 1.0, "dist": 1.0}, epochs=3)
-    plain = distill(seeded(LinearHead), master, digits(), recipe)
+    plain = distill(master, seeded(LinearHead), digits(), recipe)
     often = len(calls)
     calls.clear()
-    kept = distill(seeded(LinearHead), master, digits(), replace(recipe, cache=True))
+    kept = distill(master, seeded(LinearHead), digits(), replace(recipe, cache=True))
     assert sum(calls) == 330 + 2 and often > len(calls)  # and two zeros, to see that it fits
     for one, other in zip(curve(plain), curve(kept), strict=True):
         assert one == pytest.approx(other, rel=1e-4)
@@ -106,30 +106,30 @@ class Plain(nn.Module):
 def test_a_batch_in_parts_is_the_batch() -> None:
     sizes: list[int] = []
     still = replace(SHORT, crop=0)
-    whole_batch = distill(seeded(Plain), teacher(), digits(), still)
+    whole_batch = distill(teacher(), seeded(Plain), digits(), still)
     student = seeded(Plain)
     student.register_forward_pre_hook(
         lambda module, inputs: sizes.append(len(inputs[0])) if module.training else None
     )
-    cut = distill(student, teacher(), digits(), replace(still, accumulate=4))
+    cut = distill(teacher(), student, digits(), replace(still, accumulate=4))
     assert set(sizes) == {8}
     for one, other in zip(curve(whole_batch), curve(cut), strict=True):
         assert one == pytest.approx(other, rel=1e-4)
 
 
 def test_losses_of_outputs_need_no_classifier_that_can_be_found() -> None:
-    made = distill(seeded(NoClassifier), teacher(), digits(), SHORT)
+    made = distill(teacher(), seeded(NoClassifier), digits(), SHORT)
     assert made.history[0]["kd"] > 0
 
 
 def test_a_loss_read_late_stops_at_the_same_step(monkeypatch: pytest.MonkeyPatch) -> None:
     """As on a device that computes ahead."""
-    plain = distill(seeded(LinearHead), None, digits(), SHORT)
+    plain = distill(None, seeded(LinearHead), digits(), SHORT)
     monkeypatch.setitem(importlib.import_module("diswot.training.loop").LAG, "cpu", 1)
-    late = distill(seeded(LinearHead), None, digits(), SHORT)
+    late = distill(None, seeded(LinearHead), digits(), SHORT)
     assert curve(late) == curve(plain) and states_equal(late.student, plain.student)
     with pytest.raises(FloatingPointError, match="cross_entropy not finite at step "):
-        distill(seeded(LinearHead), None, digits(), replace(SHORT, lr=1e8))
+        distill(None, seeded(LinearHead), digits(), replace(SHORT, lr=1e8))
 
 
 @pytest.mark.slow
@@ -137,7 +137,7 @@ def test_bf16_is_fp32_to_the_noise_of_seeds() -> None:
     accuracies = {
         precision: [
             distill(
-                seeded(LinearHead, seed), teacher(), digits(),
+                teacher(), seeded(LinearHead, seed), digits(),
                 replace(LONG, epochs=16, precision=precision, seed=seed),
             ).test_accuracy
             for seed in range(3)
@@ -154,6 +154,6 @@ def test_bf16_is_fp32_to_the_noise_of_seeds() -> None:
 @pytest.mark.slow
 def test_compiled() -> None:
     recipe = replace(SHORT, epochs=1)
-    plain = distill(seeded(LinearHead), teacher(), digits(), recipe)
-    built = distill(seeded(LinearHead), teacher(), digits(), replace(recipe, compile=True))
+    plain = distill(teacher(), seeded(LinearHead), digits(), recipe)
+    built = distill(teacher(), seeded(LinearHead), digits(), replace(recipe, compile=True))
     assert built.history[0]["loss"] == pytest.approx(plain.history[0]["loss"], rel=1e-3)

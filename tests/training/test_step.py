@@ -38,7 +38,7 @@ def test_by_hand() -> None:
     """Gradient descent on -log sigmoid(w), which starts with the slope -1/2."""
     student = Scale()
     recipe = replace(SHORT, losses={}, cross_entropy=2.0)
-    objective = Objective(student, None, None, recipe, Processes(), bf16=False)
+    objective = Objective(None, student, None, recipe, Processes(), bf16=False)
     optimizer = torch.optim.SGD(student.parameters(), 0.1)
     average = ModelEmaV3(student, 0.5, use_warmup=True)
     calls: list[int] = []
@@ -61,8 +61,8 @@ def test_the_average_warms_up() -> None:
 
 
 def test_the_average_is_what_is_tested_and_kept(tmp_path: Path) -> None:
-    plain = distill(seeded(LinearHead), None, digits(), SHORT)
-    made = distill(seeded(LinearHead), None, digits(), AVERAGED, out=tmp_path)
+    plain = distill(None, seeded(LinearHead), digits(), SHORT)
+    made = distill(None, seeded(LinearHead), digits(), AVERAGED, out=tmp_path)
     assert [r["loss"] for r in curve(plain)] == [r["loss"] for r in curve(made)]
     assert not states_equal(plain.student, made.student)
     fresh = seeded(LinearHead, 3)
@@ -73,7 +73,7 @@ def test_the_average_is_what_is_tested_and_kept(tmp_path: Path) -> None:
 def test_a_finished_training_with_an_average_is_read_again(tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
         stop = at_step(15, interrupt)
-        distill(seeded(LinearHead), None, digits(), AVERAGED, out=tmp_path, on_step=stop)
-    resumed = distill(seeded(LinearHead), None, digits(), AVERAGED, out=tmp_path, resume=True)
-    again = distill(seeded(LinearHead, 5), None, digits(), AVERAGED, out=tmp_path, resume=True)
+        distill(None, seeded(LinearHead), digits(), AVERAGED, out=tmp_path, on_step=stop)
+    resumed = distill(None, seeded(LinearHead), digits(), AVERAGED, out=tmp_path, resume=True)
+    again = distill(None, seeded(LinearHead, 5), digits(), AVERAGED, out=tmp_path, resume=True)
     assert states_equal(again.student, resumed.student)

@@ -24,7 +24,7 @@ def scalars(folder: Path) -> dict[str, dict[int, float]]:
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 def test_every_value_of_every_epoch(tmp_path: Path) -> None:
     pytest.importorskip("tensorboard")
-    made = distill(seeded(LinearHead), None, digits(), SHORT, out=tmp_path, tensorboard=True)
+    made = distill(None, seeded(LinearHead), digits(), SHORT, out=tmp_path, tensorboard=True)
     written = scalars(tmp_path)
     for row in made.history:
         for name in row.keys() - {"epoch"}:

@@ -133,8 +133,8 @@ def _train(
     student = fresh(build, "default", choose().seed)
     recipe = choose(student=student)
     trained = train(
-        student,
         teacher,
+        student,
         images,
         recipe,
         out=out,

@@ -37,7 +37,7 @@ def process_pool(
         SearchFailed: Workers die before they are ready.
     """
     payloads = [Payload.pack(make) for make in makes]
-    with running(Processes(payloads, threads), workers, timeout) as pool:
+    with running(ProcessBackend(payloads, threads), workers, timeout) as pool:
         yield pool
 
 
@@ -48,7 +48,7 @@ class _Process:
 
 
 @dataclass(frozen=True)
-class Processes:
+class ProcessBackend:
     """Backend of processes, which import everything anew.
 
     Attributes:

@@ -107,7 +107,7 @@ def ray_actors(
             raise UserError(f"no node of the Ray cluster has {wanted} for a worker")
         actor = ray.remote(RayWorker).options(num_cpus=resources["CPU"], num_gpus=cluster.gpus)
         payloads = [pickle.dumps(Payload.pack(make, ray.cloudpickle.dumps)) for make in makes]
-        backend = _Actors(ray, actor, payloads, threads, _pulse(ray, cluster.address))
+        backend = _RayBackend(ray, actor, payloads, threads, _pulse(ray, cluster.address))
         with running(backend, room if workers is None else workers, timeout) as pool:
             yield pool
 
@@ -171,7 +171,7 @@ class _Actor:
 
 
 @dataclass(frozen=True)
-class _Actors:
+class _RayBackend:
     """Backend of actors.
 
     Attributes:

@@ -46,8 +46,8 @@ class Distilled:
 
 
 def distill(
-    student: nn.Module,
     teacher: nn.Module | None,
+    student: nn.Module,
     data: Dataset,
     recipe: Recipe | None = None,
     *,
@@ -68,9 +68,9 @@ def distill(
     curve up to rounding.
 
     Args:
-        student: Trained in place, on the device that Accelerate chooses.
-        teacher: A trained network. It is moved to that device and otherwise left unchanged. None
-            trains on the labels alone.
+        teacher: A trained network. It is moved to the device that Accelerate chooses and otherwise
+            left unchanged. None trains on the labels alone.
+        student: Trained in place, on that device.
         data: Training and test images.
         recipe: Settings of the training; None for the recipe that `default_recipe` names.
         out: Folder for the checkpoint, the history and the weights; None to keep nothing.
@@ -88,11 +88,11 @@ def distill(
         FloatingPointError: A loss or a weight is not finite.
     """
     recipe = recipe or load_recipe(default_recipe(student))
-    _check(student, teacher, data, recipe)
+    _check(teacher, student, data, recipe)
     processes = Processes()
     cuda = [processes.device] if processes.device.type == "cuda" else []
     with torch.random.fork_rng(devices=cuda), frozen(teacher):
-        loop = TrainingLoop(student, teacher, data, recipe, processes, Path(out) if out else None)
+        loop = TrainingLoop(teacher, student, data, recipe, processes, Path(out) if out else None)
         loop.restore(resume=resume)
         listeners = [on_epoch]
         if tensorboard and loop.out is not None and processes.main:
@@ -116,7 +116,7 @@ def _run_epochs(loop: TrainingLoop, on_step: OnStep, listeners: list[OnEpoch]) -
                 on_epoch(row)
 
 
-def _check(student: nn.Module, teacher: nn.Module | None, data: Dataset, recipe: Recipe) -> None:
+def _check(teacher: nn.Module | None, student: nn.Module, data: Dataset, recipe: Recipe) -> None:
     """Refuse what cannot be trained."""
     if data.train is None or data.test is None:
         raise UserError(f"{data.name} has no images to train on")

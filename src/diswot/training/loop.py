@@ -48,8 +48,8 @@ class TrainingLoop:
     """A training under way.
 
     Attributes:
-        student: Network that is trained.
         teacher: Frozen; None without a teacher.
+        student: Network that is trained.
         data: With training and test images.
         recipe: Settings.
         processes: The processes that train together.
@@ -57,8 +57,8 @@ class TrainingLoop:
         history: One row for each finished epoch.
     """
 
-    student: nn.Module
     teacher: nn.Module | None
+    student: nn.Module
     data: Dataset
     recipe: Recipe
     processes: Processes
@@ -75,7 +75,7 @@ class TrainingLoop:
         self.bf16 = auto or recipe.precision == "bf16"
         self.batches = Batches(self.data, recipe, self.processes)
         _seed(derive_seed(recipe.seed), self.device)
-        self.losses = create_losses(self.student, self.teacher, self.data, recipe, self.device)
+        self.losses = create_losses(self.teacher, self.student, self.data, recipe, self.device)
         self.optimizer = create_optimizer(self.student, self.losses, recipe)
         self.average = ModelEmaV3(self.student, recipe.ema, use_warmup=True) if recipe.ema else None
 
@@ -125,7 +125,7 @@ class TrainingLoop:
         if recipe.cache and self.losses is not None and teacher is not None:
             kept = teacher_logits(teacher, self.train, self.data, recipe.batch_size, self.bf16)
         objective = Objective(
-            compiled(network), teacher, self.losses, recipe, self.processes, self.bf16, kept
+            teacher, compiled(network), self.losses, recipe, self.processes, self.bf16, kept
         )
         done = len(self.history) * self.batches.steps
         set_rate = create_schedule(self.optimizer, recipe, self.batches.steps, done)

@@ -26,8 +26,8 @@ class Objective:
     """The loss of a part of a batch, by named parts.
 
     Attributes:
-        student: Network that is trained; perhaps compiled, or parallel over processes.
         teacher: Frozen; None without a teacher.
+        student: Network that is trained; perhaps compiled, or parallel over processes.
         losses: Knowledge distances with what they learn; None without a teacher.
         recipe: Weights and settings.
         processes: The processes that share each batch.
@@ -35,8 +35,8 @@ class Objective:
         kept: Logits of the teacher for each training image, N x K; None to compute them.
     """
 
-    student: nn.Module
     teacher: nn.Module | None
+    student: nn.Module
     losses: Losses | None
     recipe: Recipe
     processes: Processes
@@ -94,8 +94,8 @@ class Objective:
 
 
 def create_losses(
-    student: nn.Module,
     teacher: nn.Module | None,
+    student: nn.Module,
     data: Dataset,
     recipe: Recipe,
     device: torch.device,

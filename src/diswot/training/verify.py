@@ -239,7 +239,7 @@ class _ShortTrainings:
 
         build = partial(build_network, self.space, self.students[place].params)
         model = fresh(build, "default", self.recipe.seed)
-        return distill(model, self.teacher, self.data, recipe, on_epoch=on_epoch).test_accuracy
+        return distill(self.teacher, model, self.data, recipe, on_epoch=on_epoch).test_accuracy
 
     def untuned(self) -> dict[str, float]:
         """Return the tuned parameters of a trial at which the recipe is as it was given."""
