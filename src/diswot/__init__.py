@@ -13,6 +13,7 @@ __version__ = "0.1.0"
 _HOME = {
     "Budget": "diswot.costs.budget",
     "Compute": "diswot.nas.compute",
+    "Inheritance": "diswot.models.inheritance",
     "Observation": "diswot.observation.observe",
     "Scoring": "diswot.nas.api",
     "StudySettings": "diswot.nas.api",
@@ -22,6 +23,7 @@ _HOME = {
     "create_space": "diswot.spaces.registry",
     "create_teacher": "diswot.models.registry",
     "distill": "diswot.training.distill",
+    "inherit": "diswot.models.inheritance",
     "list_datasets": "diswot.data.registry",
     "list_proxies": "diswot.proxies.registry",
     "list_spaces": "diswot.spaces.registry",

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
 
-from diswot.utils.compat import BatchNormBase
+from diswot.utils.compat import BatchNorm, BatchNormBase
 
 _Statistics = tuple[bool, Tensor | None, Tensor | None]
 
@@ -68,6 +68,39 @@ def measuring(model: nn.Module) -> Iterator[None]:
             _set_modes(modules, modes)
             for norm, before in zip(norms, statistics, strict=True):
                 _set_statistics(norm, before)
+
+
+@torch.no_grad()
+def estimate_statistics(model: nn.Module, batches: Iterable[Tensor]) -> int:
+    """Estimate the running statistics of all batch norms again; return the number of images.
+
+    The statistics are the plain mean over the batches. Only batch norms are in training mode.
+    Afterwards each module has its mode, and the global random state is as before. Without batch
+    norms or batches nothing changes.
+
+    Args:
+        model: Network, on any device.
+        batches: Normalised images, B x 3 x H x W.
+    """
+    norms = [m for m in model.modules() if isinstance(m, BatchNorm) and m.running_mean is not None]
+    modules = list(model.modules())
+    modes, momenta = [module.training for module in modules], [norm.momentum for norm in norms]
+    device = next((each.device for each in model.parameters()), torch.device("cpu"))
+    images = 0
+    model.eval()
+    try:
+        for batch in batches if norms else ():
+            for norm in norms if not images else ():
+                norm.reset_running_stats()
+                norm.momentum = None
+                norm.train()
+            model(batch.to(device))
+            images += len(batch)
+    finally:
+        _set_modes(modules, modes)
+        for norm, momentum in zip(norms, momenta, strict=True):
+            norm.momentum = momentum
+    return images
 
 
 def _set_modes(modules: list[nn.Module], modes: list[bool]) -> None:

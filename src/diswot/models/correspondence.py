@@ -1,0 +1,119 @@
+"""Which layer of a teacher each layer of a student corresponds to."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+from diswot.models.weighted_layers import (
+    FREE,
+    LINEAR,
+    SCALE,
+    SQUEEZE,
+    LayerBlock,
+    LayerStage,
+    Outline,
+    WeightedLayer,
+    form,
+)
+
+Layers = Sequence[WeightedLayer]
+
+
+class LayerPair(NamedTuple):
+    """A layer of the student, and the teacher's layer that corresponds to it, if there is one."""
+
+    student: WeightedLayer
+    teacher: WeightedLayer | None
+
+
+def corresponding(teacher: Outline, student: Outline) -> list[LayerPair]:
+    """Pair all layers of a student with layers of a teacher.
+
+    Stages correspond by their number. Block i of m corresponds to block round(i (n - 1) / (m - 1))
+    of n, or to the nearest block whose main path has the same kinds of layers.
+    """
+    pairs = list(_pair(teacher.stem, student.stem))
+    for number, stage in enumerate(student.stages):
+        other = teacher.stages[number] if number < len(teacher.stages) else LayerStage([], [])
+        pairs += _pair(other.before, stage.before)
+        for place, block in enumerate(stage.blocks):
+            source = _corresponding_block(other.blocks, stage.blocks, place)
+            main, side = (source.main, source.shortcut) if source else ([], [])
+            pairs += _pair(main, block.main)
+            pairs += _pair(side, block.shortcut)
+    pairs += _pair(teacher.head, student.head)
+    return _with_classifier(teacher.layers, pairs)
+
+
+def _corresponding_block(
+    blocks: Sequence[LayerBlock], students: Sequence[LayerBlock], place: int
+) -> LayerBlock | None:
+    """Return the teacher's block for a block of the student's stage.
+
+    A first block that changes the shape corresponds to a first block alone.
+    """
+    if not blocks:
+        return None
+    wanted = form(students[place].main)
+    target = int(place * (len(blocks) - 1) / max(1, len(students) - 1) + 0.5)
+    numbers = range(len(blocks))
+    if place == 0:
+        numbers = range(1)
+    elif blocks[0].changes_shape:
+        numbers = range(1, len(blocks))
+    fitting = [number for number in numbers if form(blocks[number].main) == wanted]
+    return blocks[min(fitting, key=lambda n: abs(n - target))] if fitting else None
+
+
+def _pair(teacher: Layers, student: Layers) -> Iterator[LayerPair]:
+    """Pair the layers of one place: kind by kind in order, or by name if their numbers differ."""
+    taken: dict[WeightedLayer, WeightedLayer] = {}
+    for kind in dict.fromkeys(layer.kind for layer in student):
+        ours = [layer for layer in student if layer.kind == kind]
+        others = [layer for layer in teacher if layer.kind == kind]
+        if kind != FREE and len(ours) == len(others):
+            taken |= dict(zip(ours, others, strict=True))
+        elif kind in (FREE, SCALE, SQUEEZE, LINEAR):
+            taken |= _by_name(others, ours)
+    return (LayerPair(layer, taken.get(layer)) for layer in student)
+
+
+def _by_name(teacher: Layers, student: Layers) -> dict[WeightedLayer, WeightedLayer]:
+    """Pair layers whose last names agree, in order."""
+    left = list(teacher)
+    found: dict[WeightedLayer, WeightedLayer] = {}
+    for layer in student:
+        name = _last_name(layer)
+        other = next((each for each in left if _last_name(each) == name), None)
+        if other is not None:
+            found[layer] = other
+            left.remove(other)
+    return found
+
+
+def _last_name(layer: WeightedLayer) -> str:
+    """Return the last name of a layer; the libraries' names of embeddings become one."""
+    name = layer.name.rpartition(".")[2].lower()
+    for part, one in (("pos", "position"), ("cls", "class"), ("class", "class")):
+        if part in name:
+            return one
+    return name
+
+
+def _with_classifier(teacher: Layers, pairs: list[LayerPair]) -> list[LayerPair]:
+    """Pair the classifiers if the student's has no counterpart yet."""
+    last = classifier(teacher)
+    own = classifier([pair.student for pair in pairs])
+    return [
+        LayerPair(own, last)
+        if pair.student is own and pair.teacher is None and last is not None and last.kind == own.kind
+        else pair
+        for pair in pairs
+    ]
+
+
+def classifier(layers: Layers) -> WeightedLayer | None:
+    """Return the last convolution or linear map."""
+    maps = [layer for layer in layers if layer.is_map]
+    return maps[-1] if maps else None

@@ -1,0 +1,245 @@
+"""A student that begins with what fits of its teacher's weights.
+
+Weight selection: Xu et al., "Initializing Models with Larger Ones", ICLR 2024.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from html import escape
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+
+from diswot.errors import UserError, unknown
+from diswot.models.channels import ChannelMaps
+from diswot.models.correspondence import LayerPair, classifier, corresponding
+from diswot.models.hidden_channels import HiddenChannels, hidden_channels
+from diswot.models.inherited_weights import WeightCopier
+from diswot.models.weighted_layers import Outline, WeightedLayer, outline
+from diswot.observation.modes import estimate_statistics
+from diswot.utils.optional_imports import imported
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
+
+CHANNELS = ("even", "norm")
+_SHOWN = 3
+
+
+@dataclass(frozen=True)
+class InheritedLayer:
+    """What a layer of the student has from the teacher.
+
+    Attributes:
+        module: Path of the layer in the student.
+        source: Path of the layer in the teacher; empty if nothing is inherited.
+        params: Number of the layer's parameters.
+        share: Share of these parameters that is inherited, 0 to 1.
+    """
+
+    module: str
+    source: str
+    params: int
+    share: float
+
+
+@dataclass(frozen=True, repr=False)
+class Inheritance:
+    """What a student has from its teacher.
+
+    Attributes:
+        rows: One row for each layer of the student.
+        channels: How channels were chosen: `even` or `norm`.
+        images: Number of images that batch-norm statistics were estimated on; 0 if the statistics
+            are the teacher's.
+    """
+
+    rows: tuple[InheritedLayer, ...]
+    channels: str
+    images: int = 0
+
+    @property
+    def params(self) -> int:
+        """Number of the student's parameters."""
+        return sum(row.params for row in self.rows)
+
+    @property
+    def share(self) -> float:
+        """Share of the student's parameters that is inherited, 0 to 1."""
+        return sum(row.params * row.share for row in self.rows) / max(1, self.params)
+
+    def to_dataframe(self) -> DataFrame:
+        """Return a pandas data frame with a row for each layer of the student.
+
+        Raises:
+            UserError: pandas is not installed.
+        """
+        pandas = imported("pandas", "to_dataframe", "pandas")
+        return pandas.DataFrame([asdict(row) for row in self.rows]).set_index("module")
+
+    def __repr__(self) -> str:
+        taken = sum(bool(row.source) for row in self.rows)
+        return (
+            f"Inheritance({self.share:.1%} of {self.params} parameters, {taken} of "
+            f"{len(self.rows)} layers, channels {self.channels!r})"
+        )
+
+    def _repr_html_(self) -> str:
+        """Return the table of all layers, for notebooks."""
+        lines = "".join(
+            f"<tr><td>{escape(row.module)}</td><td>{escape(row.source) or '-'}</td>"
+            f"<td>{row.params}</td><td>{row.share:.1%}</td></tr>"
+            for row in self.rows
+        )
+        head = "<tr><th>layer</th><th>from</th><th>params</th><th>share</th></tr>"
+        return f"<p>{escape(repr(self))}</p><table>{head}{lines}</table>"
+
+
+@torch.no_grad()
+def inherit(
+    teacher: nn.Module,
+    student: nn.Module,
+    batches: Iterable[Tensor | tuple[Tensor, Tensor]] = (),
+    *,
+    channels: str = "even",
+    teacher_classes: Sequence[str] | None = None,
+    student_classes: Sequence[str] | None = None,
+) -> Inheritance:
+    """Copy what fits of a trained teacher's weights into a student, in place.
+
+    Stages correspond by their number. Block i of m takes block round(i (n - 1) / (m - 1)) of n. If
+    the student has fewer channels, a channel that one layer drops is dropped in all layers that read
+    it. If the student has more channels, the other channels keep their fresh weights, and inherited
+    channels do not read them. Kernels are cropped or padded with zeros, patches and positional
+    embeddings are resized, attention is taken by whole heads.
+
+    Not covered: concatenated maps of other widths (DenseNet, Inception), grouped convolutions with
+    another number of groups, blocks of another form than all blocks of the teacher's stage, and
+    networks of another depth without lists of blocks (VGG). Such layers stay fresh, except that a
+    layer after a concatenation reads evenly spaced channels of the whole.
+
+    Args:
+        teacher: Trained network, which is not changed.
+        student: Network of any architecture; what it does not inherit stays as it is.
+        batches: Normalised images, B x 3 x H x W, alone or with labels. The student's batch-norm
+            statistics are estimated on them, unless the student is the whole teacher. Default:
+            none; the statistics are the teacher's.
+        channels: How fewer channels are chosen: `even`, evenly spaced, the default; or `norm`,
+            those with the largest weights.
+        teacher_classes: Names of the teacher's classes in order. Default: the classes are the
+            student's if their number is.
+        student_classes: Names of the student's classes in order; only with `teacher_classes`.
+
+    Returns:
+        What each layer has inherited from which layer, and the share of all parameters.
+
+    Raises:
+        UserError: Nothing fits, or an argument is impossible.
+    """
+    if channels not in CHANNELS:
+        raise unknown("choice of channels", channels, CHANNELS)
+    if (teacher_classes is None) != (student_classes is None):
+        raise UserError("give the classes of both the teacher and the student, or of neither")
+    if teacher is student:
+        raise UserError("a student cannot inherit from itself")
+    given, own = outline(teacher), outline(student)
+    pairs = corresponding(given, own)
+    hidden = _hidden(teacher, student, given, own, pairs) if channels == "norm" else ()
+    copier = WeightCopier(
+        pairs,
+        given.layers,
+        ChannelMaps(pairs, channels == "norm", hidden),
+        _class_map(given, own, teacher_classes, student_classes),
+    )
+    rows = tuple(_row(pair, copier.copy(*pair)) for pair in pairs)
+    if not any(row.share for row in rows):
+        raise UserError(_nothing(given, own))
+    whole = len(pairs) == len(given.layers) and all(row.share == 1 for row in rows)
+    images = 0 if whole else estimate_statistics(student, map(_images, batches))
+    return Inheritance(rows, channels, images)
+
+
+def _row(pair: LayerPair, taken: int) -> InheritedLayer:
+    student, teacher = pair
+    params = student.params
+    source = teacher.name if teacher is not None and taken else ""
+    return InheritedLayer(student.name, source, params, taken / params if params else 0.0)
+
+
+def _images(batch: Tensor | tuple[Tensor, Tensor]) -> Tensor:
+    return batch if isinstance(batch, Tensor) else batch[0]
+
+
+def _class_map(
+    teacher: Outline,
+    student: Outline,
+    teacher_classes: Sequence[str] | None,
+    student_classes: Sequence[str] | None,
+) -> Tensor | None:
+    """Return the teacher's class of each class of the student, or -1; None if none is known.
+
+    Raises:
+        UserError: The names are not as many as the logits.
+    """
+    last, own = classifier(teacher.layers), classifier(student.layers)
+    if last is None or own is None:
+        return None
+    if teacher_classes is None or student_classes is None:
+        return torch.arange(own.outputs) if last.outputs == own.outputs else None
+    for role, names, layer in (
+        ("teacher", teacher_classes, last),
+        ("student", student_classes, own),
+    ):
+        if len(names) != layer.outputs:
+            raise UserError(f"{len(names)} class names for the {layer.outputs} of the {role}")
+    places = {name: place for place, name in enumerate(teacher_classes)}
+    return torch.tensor([places.get(name, -1) for name in student_classes])
+
+
+def _hidden(
+    teacher: nn.Module,
+    student: nn.Module,
+    given: Outline,
+    own: Outline,
+    pairs: Sequence[LayerPair],
+) -> list[HiddenChannels]:
+    """Return the hidden channels of the student's blocks that are hidden in the teacher too."""
+    theirs = {
+        (path.writer, path.between, path.reader) for path in _hidden_channels(teacher, given)
+    }
+    of = dict(pairs)
+
+    def source(path: HiddenChannels) -> tuple[object, ...]:
+        return of[path.writer], tuple(of[layer] for layer in path.between), of[path.reader]
+
+    return [path for path in _hidden_channels(student, own) if source(path) in theirs]
+
+
+def _hidden_channels(model: nn.Module, parts: Outline) -> list[HiddenChannels]:
+    layers: dict[nn.Module, WeightedLayer] = {layer.module: layer for layer in parts.layers}
+    blocks = [block for stage in parts.stages for block in stage.blocks]
+    return [
+        path
+        for block in blocks
+        for path in hidden_channels(model.get_submodule(block.name), layers)
+    ]
+
+
+def _nothing(teacher: Outline, student: Outline) -> str:
+    """Return the error for a student that inherits nothing."""
+    both = "; ".join(
+        f"the {role} is {_kinds(parts)}"
+        for role, parts in (("teacher", teacher), ("student", student))
+    )
+    return f"the student can inherit nothing: no layer of the teacher fits one of its layers; {both}"
+
+
+def _kinds(parts: Outline) -> str:
+    """Describe a network by the kinds of its layers."""
+    kinds = list(dict.fromkeys(layer.kind for layer in parts.layers))
+    blocks = sum(len(stage.blocks) for stage in parts.stages)
+    shown = ", ".join(kinds[:_SHOWN]) or "no layers with weights"
+    return f"{blocks} blocks of {shown}" if blocks else shown
