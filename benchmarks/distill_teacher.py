@@ -1,5 +1,7 @@
 """A ResNet-32 for CIFAR-100 with a head of its own kind, as `--teacher FILE:resnet32` loads it.
 
+`resnet20` is a student of the same kind with three blocks a stage.
+
 The stem has 64 channels; there is no rectifier after a block's sum but
 one after each stage; and the classifier sees a 2 x 2 grid of means, not one.
 """
@@ -9,7 +11,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 from torch.nn.functional import avg_pool2d, relu
 
-STEM, WIDTHS, BLOCKS = 64, (16, 32, 64), 5
+STEM, WIDTHS = 64, (16, 32, 64)
 
 
 class Block(nn.Module):
@@ -37,15 +39,15 @@ class Rectified(nn.Sequential):
         return relu(super().forward(x))
 
 
-class ResNet32(nn.Module):
-    def __init__(self, classes: int) -> None:
+class ResNet(nn.Module):
+    def __init__(self, classes: int, blocks: int) -> None:
         super().__init__()
         self.conv1 = nn.Conv2d(3, STEM, 3, 1, 1, bias=False)
         self.bn1 = nn.BatchNorm2d(STEM)
         widths = (STEM, *WIDTHS)
         for stage in (1, 2, 3):
             first = Block(widths[stage - 1], widths[stage], 1 if stage == 1 else 2)
-            rest = [Block(widths[stage], widths[stage], 1) for _ in range(BLOCKS - 1)]
+            rest = [Block(widths[stage], widths[stage], 1) for _ in range(blocks - 1)]
             setattr(self, f"layer{stage}", Rectified(first, *rest))
         self.linear = nn.Linear(4 * WIDTHS[2], classes)
 
@@ -56,4 +58,8 @@ class ResNet32(nn.Module):
 
 
 def resnet32(classes: int = 100) -> nn.Module:
-    return ResNet32(classes)
+    return ResNet(classes, 5)
+
+
+def resnet20(classes: int = 100) -> nn.Module:
+    return ResNet(classes, 3)

@@ -228,7 +228,7 @@ def test_equal_architectures_are_examined_once() -> None:
 
 
 def kept(places: int) -> float:
-    """Bytes that our own lines allocated and keep, of each of 300 trials with many choices."""
+    """Bytes that our own lines allocated and keep, of each of 100 trials with many choices."""
 
     def wide(trial: BaseTrial) -> nn.Module:
         for place in range(places):
@@ -244,12 +244,12 @@ def kept(places: int) -> float:
     loop = Driver(study, Proposer(wide), Inline(lambda task: scored(1)))
     sizes = []
     tracemalloc.start()
-    for trials in (200, 500):
+    for trials in (100, 200):
         loop.sample(trials, lambda progress: None)
         traces = tracemalloc.take_snapshot().filter_traces(ours).traces
         sizes.append(sum(trace.size for trace in traces))
     tracemalloc.stop()
-    return (sizes[1] - sizes[0]) / 300
+    return (sizes[1] - sizes[0]) / 100
 
 
 def test_of_a_trial_is_kept_who_it_was_and_its_number() -> None:

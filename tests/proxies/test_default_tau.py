@@ -1,7 +1,12 @@
-"""The default score against accuracies of tables, with the settings of `make study-default`."""
+"""The default score against accuracies of tables, with the settings of `make study-default`.
+
+`recorded/default.csv` has the default score and its parts as `diswot rank` gave them: one repeat,
+batch 64 of CIFAR-100, ResNet-110. The fast tests read these rows, the slow test scores anew.
+"""
 
 from __future__ import annotations
 
+import csv
 import zipfile
 from collections.abc import Sequence
 from itertools import combinations
@@ -11,12 +16,14 @@ import pytest
 
 from diswot.data.registry import create_dataset
 from diswot.models.registry import create_teacher
+from diswot.proxies.default_score import WEIGHTS
 from diswot.proxies.registry import get_proxy
 from diswot.proxies.scorer import scorer
 from diswot.ranking.score_table import score_one
 from diswot.ranking.tables.read import read_table, sample
 from diswot.spaces.registry import create_space
 
+RECORDED = Path(__file__).parents[1] / "recorded" / "default.csv"
 DATA = Path(__file__).parents[3] / "shared" / "data"
 ZIP = DATA / "cifar100.zip"
 
@@ -33,6 +40,50 @@ def test_tau_by_hand() -> None:
     assert tau_b([1, 2, 3], [1, 2, 3]) == 1
     assert tau_b([1, 2, 3], [2, 1, 3]) == pytest.approx(1 / 3)
     assert tau_b([1, 1, 2], [1, 2, 3]) == pytest.approx(2 / (2 * 3) ** 0.5)
+
+
+def recorded(space: str) -> dict[str, dict[str, float]]:
+    """The recorded scores of a space, by name of the architecture."""
+    with RECORDED.open(newline="") as file:
+        rows = [row for row in csv.DictReader(file) if row.pop("space") == space]
+    return {row.pop("name"): {key: float(text) for key, text in row.items()} for row in rows}
+
+
+@pytest.mark.parametrize(("space", "count"), [("s0", 64), ("nasbench201", 100)])
+def test_recorded_scores_are_the_weighted_sums_of_their_parts(space: str, count: int) -> None:
+    rows = recorded(space)
+    assert len(rows) == count
+    for name, row in rows.items():
+        total = sum(weight * row[part] for part, weight in WEIGHTS.items())
+        assert row["default"] == pytest.approx(total, abs=1e-4), name
+
+
+@pytest.mark.skipif(not DATA.exists(), reason="the tables are in ../shared/data")
+@pytest.mark.parametrize(
+    ("table", "space", "target", "least"),
+    [
+        ("s0_cifar100.csv", "s0", "distilled_acc", 0.85),
+        ("nasbench201.csv.gz", "nasbench201", "cifar10_test", 0.7),
+    ],
+)
+def test_recorded_scores_rank_the_rows_of_a_table(
+    table: str, space: str, target: str, least: float
+) -> None:
+    scores = recorded(space)
+    rows = [row for row in read_table(DATA / table, space).rows if row.name in scores]
+    totals = [sum(w * scores[r.name][p] for p, w in WEIGHTS.items()) for r in rows]
+    assert len(rows) == len(scores)
+    assert tau_b(totals, [row.accuracies[target] for row in rows]) >= least
+
+
+@pytest.mark.parametrize("name", ["1-1-1", "3-5-1"])
+def test_a_recorded_score_is_computed_again(name: str) -> None:
+    """The capacity, which the images do not change."""
+    params = dict(zip(("blocks1", "blocks2", "blocks3"), map(int, name.split("-")), strict=True))
+    batch = create_dataset("noise", num_classes=100, img_size=16).batch(2)
+    fixed = scorer(None, [batch], ["capacity"], init="kaiming")
+    score = score_one(fixed, create_space("s0", 100), params, ["capacity"]).mean("capacity")
+    assert score == pytest.approx(recorded("s0")[name]["capacity"], rel=1e-5)
 
 
 @pytest.fixture(scope="module")

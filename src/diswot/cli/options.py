@@ -251,7 +251,7 @@ class IntervalOptions:
         resamples: Bootstrap resamples for each 95 % confidence interval.
     """
 
-    seed_sd: float | None = None
+    seed_sd: Annotated[float | None, Option(min=0)] = None
     resamples: _FromZero = 1000
 
 
