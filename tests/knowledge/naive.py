@@ -102,7 +102,71 @@ def dist(teacher: Tensor, student: Tensor, beta: float, gamma: float, temperatur
     return temperature**2 * (beta * between + gamma * within)
 
 
+def z_scores(logits: Tensor) -> Tensor:
+    """Of each row, with the deviation that divides by K - 1."""
+    result = []
+    for row in logits.double().tolist():
+        middle = mean(row)
+        deviation = math.sqrt(math.fsum((z - middle) ** 2 for z in row) / (len(row) - 1))
+        result.append([(z - middle) / deviation for z in row])
+    return torch.tensor(result, dtype=torch.float64)
+
+
+def wttm(teacher: Tensor, student: Tensor, temperature: float) -> float:
+    total = 0.0
+    for z_t, z_s in zip(teacher.double(), student.double(), strict=True):
+        powers = [p ** (1 / temperature) for p in softmax(z_t)]
+        norm, q = math.fsum(powers), softmax(z_s)
+        softened = [power / norm for power in powers]
+        total += norm * math.fsum(a * math.log(a / b) for a, b in zip(softened, q, strict=True))
+    return total / len(teacher)
+
+
+def mlkd(teacher: Tensor, student: Tensor, temperatures: Sequence[float]) -> float:
+    total = 0.0
+    for t in temperatures:
+        p, q = ([softmax(row / t) for row in z.double()] for z in (teacher, student))
+        entries = [
+            a * math.log(a / b)
+            for r, s in zip(p, q, strict=True)
+            for a, b in zip(r, s, strict=True)
+        ]
+        total += t**2 * math.fsum(entries) / len(p) + _inner(p, q)
+        total += _inner(list(zip(*p, strict=True)), list(zip(*q, strict=True)))
+    return total
+
+
+def _inner(one: Sequence[Sequence[float]], other: Sequence[Sequence[float]]) -> float:
+    pairs = product(range(len(one)), repeat=2)
+    return math.fsum((dot(one[i], one[j]) - dot(other[i], other[j])) ** 2 for i, j in pairs) / len(
+        one
+    )
+
+
 # Maps
+
+
+def cwd(pairs: Pairs, temperature: float) -> float:
+    losses = []
+    for teacher, student in pairs:
+        total = 0.0
+        for b, c in product(range(teacher.shape[0]), range(teacher.shape[1])):
+            p, q = (softmax(m[b, c].flatten().double() / temperature) for m in (teacher, student))
+            total += math.fsum(a * math.log(a / b) for a, b in zip(p, q, strict=True))
+        losses.append(temperature**2 * total / (teacher.shape[0] * teacher.shape[1]))
+    return mean(losses)
+
+
+def pkd(pairs: Pairs) -> float:
+    """One minus the correlations of channels that vary."""
+    losses = []
+    for teacher, student in pairs:
+        channels = range(teacher.shape[1])
+        values = (
+            [m[:, c].flatten().double().tolist() for m in (teacher, student)] for c in channels
+        )
+        losses.append(mean([1 - pearson(a, b) for a, b in values]))
+    return mean(losses)
 
 
 def fitnet(pairs: Pairs) -> float:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 import pytest
@@ -9,7 +10,7 @@ from hypothesis import strategies as st
 from knowledge import naive
 from knowledge.made import made, pairs
 
-from diswot.knowledge.attention import at, nst
+from diswot.knowledge.attention import at, cwd, nst
 
 quick = settings(derandomize=True, deadline=None, max_examples=20, database=None)
 small = st.integers(1, 4)
@@ -54,3 +55,27 @@ def test_nst_does_not_mind_the_order_or_number_of_equal_channels() -> None:
     plain = float(nst(teacher, student))
     assert float(nst(teacher, turned)) == pytest.approx(plain, abs=1e-6)
     assert float(nst(teacher, twice)) == pytest.approx(plain, abs=1e-6)
+
+
+@quick
+@given(
+    st.integers(0, 10**6), st.lists(st.tuples(small, small, small), min_size=1, max_size=3), small
+)
+def test_cwd_equals_the_loops(seed: int, shapes: list, size: int) -> None:
+    teacher, student = (made(s, tuple(shapes), size=size) for s in (seed, seed + 1))
+    expected = naive.cwd(pairs(teacher, student), 3.0)
+    assert float(cwd(teacher, student, 3)) == pytest.approx(expected, rel=1e-4, abs=1e-6)
+
+
+def test_cwd_by_hand() -> None:
+    # One channel, two positions, T = 2: p = (3/4, 1/4) against (1/2, 1/2).
+    teacher = replace(made(0), stages=(torch.tensor([[[[3.0**2, 1.0]]]]).log(),))
+    student = replace(made(1), stages=(torch.tensor([[[[7.0, 7.0]]]]),))
+    expected = 4 * (0.75 * math.log(1.5) + 0.25 * math.log(0.5))
+    assert float(cwd(teacher, student, 2)) == pytest.approx(expected, rel=1e-5)
+
+
+def test_cwd_ignores_a_shift_of_each_channel() -> None:
+    teacher, student = made(0), made(1)
+    moved = [m + torch.arange(m.shape[1])[:, None, None] for m in teacher.stages]
+    assert float(cwd(teacher, replace(student, stages=tuple(moved)))) == pytest.approx(0, abs=1e-6)

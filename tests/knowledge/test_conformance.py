@@ -166,7 +166,7 @@ def test_what_is_learned() -> None:
     square, wide = 16 * 17 + 32 * 33 + 64 * 65, 16 * 17 + 32 * 25 + 64 * 577
     always = {"fitnet": 32 * 33, "ab": square, "vid": square + 16 + 32 + 64}
     differ = {"fitnet": 32 * 25, "ab": wide, "vid": wide + 16 + 32 + 64}
-    differ |= {"fsp": wide - 16 * 17, "kdsvd": wide - 16 * 17, "ickd": 64 * 577}
+    differ |= dict.fromkeys(("fsp", "kdsvd", "cwd", "pkd"), wide - 16 * 17) | {"ickd": 64 * 577}
     for name in KNOWLEDGE:
         assert learned["s0-1-1-1", name] == always.get(name, 0)
         if not get_distance(name).same_width:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from knowledge import naive
 from knowledge.made import made, pairs
 
-from diswot.knowledge.features import Variances, ab, fitnet, vid
+from diswot.knowledge.features import Variances, ab, fitnet, pkd, vid
 from diswot.knowledge.stages import slices
 from diswot.observation.observe import Observation
 
@@ -40,6 +40,38 @@ def test_equal_the_loops(dtype: torch.dtype, seed: int, shapes: tuple, size: int
 
 def test_fitnet_by_hand() -> None:
     assert float(fitnet(one([1.0, 3.0]), one([2.0, 5.0]))) == pytest.approx((1 + 4) / 2)
+
+
+def signed(seed: int, shapes: tuple, size: int) -> Observation:
+    """Maps of both signs, so that no channel is constant."""
+    generator = torch.Generator().manual_seed(seed)
+    maps = tuple(torch.randn(size, *shape, generator=generator) for shape in shapes)
+    return replace(made(seed), stages=maps)
+
+
+@quick
+@given(st.integers(0, 10**6), shapes, st.integers(2, 4))
+def test_pkd_is_one_minus_the_correlations_of_channels(seed: int, shapes: tuple, size: int) -> None:
+    teacher, student = (signed(s, shapes, size) for s in (seed, seed + 1))
+    expected = naive.pkd(pairs(teacher, student))
+    assert float(pkd(teacher, student)) == pytest.approx(expected, rel=1e-3, abs=1e-5)
+
+
+def test_pkd_by_hand() -> None:
+    # Without means: (-1, 1, 0) against (1, -1, 0), and against (-1, 0, 1) with the cosine 1/2.
+    assert float(pkd(one([0.0, 2.0, 1.0]), one([9.0, 3.0, 6.0]))) == pytest.approx(2)
+    assert float(pkd(one([0.0, 2.0, 1.0]), one([0.0, 1.0, 2.0]))) == pytest.approx(0.5)
+    # A dead channel differs from one that varies by half, and not from another dead one.
+    assert float(pkd(one([0.0, 2.0, 1.0]), one([5.0, 5.0, 5.0]))) == pytest.approx(0.5)
+    assert float(pkd(one([4.0, 4.0, 4.0]), one([5.0, 5.0, 5.0]))) == 0
+
+
+def test_pkd_ignores_an_increasing_affine_map_of_each_channel() -> None:
+    teacher, student = made(0), made(1)
+    channels = [torch.arange(m.shape[1])[:, None, None] for m in student.stages]
+    mapped = [(c + 1) * m - 3 * c for c, m in zip(channels, student.stages, strict=True)]
+    plain = float(pkd(teacher, student))
+    assert float(pkd(teacher, replace(student, stages=tuple(mapped)))) == pytest.approx(plain)
 
 
 def test_ab_by_hand() -> None:

@@ -12,7 +12,7 @@ from knowledge.made import made
 from reference import kd as slow_kd
 from toys import observation
 
-from diswot.knowledge.logits import dist, dkd, kd
+from diswot.knowledge.logits import dist, dkd, kd, wttm
 
 quick = settings(derandomize=True, deadline=None, max_examples=25, database=None)
 warmth = st.sampled_from([1.0, 4.0])
@@ -107,6 +107,29 @@ def test_dkd_decouples_kd() -> None:
 def test_dkd_of_two_classes_is_the_target_part_alone() -> None:
     teacher, student = made(0, classes=2), made(1, classes=2)
     assert float(dkd(teacher, student)) == pytest.approx(float(kd(teacher, student)), rel=1e-5)
+
+
+@quick
+@given(dtypes, seeds, st.integers(1, 6), st.integers(2, 9), st.sampled_from([1.0, 2.0, 5.0]))
+def test_wttm_equals_the_loops(
+    dtype: torch.dtype, seed: int, size: int, classes: int, t: float
+) -> None:
+    teacher, student = (made(s, size=size, classes=classes, dtype=dtype) for s in (seed, seed + 1))
+    expected = naive.wttm(teacher.logits, student.logits, t)
+    assert float(wttm(teacher, student, t)) == pytest.approx(expected, rel=1e-5, abs=1e-6)
+
+
+def test_wttm_at_power_one_is_kd() -> None:
+    teacher, student = made(0), made(1)
+    assert float(wttm(teacher, student, 1)) == pytest.approx(float(kd(teacher, student, 1)))
+
+
+def test_wttm_by_hand() -> None:
+    # p = (16, 1) / 17, T = 2: powers (4, 1) / sqrt(17), softened (4/5, 1/5) against (1/2, 1/2).
+    teacher = replace(made(0), logits=torch.tensor([[16.0, 1.0]]).log())
+    student = replace(made(1), logits=torch.zeros(1, 2))
+    divergence = 0.8 * math.log(1.6) + 0.2 * math.log(0.4)
+    assert float(wttm(teacher, student, 2)) == pytest.approx(5 / math.sqrt(17) * divergence)
 
 
 def test_dist_by_hand() -> None:

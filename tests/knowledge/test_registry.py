@@ -17,9 +17,13 @@ from diswot.observation.observe import Observation
 ORDER = torch.tensor([2, 0, 3, 1])
 OTHER = ((5, 2, 6), (2, 3, 3), (4, 1, 2), (7, 1, 1))  # widths, grids, number of stages
 OTHER_WIDTH, OTHER_GRID = ((4, 4, 4), *THREE[1:]), ((3, 4, 5), *THREE[1:])
-NOT_ZERO_FOR_ITSELF = {"ab"}
-ONE_NUMBER_OF_CLASSES = {"semantic", "semantic_class", "kd", "dkd", "dist"}
-SCALE_COUNTS = {"kd", "dkd", "dist", "fitnet", "fsp", "ab", "vid"}
+NOT_ZERO_FOR_ITSELF = {"ab", "wttm"}
+STANDARDISED = {"kd_standardised", "dkd_standardised", "dist_standardised"}
+ONE_NUMBER_OF_CLASSES = {
+    *{"semantic", "semantic_class", "kd", "dkd", "dist", "wttm", "mlkd"},
+    *STANDARDISED,
+}
+SCALE_COUNTS = {"kd", "dkd", "dist", "wttm", "mlkd", "fitnet", "fsp", "ab", "vid", "cwd"}
 
 every_row = pytest.mark.parametrize("name", KNOWLEDGE)
 
@@ -30,7 +34,8 @@ def value(name: str, teacher: Observation, student: Observation) -> float:
 
 def test_the_table_is_complete() -> None:
     wanted = "semantic semantic_class gradcam relation kd dkd dist fitnet at nst fsp ab ickd kdsvd"
-    assert set(wanted.split()) | {"vid", "sp", "rkd", "pkt", "cc", "cka"} <= set(KNOWLEDGE)
+    wanted += " vid sp rkd pkt cc cka wttm mlkd cwd pkd"
+    assert set(wanted.split()) | STANDARDISED <= set(KNOWLEDGE)
 
 
 def test_facts() -> None:
@@ -44,12 +49,31 @@ def test_facts() -> None:
 
 def test_defaults_are_those_of_the_papers() -> None:
     assert get_distance("kd").defaults == {"temperature": 4.0}
-    assert get_distance("dkd").defaults == {"alpha": 1.0, "beta": 8.0, "temperature": 4.0}
+    assert get_distance("dkd").defaults == {"alpha": 1.0, "beta": 2.0, "temperature": 4.0}
+    assert get_distance("kd_standardised").defaults == {"temperature": 2.0}
+    assert get_distance("dkd_standardised").defaults == {
+        "alpha": 1.0, "beta": 2.0, "temperature": 2.0,
+    }  # fmt: skip
+    assert get_distance("wttm").defaults == {"temperature": 5.0}
+    assert get_distance("mlkd").defaults == {"temperature": 4.0}
+    assert get_distance("cwd").defaults == {"temperature": 4.0}
     assert get_distance("dist").defaults == {"beta": 1.0, "gamma": 1.0, "temperature": 1.0}
     assert get_distance("rkd").defaults == {"distance": 1.0, "angle": 2.0}
     assert get_distance("cc").defaults == {"gamma": 0.4, "order": 2}
     assert get_distance("ab").defaults == {"margin": 1.0}
     assert get_distance("at").defaults == {}
+
+
+def test_published_weights() -> None:
+    published = {name: row.published for name, row in KNOWLEDGE.items() if row.published}
+    weights = {name: (each.weight, each.cross_entropy) for name, each in published.items()}
+    assert weights == {
+        "kd": (0.9, 0.1), "kd_standardised": (9, 0.1), "mlkd": (0.9, 0.1),
+        "dkd": (1, 1), "dkd_standardised": (9, 1), "dist": (2, 1), "wttm": (4, 1),
+        "cwd": (3, 1), "pkd": (6, 1), "sp": (3000, 1), "rkd": (25, 1),
+    }  # fmt: skip
+    ramps = {name: 240 * each.ramp for name, each in published.items() if each.ramp}
+    assert ramps == {"dkd": 20, "dkd_standardised": 20}
 
 
 @every_row
@@ -92,7 +116,7 @@ def test_labels_matter_where_the_row_says_so(name: str) -> None:
     teacher, student = made(0), made(1)
     others = [replace(seen, targets=(seen.targets + 1) % 5) for seen in (teacher, student)]
     blind = [replace(seen, cam_weights=None) for seen in (teacher, student)]
-    if name == "dkd":
+    if name.startswith("dkd"):
         assert value(name, *others) != value(name, teacher, student)
     else:  # other rows see them through the class gradient or the weights of the maps
         assert value(name, *others) == value(name, teacher, student)
@@ -102,7 +126,7 @@ def test_labels_matter_where_the_row_says_so(name: str) -> None:
     else:
         assert value(name, *blind) == value(name, teacher, student)
     assert get_distance(name).needs_labels == (
-        name in ("semantic", "semantic_class", "gradcam", "dkd")
+        name in ("semantic", "semantic_class", "gradcam", "dkd", "dkd_standardised")
     )
 
 

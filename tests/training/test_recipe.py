@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from diswot.errors import UserError
 from diswot.knowledge.registry import KNOWLEDGE
-from diswot.training.recipe import PRESETS, Recipe, parse_losses
+from diswot.training.recipe import PRESETS, Recipe, parse_losses, published_settings
 
 quick = settings(derandomize=True, deadline=None, max_examples=50, database=None)
 
@@ -61,6 +61,7 @@ def test_defaults_are_valid() -> None:
         ({"cache": True, "crop": 0, "flip": False, "mixup": 0.1}, "cache needs images as they are"),
         ({"optimizer": "adam"}, "unknown optimizer 'adam'; did you mean adamw"),
         ({"warmup_epochs": -1.0}, "warmup_epochs must be at least 0 and below 1e+09, not -1.0"),
+        ({"ramp_epochs": -1.0}, "ramp_epochs must be at least 0 and below 1e+09, not -1.0"),
         ({"warmup_epochs": 240}, "warmup_epochs must be fewer than epochs, not 240 of 240 epochs"),
         ({"warmup_epochs": 1, "schedule": "onecycle"}, "0 for the schedule onecycle, which warms"),
         ({"mixup": math.nan}, "mixup must be at least 0 and below 1e+09, not nan"),
@@ -100,11 +101,26 @@ def test_parse_losses(text: str, losses: dict[str, float]) -> None:
         ("semantics:1", "did you mean semantic"),
         ("", "no loss is named"),
         (" , ", "no loss is named"),
+        ("at:published", "no weight of at is published on its scale here, but of kd, kd_stand"),
+        ("diswot:published", "no weight of diswot is published"),
+        ("kd:Published", "'Published' is no weight for kd"),
     ],
 )
 def test_parse_losses_refuses(text: str, message: str) -> None:
     with pytest.raises(UserError, match=message):
         parse_losses(text)
+
+
+def test_published_weights_bring_their_settings() -> None:
+    assert parse_losses("kd:published,at:3") == {"kd": 0.9, "at": 3.0}
+    assert published_settings("kd:published,at:3", 240) == {"cross_entropy": 0.1, "ramp_epochs": 0}
+    assert published_settings("dkd:published", 240) == {"cross_entropy": 1, "ramp_epochs": 20}
+    assert published_settings("wttm:published,dkd : published", 12) == {
+        "cross_entropy": 1, "ramp_epochs": 1,
+    }  # fmt: skip
+    assert published_settings("kd:0.9,dkd", 240) == {}
+    with pytest.raises(UserError, match="cross-entropy differ in 'kd:published,dkd:published'"):
+        published_settings("kd:published,dkd:published", 240)
 
 
 @quick

@@ -114,6 +114,24 @@ def test_of_ones_own(tmp_path: Path) -> None:
     assert load_recipe(str(path)) == expected
 
 
+def test_published_weights(tmp_path: Path) -> None:
+    made = load_recipe("cifar", losses="kd:published")
+    assert (made.losses, made.cross_entropy, made.temperature) == ({"kd": 0.9}, 0.1, None)
+    assert load_recipe("cifar", losses="kd:published", cross_entropy=0.5).cross_entropy == 0.5
+    assert load_recipe("cifar", losses="dkd:published").ramp_epochs == 20
+    assert load_recipe("cifar", losses="dkd:published", epochs=12).ramp_epochs == 1
+    path = tmp_path / "mine.toml"
+    path.write_text('epochs = 24\nlosses = "dkd_standardised:published"\n')
+    made = load_recipe(str(path))
+    assert (made.losses, made.ramp_epochs) == ({"dkd_standardised": 9}, 2)
+    assert load_recipe(str(path), epochs=48).ramp_epochs == 4
+    path.write_text('cross_entropy = 0.3\nlosses = "kd:published"\n')
+    assert load_recipe(str(path)).cross_entropy == 0.3
+    path.write_text('losses = "at:published"\n')
+    with pytest.raises(UserError, match=r"mine.toml: losses: no weight of at is published"):
+        load_recipe(str(path))
+
+
 def test_an_empty_one_is_the_plain_one(tmp_path: Path) -> None:
     (tmp_path / "empty.toml").write_text("# nothing\n")
     assert load_recipe(str(tmp_path / "empty.toml")) == Recipe()

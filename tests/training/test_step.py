@@ -9,7 +9,16 @@ import pytest
 import torch
 from safetensors.torch import load_file
 from timm.utils import ModelEmaV3
-from tiny_training import SHORT, at_step, curve, digits, distill, interrupt, states_equal
+from tiny_training import (
+    SHORT,
+    at_step,
+    curve,
+    digits,
+    distill,
+    interrupt,
+    states_equal,
+    teacher,
+)
 from torch import nn
 from toys import LinearHead, seeded
 
@@ -51,6 +60,31 @@ def test_by_hand() -> None:
     assert float(values["train_accuracy"]) == 100
     assert calls == [8] and step.updates == 8 and step.rate == 0.1
     assert average.module.weight.item() == pytest.approx(0.5 * 0.1)
+
+
+def test_the_weights_of_distances_grow() -> None:
+    """At update n of a ramp of r they are n / r of what they become."""
+    plain = replace(SHORT, epochs=3, crop=0, lr=1e-9)  # the student stays where it is
+    full = curve(distill(teacher(), seeded(LinearHead), digits(), plain))
+    ramped = replace(plain, ramp_epochs=2.0)
+    rows = curve(distill(teacher(), seeded(LinearHead), digits(), ramped))
+    steps = 330 // 32
+    shares = [sum(min(1, (e * steps + i) / (2 * steps)) for i in range(1, steps + 1)) / steps
+              for e in range(3)]  # fmt: skip
+    for share, row, whole in zip(shares, rows, full, strict=True):
+        assert row["kd"] == pytest.approx(share * whole["kd"], rel=0.05)
+        assert row["cross_entropy"] == pytest.approx(whole["cross_entropy"], rel=1e-3)
+    assert shares[2] == 1 and shares[0] < 0.3
+
+
+def test_a_ramp_goes_on_where_it_stopped(tmp_path: Path) -> None:
+    ramped = replace(SHORT, ramp_epochs=1.5)
+    straight = distill(teacher(), seeded(LinearHead), digits(), ramped)
+    with pytest.raises(KeyboardInterrupt):
+        stop = at_step(15, interrupt)
+        distill(teacher(), seeded(LinearHead), digits(), ramped, out=tmp_path, on_step=stop)
+    resumed = distill(teacher(), seeded(LinearHead), digits(), ramped, out=tmp_path, resume=True)
+    assert curve(resumed) == curve(straight)
 
 
 def test_the_average_warms_up() -> None:

@@ -19,7 +19,7 @@ Rows = dict[str, list[str]]
 
 _COLUMNS = {
     "proxies": ["what (higher is better)", "needs", "cost", "init", "from"],
-    "losses": ["what", "stages, and other shapes", "from"],
+    "losses": ["what", "stages, and other shapes", "published settings (NAME:published)", "from"],
 }
 _SAMPLERS = {
     "evolution": ["mutants of tournament winners replace the oldest", "Real et al., AAAI 2019"],
@@ -89,7 +89,7 @@ def _losses() -> Rows:
     from diswot.knowledge.registry import KNOWLEDGE
     from diswot.training.recipe import PRESETS
 
-    presets = {n: [" + ".join(parts), "", "DisWOT, CVPR 2023"] for n, parts in PRESETS.items()}
+    presets = {n: [" + ".join(parts), "", "", "DisWOT, CVPR 2023"] for n, parts in PRESETS.items()}
     return {name: _loss(row) for name, row in KNOWLEDGE.items()} | presets
 
 
@@ -99,9 +99,24 @@ def _summary(path: Path) -> str:
 
 
 def _loss(row: Knowledge) -> list[str]:
-    """Return what a distance compares, and its adapter for networks of different shapes."""
+    """Return what a distance compares, its adapter for other shapes, and published settings."""
     needs = "equal widths" * row.same_width
-    return [row.summary, row.adapter.summary if row.adapter else needs, row.paper]
+    adapter = row.adapter.summary if row.adapter else needs
+    return [row.summary, adapter, ", ".join(_published(row)), row.paper]
+
+
+def _published(row: Knowledge) -> list[str]:
+    """Return the published weights, and the temperature, which is the default."""
+    warmth = row.defaults.get("temperature")
+    parts = [f"T {warmth:g}"] if isinstance(warmth, float) else []
+    if row.published is None:
+        return parts
+    parts = [f"weight {row.published.weight:g}", *parts]
+    if row.published.cross_entropy != 1:
+        parts.append(f"cross-entropy {row.published.cross_entropy:g}")
+    if row.published.ramp:
+        parts.append(f"growing over {240 * row.published.ramp:g} of 240 epochs")
+    return parts
 
 
 def _facts(row: Proxy) -> list[str]:

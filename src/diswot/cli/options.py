@@ -326,8 +326,12 @@ class TrainingOptions:
             recipe's.
         milestones: Epochs after which the schedule step lowers the rate, such as 150,180.
         losses: Distillation losses or presets (diswot list losses) with their weights, such as
-            kd:0.9,relation:1. Default: kd.
-        temperature: Temperature of the losses kd, dkd and dist. Default: each loss's own.
+            kd:0.9,relation:1. kd:published takes the published weights of kd and of the
+            cross-entropy. Default: kd.
+        temperature: Temperature of the losses that have one (diswot list losses). Default: each
+            loss's own.
+        ramp_epochs: Epochs in which the weights of the losses grow from zero. Default: 0, or the
+            published ones of dkd:published.
         cross_entropy: Weight of the cross-entropy with the labels. Default: 1.
         label_smoothing: Share of each label that is spread over all classes. Default: 0.
         ema: Decay per step of a moving average of the weights, such as 0.998. Default: no average.
@@ -354,6 +358,7 @@ class TrainingOptions:
     milestones: str | None = None
     losses: str | None = None
     temperature: float | None = None
+    ramp_epochs: float | None = None
     cross_entropy: float | None = None
     label_smoothing: float | None = None
     ema: float | None = None

@@ -32,7 +32,7 @@ def recipe(
 
     settings = {key: value for key, value in given.items() if value is not None}
     if "losses" in settings:
-        settings["losses"] = parse_losses(settings["losses"])
+        parse_losses(settings["losses"])  # a mistake in them is named first
     if "milestones" in settings:
         settings["milestones"] = _numbers(settings["milestones"])
     if alone:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
+from torch.nn.functional import kl_div
 
 from diswot.knowledge.stages import average, cached, channel_gram, comparable_pairs, in_safe_range
 from diswot.observation.functional import unit_rows
@@ -94,3 +95,38 @@ def _kernel(inner: Tensor, first: Tensor, second: Tensor) -> Tensor:
     left, right = (1 / (lengths + (lengths == 0)) for lengths in (first, second))
     squares = left[:, None] @ inner.square() @ right[:, :, None]
     return squares.flatten() / inner[0].numel()
+
+
+def cwd(teacher: Observation, student: Observation, temperature: float = 4.0) -> Tensor:
+    """Channel-wise distillation: the divergence of each channel's distribution over positions.
+
+    T^2 KL(softmax(A_T / T) || softmax(A_S / T)), the softmax over the H W positions of a channel,
+    averaged over channels, images and pairs of stages.
+
+    Shu et al., ICCV 2021, eq. 4. There it is of the class scores of a segmentation; for other maps
+    a 1x1 convolution widens the student's, as the adapter does here in a loss.
+
+    Args:
+        teacher: Its `stages` are used.
+        student: Its `stages` are used.
+        temperature: T, above zero.
+
+    Returns:
+        A scalar, at least 0, in nats.
+
+    Raises:
+        UserError: The maps of a pair have different widths or grids.
+    """
+    pairs = comparable_pairs("cwd", teacher, student, widths=True, grids=True)
+    logs = (
+        (_positions(map_t, temperature), _positions(map_s, temperature)) for map_t, map_s in pairs
+    )
+    return temperature**2 * average(
+        kl_div(output, target, reduction="batchmean", log_target=True) for target, output in logs
+    )
+
+
+@cached
+def _positions(maps: Tensor, temperature: float) -> Tensor:
+    """Return the log-probabilities of the positions of each channel, BC x HW."""
+    return (maps.flatten(2).flatten(0, 1) / temperature).log_softmax(1)

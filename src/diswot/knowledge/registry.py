@@ -17,19 +17,36 @@ from torch import Tensor, nn
 
 from diswot.errors import unknown
 from diswot.knowledge.adapters import Adapter, adapt
-from diswot.knowledge.attention import at, nst
+from diswot.knowledge.attention import at, cwd, nst
 from diswot.knowledge.channels import fsp, ickd
-from diswot.knowledge.features import Variances, ab, fitnet, vid
+from diswot.knowledge.features import Variances, ab, fitnet, pkd, vid
 from diswot.knowledge.gradcam import gradcam
 from diswot.knowledge.kdsvd import kdsvd
-from diswot.knowledge.logits import dist, dkd, kd
+from diswot.knowledge.logits import dist, dkd, kd, wttm
+from diswot.knowledge.multi_level import mlkd
 from diswot.knowledge.relation import relation
 from diswot.knowledge.relations import cc, cka, pkt, rkd, sp
 from diswot.knowledge.semantic import semantic
 from diswot.knowledge.semantic_class import semantic_class
+from diswot.knowledge.standardised import dist_standardised, dkd_standardised, kd_standardised
 from diswot.observation.observe import Observation
 
 Distance = Callable[..., Tensor]
+
+
+@dataclass(frozen=True)
+class Published:
+    """The settings of a training with which a paper, or its code, reports a distance as a loss.
+
+    Attributes:
+        weight: Weight of the distance.
+        cross_entropy: Weight of the cross-entropy beside it.
+        ramp: Share of the training in which the weight of the distance grows from zero.
+    """
+
+    weight: float
+    cross_entropy: float = 1.0
+    ramp: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -49,6 +66,8 @@ class Knowledge:
         needs_cam: Whether it needs `Observation.cam_weights`.
         outputs_alone: Whether it depends on logits and targets alone, so that logits of the
             teacher can be stored and no hooks are needed.
+        published: Published settings of a training with it; None if the paper has none, or has
+            another scale.
     """
 
     distance: Distance
@@ -60,6 +79,7 @@ class Knowledge:
     needs_labels: bool = False
     needs_cam: bool = False
     outputs_alone: bool = False
+    published: Published | None = None
 
     @property
     def defaults(self) -> dict[str, object]:
@@ -85,6 +105,7 @@ class Knowledge:
 _STAGES = Adapter()
 _GRIDS = Adapter(grids=True)
 _WIDTHS = Adapter(widths=True)
+_SHAPES = Adapter(grids=True, widths=True)
 _MAPS = Adapter(grids=True, widths=True, always=True)
 _MIDDLE = Adapter("middle", grids=True, widths=True, always=True)
 _LAST_WIDTH = Adapter("last", widths=True)
@@ -109,7 +130,18 @@ KNOWLEDGE: dict[str, Knowledge] = {
     ),
     "relation": Knowledge(relation, "image correlations of last maps", "DisWOT, CVPR 2023"),
     "kd": Knowledge(
-        kd, "softened outputs, temperature 4", "Hinton et al., 2015", outputs_alone=True
+        kd,
+        "softened outputs",
+        "Hinton et al., 2015; weights of Tian et al., ICLR 2020",
+        outputs_alone=True,
+        published=Published(0.9, cross_entropy=0.1),
+    ),
+    "kd_standardised": Knowledge(
+        kd_standardised,
+        "softened outputs, logits standardised",
+        "Sun et al., CVPR 2024",
+        outputs_alone=True,
+        published=Published(9.0, cross_entropy=0.1),
     ),
     "dkd": Knowledge(
         dkd,
@@ -117,18 +149,62 @@ KNOWLEDGE: dict[str, Knowledge] = {
         "Zhao et al., CVPR 2022",
         needs_labels=True,
         outputs_alone=True,
+        published=Published(1.0, ramp=20 / 240),
+    ),
+    "dkd_standardised": Knowledge(
+        dkd_standardised,
+        "as dkd, logits standardised",
+        "Sun et al., CVPR 2024",
+        needs_labels=True,
+        outputs_alone=True,
+        published=Published(9.0, ramp=20 / 240),
     ),
     "dist": Knowledge(
         dist,
         "correlations of outputs, between and within classes",
         "Huang et al., NeurIPS 2022",
         outputs_alone=True,
+        published=Published(2.0),
+    ),
+    "dist_standardised": Knowledge(
+        dist_standardised,
+        "as dist, logits standardised",
+        "Huang et al., NeurIPS 2022; Sun et al., CVPR 2024",
+        outputs_alone=True,
+    ),
+    "wttm": Knowledge(
+        wttm,
+        "plain outputs against softened, unsure rows count more",
+        "Zheng and Yang, ICLR 2024",
+        outputs_alone=True,
+        published=Published(4.0),
+    ),
+    "mlkd": Knowledge(
+        mlkd,
+        "outputs at five temperatures: rows, pairs and classes",
+        "Jin et al., CVPR 2023",
+        outputs_alone=True,
+        published=Published(0.9, cross_entropy=0.1),
     ),
     "fitnet": Knowledge(
         fitnet, "values of the middle maps", "Romero et al., ICLR 2015", adapter=_MIDDLE
     ),
     "at": Knowledge(
         at, "spatial attention maps", "Zagoruyko and Komodakis, ICLR 2017", adapter=_GRIDS
+    ),
+    "cwd": Knowledge(
+        cwd,
+        "distributions of each channel over positions",
+        "Shu et al., ICCV 2021",
+        adapter=_SHAPES,
+        published=Published(3.0),
+    ),
+    "pkd": Knowledge(
+        pkd,
+        "standardised channels of the maps",
+        "Cao et al., NeurIPS 2022",
+        adapter=_SHAPES,
+        published=Published(6.0),
     ),
     "nst": Knowledge(
         nst, "distributions of the channels' maps", "Huang and Wang, 2017", adapter=_GRIDS
@@ -151,9 +227,18 @@ KNOWLEDGE: dict[str, Knowledge] = {
         learned=Variances,
     ),
     "sp": Knowledge(
-        sp, "image correlations of all stages", "Tung and Mori, ICCV 2019", adapter=_STAGES
+        sp,
+        "image correlations of all stages",
+        "Tung and Mori, ICCV 2019",
+        adapter=_STAGES,
+        published=Published(3000.0),
     ),
-    "rkd": Knowledge(rkd, "distances and angles among images", "Park et al., CVPR 2019"),
+    "rkd": Knowledge(
+        rkd,
+        "distances and angles among images",
+        "Park et al., CVPR 2019",
+        published=Published(25.0),
+    ),
     "pkt": Knowledge(pkt, "neighbourhoods among images", "Passalis and Tefas, ECCV 2018"),
     "cc": Knowledge(cc, "kernel of pairs of images", "Peng et al., ICCV 2019"),
     "cka": Knowledge(

@@ -127,10 +127,11 @@ class TrainingLoop:
         objective = Objective(
             teacher, compiled(network), self.losses, recipe, self.processes, self.bf16, kept
         )
-        done = len(self.history) * self.batches.steps
-        set_rate = create_schedule(self.optimizer, recipe, self.batches.steps, done)
+        steps = self.batches.steps
+        done, ramp = len(self.history) * steps, recipe.ramp_epochs * steps
+        set_rate = create_schedule(self.optimizer, recipe, steps, done)
         return TrainingStep(
-            self.student, network, objective, self.optimizer, set_rate, self.average, done
+            self.student, network, objective, self.optimizer, set_rate, self.average, done, ramp
         )
 
     def run_epoch(self, step: TrainingStep, on_step: OnStep) -> EpochRow:

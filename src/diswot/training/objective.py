@@ -43,18 +43,23 @@ class Objective:
     bf16: bool
     kept: Tensor | None = None
 
-    def __call__(self, part: Part) -> tuple[LossParts, Tensor]:
+    def __call__(self, part: Part, ramp: float = 1.0) -> tuple[LossParts, Tensor]:
         """Return the weighted losses, and which images of the whole batch are classified right.
 
         With mixed images, the cross-entropy takes the mixed labels. The knowledge distances and
         the accuracy take the label with the larger share.
+
+        Args:
+            part: The images.
+            ramp: Factor of the weights of the distances.
         """
         distances, logits, labels = self._distances(part)
         targets = labels if part.targets is None else self.processes.gather(part.targets)
         smoothing = self.recipe.label_smoothing
         loss = cross_entropy(logits, targets, label_smoothing=smoothing)
         weighted = self.recipe.cross_entropy * loss
-        return {"cross_entropy": weighted, **distances}, logits.argmax(1) == labels
+        ramped = {name: ramp * distance for name, distance in distances.items()}
+        return {"cross_entropy": weighted, **ramped}, logits.argmax(1) == labels
 
     def _distances(self, part: Part) -> tuple[LossParts, Tensor, Tensor]:
         """Return the distances, and the logits and labels of the whole batch."""

@@ -6,12 +6,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 
 from diswot.errors import UserError, unknown
-from diswot.knowledge.registry import KNOWLEDGE, get_distance
+from diswot.knowledge.registry import KNOWLEDGE, Published, get_distance
 
 OPTIMIZERS = ("sgd", "adamw", "lamb")
 SCHEDULES = ("cosine", "onecycle", "step")
 PRECISIONS = ("auto", "fp32", "bf16")
 LARGEST = 1e9  # of learning rates and weights: single precision overflows beyond
+PUBLISHED = "published"  # in place of a weight: that of the distance's paper
 MAGNITUDES = 30  # the largest magnitude of RandAugment
 
 PRESETS: dict[str, dict[str, float]] = {
@@ -50,6 +51,8 @@ class Recipe:
         label_smoothing: Share of each label that is spread evenly over all classes.
         losses: Weight of each knowledge distance to the teacher, by key of `KNOWLEDGE`.
         temperature: T of the distances that soften outputs; None for the default of each.
+        ramp_epochs: Epochs in which the weights of the distances grow linearly from zero, update by
+            update; 0 for full weights from the start.
         ema: Decay per update of an exponential moving average of the weights, which is tested and
             kept in place of the weights; 0 for none. It warms up as 1 - n^(-2/3) after n updates.
         crop: Largest random shift in pixels.
@@ -84,6 +87,7 @@ class Recipe:
     label_smoothing: float = 0.0
     losses: Mapping[str, float] = field(default_factory=lambda: {"kd": 1.0})
     temperature: float | None = None
+    ramp_epochs: float = 0.0
     ema: float = 0.0
     crop: int = 4
     area: float = 1.0
@@ -118,7 +122,14 @@ class Recipe:
         for name in ("momentum", "ema", "label_smoothing"):
             if not 0 <= (value := getattr(self, name)) < 1:
                 raise UserError(f"{name} must be at least 0 and below 1, not {value}")
-        for name in ("weight_decay", "cross_entropy", "mixup", "cutmix", "warmup_epochs"):
+        for name in (
+            "weight_decay",
+            "cross_entropy",
+            "mixup",
+            "cutmix",
+            "warmup_epochs",
+            "ramp_epochs",
+        ):
             _check_weight(name, getattr(self, name))
         for name in ("area", "decay"):
             if not 0 < (value := getattr(self, name)) <= 1:
@@ -201,24 +212,63 @@ def parse_losses(text: str) -> dict[str, float]:
     """Read weighted knowledge distances such as `kd:0.9,relation:1`; the default weight is 1.
 
     The name of a preset stands for its distances; their weights are multiplied by the weight given.
+    The weight `published` is that of the distance's paper.
 
     Raises:
-        UserError: A name is unknown or occurs twice, a weight is no number, or no name is given.
+        UserError: A name is unknown or occurs twice, a weight is no number or not published, or no
+            name is given.
     """
     losses: dict[str, float] = {}
-    for part in filter(None, (piece.strip() for piece in text.split(","))):
-        name, _, weight = (piece.strip() for piece in part.partition(":"))
-        try:
-            factor = float(weight or 1)
-        except ValueError as error:
-            raise UserError(f"{weight!r} is no weight for {name}") from error
+    for name, weight in _weighted(text):
         for inner, share in expand(name).items():
             if inner in losses:
                 raise UserError(f"{inner} is weighted twice in {text!r}")
-            losses[inner] = factor * share
+            losses[inner] = _factor(name, weight) * share
     if not losses:
         raise UserError("no loss is named; name some, such as kd:0.9,relation:1")
     return losses
+
+
+def _weighted(text: str) -> list[tuple[str, str]]:
+    """Return the names and weights in a text, before they are checked."""
+    parts = (part.partition(":") for part in text.split(",") if part.strip())
+    return [(name.strip(), weight.strip()) for name, _, weight in parts]
+
+
+def _factor(name: str, weight: str) -> float:
+    if weight == PUBLISHED:
+        return _published(name).weight
+    try:
+        return float(weight or 1)
+    except ValueError as error:
+        raise UserError(f"{weight!r} is no weight for {name}") from error
+
+
+def _published(name: str) -> Published:
+    row = KNOWLEDGE.get(name)
+    if row is None or row.published is None:
+        known = ", ".join(each for each, row in KNOWLEDGE.items() if row.published)
+        raise UserError(f"no weight of {name} is published on its scale here, but of {known}")
+    return row.published
+
+
+def published_settings(text: str, epochs: int) -> dict[str, float]:
+    """Return the settings of a recipe that belong to the weights `published` of a text of losses.
+
+    Args:
+        text: As `parse_losses` reads it.
+        epochs: Epochs of the training, of which a published ramp takes its share.
+
+    Raises:
+        UserError: Two of the distances are published with different weights of the cross-entropy.
+    """
+    rows = [_published(name) for name, weight in _weighted(text) if weight == PUBLISHED]
+    if not rows:
+        return {}
+    if len({row.cross_entropy for row in rows}) > 1:
+        raise UserError(f"published weights of the cross-entropy differ in {text!r}; give numbers")
+    ramp = max(row.ramp for row in rows) * epochs
+    return {"cross_entropy": rows[0].cross_entropy, "ramp_epochs": ramp}
 
 
 def expand(name: str) -> dict[str, float]:

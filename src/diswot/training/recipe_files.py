@@ -11,7 +11,7 @@ from typing import Any
 from torch import nn
 
 from diswot.errors import UserError, unknown
-from diswot.training.recipe import Recipe, expand, parse_losses
+from diswot.training.recipe import Recipe, expand, parse_losses, published_settings
 from diswot.utils.compat import BatchNorm
 
 _HERE = Path(__file__).parent / "recipes"
@@ -44,12 +44,13 @@ def default_recipe(student: nn.Module) -> str:
 def load_recipe(name: str, **changes: Any) -> Recipe:
     """Load a recipe and change some of its settings.
 
-    If the epochs change, the recipe's own milestones and warm-up move in proportion. If the
+    If the epochs change, the recipe's own milestones, warm-up and ramp move in proportion. If the
     schedule changes, the milestones are dropped, and for `onecycle` the warm-up as well.
 
     Args:
         name: A key of `RECIPES`, or the path of a TOML file.
-        changes: Settings of `Recipe` that replace those of the file.
+        changes: Settings of `Recipe` that replace those of the file. Losses may be a text such as
+            `kd:published`, which brings the weight of the cross-entropy with it.
 
     Raises:
         UserError: There is no such recipe, a key is unknown, or a value is impossible.
@@ -62,11 +63,20 @@ def load_recipe(name: str, **changes: Any) -> Recipe:
         Recipe(**settings)
     except UserError as error:
         raise UserError(f"{path}: {error}") from error
-    return Recipe(**{**settings, **_moved(settings, changes), **changes})
+    epochs = changes.get("epochs", settings.get("epochs", Recipe.epochs))
+    return Recipe(**{**settings, **_moved(settings, changes), **_with_losses(changes, epochs)})
+
+
+def _with_losses(settings: Mapping[str, Any], epochs: int) -> dict[str, Any]:
+    """Replace a text of losses by weights, beside the settings that published weights bring."""
+    text = settings.get("losses")
+    if not isinstance(text, str):
+        return dict(settings)
+    return {**published_settings(text, epochs), **settings, "losses": parse_losses(text)}
 
 
 def _moved(settings: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the recipe's milestones and warm-up for other epochs or another schedule."""
+    """Return the recipe's milestones, warm-up and ramp for other epochs or another schedule."""
     before = settings.get("epochs", Recipe.epochs)
     now = changes.get("epochs", before)
     milestones = tuple(epoch * now / before for epoch in settings.get("milestones", ()))
@@ -75,6 +85,7 @@ def _moved(settings: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str,
     return {
         "milestones": milestones if schedule == "step" else (),
         "warmup_epochs": 0.0 if schedule == "onecycle" else warmup,
+        "ramp_epochs": settings.get("ramp_epochs", 0.0) * now / before,
     }
 
 
@@ -89,16 +100,20 @@ def read(path: Path) -> dict[str, Any]:
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or " ".join(str(error).split())
         raise UserError(f"cannot read {path}: {reason}") from error
-    return {key: _checked(path, key, value) for key, value in given.items()}
+    settings = {key: _checked(path, key, value) for key, value in given.items()}
+    try:
+        return _with_losses(settings, settings.get("epochs", Recipe.epochs))
+    except UserError as error:
+        raise UserError(f"{path}: losses: {error}") from error
 
 
-def _checked(path: Path, key: str, value: object) -> object:
+def _checked(path: Path, key: str, value: object) -> Any:
     if key not in _TYPES:
         raise UserError(f"{path}: {unknown('key', key, _TYPES)}")
     kinds, said = _KINDS[_TYPES[key]]
     if not _is(value, kinds) or not all(_is(each, (int, float)) for each in _inner(value)):
         raise UserError(f"{path}: {key} must be {said}, not {value!r}")
-    if key == "losses":
+    if key == "losses" and isinstance(value, Mapping):
         return _losses(path, value)
     return tuple(value) if isinstance(value, list) else value
 
@@ -114,10 +129,8 @@ def _inner(value: object) -> list[object]:
     return value if isinstance(value, list) else []
 
 
-def _losses(path: Path, value: Any) -> dict[str, float]:
+def _losses(path: Path, value: Mapping[str, Any]) -> dict[str, float]:
     try:
-        if isinstance(value, str):
-            return parse_losses(value)
         weighted = [
             {inner: weight * share for inner, share in expand(name).items()}
             for name, weight in value.items()

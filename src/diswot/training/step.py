@@ -28,6 +28,7 @@ class TrainingStep:
         set_rate: The learning-rate schedule.
         average: Moving average of the student; None for none.
         updates: Updates so far.
+        ramp: Updates in which the weights of the distances grow from zero; 0 for none.
         rate: Learning rate of the last update.
     """
 
@@ -38,6 +39,7 @@ class TrainingStep:
     set_rate: SetRate
     average: ModelEmaV3 | None
     updates: int
+    ramp: float = 0.0
     rate: float = 0.0
 
     def __call__(self, parts: list[Part]) -> dict[str, Tensor]:
@@ -56,7 +58,8 @@ class TrainingStep:
         return values
 
     def _backward(self, part: Part, parts: int) -> dict[str, Tensor]:
-        losses, correct = self.objective(part)
+        grown = min(1.0, (self.updates + 1) / self.ramp) if self.ramp else 1.0
+        losses, correct = self.objective(part, grown)
         loss = torch.stack(list(losses.values())).sum()
         torch.autograd.backward(loss / parts)
         return {"loss": loss, **losses, "train_accuracy": 100 * correct.float().mean()}
