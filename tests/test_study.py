@@ -30,7 +30,8 @@ def test_a_job_scores_its_table(
     kept = study.scores(job)
     assert len(kept) == 3
     assert all(len(row.values["diswot"]) == 2 for row in kept.values())
-    assert all(set(row.values) == {"diswot", "params", "macs", "depth"} for row in kept.values())
+    scores = {"diswot", "params", "macs", "depth", "size"}
+    assert all(set(row.values) == scores for row in kept.values())
 
 
 def test_curves_and_grid_show_their_numbers(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -25,6 +25,7 @@ OPTIONS = "--teacher resnet20 --classes 10 --batch-size 4 --image-size 8 --resam
 ROWS = [(1, 1, 1, 60.0, 62), (3, 1, 1, 61.5, 64), (1, 3, 1, 62.0, 63), (1, 1, 3, 62.5, 66)]
 ROWS += [(3, 3, 1, 63.0, 66.5), (5, 1, 1, 62.0, 65), (3, 3, 3, 64.0, 69), (7, 7, 7, 65.0, 71)]
 TAU = "kendall"
+BASELINES = {"params", "macs", "depth", "size"}
 INITS = ("gaussian", "kaiming", "default")
 CELLS = [
     f"|{first}~0|+|none~0|nor_conv_3x3~1|+|none~0|none~1|{last}~2|"
@@ -55,7 +56,7 @@ def test_json(run: Run, table: Path) -> None:
     found = run(f"rank --table {table} {OPTIONS} --proxies diswot,kd --json").json
 
     assert found["target"] == "distilled_acc" and found["n"] == 8
-    assert found["rows"].keys() == {"diswot", "kd", "params", "macs", "depth", "vanilla"}
+    assert found["rows"].keys() == {*BASELINES, "diswot", "kd", "vanilla"}
     expected = stats.kendalltau(params(), [row[4] for row in ROWS]).statistic
     row = found["rows"]["params"]
     assert row[TAU] == pytest.approx(expected)
@@ -108,7 +109,7 @@ def test_no_teacher_is_built_that_no_score_needs(
     alone = run(line.replace("--teacher resnet20", ""))
     named = run(f"{line} --teacher broken.py:f")
 
-    assert alone.json["rows"].keys() == {"zen", "naswot", "params", "macs", "depth", "vanilla"}
+    assert alone.json["rows"].keys() == {*BASELINES, "zen", "naswot", "vanilla"}
     assert alone.json["rows"] == {name: beside[name] for name in alone.json["rows"]}
     assert named.json["rows"] == alone.json["rows"]
 
@@ -117,7 +118,7 @@ def test_another_target(run: Run, table: Path) -> None:
     line = f"rank --table {table} {OPTIONS} --proxies params"
     found = run(f"{line} --target vanilla_acc --json").json
 
-    assert found["rows"].keys() == {"params", "macs", "depth"}
+    assert found["rows"].keys() == BASELINES
     expected = stats.kendalltau(params(), [row[3] for row in ROWS]).statistic
     assert found["rows"]["params"][TAU] == pytest.approx(expected)
     said = run(f"{line} --target vanila_acc").mistake()

@@ -119,7 +119,7 @@ def test_every_gap_is_open_somewhere() -> None:
 def test_a_student_without_a_path_scores_lowest_wherever_a_pass_is_looked_at(name: str) -> None:
     outcomes = together(name)
     scored = [proxy for proxy, outcome in outcomes.items() if not isinstance(outcome, NotScored)]
-    assert scored == FREE == ["params", "macs", "depth", "complexity"]
+    assert scored == FREE == ["params", "macs", "depth", "size", "complexity"]
     for proxy, outcome in outcomes.items():
         if isinstance(outcome, NotScored):
             assert outcome.lowest

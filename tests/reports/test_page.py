@@ -288,8 +288,9 @@ def test_a_rank_study(tmp_path: Path) -> None:
          "--batch-size 4 --resamples 20 --quiet --json", "--out", tmp_path / "run")  # fmt: skip
     page = report(tmp_path / "run").read_text()
     assert "distilled_acc of 4 architectures" in words(page)
-    assert "params and macs and depth rank best: τ = 1.000" in words(page)
-    assert set(figures(page)) == {"taus-0", "scatter-0-params", "scatter-0-macs", "scatter-0-depth"}
+    assert "params and macs and depth and size rank best: τ = 1.000" in words(page)
+    scores = ("params", "macs", "depth", "size")
+    assert set(figures(page)) == {"taus-0", *(f"scatter-0-{name}" for name in scores)}
     points = figures(page)["scatter-0-depth"]["data"][0]
     assert points["y"] == [51, 53, 55, 57] and points["x"] == [10, 14, 18, 22]
 

@@ -53,7 +53,7 @@ def rank(
     files: RankFileOptions,
     output: OutputOptions,
 ) -> None:
-    """Compare scores with accuracies, beside params, MACs and depth."""
+    """Compare scores with accuracies, beside params, MACs, depth and size."""
     _check_place(table, files)
     devices = workers.devices(compute.device, compute.devices)
     with folder.resumable(files.out), console.progress(quiet=output.quiet) as advance:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from diswot.ranking.score_table import Setting
     from diswot.ranking.tables.rows import AccuracyTable
 
-BASELINES = ("params", "macs", "depth")
+BASELINES = ("params", "macs", "depth", "size")
 VANILLA = "vanilla"
 
 

@@ -162,6 +162,7 @@ PROXIES: dict[str, Proxy] = {
     "params": Proxy(size.params, "trainable parameters", ""),
     "macs": Proxy(size.macs, "multiply-adds of one image", ""),
     "depth": Proxy(size.depth, "trainable layers", ""),
+    "size": Proxy(size.size, "log params + log depth", ""),
     "grad_norm": _gradient(
         gradients.grad_norm, "norm of the loss's gradient", "Abdelfattah et al., ICLR 2021"
     ),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from diswot.costs.counts import count_depth, count_macs, count_params
 from diswot.proxies.candidate import Candidate
 
@@ -20,3 +22,9 @@ def macs(candidate: Candidate) -> float:
 def depth(candidate: Candidate) -> float:
     """Return the number of trainable layers."""
     return count_depth(candidate.student)
+
+
+def size(candidate: Candidate) -> float:
+    """Return log params + log depth; minus infinity for a student without trainable layers."""
+    product = params(candidate) * depth(candidate)
+    return math.log(product) if product else -math.inf

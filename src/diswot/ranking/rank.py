@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     from pandas import DataFrame
 
 CEILING = "ceiling"
-REFERENCE_ROWS = ("params", "macs", "depth", "vanilla", CEILING)  # rows that are no candidates
+# Rows that are no candidates.
+REFERENCE_ROWS = ("params", "macs", "depth", "size", "vanilla", CEILING)
 
 _SHOWN = 5  # scores in a `repr`
 
