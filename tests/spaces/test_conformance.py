@@ -39,7 +39,15 @@ from diswot.spaces.validation import Build
 CLASSES = 3
 NAMES = [name for name in SPACES if name != "timm_zoo"] + ["timm_zoo:test_*"]
 STAGES = {"autoformer": 1, "vit": 1}
-FIXED = ("s0", "nasbench201", "pit", "cifar_resnet", "mobilenet", "vit")  # no choice under another
+FIXED = (
+    "s0",
+    "nasbench201",
+    "nasbench_macro",
+    "pit",
+    "cifar_resnet",
+    "mobilenet",
+    "vit",
+)  # no choice under another
 
 
 def timm_teacher(name: str) -> nn.Module:

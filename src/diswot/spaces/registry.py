@@ -101,6 +101,11 @@ SPACES: dict[str, Space] = {
         "cells of up to 7 vertices and 9 edges with 3 operations, 3 stages of 3 cells",
         "Ying et al., ICML 2019",
     ),
+    "nasbench_macro": Space(
+        "nasbench_macro",
+        "8 layers in 3 stages, each the identity or one of two inverted residuals",
+        "Su et al., CVPR 2021",
+    ),
     "autoformer": Space(
         "autoformer",
         "vision transformers, 12 to 14 layers, each with its own heads and MLP ratio",

@@ -394,6 +394,7 @@ def test_a_damaged_file_is_one_clear_line(tmp_path: Path, data: bytes) -> None:
         ("nasbench201.csv.gz", "nasbench201", 5000, "cifar10_test"),
         ("nasbench101.csv.gz", "nasbench101", 5000, "cifar10_valid_108"),
         ("vit_autoformer.json", "autoformer", 100, "c100_kd_acc"),
+        ("nasbench_macro.csv.gz", "nasbench_macro", 2187, "cifar10_mean"),
     ],
 )
 def test_a_published_table(name: str, space: str, count: int, target: str) -> None:

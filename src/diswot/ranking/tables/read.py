@@ -1,7 +1,8 @@
 """Accuracy tables: architectures of a space with the accuracies of trained networks.
 
 - CSV, also gzipped: a column for each parameter of the space; other numeric columns are accuracies.
-- CSV with a column `arch`: cells of NAS-Bench-201 in the benchmark's notation.
+- CSV with a column in the notation of a published benchmark (`notations.NOTATIONS`), such as `arch`
+  for the cells of NAS-Bench-201.
 - CSV with columns `adjacency` (a matrix, row by row) and `ops` (initials 3, 1, p of the inner
   vertices): cells of NAS-Bench-101, as exported with the benchmark's own package.
 - JSON, a list or one line per row: `params` is a dict of parameters; for `autoformer`, `arch` is a

@@ -3,25 +3,22 @@
 from __future__ import annotations
 
 import math
-import zlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any
 
 from optuna.distributions import BaseDistribution, CategoricalDistribution, IntDistribution
 
 from diswot.errors import UserError, unknown
 from diswot.models.weightless import Weightless
+from diswot.ranking.tables import notations
+from diswot.ranking.tables.notations import ParsedRow, RowReader
 from diswot.ranking.tables.raw_rows import RawRow
-from diswot.spaces import nasbench101, nasbench201
 from diswot.spaces.registry import Params, create_space
 from diswot.spaces.trials import FixedParamsTrial
 
 # Beginnings of columns in published tables that hold numbers, but no accuracies.
 _NOT_ACCURACIES = ("index", "vertices", "params", "macs", "flops", "latency", "seconds", "depth")
-_MISSING = ("", "nan", "na", "null", "none", "-")
-_INITIALS = {"3": "conv3x3-bn-relu", "1": "conv1x1-bn-relu", "p": "maxpool3x3"}
-_MAX_NAME = 60  # characters of an architecture's name
 
 
 @dataclass(frozen=True)
@@ -54,17 +51,6 @@ class AccuracyTable:
     space: str
     targets: tuple[str, ...]
     rows: tuple[ArchitectureRow, ...] = field(repr=False)
-
-
-class ParsedRow(NamedTuple):
-    """The architecture of a raw row, and the columns that describe it."""
-
-    name: str
-    params: Params
-    columns: set[str]
-
-
-RowReader = Callable[[RawRow], ParsedRow]
 
 
 def make_table(name: str, space: str, raw_rows: Sequence[RawRow], read: RowReader) -> AccuracyTable:
@@ -114,50 +100,8 @@ def _check_unique(name: str, titles: Sequence[str]) -> None:
 
 def row_reader(space: str) -> RowReader:
     """Return the function that reads the architecture of a raw row of a space."""
-    published = {
-        "nasbench201": _nasbench201,
-        "nasbench101": _nasbench101,
-        "autoformer": _autoformer,
-    }
-    by_params, by_notation = _params_reader(space), published.get(space)
-    if by_notation is None:
-        return by_params
-    return lambda raw: by_notation(raw) or by_params(raw)
-
-
-def _nasbench201(raw: RawRow) -> ParsedRow | None:
-    if "arch" not in raw:
-        return None
-    text = str(raw["arch"])
-    return ParsedRow(text, nasbench201.from_string(text), {"arch"})
-
-
-def _nasbench101(raw: RawRow) -> ParsedRow | None:
-    if not {"adjacency", "ops"} <= raw.keys():
-        return None
-    bits, letters = str(raw["adjacency"]), str(raw["ops"] or "")
-    side = math.isqrt(len(bits))
-    if side**2 != len(bits) or set(bits) - set("01"):
-        raise UserError(f"the adjacency {bits!r} is not a square matrix of 0s and 1s, row by row")
-    if bad := set(letters) - set(_INITIALS):
-        raise UserError(f"unknown operation {min(bad)!r} in {letters!r}; known: 3, 1, p")
-    matrix = [[int(bit) for bit in bits[i * side : (i + 1) * side]] for i in range(side)]
-    operations = ["input", *(_INITIALS[letter] for letter in letters), "output"]
-    size = _number(raw.get("params"))
-    count = None if size is None or math.isnan(size) else int(size)
-    params = nasbench101.from_matrix(matrix, operations, count)
-    name = str(raw.get("hash") or f"{bits}-{letters}")
-    return ParsedRow(name, params, {"adjacency", "ops", "hash"})
-
-
-def _autoformer(raw: RawRow) -> ParsedRow | None:
-    arch = raw.get("arch")
-    if not isinstance(arch, dict):
-        return None
-    from diswot.spaces import autoformer  # imports timm, which takes seconds
-
-    params = autoformer.from_arch(arch)
-    return ParsedRow(_short_name(params), params, {"arch"})
+    by_params = _params_reader(space)
+    return lambda raw: notations.parse(space, raw) or by_params(raw)
 
 
 def _params_reader(space: str) -> RowReader:
@@ -182,7 +126,7 @@ def _params_reader(space: str) -> RowReader:
         if inner is not None and (spare := inner.keys() - params.keys()):
             raise unknown("parameter", min(spare), params)
         columns = set(params) if inner is None else {"params"}
-        return ParsedRow(_short_name(params), params, columns)
+        return ParsedRow(notations.short_name(params), params, columns)
 
     return read
 
@@ -222,33 +166,13 @@ def _same(choice: object, text: str) -> bool:
         return False
 
 
-def _short_name(params: Params) -> str:
-    """Join the values of the parameters; a long name is cut and gets a checksum."""
-    text = "-".join(str(value) for value in params.values())
-    if len(text) <= _MAX_NAME:
-        return text
-    return f"{text[:_MAX_NAME]}~{zlib.crc32(text.encode()):08x}"
-
-
 def _numbers(raw: RawRow, columns: set[str]) -> dict[str, float | None]:
     """Return the other columns as numbers: NaN for a missing value, None for text."""
     return {
-        name: _number(value)
+        name: notations.number(value)
         for name, value in raw.items()
         if name not in columns and not name.lower().startswith(_NOT_ACCURACIES)
     }
-
-
-def _number(value: object) -> float | None:
-    if value is None or (isinstance(value, str) and value.strip().lower() in _MISSING):
-        return math.nan
-    if isinstance(value, bool) or not isinstance(value, str | int | float):
-        return None
-    try:
-        number = float(value)
-    except (ValueError, OverflowError):
-        return None
-    return number if math.isfinite(number) or math.isnan(number) else None
 
 
 def _targets(found: Sequence[Mapping[str, float | None]]) -> tuple[str, ...]:
