@@ -22,7 +22,7 @@ from diswot.ranking.tables.nats import load
 from diswot.ranking.tables.read import choose_target, read_table, sample, vanilla_column
 from diswot.spaces import nasbench201
 
-SHARED = Path(__file__).parents[3] / "shared" / "data"
+SHARED = Path(__file__).parents[4] / "shared" / "data"
 S0 = "blocks1,blocks2,blocks3,vanilla_acc,distilled_acc\n"
 CELL = "|nor_conv_3x3~0|+|none~0|skip_connect~1|+|none~0|none~1|avg_pool_3x3~2|"
 
@@ -387,6 +387,7 @@ def test_a_damaged_file_is_one_clear_line(tmp_path: Path, data: bytes) -> None:
 # Published tables
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "space", "count", "target"),
     [
@@ -394,6 +395,7 @@ def test_a_damaged_file_is_one_clear_line(tmp_path: Path, data: bytes) -> None:
         ("nasbench201.csv.gz", "nasbench201", 5000, "cifar10_test"),
         ("nasbench101.csv.gz", "nasbench101", 5000, "cifar10_valid_108"),
         ("vit_autoformer.json", "autoformer", 100, "c100_kd_acc"),
+        ("vit_pit.json", "pit", 50, "c100_kd_acc"),
         ("nasbench_macro.csv.gz", "nasbench_macro", 2187, "cifar10_mean"),
     ],
 )

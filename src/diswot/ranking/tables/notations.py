@@ -51,6 +51,7 @@ class Notation:
 NOTATIONS: dict[str, Notation] = {
     "nasbench201": Notation(function="from_string"),
     "autoformer": Notation(kind=dict),
+    "pit": Notation(kind=dict),
     "nasbench_macro": Notation(),
 }
 

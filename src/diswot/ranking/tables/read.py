@@ -5,8 +5,8 @@
   for the cells of NAS-Bench-201.
 - CSV with columns `adjacency` (a matrix, row by row) and `ops` (initials 3, 1, p of the inner
   vertices): cells of NAS-Bench-101, as exported with the benchmark's own package.
-- JSON, a list or one line per row: `params` is a dict of parameters; for `autoformer`, `arch` is a
-  dict in the notation of Auto-Prox. Other numbers are accuracies.
+- JSON, a list or one line per row: `params` is a dict of parameters; for `autoformer` and `pit`,
+  `arch` is a dict in the notation of Auto-Prox. Other numbers are accuracies.
 - A folder of NATS-Bench with the files `000000.pickle.pbz2`, `000001.pickle.pbz2`, ...
 
 Columns whose names start like sizes (`params`, `macs`, `flops`, ...) are not accuracies. A column
