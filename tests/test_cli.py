@@ -457,6 +457,18 @@ class TestDistill:
         line = f"{TRAIN} --data {root} --image-size 8 --batch-size 4 --student resnet20"
         assert run(f"{line} --teacher none --out {tmp_path / 'x'} --json").json["epochs"] == 1
 
+    def test_images_without_labels(self, run: Run, place: Path, tmp_path: Path) -> None:
+        weights = place / "teacher" / "student.safetensors"
+        pool = images(tmp_path / "pool")
+        line = f"{TRAIN} --student resnet20 --unlabelled {pool} --out {tmp_path / 'x'}"
+        taught = f"{line} --teacher resnet20 --teacher-weights {weights}"
+        assert run(f"{taught} --json").json["unlabelled"] == str(pool)
+        assert run(f"{line} --teacher none").mistake() == (
+            "images without labels need a teacher; leave --unlabelled out"
+        )
+        nothing = run(taught.replace(str(pool), str(tmp_path / "none"))).mistake()
+        assert nothing.endswith("none, the folder of images without labels")
+
     def test_recipe_and_options(self, run: Run, tmp_path: Path) -> None:
         recipe = tmp_path / "mine.toml"
         recipe.write_text('epochs = 2\nlr = 0.2\nschedule = "step"\nmilestones = [1]\nema = 0.5\n')
@@ -669,6 +681,14 @@ class TestList:
         ran = run(f"list {what}")
         names = run(f"list {what} --json").json[what]
         assert ran.status == 0 and ran.err == "" and all(name in ran.out for name in names)
+
+    def test_losses_show_their_published_settings(self, run: Run) -> None:
+        shown = {name: row[2] for name, row in run("list losses --json").json["losses"].items()}
+        assert shown["kd"] == "weight 0.9, T 4, cross-entropy 0.1"
+        assert shown["kd_standardised"] == "weight 9, T 2, cross-entropy 0.1"
+        assert shown["dkd"] == "weight 1, T 4, growing over 20 of 240 epochs"
+        assert shown["pkd"] == "weight 6" and shown["dist_standardised"] == "T 2"
+        assert shown["at"] == "" == shown["diswot"]
 
     def test_which_teachers_fit_is_said(self, run: Run) -> None:
         listed = run("list proxies --json").json["proxies"]

@@ -10,13 +10,24 @@ from typing import Any
 
 import pytest
 import torch
-from tiny_training import LONG, SHORT, curve, digits, distill, states_equal, teacher
+from tiny_training import (
+    LEARNED,
+    LONG,
+    SHORT,
+    curve,
+    digits,
+    distill,
+    split_of,
+    states_equal,
+    teacher,
+)
 from torch import Tensor, nn
-from torch.nn.functional import kl_div, log_softmax, one_hot
+from torch.nn.functional import cross_entropy, kl_div, log_softmax, one_hot
 from toys import CLASSES, LinearHead, NoClassifier, seeded
 
-from diswot.data.dataset import whole
+from diswot.data.dataset import UNLABELLED, Dataset, whole
 from diswot.data.loader import Held
+from diswot.errors import UserError
 from diswot.knowledge.losses import outputs
 from diswot.knowledge.registry import get_distance
 from diswot.models.initialization import derive_seed
@@ -76,6 +87,67 @@ def test_cross_entropy_of_mixed_images() -> None:
     assert row["dkd"] == pytest.approx(float(get_distance("dkd").distance(*seen)), rel=1e-4)
     right = 100 * float((student_logits.argmax(1) == labels).float().mean())
     assert row["train_accuracy"] == pytest.approx(right)
+
+
+def blind(some: slice) -> Dataset:
+    """The digits, of which these training images have no label."""
+    train = digits().train
+    assert train is not None
+    images, labels = whole(train)
+    labels = labels.clone()
+    labels[some] = UNLABELLED
+    return replace(digits(), train=split_of(images, labels))
+
+
+@pytest.mark.parametrize("losses", [{"kd": 1.0}, {"kd": 1.0, "relation": 1.0}])
+def test_images_without_labels_have_no_cross_entropy(losses: dict[str, float]) -> None:
+    recipe = replace(ONCE, losses=losses)
+    student_logits, teacher_logits, labels = outputs_before(seeded(LinearHead))
+    row = distill(teacher(), seeded(LinearHead), blind(slice(100, None)), recipe).history[0]
+    expected = cross_entropy(student_logits[:100], labels[:100])
+    assert row["cross_entropy"] == pytest.approx(float(expected), rel=1e-4)
+    full = distill(teacher(), seeded(LinearHead), digits(), recipe).history[0]
+    assert all(row[name] == pytest.approx(full[name], rel=1e-5) for name in losses)
+    # The teacher's class counts as the label of the rest.
+    filled = torch.cat((labels[:100], teacher_logits[100:].argmax(1)))
+    right = 100 * float((student_logits.argmax(1) == filled).float().mean())
+    assert row["train_accuracy"] == pytest.approx(right)
+
+
+@pytest.mark.parametrize("name", ["dkd", "semantic"])
+def test_distances_that_need_labels_take_the_teachers_classes(name: str) -> None:
+    _, teacher_logits, _ = outputs_before(seeded(LinearHead))
+    train = digits().train
+    assert train is not None
+    filled = replace(digits(), train=split_of(whole(train)[0], teacher_logits.argmax(1)))
+    recipe = replace(ONCE, losses={name: 1.0}, cross_entropy=0.0)
+    expected = distill(teacher(), seeded(LinearHead), filled, recipe).history[0][name]
+    row = distill(teacher(), seeded(LinearHead), blind(slice(None)), recipe).history[0]
+    assert row[name] == pytest.approx(expected, rel=1e-4)
+
+
+@pytest.mark.parametrize("cache", [False, True])
+def test_a_student_learns_without_any_label(cache: bool) -> None:
+    data = blind(slice(None))
+    recipe = replace(LONG, cache=cache)
+    trained = distill(teacher(), seeded(LinearHead), data, recipe)
+    assert trained.test_accuracy > LEARNED
+    assert all(row["cross_entropy"] == 0 for row in trained.history)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"losses": {}}, "images without labels teach only through a teacher and a loss to it"),
+        ({"losses": {"kd": 0.0}}, "images without labels teach only through a teacher"),
+        ({"mixup": 0.1}, "mixup and cutmix mix labels, which some images do not have"),
+    ],
+)
+def test_what_needs_labels_is_refused(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        distill(teacher(), seeded(LinearHead), blind(slice(9)), replace(SHORT, **changes))
+    with pytest.raises(UserError, match="images without labels teach only through a teacher"):
+        distill(None, seeded(LinearHead), blind(slice(9)), SHORT)
 
 
 def test_kept_outputs_are_the_teachers() -> None:

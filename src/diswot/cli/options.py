@@ -294,6 +294,9 @@ class SubjectOptions:
             of RUN, or else ~/.cache/diswot.
         image_size: Height and width of the images in pixels. Default: that of RUN, or else the
             teacher's or the data's.
+        unlabelled: Folder of images without labels, from which the student learns as well, by the
+            losses to its teacher alone. With --data FOLDER that holds test images alone, the
+            student learns from nothing else. Test images need labels.
     """
 
     student: str | None = None
@@ -306,6 +309,7 @@ class SubjectOptions:
     data: str | None = None
     data_root: Path | None = None
     image_size: int | None = None
+    unlabelled: Path | None = None
 
 
 @dataclass(frozen=True)

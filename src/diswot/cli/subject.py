@@ -44,6 +44,7 @@ class Subject:
         weights: File of the teacher's weights; None without one.
         pretrained: Whether the teacher, or a student that trains alone, has its library's weights.
         images: The images.
+        unlabelled: Folder of images without labels that are added to them; None for none.
         search: Command of the search that found the student; None without one.
         number: The student's number in the table of the search, as the user gave it; else None.
     """
@@ -54,6 +55,7 @@ class Subject:
     weights: str | Path | None
     pretrained: bool
     images: NamedImages
+    unlabelled: Path | None
     search: str | None
     number: str | None
 
@@ -73,12 +75,14 @@ class Subject:
         Raises:
             UserError: There are none to train on.
         """
+        from diswot.data.unlabelled import with_unlabelled
+
         viewer = self.student if self.alone else self.teacher
         network = None if self.alone and inputs.is_architecture(viewer) else viewer
         images = self.images.load(network, pretrained=self.pretrained)
         if images.train is None:
             raise UserError(f"{images.name} has no images to train on; name others with --data")
-        return images
+        return images if self.unlabelled is None else with_unlabelled(images, self.unlabelled)
 
     def load_teacher(self, images: Dataset) -> nn.Module | None:
         """Build the trained teacher; None without one.
@@ -104,6 +108,7 @@ class Subject:
             "space": None if named else inputs.from_root(self.space),
             "search": self.search,
             "data_root": inputs.absolute(self.images.root),
+            "unlabelled": inputs.absolute(self.unlabelled),
         }
 
 
@@ -122,6 +127,8 @@ def subject_of(run: Path | None, options: SubjectOptions) -> Subject:
     config = _configured(run, {**asdict(options), "student": student})
     if config["teacher"] == "none" and options.teacher_weights is not None:
         raise UserError("--teacher none trains without a teacher; leave --teacher-weights out")
+    if config["teacher"] == "none" and options.unlabelled is not None:
+        raise UserError("images without labels need a teacher; leave --unlabelled out")
     found = run is not None and (options.student is None or number is not None)
     return Subject(
         student=config["student"],
@@ -130,6 +137,7 @@ def subject_of(run: Path | None, options: SubjectOptions) -> Subject:
         weights=config.get("teacher_weights"),
         pretrained=config["pretrained"],
         images=inputs.images_of({**config, "classes": None}),
+        unlabelled=options.unlabelled,
         search=folder.search_command(run) if run is not None and found else None,
         number=number,
     )

@@ -14,6 +14,7 @@ from torch.nn.functional import interpolate
 from diswot.errors import UserError
 
 READ_BATCH = 500
+UNLABELLED = -1  # label of a training image without one
 SPLIT_SEED = 0  # of the held-out 20 % of a data set without test images
 
 
@@ -29,7 +30,7 @@ class Split:
     """Labelled images that are read on demand.
 
     Attributes:
-        labels: Class indices, N.
+        labels: Class indices, N; `UNLABELLED` for a training image without a label.
         read: Function that returns the images of n indices as bytes, n x 3 x S x S.
     """
 
@@ -66,6 +67,11 @@ class Dataset:
     def image_shape(self) -> tuple[int, int, int]:
         """Channels, height and width of an image: 3, S, S."""
         return 3, self.size, self.size
+
+    @property
+    def has_unlabelled(self) -> bool:
+        """Whether some training images have no label."""
+        return self.train is not None and bool((self.train.labels == UNLABELLED).any())
 
     def normalise(self, images: Tensor) -> Tensor:
         """Convert bytes, B x 3 x S x S, to floats: subtract the mean, divide by the deviation."""

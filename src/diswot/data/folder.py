@@ -25,7 +25,8 @@ def folder(name: str, *, img_size: int | None) -> Dataset:
 
     Args:
         name: Path of a folder that holds one folder a class, or holds such folders in `train` and
-            in one of `TEST_FOLDERS`. Without a test folder, a stratified 20 % is held out.
+            in one of `TEST_FOLDERS`. Without a test folder, a stratified 20 % is held out. With a
+            test folder alone, there are no training images.
         img_size: Height and width in pixels, S. None: the shorter side of the first image, at most
             224.
 
@@ -33,7 +34,8 @@ def folder(name: str, *, img_size: int | None) -> Dataset:
         UserError: There are too few images, or the test folder has other classes.
     """
     classes, train, test = _parts(Path(name))
-    side = img_size or side_of(opened(train[0][0], train[0][0]))
+    first = (train or test)[0][0]
+    side = img_size or side_of(opened(first, first))
     splits = [_split(samples, side) for samples in (train, test)]
     return Dataset(name, classes, side, IMAGENET_MEAN, IMAGENET_STD, *splits)
 
@@ -41,9 +43,12 @@ def folder(name: str, *, img_size: int | None) -> Dataset:
 def _parts(root: Path) -> tuple[tuple[str, ...], list[Sample], list[Sample]]:
     """Return the classes, the samples for training and the samples for testing."""
     apart = (root / "train").is_dir()
+    held = next((root / n for n in TEST_FOLDERS if (root / n).is_dir()), None)
+    if held is not None and not apart and len([p for p in root.iterdir() if p.is_dir()]) == 1:
+        test = _scan(held)
+        return tuple(test.classes), [], test.samples
     train = _scan(root / "train" if apart else root)
-    held = next((root / n for n in TEST_FOLDERS if (root / n).is_dir()), None) if apart else None
-    if held is None:
+    if held is None or not apart:
         parts = hold_out(np.array(train.targets))
         kept, tested = ([train.samples[i] for i in part] for part in parts)
         return tuple(train.classes), kept, tested
@@ -74,10 +79,21 @@ def _scan(path: Path) -> Any:
 
 def _split(samples: Sequence[Sample], side: int) -> Split:
     paths = [path for path, _ in samples]
-    return Split(torch.tensor([label for _, label in samples]), partial(_read, paths, side))
+    labels = torch.tensor([label for _, label in samples], dtype=torch.int64)
+    return Split(labels, partial(read_images, paths, side))
 
 
-def _read(paths: Sequence[str], side: int, indices: Sequence[int]) -> Tensor:
+def read_images(paths: Sequence[str], side: int, indices: Sequence[int]) -> Tensor:
+    """Read some of the image files, each fitted to a square; return bytes, n x 3 x S x S.
+
+    Args:
+        paths: Paths of all images.
+        side: Height and width in pixels, S.
+        indices: Numbers of the images to read.
+
+    Raises:
+        UserError: A file cannot be read as an image.
+    """
     images = torch.empty(len(indices), 3, side, side, dtype=torch.uint8)
     for image, index in zip(images, indices, strict=True):
         image.copy_(fitted(opened(paths[index], paths[index]), side))

@@ -63,6 +63,7 @@ class Losses(nn.Module):
 
     Attributes:
         needs_cam: Whether a distance needs `Observation.cam_weights`.
+        needs_labels: Whether a distance depends on the targets.
         outputs_alone: Whether all distances look at nothing but outputs and targets.
 
     Raises:
@@ -80,6 +81,7 @@ class Losses(nn.Module):
         rows = {name: get_distance(name) for name in weights}
         self.weights = dict(weights)
         self.needs_cam = any(row.needs_cam for row in rows.values())
+        self.needs_labels = any(row.needs_labels for row in rows.values())
         self.outputs_alone = all(row.outputs_alone for row in rows.values())
         made = {name: Loss(row, teacher, student, temperature) for name, row in rows.items()}
         self.rows = nn.ModuleDict(made)

@@ -71,7 +71,8 @@ def distill(
         teacher: A trained network. It is moved to the device that Accelerate chooses and otherwise
             left unchanged. None trains on the labels alone.
         student: Trained in place, on that device.
-        data: Training and test images.
+        data: Training and test images. Training images without a label (`UNLABELLED`) take part in
+            the knowledge distances alone.
         recipe: Settings of the training; None for the recipe that `default_recipe` names.
         out: Folder for the checkpoint, the history and the weights; None to keep nothing.
         resume: Whether to continue from the checkpoint in `out`, if there is one.
@@ -127,3 +128,13 @@ def _check(teacher: nn.Module | None, student: nn.Module, data: Dataset, recipe:
         raise UserError("nothing to learn from: cross_entropy is 0, and so is every loss")
     if teacher is student:
         raise UserError("the student cannot be its own teacher")
+    if data.has_unlabelled:
+        _check_unlabelled(teacher, recipe)
+
+
+def _check_unlabelled(teacher: nn.Module | None, recipe: Recipe) -> None:
+    """Refuse what makes images without labels useless."""
+    if teacher is None or not any(recipe.losses.values()):
+        raise UserError("images without labels teach only through a teacher and a loss to it")
+    if recipe.mixes:
+        raise UserError("mixup and cutmix mix labels, which some images do not have; set both to 0")

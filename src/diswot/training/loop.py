@@ -125,7 +125,14 @@ class TrainingLoop:
         if recipe.cache and self.losses is not None and teacher is not None:
             kept = teacher_logits(teacher, self.train, self.data, recipe.batch_size, self.bf16)
         objective = Objective(
-            teacher, compiled(network), self.losses, recipe, self.processes, self.bf16, kept
+            teacher,
+            compiled(network),
+            self.losses,
+            recipe,
+            self.processes,
+            self.bf16,
+            kept,
+            self.data.has_unlabelled,
         )
         steps = self.batches.steps
         done, ramp = len(self.history) * steps, recipe.ramp_epochs * steps

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from diswot.data.dataset import Dataset
+from diswot.data.dataset import UNLABELLED, Dataset
 from diswot.data.loader import Source
 from diswot.errors import UserError
 from diswot.knowledge.losses import Losses, outputs
-from diswot.observation.observe import observe, record
+from diswot.observation.observe import Observation, observe, record
 from diswot.training.batches import Part
 from diswot.training.distributed import Processes
 from diswot.training.evaluation import Network, predict
@@ -33,6 +33,8 @@ class Objective:
         processes: The processes that share each batch.
         bf16: Whether the networks compute in bf16.
         kept: Logits of the teacher for each training image, N x K; None to compute them.
+        unlabelled: Whether some images have no label. They have no cross-entropy, and the class
+            that the teacher gives them counts as their label in all else.
     """
 
     teacher: nn.Module | None
@@ -42,6 +44,7 @@ class Objective:
     processes: Processes
     bf16: bool
     kept: Tensor | None = None
+    unlabelled: bool = False
 
     def __call__(self, part: Part, ramp: float = 1.0) -> tuple[LossParts, Tensor]:
         """Return the weighted losses, and which images of the whole batch are classified right.
@@ -54,12 +57,20 @@ class Objective:
             ramp: Factor of the weights of the distances.
         """
         distances, logits, labels = self._distances(part)
-        targets = labels if part.targets is None else self.processes.gather(part.targets)
-        smoothing = self.recipe.label_smoothing
-        loss = cross_entropy(logits, targets, label_smoothing=smoothing)
+        given = part.labels if part.targets is None else part.targets
+        loss = self._cross_entropy(logits, self.processes.gather(given))
         weighted = self.recipe.cross_entropy * loss
         ramped = {name: ramp * distance for name, distance in distances.items()}
         return {"cross_entropy": weighted, **ramped}, logits.argmax(1) == labels
+
+    def _cross_entropy(self, logits: Tensor, targets: Tensor) -> Tensor:
+        """Return the mean cross-entropy of the images that have a label; 0 if none has."""
+        if self.unlabelled:
+            known = targets != UNLABELLED
+            if not known.any():
+                return logits.sum() * 0
+            logits, targets = logits[known], targets[known]
+        return cross_entropy(logits, targets, label_smoothing=self.recipe.label_smoothing)
 
     def _distances(self, part: Part) -> tuple[LossParts, Tensor, Tensor]:
         """Return the distances, and the logits and labels of the whole batch."""
@@ -70,7 +81,8 @@ class Objective:
             taught = self._taught(part)
         if not isinstance(logits, Tensor):
             raise UserError(f"the student gives a {type(logits).__name__} in training mode")
-        whole, labels = self.processes.gather(logits.float()), self.processes.gather(part.labels)
+        filled = part.labels if taught is None else _filled(part.labels, taught)
+        whole, labels = self.processes.gather(logits.float()), self.processes.gather(filled)
         if self.losses is None or taught is None:
             return {}, whole, labels
         teacher = outputs(self.processes.gather(taught.float()), labels)
@@ -88,14 +100,32 @@ class Objective:
 
     def _watched(self, images: Tensor, labels: Tensor) -> tuple[LossParts, Tensor, Tensor]:
         """Compare the feature maps of both networks."""
-        assert self.losses is not None and self.teacher is not None
-        cam = self.losses.needs_cam
+        assert self.losses is not None
         with torch.autocast(images.device.type, torch.bfloat16, enabled=self.bf16):
-            with torch.no_grad():
-                taught = record(self.teacher, images, labels, cam=cam)
-            seen = record(self.student, images, labels, cam=cam)
+            taught = self._watched_teacher(self.losses, images, labels)
+            seen = record(self.student, images, taught.targets, cam=self.losses.needs_cam)
         taught, seen = self.processes.gathered(taught), self.processes.gathered(seen)
         return self.losses(taught, seen), seen.logits.float(), seen.targets
+
+    @torch.no_grad()
+    def _watched_teacher(self, losses: Losses, images: Tensor, labels: Tensor) -> Observation:
+        """Return what the teacher shows, with a label for each image.
+
+        Only distances that depend on the labels need a second pass, with the labels of the first.
+        """
+        assert self.teacher is not None
+        taught = record(self.teacher, images, labels.clamp_min(0), cam=losses.needs_cam)
+        if not self.unlabelled:
+            return taught
+        labels = _filled(labels, taught.logits)
+        if not losses.needs_labels:
+            return replace(taught, targets=labels)
+        return record(self.teacher, images, labels, cam=losses.needs_cam)
+
+
+def _filled(labels: Tensor, logits: Tensor) -> Tensor:
+    """Return the labels, or the teacher's classes where there is no label."""
+    return torch.where(labels == UNLABELLED, logits.argmax(1).to(labels.device), labels)
 
 
 def create_losses(
