@@ -666,6 +666,27 @@ class TestWeights:
         assert not (tmp_path / "trap").exists()
 
 
+class TestDoctor:
+    LINE = "doctor --data digits --image-size 8 --batch-size 256 --student resnet20"
+
+    def test_findings(self, run: Run, place: Path) -> None:
+        weights = place / "teacher" / "student.safetensors"
+        line = f"{self.LINE} --teacher resnet20 --teacher-weights {weights} --images 200"
+        result = run(f"{line} --mean 0 --std 0.004 --json").json
+        assert result.keys() == {"wrong", "warnings", "found"}
+        levels = {each["check"]: each["level"] for each in result["found"]}
+        assert levels["label balance"] == "good" and levels["image range"] == "warning"
+        assert result["wrong"] == [each["level"] for each in result["found"]].count("wrong")
+        ran = run(f"{line} --losses kd:published,fitnet")
+        assert ran.err == "" and len(ran.out.splitlines()) == 12
+        assert "adapters: fitnet learns" in ran.out and "0.9 kd is" in ran.out
+        assert "warnings" in ran.out.splitlines()[-1]
+
+    def test_it_needs_a_teacher(self, run: Run) -> None:
+        assert run(f"{self.LINE} --teacher none").mistake().endswith("name a teacher: --teacher")
+        assert "a teacher must be trained" in run(f"{self.LINE} --teacher resnet20").mistake()
+
+
 class TestList:
     def test_all(self, run: Run) -> None:
         listed = run("list --json").json
@@ -704,7 +725,7 @@ class TestList:
 class TestProcess:
     def test_what_commands_do_is_told_in_full(self, run: Run) -> None:
         told = run("--help").out.partition("Commands:")[2].splitlines()[1:]
-        assert len(told) == 8 and all(line[-1] in ".?" for line in told)
+        assert len(told) == 9 and all(line[-1] in ".?" for line in told)
         assert not any("..." in line for line in told)
 
     def test_import_and_help_stay_quick_by_construction(self) -> None:

@@ -19,6 +19,7 @@ ELSEWHERE = {
     "test_cli": (
         "__main__",
         "cli/distill",
+        "cli/doctor",
         "cli/found",
         "cli/names",
         "cli/options",
@@ -31,6 +32,12 @@ ELSEWHERE = {
     "cli/test_inputs": ("cli/evaluate", "models/preprocessing"),
     "nas/test_api": ("nas/result",),
     "training/test_distill": ("training/loop",),
+    "training/test_doctor": (
+        "training/data_checks",
+        "training/finding",
+        "training/loss_checks",
+        "training/teacher_checks",
+    ),
     "training/test_verify": ("cli/verify",),
     # tables and data sets from their parts
     "data/test_parquet": ("data/huggingface", "data/tabular"),

@@ -1,4 +1,4 @@
-"""The command line: search, distill, evaluate, score, rank, report, export, list.
+"""The command line: search, score, doctor, distill, evaluate, rank, report, export, list.
 
 Each command is a module, and imports what it needs when it runs, so that `--help` is quick.
 """
@@ -11,6 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from diswot.cli.distill import distill
+from diswot.cli.doctor import doctor
 from diswot.cli.evaluate import evaluate
 from diswot.cli.export import export
 from diswot.cli.names import list_names
@@ -30,6 +31,7 @@ app = typer.Typer(
 app.command("search")(search)
 app.command("score")(score)
 app.command("distill")(distill)
+app.command("doctor")(doctor)
 app.command("evaluate")(evaluate)
 app.command("rank")(rank)
 app.command("report")(report)

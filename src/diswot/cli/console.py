@@ -96,6 +96,11 @@ def finite(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
+def line(text: str) -> None:
+    """Print a line of the result on standard output, without control characters."""
+    print("".join(each if each.isprintable() else "?" for each in text), flush=True)
+
+
 def note(text: str, *, quiet: bool = False) -> None:
     """Print a note on standard error, unless quiet."""
     if not quiet:

@@ -61,7 +61,7 @@ def distill(
 ) -> None:
     """Train the found student, or another, from a teacher or alone."""
     chosen = subject_of(run, subject)
-    choose = partial(_recipe, training, chosen)
+    choose = partial(recipe_of, training, chosen)
     choose()  # an impossible setting is refused before anything is read
     place = _place(out, run, chosen)
     with folder.resumable(place), console.progress(quiet=output.quiet) as advance:
@@ -84,7 +84,9 @@ def distill(
     console.note(f"kept in {place}, the weights in student.safetensors", quiet=output.quiet)
 
 
-def _recipe(training: TrainingOptions, chosen: Subject, student: nn.Module | None = None) -> Recipe:
+def recipe_of(
+    training: TrainingOptions, chosen: Subject, student: nn.Module | None = None
+) -> Recipe:
     """Return the recipe, by default that of the student; digits are mirrored only on request."""
     settings = asdict(training)
     name = settings.pop("recipe")

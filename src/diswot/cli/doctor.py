@@ -1,0 +1,78 @@
+"""`diswot doctor`."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+from typer import Argument, Option
+
+from diswot.cli import console, inputs
+from diswot.cli.distill import recipe_of
+from diswot.cli.grouping import grouped
+from diswot.cli.options import OutputOptions, SubjectOptions, TrainingOptions
+from diswot.cli.subject import Subject, subject_of
+from diswot.errors import UserError
+
+if TYPE_CHECKING:
+    from diswot.training.finding import Finding
+
+_Run = Annotated[Path | None, Argument(help="Folder of a search.")]
+_Images = Annotated[
+    int, Option(min=10, help="Most training images, and most test images, to look at.")
+]
+
+
+@grouped()
+def doctor(
+    run: _Run = None,
+    *,
+    subject: SubjectOptions,
+    training: TrainingOptions,
+    images: _Images = 1000,
+    output: OutputOptions,
+) -> None:
+    """Check a distillation before it is trained: what makes students worse?
+
+    The options are those of distill.
+    """
+    chosen = subject_of(run, subject)
+    if chosen.alone:
+        raise UserError("the doctor looks at a teacher and its student; name a teacher: --teacher")
+    recipe_of(training, chosen)  # an impossible setting is refused before anything is read
+    with console.progress(quiet=output.quiet) as advance:
+        findings = _findings(chosen, training, images, advance)
+    levels = Counter(each.level for each in findings)
+    if output.as_json:
+        found = [asdict(each) for each in findings]
+        console.show_json({"wrong": levels["wrong"], "warnings": levels["warning"], "found": found})
+        return
+    for each in findings:
+        remedy = f". Remedy: {each.remedy}" if each.remedy else ""
+        console.line(f"{each.level:8}{each.check}: {each.text}{remedy}")
+    console.line(f"{levels['wrong']} wrong, {levels['warning']} warnings")
+
+
+def _findings(
+    chosen: Subject, training: TrainingOptions, images: int, advance: console.Advance
+) -> tuple[Finding, ...]:
+    """Build both networks as for a training, and check them."""
+    from diswot.models.initialization import fresh
+    from diswot.training.doctor import diagnose
+
+    data = chosen.load_images()
+    build, _ = inputs.named_student(chosen.student, chosen.space, data)
+    teacher = chosen.load_teacher(data)
+    assert teacher is not None
+    student = fresh(build, "default", training.seed)
+    recipe = recipe_of(training, chosen, student)
+    return diagnose(
+        teacher,
+        student,
+        data,
+        recipe,
+        images=images,
+        on_check=lambda done, total, check: advance("checking", done, total, check),
+    )

@@ -1,0 +1,170 @@
+"""Checks of the losses: do soft labels say something, and are the parts of one scale?
+
+Letters: N images, K classes.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+
+from diswot.data.dataset import Dataset
+from diswot.data.loader import Streamed
+from diswot.errors import UserError
+from diswot.knowledge.losses import Losses, outputs
+from diswot.knowledge.registry import get_distance
+from diswot.knowledge.standardised import dist_standardised, dkd_standardised, kd_standardised
+from diswot.knowledge.standardised import standardised as z_scores
+from diswot.training.batches import Batches
+from diswot.training.distributed import Processes
+from diswot.training.finding import Finding
+from diswot.training.objective import Objective, create_losses
+from diswot.training.recipe import Recipe
+
+FLAT, SHARP = 0.995, 0.02  # entropy of softened outputs over that of equal ones
+MIDDLE = 0.7  # entropy that a remedy aims at
+TEMPERATURES = tuple(2.0**power for power in range(-4, 6))
+LOUD, FAINT = 100.0, 0.01  # gradient of a loss over that of the cross-entropy
+
+_STANDARDISED = (kd_standardised, dkd_standardised, dist_standardised)
+
+
+def check_temperature(recipe: Recipe, logits: Tensor) -> list[Finding]:
+    """Measure how much of the teacher's outputs is left when they are softened.
+
+    Args:
+        recipe: Names the losses and their temperature.
+        logits: Teacher's logits for training images, N x K.
+    """
+    findings = []
+    for name in recipe.losses:
+        row = get_distance(name)
+        if "temperature" not in row.defaults or not row.outputs_alone:
+            continue
+        warmth = recipe.temperature or float(str(row.defaults["temperature"]))
+        scores = logits
+        if row.distance in _STANDARDISED:
+            seen = outputs(logits, torch.zeros(len(logits), dtype=torch.int64))
+            scores = z_scores(name, seen, seen)[0].logits
+        findings.append(_temperature(name, warmth, scores))
+    return findings
+
+
+def _temperature(loss: str, warmth: float, logits: Tensor) -> Finding:
+    left = entropy(logits / warmth)
+    text = f"{loss}: at T = {warmth:g} the teacher's outputs have {left:.1%} of the highest entropy"
+    better = min(TEMPERATURES, key=lambda t: abs(entropy(logits / t) - MIDDLE))
+    if left > FLAT:
+        text += ", so that all classes look alike"
+        return Finding(
+            "temperature", "warning", text, f"a lower one, such as --temperature {better:g}"
+        )
+    if left < SHARP:
+        text += ", so that they say no more than labels"
+        return Finding(
+            "temperature", "warning", text, f"a higher one, such as --temperature {better:g}"
+        )
+    return Finding("temperature", "good", text)
+
+
+def entropy(logits: Tensor) -> float:
+    """Return the mean entropy of outputs over that of equal ones: 1 where they are equal."""
+    logs = logits.double().log_softmax(1)
+    return float(-(logs.exp() * logs).sum(1).mean()) / math.log(logits.shape[1])
+
+
+def check_losses(
+    teacher: nn.Module, student: nn.Module, data: Dataset, recipe: Recipe, processes: Processes
+) -> list[Finding]:
+    """Compute the losses of the first batch and their gradients; say what adapters learn.
+
+    Args:
+        teacher: In evaluation mode.
+        student: As it begins; it is left as it is.
+        data: With training images.
+        recipe: Names the losses.
+        processes: This process; its device is that of both networks.
+    """
+    batches = Batches(data, recipe, processes)
+    try:
+        losses = create_losses(teacher, student, data, recipe, processes.device)
+        if losses is not None:
+            return [_adapters(losses), *_scales(teacher, student, batches, losses)]
+    except UserError as error:
+        remedy = "choose a loss for other widths (diswot list losses), such as semantic_class"
+        return [Finding("adapters", "wrong", str(error), remedy)]
+    text = "the recipe has no loss to the teacher"
+    return [Finding("loss scale", "warning", text, "name some: --losses kd")]
+
+
+def _adapters(losses: Losses) -> Finding:
+    """Say which losses learn something beside the student."""
+    sizes = {name: sum(p.numel() for p in row.parameters()) for name, row in losses.rows.items()}
+    learned = [f"{name} learns {size:,} parameters" for name, size in sizes.items() if size]
+    text = ", ".join(learned) or "none is learned"
+    return Finding("adapters", "good", text)
+
+
+def _scales(
+    teacher: nn.Module, student: nn.Module, batches: Batches, losses: Losses
+) -> list[Finding]:
+    values, slopes = _first_step(teacher, student, batches, losses)
+    if broken := [name for name, value in values.items() if not math.isfinite(value)]:
+        text = f"{' and '.join(broken)} not finite at the first step"
+        remedy = "check the weights of both networks and the normalisation of the images"
+        return [Finding("loss scale", "wrong", text, remedy)]
+    weights = batches.recipe.losses.items()
+    return [_scale(name, weight, values, slopes) for name, weight in weights if weight]
+
+
+def _scale(
+    name: str, weight: float, values: Mapping[str, float], slopes: Mapping[str, float]
+) -> Finding:
+    base = slopes["cross_entropy"]
+    text = f"{weight:g} {name} is {values[name]:.3g} at the first step"
+    if not base:
+        return Finding("loss scale", "good", f"{text}; there is no cross-entropy")
+    ratio = slopes[name] / base
+    text += f", and its gradient {ratio:.2g} times that of the cross-entropy"
+    if FAINT <= ratio <= LOUD:
+        return Finding("loss scale", "good", text)
+    if not ratio:
+        return Finding(
+            "loss scale", "wrong", text, f"leave {name} out: it does not move this student"
+        )
+    return Finding(
+        "loss scale", "warning", text, f"for equal gradients: --losses {name}:{weight / ratio:.2g}"
+    )
+
+
+def _first_step(
+    teacher: nn.Module, student: nn.Module, batches: Batches, losses: Losses
+) -> tuple[dict[str, float], dict[str, float]]:
+    """Return the losses of the first part of a batch, and the norms of their gradients.
+
+    The cross-entropy has the weight 1.
+    """
+    data, recipe, processes = batches.data, batches.recipe, batches.processes
+    assert data.train is not None
+    trained = copy.deepcopy(student).train().requires_grad_()
+    part = next(batches.epoch(Streamed(data.train, processes.device), recipe.seed))[0]
+    objective = Objective(
+        teacher, trained, losses, recipe, processes, bf16=False, unlabelled=data.has_unlabelled
+    )
+    parts, _ = objective(part)
+    if recipe.cross_entropy:
+        parts["cross_entropy"] = parts["cross_entropy"] / recipe.cross_entropy
+    slopes = {name: _slope(value, trained) for name, value in parts.items()}
+    return {name: float(value.detach()) for name, value in parts.items()}, slopes
+
+
+def _slope(value: Tensor, model: nn.Module) -> float:
+    """Return the norm of the gradient of a loss in the weights of a network."""
+    weights = list(model.parameters())
+    found = torch.autograd.grad(value, weights, retain_graph=True, allow_unused=True)
+    squares = [each.square().sum() for each in found if each is not None]
+    return float(torch.stack(squares).sum().sqrt()) if squares else 0.0

@@ -1,0 +1,198 @@
+"""Checks of a teacher: does it know these classes in these images, as the loader shows them?
+
+Letters: N images, K classes.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import replace
+from itertools import islice
+
+import torch
+from torch import Tensor, nn
+
+from diswot.data.dataset import UNLABELLED, Dataset
+from diswot.data.loader import Streamed
+from diswot.training.batches import Batches
+from diswot.training.distributed import Processes
+from diswot.training.evaluation import predict
+from diswot.training.finding import Finding, Sample
+from diswot.training.recipe import Recipe
+
+BATCH = 100
+SIGMAS = 3  # standard deviations beyond which a difference is no chance
+GAIN = 0.03  # smallest share of images by which another reading must be better
+OVERFITTED = 0.3  # more of the training images than of the test images are classified right
+LOST = 0.2  # share of images that augmentation makes the teacher classify wrong
+
+Normalisation = tuple[tuple[float, ...], tuple[float, ...]]
+
+NORMALISATIONS: dict[str, Normalisation] = {
+    "ImageNet": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
+    "CIFAR-10": ((0.491, 0.482, 0.447), (0.247, 0.244, 0.262)),
+    "CIFAR-100": ((0.507, 0.487, 0.441), (0.267, 0.256, 0.276)),
+    "CLIP": ((0.481, 0.458, 0.408), (0.269, 0.261, 0.276)),
+    "-1 to 1": ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5)),
+    "0 to 1": ((0.0, 0.0, 0.0), (1.0, 1.0, 1.0)),
+    "0 to 255": ((0.0, 0.0, 0.0), (1 / 255, 1 / 255, 1 / 255)),
+}
+"""Means and standard deviations with which published networks are trained, by name."""
+
+
+def outputs_of(teacher: nn.Module, data: Dataset, images: Tensor) -> Tensor:
+    """Return the logits of a teacher in evaluation mode, N x K, on the CPU.
+
+    Args:
+        teacher: On any device.
+        data: Names the normalisation.
+        images: Bytes, N x 3 x S x S.
+    """
+    device = next(teacher.parameters()).device
+    parts = ((part.to(device), part.new_empty(0)) for part in torch.split(images, BATCH))
+    return torch.cat([logits.float().cpu() for logits, _ in predict(teacher, data, parts)])
+
+
+def check_accuracy(test: Tensor, train: Tensor, labels: Tensor) -> Finding:
+    """Compare a teacher with guessing, and with itself on training images.
+
+    Args:
+        test: Whether each test image is classified right.
+        train: Whether each training image is.
+        labels: Labels of the test images.
+    """
+    name, count = "teacher's accuracy", len(test)
+    right, seen = _share(test), _share(train)
+    guess = int(torch.bincount(labels).max()) / count
+    text = f"{right:.1%} of {count} test images"
+    if right <= guess + SIGMAS * math.sqrt(guess * (1 - guess) / count):
+        remedy = (
+            "mend the wrong findings below; if there are none, the weights are not this network's"
+        )
+        return Finding(name, "wrong", f"{text}, no better than guessing ({guess:.1%})", remedy)
+    if seen > right + OVERFITTED:
+        remedy = "teach with images new to the teacher (--unlabelled), or with less training of it"
+        return Finding(name, "warning", f"{text}, and {seen:.1%} of training images", remedy)
+    return Finding(name, "good", text)
+
+
+def check_order(logits: Tensor, labels: Tensor, classes: tuple[str, ...]) -> Finding:
+    """Look for an order of the classes in which the teacher is right far more often.
+
+    The best permutation is chosen on one half of the images and tested on the other half.
+
+    Args:
+        logits: Teacher's logits for test images, N x K.
+        labels: N.
+        classes: Names of the classes, in the order of the labels.
+    """
+    from scipy.optimize import linear_sum_assignment
+
+    name, answers, half = "class order", logits.argmax(1), len(labels) // 2
+    pairs = answers[:half] * len(classes) + labels[:half]
+    matrix = torch.bincount(pairs, minlength=len(classes) ** 2).view(len(classes), -1)
+    _, columns = linear_sum_assignment(-matrix.numpy())
+    turned = torch.as_tensor(columns)
+    plain, other = answers[half:] == labels[half:], turned[answers[half:]] == labels[half:]
+    if not _better(other, plain):
+        return Finding(name, "good", "no other order of the classes fits better")
+    moved = [i for i, j in enumerate(columns.tolist()) if i != j and matrix[i, j]]
+    text = (
+        f"{_share(other):.1%} right in another order of the classes, {_share(plain):.1%} in this "
+        f"one: output {moved[0]} is {classes[columns[moved[0]]]}, not {classes[moved[0]]}"
+    )
+    remedy = "name the folders of the data in the teacher's order, or reorder its last layer"
+    return Finding(name, "wrong", text, remedy)
+
+
+def check_normalisation(teacher: nn.Module, data: Dataset, sample: Sample) -> Finding:
+    """Look for a usual normalisation, or order of channels, that the teacher knows better.
+
+    Args:
+        teacher: In evaluation mode.
+        data: Names the normalisation in use.
+        sample: Test images.
+    """
+    name = "normalisation"
+    plain = sample.right(outputs_of(teacher, data, sample.images))
+    found: dict[str, tuple[Tensor, str]] = {}
+    for known, (mean, std) in {**NORMALISATIONS, **_own(sample)}.items():
+        other = replace(data, mean=mean, std=std)
+        given = " --std ".join(",".join(f"{v:.4g}" for v in values) for values in (mean, std))
+        right = sample.right(outputs_of(teacher, other, sample.images))
+        found[f"that of {known}"] = right, f"--mean {given}"
+    turned = sample.right(outputs_of(teacher, data, sample.images.flip(1)))
+    remedy = "reverse the input channels of the teacher's first layer"
+    found["channels from blue to red"] = turned, remedy
+    best = max(found, key=lambda each: int(found[each][0].sum()))
+    right, remedy = found[best]
+    if not _better(right, plain):
+        return Finding(name, "good", "no usual normalisation fits better")
+    text = f"{_share(right):.1%} right with {best}, {_share(plain):.1%} with this one"
+    return Finding(name, "wrong", text, remedy)
+
+
+def _own(sample: Sample) -> dict[str, Normalisation]:
+    """Return the statistics of the images themselves."""
+    pixels = sample.images.float().div(255).transpose(0, 1).flatten(1)
+    mean, std = pixels.mean(1).tolist(), pixels.std(1).clamp_min(1e-3).tolist()
+    return {"these images": (tuple(mean), tuple(std))}
+
+
+def check_augmentation(
+    teacher: nn.Module,
+    data: Dataset,
+    recipe: Recipe,
+    plain: Tensor,
+    count: int,
+    processes: Processes,
+) -> Finding:
+    """Compare the teacher's accuracy on training images with that on augmented ones.
+
+    Args:
+        teacher: In evaluation mode.
+        data: With training images.
+        recipe: Names the augmentation.
+        plain: Whether each of some training images, unaltered, is classified right.
+        count: Most images to look at.
+        processes: This process; its device is that of the teacher.
+    """
+    name = "augmentation"
+    if not recipe.alters:
+        return Finding(name, "good", "images are not altered")
+    if not len(plain):
+        return Finding(name, "good", "no training image has a label to compare with")
+    assert data.train is not None
+    batches = Batches(data, recipe, processes)
+    right = []
+    epoch = batches.epoch(Streamed(data.train, processes.device), recipe.seed)
+    for parts in islice(epoch, max(1, count // batches.size)):
+        for part in parts:
+            known = part.labels != UNLABELLED
+            right.append((_classes(teacher, part.images) == part.labels)[known].cpu())
+    augmented, still = _share(torch.cat(right)), _share(plain)
+    text = (
+        f"the teacher classifies {augmented:.1%} of augmented and {still:.1%} of plain images right"
+    )
+    if augmented >= still - LOST:
+        return Finding(name, "good", text)
+    return Finding(
+        name, "warning", text, "augment less: crop, area, cutout, randaugment, mixup, cutmix"
+    )
+
+
+@torch.no_grad()
+def _classes(teacher: Callable[[Tensor], Tensor], images: Tensor) -> Tensor:
+    return teacher(images).argmax(1)
+
+
+def _share(right: Tensor) -> float:
+    return float(right.float().mean()) if len(right) else 0.0
+
+
+def _better(other: Tensor, plain: Tensor) -> bool:
+    """Whether more images are classified right, by a margin and beyond chance."""
+    gain = int(other.sum()) - int(plain.sum())
+    noise = SIGMAS * math.sqrt(int((other != plain).sum()))
+    return gain > max(GAIN * len(plain), noise)
