@@ -34,7 +34,7 @@ def doctor(
     images: _Images = 1000,
     output: OutputOptions,
 ) -> None:
-    """Check a distillation before it is trained: what makes students worse?
+    """Check a distillation before it is trained.
 
     The options are those of distill.
     """
@@ -52,7 +52,8 @@ def doctor(
     for each in findings:
         remedy = f". Remedy: {each.remedy}" if each.remedy else ""
         console.line(f"{each.level:8}{each.check}: {each.text}{remedy}")
-    console.line(f"{levels['wrong']} wrong, {levels['warning']} warnings")
+    warnings = levels["warning"]
+    console.line(f"{levels['wrong']} wrong, {warnings} warning{'s' * (warnings != 1)}")
 
 
 def _findings(

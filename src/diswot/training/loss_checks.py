@@ -137,7 +137,7 @@ def _scale(
             "loss scale", "wrong", text, f"leave {name} out: it does not move this student"
         )
     return Finding(
-        "loss scale", "warning", text, f"for equal gradients: --losses {name}:{weight / ratio:.2g}"
+        "loss scale", "warning", text, f"for equal gradients: --losses {name}:{weight / ratio:.3g}"
     )
 
 

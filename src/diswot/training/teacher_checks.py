@@ -23,7 +23,8 @@ from diswot.training.recipe import Recipe
 
 BATCH = 100
 SIGMAS = 3  # standard deviations beyond which a difference is no chance
-GAIN = 0.03  # smallest share of images by which another reading must be better
+GAIN = 0.01  # smallest share of images by which another reading must be better
+HARMFUL = 0.1  # share of images that a wrong normalisation costs, beyond which it is no detail
 OVERFITTED = 0.3  # more of the training images than of the test images are classified right
 LOST = 0.2  # share of images that augmentation makes the teacher classify wrong
 
@@ -130,7 +131,8 @@ def check_normalisation(teacher: nn.Module, data: Dataset, sample: Sample) -> Fi
     if not _better(right, plain):
         return Finding(name, "good", "no usual normalisation fits better")
     text = f"{_share(right):.1%} right with {best}, {_share(plain):.1%} with this one"
-    return Finding(name, "wrong", text, remedy)
+    lost = _share(right) - _share(plain)
+    return Finding(name, "wrong" if lost > HARMFUL else "warning", text, remedy)
 
 
 def _own(sample: Sample) -> dict[str, Normalisation]:
