@@ -125,6 +125,22 @@ def test_another_target(run: Run, table: Path) -> None:
     assert "unknown target 'vanila_acc'; did you mean vanilla_acc" in said
 
 
+def test_rows_by_condition_and_networks_that_are_there_twice(run: Run, tmp_path: Path) -> None:
+    """A network with two trainings is scored once, and counts twice."""
+    trained = [("resnet18", "b", 70), ("resnet18", "a", 71), ("resnet34", "a", 74)]
+    trained += [("resnet10t", "b", 65), ("resnet34", "b", 73)]
+    lines = [f"{model},{tag},{acc}" for model, tag, acc in trained]
+    (tmp_path / "t.csv").write_text("\n".join(["model,tag,top1", *lines]))
+    line = f"rank --table {tmp_path}/t.csv --space timm_zoo {OPTIONS} --proxies params --json"
+
+    whole = run(f"{line} --out {tmp_path}/run").json
+    assert whole["n"] == 5 and whole["rows"]["params"]["tied"] == pytest.approx(0.2)
+    assert len((tmp_path / "run" / "scores.jsonl").read_text().splitlines()) == 3
+    some = run(f"{line} --where tag=b --out {tmp_path}/run --resume").json
+    assert some["n"] == 3 and some["rows"]["params"][TAU] == 1
+    assert "--where chooses rows of a --table" in run("rank --from x.csv --where a=b").mistake()
+
+
 def test_run_folder_and_resume(run: Run, table: Path, tmp_path: Path) -> None:
     out = tmp_path / "new" / "run"
     line = f"rank --table {table} {OPTIONS} --out {out}"

@@ -218,11 +218,14 @@ class TableOptions:
         table: File of architectures and their accuracies, which are scored.
         target: Column of accuracies that scores are compared with. Default: the distilled accuracy,
             or else the first column.
-        limit: Number of architectures to draw from the table. Default: all.
+        where: Condition of the rows, such as tag=in1k or params_m<13; can be repeated, and a row
+            must meet all. Default: all rows.
+        limit: Number of architectures to draw from the rows. Default: all.
     """
 
     table: Path | None = None
     target: str | None = None
+    where: list[str] | None = None
     limit: Annotated[int | None, Option(min=3)] = None
 
 

@@ -39,7 +39,7 @@ _COLUMNS = {
 }
 
 
-@grouped("table", "space", "teacher", "data", "proxies", "target", "limit")
+@grouped("table", "space", "teacher", "data", "proxies", "target", "where", "limit")
 def rank(
     *,
     table: TableOptions,
@@ -82,6 +82,8 @@ def _check_place(table: TableOptions, files: RankFileOptions) -> None:
     """Refuse options that name no table, or two, or nothing to resume."""
     if (files.again is None) == (table.table is None):
         raise UserError("name either a --table to score, or the scores to read with --from")
+    if table.where and table.table is None:
+        raise UserError("--where chooses rows of a --table, not of the scores of --from")
     if files.resume and (table.table is None or files.out is None):
         raise UserError("name what to resume: the --out of a rank study of a --table")
 
@@ -111,7 +113,7 @@ def _rows(job: dict[str, Any], wanted: TableOptions) -> AccuracyTable:
     """Return the rows to score; a missing target is found before anything is scored."""
     from diswot.ranking.tables import read as tables
 
-    table = tables.read_table(job["table"], job["space"])
+    table = tables.read_table(job["table"], job["space"], wanted.where or ())
     tables.choose_target(table.targets, wanted.target)
     if wanted.limit is None:
         return table

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -34,7 +35,7 @@ def scored(
     devices: tuple[str, ...],
     advance: console.Advance,
 ) -> ScoreColumns:
-    """Score every architecture of a table.
+    """Score every architecture of a table, one that is there several times once.
 
     Args:
         job: Configuration of the study.
@@ -49,7 +50,8 @@ def scored(
     from diswot.ranking import score_columns
     from diswot.ranking.score_table import Scores, score_table
 
-    rows = {row.name: row.params for row in table.rows}
+    one = {json.dumps(row.params): row for row in reversed(table.rows)}
+    rows = {row.name: row.params for row in one.values()}
     found = dict.fromkeys(rows, Scores())
     for init, group in by_init(proxies, job["init"]).items():
         jobs = [{**job, "init": init, "device": device} for device in devices or ("cpu",)]
@@ -64,7 +66,8 @@ def scored(
             on_row=partial(advance, f"scoring, {init}"),
         )
         found = {name: found[name] | new[name] for name in new}
-    return score_columns.score_columns(table, found, proxies)
+    same = {row.name: found[one[json.dumps(row.params)].name] for row in table.rows}
+    return score_columns.score_columns(table, same, proxies)
 
 
 def setting(job: Mapping[str, Any], proxies: Sequence[str]) -> Setting:

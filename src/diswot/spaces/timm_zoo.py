@@ -78,6 +78,24 @@ def build(
     return _create(name, num_classes, img_size)
 
 
+def from_arch(name: str, pattern: str = "*") -> dict[str, str]:
+    """Convert the name of a model to parameters; a training tag after a dot is dropped.
+
+    Args:
+        name: Name of a model, such as `resnet18` or `resnet18.a1_in1k`.
+        pattern: Pattern of the candidates; see `names`.
+
+    Raises:
+        UserError: Neither timm nor the pattern has the model.
+    """
+    model = name.partition(".")[0]
+    if model not in timm.list_models():
+        raise _no_model(model)
+    if model not in names(pattern):
+        raise UserError(f"model is {model!r}, which the pattern {pattern!r} does not match")
+    return {"model": model}
+
+
 def _create(name: str, num_classes: int, img_size: int) -> nn.Module:
     facts = timm.get_pretrained_cfg(name)
     sized = facts is not None and facts.fixed_input_size

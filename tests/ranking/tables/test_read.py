@@ -7,6 +7,7 @@ import gzip
 import json
 import math
 import pickle
+import re
 import subprocess
 import sys
 from collections import OrderedDict
@@ -107,6 +108,68 @@ def test_transformers_as_auto_prox_writes_them(tmp_path: Path) -> None:
     assert table.rows[0].params["heads_2"] == 4
     assert table.rows[0].params["hidden_dim"] == 216
     assert table.targets == ("c100_kd_acc", "c100_base_acc")
+
+
+TIMM = """model,tag,pretrain,img_size,top1,params_m,gmacs,cpu_images_per_second
+resnet18,in1k,,224,69.8,11.69,1.82,50
+resnet18,a1_in1k,,224,71.5,11.69,1.82,50
+resnet18,a1_in1k,,288,73.2,11.69,3.01,
+vit_tiny_patch16_224,in1k,in21k,224,75.5,5.72,1.26,
+"""
+
+
+def test_networks_of_timm(tmp_path: Path) -> None:
+    """The name says which training a row is of; the first number is the accuracy."""
+    table = read_table(written(tmp_path, TIMM), "timm_zoo")
+    assert table.targets == ("top1",)
+    names = ["resnet18 in1k 224", "resnet18 a1_in1k 224", "resnet18 a1_in1k 288"]
+    assert [row.name for row in table.rows] == [*names, "vit_tiny_patch16_224 in1k 224"]
+    assert {row.params["model"] for row in table.rows} == {"resnet18", "vit_tiny_patch16_224"}
+    assert all(row.params.keys() == {"model"} for row in table.rows)
+
+
+@pytest.mark.parametrize(
+    ("where", "left"),
+    [
+        ([], [69.8, 71.5, 73.2, 75.5]),
+        (["tag=in1k"], [69.8, 75.5]),
+        (["tag=*in1k", "model=resnet*"], [69.8, 71.5, 73.2]),
+        (["tag = a1_in1k, x", "img_size<=224"], [71.5]),
+        (["params_m<11.69"], [75.5]),
+        (["params_m>=11.69", "img_size > 224"], [73.2]),
+        (["cpu_images_per_second>0"], [69.8, 71.5]),
+        (["pretrain="], [69.8, 71.5, 73.2]),
+    ],
+)
+def test_conditions(tmp_path: Path, where: list[str], left: list[float]) -> None:
+    table = read_table(written(tmp_path, TIMM), "timm_zoo", where)
+    assert [row.accuracies["top1"] for row in table.rows] == left
+
+
+@pytest.mark.parametrize(
+    ("where", "said"),
+    [
+        ("tag", "a condition is such as tag=in1k or params_m<13, not 'tag'"),
+        ("tga=in1k", "unknown column 'tga'; did you mean tag"),
+        ("tag=in21k", "no row is left with tag=in21k"),
+        ("params_m<x", "compares with 'x', which is no number"),
+    ],
+)
+def test_bad_conditions(tmp_path: Path, where: str, said: str) -> None:
+    with pytest.raises(UserError, match=re.escape(said)):
+        read_table(written(tmp_path, TIMM), "timm_zoo", [where])
+
+
+def test_models_that_the_space_has_not(tmp_path: Path) -> None:
+    path = written(tmp_path, TIMM.replace("resnet18,in1k", "resnet81,in1k"))
+    assert "row 1: timm has no model 'resnet81'; did you mean" in refused(path, "timm_zoo")
+    test = written(tmp_path, TIMM.replace("resnet18,in1k", "test_vit,in1k"))
+    assert "'test_vit', which the pattern '*' does not match" in refused(test, "timm_zoo")
+    assert len(read_table(test, "timm_zoo:*,test_*").rows) == 4
+    told = refused(written(tmp_path, TIMM), "timm_zoo:resnet*")
+    assert (
+        "row 4: model is 'vit_tiny_patch16_224', which the pattern 'resnet*' does not match" in told
+    )
 
 
 def test_a_users_space(tmp_path: Path) -> None:
@@ -396,6 +459,7 @@ def test_a_damaged_file_is_one_clear_line(tmp_path: Path, data: bytes) -> None:
         ("nasbench101.csv.gz", "nasbench101", 5000, "cifar10_valid_108"),
         ("vit_autoformer.json", "autoformer", 100, "c100_kd_acc"),
         ("vit_pit.json", "pit", 50, "c100_kd_acc"),
+        ("timm_imagenet.csv.gz", "timm_zoo:*,test_*", 707, "top1"),
         ("nasbench_macro.csv.gz", "nasbench_macro", 2187, "cifar10_mean"),
     ],
 )

@@ -41,11 +41,13 @@ class Notation:
         column: Name of the column.
         kind: Type of its values: text, or a dict.
         function: Name of the function in the module of the space.
+        also: Columns that are part of the name of a row, if they are there.
     """
 
     column: str = "arch"
     kind: type = str
     function: str = "from_arch"
+    also: tuple[str, ...] = ()
 
 
 NOTATIONS: dict[str, Notation] = {
@@ -53,6 +55,7 @@ NOTATIONS: dict[str, Notation] = {
     "autoformer": Notation(kind=dict),
     "pit": Notation(kind=dict),
     "nasbench_macro": Notation(),
+    "timm_zoo": Notation("model", also=("tag", "img_size")),
 }
 
 
@@ -60,7 +63,8 @@ def parse(space: str, raw: RawRow) -> ParsedRow | None:
     """Read the architecture of a raw row; None if the row has no column in a published notation.
 
     Args:
-        space: Key of `SPACES`, or any other name.
+        space: Key of `SPACES`, with a pattern after a colon if the space is a list; or any other
+            name.
         raw: Cells by column.
 
     Raises:
@@ -68,14 +72,16 @@ def parse(space: str, raw: RawRow) -> ParsedRow | None:
     """
     if space == "nasbench101":
         return _nasbench101(raw)
-    notation = NOTATIONS.get(space)
+    plain, _, pattern = space.partition(":")
+    notation = NOTATIONS.get(plain)
     value = None if notation is None else raw.get(notation.column)
     if notation is None or not isinstance(value, notation.kind):
         return None
-    convert = getattr(import_module(f"diswot.spaces.{space}"), notation.function)
-    params: Params = convert(value)
+    convert = getattr(import_module(f"diswot.spaces.{plain}"), notation.function)
+    params: Params = convert(value, *filter(None, [pattern]))
     name = value if isinstance(value, str) else short_name(params)
-    return ParsedRow(name, params, {notation.column})
+    more = [str(raw[column]) for column in notation.also if raw.get(column) not in (None, "")]
+    return ParsedRow(" ".join([name, *more]), params, {notation.column, *notation.also})
 
 
 def short_name(params: Mapping[str, Any]) -> str:

@@ -7,6 +7,8 @@
   vertices): cells of NAS-Bench-101, as exported with the benchmark's own package.
 - JSON, a list or one line per row: `params` is a dict of parameters; for `autoformer` and `pit`,
   `arch` is a dict in the notation of Auto-Prox. Other numbers are accuracies.
+- CSV with a column `model`: networks of timm, for the space `timm_zoo`. The columns `tag` and
+  `img_size` are part of the name, as a network is there once for each recipe and size.
 - A folder of NATS-Bench with the files `000000.pickle.pbz2`, `000001.pickle.pbz2`, ...
 
 Columns whose names start like sizes (`params`, `macs`, `flops`, ...) are not accuracies. A column
@@ -23,6 +25,7 @@ from pathlib import Path
 import numpy as np
 
 from diswot.errors import UserError, unknown
+from diswot.ranking.tables.conditions import select
 from diswot.ranking.tables.nats import is_nats, read_nats
 from diswot.ranking.tables.raw_rows import read_raw_rows
 from diswot.ranking.tables.rows import AccuracyTable, make_table, row_reader
@@ -31,23 +34,23 @@ from diswot.ranking.tables.rows import AccuracyTable, make_table, row_reader
 _VANILLA = {"distilled_acc": "vanilla_acc", "kd_acc": "base_acc"}
 
 
-def read_table(path: str | Path, space: str) -> AccuracyTable:
+def read_table(path: str | Path, space: str, where: Iterable[str] = ()) -> AccuracyTable:
     """Read a table.
 
     Args:
         path: File or folder in one of the layouts of this module.
         space: Space of the architectures: a key of `SPACES`, or `file.py:function`.
+        where: Conditions of the rows that are read; see `conditions.select`. Default: all rows.
 
     Raises:
-        UserError: The file does not exist or is damaged, or a row is not an architecture of the
-            space.
+        UserError: The file does not exist or is damaged, a row is not an architecture of the space,
+            or no row meets the conditions.
     """
     path = Path(path)
-    if path.is_dir():
-        if not is_nats(path):
-            raise UserError(f"{path} is a folder without files of NATS-Bench")
-        return make_table(path.name, space, read_nats(path), row_reader(space))
-    return make_table(path.name, space, read_raw_rows(path), row_reader(space))
+    if path.is_dir() and not is_nats(path):
+        raise UserError(f"{path} is a folder without files of NATS-Bench")
+    rows = select(read_nats(path) if path.is_dir() else read_raw_rows(path), where)
+    return make_table(path.name, space, rows, row_reader(space))
 
 
 def sample(table: AccuracyTable, count: int, seed: int = 0) -> AccuracyTable:

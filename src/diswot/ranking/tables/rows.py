@@ -18,7 +18,8 @@ from diswot.spaces.registry import Params, create_space
 from diswot.spaces.trials import FixedParamsTrial
 
 # Beginnings of columns in published tables that hold numbers, but no accuracies.
-_NOT_ACCURACIES = ("index", "vertices", "params", "macs", "flops", "latency", "seconds", "depth")
+_SIZES = ("params", "macs", "gmacs", "flops", "depth", "img_size", "vertices")
+_NOT_ACCURACIES = ("index", "latency", "seconds", "cpu_images_per_second", *_SIZES)
 
 
 @dataclass(frozen=True)
