@@ -14,7 +14,7 @@ from diswot.spaces.registry import build_network
 
 
 def cell(text: str) -> nn.Module:
-    return nasbench201.NASBench201Cell(nasbench201.from_string(text), 8)
+    return nasbench201.cell(nasbench201.from_string(text), 8)
 
 
 MAP = (1, 8, 6, 6)

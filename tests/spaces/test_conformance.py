@@ -43,6 +43,7 @@ FIXED = (
     "s0",
     "nasbench201",
     "nasbench_macro",
+    "transnas_micro",
     "pit",
     "cifar_resnet",
     "mobilenet",

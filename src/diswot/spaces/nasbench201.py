@@ -1,7 +1,6 @@
 """The NAS-Bench-201 space: 15,625 cells of five operations on six edges.
 
-A cell has four nodes. Node 0 is the input, node 3 the output, and every later node is the sum of
-one operation on each earlier node. The network stacks five equal cells in each of three stages.
+`spaces.cells` has the cell. The network stacks five equal cells in each of three stages.
 
     images -> stem -> stage1 -> stage2 -> stage3 -> norm -> pool -> flatten -> classifier
 
@@ -18,7 +17,6 @@ norms and biases. MACs: the multiplications of convolutions and of the classifie
 
 from __future__ import annotations
 
-import functools
 from collections import OrderedDict
 from collections.abc import Mapping
 
@@ -27,6 +25,7 @@ from optuna.trial import BaseTrial
 from torch import Tensor, nn
 
 from diswot.errors import UserError, unknown
+from diswot.spaces.cells import EDGES, NODES, Cell, convolution
 
 OPERATIONS: tuple[str, ...] = (
     "none",
@@ -35,8 +34,7 @@ OPERATIONS: tuple[str, ...] = (
     "nor_conv_3x3",
     "avg_pool_3x3",
 )
-NODES = (1, 2, 3)
-SIZE = len(OPERATIONS) ** sum(NODES)
+SIZE = len(OPERATIONS) ** len(EDGES)
 WIDTHS = (16, 32, 64)
 CELLS = 5
 
@@ -44,17 +42,15 @@ CELLS = 5
 def build(trial: BaseTrial, num_classes: int = 100, channels: int = 3) -> nn.Module:
     """Build the network of one cell, chosen by six categorical parameters.
 
-    The parameter `op_2_1` is the operation on the edge into node 2 from node 1. All six are
-    suggested before the first module is made. The last output of each resolution is the output of
-    the children `stage1`, `stage2` and `stage3`.
+    All six are suggested before the first module is made. The last output of each resolution is the
+    output of the children `stage1`, `stage2` and `stage3`.
 
     Args:
         trial: Chooses `op_1_0`, `op_2_0`, `op_2_1`, `op_3_0`, `op_3_1` and `op_3_2`.
         num_classes: Number of logits, K.
         channels: Channels of the images, whose height and width must be multiples of 4.
     """
-    names = [_edge(node, source) for node in NODES for source in range(node)]
-    operations = {name: trial.suggest_categorical(name, OPERATIONS) for name in names}
+    operations = {name: trial.suggest_categorical(name, OPERATIONS) for name in EDGES}
     first, second, third = WIDTHS
     layers = OrderedDict(
         stem=nn.Sequential(
@@ -83,37 +79,11 @@ def from_string(text: str) -> dict[str, str]:
     params = {}
     for node, group in zip(NODES, groups, strict=True):
         for source, operation in enumerate(_parse_node(node, group)):
-            params[_edge(node, source)] = operation
+            params[f"op_{node}_{source}"] = operation
     for name, operation in params.items():
         if operation not in OPERATIONS:
             raise unknown(f"operation of {name}", operation, OPERATIONS)
     return params
-
-
-class NASBench201Cell(nn.Module):
-    """A cell of four nodes and six edges; keeps the shape B x C x H x W.
-
-    The cell holds every operation, as the benchmark counts them, but runs an edge only if the edge
-    can change the output: not `none`, not an edge that only `none` reads, and not a skip or a
-    pooling of a node that is zero. A convolution of zeros runs, since its batch norm has a bias.
-    The output is that of the benchmark. Batch norms that do not run keep their statistics, and a
-    forward pass has fewer MACs than the benchmark counts if a convolution does not run.
-    """
-
-    def __init__(self, operations: Mapping[str, str], width: int) -> None:
-        """Build the operations of `width` channels under the names of the parameters."""
-        super().__init__()
-        used = {name: kind for name, kind in operations.items() if kind != "none"}
-        self.edges = nn.ModuleDict({name: _operation(kind, width) for name, kind in used.items()})
-        self.sources = _sources(operations)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Compute the nodes in order: each sums the operations on earlier nodes."""
-        nodes = {0: x}
-        for node, sources in self.sources.items():
-            terms = [self.edges[_edge(node, source)](nodes[source]) for source in sources]
-            nodes[node] = functools.reduce(torch.add, terms) if terms else torch.zeros_like(x)
-        return nodes[NODES[-1]]
 
 
 class Reduction(nn.Module):
@@ -123,7 +93,7 @@ class Reduction(nn.Module):
         """Build a block from `inputs` to `outputs` channels."""
         super().__init__()
         self.residual = nn.Sequential(
-            _convolution(inputs, outputs, 3, stride=2), _convolution(outputs, outputs, 3)
+            convolution(inputs, outputs, 3, stride=2), convolution(outputs, outputs, 3)
         )
         self.shortcut = nn.Sequential(nn.AvgPool2d(2), nn.Conv2d(inputs, outputs, 1, bias=False))
 
@@ -132,21 +102,18 @@ class Reduction(nn.Module):
         return torch.add(self.shortcut(x), self.residual(x))
 
 
-def _edge(node: int, source: int) -> str:
-    return f"op_{node}_{source}"
+def cell(operations: Mapping[str, str], width: int) -> Cell:
+    """Build a cell, which keeps the shape B x C x H x W.
+
+    Args:
+        operations: Names of the operations by parameter.
+        width: Number of channels, C.
+    """
+    return Cell(operations, lambda kind, source: _operation(kind, width), width)
 
 
-def _cells(operations: Mapping[str, str], width: int) -> list[NASBench201Cell]:
-    return [NASBench201Cell(operations, width) for _ in range(CELLS)]
-
-
-def _convolution(inputs: int, outputs: int, size: int, stride: int = 1) -> nn.Sequential:
-    """Build a ReLU, a convolution and a batch norm, in the order of the benchmark."""
-    return nn.Sequential(
-        nn.ReLU(),
-        nn.Conv2d(inputs, outputs, size, stride=stride, padding=size // 2, bias=False),
-        nn.BatchNorm2d(outputs),
-    )
+def _cells(operations: Mapping[str, str], width: int) -> list[Cell]:
+    return [cell(operations, width) for _ in range(CELLS)]
 
 
 def _operation(kind: str, width: int) -> nn.Module:
@@ -154,25 +121,7 @@ def _operation(kind: str, width: int) -> nn.Module:
         return nn.Identity()
     if kind == "avg_pool_3x3":
         return nn.AvgPool2d(3, stride=1, padding=1, count_include_pad=False)
-    return _convolution(width, width, 1 if kind == "nor_conv_1x1" else 3)
-
-
-def _sources(operations: Mapping[str, str]) -> dict[int, list[int]]:
-    """Return, for each node that the output depends on, the earlier nodes that it must read."""
-    sources: dict[int, list[int]] = {0: [0]}
-    for node in NODES:
-        kinds = [operations[_edge(node, source)] for source in range(node)]
-        sources[node] = [s for s, kind in enumerate(kinds) if _passes(kind, bool(sources[s]))]
-    read = {NODES[-1]}
-    for node in reversed(NODES):
-        if node in read:
-            read.update(sources[node])
-    return {node: sources[node] for node in NODES if node in read}
-
-
-def _passes(kind: str, fed: bool) -> bool:
-    """Say whether an operation can return anything but zeros; `fed`: whether its input can."""
-    return kind.startswith("nor_conv") or (fed and kind != "none")
+    return convolution(width, width, 1 if kind == "nor_conv_1x1" else 3)
 
 
 def _parse_node(node: int, group: str) -> list[str]:

@@ -101,6 +101,20 @@ SPACES: dict[str, Space] = {
         "cells of up to 7 vertices and 9 edges with 3 operations, 3 stages of 3 cells",
         "Ying et al., ICML 2019",
     ),
+    "transnas_micro": Space(
+        "transnas",
+        "cells of 6 edges with 4 operations, 5 modules of 2 cells",
+        "Duan et al., CVPR 2021",
+        function="build_micro",
+        constant="SIZE_MICRO",
+    ),
+    "transnas_macro": Space(
+        "transnas",
+        "4 to 6 modules of residual blocks, which may double channels or halve the size",
+        "Duan et al., CVPR 2021",
+        function="build_macro",
+        constant="SIZE_MACRO",
+    ),
     "nasbench_macro": Space(
         "nasbench_macro",
         "8 layers in 3 stages, each the identity or one of two inverted residuals",

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 from diswot.errors import UserError
 from diswot.ranking.tables.raw_rows import RawRow
-from diswot.spaces.registry import Params
+from diswot.spaces.registry import SPACES, Params
 
 _INITIALS = {"3": "conv3x3-bn-relu", "1": "conv1x1-bn-relu", "p": "maxpool3x3"}
 _MISSING = ("", "nan", "na", "null", "none", "-")
@@ -54,6 +54,8 @@ NOTATIONS: dict[str, Notation] = {
     "nasbench201": Notation(function="from_string"),
     "autoformer": Notation(kind=dict),
     "pit": Notation(kind=dict),
+    "transnas_micro": Notation(function="from_micro"),
+    "transnas_macro": Notation(function="from_macro"),
     "nasbench_macro": Notation(),
     "timm_zoo": Notation("model", also=("tag", "img_size")),
 }
@@ -77,7 +79,7 @@ def parse(space: str, raw: RawRow) -> ParsedRow | None:
     value = None if notation is None else raw.get(notation.column)
     if notation is None or not isinstance(value, notation.kind):
         return None
-    convert = getattr(import_module(f"diswot.spaces.{plain}"), notation.function)
+    convert = getattr(import_module(f"diswot.spaces.{SPACES[plain].module}"), notation.function)
     params: Params = convert(value, *filter(None, [pattern]))
     name = value if isinstance(value, str) else short_name(params)
     more = [str(raw[column]) for column in notation.also if raw.get(column) not in (None, "")]
