@@ -55,6 +55,12 @@ ELSEWHERE = {
     # whole files
     "exporters/test_export": ("cli/export", "exporters/model_card", "exporters/formats"),
     "reports/test_page": ("cli/report", "reports/report", "reports/networks", "reports/view"),
+    # sub-networks from their parts
+    "models/test_subnetworks": (
+        "models/block_runs",
+        "models/coupled",
+        "models/subnetwork_tracing",
+    ),
     # networks by name
     "spaces/test_cifar_resnet": ("models/cifar_resnet",),
     # what is said between them, from those who say it

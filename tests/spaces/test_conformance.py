@@ -37,7 +37,8 @@ from diswot.spaces.trials import size
 from diswot.spaces.validation import Build
 
 CLASSES = 3
-NAMES = [name for name in SPACES if name != "timm_zoo"] + ["timm_zoo:test_*"]
+PLAIN = [name for name, row in SPACES.items() if not row.argument]
+NAMES = [*PLAIN, "timm_zoo:test_*", "subnet:resnet20"]
 STAGES = {"autoformer": 1, "vit": 1}
 FIXED = (
     "s0",
@@ -119,7 +120,7 @@ def test_same_choices_same_weights(named: str) -> None:
     assert all(torch.equal(states[0][name], states[1][name]) for name in states[0] | states[1])
 
 
-@pytest.mark.parametrize("name", ["s0", "nasbench101", "mobilenet", "timm_zoo:test_*"])
+@pytest.mark.parametrize("name", ["s0", "nasbench101", "mobilenet", *NAMES[-2:]])
 def test_passes_the_check_of_a_users_space(name: str) -> None:
     spaces.check(space(name))
 
@@ -208,7 +209,8 @@ def test_budget_is_kept(named: str) -> None:
 
 def test_row_has_facts(named: str) -> None:
     row = SPACES[named.partition(":")[0]]
-    assert row.summary and row.paper and row.size > 1
+    assert row.summary and row.paper
+    assert row.size is None if row.example else row.size is not None and row.size > 1
 
 
 def test_number_of_classes(named: str) -> None:

@@ -17,7 +17,7 @@ from diswot.spaces.trials import EnumeratingTrial
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "spaces.md").read_text()
-WIDER, MINE = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
+WIDER, SUBNET, MINE = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
 
 
 def test_template_is_searched(tmp_path: Path, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -44,10 +44,17 @@ def test_wider_space() -> None:
     assert imagenet_resnet.build(EnumeratingTrial()).fc.in_features == 512
 
 
+def test_sub_network_of_a_trained_teacher() -> None:
+    names: dict[str, object] = {}
+    exec(SUBNET, names)
+
+    assert [len(names["student"].get_submodule(f"layer{i}")) for i in (1, 2, 3)] == [1, 2, 3]  # type: ignore[attr-defined]
+
+
 def test_table_lists_every_space() -> None:
     table = PAGE[PAGE.index("| space |") : PAGE.index("The spaces hold published networks")]
 
-    assert set(re.findall(r"`(\w+)`", table)) >= SPACES.keys()
+    assert set(re.findall(r"`(\w+)", table)) >= SPACES.keys()
 
 
 def example(name: str, out: Path, *options: str) -> tuple[str, dict[str, object]]:

@@ -68,20 +68,29 @@ def _lists() -> dict[str, Callable[[], Rows]]:
     from diswot.models.initialization import INITS
     from diswot.nas.samplers import SAMPLERS
     from diswot.proxies.registry import PROXIES
-    from diswot.spaces.registry import SPACES
     from diswot.training.recipe_files import RECIPES
 
     return {
         "teachers": _teachers,
-        "spaces": lambda: {
-            n: [f"{s.summary}; {s.size:,} networks", s.paper] for n, s in SPACES.items()
-        },
+        "spaces": _spaces,
         "data": lambda: {name: [row.summary, row.paper] for name, row in SETS.items()} | _DATA,
         "proxies": lambda: {name: _facts(row) for name, row in PROXIES.items()},
         "losses": _losses,
         "recipes": lambda: {name: [_summary(path), ""] for name, path in RECIPES.items()},
         "samplers": lambda: {name: _SAMPLERS.get(name, ["", ""]) for name in SAMPLERS},
         "inits": lambda: {n: [(f.__doc__ or "").split(".")[0], ""] for n, f in INITS.items()},
+    }
+
+
+def _spaces() -> Rows:
+    from diswot.spaces.registry import SPACES
+
+    return {
+        f"{name}:{row.argument.upper()}" if row.example else name: [
+            row.summary if row.size is None else f"{row.summary}; {row.size:,} networks",
+            row.paper,
+        ]
+        for name, row in SPACES.items()
     }
 
 

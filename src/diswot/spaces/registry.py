@@ -35,8 +35,10 @@ class Space:
         summary: One line.
         paper: Authors and year.
         function: Name of the function of a trial in the module.
-        constant: Name of the number of architectures in the module.
-        listed: Whether the space is a list of names, from which a pattern after a colon selects.
+        constant: Name of the number of architectures in the module; empty if it differs.
+        argument: Parameter of the function for the text after a colon; empty for none.
+        checks: Name of the function that checks that text.
+        example: A name with such text, if the space needs it.
     """
 
     module: str
@@ -44,7 +46,9 @@ class Space:
     paper: str
     function: str = "build"
     constant: str = "SIZE"
-    listed: bool = False
+    argument: str = ""
+    checks: str = ""
+    example: str = ""
 
     @property
     def build(self) -> Callable[..., nn.Module]:
@@ -53,16 +57,15 @@ class Space:
         return build
 
     @property
-    def size(self) -> int:
-        """Number of architectures."""
-        size: int = getattr(self._home(), self.constant)
-        return size
+    def size(self) -> int | None:
+        """Number of architectures; None if it depends on the text after the colon."""
+        return getattr(self._home(), self.constant) if self.constant else None
 
     @property
-    def names(self) -> Callable[[str], Sequence[str]]:
-        """The function that lists the names a pattern matches, if the space is a list."""
-        names: Callable[[str], Sequence[str]] = self._home().names
-        return names
+    def check(self) -> Callable[..., object]:
+        """The function that checks the text after a colon."""
+        check: Callable[..., object] = getattr(self._home(), self.checks)
+        return check
 
     def _home(self) -> ModuleType:
         return importlib.import_module(f"diswot.spaces.{self.module}")
@@ -139,7 +142,17 @@ SPACES: dict[str, Space] = {
         "timm_zoo",
         "timm's own models, or those of a pattern, such as timm_zoo:mobilenetv3*",
         "Wightman, 2019",
-        listed=True,
+        argument="pattern",
+        checks="names",
+    ),
+    "subnet": Space(
+        "subnet",
+        "sub-networks of a teacher of yours, a depth and a width of each of its stages",
+        "Fang et al., CVPR 2023",
+        constant="",
+        argument="teacher",
+        checks="check",
+        example="subnet:resnet56",
     ),
 }
 
@@ -153,27 +166,30 @@ def create_space(name: str, num_classes: int = 100, img_size: int = 32) -> Build
     """Return the space of a name as a function of a trial.
 
     Args:
-        name: A key of `SPACES`, with a pattern after a colon if the space is a list; or
-            `file.py:function`, a function that takes a trial and may take `num_classes` and
-            `img_size`. `check` tries a function of the user.
+        name: A key of `SPACES`; `timm_zoo:PATTERN` or `subnet:TEACHER`; or `file.py:function`, a
+            function that takes a trial and may take `num_classes` and `img_size`. `check` tries a
+            function of the user.
         num_classes: Number of logits of the networks, K.
         img_size: Height and width of the images in pixels.
 
     Raises:
         UserError: The name is unknown, or the user's function is no space.
     """
-    if user_code.is_spec(name):
-        return _own(name, user_code.load(name, num_classes=num_classes, img_size=img_size))
-    plain, colon, pattern = name.partition(":")
+    options = {"num_classes": num_classes, "img_size": img_size}
+    plain, colon, text = name.partition(":")
     if plain not in SPACES:
+        if user_code.is_spec(name):
+            return _own(name, user_code.load(name, **options))
         raise unknown("space", plain, SPACES)
-    row, options = SPACES[plain], {"num_classes": num_classes, "img_size": img_size}
+    row = SPACES[plain]
     if not colon:
+        if row.example:
+            raise UserError(f"{plain} needs a {row.argument}, such as {row.example}")
         return user_code.bind(row.build, **options)
-    if not row.listed:
-        raise UserError(f"{plain} is no list of networks, to choose from by {pattern!r}")
-    row.names(pattern)
-    return user_code.bind(row.build, **options, pattern=pattern)
+    if not row.argument:
+        raise UserError(f"{plain} is no list of networks, to choose from by {text!r}")
+    user_code.bind(row.check, **options)(text)
+    return user_code.bind(row.build, **options, **{row.argument: text})
 
 
 def _own(name: str, build: Build) -> Build:

@@ -1,0 +1,194 @@
+"""Which blocks and channels of a network can be removed: traced once, and tried out."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor, nn
+
+from diswot.errors import UserError
+from diswot.models.block_runs import BlockRun, block_runs
+from diswot.models.coupled import CoupledChannels, coupled_channels
+from diswot.models.subnetworks import SHARES, Stage, SubNetworks
+from diswot.models.weightless import Weightless
+from diswot.utils.compat import tree_leaves
+from diswot.utils.optional_imports import reason
+
+_log = logging.getLogger("diswot")
+
+_NARROWER = SHARES[:-1]
+
+
+def sub_networks(build: Callable[[], nn.Module], img_size: int, name: str) -> SubNetworks:
+    """Find the stages of a network, and the blocks and channels that can be removed from each.
+
+    The network is traced on the meta device, or if that fails on the CPU. A line of the log says
+    which channels cannot be removed.
+
+    Args:
+        build: Function that builds the network.
+        img_size: Height and width of the images in pixels, S.
+        name: Name of the network, for messages.
+
+    Raises:
+        UserError: The network cannot be traced, or nothing can be removed.
+    """
+    with ThreadPoolExecutor(1) as thread:  # there the caller's device and gradient mode are off
+        try:
+            return thread.submit(_traced, build, img_size, name, "meta").result()
+        except Exception:  # a network may need values, and raise anything without
+            return thread.submit(_traced, build, img_size, name, "cpu").result()
+
+
+def _traced(build: Callable[[], nn.Module], size: int, name: str, device: str) -> SubNetworks:
+    def made() -> nn.Module:
+        with Weightless() if device == "meta" else nullcontext():
+            return build().eval()
+
+    with torch.random.fork_rng(devices=[]), torch.device(device):
+        model, images = made(), torch.zeros(2, 3, size, size)
+        try:
+            shape = _run(model, images)
+        except _Failed as error:
+            raise UserError(f"{name} cannot run on images of {size} pixels: {error}") from error
+        runs = block_runs(model, images)
+        try:
+            groups = coupled_channels(model, images)
+        except Exception as error:  # torch-pruning may raise anything
+            raise UserError(f"{name}: torch-pruning cannot trace it: {reason(error)}") from error
+        return _Trials(made, images, shape, name).checked(_stages(runs, groups))
+
+
+def _stages(runs: Sequence[BlockRun], groups: Sequence[CoupledChannels]) -> SubNetworks:
+    """Give each group to the first stage that writes it; the stem and the head keep their width."""
+    if not runs:
+        return SubNetworks((Stage(None, tuple(groups)),))
+    own: list[list[CoupledChannels]] = [[] for _ in runs]
+    for group in groups:
+        writing = (i for i, run in enumerate(runs) if any(map(run.holds, group.writers)))
+        if (first := next(writing, None)) is not None:
+            own[first].append(group)
+    stages = zip(runs, own, strict=True)
+    return SubNetworks(tuple(Stage(run, tuple(own), len(run.blocks)) for run, own in stages))
+
+
+def _in_block(name: str, stage: Stage) -> str:
+    """Return the name of a layer inside its block; layers outside of blocks keep their name."""
+    blocks = stage.run.blocks if stage.run else ()
+    inside = (name.removeprefix(f"{block}.") for block in blocks if name.startswith(f"{block}."))
+    return next(inside, name)
+
+
+class _Failed(Exception):
+    """A network that does not run, with the module."""
+
+
+def _run(model: nn.Module, images: Tensor) -> tuple[int, ...]:
+    """Return the shape of the logits.
+
+    Raises:
+        _Failed: The network raises anything.
+    """
+    running: list[str] = []
+    names = {module: name for name, module in model.named_modules()}
+
+    def begin(module: nn.Module, _: object) -> None:
+        running.append(names[module])
+
+    def end(*_: object) -> None:
+        running.pop()
+
+    each = [(m.register_forward_pre_hook(begin), m.register_forward_hook(end)) for m in names]
+    try:
+        with torch.no_grad():
+            output = model(images)
+        logits = next(leaf for leaf in tree_leaves(output) if isinstance(leaf, Tensor))
+    except Exception as error:  # a network may raise anything
+        place = running[-1] if running and running[-1] else "the network"
+        raise _Failed(f"{place}: {reason(error)}") from error
+    finally:
+        for hook in (hook for pair in each for hook in pair):
+            hook.remove()
+    return tuple(logits.shape)
+
+
+@dataclass(frozen=True)
+class _Trials:
+    """Tries sub-networks out.
+
+    Attributes:
+        build: Function that builds the network in evaluation mode.
+        images: Images, 2 x 3 x S x S.
+        shape: Shape of the logits.
+        name: Name of the network, for messages.
+    """
+
+    build: Callable[[], nn.Module]
+    images: Tensor
+    shape: tuple[int, ...]
+    name: str
+
+    def checked(self, found: SubNetworks) -> SubNetworks:
+        """Return the sub-networks without what cannot be removed.
+
+        Raises:
+            UserError: Nothing can be removed.
+        """
+        found, why = self._shortened(found)
+        if any(self._failure(found, share=share) for share in _NARROWER):
+            found, why = self._narrowed(found)
+        if not any(stage.depth > 1 or stage.coupled for stage in found.stages):
+            why = why or "it repeats no blocks, and its layers share no channels"
+            raise UserError(f"{self.name}: nothing can be removed: {why}")
+        if why:
+            _log.warning("%s: some parts keep their size: %s", self.name, why)
+        for share in _NARROWER:
+            if failure := self._failure(found, share=share):
+                raise UserError(f"{self.name}: torch-pruning cannot narrow it: {failure}")
+        return found
+
+    def _shortened(self, found: SubNetworks) -> tuple[SubNetworks, str]:
+        if not self._failure(found):
+            return found, ""
+        whys, stages = [], []
+        for stage in found.stages:
+            why = self._failure(SubNetworks((stage,)))
+            stages.append(replace(stage, run=None, depth=1) if why else stage)
+            whys += [why] * bool(why)
+        return SubNetworks(tuple(stages)), whys[0] if whys else ""
+
+    def _narrowed(self, found: SubNetworks) -> tuple[SubNetworks, str]:
+        whys: list[str] = []
+        stages = []
+        for stage in found.stages:
+            kinds: dict[str, list[CoupledChannels]] = {}
+            for group in stage.coupled:
+                kinds.setdefault(_in_block(group.writers[0], stage), []).append(group)
+            left: list[CoupledChannels] = []
+            for groups in kinds.values():
+                alone = SubNetworks((replace(stage, coupled=tuple(groups)),))
+                if why := self._failure(alone, share=_NARROWER[0]):
+                    whys.append(f"torch-pruning cannot narrow {groups[0].writers[0]}, {why}")
+                else:
+                    left += groups
+            stages.append(replace(stage, coupled=tuple(left)))
+        more = f" (and {len(whys) - 1} more)" if len(whys) > 1 else ""
+        return SubNetworks(tuple(stages)), "".join(whys[:1]) + more
+
+    def _failure(self, found: SubNetworks, share: float = 1.0) -> str:
+        """Say why the sub-network with one block and a share of each stage fails; else nothing."""
+        count = len(found.stages)
+        try:
+            model = found.cut(self.build(), [1] * count, [share] * count)
+        except Exception as error:  # torch-pruning may raise anything
+            return reason(error)
+        try:
+            shape = _run(model, self.images)
+        except _Failed as error:
+            return str(error)
+        return "" if shape == self.shape else f"the logits have the shape {shape}"

@@ -1,0 +1,100 @@
+"""Sub-networks of a network: fewer blocks and fewer channels in each of its stages.
+
+The network is traced once. Then each sub-network is cut out of a network of the same structure.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from torch import nn
+
+from diswot.models.block_runs import BlockRun
+from diswot.models.coupled import Axis, CoupledChannels, evenly
+
+SHARES = (0.25, 0.5, 0.75, 1.0)
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A stage of a network, and what can be removed from it.
+
+    Attributes:
+        run: Its blocks; None if the network repeats no blocks and is one stage.
+        coupled: Groups of channels that its layers write.
+        depth: Number of blocks.
+    """
+
+    run: BlockRun | None
+    coupled: tuple[CoupledChannels, ...]
+    depth: int = 1
+
+    @cached_property
+    def removed(self) -> dict[float, list[tuple[Axis, list[int]]]]:
+        """The indices that each share removes from each axis."""
+        return {share: list(self._removed(share)) for share in SHARES if share < 1}
+
+    def _removed(self, share: float) -> Iterator[tuple[Axis, list[int]]]:
+        for group in self.coupled:
+            gone = sorted(set(range(group.size)) - set(group.kept(share)))
+            for part in group.parts:
+                yield part.axis, [index for channel in gone for index in part.indices[channel]]
+
+
+@dataclass(frozen=True)
+class SubNetworks:
+    """All sub-networks of one network.
+
+    Attributes:
+        stages: From the first to the last.
+    """
+
+    stages: tuple[Stage, ...]
+
+    @property
+    def full(self) -> tuple[list[int], list[float]]:
+        """Depths and shares of the network itself."""
+        return [stage.depth for stage in self.stages], [1.0] * len(self.stages)
+
+    def cut(self, model: nn.Module, depths: Sequence[int], shares: Sequence[float]) -> nn.Module:
+        """Cut a sub-network out of a network; the kept channels keep their weights.
+
+        Block i of m is block round(i (n - 1) / (m - 1)) of n, and channels are chosen alike. With
+        full depths and shares the network is returned as it is.
+
+        Args:
+            model: Network of the structure that was traced. It is changed in place.
+            depths: Number of blocks of each stage.
+            shares: Share of the channels of each stage, one of `SHARES`.
+        """
+        modules = dict(model.named_modules())
+        for stage, depth in zip(self.stages, depths, strict=True):
+            if stage.run is not None:
+                _shorten(modules, stage.run, depth)
+        alive = set(model.modules())
+        removed: dict[Axis, set[int]] = {}
+        for stage, share in zip(self.stages, shares, strict=True):
+            for axis, indices in stage.removed.get(share, ()):
+                if modules[axis.owner] in alive:
+                    removed.setdefault(axis, set()).update(indices)
+            for group in stage.coupled:
+                if group.attention is not None and share < 1:
+                    group.attention.narrow(modules[group.attention.name], share)
+        with torch.no_grad(), torch.device("cpu"):
+            for axis, gone in removed.items():
+                axis.cut(modules[axis.owner], gone)
+        return model
+
+
+def _shorten(modules: dict[str, nn.Module], run: BlockRun, depth: int) -> None:
+    """Remove blocks of a run from their sequence, which numbers the others anew."""
+    kept = {modules[run.blocks[place]] for place in evenly(len(run.blocks), depth)}
+    gone = {modules[name] for name in run.blocks} - kept
+    sequence = modules[run.container]
+    assert isinstance(sequence, nn.Sequential | nn.ModuleList)
+    for place, block in reversed(list(enumerate(sequence))):
+        if block in gone:
+            del sequence[place]

@@ -1,0 +1,103 @@
+"""The space of the sub-networks of a teacher: a depth and a width of each of its stages.
+
+`subnet:TEACHER`, such as `subnet:resnet56` or `subnet:timm:vit_tiny_patch16_224`. The full
+sub-network is the teacher. A stage is a run of blocks of one width and resolution. Its width is
+that of the maps it writes and of everything inside its blocks, heads and MLPs of transformers
+included; layers outside of all stages, such as the head, keep their width.
+
+Fang et al., "DepGraph: Towards Any Structural Pruning", CVPR 2023.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+from optuna.trial import BaseTrial
+from torch import nn
+
+from diswot.models.registry import teacher_builder
+from diswot.models.subnetwork_tracing import sub_networks
+from diswot.models.subnetworks import SHARES, SubNetworks
+from diswot.spaces.trials import FixedParamsTrial
+
+
+@dataclass(frozen=True)
+class Teacher:
+    """A teacher and its sub-networks.
+
+    Attributes:
+        build: Function that builds the teacher.
+        parts: Its sub-networks.
+    """
+
+    build: Callable[[], nn.Module]
+    parts: SubNetworks
+
+
+def check(teacher: str, num_classes: int, img_size: int) -> None:
+    """Trace a teacher, unless this process has.
+
+    Raises:
+        UserError: The name is unknown, or nothing can be removed from the teacher.
+    """
+    traced(teacher, num_classes, img_size)
+
+
+@cache
+def traced(teacher: str, num_classes: int, img_size: int) -> Teacher:
+    """Return a teacher by name with its sub-networks; each process traces it once.
+
+    Args:
+        teacher: Name of the teacher, as `create_teacher` takes it.
+        num_classes: Number of logits, K.
+        img_size: Height and width of the images in pixels, S.
+
+    Raises:
+        UserError: The name is unknown, or nothing can be removed from the teacher.
+    """
+    build = teacher_builder(teacher, num_classes, img_size)
+    return Teacher(build, sub_networks(build, img_size, teacher))
+
+
+def build(trial: BaseTrial, teacher: str, num_classes: int = 100, img_size: int = 32) -> nn.Module:
+    """Build a sub-network: `depth_i` and `width_i` of each stage i, from 1.
+
+    A stage of one block has no `depth_i`, and one whose channels torch-pruning cannot remove has
+    no `width_i`. The weights are those of a new teacher, at the kept channels.
+
+    Args:
+        trial: Chooses the numbers of blocks and the shares of the channels.
+        teacher: Name of the teacher, as `create_teacher` takes it.
+        num_classes: Number of logits, K.
+        img_size: Height and width of the images in pixels, S.
+    """
+    made = traced(teacher, num_classes, img_size)
+    return made.parts.cut(made.build(), *_choices(trial, made.parts))
+
+
+def from_teacher(
+    model: nn.Module, params: Mapping[str, Any], teacher: str, num_classes: int, img_size: int
+) -> nn.Module:
+    """Return the sub-network of some parameters with the weights of a teacher.
+
+    Args:
+        model: The teacher of the name, such as a trained one. It is not changed.
+        params: Parameters of the architecture.
+        teacher: Name of the teacher.
+        num_classes: Number of logits, K.
+        img_size: Height and width of the images in pixels, S.
+    """
+    parts = traced(teacher, num_classes, img_size).parts
+    return parts.cut(copy.deepcopy(model), *_choices(FixedParamsTrial(params), parts))
+
+
+def _choices(trial: BaseTrial, parts: SubNetworks) -> tuple[list[int], list[float]]:
+    depths, shares = [], []
+    for i, stage in enumerate(parts.stages, 1):
+        depths.append(trial.suggest_int(f"depth_{i}", 1, stage.depth) if stage.depth > 1 else 1)
+        shares.append(trial.suggest_categorical(f"width_{i}", SHARES) if stage.coupled else 1.0)
+    return depths, shares
