@@ -16,7 +16,7 @@ from diswot.models.cifar_resnet import CifarResNet
 from diswot.models.coupled import evenly
 from diswot.models.registry import create_teacher
 from diswot.models.subnetwork_tracing import sub_networks
-from diswot.models.subnetworks import SubNetworks
+from diswot.models.subnetworks import SubNetworks, at_even_depths
 
 CLASSES = 10
 
@@ -43,7 +43,8 @@ def images(size: int = 32) -> Tensor:
 
 def kept(count: int, share: float) -> list[int]:
     """By NumPy, not by what is tested."""
-    return np.round(np.linspace(0, count - 1, max(1, round(count * share)))).astype(int).tolist()
+    wanted = max(1, round(count * share))
+    return np.floor(np.linspace(0, count, wanted, endpoint=False)).astype(int).tolist()
 
 
 # Which channels and blocks
@@ -51,10 +52,19 @@ def kept(count: int, share: float) -> list[int]:
 
 @pytest.mark.parametrize(
     ("count", "wanted", "indices"),
-    [(4, 1, [0]), (4, 2, [0, 3]), (5, 3, [0, 2, 4]), (16, 4, [0, 5, 10, 15]), (3, 3, [0, 1, 2])],
+    [(4, 1, [0]), (4, 2, [0, 2]), (5, 3, [0, 1, 3]), (16, 4, [0, 4, 8, 12]), (3, 3, [0, 1, 2])],
 )
-def test_evenly_spaced(count: int, wanted: int, indices: list[int]) -> None:
+def test_channels(count: int, wanted: int, indices: list[int]) -> None:
     assert evenly(count, wanted) == indices == kept(count, wanted / count)
+
+
+@pytest.mark.parametrize(
+    ("count", "wanted", "blocks"),
+    [(4, 1, [0]), (4, 2, [0, 3]), (4, 3, [0, 2, 3]), (9, 4, [0, 3, 5, 8]), (2, 2, [0, 1])],
+)
+def test_blocks(count: int, wanted: int, blocks: list[int]) -> None:
+    """Block 1 of 3 is at 1.5 of 4, and is block 2; blocks 1 and 2 of 4 are at 2.67 and 5.33."""
+    assert at_even_depths(count, wanted) == blocks
 
 
 # Stages

@@ -137,11 +137,8 @@ def portion(count: int, share: float) -> int:
 
 
 def evenly(count: int, kept: int) -> list[int]:
-    """List evenly spaced indices below a count: the first 0, and the last count - 1 if two are.
-
-    Index i is round(i (count - 1) / (kept - 1)).
-    """
-    return [round(i * (count - 1) / max(1, kept - 1)) for i in range(kept)]
+    """List evenly spaced channels: channel i of m is channel i n / m of n, rounded down."""
+    return [i * count // kept for i in range(kept)]
 
 
 def coupled_channels(model: nn.Module, images: Tensor) -> list[CoupledChannels]:

@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from diswot.models.block_runs import BlockRun
-from diswot.models.coupled import Axis, CoupledChannels, evenly
+from diswot.models.coupled import Axis, CoupledChannels
 
 SHARES = (0.25, 0.5, 0.75, 1.0)
 
@@ -62,8 +62,8 @@ class SubNetworks:
     def cut(self, model: nn.Module, depths: Sequence[int], shares: Sequence[float]) -> nn.Module:
         """Cut a sub-network out of a network; the kept channels keep their weights.
 
-        Block i of m is block round(i (n - 1) / (m - 1)) of n, and channels are chosen alike. With
-        full depths and shares the network is returned as it is.
+        Blocks are kept by `at_even_depths`, and channels by `CoupledChannels.kept`. With full
+        depths and shares the network is returned as it is.
 
         Args:
             model: Network of the structure that was traced. It is changed in place.
@@ -89,9 +89,18 @@ class SubNetworks:
         return model
 
 
+def at_even_depths(count: int, kept: int) -> list[int]:
+    """List blocks by relative depth: block i of m is block i (n - 1) / (m - 1) of n.
+
+    Halves are rounded up. One block is the first.
+    """
+    steps = max(1, kept - 1)
+    return [(2 * i * (count - 1) + steps) // (2 * steps) for i in range(kept)]
+
+
 def _shorten(modules: dict[str, nn.Module], run: BlockRun, depth: int) -> None:
     """Remove blocks of a run from their sequence, which numbers the others anew."""
-    kept = {modules[run.blocks[place]] for place in evenly(len(run.blocks), depth)}
+    kept = {modules[run.blocks[place]] for place in at_even_depths(len(run.blocks), depth)}
     gone = {modules[name] for name in run.blocks} - kept
     sequence = modules[run.container]
     assert isinstance(sequence, nn.Sequential | nn.ModuleList)
