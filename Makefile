@@ -2,7 +2,7 @@
 PYTHON ?= python3
 RUN := .venv/bin/
 
-.PHONY: help demo test test-slow fuzz cover types docs wheel bench study study-default study-distill lint clean
+.PHONY: help demo test test-slow test-fast fuzz cover types docs wheel bench study study-default study-distill lint clean
 
 help: ## what can be made
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
@@ -15,9 +15,12 @@ help: ## what can be made
 demo: .venv/ready ## the whole method on real images, in a few minutes; leaves runs/demo
 	$(RUN)python examples/demo.py
 
-test: .venv/ready lint types cover docs wheel ## all that CI runs
+test: .venv/ready lint types test-fast docs wheel ## all that CI runs
 
-cover: .venv/ready ## the fast tests, two at a time, and the share of lines that they run
+test-fast: .venv/ready ## the fast tests, two at a time
+	OMP_NUM_THREADS=1 $(RUN)python -m pytest -n 2 --dist loadscope
+
+cover: .venv/ready ## the fast tests, a third slower, and the share of lines that they run
 	OMP_NUM_THREADS=1 $(RUN)python -m pytest -n 2 --dist loadscope --cov --cov-report=
 
 types: .venv/ready ## mypy, strict
