@@ -16,11 +16,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from diswot.models.inheritance import inherit
 from torch import nn
 
 from diswot.data.dataset import Dataset, Split
 from diswot.data.registry import create_dataset
+from diswot.models.inheritance import inherit
 from diswot.models.initialization import fresh
 from diswot.models.registry import create_teacher
 from diswot.models.weights import load_weights
