@@ -457,6 +457,23 @@ class TestDistill:
         line = f"{TRAIN} --data {root} --image-size 8 --batch-size 4 --student resnet20"
         assert run(f"{line} --teacher none --out {tmp_path / 'x'} --json").json["epochs"] == 1
 
+    def test_a_teacher_of_more_classes(self, run: Run, tmp_path: Path) -> None:
+        """Trained on ten digits, it teaches the two that the data has, by another name."""
+        trained = tmp_path / "teacher"
+        run(f"{TRAIN} --student resnet20 --teacher none --out {trained}")
+        root = images(tmp_path / "data")
+        names = tmp_path / "names.csv"
+        names.write_text("".join(f"{n},{['dog', 'cat'][n] if n < 2 else ''}\n" for n in range(10)))
+        line = f"{TRAIN} --data {root} --image-size 8 --batch-size 8 --student resnet20"
+        line += f" --teacher resnet20 --teacher-weights {trained / 'student.safetensors'}"
+        line += f" --out {tmp_path / 'x'}"
+        assert "does not fit the network" in run(line).mistake()
+        result = run(f"{line} --teacher-classes {names} --json").json
+        assert result["classes"] == 2 and result["teacher_classes"] == str(names)
+        names.write_text(names.read_text().replace("cat", "cow"))
+        told = run(f"{line} --teacher-classes {names}").mistake()
+        assert told.startswith("the teacher has 1 of 2 classes of the data, and not cat")
+
     def test_images_without_labels(self, run: Run, place: Path, tmp_path: Path) -> None:
         weights = place / "teacher" / "student.safetensors"
         pool = images(tmp_path / "pool")

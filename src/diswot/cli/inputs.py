@@ -244,26 +244,43 @@ def scoring_batches(images: Dataset, scoring: ScoringOptions) -> list[Batch]:
 
 
 def trained_teacher(
-    name: str, images: Dataset, weights: str | Path | None, *, pretrained: bool = False
+    name: str,
+    images: Dataset,
+    weights: str | Path | None,
+    *,
+    pretrained: bool = False,
+    classes: Path | None = None,
 ) -> nn.Module:
     """Build a teacher that fits the images, with its trained weights if there are any.
 
     The weights that it begins with are always the same ones. Scores draw most of them again, but
     not the parameters that belong to no layer, such as positional embeddings.
 
+    Args:
+        name: Name of the network.
+        images: The images.
+        weights: File of the trained weights; None without one.
+        pretrained: Whether the weights are those of the network's library.
+        classes: File of the teacher's classes, from which those of the images are taken; None if
+            it has the classes of the images.
+
     Raises:
         UserError: The teacher does not fit the images.
     """
     import torch
 
+    from diswot.models import class_names
     from diswot.models import registry as models
     from diswot.models.initialization import TEACHER, fresh
     from diswot.models.weights import load_weights
     from diswot.training.evaluation import check_fit, frozen
 
     _check_one_source(weights, pretrained)
-    count = len(images.classes)
+    known = None if classes is None else class_names.read_class_names(classes)
+    count = len(images.classes) if known is None else len(known)
     trained = models.input_config(name, pretrained).num_classes
+    if trained is not None and trained != count and known is not None:
+        raise UserError(f"{name} was trained for {trained} classes, and {classes} names {count}")
     if trained is not None and trained != count:
         raise UserError(
             f"{name} was trained for {trained} classes, and {images.name} has {count}: train it "
@@ -274,6 +291,9 @@ def trained_teacher(
     model = fresh(build, "default", 0, role=TEACHER)
     if weights is not None:
         load_weights(model, weights)
+    if known is not None:
+        outputs = class_names.match_classes(known, images.classes)
+        class_names.select_classes(model, outputs, images.image_shape)
     with frozen(model):
         check_fit("teacher", model, images, torch.device("cpu"))
     return model

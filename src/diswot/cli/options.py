@@ -300,6 +300,9 @@ class SubjectOptions:
         unlabelled: Folder of images without labels, from which the student learns as well, by the
             losses to its teacher alone. With --data FOLDER that holds test images alone, the
             student learns from nothing else. Test images need labels.
+        teacher_classes: CSV file with the classes of a teacher that has more classes than the data,
+            or another order: a line for each output, its class and, in a second column, the
+            data's name of that class if it is another. Default: the teacher has the data's classes.
     """
 
     student: str | None = None
@@ -313,6 +316,7 @@ class SubjectOptions:
     data_root: Path | None = None
     image_size: int | None = None
     unlabelled: Path | None = None
+    teacher_classes: Path | None = None
 
 
 @dataclass(frozen=True)

@@ -44,6 +44,7 @@ class Subject:
         weights: File of the teacher's weights; None without one.
         pretrained: Whether the teacher, or a student that trains alone, has its library's weights.
         images: The images.
+        teacher_classes: File of the classes of the teacher; None if they are those of the images.
         unlabelled: Folder of images without labels that are added to them; None for none.
         search: Command of the search that found the student; None without one.
         number: The student's number in the table of the search, as the user gave it; else None.
@@ -55,6 +56,7 @@ class Subject:
     weights: str | Path | None
     pretrained: bool
     images: NamedImages
+    teacher_classes: Path | None
     unlabelled: Path | None
     search: str | None
     number: str | None
@@ -96,7 +98,11 @@ class Subject:
         if self.weights is None and not self.pretrained:
             raise UserError(_UNTRAINED.format(teacher=self.teacher, data=images.name))
         return inputs.trained_teacher(
-            self.teacher, images, self.weights, pretrained=self.pretrained
+            self.teacher,
+            images,
+            self.weights,
+            pretrained=self.pretrained,
+            classes=self.teacher_classes,
         )
 
     def facts(self) -> dict[str, Any]:
@@ -108,6 +114,7 @@ class Subject:
             "space": None if named else inputs.from_root(self.space),
             "search": self.search,
             "data_root": inputs.absolute(self.images.root),
+            "teacher_classes": inputs.absolute(self.teacher_classes),
             "unlabelled": inputs.absolute(self.unlabelled),
         }
 
@@ -137,6 +144,7 @@ def subject_of(run: Path | None, options: SubjectOptions) -> Subject:
         weights=config.get("teacher_weights"),
         pretrained=config["pretrained"],
         images=inputs.images_of({**config, "classes": None}),
+        teacher_classes=options.teacher_classes,
         unlabelled=options.unlabelled,
         search=folder.search_command(run) if run is not None and found else None,
         number=number,

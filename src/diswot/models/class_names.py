@@ -1,0 +1,96 @@
+"""Teachers with other classes than the data, cut down to the classes of the data.
+
+They were trained on more classes, in another order, or with other names.
+"""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from diswot.errors import UserError
+from diswot.observation.hooks import run
+
+
+def read_class_names(path: str | Path) -> list[str]:
+    """Read the classes of a teacher, in the order of its outputs, by their names in the data.
+
+    Args:
+        path: CSV file without a header, a line for each output: the teacher's class, and, if the
+            data has another name for it, that name.
+
+    Raises:
+        UserError: The file cannot be read, or a line is empty.
+    """
+    try:
+        rows = list(csv.reader(Path(path).read_text(encoding="utf-8").splitlines()))
+    except (OSError, ValueError, csv.Error) as error:
+        reason = getattr(error, "strerror", None) or " ".join(str(error).split())
+        raise UserError(f"cannot read {path}: {reason}") from error
+    names = [next((cell.strip() for cell in reversed(row[:2]) if cell.strip()), "") for row in rows]
+    if "" in names or not names:
+        raise UserError(f"{path}: line {names.index('') + 1 if names else 1} names no class")
+    return names
+
+
+def match_classes(teacher: Sequence[str], data: Sequence[str]) -> list[int]:
+    """Return the teacher's output for each class of the data.
+
+    Upper and lower case, spaces, hyphens and underscores make no difference.
+
+    Args:
+        teacher: Names of the teacher's classes, in the order of its outputs.
+        data: Names of the data's classes, in the order of the labels.
+
+    Raises:
+        UserError: A class of the data is none of the teacher's, or is two of them.
+    """
+    places: dict[str, list[int]] = {}
+    for place, name in enumerate(teacher):
+        places.setdefault(_plain(name), []).append(place)
+    found = [places.get(_plain(name), []) for name in data]
+    if lacking := [name for name, outputs in zip(data, found, strict=True) if not outputs]:
+        share = f"{len(data) - len(lacking)} of {len(data)} classes"
+        raise UserError(
+            f"the teacher has {share} of the data, and not {lacking[0]}: write the data's name "
+            "into the second column of --teacher-classes, or leave the class out of the data"
+        )
+    if twice := [name for name, outputs in zip(data, found, strict=True) if len(outputs) > 1]:
+        raise UserError(f"{twice[0]} is the name of several of the teacher's classes")
+    return [outputs[0] for outputs in found]
+
+
+def _plain(name: str) -> str:
+    return "".join(each for each in name.casefold() if each not in " -_")
+
+
+def select_classes(model: nn.Module, outputs: Sequence[int], image_shape: Sequence[int]) -> None:
+    """Cut the classifier of a network down to some of its outputs, in another order.
+
+    Args:
+        model: In any mode, which comes back. Its classifier is a linear layer.
+        outputs: Numbers of the outputs that are kept.
+        image_shape: Channels, height and width of the images that it takes.
+
+    Raises:
+        UserError: The logits are not the output of a linear layer.
+    """
+    training = model.training
+    images = torch.zeros(2, *image_shape, device=next(model.parameters()).device)
+    with torch.no_grad():
+        trace = run(model.eval(), images, {})
+    model.train(training)
+    assert trace.logits is not None
+    logits = trace.logits
+    heads = [head.module for head in trace.heads.values() if head.gives(logits)]
+    if not heads:
+        raise UserError("the teacher's logits are not the output of a linear layer to cut down")
+    head, chosen = heads[-1], torch.as_tensor(outputs, device=logits.device)
+    for name in ("weight", "bias"):
+        if (old := getattr(head, name)) is not None:
+            setattr(head, name, nn.Parameter(old.detach()[chosen].clone()))
+    head.out_features = len(outputs)

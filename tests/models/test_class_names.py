@@ -1,0 +1,68 @@
+"""A teacher with other classes than the data."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+from toys import CLASSES, ClassToken, LinearHead, ScaledHead, batch, seeded
+
+from diswot.errors import UserError
+from diswot.models.class_names import match_classes, read_class_names, select_classes
+
+
+def test_names_are_read(tmp_path: Path) -> None:
+    path = tmp_path / "classes.csv"
+    path.write_text('tench\n"drake, male",duck\n great grey owl , \nowl,Strix\n')
+    assert read_class_names(path) == ["tench", "duck", "great grey owl", "Strix"]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [("a\n\nb\n", "line 2 names no class"), ("", "line 1 names no class"), ("a\n,\n", "line 2")],
+)
+def test_lines_without_a_class(tmp_path: Path, text: str, message: str) -> None:
+    (tmp_path / "classes.csv").write_text(text)
+    with pytest.raises(UserError, match=message):
+        read_class_names(tmp_path / "classes.csv")
+
+
+def test_files_that_cannot_be_read(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"cannot read .*none.csv: No such file"):
+        read_class_names(tmp_path / "none.csv")
+    (tmp_path / "bytes.csv").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(UserError, match=r"cannot read .*bytes.csv"):
+        read_class_names(tmp_path / "bytes.csv")
+
+
+def test_classes_are_matched_by_name() -> None:
+    teacher = ["Great grey-owl", "tench", "duck"]
+    assert match_classes(teacher, ["duck", "great_grey_owl"]) == [2, 0]
+    with pytest.raises(UserError, match="the teacher has 1 of 3 classes of the data, and not cat"):
+        match_classes(teacher, ["duck", "cat", "dog"])
+    with pytest.raises(UserError, match="duck is the name of several of the teacher's classes"):
+        match_classes(["duck", "Duck"], ["duck"])
+
+
+@pytest.mark.parametrize("build", [LinearHead, ClassToken])
+def test_the_logits_are_those_that_are_kept(build: type[nn.Module]) -> None:
+    model, (images, _) = seeded(build).eval(), batch()
+    before = model(images)
+    select_classes(model.train(), [3, 0], (3, 8, 8))
+    assert model.training
+    assert torch.allclose(model.eval()(images), before[:, [3, 0]], atol=1e-6)
+    assert CLASSES == 5 and all(w.requires_grad for w in model.parameters())
+
+
+def test_statistics_are_left_alone() -> None:
+    model = seeded(LinearHead).train()
+    before = {name: value.clone() for name, value in model.named_buffers()}
+    select_classes(model, [1], (3, 8, 8))
+    assert all(torch.equal(value, before[name]) for name, value in model.named_buffers())
+
+
+def test_a_network_without_a_linear_classifier() -> None:
+    with pytest.raises(UserError, match="not the output of a linear layer"):
+        select_classes(seeded(ScaledHead), [0], (3, 8, 8))
