@@ -45,6 +45,7 @@ FIXED = (
     "nasbench201",
     "nasbench_macro",
     "transnas_micro",
+    "nasbench_mr",
     "pit",
     "cifar_resnet",
     "mobilenet",

@@ -123,6 +123,11 @@ SPACES: dict[str, Space] = {
         "8 layers in 3 stages, each the identity or one of two inverted residuals",
         "Su et al., CVPR 2021",
     ),
+    "nasbench_mr": Space(
+        "nasbench_mr",
+        "networks of four parallel resolutions in 4 stages of up to 4 modules",
+        "Ding et al., ICLR 2022",
+    ),
     "autoformer": Space(
         "autoformer",
         "vision transformers, 12 to 14 layers, each with its own heads and MLP ratio",

@@ -462,6 +462,7 @@ def test_a_damaged_file_is_one_clear_line(tmp_path: Path, data: bytes) -> None:
         ("timm_imagenet.csv.gz", "timm_zoo:*,test_*", 707, "top1"),
         ("transnas_micro.csv.gz", "transnas_micro", 1365, "class_scene"),
         ("transnas_macro.csv.gz", "transnas_macro", 1085, "class_scene"),
+        ("nasbench_mr.csv.gz", "nasbench_mr", 1002, "cls-50-1000"),
         ("nasbench_macro.csv.gz", "nasbench_macro", 2187, "cifar10_mean"),
     ],
 )

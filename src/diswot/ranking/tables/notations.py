@@ -57,6 +57,7 @@ NOTATIONS: dict[str, Notation] = {
     "transnas_micro": Notation(function="from_micro"),
     "transnas_macro": Notation(function="from_macro"),
     "nasbench_macro": Notation(),
+    "nasbench_mr": Notation("embedding"),
     "timm_zoo": Notation("model", also=("tag", "img_size")),
 }
 
