@@ -107,7 +107,10 @@ def _with_classifier(teacher: Layers, pairs: list[LayerPair]) -> list[LayerPair]
     own = classifier([pair.student for pair in pairs])
     return [
         LayerPair(own, last)
-        if pair.student is own and pair.teacher is None and last is not None and last.kind == own.kind
+        if pair.student is own
+        and pair.teacher is None
+        and last is not None
+        and last.kind == own.kind
         else pair
         for pair in pairs
     ]

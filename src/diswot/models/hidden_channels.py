@@ -68,7 +68,11 @@ def _path(node: fx.Node, modules: Mapping[str, nn.Module], layers: Modules) -> l
     while len(node.users) == 1:
         node = next(iter(node.users))
         if node.op != "call_module":
-            name = node.target if isinstance(node.target, str) else getattr(node.target, "__name__", "")
+            name = (
+                node.target
+                if isinstance(node.target, str)
+                else getattr(node.target, "__name__", "")
+            )
             if node.op not in ("call_function", "call_method") or name not in _FUNCTIONS:
                 return []
             continue

@@ -110,11 +110,11 @@ def inherit(
 ) -> Inheritance:
     """Copy what fits of a trained teacher's weights into a student, in place.
 
-    Stages correspond by their number. Block i of m takes block round(i (n - 1) / (m - 1)) of n. If
-    the student has fewer channels, a channel that one layer drops is dropped in all layers that read
-    it. If the student has more channels, the other channels keep their fresh weights, and inherited
-    channels do not read them. Kernels are cropped or padded with zeros, patches and positional
-    embeddings are resized, attention is taken by whole heads.
+    Stages correspond by their number. Block i of m takes block round(i (n - 1) / (m - 1)) of n.
+    If the student has fewer channels, a channel that one layer drops is dropped in all layers that
+    read that channel. If the student has more channels, the others keep their fresh weights, and
+    inherited channels do not read them. Kernels are cropped or padded with zeros, patches and
+    positional embeddings are resized, attention is taken by whole heads.
 
     Not covered: concatenated maps of other widths (DenseNet, Inception), grouped convolutions with
     another number of groups, blocks of another form than all blocks of the teacher's stage, and
@@ -157,8 +157,7 @@ def inherit(
     rows = tuple(_row(pair, copier.copy(*pair)) for pair in pairs)
     if not any(row.share for row in rows):
         raise UserError(_nothing(given, own))
-    whole = len(pairs) == len(given.layers) and all(row.share == 1 for row in rows)
-    images = 0 if whole else estimate_statistics(student, map(_images, batches))
+    images = 0 if _is_whole(given, pairs) else estimate_statistics(student, map(_images, batches))
     return Inheritance(rows, channels, images)
 
 
@@ -167,6 +166,12 @@ def _row(pair: LayerPair, taken: int) -> InheritedLayer:
     params = student.params
     source = teacher.name if teacher is not None and taken else ""
     return InheritedLayer(student.name, source, params, taken / params if params else 0.0)
+
+
+def _is_whole(teacher: Outline, pairs: Sequence[LayerPair]) -> bool:
+    """Whether the student has all layers of the teacher, in their sizes."""
+    alike = all(other and layer.params == other.params for layer, other in pairs)
+    return alike and [other for _, other in pairs] == teacher.layers
 
 
 def _images(batch: Tensor | tuple[Tensor, Tensor]) -> Tensor:
@@ -194,7 +199,9 @@ def _class_map(
         ("student", student_classes, own),
     ):
         if len(names) != layer.outputs:
-            raise UserError(f"{len(names)} class names for the {layer.outputs} of the {role}")
+            raise UserError(
+                f"{len(names)} class names for the {layer.outputs} classes of the {role}"
+            )
     places = {name: place for place, name in enumerate(teacher_classes)}
     return torch.tensor([places.get(name, -1) for name in student_classes])
 
@@ -207,9 +214,7 @@ def _hidden(
     pairs: Sequence[LayerPair],
 ) -> list[HiddenChannels]:
     """Return the hidden channels of the student's blocks that are hidden in the teacher too."""
-    theirs = {
-        (path.writer, path.between, path.reader) for path in _hidden_channels(teacher, given)
-    }
+    theirs = {(path.writer, path.between, path.reader) for path in _hidden_channels(teacher, given)}
     of = dict(pairs)
 
     def source(path: HiddenChannels) -> tuple[object, ...]:
@@ -234,7 +239,9 @@ def _nothing(teacher: Outline, student: Outline) -> str:
         f"the {role} is {_kinds(parts)}"
         for role, parts in (("teacher", teacher), ("student", student))
     )
-    return f"the student can inherit nothing: no layer of the teacher fits one of its layers; {both}"
+    return (
+        f"the student can inherit nothing: no layer of the teacher fits one of its layers; {both}"
+    )
 
 
 def _kinds(parts: Outline) -> str:

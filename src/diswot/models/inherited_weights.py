@@ -6,7 +6,6 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import takewhile
 
 import torch
 from timm.layers.patch_embed import resample_patch_embed
@@ -15,7 +14,7 @@ from torch import Tensor, nn
 
 from diswot.models.channels import NONE, ChannelMaps, flat_positions, repeated
 from diswot.models.correspondence import LayerPair
-from diswot.models.weighted_layers import FREE, LINEAR, PATCHES, WeightedLayer
+from diswot.models.weighted_layers import FREE, PATCHES, WeightedLayer
 from diswot.utils.compat import ConvBase
 
 
@@ -49,7 +48,10 @@ class WeightCopier:
         taken = 0
         for role, parts in student.weights.items():
             if role in teacher.weights:
-                source, maps = torch.cat([_lines(part) for part in teacher.weights[role]]), [outputs]
+                source, maps = (
+                    torch.cat([_lines(part) for part in teacher.weights[role]]),
+                    [outputs],
+                )
                 if source.ndim > 1:
                     source, inputs = self._inputs(student, teacher, source)
                     source, kernel = _kernel(student, source)
@@ -61,12 +63,11 @@ class WeightCopier:
         return taken
 
     @cached_property
-    def classifiers(self) -> set[WeightedLayer]:
-        """The last maps of the student whose outputs are the logits."""
+    def classifiers(self) -> list[WeightedLayer]:
+        """The last map of the student, and those beside it, such as DeiT's second head."""
         maps = [pair.student for pair in self.pairs if pair.student.is_map]
-        logits = maps[-1].outputs if maps else 0
-        ends = takewhile(lambda layer: layer.outputs == logits, reversed(maps))
-        return {layer for layer in ends if layer.kind == LINEAR or layer is maps[-1]}
+        last = maps[-1] if maps else None
+        return [layer for layer in maps if last is not None and _is_beside(layer, last)]
 
     @cached_property
     def _positions(self) -> dict[WeightedLayer, int]:
@@ -126,6 +127,11 @@ class WeightCopier:
         return _take(parts, source, maps, fill=False)
 
 
+def _is_beside(layer: WeightedLayer, last: WeightedLayer) -> bool:
+    sizes = [(each.kind, each.inputs, each.outputs) for each in (layer, last)]
+    return layer is last or (sizes[0] == sizes[1] and last.name.startswith(layer.name))
+
+
 def _lines(part: Tensor) -> Tensor:
     return part if part.ndim else part[None]
 
@@ -173,9 +179,7 @@ def _position_tokens(source: Tensor, count: int) -> tuple[Tensor, Tensor]:
     return resized, torch.tensor([*tokens, *range(extra, extra + own_side**2)])
 
 
-def _take(
-    parts: Sequence[Tensor], source: Tensor, maps: Sequence[Tensor], *, fill: bool
-) -> int:
+def _take(parts: Sequence[Tensor], source: Tensor, maps: Sequence[Tensor], *, fill: bool) -> int:
     """Copy what the index maps name; return the number of parameters that are inherited.
 
     Args:

@@ -234,7 +234,7 @@ def _separate(module: nn.Module) -> list[nn.Linear]:
     """Return the layers of queries, keys and values of an attention, if they are three."""
     for names in _SEPARATE:
         layers = [getattr(module, name, None) for name in names]
-        linear = [layer for layer in layers if isinstance(layer, nn.Linear)]
+        linear = [layer for layer in layers if isinstance(layer, nn.Linear) and _is_plain(layer)]
         if len(linear) == 3 and len({layer.weight.shape for layer in linear}) == 1:
             return linear
     return []
@@ -275,9 +275,9 @@ def _own_layers(
 
 def _kind(module: nn.Module, own: Mapping[str, Tensor], heads: int, squeezing: bool) -> str:
     """Return the kind of the layer that a module is."""
-    if isinstance(module, nn.Linear):
+    if isinstance(module, nn.Linear) and _is_plain(module):
         return QKV if heads else SQUEEZE if squeezing else LINEAR
-    if isinstance(module, ConvBase) and not module.transposed:
+    if isinstance(module, ConvBase) and _is_plain(module) and not module.transposed:
         if squeezing:
             return SQUEEZE
         if module.groups > 1:
@@ -288,6 +288,11 @@ def _kind(module: nn.Module, own: Mapping[str, Tensor], heads: int, squeezing: b
         return PATCHES if module.kernel_size == module.stride else SPATIAL
     scales = own.keys() <= {"weight", "bias"} and {value.ndim for value in own.values()} == {1}
     return SCALE if scales else FREE
+
+
+def _is_plain(module: nn.Module) -> bool:
+    """Say whether the weight is a parameter, and not computed from others as in weight norm."""
+    return any(name == "weight" for name, _ in module.named_parameters(recurse=False))
 
 
 def _with_projections(layers: list[WeightedLayer]) -> list[WeightedLayer]:
