@@ -42,14 +42,16 @@ ELSEWHERE = {
     # tables and data sets from their parts
     "data/test_parquet": ("data/huggingface", "data/tabular"),
     "ranking/tables/test_read": (
+        "ranking/tables/conditions",
         "ranking/tables/nats",
+        "ranking/tables/notations",
         "ranking/tables/raw_rows",
         "ranking/tables/rows",
     ),
     # observations and scores from what they share
     "observation/test_observe": ("observation/class_gradient", "observation/modes"),
     "proxies/test_activations": ("proxies/activation_codes",),
-    "proxies/test_az_nas": ("proxies/blocks", "proxies/recorders", "proxies/size"),
+    "proxies/test_az_nas": ("proxies/blocks", "proxies/recorders"),
     "proxies/test_gradients": ("proxies/passes", "proxies/ntk_fisher", "proxies/synflow"),
     "proxies/test_scorer": ("proxies/candidate", "proxies/diswot_score"),
     # whole files
@@ -61,7 +63,16 @@ ELSEWHERE = {
         "models/coupled",
         "models/subnetwork_tracing",
     ),
+    # a student's start from its parts
+    "models/test_inheritance": (
+        "models/channels",
+        "models/correspondence",
+        "models/hidden_channels",
+        "models/inherited_weights",
+        "models/weighted_layers",
+    ),
     # networks by name
+    "spaces/test_nasbench201": ("spaces/cells",),
     "spaces/test_cifar_resnet": ("models/cifar_resnet",),
     # what is said between them, from those who say it
     "executors/test_inline": ("executors/protocol",),
