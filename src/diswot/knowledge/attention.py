@@ -103,7 +103,7 @@ def cwd(teacher: Observation, student: Observation, temperature: float = 4.0) ->
     T^2 KL(softmax(A_T / T) || softmax(A_S / T)), the softmax over the H W positions of a channel,
     averaged over channels, images and pairs of stages.
 
-    Shu et al., ICCV 2021, eq. 4. There it is of the class scores of a segmentation; for other maps
+    Shu et al., ICCV 2021. There it is of the class scores of a segmentation; for other maps
     a 1x1 convolution widens the student's, as the adapter does here in a loss.
 
     Args:

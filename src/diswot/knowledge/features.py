@@ -60,7 +60,7 @@ def pkd(teacher: Observation, student: Observation) -> Tensor:
     constant to within rounding is zero. Where neither is, the result is one minus Pearson's
     correlation. It is averaged over channels and pairs of stages.
 
-    Cao et al., NeurIPS 2022, eq. 5 and 6. The published code adds 1e-6 to the deviation; here
+    Cao et al., NeurIPS 2022. The published code adds 1e-6 to the deviation; here
     nothing is added. It sums over the levels of a feature pyramid, with the weight 6 each.
 
     Args:

@@ -115,7 +115,7 @@ def wttm(teacher: Observation, student: Observation, temperature: float = 5.0) -
     probabilities to the power 1 / T: large in rows in which the teacher is unsure. With T = 1 it
     is `kd` with T = 1.
 
-    Zheng and Yang, ICLR 2024 (arXiv 2402.11148), eq. 14. The paper tunes T and the weight for each
+    Zheng and Yang, ICLR 2024 (arXiv 2402.11148). The paper tunes T and the weight for each
     pair of networks; the default is one of its examples. If T is not 1, the distance of a network
     to itself is not zero.
 

@@ -45,7 +45,7 @@ def standardised(
 def kd_standardised(teacher: Observation, student: Observation, temperature: float = 2.0) -> Tensor:
     """Return `kd` of standardised logits, in nats.
 
-    Sun et al., CVPR 2024 (arXiv 2403.01427), eq. 6 and algorithm 1, with the published factor T^2.
+    Sun et al., CVPR 2024 (arXiv 2403.01427). The factor T^2 is that of the published code.
 
     Args:
         teacher: Its `logits`, N x K, are used.
