@@ -216,6 +216,7 @@ class TableOptions:
 
     Attributes:
         table: File of architectures and their accuracies, which are scored.
+        study: TOML file of many tables, which are scored and compared in one go.
         target: Column of accuracies that scores are compared with. Default: the distilled accuracy,
             or else the first column.
         where: Condition of the rows, such as tag=in1k or params_m<13; can be repeated, and a row
@@ -224,6 +225,7 @@ class TableOptions:
     """
 
     table: Path | None = None
+    study: Path | None = None
     target: str | None = None
     where: list[str] | None = None
     limit: Annotated[int | None, Option(min=3)] = None

@@ -17,7 +17,9 @@ from diswot.cli.options import (
     TableOptions,
     TeacherOptions,
 )
-from diswot.cli.rank_scores import VANILLA, scored, with_baselines
+from diswot.cli.rank_scores import VANILLA, job_of, rows_of, scored, with_baselines
+from diswot.cli.rank_study import rank_study
+from diswot.cli.study_file import TableSettings
 from diswot.errors import UserError
 from diswot.runs import folder
 
@@ -39,7 +41,7 @@ _COLUMNS = {
 }
 
 
-@grouped("table", "space", "teacher", "data", "proxies", "target", "where", "limit")
+@grouped("table", "study", "space", "teacher", "data", "proxies", "target", "where", "limit")
 def rank(
     *,
     table: TableOptions,
@@ -55,13 +57,17 @@ def rank(
 ) -> None:
     """Compare scores with accuracies, beside params, MACs, depth and size."""
     _check_place(table, files)
+    if table.study is not None:
+        common = TableSettings("", [], space, proxies, table, teacher, data, scoring)
+        rank_study(table.study, common, compute, files, output)
+        return
     devices = workers.devices(compute.device, compute.devices)
     with folder.resumable(files.out), console.progress(quiet=output.quiet) as advance:
         if files.again is not None:
             sheet = _read(files.again)
         else:
-            job = _job(table, space, teacher, data, scoring, devices)
-            names, rows = with_baselines(inputs.proxy_names(proxies)), _rows(job, table)
+            job = job_of(table, space, teacher, data, scoring, devices)
+            names, rows = with_baselines(inputs.proxy_names(proxies)), _rows(table, space, scoring)
             if files.out is not None:
                 folder.begin(files.out, job, resume=files.resume)
             sheet = scored(job, rows, names, files.out, compute.workers, devices, advance)
@@ -80,6 +86,9 @@ def rank(
 
 def _check_place(table: TableOptions, files: RankFileOptions) -> None:
     """Refuse options that name no table, or two, or nothing to resume."""
+    if table.study is not None:
+        _check_study(table, files)
+        return
     if (files.again is None) == (table.table is None):
         raise UserError("name either a --table to score, or the scores to read with --from")
     if table.where and table.table is None:
@@ -88,36 +97,23 @@ def _check_place(table: TableOptions, files: RankFileOptions) -> None:
         raise UserError("name what to resume: the --out of a rank study of a --table")
 
 
-def _job(
-    table: TableOptions,
-    space: str,
-    teacher: TeacherOptions,
-    data: DataOptions,
-    scoring: ScoringOptions,
-    devices: tuple[str, ...],
-) -> dict[str, Any]:
-    """Return the configuration of the study, for the run folder and for workers."""
-    return {
-        "table": inputs.absolute(table.table),
-        "space": inputs.from_root(space),
-        **inputs.source_facts(teacher, data),
-        "batch_size": scoring.batch_size,
-        "repeats": scoring.repeats,
-        "init": scoring.init,
-        "seed": scoring.seed,
-        "device": devices[0].partition(":")[0] if devices else "cpu",
-    }
+def _check_study(table: TableOptions, files: RankFileOptions) -> None:
+    """Refuse options that go with one table alone."""
+    given = {"--table": table.table, "--target": table.target, "--from": files.again}
+    given |= {"--scores": files.scores}
+    if name := next((name for name, value in given.items() if value is not None), None):
+        raise UserError(f"{name} goes with one table, not with a --study")
+    if files.resume and files.out is None:
+        raise UserError("name what to resume: the --out of a rank study")
 
 
-def _rows(job: dict[str, Any], wanted: TableOptions) -> AccuracyTable:
+def _rows(table: TableOptions, space: str, scoring: ScoringOptions) -> AccuracyTable:
     """Return the rows to score; a missing target is found before anything is scored."""
-    from diswot.ranking.tables import read as tables
+    from diswot.ranking.tables.read import choose_target
 
-    table = tables.read_table(job["table"], job["space"], wanted.where or ())
-    tables.choose_target(table.targets, wanted.target)
-    if wanted.limit is None:
-        return table
-    return tables.sample(table, wanted.limit, job["seed"])
+    rows = rows_of(table, space, scoring.seed)
+    choose_target(rows.targets, table.target)
+    return rows
 
 
 def _read(path: Path) -> ScoreColumns:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from diswot.cli import console, inputs
-from diswot.cli.options import ScoringOptions
+from diswot.cli.options import DataOptions, ScoringOptions, TableOptions, TeacherOptions
 from diswot.storage.run_files import SCORED_ROWS
 
 if TYPE_CHECKING:
@@ -24,6 +24,42 @@ VANILLA = "vanilla"
 def with_baselines(proxies: Iterable[str]) -> list[str]:
     """Return the scores that were asked for, and the sizes that no study leaves out."""
     return list(dict.fromkeys([*proxies, *BASELINES]))
+
+
+def job_of(
+    table: TableOptions,
+    space: str,
+    teacher: TeacherOptions,
+    data: DataOptions,
+    scoring: ScoringOptions,
+    devices: tuple[str, ...],
+) -> dict[str, Any]:
+    """Return the configuration of the study of a table, for the run folder and for workers."""
+    return {
+        "table": inputs.absolute(table.table),
+        "space": inputs.from_root(space),
+        **inputs.source_facts(teacher, data),
+        "batch_size": scoring.batch_size,
+        "repeats": scoring.repeats,
+        "init": scoring.init,
+        "seed": scoring.seed,
+        "device": devices[0].partition(":")[0] if devices else "cpu",
+    }
+
+
+def rows_of(wanted: TableOptions, space: str, seed: int) -> AccuracyTable:
+    """Read the rows of a table that the options choose.
+
+    Args:
+        wanted: File, conditions and number of the rows.
+        space: Search space.
+        seed: Seed of the draw of the rows.
+    """
+    from diswot.ranking.tables import read as tables
+
+    assert wanted.table is not None
+    table = tables.read_table(wanted.table, inputs.from_root(space), wanted.where or ())
+    return table if wanted.limit is None else tables.sample(table, wanted.limit, seed)
 
 
 def scored(

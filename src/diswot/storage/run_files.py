@@ -10,5 +10,7 @@ TRAINED = "trained.json"  # the result of a training
 DISTILLED = "distilled"  # the folder of the training from the search's teacher
 ALONE = "alone"  # the folder of the training without a teacher
 RANKED = "rank.json"  # the result of a rank study
+MATRIX = "matrix.json"  # the result of a rank study of many tables
+MATRIX_PAGE = "matrix.html"  # its page
 SCORES = "scores.csv"  # its scores, beside the accuracies
 SCORED_ROWS = "scores.jsonl"  # the architectures that are scored already

@@ -1,0 +1,136 @@
+"""`diswot rank --study`: scores against many tables at once."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from diswot.cli import console, inputs, workers
+from diswot.cli.options import OutputOptions, RankComputeOptions, RankFileOptions
+from diswot.cli.rank_scores import job_of, rows_of, scored, with_baselines
+from diswot.cli.study_file import TableSettings, read_study
+from diswot.errors import UserError
+from diswot.runs import folder
+from diswot.storage.run_files import MATRIX, MATRIX_PAGE
+
+if TYPE_CHECKING:
+    from diswot.ranking.matrix import Target
+    from diswot.ranking.tables.rows import AccuracyTable
+
+
+def rank_study(
+    path: Path,
+    common: TableSettings,
+    compute: RankComputeOptions,
+    out: RankFileOptions,
+    output: OutputOptions,
+) -> None:
+    """Score the tables of a study, and compare the scores with all targets.
+
+    Args:
+        path: File of the study.
+        common: Settings where the file has none.
+        compute: Processes that score.
+        out: Run folder of the study; each table has a folder in it.
+        output: How the result is shown.
+
+    Raises:
+        UserError: The file, a table or a setting is impossible.
+    """
+    settings = read_study(path, common)
+    tables = [_table(each) for each in settings]
+    devices = workers.devices(compute.device, compute.devices)
+    targets: list[Target] = []
+    with folder.resumable(out.out), console.progress(quiet=output.quiet) as advance:
+        for each, table in zip(settings, tables, strict=True):
+            targets += _targets(each, table, compute, devices, out, advance)
+    result = _result(path, targets, out.out)
+    if output.as_json:
+        console.show_json(result)
+        return
+    _show(path, result)
+    if out.out is not None:
+        console.note(f"kept in {out.out}: {MATRIX_PAGE} and {MATRIX}", quiet=output.quiet)
+
+
+def _table(settings: TableSettings) -> AccuracyTable:
+    """Return the rows to score; a mistake in any table is found before anything is scored."""
+    inputs.proxy_names(settings.proxies)
+    table = rows_of(settings.rows, settings.space, settings.scoring.seed)
+    _columns(settings, table)
+    return table
+
+
+def _columns(settings: TableSettings, table: AccuracyTable) -> list[str]:
+    from diswot.ranking.tables.read import choose_target
+
+    try:
+        names: list[str | None] = [*settings.targets] or [None]
+        return [choose_target(table.targets, name) for name in names]
+    except UserError as error:
+        raise UserError(f"{settings.name}: {error}") from error
+
+
+def _targets(
+    settings: TableSettings,
+    table: AccuracyTable,
+    compute: RankComputeOptions,
+    devices: tuple[str, ...],
+    files: RankFileOptions,
+    advance: console.Advance,
+) -> list[Target]:
+    """Score one table and compare with its targets; its folder is a rank study as any other."""
+    from diswot.ranking.matrix import target_of
+    from diswot.ranking.score_columns import write_score_columns
+    from diswot.storage.run_files import SCORES
+
+    job = job_of(
+        settings.rows, settings.space, settings.teacher, settings.data, settings.scoring, devices
+    )
+    place = None if files.out is None else files.out / settings.name
+    if place is not None:
+        folder.begin(place, job, resume=files.resume)
+    names = with_baselines(inputs.proxy_names(settings.proxies))
+
+    def move(title: str, done: int, total: int, note: str = "") -> None:
+        advance(f"{settings.name}: {title}", done, total, note)
+
+    sheet = scored(job, table, names, place, compute.workers, devices, move)
+    if place is not None:
+        write_score_columns(place / SCORES, sheet)
+    return [target_of(settings.name, column, sheet) for column in _columns(settings, table)]
+
+
+def _result(path: Path, targets: Sequence[Target], out: Path | None) -> dict[str, Any]:
+    """Return the matrix, and keep it in the run folder."""
+    from diswot.ranking import matrix
+    from diswot.utils import environment, files
+
+    result: dict[str, Any] = console.finite({"study": str(path), **matrix.as_dict(targets)})
+    if out is not None:
+        from diswot.reports.matrix_page import write_matrix_page
+
+        files.write_json(out / MATRIX, {**folder.provenance(), **result})
+        command = shlex.join(map(str, environment.command()))
+        write_matrix_page(out / MATRIX_PAGE, path.stem, result, command)
+    return result
+
+
+def _show(path: Path, result: dict[str, Any]) -> None:
+    """Print a row for each score."""
+    rows = []
+    for name, row in result["scores"].items():
+        numbers = [_number(row[key]) for key in ("mean", "shortfall", "worst")]
+        mean, behind, worst = numbers
+        counted = f"{row['at_or_above']} of {row['n']}"
+        cells = [mean, counted, behind, row["shortfall_target"], worst, row["worst_target"]]
+        rows.append([name, *cells])
+    columns = ["score", "mean tau", "at or above", "behind", "on", "worst", "on"]
+    title = f"{path.name}: {len(result['targets'])} targets; sizes are params, MACs and depth"
+    console.table(title, columns, rows)
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:.3f}"
