@@ -415,6 +415,25 @@ class TestDistill:
         told = f"{tmp_path / 'x'} holds a training; name the folder of a search"
         assert run(f"distill {tmp_path / 'x'}").mistake() == told
 
+    def test_start(self, run: Run, place: Path, tmp_path: Path) -> None:
+        weights = place / "teacher" / "student.safetensors"
+        line = f'{TRAIN} --student \'{{"blocks1": 1, "blocks2": 3, "blocks3": 1}}\''
+        line += f" --teacher resnet20 --teacher-weights {weights} --lr 0.001"
+        ran = run(f"{line} --out {tmp_path / 'a'} --json")
+        assert ran.json["start"] == {"from": "teacher", "share": 1.0, "channels": "norm"}
+        assert "the student starts from its teacher: 100% of its parameters" in ran.err
+        told = run(f"{line} --out {tmp_path / 'a'} --resume --start fresh").mistake()
+        assert "start" in told and "fresh" in told
+        kept = tmp_path / "a" / "student.safetensors"
+        result = run(f"{line} --out {tmp_path / 'b'} --start {kept} --json").json
+        assert result["start"] == {"from": str(kept)}
+        fresh = run(f"{line} --out {tmp_path / 'c'} --start fresh --json")
+        assert fresh.json["start"] == {"from": "fresh"} and "starts" not in fresh.err
+        assert fresh.json["train_accuracy"] < ran.json["train_accuracy"]
+        alone = "--student resnet20 --teacher none --start teacher"
+        told = run(f"{TRAIN} {alone} --out {tmp_path / 'd'}").mistake()
+        assert "--start teacher needs a teacher" in told
+
     def test_a_folder_of_another_command_is_not_taken(self, run: Run, tmp_path: Path) -> None:
         (tmp_path / "run.json").write_text("{}")
         told = run(f"{TRAIN} --student resnet20 --teacher none --out {tmp_path}").mistake()

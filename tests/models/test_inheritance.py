@@ -147,7 +147,7 @@ class TestWhole:
 class TestChannels:
     def test_even(self) -> None:
         teacher, student = seeded(lambda: two_layers(6)), seeded(lambda: two_layers(3), 1)
-        inherit(teacher, student)
+        inherit(teacher, student, channels="even")
         assert torch.equal(student[0].weight, teacher[0].weight[[0, 2, 4]])
         assert torch.equal(student[0].bias, teacher[0].bias[[0, 2, 4]])
         assert torch.equal(student[2].weight, teacher[2].weight[:, [0, 2, 4]])
@@ -199,7 +199,7 @@ class TestChannels:
 
     def test_whole_heads(self) -> None:
         teacher, student = vit(24, 3), vit(16, 2)
-        inherit(teacher, student)
+        inherit(teacher, student, channels="even")
         given, own = teacher.blocks[0].attn, student.blocks[0].attn
         stream = [0, 1, 3, 4, 6, 7, 9, 10, 12, 13, 15, 16, 18, 19, 21, 22]
         heads = list(range(16))  # heads 0 and 1 of 0, 1, 2
@@ -220,9 +220,9 @@ class TestChannels:
 
     def test_separate_queries_keys_and_values(self) -> None:
         teacher, student = vit(24, 3), SeparateViT(vit(16, 2))
-        inherit(teacher, student)
+        inherit(teacher, student, channels="even")
         fused = vit(16, 2)
-        inherit(teacher, fused)
+        inherit(teacher, fused, channels="even")
         for number, block in enumerate(student.blocks):
             parts = [block.attn.query, block.attn.key, block.attn.value]
             weight = torch.cat([part.weight for part in parts])
@@ -231,7 +231,7 @@ class TestChannels:
     def test_flattened_map(self) -> None:
         teacher = seeded(lambda: FlatHead((4, 8), 1, 2))
         student = seeded(lambda: FlatHead((4, 4), 1, 2), 1)
-        inherit(teacher, student)
+        inherit(teacher, student, channels="even")
         lines = teacher.linear.weight.view(CLASSES, 8, 4)[:, [0, 2, 4, 6]]
         assert torch.equal(student.linear.weight, lines.flatten(1))
 
@@ -332,7 +332,7 @@ class TestPairs:
         """More than half is inherited, and one layer's weights are the known slice."""
         teacher = create_teacher(pair.teacher, CLASSES, 32)
         student = build_network(create_space(pair.space, CLASSES, 32), pair.params)
-        result = inherit(teacher, student, [images()])
+        result = inherit(teacher, student, [images()], channels="even")
         assert result.share > 0.5
         assert source(result, pair.layer) == pair.source
         own = student.get_submodule(pair.layer).weight

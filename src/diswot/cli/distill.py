@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from typer import Argument, Option
 
-from diswot.cli import console, inputs, options
+from diswot.cli import console, inputs, options, starts
 from diswot.cli import training as trainings
 from diswot.cli.grouping import grouped
 from diswot.cli.options import OutputOptions, SubjectOptions, TrainingOptions
@@ -35,6 +35,13 @@ _Hold = Annotated[
         "they fit.",
     ),
 ]
+_Start = Annotated[
+    str | None,
+    Option(
+        help="Weights that the student begins with: teacher, those of the teacher that fit; fresh, "
+        "random; or a file. Default: teacher if more than half of the parameters fit, else fresh."
+    ),
+]
 _TensorBoard = Annotated[
     bool, Option("--tensorboard", help="Write the training curves for TensorBoard as well.")
 ]
@@ -53,6 +60,7 @@ def distill(
     *,
     subject: SubjectOptions,
     training: TrainingOptions,
+    start: _Start = None,
     hold: _Hold = None,
     tensorboard: _TensorBoard = False,
     out: _Out = None,
@@ -70,6 +78,8 @@ def distill(
             choose,
             place,
             advance,
+            start=start,
+            say=partial(console.note, quiet=output.quiet or not trainings.main_process()),
             resume=resume,
             hold=hold,
             tensorboard=tensorboard,
@@ -114,6 +124,8 @@ def _train(
     choose: Callable[..., Recipe],
     out: Path,
     advance: console.Advance,
+    start: str | None,
+    say: Callable[[str], None],
     **how: Any,
 ) -> dict[str, Any]:
     """Train the student, and write the result into the folder.
@@ -123,6 +135,8 @@ def _train(
         choose: Chooses the recipe, given the student.
         out: Folder of the training.
         advance: Moves the progress bars.
+        start: Where the student's weights are from; None for the default.
+        say: Prints where they are from.
         how: `resume`, `hold` and `tensorboard` of the training.
     """
     from diswot.models.initialization import fresh
@@ -134,17 +148,22 @@ def _train(
     teacher = chosen.load_teacher(images)
     student = fresh(build, "default", choose().seed)
     recipe = choose(student=student)
+    origin = starts.begin(start, teacher, student, images, recipe)
+    if origin.line:
+        say(origin.line)
     trained = train(
         teacher,
         student,
         images,
         recipe,
         out=out,
+        start=origin.place,
         on_step=trainings.shown(advance, recipe),
         on_read=lambda done, total: advance("reading images", done, total),
         **how,
     )
-    result = {"student": named, **chosen.facts(), **_result(trained, recipe, images, out)}
+    begun = {"start": origin.facts()}
+    result = {"student": named, **chosen.facts(), **begun, **_result(trained, recipe, images, out)}
     if trainings.main_process():
         folder.write_training(out, result)
     return result

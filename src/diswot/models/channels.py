@@ -123,7 +123,7 @@ class ChannelMaps:
     def _heads(self, student: WeightedLayer, teacher: WeightedLayer) -> Tensor:
         if not self.norm:
             return evenly(teacher.heads, student.heads)
-        weight = torch.cat(teacher.weights["weight"]).detach().cpu()
+        weight = torch.cat([*teacher.weights["weight"]]).detach().cpu()
         strengths = weight.view(3, teacher.heads, -1).norm(dim=2).sum(0)
         return strongest(strengths, student.heads)
 
@@ -178,13 +178,13 @@ def _add(strengths: dict[int, Tensor], more: Tensor) -> None:
 
 def _written(layer: WeightedLayer) -> Tensor:
     """Return the norm of the weights of each output channel, over their mean."""
-    weight = torch.cat(next(iter(layer.weights.values()))).detach().float().cpu()
+    weight = torch.cat([*next(iter(layer.weights.values()))]).detach().float().cpu()
     return _relative(weight.flatten(1) if weight.ndim > 1 else weight[:, None])
 
 
 def _read(layer: WeightedLayer) -> Tensor:
     """Return the norm of the weights of each input channel, over their mean."""
-    weight = torch.cat(layer.weights["weight"]).detach().float().cpu()
+    weight = torch.cat([*layer.weights["weight"]]).detach().float().cpu()
     return _relative(weight.transpose(0, 1).flatten(1))
 
 

@@ -100,7 +100,7 @@ class WeightCopier:
             return source, self.maps.inputs(student, teacher)
         channels = self.maps.width(teacher.inputs // given, student.inputs // own)
         if own != given:
-            source = source.unflatten(1, (-1, given)).sum(2, keepdim=True) / own
+            source = source.reshape(len(source), -1, given).sum(2, keepdim=True) / own
             source = source.expand(-1, -1, own).flatten(1)
         return source, repeated(channels, own, torch.arange(own))
 

@@ -41,7 +41,7 @@ class WeightedLayer:
     name: str
     kind: str
     module: nn.Module
-    weights: dict[str, tuple[Tensor, ...]]
+    weights: Mapping[str, Sequence[Tensor]]
     heads: int = 1
 
     @property

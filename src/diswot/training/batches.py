@@ -14,6 +14,7 @@ from diswot.data.augmentation import Changes, apply, draw, some
 from diswot.data.dataset import Dataset
 from diswot.data.loader import Source
 from diswot.errors import UserError
+from diswot.models.initialization import derive_seed
 from diswot.training import mixing
 from diswot.training.distributed import Processes
 from diswot.training.recipe import Recipe
@@ -35,6 +36,28 @@ class Part(NamedTuple):
     labels: Tensor
     targets: Tensor | None
     indices: Tensor
+
+
+def augmented_batches(data: Dataset, recipe: Recipe, count: int = 20) -> Iterator[Tensor]:
+    """Yield batches of training images as a training sees them, to estimate statistics on.
+
+    Images are normalised, B x 3 x S x S, with the recipe's crops, flips and cutout; none are mixed.
+
+    Args:
+        data: With training images.
+        recipe: Settings: the batch size B, the augmentation, the seed.
+        count: Number of batches, each of other random images.
+    """
+    assert data.train is not None
+    generator = Generator().manual_seed(derive_seed(recipe.seed))
+    size = min(recipe.batch_size, len(data.train))
+    changes = Changes(recipe.crop, recipe.area, recipe.flip, recipe.cutout)
+    for _ in range(count):
+        chosen = torch.randperm(len(data.train), generator=generator)[:size]
+        images = apply(
+            data.train.read(chosen.tolist()), changes, draw(changes, size, data.size, generator)
+        )
+        yield data.normalise(images).contiguous(memory_format=torch.channels_last)
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from diswot.errors import UserError
 from diswot.training.checkpoint import EpochRow
 from diswot.training.distributed import Processes
 from diswot.training.evaluation import frozen
-from diswot.training.loop import OnRead, OnStep, TrainingLoop
+from diswot.training.loop import FRESH, OnRead, OnStep, TrainingLoop
 from diswot.training.recipe import Recipe
 from diswot.training.recipe_files import default_recipe, load_recipe
 from diswot.training.tensorboard import tensorboard_writer
@@ -55,6 +55,7 @@ def distill(
     resume: bool = False,
     hold: bool | None = None,
     tensorboard: bool = False,
+    start: str = FRESH,
     on_step: OnStep = lambda step, steps, row: None,
     on_read: OnRead = lambda done, total: None,
     on_epoch: OnEpoch = lambda row: None,
@@ -78,6 +79,8 @@ def distill(
         resume: Whether to continue from the checkpoint in `out`, if there is one.
         hold: Whether all images are held on the device; None to hold them if they fit.
         tensorboard: Whether the curves are also written to `out` for TensorBoard.
+        start: Where the student's weights are from, which a resumed training must repeat: `fresh`,
+            the default, `teacher`, or a path. Nothing is done to them here; see `diswot.inherit`.
         on_step: Called after each update with its number, the number of all updates and the row
             of the last epoch.
         on_read: Called while images are read, with the number read so far and the number of all.
@@ -93,7 +96,8 @@ def distill(
     processes = Processes()
     cuda = [processes.device] if processes.device.type == "cuda" else []
     with torch.random.fork_rng(devices=cuda), frozen(teacher):
-        loop = TrainingLoop(teacher, student, data, recipe, processes, Path(out) if out else None)
+        folder = Path(out) if out else None
+        loop = TrainingLoop(teacher, student, data, recipe, processes, folder, start)
         loop.restore(resume=resume)
         listeners = [on_epoch]
         if tensorboard and loop.out is not None and processes.main:

@@ -32,6 +32,7 @@ from diswot.utils import files
 OnStep = Callable[[int, int, EpochRow], None]
 OnRead = Callable[[int, int], None]
 
+FRESH = "fresh"  # where weights are from that were drawn at random
 LAG = {"cuda": 1}  # updates after which a loss is read from a device that computes ahead
 
 
@@ -54,6 +55,7 @@ class TrainingLoop:
         recipe: Settings.
         processes: The processes that train together.
         out: Folder of the checkpoints; None to keep nothing.
+        start: Where the student's weights are from.
         history: One row for each finished epoch.
     """
 
@@ -63,6 +65,7 @@ class TrainingLoop:
     recipe: Recipe
     processes: Processes
     out: Path | None
+    start: str = FRESH
     history: list[EpochRow] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -97,7 +100,7 @@ class TrainingLoop:
             return
         if not resume:
             raise UserError(f"{self.out} holds a training already; resume it, or choose another")
-        plain = Recipe().as_dict()
+        plain = {**Recipe().as_dict(), "start": FRESH}
         self.history = checkpoint.load(self.out, self.settings, self._parts(), plain)
 
     def read(self, on_read: OnRead, hold: bool | None) -> None:
@@ -214,6 +217,7 @@ class TrainingLoop:
             "classes": len(self.data.classes),
             "image_size": self.data.size,
             "training_images": self.batches.count,
+            "start": self.start,
             "taught": self.teacher is not None,
             "teacher_checksum": checkpoint.checksum(self.teacher) if self.teacher else None,
         }
