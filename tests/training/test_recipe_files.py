@@ -93,6 +93,15 @@ def test_milestones_move_with_the_epochs_and_go_with_the_schedule() -> None:
     assert load_recipe("cifar", schedule="step").milestones == (150, 180, 210)
 
 
+@pytest.mark.parametrize("epochs", [10**9, 10**400])
+def test_epochs_without_end_are_refused(epochs: int, tmp_path: Path) -> None:
+    path = tmp_path / "mine.toml"
+    path.write_text(f"epochs = {epochs}\n")
+    for changes in ({}, {"epochs": 7}):
+        with pytest.raises(UserError, match=r"epochs must be below 1e\+09"):
+            load_recipe(str(path), **changes)
+
+
 def test_the_warm_up_moves_with_the_epochs() -> None:
     assert load_recipe("transformer", epochs=20).warmup_epochs == 1
     assert load_recipe("transformer", epochs=20, warmup_epochs=3).warmup_epochs == 3

@@ -55,7 +55,7 @@ def rank(
     files: RankFileOptions,
     output: OutputOptions,
 ) -> None:
-    """Compare scores with accuracies, beside params, MACs, depth and size."""
+    """Compare scores with accuracies, beside the plain sizes."""
     _check_place(table, files)
     if table.study is not None:
         common = TableSettings("", [], space, proxies, table, teacher, data, scoring)

@@ -11,7 +11,7 @@ from typing import Any
 from torch import nn
 
 from diswot.errors import UserError, unknown
-from diswot.training.recipe import Recipe, expand, parse_losses, published_settings
+from diswot.training.recipe import LARGEST, Recipe, expand, parse_losses, published_settings
 from diswot.utils.compat import BatchNorm
 
 _HERE = Path(__file__).parent / "recipes"
@@ -79,6 +79,8 @@ def _moved(settings: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str,
     """Return the recipe's milestones, warm-up and ramp for other epochs or another schedule."""
     before = settings.get("epochs", Recipe.epochs)
     now = changes.get("epochs", before)
+    if not max(before, now) < LARGEST:
+        raise UserError(f"epochs must be below {LARGEST:g}")
     milestones = tuple(epoch * now / before for epoch in settings.get("milestones", ()))
     warmup = settings.get("warmup_epochs", 0.0) * now / before
     schedule = changes.get("schedule", settings.get("schedule", Recipe.schedule))
