@@ -24,6 +24,7 @@ from diswot.models.inheritance import inherit
 from diswot.models.initialization import fresh
 from diswot.models.registry import create_teacher
 from diswot.models.weights import load_weights
+from diswot.training.batches import augmented_batches
 from diswot.training.distill import distill
 from diswot.training.evaluation import measure_accuracy
 from diswot.training.recipe import Recipe, parse_losses
@@ -93,8 +94,7 @@ def train(run: Run, teacher: nn.Module, images: Dataset, lr: float | None) -> di
     model = fresh(lambda: create_teacher(f"{FILE}:{run.student}", 100), "default", run.seed)
     share = 0.0
     if run.start == "teacher":
-        batches = [images.batch(BATCH, run.seed, repeat).images for repeat in range(5)]
-        share = inherit(teacher, model, batches).share
+        share = inherit(teacher, model, augmented_batches(images, recipe)).share
     before = measure_accuracy(model, images)
     made = distill(teacher if losses else None, model, images, recipe)
     epochs = {f"epoch{row['epoch']}": f"{row['test_accuracy']:.2f}" for row in made.history}
