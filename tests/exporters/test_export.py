@@ -309,7 +309,9 @@ def test_mistakes(run: Run, trained: Path, tmp_path: Path, line: str, reason: st
 
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", FORMATS)
-@pytest.mark.parametrize("name", [name for name in SPACES if name != "timm_zoo"])
+@pytest.mark.parametrize(
+    "name", [row.example or name for name, row in SPACES.items() if name != "timm_zoo"]
+)
 def test_every_space_in_every_format(name: str, kind: str, tmp_path: Path) -> None:
     study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=3))
     build = create_space(name, 5, 32)

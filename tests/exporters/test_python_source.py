@@ -19,7 +19,7 @@ from diswot.spaces import registry as spaces
 from diswot.spaces.registry import construct, create_space
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
-SPACES = [name for name in spaces.SPACES if name != "timm_zoo"]
+SPACES = [row.example or name for name, row in spaces.SPACES.items() if name != "timm_zoo"]
 
 
 def candidate(name: str, size: int, seed: int = 0, classes: int = 5) -> nn.Module:
