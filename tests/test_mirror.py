@@ -62,6 +62,7 @@ ELSEWHERE = {
     # sub-networks from their parts
     "models/test_subnetworks": (
         "models/block_runs",
+        "models/channel_dependencies",
         "models/coupled",
         "models/subnetwork_tracing",
     ),

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from diswot.costs.counts import count_params
 from diswot.errors import UserError
+from diswot.models import channel_dependencies
 from diswot.models.block_runs import block_runs
 from diswot.models.cifar_resnet import CifarResNet
 from diswot.models.coupled import evenly
@@ -284,6 +285,34 @@ def test_nothing_to_remove_is_refused() -> None:
 
     with pytest.raises(UserError, match="mine: nothing can be removed: it repeats no blocks"):
         sub_networks(build, 8, "mine")
+
+
+def test_trained_parameters_need_not_be(caplog: pytest.LogCaptureFixture) -> None:
+    """A frozen teacher is traced by gradients all the same."""
+    found = sub_networks(lambda: CifarResNet((1, 2, 1)).requires_grad_(False), 32, "mine")
+
+    assert [len(stage.coupled) for stage in found.stages] == [2, 3, 2] and not caplog.messages
+
+
+def test_network_that_torch_pruning_cannot_trace_has_depths(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """ShuffleNet splits channels in a way that torch-pruning divides by zero."""
+    found = traced("torchvision:shufflenet_v2_x0_5")
+
+    assert [(stage.depth, stage.coupled) for stage in found.stages] == [(4, ()), (8, ()), (4, ())]
+    (line,) = caplog.messages
+    assert "torch-pruning cannot follow it: ZeroDivisionError: " in line
+
+
+def test_channels_without_end_stay(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(channel_dependencies, "_LONGEST", -1.0)
+    found = traced("resnet20")
+
+    assert [(stage.depth, stage.coupled) for stage in found.stages] == [(3, ())] * 3
+    assert "cannot follow fc: TimeoutError: no end after -1 s" in caplog.messages[0]
 
 
 class Stubborn(nn.Module):

@@ -1,11 +1,15 @@
 from __future__ import annotations
 
+import json
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from commands import Run
 from timm.models.vision_transformer import VisionTransformer
+from torchvision.models import VisionTransformer as Torchvision
 
 from diswot.costs.counts import count_params
 from diswot.errors import UserError
@@ -19,11 +23,22 @@ from diswot.spaces.trials import EnumeratingTrial, FixedParamsTrial
 SMALL: Params = {"depth_1": 1, "width_1": 0.5, "depth_2": 2, "width_2": 0.25, "depth_3": 3}
 SMALL |= {"width_3": 1.0}
 VIT = """
+from timm.models.swin_transformer import SwinTransformer
 from timm.models.vision_transformer import VisionTransformer
+from torchvision.models import VisionTransformer as Another
 
 def vit(num_classes, img_size):
     return VisionTransformer(
         img_size, 8, num_classes=num_classes, embed_dim=32, depth=4, num_heads=4
+    )
+
+def torchvision_vit(num_classes, img_size):
+    return Another(img_size, 8, 2, 4, 32, 64, num_classes=num_classes)
+
+def swin(num_classes, img_size):
+    return SwinTransformer(
+        img_size, 2, num_classes=num_classes, embed_dim=16, depths=(2, 2), num_heads=(2, 4),
+        window_size=4,
     )
 """
 
@@ -126,6 +141,37 @@ def test_full_transformer_is_the_teacher(vit: str) -> None:
     assert all(torch.equal(v, teacher.state_dict()[n]) for n, v in student.state_dict().items())
 
 
+def test_torchvision_transformer(vit: str) -> None:
+    """One layer holds the heads and the tokens' features, so each head becomes narrower."""
+    name = vit.replace(":vit", ":torchvision_vit")
+    space = create_space(f"subnet:{name}", 10, 32)
+    model = build_network(space, {"depth_1": 1, "width_1": 0.5}).eval()
+    wanted = Torchvision(32, 8, 1, 4, 16, 32, num_classes=10).eval()
+
+    state = {
+        n.replace("layers.0", "layers.encoder_layer_0"): v for n, v in model.state_dict().items()
+    }
+    wanted.load_state_dict(state)
+    with torch.no_grad():
+        images = torch.randn(2, 3, 32, 32)
+        assert torch.equal(model(images), wanted(images))
+
+
+def test_swin_narrows_heads_and_mlps(vit: str, caplog: pytest.LogCaptureFixture) -> None:
+    """The biases of positions lose the rows of the heads."""
+    name = vit.replace(":vit", ":swin")
+    params = {"depth_1": 2, "width_1": 0.5, "depth_2": 1, "width_2": 0.5}
+    model = build_network(create_space(f"subnet:{name}", 10, 32), params)
+    first = model.layers[0].blocks[1]
+
+    assert first.attn.num_heads == 1 and first.attn.relative_position_bias_table.shape[1] == 1
+    assert first.attn.qkv.weight.shape == (3 * 8, 16) and first.mlp.fc1.weight.shape == (32, 16)
+    with torch.no_grad():
+        assert model(torch.randn(2, 3, 32, 32)).shape == (2, 10)
+    (line,) = caplog.messages
+    assert "torch-pruning cannot narrow layers.0.blocks.1.mlp.fc2, layers.1.downsample" in line
+
+
 def test_meta_device_gives_the_shapes() -> None:
     space = create_space("subnet:resnet20", 10, 32)
     with Weightless():
@@ -149,3 +195,27 @@ def test_mistakes(name: str, message: str) -> None:
     with pytest.raises(UserError, match=message) as error:
         create_space(name)
     assert "\n" not in str(error.value)
+
+
+def test_search_and_export_by_command(
+    tmp_path: Path, vit: str, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """From a relative path, under a budget, to Python source that needs torch alone."""
+    monkeypatch.chdir(tmp_path)
+    small = "--data noise --classes 5 --image-size 32 --batch-size 4 --trials 4"
+    found = run(
+        f"search --space subnet:mine.py:vit --teacher mine.py:vit {small} --max-params 30K "
+        "--out runs/sub --quiet --json"
+    ).json
+
+    assert found["rejected"] > 0 and found["best"]["model_params"] <= 30_000
+    config = json.loads(Path("runs/sub/run.json").read_text())["config"]
+    assert config["space"] == f"subnet:{vit}"
+    assert run("export runs/sub --format safetensors --quiet").status == 0
+    names: dict[str, Any] = {}
+    exec(Path("runs/sub/export/student.py").read_text(), names)
+    assert count_params(names["Student"]()) == found["best"]["model_params"]
+
+
+def test_spaces_are_listed_with_a_teacher(run: Run) -> None:
+    assert "subnet:TEACHER" in run("list spaces --json").json["spaces"]

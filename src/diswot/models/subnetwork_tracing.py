@@ -13,7 +13,8 @@ from torch import Tensor, nn
 
 from diswot.errors import UserError
 from diswot.models.block_runs import BlockRun, block_runs
-from diswot.models.coupled import CoupledChannels, coupled_channels
+from diswot.models.channel_dependencies import coupled_channels
+from diswot.models.coupled import CoupledChannels
 from diswot.models.subnetworks import SHARES, Stage, SubNetworks
 from diswot.models.weightless import Weightless
 from diswot.utils.compat import tree_leaves
@@ -48,7 +49,7 @@ def sub_networks(build: Callable[[], nn.Module], img_size: int, name: str) -> Su
 def _traced(build: Callable[[], nn.Module], size: int, name: str, device: str) -> SubNetworks:
     def made() -> nn.Module:
         with Weightless() if device == "meta" else nullcontext():
-            return build().eval()
+            return build().eval().requires_grad_()
 
     with torch.random.fork_rng(devices=[]), torch.device(device):
         model, images = made(), torch.zeros(2, 3, size, size)
@@ -58,10 +59,11 @@ def _traced(build: Callable[[], nn.Module], size: int, name: str, device: str) -
             raise UserError(f"{name} cannot run on images of {size} pixels: {error}") from error
         runs = block_runs(model, images)
         try:
-            groups = coupled_channels(model, images)
+            groups, failed = coupled_channels(model, images)
         except Exception as error:  # torch-pruning may raise anything
-            raise UserError(f"{name}: torch-pruning cannot trace it: {reason(error)}") from error
-        return _Trials(made, images, shape, name).checked(_stages(runs, groups))
+            groups, failed = [], [("it", error)]
+        whys = [f"torch-pruning cannot follow {layer}: {reason(why)}" for layer, why in failed]
+        return _Trials(made, images, shape, name).checked(_stages(runs, groups), whys)
 
 
 def _stages(runs: Sequence[BlockRun], groups: Sequence[CoupledChannels]) -> SubNetworks:
@@ -133,37 +135,43 @@ class _Trials:
     shape: tuple[int, ...]
     name: str
 
-    def checked(self, found: SubNetworks) -> SubNetworks:
+    def checked(self, found: SubNetworks, whys: Sequence[str]) -> SubNetworks:
         """Return the sub-networks without what cannot be removed.
+
+        Args:
+            found: The sub-networks as they were traced.
+            whys: What could not be traced.
 
         Raises:
             UserError: Nothing can be removed.
         """
-        found, why = self._shortened(found)
-        if any(self._failure(found, share=share) for share in _NARROWER):
-            found, why = self._narrowed(found)
+        whys = list(whys)
+        if self._failure(found):
+            found = self._shortened(found, whys)
+        if any(self._failure(found, share) for share in _NARROWER):
+            found = self._narrowed(found, whys)
+        more = f" (and {len(whys) - 1} more)" if len(whys) > 1 else ""
         if not any(stage.depth > 1 or stage.coupled for stage in found.stages):
-            why = why or "it repeats no blocks, and its layers share no channels"
+            why = whys[0] + more if whys else "it repeats no blocks, and no channels can be removed"
             raise UserError(f"{self.name}: nothing can be removed: {why}")
-        if why:
-            _log.warning("%s: some parts keep their size: %s", self.name, why)
+        if whys:
+            _log.warning("%s: some parts keep their size: %s%s", self.name, whys[0], more)
         for share in _NARROWER:
-            if failure := self._failure(found, share=share):
+            if failure := self._failure(found, share):
                 raise UserError(f"{self.name}: torch-pruning cannot narrow it: {failure}")
         return found
 
-    def _shortened(self, found: SubNetworks) -> tuple[SubNetworks, str]:
-        if not self._failure(found):
-            return found, ""
-        whys, stages = [], []
+    def _shortened(self, found: SubNetworks, whys: list[str]) -> SubNetworks:
+        """Keep all blocks of stages that do not run with one block."""
+        stages = []
         for stage in found.stages:
             why = self._failure(SubNetworks((stage,)))
+            whys += [f"the blocks of {stage.run.container}, {why}"] if stage.run and why else []
             stages.append(replace(stage, run=None, depth=1) if why else stage)
-            whys += [why] * bool(why)
-        return SubNetworks(tuple(stages)), whys[0] if whys else ""
+        return SubNetworks(tuple(stages))
 
-    def _narrowed(self, found: SubNetworks) -> tuple[SubNetworks, str]:
-        whys: list[str] = []
+    def _narrowed(self, found: SubNetworks, whys: list[str]) -> SubNetworks:
+        """Keep all channels of the groups that do not run with the least share."""
         stages = []
         for stage in found.stages:
             kinds: dict[str, list[CoupledChannels]] = {}
@@ -172,13 +180,12 @@ class _Trials:
             left: list[CoupledChannels] = []
             for groups in kinds.values():
                 alone = SubNetworks((replace(stage, coupled=tuple(groups)),))
-                if why := self._failure(alone, share=_NARROWER[0]):
+                if why := self._failure(alone, _NARROWER[0]):
                     whys.append(f"torch-pruning cannot narrow {groups[0].writers[0]}, {why}")
                 else:
                     left += groups
             stages.append(replace(stage, coupled=tuple(left)))
-        more = f" (and {len(whys) - 1} more)" if len(whys) > 1 else ""
-        return SubNetworks(tuple(stages)), "".join(whys[:1]) + more
+        return SubNetworks(tuple(stages))
 
     def _failure(self, found: SubNetworks, share: float = 1.0) -> str:
         """Say why the sub-network with one block and a share of each stage fails; else nothing."""

@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from diswot.models.block_runs import BlockRun
-from diswot.models.coupled import Axis, CoupledChannels
+from diswot.models.coupled import Axis, CoupledChannels, SizeAttribute
 
 SHARES = (0.25, 0.5, 0.75, 1.0)
 
@@ -42,6 +42,16 @@ class Stage:
             gone = sorted(set(range(group.size)) - set(group.kept(share)))
             for part in group.parts:
                 yield part.axis, [index for channel in gone for index in part.indices[channel]]
+
+    @cached_property
+    def sizes(self) -> dict[float, list[tuple[SizeAttribute, int]]]:
+        """The value of each attribute at each share."""
+        return {share: list(self._sizes(share)) for share in SHARES if share < 1}
+
+    def _sizes(self, share: float) -> Iterator[tuple[SizeAttribute, int]]:
+        for group in self.coupled:
+            count = len(group.kept(share))
+            yield from ((each, count // each.unit) for each in group.attributes)
 
 
 @dataclass(frozen=True)
@@ -80,9 +90,8 @@ class SubNetworks:
             for axis, indices in stage.removed.get(share, ()):
                 if modules[axis.owner] in alive:
                     removed.setdefault(axis, set()).update(indices)
-            for group in stage.coupled:
-                if group.attention is not None and share < 1:
-                    group.attention.narrow(modules[group.attention.name], share)
+            for attribute, size in stage.sizes.get(share, ()):
+                setattr(modules[attribute.owner], attribute.name, size)
         with torch.no_grad(), torch.device("cpu"):
             for axis, gone in removed.items():
                 axis.cut(modules[axis.owner], gone)
