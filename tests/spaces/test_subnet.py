@@ -1,9 +1,9 @@
 from __future__ import annotations
 
 import json
+import runpy
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
@@ -212,8 +212,7 @@ def test_search_and_export_by_command(
     config = json.loads(Path("runs/sub/run.json").read_text())["config"]
     assert config["space"] == f"subnet:{vit}"
     assert run("export runs/sub --format safetensors --quiet").status == 0
-    names: dict[str, Any] = {}
-    exec(Path("runs/sub/export/student.py").read_text(), names)
+    names = runpy.run_path("runs/sub/export/student.py")
     assert count_params(names["Student"]()) == found["best"]["model_params"]
 
 
