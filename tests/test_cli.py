@@ -429,6 +429,8 @@ class TestDistill:
         assert result["start"] == {"from": str(kept)}
         fresh = run(f"{line} --out {tmp_path / 'c'} --start fresh --json")
         assert fresh.json["start"] == {"from": "fresh"} and "starts" not in fresh.err
+        again = run(f"{line} --out {tmp_path / 'c'} --resume --json")  # as it was begun
+        assert again.json["start"] == {"from": "fresh"} and "starts" not in again.err
         assert fresh.json["train_accuracy"] < ran.json["train_accuracy"]
         alone = "--student resnet20 --teacher none --start teacher"
         told = run(f"{TRAIN} {alone} --out {tmp_path / 'd'}").mistake()

@@ -135,13 +135,17 @@ def _train(
         choose: Chooses the recipe, given the student.
         out: Folder of the training.
         advance: Moves the progress bars.
-        start: Where the student's weights are from; None for the default.
+        start: Where the student's weights are from; None for the recorded start of a resumed
+            training, or else for the default.
         say: Prints where they are from.
         how: `resume`, `hold` and `tensorboard` of the training.
     """
     from diswot.models.initialization import fresh
+    from diswot.training import checkpoint
     from diswot.training.distill import distill as train
 
+    if start is None and how["resume"] and (record := checkpoint.recorded(out)):
+        start = record.get("start", starts.FRESH)  # version 0.1.0 recorded none
     images = chosen.load_images()
     pretrained = chosen.alone and chosen.pretrained
     build, named = inputs.named_student(chosen.student, chosen.space, images, pretrained=pretrained)

@@ -44,6 +44,17 @@ def save(folder: Path, settings: Settings, parts: Stateful, history: list[EpochR
     jsonl.write_lines(folder / HISTORY, history)
 
 
+def recorded(folder: Path) -> Settings:
+    """Return the settings that the checkpoint in a folder records; empty without a checkpoint.
+
+    Raises:
+        UserError: The checkpoint cannot be read.
+    """
+    path = folder / CHECKPOINT
+    found: Settings = files.load_tensors(path).get("facts", {}) if path.exists() else {}
+    return found
+
+
 def load(
     folder: Path, settings: Settings, parts: Stateful, absent: Settings = MappingProxyType({})
 ) -> list[EpochRow]:
