@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from pages import markdown, spread
 from torch import nn
 
 from diswot.data.dataset import Dataset, Split
@@ -124,16 +125,37 @@ def append(path: Path, row: Mapping[str, Any]) -> None:
         table.writerow(row)
 
 
+def table(path: Path) -> str:
+    """Return the accuracies as a table: mean and standard deviation over the seeds."""
+    with path.open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    lines = []
+    for distiller, (weight, losses) in DISTILLERS.items():
+        cells = [distiller, f"{weight:g} x cross-entropy {losses}"]
+        for start in STARTS:
+            found = [row for row in rows if (row["start"], row["distiller"]) == (start, distiller)]
+            last = [float(row[f"epoch{EPOCHS}"]) for row in found]
+            cells += [spread(last) if last else "-", str(len(last))]
+        lines.append(cells)
+    columns = ["distiller", "loss"]
+    columns += [text for start in STARTS for text in (f"start {start}, %", "seeds")]
+    return markdown(columns, lines)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--data", type=Path, required=True, help="CIFAR-100 as a folder of images")
-    parser.add_argument("--teacher-weights", type=Path, required=True)
+    parser.add_argument("--data", type=Path, help="CIFAR-100 as a folder of images")
+    parser.add_argument("--teacher-weights", type=Path)
+    parser.add_argument("--show", action="store_true", help="print the table of what is there")
     parser.add_argument("--out", type=Path, default=Path("docs/tables/start.csv"))
     parser.add_argument("--part", default="0/1", help="which of how many processes this one is")
     parser.add_argument("--only", help="distillers, with commas")
     parser.add_argument("--seeds", type=int, default=SEEDS)
     parser.add_argument("--lr", type=float, help="highest learning rate, to choose it")
     options = parser.parse_args()
+    if options.show:
+        print(table(options.out))
+        return
     images = images_of(options.data)
     teacher = create_teacher(f"{FILE}:resnet32", 100)
     load_weights(teacher, options.teacher_weights)
