@@ -13,6 +13,7 @@ from torchvision.models import VisionTransformer as Torchvision
 
 from diswot.costs.counts import count_params
 from diswot.errors import UserError
+from diswot.models.inheritance import inherit
 from diswot.models.initialization import fresh
 from diswot.models.registry import create_teacher
 from diswot.models.weightless import Weightless
@@ -103,6 +104,17 @@ def test_weights_of_a_trained_teacher() -> None:
     assert torch.equal(teacher.conv1.weight, before)
     last = teacher.layer2[2].conv2.weight
     assert torch.equal(model.layer2[1].conv2.weight, last[quarter][:, quarter])
+
+
+@pytest.mark.parametrize("name", ["resnet20", "vit"])
+def test_even_inheritance_gives_the_same_weights(name: str, vit: str) -> None:
+    name, params = (vit, {"depth_1": 3, "width_1": 0.5}) if name == "vit" else (name, SMALL)
+    teacher = create_teacher(name, 10, 32).eval()
+    wanted = subnet.from_teacher(teacher, params, name, 10, 32).state_dict()
+    student = build_network(create_space(f"subnet:{name}", 10, 32), params)
+    inherit(teacher, student, channels="even")
+
+    assert all(torch.equal(value, wanted[n]) for n, value in student.state_dict().items())
 
 
 def test_transformer_is_one_built_so(vit: str) -> None:
