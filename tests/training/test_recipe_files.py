@@ -25,7 +25,7 @@ def first(space: str) -> nn.Module:
 
 
 def test_all_are_here() -> None:
-    assert {"cifar", "fast", "imagenet", "plain", "transformer"} == RECIPES.keys()
+    assert {"cifar", "fast", "imagenet", "plain", "short", "transformer"} == RECIPES.keys()
 
 
 def test_cifar() -> None:
@@ -91,6 +91,15 @@ def test_milestones_move_with_the_epochs_and_go_with_the_schedule() -> None:
     assert load_recipe("cifar", epochs=24, milestones=(5,)).milestones == (5,)
     assert load_recipe("cifar", schedule="cosine").milestones == ()
     assert load_recipe("cifar", schedule="step").milestones == (150, 180, 210)
+
+
+def test_the_weight_of_the_cross_entropy_goes_with_the_losses_that_brought_it() -> None:
+    made = load_recipe("short")
+    assert (made.losses, made.cross_entropy) == ({"kd_standardised": 9.0}, 0.1)
+    for losses in ("kd", {}):
+        assert load_recipe("short", losses=losses).cross_entropy == 1
+    assert load_recipe("short", losses="kd", cross_entropy=0.5).cross_entropy == 0.5
+    assert load_recipe("short", losses="kd:published").cross_entropy == 0.1
 
 
 @pytest.mark.parametrize("epochs", [10**9, 10**400])

@@ -58,13 +58,18 @@ def load_recipe(name: str, **changes: Any) -> Recipe:
     if name not in RECIPES and not name.endswith(".toml"):
         raise unknown("recipe", name, [*RECIPES, "a file.toml"])
     path = RECIPES.get(name, Path(name))
-    settings = read(path)
+    given = read(path)
+    try:
+        settings = _with_losses(given, given.get("epochs", Recipe.epochs))
+    except UserError as error:
+        raise UserError(f"{path}: losses: {error}") from error
     try:
         Recipe(**settings)
     except UserError as error:
         raise UserError(f"{path}: {error}") from error
     epochs = changes.get("epochs", settings.get("epochs", Recipe.epochs))
-    return Recipe(**{**settings, **_moved(settings, changes), **_with_losses(changes, epochs)})
+    own = given if "losses" in changes else settings  # what losses bring goes with them
+    return Recipe(**{**own, **_moved(own, changes), **_with_losses(changes, epochs)})
 
 
 def _with_losses(settings: Mapping[str, Any], epochs: int) -> dict[str, Any]:
@@ -102,11 +107,7 @@ def read(path: Path) -> dict[str, Any]:
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or " ".join(str(error).split())
         raise UserError(f"cannot read {path}: {reason}") from error
-    settings = {key: _checked(path, key, value) for key, value in given.items()}
-    try:
-        return _with_losses(settings, settings.get("epochs", Recipe.epochs))
-    except UserError as error:
-        raise UserError(f"{path}: losses: {error}") from error
+    return {key: _checked(path, key, value) for key, value in given.items()}
 
 
 def _checked(path: Path, key: str, value: object) -> Any:
