@@ -15,7 +15,7 @@ from typing import Any
 import torch_pruning as tp
 from torch import Tensor, nn
 
-from diswot.models.coupled import Axis, CoupledChannels, Part, SizeAttribute
+from diswot.models.coupled import Axis, ChannelSlice, CoupledChannels, SizeAttribute
 from diswot.utils.compat import ConvBase, tree_leaves
 
 _HEADS = ("num_heads", "num_attention_heads", "n_heads", "heads")
@@ -161,7 +161,7 @@ def _fits(item: Any) -> bool:
     return _is_layer(target.module) or max(item.idxs) < target.module.shape[target.pruning_dim]
 
 
-def _part(item: Any, names: dict[Any, str], place: dict[int, int]) -> Part:
+def _part(item: Any, names: dict[Any, str], place: dict[int, int]) -> ChannelSlice:
     indices: list[list[int]] = [[] for _ in place]
     for index, root in zip(item.idxs, item.root_idxs, strict=True):
         indices[place[root]].append(index)
@@ -171,7 +171,7 @@ def _part(item: Any, names: dict[Any, str], place: dict[int, int]) -> Part:
     else:
         owner, _, parameter = name.rpartition(".")
         axis = Axis(owner, parameter, dim=target.pruning_dim)
-    return Part(axis, tuple(map(tuple, indices)))
+    return ChannelSlice(axis, tuple(map(tuple, indices)))
 
 
 def _chunks(layers: Iterable[nn.Module], size: int) -> int:
@@ -187,7 +187,9 @@ def _chunks(layers: Iterable[nn.Module], size: int) -> int:
     return max(count for count in counts if size % count == 0)
 
 
-def _widths(model: nn.Module, writers: Iterable[Part], size: int) -> Iterator[SizeAttribute]:
+def _widths(
+    model: nn.Module, writers: Iterable[ChannelSlice], size: int
+) -> Iterator[SizeAttribute]:
     """Yield the attributes with the number of channels, of the modules around their writers."""
     around = {p.axis.owner if p.axis.parameter else _parent(p.axis.owner) for p in writers}
     for owner in sorted(around):
@@ -196,7 +198,7 @@ def _widths(model: nn.Module, writers: Iterable[Part], size: int) -> Iterator[Si
         yield from (SizeAttribute(owner, name) for name in names)
 
 
-def _heads(model: nn.Module, writers: Iterable[Part], size: int) -> SizeAttribute | None:
+def _heads(model: nn.Module, writers: Iterable[ChannelSlice], size: int) -> SizeAttribute | None:
     """Return the number of heads, if a group holds queries, keys and values; else None."""
     linear = [w for w in writers if isinstance(model.get_submodule(w.axis.owner), nn.Linear)]
     found = {_heads_around(model, part.axis.owner) for part in linear}
@@ -226,12 +228,12 @@ def _parent(name: str) -> str:
 
 
 def _of_heads(
-    model: nn.Module, heads: SizeAttribute, size: int, parts: Iterable[Part]
-) -> Iterator[Part]:
+    model: nn.Module, heads: SizeAttribute, size: int, parts: Iterable[ChannelSlice]
+) -> Iterator[ChannelSlice]:
     """Yield the attention's own parameters with one entry a head, such as biases of positions."""
     taken = {(part.axis.owner, part.axis.parameter) for part in parts}
     indices = tuple((i // heads.unit,) * (i % heads.unit == 0) for i in range(size))
     for name, parameter in model.get_submodule(heads.owner).named_parameters(recurse=False):
         dims = [d for d, length in enumerate(parameter.shape) if length == size // heads.unit]
         if len(dims) == 1 and (heads.owner, name) not in taken:
-            yield Part(Axis(heads.owner, name, dim=dims[0]), indices)
+            yield ChannelSlice(Axis(heads.owner, name, dim=dims[0]), indices)

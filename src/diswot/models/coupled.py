@@ -49,7 +49,7 @@ class Axis:
 
 
 @dataclass(frozen=True)
-class Part:
+class ChannelSlice:
     """The channels of a group along one axis.
 
     Attributes:
@@ -91,7 +91,7 @@ class CoupledChannels:
     """
 
     size: int
-    parts: tuple[Part, ...]
+    parts: tuple[ChannelSlice, ...]
     writers: tuple[str, ...]
     chunks: int = 1
     unit: int = 1

@@ -15,7 +15,7 @@ from diswot.errors import UserError
 from diswot.models.block_runs import BlockRun, block_runs
 from diswot.models.channel_dependencies import coupled_channels
 from diswot.models.coupled import CoupledChannels
-from diswot.models.subnetworks import SHARES, Stage, SubNetworks
+from diswot.models.subnetworks import SHARES, PrunableStage, SubNetworks
 from diswot.models.weightless import Weightless
 from diswot.utils.compat import tree_leaves
 from diswot.utils.optional_imports import reason
@@ -69,17 +69,19 @@ def _traced(build: Callable[[], nn.Module], size: int, name: str, device: str) -
 def _stages(runs: Sequence[BlockRun], groups: Sequence[CoupledChannels]) -> SubNetworks:
     """Give each group to the first stage that writes it; the stem and the head keep their width."""
     if not runs:
-        return SubNetworks((Stage(None, tuple(groups)),))
+        return SubNetworks((PrunableStage(None, tuple(groups)),))
     own: list[list[CoupledChannels]] = [[] for _ in runs]
     for group in groups:
         writing = (i for i, run in enumerate(runs) if any(map(run.holds, group.writers)))
         if (first := next(writing, None)) is not None:
             own[first].append(group)
     stages = zip(runs, own, strict=True)
-    return SubNetworks(tuple(Stage(run, tuple(own), len(run.blocks)) for run, own in stages))
+    return SubNetworks(
+        tuple(PrunableStage(run, tuple(own), len(run.blocks)) for run, own in stages)
+    )
 
 
-def _in_block(name: str, stage: Stage) -> str:
+def _in_block(name: str, stage: PrunableStage) -> str:
     """Return the name of a layer inside its block; layers outside of blocks keep their name."""
     blocks = stage.run.blocks if stage.run else ()
     inside = (name.removeprefix(f"{block}.") for block in blocks if name.startswith(f"{block}."))

@@ -19,7 +19,7 @@ SHARES = (0.25, 0.5, 0.75, 1.0)
 
 
 @dataclass(frozen=True)
-class Stage:
+class PrunableStage:
     """A stage of a network, and what can be removed from it.
 
     Attributes:
@@ -62,7 +62,7 @@ class SubNetworks:
         stages: From the first to the last.
     """
 
-    stages: tuple[Stage, ...]
+    stages: tuple[PrunableStage, ...]
 
     @property
     def full(self) -> tuple[list[int], list[float]]:

@@ -33,7 +33,7 @@ SIZE = len(WIDTHS) ** (2 + sum(STAGES) + 1) * len(COUNTS) ** (len(STAGES) + sum(
 
 
 @dataclass(frozen=True)
-class Stage:
+class BranchedStage:
     """The choices of a stage.
 
     Attributes:
@@ -47,7 +47,7 @@ class Stage:
     widths: tuple[int, ...]
 
 
-class BasicBlock(nn.Module):
+class BranchBlock(nn.Module):
     """Two 3x3 convolutions and an identity.
 
     Args:
@@ -121,11 +121,11 @@ class ParallelModule(nn.Module):
         stage: Blocks and channels of the branches.
     """
 
-    def __init__(self, inputs: Sequence[int], stage: Stage) -> None:
+    def __init__(self, inputs: Sequence[int], stage: BranchedStage) -> None:
         super().__init__()
         self.fusion = Fusion(inputs, stage.widths)
         self.branches = nn.ModuleList(
-            nn.Sequential(*(BasicBlock(width) for _ in range(count)))
+            nn.Sequential(*(BranchBlock(width) for _ in range(count)))
             for count, width in zip(stage.blocks, stage.widths, strict=True)
         )
 
@@ -146,7 +146,11 @@ class MultiResolutionNet(nn.Module):
     """
 
     def __init__(
-        self, stem: Sequence[int], stages: Sequence[Stage], last: int, num_classes: int = 100
+        self,
+        stem: Sequence[int],
+        stages: Sequence[BranchedStage],
+        last: int,
+        num_classes: int = 100,
     ) -> None:
         super().__init__()
         self.stem = nn.Sequential(
@@ -196,7 +200,7 @@ def build(trial: BaseTrial, num_classes: int = 100) -> MultiResolutionNet:
 
     stem = width("stem_1"), width("stem_2")
     stages = [
-        Stage(
+        BranchedStage(
             count(f"modules_{s}"),
             tuple(count(f"blocks_{s}_{b}") for b in range(1, s + 1)),
             tuple(width(f"width_{s}_{b}") for b in range(1, s + 1)),
