@@ -19,14 +19,15 @@ from full_disk import full_disk
 from PIL import Image
 
 import diswot
-from diswot.cli import main
+from diswot.cli import main, score_names
 from diswot.cli.inputs import NamedImages
 from diswot.cli.names import _SAMPLERS
-from diswot.cli.options import SubjectOptions
+from diswot.cli.options import SubjectOptions, TeacherOptions
 from diswot.cli.subject import subject_of
 from diswot.models import registry
 from diswot.models.weights import load_weights as load_network_weights
 from diswot.nas.samplers import SAMPLERS
+from diswot.proxies.registry import PROXIES
 from diswot.spaces import nasbench201
 from diswot.spaces.registry import build_network, create_space
 from diswot.utils.files import load_weights
@@ -345,6 +346,54 @@ class TestScore:
             assert own[name] == given[init][name]
             values = {given[init][name] for init in INITS}
             assert len(values) == (1 if name == "params" else len(INITS))
+
+    def test_inherited_from_a_trained_teacher(self, run: Run, place: Path) -> None:
+        line = "score --teacher resnet20 --data digits --image-size 8 --batch-size 16 --json"
+        trained = f"--teacher-weights {place / 'teacher' / 'student.safetensors'}"
+        own = '{"blocks1": 3, "blocks2": 3, "blocks3": 3}'
+        names = "--proxies agreement,agreement_top1"
+
+        given = run(f"{line} {trained} {names}", "--student", own).json["scores"]
+        assert given == {"agreement": 0.0, "agreement_top1": 1.0}
+        kd = f"{line} {trained} --proxies kd,naswot,default"
+        ran = run(f"{kd} --init inherited", "--student", own)
+        assert ran.json["scores"]["kd"] == 0 and "change nothing" not in ran.err
+        less, fresh = (
+            run(f"{line} {trained} --proxies agreement --init {init}", "--student", STUDENT).json
+            for init in ("inherited", "kaiming")
+        )
+        assert 0 > less["scores"]["agreement"] > fresh["scores"]["agreement"]
+
+    def test_all_scores_without_a_trained_teacher(self, run: Run) -> None:
+        assert score_names.proxy_names("all", TeacherOptions(), "default") == list(PROXIES)
+        plain = score_names.proxy_names("all", TeacherOptions(), None)
+        assert {*PROXIES} - {*plain} == {"agreement", "agreement_top1"}
+        assert score_names.proxy_names("all", TeacherOptions(pretrained=True), None) == list(
+            PROXIES
+        )
+
+    @pytest.mark.parametrize(
+        ("options", "named"),
+        [
+            ("score --student resnet20 --proxies agreement,kd", "agreement looks"),
+            ("score --student resnet20 --proxies kd,params,naswot --init inherited", "kd, naswot"),
+            ("search --trials 2 --proxy agreement", "agreement looks"),
+            ("search --trials 2 --init inherited", "default looks"),
+            ("search --trials 2 --init inherited --workers 2", "default looks"),
+            ("rank --table {table} --proxies diswot --init inherited", "diswot looks"),
+            ("rank --table {table} --proxies agreement,agreement_top1", "agreement_top1 look"),
+        ],
+    )
+    def test_inheritance_from_an_untrained_teacher(
+        self, run: Run, options: str, named: str, tmp_path: Path
+    ) -> None:
+        table = tmp_path / "t.csv"
+        rows = [f"{i},{2 * i - 1},1,{50 + i}" for i in (1, 3, 5)]
+        table.write_text("\n".join(["blocks1,blocks2,blocks3,accuracy", *rows]) + "\n")
+        line = f"{options.format(table=table)} --teacher resnet20 {SMALL}"
+        mistake = run(line).mistake()
+        assert named in mistake
+        assert mistake.endswith("teacher: give --teacher-weights FILE or --pretrained")
 
     def test_repeats(self, run: Run) -> None:
         line = f"{SCORE} --proxies kd,relation --repeats 3 --json --student"
@@ -771,7 +820,7 @@ class TestProcess:
 import sys
 import diswot
 assert {"search", "distill", "score"} <= set(dir(diswot))
-from diswot.cli import main
+from diswot.cli import main, score_names
 from diswot.cli.inputs import NamedImages
 for line in (["--help"], [], ["search", "--help"], ["distill", "--help"], ["--version"]):
     main(line)
@@ -786,7 +835,7 @@ assert not heavy & sys.modules.keys(), heavy & sys.modules.keys()
     def test_a_search_does_without_the_compiler(self) -> None:
         code = f"""
 import sys
-from diswot.cli import main
+from diswot.cli import main, score_names
 from diswot.cli.inputs import NamedImages
 for proxy in ("naswot", "default"):
     assert not main("{SEARCH} --trials 1 -q --proxy ".split() + [proxy])

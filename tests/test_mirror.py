@@ -24,6 +24,7 @@ ELSEWHERE = {
         "cli/names",
         "cli/options",
         "cli/score",
+        "cli/score_names",
         "cli/starts",
         "cli/subject",
         "runs/folder",

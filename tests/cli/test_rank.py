@@ -19,7 +19,9 @@ from scipy import stats
 from diswot.costs.counts import count_params
 from diswot.models import registry
 from diswot.ranking import score_table
+from diswot.ranking.score_columns import read_score_columns
 from diswot.spaces.registry import build_network, create_space
+from diswot.utils.files import save_weights
 
 OPTIONS = "--teacher resnet20 --classes 10 --batch-size 4 --image-size 8 --resamples 50"
 ROWS = [(1, 1, 1, 60.0, 62), (3, 1, 1, 61.5, 64), (1, 3, 1, 62.0, 63), (1, 1, 3, 62.5, 66)]
@@ -50,6 +52,22 @@ def params() -> list[int]:
     build = create_space("s0", 10)
     names = ("blocks1", "blocks2", "blocks3")
     return [count_params(build_network(build, dict(zip(names, row, strict=False)))) for row in ROWS]
+
+
+def test_inherited_from_a_trained_teacher(run: Run, tmp_path: Path, table: Path) -> None:
+    """The teacher's own architecture agrees best."""
+    weights = tmp_path / "w.safetensors"
+    save_weights(registry.create_teacher("resnet20", 10, 8), weights)
+    line = f"rank --table {table} {OPTIONS} --teacher-weights {weights} --json"
+    line += " --proxies agreement,relation,naswot --init inherited"
+    assert run(f"{line} --scores {tmp_path / 'scores'}").json["n"] == 8
+    found = read_score_columns(tmp_path / "scores")
+
+    own = [params == {"blocks1": 3, "blocks2": 3, "blocks3": 3} for params in found.architectures]
+    assert own.count(True) == 1
+    for name in ("agreement", "relation"):
+        assert [value == 0 for value in found.scores[name]] == own
+        assert max(found.scores[name]) == 0
 
 
 def test_json(run: Run, table: Path) -> None:

@@ -179,6 +179,34 @@ def test_default_score_and_its_initialisation(
     assert found != scores("kaiming" if init == "gaussian" else "gaussian")
 
 
+# What is inherited
+
+
+@pytest.mark.parametrize(("proxy", "init"), [("agreement", None), ("relation", "inherited")])
+def test_candidates_inherit_from_the_teacher(proxy: str, init: str | None, tmp_path: Path) -> None:
+    """The teacher's architecture is in the space and wins; workers find the same scores."""
+    blocks = {"blocks1": 3, "blocks2": 1, "blocks3": 1}
+    space = partial(_inheriting, toys.CLASSES)
+    model = toys.seeded(lambda: build_network(space, blocks))
+    options: dict[str, Any] = {"proxy": proxy, "init": init, "trials": 8}
+    found = search(model, space, batch(), storage=tmp_path / "a", **options)
+
+    assert found.best.params == blocks and found.best.score == 0
+    scores = {json.dumps(params): value for params, value in told(tmp_path / "a")}
+    assert len({*scores.values()}) == 8 and max(scores.values()) == 0
+    if init is None:
+        search(model, space, batch(), storage=tmp_path / "b", workers=1, **options)
+        assert {json.dumps(params): value for params, value in told(tmp_path / "b")} == scores
+    study = optuna.load_study(study_name="diswot", storage=open_storage(tmp_path / "a"))
+    facts = study.user_attrs["config"]
+    assert (facts["init"], facts["trained_teacher"]) == ("inherited", True)
+
+
+def _inheriting(classes: int, trial: BaseTrial) -> nn.Module:
+    """Eight networks."""
+    return CifarResNet([trial.suggest_int(f"blocks{i}", 1, 3, step=2) for i in (1, 2, 3)], classes)
+
+
 # What is scored
 
 

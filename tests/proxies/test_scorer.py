@@ -4,6 +4,7 @@ import copy
 import itertools
 import math
 from collections.abc import Callable
+from functools import partial
 
 import pytest
 import reference
@@ -17,12 +18,14 @@ from diswot.costs.counts import count_depth, count_macs, count_params
 from diswot.data.dataset import Batch
 from diswot.errors import UserError
 from diswot.knowledge.semantic import EPSILON
+from diswot.models.inheritance import inherit
 from diswot.models.initialization import STUDENT, TEACHER, fresh
 from diswot.observation.observe import Observation, observe
 from diswot.proxies.default_score import WEIGHTS
 from diswot.proxies.early_blocks import DRAWS
 from diswot.proxies.registry import PROXIES, by_init, get_proxy
 from diswot.proxies.scorer import Scorer, score, scorer
+from diswot.spaces.cifar_resnet import CifarResNet
 from diswot.spaces.registry import Params, build_network, enumerate_params
 
 SHAPE = (3, toys.PIXELS, toys.PIXELS)
@@ -329,10 +332,94 @@ def test_every_proxy_has_an_initialisation() -> None:
     own = {name for name, row in PROXIES.items() if row.init == "kaiming"}
     ours = {"default", *WEIGHTS}
     assert own == ours | {"expressivity", "progressivity", "trainability"}
-    assert {row.init for row in PROXIES.values()} == {"gaussian", "kaiming"}
+    assert {row.init for row in PROXIES.values()} == {"gaussian", "kaiming", "inherited"}
     assert sorted(itertools.chain(*by_init(PROXIES).values())) == sorted(PROXIES)
     with pytest.raises(UserError, match="unknown proxy 'diswott'"):
         by_init(["diswott"])
+
+
+# What is inherited
+
+
+def resnet(blocks: int, classes: int = toys.CLASSES) -> nn.Module:
+    return CifarResNet((blocks, 1, 1), classes)
+
+
+def master() -> nn.Module:
+    """Stands for a trained teacher, with three blocks in the first stage."""
+    return fresh(partial(resnet, 3), "kaiming", 5, role=TEACHER)
+
+
+LOOKING = ["agreement", "agreement_top1", "kd", "relation", "naswot", "default", "grad_norm"]
+
+
+def test_inherited_weights_are_those_of_the_teacher() -> None:
+    """The teacher's own architecture is the teacher, whatever was drawn."""
+    fixed = scorer(master(), [batch(4), batch(5)], LOOKING, init="inherited", seed=3)
+    found = fixed.score(fixed.students(partial(resnet, 3)), LOOKING)
+
+    assert found["agreement"] == [0, 0] and found["agreement_top1"] == [1, 1]
+    assert found["kd"] == found["relation"] == [0, 0]
+    kept = scorer(master(), [batch(4), batch(5)], LOOKING, seed=3, trained_teacher=True)
+    assert found == kept.score([master(), master()], LOOKING)
+
+
+def test_inherited_scores_are_those_after_inheritance() -> None:
+    """Weights that do not fit are fresh, of the default initialisation."""
+    fixed = scorer(master(), [batch()] * 2, LOOKING, init="inherited", seed=3)
+    found = fixed.score(fixed.students(partial(resnet, 2)), LOOKING)
+
+    by_hand = [fresh(partial(resnet, 2), "default", 3, repeat) for repeat in range(2)]
+    for model in by_hand:
+        inherit(master(), model, [batch().images])
+    kept = scorer(master(), [batch()] * 2, LOOKING, seed=3, trained_teacher=True)
+    assert found == kept.score(by_hand, LOOKING)
+    plain = scorer(master(), [batch()], LOOKING, init="default", seed=3, trained_teacher=True)
+    others = plain.score(plain.students(partial(resnet, 2)), LOOKING)
+    alike = [name for name in LOOKING if found[name][0] == others[name][0]]
+    assert alike == ["default"], "its gaps are zero, and capacity looks at no weights"
+    assert found["agreement"][0] > others["agreement"][0]
+
+
+def test_what_does_not_fit_is_drawn_from_the_seed() -> None:
+    """A classifier of other classes: the rest is inherited."""
+
+    def found(seed: int) -> list[float]:
+        fixed = scorer(master(), [batch()] * 2, ["relation", "naswot", "snip"], init="inherited",
+                       seed=seed)  # fmt: skip
+        values = fixed.score(fixed.students(partial(resnet, 3, 6)), ["relation", "snip"])
+        assert values["relation"] == [0, 0]
+        return values["snip"]
+
+    assert found(0) == found(0) and len({*found(0), *found(1)}) == 4
+
+
+def test_a_student_that_inherits_nothing_keeps_fresh_weights() -> None:
+    with pytest.raises(UserError, match="can inherit nothing"):
+        inherit(master(), toys.ConvClassifier())
+    names = ["grad_norm", "snip"]
+    scores = []
+    for init in ("inherited", "default"):
+        fixed = scorer(master(), [batch()], names, init=init, seed=3)
+        scores.append(fixed.score(fixed.students(toys.ConvClassifier), names))
+
+    assert scores[0] == scores[1]
+
+
+def test_inheriting_needs_a_teacher_only_if_weights_matter() -> None:
+    with pytest.raises(UserError, match="there is no teacher to inherit weights from"):
+        scorer(None, [batch()], ["naswot"], init="inherited")
+    fixed = scorer(None, [batch()], ["params"], init="inherited")
+    assert fixed.source is None
+
+
+def test_the_teacher_is_left_as_it_was() -> None:
+    model = master()
+    before = copy.deepcopy(model.state_dict())
+    fixed = scorer(model, [batch()], LOOKING, init="inherited")
+    fixed.score(fixed.students(partial(resnet, 2)), LOOKING)
+
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
 
 
 # What cannot be scored

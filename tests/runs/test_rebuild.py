@@ -83,6 +83,20 @@ def test_a_trained_teacher_is_scored_with_its_weights(tmp_path: Path) -> None:
         library.as_scored(PARAMS)
 
 
+@pytest.mark.parametrize("proxy", ["agreement", "retention"])
+def test_a_student_is_shown_with_what_it_inherits(proxy: str, tmp_path: Path) -> None:
+    weights = tmp_path / "w.safetensors"
+    kept = fresh(lambda: create_teacher("resnet20", 10, 8), "kaiming", 3, 0, TEACHER)
+    save_weights(kept, weights)
+    config = {"teacher": "resnet20", "teacher_weights": str(weights), "space": "s0", "seed": 0}
+    config |= {"classes": 10, "image_size": 8, "trained_teacher": True, "proxy": proxy}
+    networks = RecordedNetworks({**config, "init": "inherited"})
+
+    teacher, student = networks.as_scored({"blocks1": 3, "blocks2": 3, "blocks3": 3})
+
+    assert same(teacher, kept) and same(student, kept)
+
+
 def test_the_student_of_a_training_is_the_one_that_was_tested(tmp_path: Path) -> None:
     """It is as accurate as the training says, by parameters and by name."""
     params = json.dumps(PARAMS)

@@ -8,10 +8,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from diswot.cli import score_names
 from diswot.errors import UserError, unknown
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Sequence
 
     from torch import nn
 
@@ -176,32 +177,44 @@ class NamedTeacher:
         """Build the network, with its weights."""
         return trained_teacher(self.name, self.images, self.weights, pretrained=self.pretrained)
 
-    def model_for(self, proxies: Iterable[str]) -> nn.Module | None:
-        """Build the network if one of the scores compares with a teacher; otherwise None."""
-        return self.model() if needs_teacher(proxies) else None
+    def model_for(self, proxies: Sequence[str], init: str | None) -> nn.Module | None:
+        """Build the network if one of the scores needs a teacher; otherwise return None.
 
-    def remarks(self, proxies: Sequence[str] = ()) -> list[str]:
+        Args:
+            proxies: Names of the scores.
+            init: Initialisation of the students; None is each score's own.
+
+        Raises:
+            UserError: Students inherit from the teacher, which is not trained.
+        """
+        score_names.check_trained(proxies, init, trained=self.trained)
+        return self.model() if score_names.needs_teacher(proxies, init) else None
+
+    def remarks(self, proxies: Sequence[str] = (), init: str | None = None) -> list[str]:
         """Return notes about what a user may not expect.
 
         Args:
             proxies: Scores that are computed; none where the teacher itself is tested.
+            init: Initialisation of the students; None is each score's own.
         """
         from diswot.models import registry as models
-        from diswot.proxies.registry import get_proxy
+        from diswot.proxies.registry import get_proxy, inherits
 
         notes, size = [], self.images.size
         if not self.sized and models.input_config(self.name, self.pretrained).img_size is not None:
             pixels, name = f"{size} x {size} pixels", self.name
             notes.append(f"images are resized to {pixels}, the size of {name}; see --image-size")
+        if not self.trained or inherits(proxies, init):
+            return notes
         rows = {name: get_proxy(name) for name in proxies}
         fresh = [name for name, row in rows.items() if row.compares_early_blocks]
         unused = [name for name, row in rows.items() if not row.needs_teacher]
-        if self.trained and fresh:
+        if fresh:
             notes.append(
                 f"the teacher's trained weights change nothing in {', '.join(fresh)}, for which "
                 "fresh weights are drawn"
             )
-        elif self.trained and proxies and len(unused) == len(rows):
+        elif proxies and len(unused) == len(rows):
             notes.append(f"no teacher is needed for {', '.join(unused)}, so its weights are unused")
         return notes
 
@@ -353,24 +366,3 @@ def images_of(config: Mapping[str, Any]) -> NamedImages:
     """Return the images of a configuration, as `source_facts` writes it."""
     names = ("classes", "image_size", "data_root", "mean", "std")
     return NamedImages(config["data"], *(config.get(name) for name in names))
-
-
-def proxy_names(text: str) -> list[str]:
-    """Return the scores that `--proxies` names: separated by commas, or all.
-
-    Raises:
-        UserError: A name is unknown.
-    """
-    from diswot.proxies.registry import PROXIES, get_proxy
-
-    names = list(PROXIES) if text == "all" else [name.strip() for name in text.split(",")]
-    for name in names:
-        get_proxy(name)
-    return names
-
-
-def needs_teacher(proxies: Iterable[str]) -> bool:
-    """Say whether one of the scores compares with a teacher."""
-    from diswot.proxies.registry import get_proxy
-
-    return any(get_proxy(name).needs_teacher for name in proxies)

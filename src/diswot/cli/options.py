@@ -13,7 +13,11 @@ SpaceName = Annotated[
     str, Option(help="Search space: a name (diswot list spaces) or FILE.py:FUNCTION.")
 ]
 Proxies = Annotated[
-    str, Option(help="Scores (diswot list proxies), separated by commas, or all of them.")
+    str,
+    Option(
+        help="Scores (diswot list proxies), separated by commas, or all. Without a "
+        "trained teacher, all leaves out the scores that look at inherited weights."
+    ),
 ]
 Device = Annotated[
     str | None, Option(help="Device that scores: cpu, cuda or cuda:1. Default: cpu.")
@@ -103,8 +107,8 @@ class ScoringOptions:
     Attributes:
         batch_size: Images of the batch that networks are scored on.
         repeats: Batches and initialisations that each score is averaged over.
-        init: Initialisation of the scored networks (diswot list inits). Default: the one that
-            belongs to the score's definition.
+        init: Initialisation of the scored networks (diswot list inits); inherited needs a trained
+            teacher. Default: the one that belongs to the score's definition.
         seed: Seed of the weights, the batch and all samples that are drawn.
     """
 

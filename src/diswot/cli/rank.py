@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any
 
-from diswot.cli import console, inputs, options, workers
+from diswot.cli import console, options, score_names, workers
 from diswot.cli.grouping import grouped
 from diswot.cli.options import (
     DataOptions,
@@ -67,7 +67,8 @@ def rank(
             sheet = _read(files.again)
         else:
             job = job_of(table, space, teacher, data, scoring, devices)
-            names, rows = with_baselines(inputs.proxy_names(proxies)), _rows(table, space, scoring)
+            chosen = score_names.proxy_names(proxies, teacher, scoring.init)
+            names, rows = with_baselines(chosen), _rows(table, space, scoring)
             if files.out is not None:
                 folder.begin(files.out, job, resume=files.resume)
             sheet = scored(job, rows, names, files.out, compute.workers, devices, advance)

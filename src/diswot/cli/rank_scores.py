@@ -121,7 +121,7 @@ def setting(job: Mapping[str, Any], proxies: Sequence[str]) -> Setting:
     named = inputs.teacher_of(images, job["teacher"], job["teacher_weights"], job["pretrained"])
     scoring = ScoringOptions(job["batch_size"], job["repeats"], job["init"], job["seed"])
     fixed = scorer(
-        named.model_for(proxies),
+        named.model_for(proxies, job["init"]),
         inputs.scoring_batches(named.images, scoring),
         proxies,
         init=job["init"],

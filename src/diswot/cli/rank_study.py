@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from diswot.cli import console, inputs, workers
+from diswot.cli import console, score_names, workers
 from diswot.cli.options import OutputOptions, RankComputeOptions, RankFileOptions
 from diswot.cli.rank_scores import job_of, rows_of, scored, with_baselines
 from diswot.cli.study_file import TableSettings, read_study
@@ -57,10 +57,14 @@ def rank_study(
 
 def _table(settings: TableSettings) -> AccuracyTable:
     """Return the rows to score; a mistake in any table is found before anything is scored."""
-    inputs.proxy_names(settings.proxies)
+    _proxies(settings)
     table = rows_of(settings.rows, settings.space, settings.scoring.seed)
     _columns(settings, table)
     return table
+
+
+def _proxies(settings: TableSettings) -> list[str]:
+    return score_names.proxy_names(settings.proxies, settings.teacher, settings.scoring.init)
 
 
 def _columns(settings: TableSettings, table: AccuracyTable) -> list[str]:
@@ -92,7 +96,7 @@ def _targets(
     place = None if files.out is None else files.out / settings.name
     if place is not None:
         folder.begin(place, job, resume=files.resume)
-    names = with_baselines(inputs.proxy_names(settings.proxies))
+    names = with_baselines(_proxies(settings))
 
     def move(title: str, done: int, total: int, note: str = "") -> None:
         advance(f"{settings.name}: {title}", done, total, note)

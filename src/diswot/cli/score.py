@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from typer import Option
 
-from diswot.cli import budgets, console, inputs, options, workers
+from diswot.cli import budgets, console, inputs, options, score_names, workers
 from diswot.cli.grouping import grouped
 from diswot.cli.options import (
     DataOptions,
@@ -50,7 +50,7 @@ def score(
     output: OutputOptions,
 ) -> None:
     """Score one student, training nothing."""
-    names = inputs.proxy_names(proxies)
+    names = score_names.proxy_names(proxies, teacher, scoring.init)
     (place,) = workers.devices(device, None) or ("cpu",)
     with console.progress(quiet=output.quiet) as advance:
         named = inputs.named_teacher(teacher, data)
@@ -66,7 +66,7 @@ def score(
         return
     _show(student, result)
     notes = [f"not scored: {reason}" for reason in result["unscored"].values()]
-    for text in (*notes, *budgets.notes([costs], how), *named.remarks(names)):
+    for text in (*notes, *budgets.notes([costs], how), *named.remarks(names, scoring.init)):
         console.note(text, quiet=output.quiet)
 
 
@@ -82,11 +82,12 @@ def _found(
     from diswot.proxies.registry import by_init
     from diswot.proxies.scorer import scorer
 
-    teacher, batches = named.model_for(names), inputs.scoring_batches(named.images, scoring)
+    teacher = named.model_for(names, scoring.init)
+    batches = inputs.scoring_batches(named.images, scoring)
     found: dict[str, Found] = {}
     for init, alike in by_init(names, scoring.init).items():
         fixed = scorer(
-            teacher if inputs.needs_teacher(alike) else None,
+            teacher if score_names.needs_teacher(alike, init) else None,
             batches,
             alike,
             init=init,

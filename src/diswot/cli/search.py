@@ -144,7 +144,7 @@ class _Job:
         shape = len(self.named.images.classes), self.named.images.size
         config = self._config(data_root)
         return find(
-            self.named.model_for([self.proxy]),
+            self.named.model_for([self.proxy], self.scoring.init),
             create_space(self.space, *shape),
             inputs.scoring_batches(self.named.images, self.scoring),
             n_trials=self.trials,
@@ -205,7 +205,7 @@ class _Job:
 
     def notes(self, result: dict[str, Any], settings: str, as_json: bool) -> list[str]:
         """Return notes on the result; beside JSON, only those on the teacher."""
-        teacher = self.named.remarks([self.proxy])
+        teacher = self.named.remarks([self.proxy], self.scoring.init)
         if as_json:
             return teacher
         kept = outcome.kept_in(self.out, self.study.storage, settings, trained=self.named.trained)

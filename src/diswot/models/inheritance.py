@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from html import escape
 from typing import TYPE_CHECKING
 
@@ -98,9 +99,31 @@ class Inheritance:
         return f"<p>{escape(repr(self))}</p><table>{head}{lines}</table>"
 
 
+@dataclass(frozen=True)
+class TeacherLayers:
+    """The layers of a teacher, which are found once for all students that inherit from it.
+
+    Attributes:
+        model: Trained network.
+    """
+
+    model: nn.Module
+
+    @cached_property
+    def outline(self) -> Outline:
+        """The layers with weights, by stage and block."""
+        return outline(self.model)
+
+    @cached_property
+    def hidden(self) -> set[tuple[object, ...]]:
+        """The hidden channels of the blocks, by the layers that write and read them."""
+        paths = _hidden_channels(self.model, self.outline)
+        return {(path.writer, path.between, path.reader) for path in paths}
+
+
 @torch.no_grad()
 def inherit(
-    teacher: nn.Module,
+    teacher: nn.Module | TeacherLayers,
     student: nn.Module,
     batches: Iterable[Tensor | tuple[Tensor, Tensor]] = (),
     *,
@@ -122,7 +145,7 @@ def inherit(
     layer after a concatenation reads evenly spaced channels of the whole.
 
     Args:
-        teacher: Trained network, which is not changed.
+        teacher: Trained network, which is not changed; or its layers, found before.
         student: Network of any architecture; what it does not inherit stays as it is.
         batches: Normalised images, B x 3 x H x W, alone or with labels. The student's batch-norm
             statistics are estimated on them, unless the student is the whole teacher. Default:
@@ -143,11 +166,12 @@ def inherit(
         raise unknown("choice of channels", channels, CHANNELS)
     if (teacher_classes is None) != (student_classes is None):
         raise UserError("give the classes of both the teacher and the student, or of neither")
-    if teacher is student:
+    parts = teacher if isinstance(teacher, TeacherLayers) else TeacherLayers(teacher)
+    if parts.model is student:
         raise UserError("a student cannot inherit from itself")
-    given, own = outline(teacher), outline(student)
+    given, own = parts.outline, outline(student)
     pairs = corresponding(given, own)
-    hidden = _hidden(teacher, student, given, own, pairs) if channels == "norm" else ()
+    hidden = _hidden(parts, student, own, pairs) if channels == "norm" else ()
     copier = WeightCopier(
         pairs,
         given.layers,
@@ -207,20 +231,15 @@ def _class_map(
 
 
 def _hidden(
-    teacher: nn.Module,
-    student: nn.Module,
-    given: Outline,
-    own: Outline,
-    pairs: Sequence[LayerPair],
+    teacher: TeacherLayers, student: nn.Module, own: Outline, pairs: Sequence[LayerPair]
 ) -> list[HiddenChannels]:
     """Return the hidden channels of the student's blocks that are hidden in the teacher too."""
-    theirs = {(path.writer, path.between, path.reader) for path in _hidden_channels(teacher, given)}
     of = dict(pairs)
 
     def source(path: HiddenChannels) -> tuple[object, ...]:
         return of[path.writer], tuple(of[layer] for layer in path.between), of[path.reader]
 
-    return [path for path in _hidden_channels(student, own) if source(path) in theirs]
+    return [path for path in _hidden_channels(student, own) if source(path) in teacher.hidden]
 
 
 def _hidden_channels(model: nn.Module, parts: Outline) -> list[HiddenChannels]:

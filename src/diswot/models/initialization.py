@@ -14,6 +14,7 @@ from diswot.errors import UserError, unknown
 from diswot.utils.compat import BatchNorm, ConvBase
 
 STUDENT, TEACHER = 0, 1
+INHERITED = "inherited"
 
 WEIGHTED = (nn.Linear, ConvBase)
 NORMS = (BatchNorm, nn.GroupNorm, nn.LayerNorm)
@@ -74,6 +75,13 @@ def _own(model: nn.Module, generator: Generator) -> None:
     """Keep the weights that the modules drew."""
 
 
+def _inherited(model: nn.Module, generator: Generator) -> None:
+    """Keep the weights that the modules drew where nothing of the trained teacher's fits.
+
+    The function that scores copies what fits; see `models.inheritance`.
+    """
+
+
 def _gaussian(model: nn.Module, generator: Generator) -> None:
     """Draw N(0, 1) for convolutions and linear layers, as the published code does."""
     _draw(model, lambda weight: 1.0, generator)
@@ -101,4 +109,5 @@ INITS: dict[str, Callable[[nn.Module, Generator], None]] = {
     "gaussian": _gaussian,
     "kaiming": _kaiming,
     "default": _own,
+    INHERITED: _inherited,
 }

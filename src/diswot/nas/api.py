@@ -20,6 +20,7 @@ from diswot.errors import UserError, unknown
 from diswot.executors.inline import Inline
 from diswot.executors.processes import process_pool
 from diswot.executors.protocol import Executor
+from diswot.models.initialization import INHERITED
 from diswot.nas.compute import Compute
 from diswot.nas.driver import Callback, Driver, SearchProgress
 from diswot.nas.evaluator import EvaluatorSettings, Measurement
@@ -47,7 +48,8 @@ class Scoring:
         proxy: A key of `PROXIES`.
         init: Initialisation of the weights, a key of `INITS`; that of the proxy if None.
         seed: Seed of the sampler and of all weights.
-        trained_teacher: Whether the teacher keeps its weights; else fresh ones are drawn.
+        trained_teacher: Whether the teacher keeps its weights; else fresh ones are drawn. True in
+            any case if `init` is `inherited`.
     """
 
     proxy: str = "default"
@@ -136,8 +138,9 @@ def search(
     if n_trials < 1 or not repeats:
         raise UserError("a search needs at least one trial and one batch")
     init = how.init or get_proxy(how.proxy).init
+    trained = how.trained_teacher or init == INHERITED
     settings = EvaluatorSettings(
-        teacher, space, repeats, how.proxy, limits, wanted, init, how.seed, how.trained_teacher
+        teacher, space, repeats, how.proxy, limits, wanted, init, how.seed, trained
     )
     facts = {**_facts(settings, chosen, compute), **study.facts}
     proposals = SAMPLERS[chosen](how.seed)

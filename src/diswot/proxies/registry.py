@@ -8,7 +8,16 @@ from typing import Literal
 
 from diswot.errors import unknown
 from diswot.knowledge.registry import KNOWLEDGE, Knowledge
-from diswot.proxies import activations, az_nas, default_score, gradients, ntk_fisher, size
+from diswot.models.initialization import INHERITED
+from diswot.proxies import (
+    activations,
+    agreement,
+    az_nas,
+    default_score,
+    gradients,
+    ntk_fisher,
+    size,
+)
 from diswot.proxies.activation_codes import ActivationCodes
 from diswot.proxies.candidate import Candidate
 from diswot.proxies.diswot_score import diswot
@@ -116,6 +125,10 @@ def _early_blocks(score: Score, summary: str) -> Proxy:
     return Proxy(score, summary, "", "many", compares_early_blocks=True, init="kaiming")
 
 
+def _predictions(score: Score, summary: str) -> Proxy:
+    return Proxy(score, summary, "", "forward", compares_observations=True, init=INHERITED)
+
+
 _STEADINESS = Proxy(
     default_score.steadiness,
     "minus the change of gradients between blocks beyond that of residual networks",
@@ -159,6 +172,12 @@ PROXIES: dict[str, Proxy] = {
     ),
     "diswot": _DISWOT,
     **{name: _agreement(row) for name, row in KNOWLEDGE.items()},
+    "agreement": _predictions(
+        agreement.agreement, "minus the divergence of the predictions from the teacher's, in nats"
+    ),
+    "agreement_top1": _predictions(
+        agreement.agreement_top1, "share of images with the class that the teacher predicts"
+    ),
     "params": Proxy(size.params, "trainable parameters", ""),
     "macs": Proxy(size.macs, "multiply-adds of one image", ""),
     "depth": Proxy(size.depth, "trainable layers", ""),
@@ -290,3 +309,17 @@ def by_init(names: Iterable[str], init: str | None = None) -> dict[str, list[str
     for name in rows:
         found.setdefault(passing.get(name, common), []).append(name)
     return found
+
+
+def inherits(names: Iterable[str], init: str | None = None) -> bool:
+    """Say whether one of the proxies looks at weights that are inherited from a trained teacher.
+
+    Args:
+        names: Keys of `PROXIES`.
+        init: Initialisation of all of them; by default each proxy's own.
+
+    Raises:
+        UserError: A name is unknown.
+    """
+    rows = [get_proxy(name) for name in names]
+    return any(row.needs_forward and (init or row.init) == INHERITED for row in rows)

@@ -9,32 +9,41 @@ errors beside the values of other proxies instead of raising the first one. It a
 error of a proxy that does not fit the two networks, or that fails in them. If the student cannot be
 observed, the call raises.
 
+With the initialisation `inherited` a student has what fits of the trained teacher's weights, and
+the rest as `default` draws it from (seed, repeat). A student that can inherit nothing is scored
+with its fresh weights, so that a search ranks it beside the others. All passes normalise with the
+statistics of the scored batch; the running statistics of the student change no score.
+
 What is computed is what the asked proxies need. Sizes need no pass at all. A proxy that compares
 nothing with a teacher needs no teacher.
 """
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import math
 import statistics
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
+from typing import TYPE_CHECKING
 
 import torch
 from torch import nn
 
 from diswot.data.dataset import Batch
 from diswot.errors import UserError, unknown
-from diswot.models.initialization import INITS, TEACHER, derive_seed, fresh
+from diswot.models.initialization import INHERITED, INITS, TEACHER, derive_seed, fresh
 from diswot.observation.modes import recordable
 from diswot.observation.observe import Observation, observe
 from diswot.proxies.candidate import Candidate
 from diswot.proxies.early_blocks import EarlyBlocks, early_blocks
-from diswot.proxies.registry import PROXIES, Proxy, get_proxy
+from diswot.proxies.registry import PROXIES, Proxy, get_proxy, inherits
 from diswot.utils.devices import CPU, exact
+
+if TYPE_CHECKING:
+    from diswot.models.inheritance import TeacherLayers
 
 PROXY = 2  # role of the proxies' random numbers, beside initialization.STUDENT and TEACHER
 
@@ -80,6 +89,7 @@ class Scorer:
         batches: Images and labels of each repeat, on the device on which candidates are scored.
         init: Initialisation of the candidates, a key of `initialization.INITS`.
         seed: Seed of the weights and of the proxies' random numbers.
+        source: Layers of the trained teacher that candidates inherit from; None where they do not.
     """
 
     teachers: tuple[Observation | None, ...]
@@ -87,6 +97,7 @@ class Scorer:
     batches: tuple[Batch, ...]
     init: str = "gaussian"
     seed: int = 0
+    source: TeacherLayers | None = None
 
     @property
     def device(self) -> torch.device:
@@ -95,6 +106,8 @@ class Scorer:
 
     def fresh(self, build: Callable[[], nn.Module], repeat: int = 0) -> nn.Module:
         """Build a candidate with the weights of a repeat, drawn on the CPU.
+
+        `outcomes` gives it what it inherits.
 
         Args:
             build: Makes the network.
@@ -117,7 +130,7 @@ class Scorer:
 
         Args:
             students: The candidate with the weights of each repeat. It is moved to the device of
-                the batches.
+                the batches, and inherits from the teacher if `source` is given.
             proxies: Keys of `registry.PROXIES`.
 
         Raises:
@@ -129,6 +142,8 @@ class Scorer:
         with exact(self.device):
             for repeat, (teacher, early, batch, student) in enumerate(repeats):
                 seed = derive_seed(self.seed, repeat, PROXY)
+                if self.source is not None:
+                    _inherit(self.source, student)
                 if self.device.type != CPU:
                     student.to(self.device)
                 for name, outcome in _outcomes(rows, teacher, early, student, batch, seed).items():
@@ -175,7 +190,8 @@ def scorer(
             proxy may need of the teacher is computed.
         init: Initialisation of the teacher and of candidates, a key of `initialization.INITS`.
         seed: Seed of the weights and of the proxies' random numbers.
-        trained_teacher: Whether the teacher keeps its own weights.
+        trained_teacher: Whether the teacher keeps its own weights, as it does in any case if the
+            candidates inherit them.
         device: Device on which teacher and candidates are scored; that of the batches by default.
             All weights are drawn on the CPU, so that they are the same on all devices.
 
@@ -190,20 +206,23 @@ def scorer(
     rows = {name: get_proxy(name) for name in (PROXIES if proxies is None else proxies)}
     nothing = (None,) * len(moved)
     if teacher is None:
+        if inherits(rows, init):
+            raise UserError("there is no teacher to inherit weights from")
         if proxies is not None:
             _check_teacher_free(rows)
         return Scorer(nothing, nothing, moved, init, seed)
+    source = _source(teacher) if inherits(rows, init) else None
     rebuild = partial(_copy, teacher)
     compared = _compares_observations(rows)
     observations: list[Observation | None] = []
     early: list[EarlyBlocks | None] = []
     for repeat, batch in enumerate(moved):
-        drawn = compared and not trained_teacher
+        drawn = compared and not trained_teacher and init != INHERITED
         model = fresh(rebuild, init, seed, repeat, TEACHER) if drawn else teacher
         with _teacher_errors(batch), exact(place):
             observations.append(_observed(rows, model, batch))
             early.append(_early_blocks(rows, teacher, batch, derive_seed(seed, repeat, PROXY)))
-    return Scorer(tuple(observations), tuple(early), moved, init, seed)
+    return Scorer(tuple(observations), tuple(early), moved, init, seed, source)
 
 
 def score(
@@ -255,6 +274,20 @@ def standard_error(values: Sequence[float]) -> float | None:
     return statistics.stdev(values) / math.sqrt(len(values)) if len(values) > 1 else None
 
 
+def _source(teacher: nn.Module) -> TeacherLayers:
+    from diswot.models.inheritance import TeacherLayers  # loads the compiler of torch
+
+    return TeacherLayers(_copy(teacher))
+
+
+def _inherit(teacher: TeacherLayers, student: nn.Module) -> None:
+    """Copy what fits of the teacher's weights, which may be nothing."""
+    from diswot.models.inheritance import inherit
+
+    with torch.inference_mode(False), contextlib.suppress(UserError):
+        inherit(teacher, student)
+
+
 def _check_teacher_free(rows: Mapping[str, Proxy]) -> None:
     needing = [name for name, row in rows.items() if row.needs_teacher]
     if needing:
@@ -290,7 +323,7 @@ def _early_blocks(
         return early_blocks(_on_device(teacher, images.device), images, seed)
 
 
-@contextmanager
+@contextlib.contextmanager
 def _teacher_errors(batch: Batch) -> Iterator[None]:
     """Turn each error into a `UserError` of one line that names the teacher."""
     try:

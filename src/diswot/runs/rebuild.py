@@ -5,6 +5,7 @@ Nothing is downloaded. A network of a user's own file runs that file.
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import json
 from collections.abc import Callable, Mapping
@@ -18,7 +19,7 @@ from torch import nn
 from diswot.data.dataset import Batch, Dataset
 from diswot.data.registry import create_dataset
 from diswot.errors import UserError
-from diswot.models.initialization import TEACHER, fresh
+from diswot.models.initialization import INHERITED, TEACHER, fresh
 from diswot.models.registry import create_teacher, teacher_builder
 from diswot.models.weights import load_weights
 from diswot.proxies.registry import get_proxy
@@ -127,7 +128,7 @@ class RecordedNetworks:
     def scored_trained(self) -> bool:
         """Say whether the score used the teacher's trained weights; some scores draw fresh ones."""
         row = get_proxy(str(self.config["proxy"]))
-        draws = row.compares_early_blocks and self.init() != "default"
+        draws = row.compares_early_blocks and self.init() not in ("default", INHERITED)
         return bool(self.config.get("trained_teacher")) and not draws
 
     def as_scored(self, params: Params) -> tuple[nn.Module, nn.Module]:
@@ -143,7 +144,13 @@ class RecordedNetworks:
             return fresh(again, init, seed, 0, TEACHER), student
         if self.config.get("pretrained"):
             raise UserError(_PRETRAINED)
-        return self.teacher(str(self.config.get("teacher_weights"))), student
+        teacher = self.teacher(str(self.config.get("teacher_weights")))
+        if init == INHERITED:
+            from diswot.models.inheritance import inherit  # loads the compiler of torch
+
+            with contextlib.suppress(UserError):  # nothing fits, and the score used fresh weights
+                inherit(teacher, student)
+        return teacher, student
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,60 @@
+"""The scores that a command computes, and what they need of the teacher."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from diswot.cli.options import TeacherOptions
+from diswot.errors import UserError
+
+
+def proxy_names(text: str, teacher: TeacherOptions, init: str | None) -> list[str]:
+    """Return the scores that `--proxies` names: separated by commas, or all.
+
+    If the teacher is not trained, `all` leaves out the scores that look at inherited weights.
+
+    Args:
+        text: The names.
+        teacher: The teacher and its weights.
+        init: Initialisation of the students; None is each score's own.
+
+    Raises:
+        UserError: A name is unknown, or a score needs a trained teacher.
+    """
+    from diswot.proxies.registry import PROXIES, inherits
+
+    trained = teacher.pretrained or teacher.teacher_weights is not None
+    names = list(PROXIES) if text == "all" else [name.strip() for name in text.split(",")]
+    if text == "all" and init is None and not trained:
+        names = [name for name in names if not inherits([name])]
+    check_trained(names, init, trained=trained)
+    return names
+
+
+def check_trained(proxies: Iterable[str], init: str | None, *, trained: bool) -> None:
+    """Refuse scores of inherited weights if the teacher has no trained weights.
+
+    Args:
+        proxies: Names of the scores.
+        init: Initialisation of the students; None is each score's own.
+        trained: Whether the teacher has trained weights.
+
+    Raises:
+        UserError: It has none, or a score is unknown.
+    """
+    from diswot.proxies.registry import inherits
+
+    needing = [name for name in proxies if inherits([name], init)]
+    if needing and not trained:
+        verb = "looks" if len(needing) == 1 else "look"
+        raise UserError(
+            f"{', '.join(needing)} {verb} at weights that the student inherits from a trained "
+            "teacher: give --teacher-weights FILE or --pretrained"
+        )
+
+
+def needs_teacher(proxies: Sequence[str], init: str | None) -> bool:
+    """Say whether one of the scores compares with a teacher, or looks at inherited weights."""
+    from diswot.proxies.registry import get_proxy, inherits
+
+    return inherits(proxies, init) or any(get_proxy(name).needs_teacher for name in proxies)

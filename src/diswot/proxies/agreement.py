@@ -1,0 +1,53 @@
+"""Agreement of a student's predictions with the teacher's, on one batch.
+
+With fresh weights both numbers are chance. They are meant for a student that has inherited what
+fits of its trained teacher.
+
+Letters: N rows, K classes.
+"""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from diswot.errors import UserError
+from diswot.observation.observe import Observation
+from diswot.proxies.candidate import Candidate
+
+
+def agreement(candidate: Candidate) -> float:
+    """Return minus KL(p_T || p_S) in nats, p = softmax(Z), mean over rows.
+
+    The temperature is 1. The highest value is 0, for equal predictions.
+
+    Args:
+        candidate: The student, with an observation of the teacher.
+
+    Raises:
+        UserError: The numbers of classes differ, or there is no teacher.
+    """
+    teacher, student = (logits.log_softmax(1) for logits in _logits(*candidate.observations))
+    return float((teacher.exp() * (student - teacher)).sum(1).mean())
+
+
+def agreement_top1(candidate: Candidate) -> float:
+    """Return the share of rows, 0 to 1, whose highest logit is of one class in both networks.
+
+    Args:
+        candidate: The student, with an observation of the teacher.
+
+    Raises:
+        UserError: The numbers of classes differ, or there is no teacher.
+    """
+    teacher, student = (logits.argmax(1) for logits in _logits(*candidate.observations))
+    return float((teacher == student).float().mean())
+
+
+def _logits(teacher: Observation, student: Observation) -> tuple[Tensor, Tensor]:
+    """Return the logits of both networks, N x K, in float32."""
+    classes = teacher.logits.shape[1], student.logits.shape[1]
+    if classes[0] != classes[1]:
+        raise UserError(
+            f"agreement needs one number of classes: teacher {classes[0]}, student {classes[1]}"
+        )
+    return teacher.logits.float(), student.logits.float()
