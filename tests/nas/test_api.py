@@ -721,6 +721,22 @@ def lines(place: Path) -> int:
     return path.read_bytes().count(b"\n") if path.exists() else 0
 
 
+def test_the_result_as_a_table() -> None:
+    pytest.importorskip("pandas", reason="needs the extra pandas")
+    found = run(trials=6)
+
+    frame = found.to_dataframe()
+    page = found._repr_html_()
+
+    assert list(frame.index) == [student.trial for student in found.top]
+    assert frame["score"].tolist() == [student.score for student in found.top]
+    for name in found.best.params:
+        column = [student.params[name] for student in found.top]
+        assert frame[f"params_{name}"].tolist() == column
+    assert page.count("<tr>") == len(found.top) + 1 and f"<td>{found.best.score:.5g}</td>" in page
+    assert repr(found).startswith(f"SearchResult(best score {found.best.score:.5g} of ")
+
+
 def test_killed_by_the_system_and_resumed(tmp_path: Path) -> None:
     """In a folder with a relative path, where Optuna's own lock would block for ever."""
     place, moments = tmp_path / "run", random.Random(int(time.time()))

@@ -64,6 +64,18 @@ class TestLearning:
         recipe = replace(LONG, cross_entropy=0.0)
         assert distill(teacher(), seeded(LinearHead), blind, recipe).test_accuracy > LEARNED
 
+    def test_the_result_as_a_table(self) -> None:
+        pytest.importorskip("pandas", reason="needs the extra pandas")
+        trained = distill(None, seeded(LinearHead), digits(), SHORT)
+
+        frame = trained.to_dataframe()
+
+        assert list(frame.index) == [row["epoch"] for row in trained.history]
+        assert frame["loss"].tolist() == [row["loss"] for row in trained.history]
+        assert trained._repr_html_().count("<tr>") == SHORT.epochs + 1
+        accuracy = trained.history[-1]["test_accuracy"]
+        assert repr(trained).startswith(f"Distilled(test accuracy {accuracy:.2f} % after ")
+
     def test_history(self) -> None:
         losses = {"kd": 0.5, "semantic": 2.0, "relation": 3.0}
         recipe = replace(SHORT, losses=losses, cross_entropy=0.7)

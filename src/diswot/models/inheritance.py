@@ -21,7 +21,7 @@ from diswot.models.hidden_channels import HiddenChannels, hidden_channels
 from diswot.models.inherited_weights import WeightCopier
 from diswot.models.weighted_layers import Outline, WeightedLayer, outline
 from diswot.observation.modes import estimate_statistics
-from diswot.utils.optional_imports import imported
+from diswot.utils.notebook import data_frame, html_table
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -78,8 +78,7 @@ class Inheritance:
         Raises:
             UserError: pandas is not installed.
         """
-        pandas = imported("pandas", "to_dataframe", "pandas")
-        return pandas.DataFrame([asdict(row) for row in self.rows]).set_index("module")
+        return data_frame(map(asdict, self.rows), "module")
 
     def __repr__(self) -> str:
         taken = sum(bool(row.source) for row in self.rows)
@@ -90,13 +89,9 @@ class Inheritance:
 
     def _repr_html_(self) -> str:
         """Return the table of all layers, for notebooks."""
-        lines = "".join(
-            f"<tr><td>{escape(row.module)}</td><td>{escape(row.source) or '-'}</td>"
-            f"<td>{row.params}</td><td>{row.share:.1%}</td></tr>"
-            for row in self.rows
-        )
-        head = "<tr><th>layer</th><th>from</th><th>params</th><th>share</th></tr>"
-        return f"<p>{escape(repr(self))}</p><table>{head}{lines}</table>"
+        rows = [(r.module, r.source or "-", r.params, f"{r.share:.1%}") for r in self.rows]
+        columns = ("layer", "from", "params", "share")
+        return f"<p>{escape(repr(self))}</p>{html_table(columns, rows)}"
 
 
 @dataclass(frozen=True)

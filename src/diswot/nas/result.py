@@ -5,7 +5,8 @@ from __future__ import annotations
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from html import escape
+from typing import TYPE_CHECKING, Any
 
 from optuna.trial import FrozenTrial
 
@@ -18,8 +19,12 @@ from diswot.nas.history import Entry, Scored
 from diswot.nas.trial_result import ATTRIBUTE
 from diswot.proxies.scorer import standard_error
 from diswot.spaces.registry import Params, build_network
+from diswot.utils.notebook import data_frame, html_table
 from diswot.utils.pareto import front
 from diswot.utils.units import show_count
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
 
 TOP = 10
 
@@ -92,15 +97,43 @@ class SearchResult:
 
     def __repr__(self) -> str:
         best, seconds = self.best, self.seconds
-        params = ", ".join(f"{name}={value}" for name, value in best.params.items())
         return (
             f"SearchResult(best score {best.score:.5g} of {self.scored} scored students in "
-            f"{seconds:.1f} s: {params})"
+            f"{seconds:.1f} s: {_text(best.params)})"
         )
 
     def as_dict(self) -> dict[str, Any]:
         """Return plain values, for JSON."""
         return asdict(self)
+
+    def to_dataframe(self) -> DataFrame:
+        """Return a pandas data frame: a row for each of the best students, by number of the trial.
+
+        The columns are the fields of `Student`, and a column for each parameter of the space.
+
+        Raises:
+            UserError: pandas is not installed.
+        """
+        rows = []
+        for student in self.top:
+            facts = asdict(student)
+            params = {f"params_{name}": value for name, value in facts.pop("params").items()}
+            rows.append({**facts, **params})
+        return data_frame(rows, "trial")
+
+    def _repr_html_(self) -> str:
+        """Return the table of the best students, for notebooks."""
+        rows = [
+            (f"{s.score:.5g}", show_count(s.model_params), show_count(s.macs), _text(s.params))
+            for s in self.top
+        ]
+        columns = ("score", "params", "MACs", "architecture")
+        return f"<p>{escape(repr(self))}</p>{html_table(columns, rows)}"
+
+
+def _text(params: Params) -> str:
+    """Return the parameters of an architecture as a text."""
+    return ", ".join(f"{name}={value}" for name, value in params.items())
 
 
 def search_result(driver: Driver, settings: EvaluatorSettings, *, exhaustive: bool) -> SearchResult:
@@ -211,9 +244,8 @@ def _nothing(driver: Driver, settings: EvaluatorSettings) -> Exception:
     model = build_network(settings.space, nearest.params)
     counts = count(model, settings.image_shape)
     sizes = f"{show_count(count_params(model))} params, {show_count(counts.macs)} MACs"
-    params = ", ".join(f"{name}={value}" for name, value in nearest.params.items())
     return UserError(
         f"no student fits the budget among {len(history)} different ones: none{among} keeps "
         f"max_{broken} {show(rejected.limit)}; the nearest has {show(rejected.value)} "
-        f"({sizes}): {params}"
+        f"({sizes}): {_text(nearest.params)}"
     )

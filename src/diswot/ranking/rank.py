@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike
 
 from diswot.errors import UserError
 from diswot.ranking.statistics import BINS, STATISTICS, Array, RankingInput, ceiling
-from diswot.utils.optional_imports import imported
+from diswot.utils.notebook import data_frame
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -87,15 +87,15 @@ class RankResult(Mapping[str, Ranking]):
         Raises:
             UserError: pandas is not installed.
         """
-        rows = {}
+        rows = []
         for name, row in self.rankings.items():
-            cells: dict[str, float] = {"n": row.n, "missing": row.missing, "tied": row.tied}
+            cells: dict[str, Any] = {"score": name, "n": row.n}
+            cells |= {"missing": row.missing, "tied": row.tied}
             for statistic, found in row.statistics.items():
                 bounds = {f"{statistic}_low": found.low, f"{statistic}_high": found.high}
                 cells |= {statistic: found.value, **bounds}
-            rows[name] = cells
-        pandas = imported("pandas", "to_dataframe", "pandas")
-        return pandas.DataFrame.from_dict(rows, orient="index").rename_axis("score")
+            rows.append(cells)
+        return data_frame(rows, "score")
 
     def __repr__(self) -> str:
         taus = [f"{name} {row.statistics['kendall'].value:.3f}" for name, row in self._by_tau()]

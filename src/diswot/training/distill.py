@@ -5,7 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from html import escape
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 from torch import nn
@@ -19,11 +21,15 @@ from diswot.training.loop import FRESH, OnRead, OnStep, TrainingLoop
 from diswot.training.recipe import Recipe
 from diswot.training.recipe_files import default_recipe, load_recipe
 from diswot.training.tensorboard import tensorboard_writer
+from diswot.utils.notebook import data_frame, html_table
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
 
 OnEpoch = Callable[[EpochRow], None]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Distilled:
     """The result of a training.
 
@@ -43,6 +49,26 @@ class Distilled:
     def test_accuracy(self) -> float:
         """Accuracy after the last epoch, in %; no epoch is chosen by the test images."""
         return self.history[-1]["test_accuracy"]
+
+    def to_dataframe(self) -> DataFrame:
+        """Return a pandas data frame with a row for each epoch.
+
+        Raises:
+            UserError: pandas is not installed.
+        """
+        return data_frame(self.history, "epoch")
+
+    def __repr__(self) -> str:
+        return (
+            f"Distilled(test accuracy {self.test_accuracy:.2f} % after {len(self.history)} epochs, "
+            f"{self.seconds:.1f} s)"
+        )
+
+    def _repr_html_(self) -> str:
+        """Return the table of all epochs, for notebooks."""
+        columns = tuple(self.history[-1])
+        rows = [[f"{row.get(name, math.nan):.5g}" for name in columns] for row in self.history]
+        return f"<p>{escape(repr(self))}</p>{html_table(columns, rows)}"
 
 
 def distill(
