@@ -26,3 +26,20 @@ def test_example(tmp_path: Path, name: str, classes: int, accuracy: float) -> No
     for name in ("image_size", "mean", "std"):
         assert trained[name] == searched[name]
     assert trained["test_accuracy"] > accuracy
+
+
+@pytest.mark.slow
+def test_demo(tmp_path: Path) -> None:
+    """The start from the teacher is worth more than the spread of the seeds."""
+    command = [sys.executable, str(EXAMPLES / "demo.py")]
+    ran = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
+    assert ran.returncode == 0, ran.stderr
+    trained = tmp_path / "runs" / "demo" / "trained"
+
+    def accuracies(name: str) -> list[float]:
+        files = [trained / f"{name}-{seed}" / "trained.json" for seed in range(3)]
+        return [json.loads(file.read_text())["result"]["test_accuracy"] for file in files]
+
+    assert min(accuracies("found")) > max(accuracies("found-fresh") + accuracies("found-alone"))
+    for line in ("teacher: ResNet-56", "found student, from its teacher, distilled", "searching: "):
+        assert line in ran.stdout
