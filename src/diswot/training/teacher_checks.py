@@ -73,7 +73,7 @@ def check_accuracy(test: Tensor, train: Tensor, labels: Tensor) -> Finding:
         )
         return Finding(name, "wrong", f"{text}, no better than guessing ({guess:.1%})", remedy)
     if seen > right + OVERFITTED:
-        remedy = "teach with images new to the teacher (--unlabelled), or with less training of it"
+        remedy = "teach with images new to the teacher (--unlabelled), or train it for fewer epochs"
         return Finding(name, "warning", f"{text}, and {seen:.1%} of training images", remedy)
     return Finding(name, "good", text)
 
@@ -81,7 +81,7 @@ def check_accuracy(test: Tensor, train: Tensor, labels: Tensor) -> Finding:
 def check_order(logits: Tensor, labels: Tensor, classes: tuple[str, ...]) -> Finding:
     """Look for an order of the classes in which the teacher is right far more often.
 
-    The best permutation is chosen on one half of the images and tested on the other half.
+    The best permutation is chosen on the first half of the images and tested on the second half.
 
     Args:
         logits: Teacher's logits for test images, N x K.
