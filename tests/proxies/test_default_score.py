@@ -18,9 +18,11 @@ from diswot.observation.observe import observe
 from diswot.proxies.candidate import Candidate
 from diswot.proxies.default_score import (
     WEIGHTS,
+    capacity,
     default,
     detail,
     diversity,
+    effective_rank,
     retention,
     steadiness,
 )
@@ -50,7 +52,8 @@ def test_default_is_the_sum_of_its_parts() -> None:
     found = scored(CHAIN)
     gaps = found["detail"] + found["diversity"] + 0.5 * found["retention"]
     gaps += 2 * found["steadiness"] + 0.25 * found["directness"]
-    assert found["default"] == pytest.approx(found["capacity"] + gaps)
+    held = found["capacity"] + 0.3 * found["effective_rank"]
+    assert found["default"] == pytest.approx(held + gaps)
     assert all(found[name] < 0 for name in ("steadiness", "directness"))
     narrowed = scored(NARROWING)
     assert narrowed["retention"] < 0
@@ -61,6 +64,7 @@ def test_default_is_the_sum_of_its_parts() -> None:
 def test_what_each_part_is_for() -> None:
     chain, shortcut, pooled = (scored(text) for text in (CHAIN, SHORTCUT, POOLED))
     assert chain["capacity"] == shortcut["capacity"] > pooled["capacity"]
+    assert chain["effective_rank"] > pooled["effective_rank"]
     assert chain["steadiness"] < shortcut["steadiness"]
     assert (chain["directness"], shortcut["directness"], pooled["directness"]) == (-3, 0, -2)
     assert pooled["detail"] < chain["detail"] - 0.5
@@ -78,6 +82,70 @@ def test_students_with_the_early_blocks_of_the_teacher_have_no_gap() -> None:
         )
         assert found["detail"] == [0]
         assert found["diversity"][0] == pytest.approx(0, abs=0.05)
+
+
+# Capacity and effective rank by hand
+
+
+def test_capacity_by_hand() -> None:
+    """Of an 8 x 8 image: weights and activations of the convolutions; the classifier has no map."""
+    model = seeded(
+        lambda: nn.Sequential(
+            nn.Conv2d(3, 6, 3, padding=1),
+            nn.Conv2d(6, 12, 3, stride=2, padding=1, groups=3),
+            nn.AdaptiveAvgPool2d(1),
+            nn.Flatten(),
+            nn.Linear(12, 5),
+        )
+    )
+    layers = [(6 * 3 * 9, 6 * 64), (12 * 2 * 9, 12 * 16)]
+    expected = math.log(sum(w**0.6 * a**0.2 for w, a in layers))
+    assert capacity(candidate(model)) == pytest.approx(expected)
+
+
+def test_layers_that_no_image_reaches_have_no_capacity() -> None:
+    def build(first: float) -> nn.Module:
+        return nn.Sequential(
+            growing(first)[0], nn.Conv2d(3, 4, 1), *growing(1)[1:3], nn.Linear(4, 5)
+        )
+
+    assert capacity(candidate(seeded(lambda: build(0)))) == -math.inf
+    assert capacity(candidate(seeded(lambda: build(1)))) > 0
+
+
+@pytest.mark.parametrize("batch_first", [True, False])
+def test_capacity_of_fused_attention(batch_first: bool) -> None:
+    """The four projections of `nn.MultiheadAttention` count as two linear layers would."""
+
+    class Attends(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.attention = nn.MultiheadAttention(8, 2, batch_first=batch_first)
+            self.embed, self.head = nn.Conv2d(3, 8, 4, 4), nn.Linear(8, 5)
+
+        def forward(self, x: Tensor) -> Tensor:
+            tokens = self.embed(x).flatten(2).transpose(1, 2)
+            if not batch_first:
+                tokens = tokens.transpose(0, 1)
+            mixed = self.attention(tokens, tokens, tokens)[0]
+            return self.head(mixed.mean(1 if batch_first else 0))
+
+    layers = [(8 * 3 * 16, 8 * 4), (3 * 8 * 8, 3 * 8 * 4), (8 * 8, 8 * 4)]
+    expected = math.log(sum(w**0.6 * a**0.2 for w, a in layers))
+    assert capacity(candidate(seeded(Attends))) == pytest.approx(expected)
+
+
+def test_effective_rank_by_hand() -> None:
+    """Three channels of the same variances, of which two are equal: shares 2/3, 1/3 and 0."""
+
+    plus, minus = torch.tensor([1.0, -1, 1, -1]), torch.tensor([1.0, 1, -1, -1])
+    images = torch.zeros(4, 3, 8, 8)
+    images[:, 0], images[:, 1] = plus[:, None, None], minus[:, None, None]
+    model = growing(1)
+    with torch.no_grad():
+        model[0][0].scale.weight[:, :, 0, 0] = torch.tensor([[1.0, 0, 0], [1, 0, 0], [0, 1, 0]])
+    found = effective_rank(Candidate(model, None, Batch(images, torch.arange(4))))
+    assert found == pytest.approx(math.log(3) - 2 / 3 * math.log(2), abs=1e-6)
 
 
 # Gaps by hand

@@ -1,20 +1,22 @@
-"""The default score: the capacity of a student, less the gaps that keep the student from using it.
+"""The default score: how much a student can hold, less the gaps that keep it from learning.
 
-default = capacity + detail + diversity + 0.5 retention + 2 steadiness + 0.25 directness
+default = capacity + 0.3 effective_rank
+          + detail + diversity + 0.5 retention + 2 steadiness + 0.25 directness
 
-`capacity` measures how much the layers can hold. The other parts are gaps: zero where a student
-lacks nothing, and negative otherwise. `detail` and `diversity` compare the image detail that the
-early blocks keep with the teacher's. `retention` is negative if a block narrows the features that
-pass it; `steadiness` if gradients pass the blocks less evenly than in a residual network;
-`directness` if even the shortest path through a block has layers. So gaps cannot make up for
-capacity, and do not rank students that all lack nothing. Each part has natural units (nats,
-layers), so the score needs no calibration and does not depend on which other students are scored.
+`capacity` measures how much the layers can hold. `effective_rank` measures how many directions
+the last map has, which is what the classifier can read. The other parts are gaps: zero where a
+student lacks nothing, and negative otherwise. `detail` and `diversity` compare the image detail
+that the early blocks keep with the teacher's. `retention` is negative if a block narrows the
+features that pass it; `steadiness` if gradients pass the blocks less evenly than in a residual
+network; `directness` if even the shortest path through a block has layers. Each part has natural
+units (nats, layers), so the score needs no calibration and does not depend on which other students
+are scored.
 
-The score is from no paper. Its form, the weights and the tolerances 1/8 and 1/16 were chosen on
-halves of four tables of accuracies, and are the same for all spaces and teachers.
-docs/score_log.md lists what was tried.
+The score is from no paper. Its form, the weights, the exponents and the tolerances were chosen on
+tables of accuracies, and are the same for all spaces and teachers. docs/default.md says what it
+reaches on tables that were left out of the choice; docs/score_log.md lists what was tried.
 
-Letters: B images, C channels, D features that enter the classifier, H x W positions.
+Letters: B images, C channels, H x W positions.
 """
 
 from __future__ import annotations
@@ -30,31 +32,35 @@ from diswot.observation.modes import measuring
 from diswot.proxies import passes
 from diswot.proxies.blocks import map_of
 from diswot.proxies.candidate import Candidate
+from diswot.proxies.eigen import eigenvalues, spectral_entropy
 from diswot.proxies.layer_recorder import LayerRecorder
 from diswot.proxies.paths import shortest_path
-from diswot.proxies.recorders import BlockEntropies
+from diswot.proxies.recorders import BlockEntropies, component_square
 
 WEIGHTS = {
     "capacity": 1.0,
+    "effective_rank": 0.3,
     "detail": 1.0,
     "diversity": 1.0,
     "retention": 0.5,
     "steadiness": 2.0,
     "directness": 0.25,
 }
+_WEIGHTS, _ACTIVATIONS = 0.6, 0.2  # exponents of capacity
 _TOLERANCE = 0.125  # nats a block, of steadiness
 _LOST = 0.0625  # nats that any block may lose, of retention
 _IMAGES = 16
 
 
 def default(candidate: Candidate) -> float:
-    """Return the weighted sum of the six parts; see the module.
+    """Return the weighted sum of the seven parts; see the module.
 
     Raises:
         UserError: The early blocks of the teacher, or of the student, are not known.
     """
     parts = {
         "capacity": capacity(candidate),
+        "effective_rank": effective_rank(candidate),
         "detail": detail(candidate),
         "diversity": diversity(candidate),
         "retention": retention(candidate),
@@ -65,17 +71,28 @@ def default(candidate: Candidate) -> float:
 
 
 def capacity(candidate: Candidate) -> float:
-    """Return log(sum over working layers of C log2(1 + k / sqrt(groups)) / sqrt(D)).
+    """Return log(sum over working layers of w^0.6 a^0.2).
 
-    C is the width of the layer's block, k the side of its kernel. Parameters grow with the squares
-    of width and k, accuracy does not. Here another layer counts the same wherever it stands in a
-    stage, and a 3 x 3 kernel counts as two 1 x 1. The hidden width inside a block, such as that of
-    an MLP, is not counted. The division by sqrt(D) makes depth count more than width if the whole
-    network is widened. Layers that no image reaches do not count (see `LayerRecorder`).
+    w is the number of weights of a layer, a the number of its activations for one image. With
+    layers of equal size the sum grows with their number L and with the total weights W as
+    L^0.4 W^0.6, about as the root of parameters times depth. So weights that are spread over many
+    layers count more than the same weights in one, and a layer that sees many positions counts
+    somewhat more than one that sees few. Layers that no image reaches do not count (see
+    `LayerRecorder`).
     """
-    size = candidate.recorded(LayerRecorder).size
-    features = candidate.observation.head_input.shape[1]
-    return math.log(size / math.sqrt(features)) if size else -math.inf
+    sizes = candidate.recorded(LayerRecorder).sizes.values()
+    total = math.fsum(w**_WEIGHTS * a**_ACTIVATIONS for w, a in sizes)
+    return math.log(total) if total else -math.inf
+
+
+def effective_rank(candidate: Candidate) -> float:
+    """Return the logarithm of the effective rank of the last map's channels, in nats.
+
+    It is the entropy of the shares that the principal components have of the variance; positions
+    of all images are the samples. It is low if the last map has few channels, or channels that are
+    alike. Roy and Vetterli, "The effective rank", EUSIPCO 2007.
+    """
+    return spectral_entropy(eigenvalues(component_square(candidate.observation.last)))
 
 
 def detail(candidate: Candidate) -> float:

@@ -5,10 +5,9 @@ Letters: B images, C channels, H x W positions. Which modules are blocks is defi
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
-from functools import partial
+from typing import Any, NamedTuple, TypeGuard
 
 import torch
 from torch import Tensor, nn
@@ -18,77 +17,72 @@ from diswot.proxies.paths import BlockCall
 from diswot.proxies.recorders import Recorder
 
 
-class LayerRecorder(Recorder):
-    """Recorder of the working layers, and of the width of each layer's block.
-
-    A layer works if its output is a map that differs between the first two images. A layer that
-    is never run, or whose input is zero, does not work.
+class LayerSize(NamedTuple):
+    """The size of a working layer.
 
     Attributes:
-        size: Sum over working layers of C log2(1 + k / sqrt(groups)). C is the number of channels
-            that the layer's block returns, k the side of the kernel, which is 1 for a linear layer.
+        weights: Number of weights, without biases.
+        activations: Number of values that these weights give for one image.
+    """
+
+    weights: int
+    activations: float
+
+
+class LayerRecorder(Recorder):
+    """Recorder of the sizes of the working layers, and of one call of a block for each shape.
+
+    A layer works if its output is a map, or tokens, that differ between the first two images. A
+    layer that is never run, or whose input is zero, does not work. The classifier returns no map,
+    so it is not among the working layers. Layers are convolutions and linear layers, also the two
+    inside an `nn.MultiheadAttention`.
+
+    Attributes:
+        sizes: Size of each working layer, by its weight; a weight that is shared counts once.
         calls: First call of a block for each shape, among blocks that keep the shape of their
             input.
     """
 
     def __init__(self, model: nn.Module, images: Tensor) -> None:
         super().__init__(model, images)
-        self.size = 0.0
+        self.sizes: dict[nn.Parameter, LayerSize] = {}
         self.calls: dict[torch.Size, BlockCall] = {}
-        self._reach: dict[nn.Module, float] = {}
 
     def hooks(self) -> Iterator[AbstractContextManager[object]]:
         """Register one hook on each layer and one on each block."""
-        blocks = primary_blocks(self.model)
-        for block in blocks:
-            inner = layers(block)
-            for layer in inner:
-                yield layer.register_forward_hook(self._record_layer)
-            yield block.register_forward_hook(partial(self._record_block, inner), with_kwargs=True)
+        attentions = [m for m in self.model.modules() if isinstance(m, nn.MultiheadAttention)]
+        for layer in [*layers(self.model), *attentions]:
+            yield layer.register_forward_hook(self._record_layer)
+        for block in primary_blocks(self.model):
+            yield block.register_forward_hook(self._record_block, with_kwargs=True)
 
-    def _record_layer(self, layer: nn.Module, inputs: object, output: object) -> None:
-        if self.active and _differs(output, len(self.images)):
-            self._reach[layer] = _reach(layer)
-
-    def _record_block(
-        self,
-        inner: list[nn.Module],
-        block: nn.Module,
-        args: tuple[object, ...],
-        kwargs: dict[str, object],
-        output: object,
-    ) -> None:
+    def _record_layer(self, layer: nn.Module, inputs: object, output: Any) -> None:
         if not self.active:
             return
-        features = map_of(output, self.images)
+        result = output[0] if isinstance(output, tuple) else output
+        if isinstance(layer, nn.MultiheadAttention) and not layer.batch_first:
+            result = result.transpose(0, 1)
+        if not _differs(result, len(self.images)):
+            return
+        for weight in (p for p in layer.parameters() if p.ndim > 1):
+            # the projection to queries, keys and values gives three maps
+            maps = 3 if weight is getattr(layer, "in_proj_weight", None) else 1
+            size = LayerSize(weight.numel(), maps * result.numel() / len(self.images))
+            self.sizes[weight] = size
+
+    def _record_block(
+        self, block: nn.Module, args: tuple[object, ...], kwargs: dict[str, object], output: object
+    ) -> None:
+        if not self.active or map_of(output, self.images) is None:
+            return
         first = args[0] if args else None
         result = output[0] if isinstance(output, tuple) else output
-        if features is None:
-            if isinstance(result, Tensor) and _of_patches(result, len(self.images)):
-                self.size += result.shape[2] * self._total_reach(inner)
-            return
         if isinstance(first, Tensor) and isinstance(result, Tensor) and first.shape == result.shape:
             call = BlockCall(block, (1, *first.shape[1:]), args[1:], kwargs)
             self.calls.setdefault(first.shape, call)
-        self.size += features.shape[1] * self._total_reach(inner)
-
-    def _total_reach(self, inner: list[nn.Module]) -> float:
-        return math.fsum(self._reach.pop(layer, 0.0) for layer in inner)
 
 
-def _of_patches(output: Tensor, batch: int) -> bool:
-    """Whether the first dimension holds patches of each image, as in MobileViT."""
-    return output.ndim == 3 and len(output) > batch and len(output) % batch == 0
-
-
-def _reach(layer: nn.Module) -> float:
-    """Return log2(1 + k / sqrt(groups)): how many positions and channels a layer mixes."""
-    kernel = getattr(layer, "kernel_size", (1,))
-    side = math.prod(kernel) ** (1 / len(kernel))
-    return math.log2(1 + side / math.sqrt(getattr(layer, "groups", 1)))
-
-
-def _differs(output: object, batch: int) -> bool:
+def _differs(output: object, batch: int) -> TypeGuard[Tensor]:
     """Whether an output is a map, or tokens, that differ between the first two images."""
     if not isinstance(output, Tensor) or output.ndim < 3 or len(output) % batch:
         return False

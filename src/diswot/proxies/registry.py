@@ -143,7 +143,7 @@ PROXIES: dict[str, Proxy] = {
     "default": replace(
         _STEADINESS,
         score=default_score.default,
-        summary="capacity, less the gaps of the five rows below",
+        summary="capacity and effective rank, less the gaps of the five rows below",
         cost="many",
         compares_early_blocks=True,
         recorder=LayerRecorder,
@@ -168,7 +168,14 @@ PROXIES: dict[str, Proxy] = {
         default_score.directness, "minus the layers on the shortest path through a block"
     ),
     "capacity": _layers(
-        default_score.capacity, "log of the summed widths and kernels of the working layers"
+        default_score.capacity, "log of the summed weights and activations of the working layers"
+    ),
+    "effective_rank": Proxy(
+        default_score.effective_rank,
+        "log of the effective rank of the last map's channels",
+        "Roy and Vetterli, EUSIPCO 2007",
+        "forward",
+        init="kaiming",
     ),
     "diswot": _DISWOT,
     **{name: _agreement(row) for name, row in KNOWLEDGE.items()},

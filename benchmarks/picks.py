@@ -1,0 +1,287 @@
+"""What a search picks under a tight budget, beside what a user would pick: trained alike.
+
+    python benchmarks/picks.py --data CIFAR100 --teacher-weights FILE
+
+In each space the budget is the parameters and MACs of a plain design by hand. Under it are picked:
+the winner of a search by each score, the largest by parameters, and random students of at least
+80 % of one of the two costs. All are distilled alike on ten classes of CIFAR-100, from fresh
+weights. Each finished training is one line of a CSV file; what is there is not repeated.
+`--part 0/2` and `--part 1/2` share the trainings of two processes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import optuna
+import torch
+from pages import markdown, spread
+from start import append
+from torch import Tensor, nn
+
+from diswot.costs.budget import Budget
+from diswot.costs.counts import count_depth, count_macs, count_params
+from diswot.data.dataset import Dataset, Split
+from diswot.data.registry import create_dataset
+from diswot.models.initialization import fresh
+from diswot.models.registry import create_teacher
+from diswot.models.weights import load_weights
+from diswot.nas.api import Scoring, search
+from diswot.nas.proposal import Proposer
+from diswot.spaces.registry import Params, build_network, create_space
+from diswot.training.distill import distill
+from diswot.training.recipe import Recipe
+from diswot.utils.environment import hardware
+
+TEACHER = "benchmarks/distill_teacher.py:resnet32"
+CLASSES = range(0, 100, 10)  # of the hundred, by name
+SIZE, CANDIDATES, RANDOM = 32, 500, 3
+SHAPE = (3, SIZE, SIZE)
+USER = "benchmarks/user_spaces.py"
+
+
+def three(**choices: Any) -> dict[str, Any]:
+    """Return parameters of three stages: one value for all, or one for each."""
+    return {
+        f"{name}{stage}": value[stage] if isinstance(value, tuple) else value
+        for name, value in choices.items()
+        for stage in range(3)
+    }
+
+
+def six(**choices: Any) -> dict[str, Any]:
+    return {
+        f"{name}_{stage}": value[stage - 1] if isinstance(value, tuple) else value
+        for name, value in choices.items()
+        for stage in range(1, 7)
+    }
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A space, and the plain design whose cost is the budget."""
+
+    space: str
+    by_hand: Params
+    optimizer: str = "sgd"
+    lr: float = 0.1
+    epochs: int = 8
+
+
+CELLS: Mapping[str, Cell] = {
+    "depthwise": Cell(
+        f"{USER}:depthwise", {"act": "relu", **three(width=(32, 48, 64), kernel=3, depth=2)}
+    ),
+    "depthwise_deep": Cell(
+        f"{USER}:depthwise", {"act": "relu", **three(width=(32, 48, 64), kernel=3, depth=3)}
+    ),
+    "plain": Cell(f"{USER}:plain", three(width=(16, 32, 64), kernel=3, depth=2)),
+    "attentive": Cell(
+        f"{USER}:attentive", three(width=(32, 64, 128), ratio=4, kernel=3, attends=True, depth=2)
+    ),
+    # ResNet-20 of half the width
+    "cifar_resnet": Cell(
+        "cifar_resnet",
+        {**{f"blocks{i}": 3 for i in (1, 2, 3)}, "width1": 8, "width2": 16, "width3": 32},
+    ),
+    # MobileNetV2 x 0.35
+    "mobilenet": Cell(
+        "mobilenet",
+        {"width": 0.35, **six(depth=(2, 3, 4, 3, 3, 1), kernel=3, expand=6, se=False)},
+    ),
+    "vit": Cell("vit", {"depth": 6, "heads": 2, "head_width": 32, "mlp_ratio": 4.0}, "adamw", 1e-3),
+}
+
+
+@dataclass(frozen=True)
+class Run:
+    """One training."""
+
+    cell: str
+    pick: str
+    seed: int
+
+
+def runs(cells: list[str], scores: list[str], seeds: int) -> Iterator[Run]:
+    """Yield all trainings, seed by seed, so that a study that is stopped has each of them once."""
+    for seed in range(seeds):
+        for cell in cells:
+            yield Run(cell, "by hand", seed)
+            for score in scores:
+                yield Run(cell, score, seed)
+            if seed == 0:
+                for number in range(RANDOM):
+                    yield Run(cell, f"random {number}", 0)
+
+
+def ten_classes(split: Split) -> Split:
+    """Return the images of ten classes."""
+    labels = torch.as_tensor(split.labels)
+    chosen = torch.cat([(labels == c).nonzero()[:, 0] for c in CLASSES])
+    pixels = split.read(chosen.tolist())
+    places = torch.full((100,), -1)
+    places[list(CLASSES)] = torch.arange(len(CLASSES))
+    return Split(places[labels[chosen]], lambda indices: pixels[torch.as_tensor(indices)])
+
+
+def images_of(folder: Path) -> Dataset:
+    every = create_dataset(str(folder))
+    assert every.train is not None and every.test is not None
+    return replace(
+        every,
+        classes=tuple(every.classes[c] for c in CLASSES),
+        mean=(0.507, 0.487, 0.441),
+        std=(0.267, 0.256, 0.276),
+        train=ten_classes(every.train),
+        test=ten_classes(every.test),
+    )
+
+
+def teacher_of(weights: Path) -> nn.Module:
+    """Return the trained teacher, of whose hundred classes ten are left."""
+    teacher = create_teacher(TEACHER, 100)
+    load_weights(teacher, weights)
+    whole = teacher.linear
+    assert isinstance(whole, nn.Linear)
+    head = nn.Linear(whole.in_features, len(CLASSES))
+    head.load_state_dict({name: _rows(value) for name, value in whole.state_dict().items()})
+    teacher.linear = head
+    return teacher.eval()
+
+
+def _rows(value: Tensor) -> Tensor:
+    return value[list(CLASSES)]
+
+
+class Picker:
+    """What is picked in a space; each search runs once, and its result is kept in a file."""
+
+    def __init__(self, path: Path, teacher: nn.Module, images: Dataset) -> None:
+        self.path, self.teacher, self.images = path, teacher, images
+        self.known: dict[str, Params] = json.loads(path.read_text()) if path.exists() else {}
+
+    def __call__(self, run: Run) -> Params:
+        cell = CELLS[run.cell]
+        if run.pick == "by hand":
+            return cell.by_hand
+        key = f"{run.cell} {run.pick}"
+        if key not in self.known:
+            self.known[key] = self._pick(cell, run.pick)
+            self.path.write_text(json.dumps(self.known, indent=1))
+        return self.known[key]
+
+    def _pick(self, cell: Cell, pick: str) -> Params:
+        space = create_space(cell.space, len(CLASSES), SIZE)
+        params, macs = costs(build_network(space, cell.by_hand))
+        if pick.startswith("random"):
+            return random_student(cell, params, macs, int(pick.split()[1]))
+        batch = self.images.batch(64)
+        return search(
+            self.teacher, space, batch, n_trials=CANDIDATES, scoring=Scoring(pick),
+            budget=Budget(max_params=params, max_macs=macs),
+        ).best.params  # fmt: skip
+
+
+def costs(model: nn.Module) -> tuple[int, int]:
+    return count_params(model), count_macs(model, SHAPE)
+
+
+def random_student(cell: Cell, params: int, macs: int, number: int) -> Params:
+    """Draw students until one is within the budget, with at least 80 % of one of the two costs."""
+    space = create_space(cell.space, len(CLASSES), SIZE)
+    propose = Proposer(space)
+    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=number))
+    while True:
+        proposal = propose(study.ask())
+        if not proposal.model_params <= params:
+            continue
+        found = costs(build_network(space, proposal.params))
+        shares = (found[0] / params, found[1] / macs)
+        if max(shares) <= 1 and max(shares) >= 0.8:
+            return dict(proposal.params)
+
+
+def train(run: Run, teacher: nn.Module, images: Dataset, choices: Params) -> dict[str, Any]:
+    """Train once; return a line of the table."""
+    cell = CELLS[run.cell]
+    space = create_space(cell.space, len(CLASSES), SIZE)
+    recipe = Recipe(
+        epochs=cell.epochs, batch_size=50, optimizer=cell.optimizer, lr=cell.lr,
+        schedule="onecycle", weight_decay=5e-4 if cell.optimizer == "sgd" else 0.05,
+        cross_entropy=0.1, losses={"kd_standardised": 9.0}, seed=run.seed,
+    )  # fmt: skip
+    start = time.perf_counter()
+    model = fresh(lambda: build_network(space, choices), "default", run.seed)
+    params, macs = costs(model)
+    made = distill(teacher, model, images, recipe)
+    last = [row["test_accuracy"] for row in made.history]
+    return {
+        **vars(run), "accuracy": f"{last[-1]:.2f}", "params": params, "macs": macs,
+        "depth": count_depth(model), "epochs": cell.epochs, "architecture": json.dumps(choices),
+        "seconds": f"{time.perf_counter() - start:.0f}", "torch": torch.__version__,
+        "processor": hardware()["processor"],
+    }  # fmt: skip
+
+
+def read(path: Path) -> list[dict[str, str]]:
+    if not path.exists():
+        return []
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def table(rows: list[dict[str, str]]) -> str:
+    """Return the accuracies as a table: a row per space, a column per pick."""
+    picks = list(dict.fromkeys(row["pick"].split(" ")[0] for row in rows))
+    lines = []
+    for cell in CELLS:
+        cells = [cell]
+        for pick in picks:
+            found = [r for r in rows if r["cell"] == cell and r["pick"].split(" ")[0] == pick]
+            values = [float(row["accuracy"]) for row in found]
+            cells.append(f"{spread(values)} ({len(values)})" if values else "-")
+        lines.append(cells)
+    return markdown(["space", *picks], lines)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--data", type=Path, help="CIFAR-100 as a folder of images")
+    parser.add_argument("--teacher-weights", type=Path)
+    parser.add_argument("--show", action="store_true", help="print the table of what is there")
+    parser.add_argument("--out", type=Path, default=Path("docs/tables/picks.csv"))
+    parser.add_argument("--picked", type=Path, default=Path("docs/tables/picked.json"))
+    parser.add_argument("--part", default="0/1", help="which of how many processes this one is")
+    parser.add_argument("--scores", default="default,params", help="with commas")
+    parser.add_argument("--cells", default=",".join(CELLS), help="with commas")
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--search-only", action="store_true", help="pick, and train nothing")
+    options = parser.parse_args()
+    if options.show:
+        print(table(read(options.out)))
+        return
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    images = images_of(options.data)
+    teacher = teacher_of(options.teacher_weights)
+    pick = Picker(options.picked, teacher, images)
+    wanted = runs(options.cells.split(","), options.scores.split(","), options.seeds)
+    number, count = map(int, options.part.split("/"))
+    for run in list(wanted)[number::count]:
+        done = {(row["cell"], row["pick"], int(row["seed"])) for row in read(options.out)}
+        choices = pick(run)
+        if options.search_only or (run.cell, run.pick, run.seed) in done:
+            continue
+        row = train(run, teacher, images, choices)
+        append(options.out, row)
+        print(row, flush=True)
+
+
+if __name__ == "__main__":
+    main()
