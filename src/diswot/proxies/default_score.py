@@ -1,20 +1,18 @@
 """The default score: how much a student can hold, less the gaps that keep it from learning.
 
-default = capacity + 0.3 effective_rank
-          + detail + diversity + 0.5 retention + 2 steadiness + 0.25 directness
+default = capacity + 0.3 effective_rank + detail + retention + 0.25 directness
 
 `capacity` measures how much the layers can hold. `effective_rank` measures how many directions
 the last map has, which is what the classifier can read. The other parts are gaps: zero where a
-student lacks nothing, and negative otherwise. `detail` and `diversity` compare the image detail
-that the early blocks keep with the teacher's. `retention` is negative if a block narrows the
-features that pass it; `steadiness` if gradients pass the blocks less evenly than in a residual
-network; `directness` if even the shortest path through a block has layers. Each part has natural
+student lacks nothing, and negative otherwise. `detail` is negative if the first block smooths the
+images more than the teacher's first block does; `retention` if a block narrows the features that
+pass it; `directness` if even the shortest path through a block has layers. Each part has natural
 units (nats, layers), so the score needs no calibration and does not depend on which other students
 are scored.
 
-The score is from no paper. Its form, the weights, the exponents and the tolerances were chosen on
-tables of accuracies, and are the same for all spaces and teachers. docs/default.md says what it
-reaches on tables that were left out of the choice; docs/score_log.md lists what was tried.
+The score is from no paper. Its form, the weights and the exponents were chosen on tables of
+accuracies, and are the same for all spaces and teachers. docs/default.md says what it reaches on
+tables that were left out of the choice; docs/score_log.md lists what was tried.
 
 Letters: B images, C channels, H x W positions.
 """
@@ -41,9 +39,7 @@ WEIGHTS = {
     "capacity": 1.0,
     "effective_rank": 0.3,
     "detail": 1.0,
-    "diversity": 1.0,
-    "retention": 0.5,
-    "steadiness": 2.0,
+    "retention": 1.0,
     "directness": 0.25,
 }
 _WEIGHTS, _ACTIVATIONS = 0.6, 0.2  # exponents of capacity
@@ -53,7 +49,7 @@ _IMAGES = 16
 
 
 def default(candidate: Candidate) -> float:
-    """Return the weighted sum of the seven parts; see the module.
+    """Return the weighted sum of the five parts; see the module.
 
     Raises:
         UserError: The early blocks of the teacher, or of the student, are not known.
@@ -62,9 +58,7 @@ def default(candidate: Candidate) -> float:
         "capacity": capacity(candidate),
         "effective_rank": effective_rank(candidate),
         "detail": detail(candidate),
-        "diversity": diversity(candidate),
         "retention": retention(candidate),
-        "steadiness": steadiness(candidate),
         "directness": directness(candidate),
     }
     return sum(WEIGHTS[name] * part for name, part in parts.items())
@@ -108,20 +102,6 @@ def detail(candidate: Candidate) -> float:
     return _gap(student.roughness, teacher.roughness)
 
 
-def diversity(candidate: Candidate) -> float:
-    """Return by how much the entropy of channel correlations is below the teacher's, in nats.
-
-    The student's entropy is that of its last early block, the teacher's that of its first. The gap
-    is negative, 0 if there is none. Channels that are similar show less of an image, and blocks
-    may keep them similar. The entropies are averaged over 8 draws of the weights.
-
-    Raises:
-        UserError: The early blocks of the teacher, or of the student, are not known.
-    """
-    teacher, student = candidate.early_blocks
-    return _gap(student.last_entropy, teacher.entropy)
-
-
 def retention(candidate: Candidate) -> float:
     """Return minus the largest loss of entropy of a block on noise, beyond 1/16 nat.
 
@@ -141,34 +121,6 @@ def retention(candidate: Candidate) -> float:
     if not all(map(math.isfinite, losses)):
         return math.nan
     return min(0.0, _LOST - max(losses, default=0.0))
-
-
-def steadiness(candidate: Candidate) -> float:
-    """Return minus the change of gradients from block to block beyond that of a residual network.
-
-    g_i is the norm of the cross-entropy's gradient in the map of block i, on the first 16 images.
-    In a stage of residual blocks with equal branches, the variance of the stream after block i is i
-    times that of a branch. So |log g_i - log g_(i+1)| is about log((i + 1) / i) / 2. The gap is
-    what exceeds that, averaged over all blocks that follow one of the same shape, less a tolerance
-    of 1/8. In networks without shortcuts the change is the same at each block, and multiplies.
-    """
-    model, batch = candidate.student, candidate.batch
-    images, labels = batch.images[:_IMAGES], batch.labels[:_IMAGES]
-    with passes.differentiating(model):
-        leaf = images.detach().requires_grad_()
-        logits, outputs = passes.block_outputs(model, leaf)
-        reached = [output for output in outputs if output.requires_grad]
-        slopes = passes.gradients(cross_entropy(logits.float(), labels), reached)
-    maps = [features for slope in slopes if (features := map_of(slope, images)) is not None]
-    norms = [(tuple(m.shape), float(m.double().norm())) for m in maps]
-    if not all(math.isfinite(norm) for _, norm in norms):
-        return math.nan
-    excess = [
-        max(0.0, abs(math.log(before / after)) - math.log((place + 1) / place) / 2)
-        for _, stage in groupby((n for n in norms if n[1] > 0), key=lambda n: n[0])
-        for place, ((_, before), (_, after)) in enumerate(pairwise(stage), 1)
-    ]
-    return min(0.0, _TOLERANCE - fmean(excess)) if excess else 0.0
 
 
 def directness(candidate: Candidate) -> float:
