@@ -207,7 +207,7 @@ class NamedTeacher:
         if not self.trained or inherits(proxies, init):
             return notes
         rows = {name: get_proxy(name) for name in proxies}
-        fresh = [name for name, row in rows.items() if row.compares_early_blocks]
+        fresh = [name for name, row in rows.items() if row.compares_first_block]
         unused = [name for name, row in rows.items() if not row.needs_teacher]
         if fresh:
             notes.append(

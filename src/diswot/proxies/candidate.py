@@ -17,7 +17,7 @@ from diswot.data.dataset import Batch
 from diswot.errors import UserError
 from diswot.observation.observe import Observation, observe
 from diswot.proxies import passes
-from diswot.proxies.early_blocks import EarlyBlocks, early_blocks
+from diswot.proxies.first_block import first_block_roughness
 from diswot.proxies.recorders import Recorder
 
 R = TypeVar("R", bound=Recorder)
@@ -37,8 +37,8 @@ class Candidate:
         seed: Seed of the proxies that draw random numbers.
         recorders: What is recorded in the one forward pass, beside the observation.
         cam: Whether the observation must have `cam_weights`.
-        teacher_early_blocks: Early blocks of the teacher on the batch; None if no proxy compares
-            them.
+        teacher_roughness: Roughness of the teacher's first block on the batch, in nats; None if no
+            proxy compares it.
     """
 
     student: nn.Module
@@ -47,7 +47,7 @@ class Candidate:
     seed: int = 0
     recorders: tuple[type[Recorder], ...] = ()
     cam: bool = False
-    teacher_early_blocks: EarlyBlocks | None = None
+    teacher_roughness: float | None = None
 
     @property
     def observation(self) -> Observation:
@@ -85,23 +85,21 @@ class Candidate:
                 stack.enter_context(recorder)
             return observe(self.student, *self.batch, cam=self.cam), recorders
 
-    @cached_property
-    def student_early_blocks(self) -> EarlyBlocks | None:
-        """The early blocks of the student, with the weights that the teacher's had."""
-        return early_blocks(self.student, self.batch.images, self.seed)
-
     @property
-    def early_blocks(self) -> tuple[EarlyBlocks, EarlyBlocks]:
-        """The early blocks of the teacher and of the student.
+    def roughness(self) -> tuple[float, float]:
+        """The roughness of the first blocks of the teacher and of the student, in nats.
+
+        Both have the same draws of weights.
 
         Raises:
-            UserError: Those of the teacher were not measured, or the student has none.
+            UserError: The teacher's was not measured, or no block of the student gives a map.
         """
-        if self.teacher_early_blocks is None:
-            raise UserError("needs the early blocks of the teacher: give the teacher itself")
-        if self.student_early_blocks is None:
+        if self.teacher_roughness is None:
+            raise UserError("needs the first block of the teacher: give the teacher itself")
+        found = first_block_roughness(self.student, self.batch.images, self.seed)
+        if found is None:
             raise UserError("no block of the student gives a map of the images")
-        return self.teacher_early_blocks, self.student_early_blocks
+        return self.teacher_roughness, found
 
     @cached_property
     def cut_off(self) -> bool:

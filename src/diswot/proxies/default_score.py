@@ -20,15 +20,12 @@ Letters: B images, C channels, H x W positions.
 from __future__ import annotations
 
 import math
-from itertools import groupby, pairwise
+from itertools import pairwise
 from statistics import fmean
 
 import torch
-from torch.nn.functional import cross_entropy
 
 from diswot.observation.modes import measuring
-from diswot.proxies import passes
-from diswot.proxies.blocks import map_of
 from diswot.proxies.candidate import Candidate
 from diswot.proxies.eigen import eigenvalues, spectral_entropy
 from diswot.proxies.layer_recorder import LayerRecorder
@@ -43,7 +40,6 @@ WEIGHTS = {
     "directness": 0.25,
 }
 _WEIGHTS, _ACTIVATIONS = 0.6, 0.2  # exponents of capacity
-_TOLERANCE = 0.125  # nats a block, of steadiness
 _LOST = 0.0625  # nats that any block may lose, of retention
 _IMAGES = 16
 
@@ -52,7 +48,7 @@ def default(candidate: Candidate) -> float:
     """Return the weighted sum of the five parts; see the module.
 
     Raises:
-        UserError: The early blocks of the teacher, or of the student, are not known.
+        UserError: The first block of the teacher, or of the student, is not known.
     """
     parts = {
         "capacity": capacity(candidate),
@@ -93,13 +89,13 @@ def detail(candidate: Candidate) -> float:
     """Return by how much the first block's map is smoother than the teacher's, negative, in nats.
 
     0 if it is not smoother. No later block restores what the first one smooths away. Roughness
-    (`early_blocks.roughness`) is averaged over 8 draws of the weights of the early blocks.
+    (`first_block.roughness`) is averaged over 8 draws of the weights.
 
     Raises:
-        UserError: The early blocks of the teacher, or of the student, are not known.
+        UserError: The first block of the teacher, or of the student, is not known.
     """
-    teacher, student = candidate.early_blocks
-    return _gap(student.roughness, teacher.roughness)
+    teacher, student = candidate.roughness
+    return 0.0 if student >= teacher else student - teacher
 
 
 def retention(candidate: Candidate) -> float:
@@ -131,8 +127,3 @@ def directness(candidate: Candidate) -> float:
     """
     calls = candidate.recorded(LayerRecorder).calls.values()
     return 0.0 - fmean(map(shortest_path, calls)) if calls else 0.0
-
-
-def _gap(student: float, teacher: float) -> float:
-    """Return the student's value less the teacher's, 0 at most; NaN if either is NaN."""
-    return 0.0 if student >= teacher else student - teacher

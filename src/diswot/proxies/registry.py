@@ -43,7 +43,7 @@ class Proxy:
         cost: `free`: no pass over the batch; `forward`: one forward pass, shared by all of these;
             `backward`: a forward and a backward pass; `many`: several passes.
         compares_observations: Whether the score compares the observations of teacher and student.
-        compares_early_blocks: Whether it compares their early blocks, with weights drawn for that
+        compares_first_block: Whether it compares their first blocks, with weights drawn for that
             alone.
         same_width: Whether teacher and student must have classifiers of one width.
         needs_labels: Whether it depends on the labels.
@@ -60,7 +60,7 @@ class Proxy:
     paper: str
     cost: PassCost = "free"
     compares_observations: bool = False
-    compares_early_blocks: bool = False
+    compares_first_block: bool = False
     same_width: bool = False
     needs_labels: bool = False
     needs_backward: bool = False
@@ -77,7 +77,7 @@ class Proxy:
     @property
     def needs_teacher(self) -> bool:
         """Whether the score compares the student with a teacher."""
-        return self.compares_observations or self.compares_early_blocks
+        return self.compares_observations or self.compares_first_block
 
 
 def _agreement(row: Knowledge) -> Proxy:
@@ -121,40 +121,27 @@ def _layers(score: Score, summary: str) -> Proxy:
     return Proxy(score, summary, "", "forward", recorder=LayerRecorder, init="kaiming")
 
 
-def _early_blocks(score: Score, summary: str) -> Proxy:
-    return Proxy(score, summary, "", "many", compares_early_blocks=True, init="kaiming")
-
-
 def _predictions(score: Score, summary: str) -> Proxy:
     return Proxy(score, summary, "", "forward", compares_observations=True, init=INHERITED)
 
 
-_STEADINESS = Proxy(
-    default_score.steadiness,
-    "minus the change of gradients between blocks beyond that of residual networks",
-    "",
-    "backward",
-    needs_labels=True,
-    needs_backward=True,
-    init="kaiming",
-)
-
 PROXIES: dict[str, Proxy] = {
-    "default": replace(
-        _STEADINESS,
-        score=default_score.default,
-        summary="capacity and effective rank, less the gaps of the five rows below",
-        cost="many",
-        compares_early_blocks=True,
+    "default": Proxy(
+        default_score.default,
+        "capacity and effective rank, less the gaps detail, retention, directness",
+        "",
+        "many",
+        compares_first_block=True,
         recorder=LayerRecorder,
+        init="kaiming",
     ),
-    "detail": _early_blocks(
+    "detail": Proxy(
         default_score.detail,
         "minus the image detail that the first block loses and the teacher's keeps",
-    ),
-    "diversity": _early_blocks(
-        default_score.diversity,
-        "minus the gap to the teacher in the diversity of the early channels",
+        "",
+        "many",
+        compares_first_block=True,
+        init="kaiming",
     ),
     "retention": Proxy(
         default_score.retention,
@@ -163,7 +150,6 @@ PROXIES: dict[str, Proxy] = {
         "many",
         init="kaiming",
     ),
-    "steadiness": _STEADINESS,
     "directness": _layers(
         default_score.directness, "minus the layers on the shortest path through a block"
     ),

@@ -38,7 +38,7 @@ from diswot.models.initialization import INHERITED, INITS, TEACHER, derive_seed,
 from diswot.observation.modes import recordable
 from diswot.observation.observe import Observation, observe
 from diswot.proxies.candidate import Candidate
-from diswot.proxies.early_blocks import EarlyBlocks, early_blocks
+from diswot.proxies.first_block import first_block_roughness
 from diswot.proxies.registry import PROXIES, Proxy, get_proxy, inherits
 from diswot.utils.devices import CPU, exact
 
@@ -85,7 +85,8 @@ class Scorer:
 
     Attributes:
         teachers: Observation of the teacher in each repeat; None if no proxy compares it.
-        early_blocks: Early blocks of the teacher in each repeat; None if no proxy compares them.
+        roughness: Roughness of the teacher's first block in each repeat; None if no proxy compares
+            it.
         batches: Images and labels of each repeat, on the device on which candidates are scored.
         init: Initialisation of the candidates, a key of `initialization.INITS`.
         seed: Seed of the weights and of the proxies' random numbers.
@@ -93,7 +94,7 @@ class Scorer:
     """
 
     teachers: tuple[Observation | None, ...]
-    early_blocks: tuple[EarlyBlocks | None, ...]
+    roughness: tuple[float | None, ...]
     batches: tuple[Batch, ...]
     init: str = "gaussian"
     seed: int = 0
@@ -138,15 +139,15 @@ class Scorer:
         """
         rows = {name: get_proxy(name) for name in proxies}
         found: dict[str, list[Outcome]] = {name: [] for name in rows}
-        repeats = zip(self.teachers, self.early_blocks, self.batches, students, strict=True)
+        repeats = zip(self.teachers, self.roughness, self.batches, students, strict=True)
         with exact(self.device):
-            for repeat, (teacher, early, batch, student) in enumerate(repeats):
+            for repeat, (teacher, rough, batch, student) in enumerate(repeats):
                 seed = derive_seed(self.seed, repeat, PROXY)
                 if self.source is not None:
                     _inherit(self.source, student)
                 if self.device.type != CPU:
                     student.to(self.device)
-                for name, outcome in _outcomes(rows, teacher, early, student, batch, seed).items():
+                for name, outcome in _outcomes(rows, teacher, rough, student, batch, seed).items():
                     found[name].append(outcome)
         return found
 
@@ -180,7 +181,7 @@ def scorer(
     """Observe the teacher on each batch, as far as the proxies need it.
 
     A fresh teacher has other random weights than the candidates. Otherwise a candidate would agree
-    with it because they share weights. The early blocks are the exception: there the same draws in
+    with it because they share weights. The first block is the exception: there the same draws in
     teacher and candidate remove chance, and the weights are drawn even if the teacher is trained.
 
     Args:
@@ -215,14 +216,14 @@ def scorer(
     rebuild = partial(_copy, teacher)
     compared = _compares_observations(rows)
     observations: list[Observation | None] = []
-    early: list[EarlyBlocks | None] = []
+    rough: list[float | None] = []
     for repeat, batch in enumerate(moved):
         drawn = compared and not trained_teacher and init != INHERITED
         model = fresh(rebuild, init, seed, repeat, TEACHER) if drawn else teacher
         with _teacher_errors(batch), exact(place):
             observations.append(_observed(rows, model, batch))
-            early.append(_early_blocks(rows, teacher, batch, derive_seed(seed, repeat, PROXY)))
-    return Scorer(tuple(observations), tuple(early), moved, init, seed, source)
+            rough.append(_roughness(rows, teacher, batch, derive_seed(seed, repeat, PROXY)))
+    return Scorer(tuple(observations), tuple(rough), moved, init, seed, source)
 
 
 def score(
@@ -235,12 +236,11 @@ def score(
 ) -> dict[str, float]:
     """Score one student against one teacher, both with the weights that they have.
 
-    Two parts of `default`, `detail` and `diversity`, draw weights of their own.
+    A part of `default`, `detail`, draws weights of its own.
 
     Args:
-        teacher: Network; or its observation on the same batch, which does not show its early
-            blocks: `default`, `detail` and `diversity` need the network. None if no proxy needs a
-            teacher.
+        teacher: Network; or its observation on the same batch, which does not show its first
+            block: `default` and `detail` need the network. None if no proxy needs a teacher.
         student: Network.
         batch: Normalised images, B x 3 x H x W, and labels, B.
         proxies: Keys of `registry.PROXIES`.
@@ -256,16 +256,16 @@ def score(
     """
     rows = {name: get_proxy(name) for name in proxies}
     number = derive_seed(seed, 0, PROXY)
-    observation, early = None, None
+    observation, rough = None, None
     with exact(batch.images.device):
         if teacher is None:
             _check_teacher_free(rows)
         elif isinstance(teacher, Observation):
             observation = teacher
         else:
-            early = _early_blocks(rows, teacher, batch, number)
+            rough = _roughness(rows, teacher, batch, number)
             observation = _observed(rows, teacher, batch)
-        found = _outcomes(rows, observation, early, student, batch, number)
+        found = _outcomes(rows, observation, rough, student, batch, number)
     return {name: _finite(outcome) for name, outcome in found.items()}
 
 
@@ -313,14 +313,14 @@ def _observed(rows: Mapping[str, Proxy], teacher: nn.Module, batch: Batch) -> Ob
     return observe(_on_device(teacher, batch.images.device), *batch, cam=_needs_cam(rows))
 
 
-def _early_blocks(
+def _roughness(
     rows: Mapping[str, Proxy], teacher: nn.Module, batch: Batch, seed: int
-) -> EarlyBlocks | None:
-    """Measure the early blocks of the teacher if a proxy compares them."""
-    if not any(row.compares_early_blocks for row in rows.values()):
+) -> float | None:
+    """Measure the roughness of the teacher's first block if a proxy compares it."""
+    if not any(row.compares_first_block for row in rows.values()):
         return None
     with recordable(*batch) as (images, _):
-        return early_blocks(_on_device(teacher, images.device), images, seed)
+        return first_block_roughness(_on_device(teacher, images.device), images, seed)
 
 
 @contextlib.contextmanager
@@ -349,7 +349,7 @@ def _on_device(model: nn.Module, device: torch.device) -> nn.Module:
 def _outcomes(
     rows: Mapping[str, Proxy],
     teacher: Observation | None,
-    early: EarlyBlocks | None,
+    rough: float | None,
     student: nn.Module,
     batch: Batch,
     seed: int,
@@ -357,7 +357,7 @@ def _outcomes(
     recorders = dict.fromkeys(row.recorder for row in rows.values() if row.recorder)
     with recordable(*batch) as inputs:
         candidate = Candidate(
-            student, teacher, Batch(*inputs), seed, tuple(recorders), _needs_cam(rows), early
+            student, teacher, Batch(*inputs), seed, tuple(recorders), _needs_cam(rows), rough
         )
         if any(row.needs_forward for row in rows.values()):
             _ = candidate.observation

@@ -1,7 +1,7 @@
-"""How much image detail the early blocks of a network keep, averaged over draws of their weights.
+"""How rough the map of a network's first block is, averaged over draws of its weights.
 
-One draw of weights ranks networks by chance as much as by their architecture. The early blocks
-cost a small part of a forward pass, which allows several draws. A map has many positions, so few
+One draw of weights ranks networks by chance as much as by their architecture. The first block
+costs a small part of a forward pass, which allows several draws. A map has many positions, so few
 images are enough.
 
 Letters: B images, C channels, H x W positions. Which modules are blocks is defined in `blocks`.
@@ -12,7 +12,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import astuple, dataclass
 from statistics import fmean
 
 import torch
@@ -21,36 +20,17 @@ from torch import Tensor, nn
 from diswot.models.initialization import INITS, NORMS, WEIGHTED, derive_seed
 from diswot.observation.modes import measuring
 from diswot.proxies.blocks import map_of, primary_blocks
-from diswot.proxies.eigen import eigenvalues, spectral_entropy
 
 DRAWS = 8
-IMAGES = 8  # of the batch, others in each draw; the tokens of fewer images are too similar
-BLOCKS = 5  # at most: the blocks of a transformer all have one resolution
+IMAGES = 8  # of the batch, others in each draw
 
 
-@dataclass(frozen=True)
-class EarlyBlocks:
-    """Statistics of the maps of a network's early blocks.
+def first_block_roughness(model: nn.Module, images: Tensor, seed: int) -> float | None:
+    """Measure the roughness of the first block's map, averaged over 8 draws of Kaiming weights.
 
-    The early blocks are those up to the first change of resolution or width, five at most.
-
-    Attributes:
-        roughness: Of the first block's map, in nats; see the function `roughness`.
-        entropy: Entropy of the channels' correlations in the first block's map, in nats.
-        last_entropy: Entropy of the channels' correlations in the last early block's map, in nats.
-    """
-
-    roughness: float
-    entropy: float
-    last_entropy: float
-
-
-def early_blocks(model: nn.Module, images: Tensor, seed: int) -> EarlyBlocks | None:
-    """Measure the early blocks of a network, averaged over 8 draws of Kaiming weights.
-
-    Each draw runs the network on eight images up to the last early block. Weights are drawn layer
-    by layer in running order, from the seed and the number of the draw alone. So networks that
-    begin with the same layers get the same weights there. The network keeps its own weights.
+    Each draw runs the network on eight images up to its first block. Weights are drawn layer by
+    layer in running order, from the seed and the number of the draw alone. So networks that begin
+    with the same layers get the same weights there. The network keeps its own weights.
 
     Args:
         model: Any network.
@@ -58,15 +38,15 @@ def early_blocks(model: nn.Module, images: Tensor, seed: int) -> EarlyBlocks | N
         seed: Seed of the weights.
 
     Returns:
-        None if no block returns a map.
+        Nats; see `roughness`. None if no block returns a map.
     """
-    with torch.no_grad(), measuring(model), _redrawn(model) as draw, _early_maps(model) as run:
+    with torch.no_grad(), measuring(model), _redrawn(model) as draw, _first_map(model) as run:
         found = []
         for number in range(DRAWS):
             draw(derive_seed(seed, number))
             found.append(run(_images_of_draw(images, number)))
-    drawn = [one for one in found if one]
-    return EarlyBlocks(*map(fmean, zip(*map(astuple, drawn), strict=True))) if drawn else None
+    maps = [roughness(one) for one in found if one is not None]
+    return fmean(maps) if maps else None
 
 
 def _images_of_draw(images: Tensor, number: int) -> Tensor:
@@ -77,38 +57,27 @@ def _images_of_draw(images: Tensor, number: int) -> Tensor:
 
 
 class _Stop(Exception):
-    """Ends a forward pass after the last early block."""
+    """Ends a forward pass after the first block."""
 
 
 @contextmanager
-def _early_maps(model: nn.Module) -> Iterator[Callable[[Tensor], EarlyBlocks | None]]:
-    """Yield a function that runs a network while its blocks keep the shape of the first map."""
-    images, first, count = torch.empty(0), torch.Size(), BLOCKS
-    rough, correlations = -math.inf, list[Tensor]()
+def _first_map(model: nn.Module) -> Iterator[Callable[[Tensor], Tensor | None]]:
+    """Yield a function that runs a network up to the first block that returns a map."""
+    images = torch.empty(0)
+    found: Tensor | None = None
 
     def record(block: nn.Module, inputs: object, output: object) -> None:
-        nonlocal first, rough
-        features = map_of(output, images)
-        if features is None:
-            return
-        if not correlations:
-            first, rough = features.shape, roughness(features)
-        if features.shape != first:
-            raise _Stop
-        correlations.append(channel_correlations(features))
-        if len(correlations) == count:
+        nonlocal found
+        found = map_of(output, images)
+        if found is not None:
             raise _Stop
 
-    def run(batch: Tensor) -> EarlyBlocks | None:
-        nonlocal images, count
-        images = batch
-        correlations.clear()
+    def run(batch: Tensor) -> Tensor | None:
+        nonlocal images, found
+        images, found = batch, None
         with suppress(_Stop):
             model(images)
-        if not correlations:
-            return None
-        count = len(correlations)  # later draws stop at this block
-        return EarlyBlocks(rough, *(_entropy(correlations[place]) for place in (0, -1)))
+        return found
 
     with ExitStack() as stack:
         for block in primary_blocks(model):
@@ -160,10 +129,6 @@ def _frozen(values: Tensor) -> nn.Parameter:
     return nn.Parameter(values, requires_grad=False)
 
 
-def _entropy(matrix: Tensor) -> float:
-    return spectral_entropy(eigenvalues(matrix))
-
-
 def roughness(features: Tensor) -> float:
     """Return the log of the mean squared step to the next position over the variance, in nats.
 
@@ -180,21 +145,3 @@ def roughness(features: Tensor) -> float:
     variance = features.var((0, 2, 3), correction=0).mean()
     steps = sum(features.diff(dim=dim).square().mean() for dim in (2, 3) if features.shape[dim] > 1)
     return math.log(steps / variance) if variance > 0 and steps > 0 else -math.inf
-
-
-def channel_correlations(features: Tensor) -> Tensor:
-    """Return Pearson's correlations of the channels over all positions of all images.
-
-    Args:
-        features: B x C x H x W.
-
-    Returns:
-        C x C; zero in the row and column of a channel that does not vary.
-    """
-    samples = features.movedim(1, -1).flatten(0, -2)
-    samples = samples - samples.mean(0)
-    samples = samples / samples.abs().amax(0).clamp_min(torch.finfo(samples.dtype).tiny)
-    square = samples.T @ samples
-    deviation = square.diagonal().sqrt()
-    unit = torch.where(deviation > 0, 1 / deviation, 0)
-    return square * unit * unit[:, None]
