@@ -23,7 +23,6 @@ from diswot.errors import UserError
 from diswot.models.registry import create_teacher
 from diswot.observation.observe import observe
 from diswot.proxies.candidate import Candidate
-from diswot.proxies.early_blocks import EarlyBlocks
 from diswot.proxies.registry import PROXIES, Proxy
 from diswot.proxies.scorer import NotScored, Outcome, Scorer, score, scorer
 from diswot.spaces import nasbench201
@@ -59,8 +58,8 @@ STUDENTS: dict[str, Callable[[], nn.Module]] = {
 }
 CUT = {"none": lambda: cell(NONE), "disconnected": lambda: cell(APART)}
 FREE = [name for name, row in PROXIES.items() if row.cost == "free"]
-GAPS = ["detail", "diversity", "retention", "steadiness", "directness"]  # zero if nothing lacks
-EARLY = ["default", "detail", "diversity"]  # compare early blocks
+GAPS = ["detail", "retention", "directness"]  # zero if nothing lacks
+FIRST_BLOCK = ["default", "detail"]  # compare first blocks
 
 every_row = pytest.mark.parametrize("name", PROXIES)
 
@@ -163,10 +162,10 @@ def test_the_model_is_left_as_found_when_it_breaks() -> None:
     model, batch = seeded(toys.Broken), Batch(*toys.batch())
     before, seen = state(model), observe(seeded(toys.LinearHead), *batch)
     for name, row in PROXIES.items():
-        if row.cost != "free":
-            recorders, early = (row.recorder,) if row.recorder else (), EarlyBlocks(0.0, 0.0, 0.0)
+        if row.cost != "free" and name != "detail":  # which stops after the first block
+            recorders = (row.recorder,) if row.recorder else ()
             with pytest.raises(RuntimeError, match="half-way"):
-                row.score(Candidate(model, seen, batch, 0, recorders, False, early))
+                row.score(Candidate(model, seen, batch, 0, recorders, False, 0.0))
         assert state(model) == before, name
 
 
@@ -179,7 +178,7 @@ def test_facts() -> None:
         assert not row.recorder or row.needs_forward, name
         assert not row.needs_backward or row.cost in ("backward", "many"), name
         assert not row.needs_batches or row.cost == "many", name
-        assert not (row.compares_observations and row.compares_early_blocks), name
+        assert not (row.compares_observations and row.compares_first_block), name
 
 
 @every_row
@@ -204,7 +203,7 @@ def test_needs_a_teacher_only_if_it_says_so(name: str) -> None:
         row.score(blind)
         assert math.isfinite(score(None, model, batch, [name])[name])
         return
-    missing = "early blocks of the teacher" if name in EARLY else "observation of a teacher"
+    missing = "first block of the teacher" if name in FIRST_BLOCK else "observation of a teacher"
     with pytest.raises(UserError, match=missing):
         row.score(blind)
     message = f"^{name} needs a teacher; scores such as params, zen and naswot need none$"
@@ -214,12 +213,12 @@ def test_needs_a_teacher_only_if_it_says_so(name: str) -> None:
         scorer(None, [batch], ["params", name])
 
 
-@pytest.mark.parametrize("name", EARLY)
-def test_an_observation_does_not_show_the_early_blocks_of_the_teacher(name: str) -> None:
+@pytest.mark.parametrize("name", FIRST_BLOCK)
+def test_an_observation_does_not_show_the_first_block_of_the_teacher(name: str) -> None:
     model, batch = student("s0"), fixed().batches[0]
     with pytest.raises(UserError, match="give the teacher itself"):
         score(fixed().teachers[0], model, batch, ["params", name])
-    blind = replace(fixed(), early_blocks=(None,)).outcomes([model], [name, "capacity", "relation"])
+    blind = replace(fixed(), roughness=(None,)).outcomes([model], [name, "capacity", "relation"])
     assert isinstance(blind[name][0], NotScored) and blind[name][0].misfit
     assert {n: blind[n] for n in ("capacity", "relation")} == fixed().score(
         [model], ["capacity", "relation"]
@@ -286,7 +285,7 @@ def test_a_network_that_overflows_is_not_scored() -> None:
     with torch.no_grad():
         model.fc.weight.fill_(3e38)
         model.bn1.weight.fill_(1e10)
-    untouched = ("zen", "synflow", "trainability", "retention", "detail", "diversity")
+    untouched = ("zen", "synflow", "trainability", "retention", "detail")
     found = fixed().outcomes([model], [n for n in PROXIES if n not in (*FREE, *untouched)])
     assert str(found["naswot"][0]) == "naswot is nan: the logits are not finite"
     assert [n for n, (o,) in found.items() if not isinstance(o, NotScored)] == []
@@ -295,7 +294,7 @@ def test_a_network_that_overflows_is_not_scored() -> None:
 
 def test_repeats_draw_apart_and_score_draws_as_the_first() -> None:
     batch = fixed().batches[0]
-    twice = Scorer(fixed().teachers * 2, fixed().early_blocks * 2, (batch, batch))
+    twice = Scorer(fixed().teachers * 2, fixed().roughness * 2, (batch, batch))
     model = student("s0")
     values = twice.score([model, model], ["zen", "trainability", "vkdnw"])
     for name, (first, second) in values.items():
@@ -331,7 +330,7 @@ def test_rows_say_which_teacher_fits() -> None:
         wide.append(nn.Linear(8, CLASSES))
     for name in [n for n, row in PROXIES.items() if row.needs_teacher and row.cost == "forward"]:
         (outcome,) = Scorer(
-            (observe(wide, *given, cam=True),), fixed().early_blocks, (given,)
+            (observe(wide, *given, cam=True),), fixed().roughness, (given,)
         ).outcomes([model], [name])[name]
         misfit = isinstance(outcome, NotScored) and outcome.misfit
         assert misfit == PROXIES[name].same_width, name

@@ -367,7 +367,8 @@ def _outcomes(
 def _outcome(name: str, row: Proxy, candidate: Candidate) -> Outcome:
     if row.needs_forward and candidate.cut_off:
         return NotScored(name, -math.inf, "the logits do not depend on the images")
-    if row.cost == "forward" and not candidate.observation.logits.isfinite().all():
+    reads_pass = row.cost == "forward" or row.recorder is not None
+    if reads_pass and not candidate.observation.logits.isfinite().all():
         return NotScored(name, math.nan, "the logits are not finite")
     try:
         value = row.score(candidate)
