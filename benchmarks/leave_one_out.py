@@ -1,0 +1,227 @@
+"""The form of the default score, chosen on some families of tables and looked at on the others.
+
+    python benchmarks/leave_one_out.py record --data CIFAR100
+    python benchmarks/leave_one_out.py choose
+
+`record` computes the parts of the default score of the rows that `targets.toml` names, and keeps
+the sizes of each working layer, so that other exponents of the capacity can be tried without
+another pass. `choose` tries all forms in a grid. For each family of tables it takes the form that
+ranks the other families best in the mean, and prints what that form reaches on the family that was
+left out, beside the form that is shipped, which has seen all of them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property, partial
+from itertools import product
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+import numpy as np
+from pages import markdown, number, plain_tau
+from torch import nn
+
+from diswot.cli import inputs
+from diswot.cli.rank_scores import rows_of
+from diswot.cli.study_file import TableSettings, read_study
+from diswot.costs.counts import count_depth, count_macs, count_params
+from diswot.data.dataset import Batch
+from diswot.models.initialization import derive_seed, fresh
+from diswot.models.registry import create_teacher
+from diswot.proxies.candidate import Candidate
+from diswot.proxies.default_score import detail, directness, effective_rank, retention
+from diswot.proxies.first_block import first_block_roughness
+from diswot.proxies.layer_recorder import LayerRecorder
+from diswot.proxies.scorer import PROXY
+from diswot.spaces.registry import build_network, create_space
+from diswot.utils import jsonl
+
+TEACHER = "resnet110"
+STUDY = Path("benchmarks/targets.toml")
+KEPT = Path("runs/parts")
+RANDOM = derive_seed(0, 0, PROXY)  # as a search with seed 0 has it
+SIZES = ("params", "macs", "depth", "size")
+GAPS = {"detail": detail, "retention": retention, "directness": directness}
+
+
+@dataclass(frozen=True)
+class Form:
+    """Exponents of the capacity, and the weights of the other parts."""
+
+    weights: float = 0.6
+    activations: float = 0.2
+    effective_rank: float = 0.3
+    detail: float = 1.0
+    retention: float = 1.0
+    directness: float = 0.25
+
+    def score(self, row: Mapping[str, Any]) -> float:
+        sizes = np.asarray(row["layers"], dtype=float).reshape(-1, 2)
+        total = float((sizes[:, 0] ** self.weights * sizes[:, 1] ** self.activations).sum())
+        if not total:
+            return -math.inf
+        parts = ("effective_rank", *GAPS)
+        return math.log(total) + sum(getattr(self, part) * row[part] for part in parts)
+
+
+SHIPPED = Form()
+GRID = [
+    Form(*values)
+    for values in product(
+        (0.4, 0.5, 0.6, 0.7), (0.0, 0.1, 0.2, 0.3), (0.0, 0.15, 0.3, 0.5), (0.5, 1.0), (0.0, 1.0),
+        (0.0, 0.25),
+    )
+]  # fmt: skip
+
+
+@dataclass(frozen=True, eq=False)
+class Target:
+    """A column of accuracies, and what is recorded of the rows that have one."""
+
+    family: str
+    column: str
+    rows: Sequence[Mapping[str, Any]]
+
+    @cached_property
+    def accuracies(self) -> np.ndarray[Any, Any]:
+        values = (row["accuracies"][self.column] for row in self.rows)
+        return np.array([math.nan if value is None else value for value in values], dtype=float)
+
+    def tau(self, scores: Sequence[float]) -> float:
+        return plain_tau(np.asarray(scores), self.accuracies)
+
+    def size(self, name: str) -> float:
+        if name == "size":
+            return self.tau([math.log(row["params"] * row["depth"]) for row in self.rows])
+        return self.tau([row[name] for row in self.rows])
+
+
+def record(study: Path, data: str, kept: Path) -> None:
+    """Compute the parts of all rows of a study; rows that are kept are not computed again."""
+    common = TableSettings()
+    for settings in read_study(study, replace(common, data=replace(common.data, data=data))):
+        path = kept / f"{settings.name}.jsonl"
+        done = {line["name"] for line in read(path)} if path.exists() else set()
+        table = rows_of(settings.rows, settings.space, 0)
+        facts = inputs.source_facts(settings.teacher, settings.data)
+        images = inputs.teacher_of(inputs.images_of(facts), TEACHER, None, False).images
+        batch = images.batch(settings.scoring.batch_size)
+        classes, size = len(images.classes), images.size
+        space = create_space(table.space, classes, size)
+        teacher = first_block_roughness(
+            create_teacher(TEACHER, classes, size), batch.images, RANDOM
+        )
+        for row in table.rows:
+            if row.name in done:
+                continue
+            try:
+                facts_of_row = parts(partial(build_network, space, row.params), batch, teacher)
+            except Exception as error:  # a network may take no images of this size
+                print(f"{settings.name} {row.name} is left out: {error}", flush=True)
+                continue
+            jsonl.append(path, [{"name": row.name, "accuracies": row.accuracies, **facts_of_row}])
+        print(settings.name, len(table.rows), flush=True)
+
+
+def parts(build: Callable[[], nn.Module], batch: Batch, teacher: float | None) -> dict[str, Any]:
+    """Return the sizes of a network and of its layers, and the other parts of the score."""
+    model = fresh(build, "kaiming", 0)
+    candidate = Candidate(model, None, batch, RANDOM, (LayerRecorder,), teacher_roughness=teacher)
+    return {
+        "params": count_params(model),
+        "macs": count_macs(model, shape(batch)),
+        "depth": count_depth(model),
+        "effective_rank": effective_rank(candidate),
+        **{name: part(candidate) for name, part in GAPS.items()},
+        "layers": list(candidate.recorded(LayerRecorder).sizes.values()),
+    }
+
+
+def shape(batch: Batch) -> tuple[int, int, int]:
+    _, channels, height, width = batch.images.shape
+    return channels, height, width
+
+
+def read(path: Path) -> Iterator[dict[str, Any]]:
+    with path.open(encoding="utf-8") as file:
+        yield from map(json.loads, file)
+
+
+def targets(study: Path, kept: Path) -> list[Target]:
+    found = []
+    for settings in read_study(study, TableSettings()):
+        path = kept / f"{settings.name}.jsonl"
+        if path.exists():
+            rows = list(read(path))
+            columns = settings.targets or list(rows[0]["accuracies"])
+            found += [Target(settings.name, column, rows) for column in columns]
+    return found
+
+
+def means(taus: Mapping[Target, float], left_out: str = "") -> float:
+    """Return the mean over families of the mean tau of a family."""
+    families = dict.fromkeys(target.family for target in taus if target.family != left_out)
+    return fmean(fmean(t for x, t in taus.items() if x.family == family) for family in families)
+
+
+def page(found: Sequence[Target]) -> str:
+    """Return a table of all targets, and one of the forms that were chosen."""
+    forms = {form: _taus(form, found) for form in {*GRID, SHIPPED}}
+    families = dict.fromkeys(target.family for target in found)
+    chosen = {f: max(forms, key=lambda form: means(forms[form], f)) for f in families}
+    lines, ahead = [], 0
+    for target in found:
+        sizes = [target.size(name) for name in SIZES]
+        unseen = forms[chosen[target.family]][target]
+        ahead += unseen >= max(sizes)
+        numbers = [unseen, forms[SHIPPED][target], *sizes]
+        count = str(int(np.isfinite(target.accuracies).sum()))
+        lines.append([f"{target.family} `{target.column}`", count, *map(number, numbers)])
+    left_out = {target: forms[chosen[target.family]][target] for target in found}
+    sizes = [means({target: target.size(name) for target in found}) for name in SIZES]
+    summary = [means(left_out), means(forms[SHIPPED]), *sizes]
+    lines.append(["mean over families", "", *map(number, summary)])
+    columns = ["accuracy", "n", "left out", "shipped", "params", "MACs", "depth", "size"]
+    values = [[family, *(f"{value:g}" for value in vars(form).values())]
+              for family, form in chosen.items()]  # fmt: skip
+    without = [
+        [part, number(means(_taus(replace(SHIPPED, **{part: 0.0}), found)), 3)]
+        for part in ("effective_rank", *GAPS)
+    ]
+    return "\n\n".join(
+        [
+            markdown(columns, lines),
+            f"Left out, the score is at or above the best size on {ahead} of {len(found)} targets.",
+            markdown(["left out", *vars(SHIPPED)], values),
+            markdown(["shipped without", "mean over families"], without),
+        ]
+    )
+
+
+def _taus(form: Form, found: Sequence[Target]) -> dict[Target, float]:
+    scores = {id(target.rows): [form.score(row) for row in target.rows] for target in found}
+    return {target: target.tau(scores[id(target.rows)]) for target in found}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("step", choices=["record", "choose"])
+    parser.add_argument("--study", type=Path, default=STUDY)
+    parser.add_argument("--data", default="noise", help="images, as --data of diswot rank")
+    parser.add_argument("--kept", type=Path, default=KEPT, help="folder of what is recorded")
+    options = parser.parse_args()
+    if options.step == "record":
+        options.kept.mkdir(parents=True, exist_ok=True)
+        record(options.study, options.data, options.kept)
+    else:
+        print(page(targets(options.study, options.kept)))
+
+
+if __name__ == "__main__":
+    main()
