@@ -52,16 +52,15 @@ bench: .venv/ready ## speed, as ratios measured in one run
 	$(RUN)python benchmarks/gpu.py
 	$(RUN)python benchmarks/scale.py
 
-TABLES ?= ../shared/data
-study: .venv/ready ## scores against the accuracies of tables; TABLES=DIR holds them; about an hour
-	$(RUN)python benchmarks/study.py --tables $(TABLES)
-	$(RUN)python benchmarks/study_page.py --tables $(TABLES)
-
-study-default: .venv/ready ## the default score alone, on more rows; before make study, to be on its page
-	$(RUN)python benchmarks/default.py --tables $(TABLES)
-
 CIFAR ?= cifar100
 TEACHER ?= teacher.safetensors
+study: .venv/ready ## scores against all tables; CIFAR=DIR is CIFAR-100 as a folder; hours, resumable
+	$(RUN)diswot rank --study benchmarks/targets.toml --data $(CIFAR) --teacher resnet110 --out runs/targets --resume
+
+study-default: .venv/ready ## the default score, chosen without the table that it is looked at on
+	$(RUN)python benchmarks/leave_one_out.py record --data $(CIFAR)
+	$(RUN)python benchmarks/leave_one_out.py choose
+
 study-distill: .venv/ready ## distillers on real images; CIFAR=DIR is CIFAR-100 as a folder; about an hour
 	$(RUN)python benchmarks/distill_study.py --data $(CIFAR) --teacher-weights $(TEACHER)
 
