@@ -19,7 +19,7 @@ from full_disk import full_disk
 from PIL import Image
 
 import diswot
-from diswot.cli import main, score_names
+from diswot.cli import main, score_names, starts
 from diswot.cli.inputs import NamedImages
 from diswot.cli.names import _SAMPLERS
 from diswot.cli.options import SubjectOptions, TeacherOptions
@@ -464,15 +464,21 @@ class TestDistill:
         told = f"{tmp_path / 'x'} holds a training; name the folder of a search"
         assert run(f"distill {tmp_path / 'x'}").mistake() == told
 
-    def test_start(self, run: Run, place: Path, tmp_path: Path) -> None:
+    def test_start(
+        self, run: Run, place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         weights = place / "teacher" / "student.safetensors"
         line = f'{TRAIN} --student \'{{"blocks1": 1, "blocks2": 3, "blocks3": 1}}\''
         line += f" --teacher resnet20 --teacher-weights {weights} --lr 0.001"
         ran = run(f"{line} --out {tmp_path / 'a'} --json")
         assert ran.json["start"] == {"from": "teacher", "share": 1.0, "channels": "norm"}
         assert "the student starts from its teacher: 100% of its parameters" in ran.err
+        with monkeypatch.context() as patch:  # the checkpoint brings all weights
+            patch.setattr(starts, "_inherit", lambda *given: pytest.fail("inherited again"))
+            again = run(f"{line} --out {tmp_path / 'a'} --resume --json")
+        assert again.json["start"] == ran.json["start"] and "starts" not in again.err
         told = run(f"{line} --out {tmp_path / 'a'} --resume --start fresh").mistake()
-        assert "start" in told and "fresh" in told
+        assert "start = 'teacher', not 'fresh'" in told
         kept = tmp_path / "a" / "student.safetensors"
         result = run(f"{line} --out {tmp_path / 'b'} --start {kept} --json").json
         assert result["start"] == {"from": str(kept)}
@@ -765,9 +771,24 @@ class TestDoctor:
         assert levels["label balance"] == "good" and levels["image range"] == "warning"
         assert result["wrong"] == [each["level"] for each in result["found"]].count("wrong")
         ran = run(f"{line} --losses kd:published,fitnet")
-        assert ran.err == "" and len(ran.out.splitlines()) == 12
+        assert "the student starts from its teacher: 100%" in ran.err
+        assert len(ran.out.splitlines()) == 12
         assert "adapters: fitnet learns" in ran.out and "0.9 kd is" in ran.out
         assert " wrong, " in ran.out.splitlines()[-1]
+
+    @pytest.mark.parametrize("start", ["", "--start fresh"])
+    def test_losses_are_those_of_the_first_step(
+        self, run: Run, place: Path, tmp_path: Path, start: str
+    ) -> None:
+        """One step on all images, as they are: the order makes no difference."""
+        weights = place / "teacher" / "student.safetensors"
+        line = f"--data digits --image-size 8 --batch-size 1437 --crop 0 --student resnet20 {start}"
+        line += f" --teacher resnet20 --teacher-weights {weights} --precision fp32 --losses kd:2"
+        found = run(f"doctor {line} --images 100 --json").json["found"]
+        (told,) = (each["text"] for each in found if each["check"] == "loss scale")
+        run(f"distill {line} --epochs 1 --out {tmp_path / 'x'} --json")
+        row = json.loads((tmp_path / "x" / "history.jsonl").read_text())
+        assert told.startswith(f"2 kd is {row['kd']:.3g} at the first step")
 
     def test_it_needs_a_teacher(self, run: Run) -> None:
         assert run(f"{self.LINE} --teacher none").mistake().endswith("name a teacher: --teacher")

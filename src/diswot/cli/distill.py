@@ -35,13 +35,6 @@ _Hold = Annotated[
         "they fit.",
     ),
 ]
-_Start = Annotated[
-    str | None,
-    Option(
-        help="Weights that the student begins with: teacher, those of the teacher that fit; fresh, "
-        "random; or a file. Default: teacher if more than half of the parameters fit, else fresh."
-    ),
-]
 _TensorBoard = Annotated[
     bool, Option("--tensorboard", help="Write the training curves for TensorBoard as well.")
 ]
@@ -60,7 +53,6 @@ def distill(
     *,
     subject: SubjectOptions,
     training: TrainingOptions,
-    start: _Start = None,
     hold: _Hold = None,
     tensorboard: _TensorBoard = False,
     out: _Out = None,
@@ -78,7 +70,6 @@ def distill(
             choose,
             place,
             advance,
-            start=start,
             say=partial(console.note, quiet=output.quiet or not trainings.main_process()),
             resume=resume,
             hold=hold,
@@ -121,10 +112,9 @@ def _place(out: Path | None, run: Path | None, chosen: Subject) -> Path:
 
 def _train(
     chosen: Subject,
-    choose: Callable[..., Recipe],
+    choose: starts.ChooseRecipe,
     out: Path,
     advance: console.Advance,
-    start: str | None,
     say: Callable[[str], None],
     **how: Any,
 ) -> dict[str, Any]:
@@ -135,39 +125,31 @@ def _train(
         choose: Chooses the recipe, given the student.
         out: Folder of the training.
         advance: Moves the progress bars.
-        start: Where the student's weights are from; None for the recorded start of a resumed
-            training, or else for the default.
-        say: Prints where they are from.
+        say: Prints where the student's weights are from.
         how: `resume`, `hold` and `tensorboard` of the training.
     """
-    from diswot.models.initialization import fresh
     from diswot.training import checkpoint
     from diswot.training.distill import distill as train
 
-    if start is None and how["resume"] and (record := checkpoint.recorded(out)):
-        start = record.get("start", starts.FRESH)  # version 0.1.0 recorded none
-    images = chosen.load_images()
-    pretrained = chosen.alone and chosen.pretrained
-    build, named = inputs.named_student(chosen.student, chosen.space, images, pretrained=pretrained)
-    teacher = chosen.load_teacher(images)
-    student = fresh(build, "default", choose().seed)
-    recipe = choose(student=student)
-    origin = starts.begin(start, teacher, student, images, recipe)
-    if origin.line:
-        say(origin.line)
+    record = checkpoint.recorded(out) if how["resume"] else {}
+    begun = starts.prepare(chosen, choose, record)
+    images, recipe, start = begun.images, begun.recipe, begun.start
+    if start.line and not record:
+        say(start.line)
     trained = train(
-        teacher,
-        student,
+        begun.teacher,
+        begun.student,
         images,
         recipe,
         out=out,
-        start=origin.place,
+        start=start.place,
+        notes=start.notes,
         on_step=trainings.shown(advance, recipe),
         on_read=lambda done, total: advance("reading images", done, total),
         **how,
     )
-    begun = {"start": origin.facts()}
-    result = {"student": named, **chosen.facts(), **begun, **_result(trained, recipe, images, out)}
+    facts = {"student": begun.named, **chosen.facts(), "start": start.facts()}
+    result = {**facts, **_result(trained, recipe, images, out)}
     if trainings.main_process():
         folder.write_training(out, result)
     return result

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from typer import Argument, Option
 
-from diswot.cli import console, inputs
+from diswot.cli import console, starts
 from diswot.cli.distill import recipe_of
 from diswot.cli.grouping import grouped
 from diswot.cli.options import OutputOptions, SubjectOptions, TrainingOptions
-from diswot.cli.subject import Subject, subject_of
+from diswot.cli.subject import subject_of
 from diswot.errors import UserError
 
 if TYPE_CHECKING:
@@ -43,7 +44,10 @@ def doctor(
         raise UserError("the doctor looks at a teacher and its student; name a teacher: --teacher")
     recipe_of(training, chosen)  # an impossible setting is refused before anything is read
     with console.progress(quiet=output.quiet) as advance:
-        findings = _findings(chosen, training, images, advance)
+        begun = starts.prepare(chosen, partial(recipe_of, training, chosen))
+        findings = _findings(begun, images, advance)
+    if begun.start.line:
+        console.note(begun.start.line, quiet=output.quiet)
     levels = Counter(each.level for each in findings)
     if output.as_json:
         found = [asdict(each) for each in findings]
@@ -57,23 +61,16 @@ def doctor(
 
 
 def _findings(
-    chosen: Subject, training: TrainingOptions, images: int, advance: console.Advance
+    begun: starts.Beginning, images: int, advance: console.Advance
 ) -> tuple[Finding, ...]:
-    """Build both networks as for a training, and check them."""
-    from diswot.models.initialization import fresh
     from diswot.training.doctor import diagnose
 
-    data = chosen.load_images()
-    build, _ = inputs.named_student(chosen.student, chosen.space, data)
-    teacher = chosen.load_teacher(data)
-    assert teacher is not None
-    student = fresh(build, "default", training.seed)
-    recipe = recipe_of(training, chosen, student)
+    assert begun.teacher is not None
     return diagnose(
-        teacher,
-        student,
-        data,
-        recipe,
+        begun.teacher,
+        begun.student,
+        begun.images,
+        begun.recipe,
         images=images,
         on_check=lambda done, total, check: advance("checking", done, total, check),
     )

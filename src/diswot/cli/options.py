@@ -309,6 +309,8 @@ class SubjectOptions:
         teacher_classes: CSV file with the classes of a teacher that has more classes than the data,
             or another order: a line for each output, its class and, in a second column, the
             data's name of that class if it is another. Default: the teacher has the data's classes.
+        start: Weights that the student begins with: teacher, those of the teacher that fit; fresh,
+            random; or a file. Default: teacher if more than half of the parameters fit, else fresh.
     """
 
     student: str | None = None
@@ -323,6 +325,7 @@ class SubjectOptions:
     image_size: int | None = None
     unlabelled: Path | None = None
     teacher_classes: Path | None = None
+    start: str | None = None
 
 
 @dataclass(frozen=True)

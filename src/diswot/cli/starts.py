@@ -1,23 +1,34 @@
-"""`--start`: where the weights are from that a training begins with."""
+"""What a training begins with: both networks, the images, the recipe and the student's weights."""
 
 from __future__ import annotations
 
 import copy
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
+from diswot.cli import inputs
 from diswot.errors import UserError
+from diswot.storage.run_files import FRESH, FROM_TEACHER
 
 if TYPE_CHECKING:
     from torch import nn
 
+    from diswot.cli.subject import Subject
     from diswot.data.dataset import Dataset
     from diswot.models.inheritance import Inheritance
     from diswot.training.recipe import Recipe
 
-TEACHER, FRESH = "teacher", "fresh"
 ENOUGH = 0.5  # share of inherited parameters above which a student starts from its teacher unasked
+INHERITED = "inherited"  # name of the note in a checkpoint
+
+
+class ChooseRecipe(Protocol):
+    """A function that returns the recipe, for a student or before there is one."""
+
+    def __call__(self, student: nn.Module | None = None) -> Recipe:
+        """Return the recipe."""
 
 
 @dataclass(frozen=True)
@@ -26,36 +37,97 @@ class Start:
 
     Attributes:
         place: `teacher`, `fresh`, or the path of a file of weights.
-        inherited: What the student has from its teacher; None unless `place` is `teacher`.
+        inherited: Share of the parameters that the student has from its teacher, and how their
+            channels were chosen; empty unless `place` is `teacher`.
         reason: Why the weights are fresh; empty where there is nothing to say.
     """
 
     place: str
-    inherited: Inheritance | None = None
+    inherited: Mapping[str, Any] = field(default_factory=dict)
     reason: str = ""
 
     @property
     def line(self) -> str:
         """A line that says where the weights are from; empty for a plain fresh start."""
-        if self.inherited is not None:
-            share, channels = self.inherited.share, self.inherited.channels
+        if self.inherited:
             return (
-                f"the student starts from its teacher: {share:.0%} of its parameters, channels "
-                f"chosen by {channels} (--start fresh draws all at random)"
+                f"the student starts from its teacher: {self.inherited['share']:.0%} of its "
+                f"parameters, channels chosen by {self.inherited['channels']} "
+                "(--start fresh draws all at random)"
             )
         if self.place == FRESH:
             return self.reason and f"the student starts with random weights: {self.reason}"
         return f"the student starts from {self.place}"
 
+    @property
+    def notes(self) -> dict[str, Any]:
+        """What the checkpoints keep, for the result of a resumed training."""
+        return {INHERITED: dict(self.inherited)}
+
     def facts(self) -> dict[str, Any]:
         """Return what the run folder records."""
-        if self.inherited is None:
-            return {"from": self.place}
-        return {
-            "from": self.place,
-            "share": round(self.inherited.share, 4),
-            "channels": self.inherited.channels,
-        }
+        return {"from": self.place, **self.inherited}
+
+
+@dataclass(frozen=True)
+class Beginning:
+    """What a training begins with.
+
+    Attributes:
+        teacher: Trained network; None without one.
+        student: Network with the weights that its training begins with.
+        named: The student's parameters or name.
+        images: Training and test images.
+        recipe: Settings of the training.
+        start: Where the student's weights are from.
+    """
+
+    teacher: nn.Module | None
+    student: nn.Module
+    named: Any
+    images: Dataset
+    recipe: Recipe
+    start: Start
+
+
+def prepare(
+    chosen: Subject, choose: ChooseRecipe, record: Mapping[str, Any] | None = None
+) -> Beginning:
+    """Build both networks and load the images; give the student its first weights.
+
+    Args:
+        chosen: What is trained on what.
+        choose: Chooses the recipe, given the student.
+        record: What the checkpoint of a resumed training records. Its weights are loaded over
+            those of the student, which are random here. Default: none, a new training.
+
+    Raises:
+        UserError: A network, the images or the start is impossible.
+    """
+    from diswot.models.initialization import fresh
+
+    images = chosen.load_images()
+    pretrained = chosen.alone and chosen.pretrained
+    build, named = inputs.named_student(chosen.student, chosen.space, images, pretrained=pretrained)
+    teacher = chosen.load_teacher(images)
+    student = fresh(build, "default", choose().seed)
+    recipe = choose(student=student)
+    if record:
+        start = _resumed(chosen.start, record)
+    else:
+        start = begin(chosen.start, teacher, student, images, recipe)
+    return Beginning(teacher, student, named, images, recipe, start)
+
+
+def _resumed(choice: str | None, record: Mapping[str, Any]) -> Start:
+    """Return the start of a resumed training: by default the recorded one."""
+    before = record.get("start", FRESH)  # version 0.1.0 recorded none
+    place = before if choice is None else _place(choice)
+    return Start(place, record.get(INHERITED, {}) if place == before else {})
+
+
+def _place(choice: str) -> str:
+    return choice if choice in (FROM_TEACHER, FRESH) else str(Path(choice).resolve())
 
 
 def begin(
@@ -80,16 +152,20 @@ def begin(
     """
     from diswot.models.weights import load_weights
 
-    if choice not in (None, TEACHER, FRESH):
+    if choice not in (None, FROM_TEACHER, FRESH):
         load_weights(student, choice)
-        return Start(str(Path(choice).resolve()))
-    if choice == TEACHER and teacher is None:
+        return Start(_place(choice))
+    if choice == FROM_TEACHER and teacher is None:
         raise UserError("--start teacher needs a teacher, and --teacher none is without one")
     if choice == FRESH or teacher is None:
         return Start(FRESH)
-    if choice == TEACHER:
-        return Start(TEACHER, _inherit(teacher, student, images, recipe))
+    if choice == FROM_TEACHER:
+        return _from_teacher(_inherit(teacher, student, images, recipe))
     return _unasked(teacher, student, images, recipe)
+
+
+def _from_teacher(found: Inheritance) -> Start:
+    return Start(FROM_TEACHER, {"share": round(found.share, 4), "channels": found.channels})
 
 
 def _unasked(teacher: nn.Module, student: nn.Module, images: Dataset, recipe: Recipe) -> Start:
@@ -103,7 +179,7 @@ def _unasked(teacher: nn.Module, student: nn.Module, images: Dataset, recipe: Re
         reason = f"only {found.share:.0%} fit its teacher (--start teacher takes these)"
         return Start(FRESH, reason=reason)
     student.load_state_dict(trial.state_dict())
-    return Start(TEACHER, found)
+    return _from_teacher(found)
 
 
 def _inherit(

@@ -46,6 +46,7 @@ class Subject:
         images: The images.
         teacher_classes: File of the classes of the teacher; None if they are those of the images.
         unlabelled: Folder of images without labels that are added to them; None for none.
+        start: Weights that the student begins with, as the user gave them; else None.
         search: Command of the search that found the student; None without one.
         number: The student's number in the table of the search, as the user gave it; else None.
     """
@@ -58,6 +59,7 @@ class Subject:
     images: NamedImages
     teacher_classes: Path | None
     unlabelled: Path | None
+    start: str | None
     search: str | None
     number: str | None
 
@@ -146,6 +148,7 @@ def subject_of(run: Path | None, options: SubjectOptions) -> Subject:
         images=inputs.images_of({**config, "classes": None}),
         teacher_classes=options.teacher_classes,
         unlabelled=options.unlabelled,
+        start=options.start,
         search=folder.search_command(run) if run is not None and found else None,
         number=number,
     )

@@ -14,3 +14,5 @@ MATRIX = "matrix.json"  # the result of a rank study of many tables
 MATRIX_PAGE = "matrix.html"  # its page
 SCORES = "scores.csv"  # its scores, beside the accuracies
 SCORED_ROWS = "scores.jsonl"  # the architectures that are scored already
+
+FROM_TEACHER, FRESH = "teacher", "fresh"  # recorded starts of a training; others are paths

@@ -23,7 +23,13 @@ Settings = Mapping[str, Any]
 Stateful = Mapping[str, nn.Module | Optimizer]
 
 
-def save(folder: Path, settings: Settings, parts: Stateful, history: list[EpochRow]) -> None:
+def save(
+    folder: Path,
+    settings: Settings,
+    parts: Stateful,
+    history: list[EpochRow],
+    notes: Settings = MappingProxyType({}),
+) -> None:
     """Write a checkpoint, and the history as lines of JSON.
 
     Args:
@@ -31,12 +37,14 @@ def save(folder: Path, settings: Settings, parts: Stateful, history: list[EpochR
         settings: Plain values that a resumed training must share.
         parts: What has a state, by name.
         history: One row an epoch.
+        notes: Plain values that a resumed training need not share.
 
     Raises:
         UserError: The checkpoint cannot be written. The previous one remains.
     """
     state = {
         "facts": plain(settings),
+        "notes": plain(notes),
         "history": history,
         **{name: part.state_dict() for name, part in parts.items()},
     }
@@ -45,14 +53,14 @@ def save(folder: Path, settings: Settings, parts: Stateful, history: list[EpochR
 
 
 def recorded(folder: Path) -> Settings:
-    """Return the settings that the checkpoint in a folder records; empty without a checkpoint.
+    """Return the settings and notes of the checkpoint in a folder; empty without a checkpoint.
 
     Raises:
         UserError: The checkpoint cannot be read.
     """
     path = folder / CHECKPOINT
-    found: Settings = files.load_tensors(path).get("facts", {}) if path.exists() else {}
-    return found
+    state = files.load_tensors(path) if path.exists() else {}
+    return {**state.get("notes", {}), **state.get("facts", {})}
 
 
 def load(

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from html import escape
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 import torch
@@ -14,10 +15,11 @@ from torch import nn
 
 from diswot.data.dataset import Dataset
 from diswot.errors import UserError
-from diswot.training.checkpoint import EpochRow
+from diswot.storage.run_files import FRESH
+from diswot.training.checkpoint import EpochRow, Settings
 from diswot.training.distributed import Processes
 from diswot.training.evaluation import frozen
-from diswot.training.loop import FRESH, OnRead, OnStep, TrainingLoop
+from diswot.training.loop import OnRead, OnStep, TrainingLoop
 from diswot.training.recipe import Recipe
 from diswot.training.recipe_files import default_recipe, load_recipe
 from diswot.training.tensorboard import tensorboard_writer
@@ -82,6 +84,7 @@ def distill(
     hold: bool | None = None,
     tensorboard: bool = False,
     start: str = FRESH,
+    notes: Settings = MappingProxyType({}),
     on_step: OnStep = lambda step, steps, row: None,
     on_read: OnRead = lambda done, total: None,
     on_epoch: OnEpoch = lambda row: None,
@@ -107,6 +110,7 @@ def distill(
         tensorboard: Whether the curves are also written to `out` for TensorBoard.
         start: Where the student's weights are from, which a resumed training must repeat: `fresh`,
             the default, `teacher`, or a path. Nothing is done to them here; see `diswot.inherit`.
+        notes: Plain values that the checkpoints keep; none by default.
         on_step: Called after each update with its number, the number of all updates and the row
             of the last epoch.
         on_read: Called while images are read, with the number read so far and the number of all.
@@ -123,7 +127,7 @@ def distill(
     cuda = [processes.device] if processes.device.type == "cuda" else []
     with torch.random.fork_rng(devices=cuda), frozen(teacher):
         folder = Path(out) if out else None
-        loop = TrainingLoop(teacher, student, data, recipe, processes, folder, start)
+        loop = TrainingLoop(teacher, student, data, recipe, processes, folder, start, notes)
         loop.restore(resume=resume)
         listeners = [on_epoch]
         if tensorboard and loop.out is not None and processes.main:

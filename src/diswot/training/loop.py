@@ -18,9 +18,10 @@ from diswot.data.dataset import Dataset
 from diswot.data.loader import Source, source
 from diswot.errors import UserError
 from diswot.models.initialization import derive_seed
+from diswot.storage.run_files import FRESH
 from diswot.training import checkpoint
 from diswot.training.batches import Batches
-from diswot.training.checkpoint import EpochRow
+from diswot.training.checkpoint import EpochRow, Settings
 from diswot.training.distributed import Processes
 from diswot.training.evaluation import check_fit, count_correct
 from diswot.training.objective import Objective, create_losses, teacher_logits
@@ -32,7 +33,6 @@ from diswot.utils import files
 OnStep = Callable[[int, int, EpochRow], None]
 OnRead = Callable[[int, int], None]
 
-FRESH = "fresh"  # where weights are from that were drawn at random
 LAG = {"cuda": 1}  # updates after which a loss is read from a device that computes ahead
 
 
@@ -56,6 +56,7 @@ class TrainingLoop:
         processes: The processes that train together.
         out: Folder of the checkpoints; None to keep nothing.
         start: Where the student's weights are from.
+        notes: Plain values that the checkpoints keep beside the settings.
         history: One row for each finished epoch.
     """
 
@@ -66,6 +67,7 @@ class TrainingLoop:
     processes: Processes
     out: Path | None
     start: str = FRESH
+    notes: Settings = field(default_factory=dict)
     history: list[EpochRow] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -160,7 +162,7 @@ class TrainingLoop:
         row["images_per_second"] = steps * self.batches.size / trained
         self.history.append(row)
         if self.out is not None and self.processes.main:
-            checkpoint.save(self.out, self.settings, self._parts(), self.history)
+            checkpoint.save(self.out, self.settings, self._parts(), self.history, self.notes)
         return row
 
     def _train(self, step: TrainingStep, on_step: OnStep) -> Counter[str]:
