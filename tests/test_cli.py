@@ -562,6 +562,31 @@ class TestDistill:
         nothing = run(taught.replace(str(pool), str(tmp_path / "none"))).mistake()
         assert nothing.endswith("none, the folder of images without labels")
 
+    def test_no_labels_at_all(self, run: Run, place: Path, tmp_path: Path) -> None:
+        pool, names = images(tmp_path / "pool"), tmp_path / "names.csv"
+        names.write_text("".join(f"digit {n}\n" for n in range(10)))
+        weights = place / "teacher" / "student.safetensors"
+        line = f"distill --student resnet20 --teacher resnet20 --teacher-weights {weights}"
+        line += f" --image-size 8 --epochs 1 --batch-size 8 --unlabelled {pool} --start fresh"
+        told = run(f"{line} --out {tmp_path / 'x'}").mistake()
+        assert told.startswith("the classes are unknown: name those of the teacher")
+        line += f" --teacher-classes {names}"
+        told = run(f"{line} --losses dkd --out {tmp_path / 'x'}").mistake()
+        assert told.startswith("dkd needs labels, and no training image has one")
+        result = run(f"{line} --out {tmp_path / 'x'} --json").json
+        assert (result["data"], result["classes"]) == (str(pool), 10)
+        assert result["test_agreement"] in (0.0, 50.0, 100.0) and "test_accuracy" not in result
+        row = json.loads((tmp_path / "x" / "history.jsonl").read_text())
+        assert row["cross_entropy"] == 0 and row["loss"] == row["kd"] > 0
+        assert "(agreement)" in run(f"{line} --out {tmp_path / 'x'} --resume").out
+        checked = run(f"{line.replace('distill', 'doctor', 1)} --json").json["found"]
+        assert "not looked at: no test image has a label" in {each["text"] for each in checked}
+        page = Path(run(f"report {tmp_path / 'x'} --json").json["report"]).read_text()
+        assert "% of the test images as the teacher" in page and "(agreement)" in page
+        run(f"export {tmp_path / 'x'} --format safetensors --json")
+        told = run(f"{TRAIN} --data none --student resnet20 --teacher none --out {tmp_path / 'y'}")
+        assert told.mistake().startswith("--data none trains on images without labels; name them")
+
     def test_recipe_and_options(self, run: Run, tmp_path: Path) -> None:
         recipe = tmp_path / "mine.toml"
         recipe.write_text('epochs = 2\nlr = 0.2\nschedule = "step"\nmilestones = [1]\nema = 0.5\n')

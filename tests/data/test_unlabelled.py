@@ -10,7 +10,7 @@ from data.pictures import as_bytes, folder, paint, save
 
 from diswot.data.dataset import UNLABELLED, whole
 from diswot.data.registry import create_dataset
-from diswot.data.unlabelled import with_unlabelled
+from diswot.data.unlabelled import unlabelled_alone, with_unlabelled
 from diswot.errors import UserError
 
 
@@ -70,3 +70,23 @@ def test_a_damaged_image_is_named(tmp_path: Path) -> None:
     assert both.train is not None
     with pytest.raises(UserError, match=r"b.png cannot be read as an image"):
         both.train.read([len(both.train) - 1])
+
+
+def test_no_labels_at_all(tmp_path: Path) -> None:
+    for number in range(10):
+        save(tmp_path / f"{number}.png", paint(number, 8, 8))
+    data = unlabelled_alone(tmp_path, ["cat", "dog"])
+    assert data.classes == ("cat", "dog") and data.size == 8
+    assert data.has_unlabelled and data.tests_agreement and not data.has_labels
+    assert data.train is not None and data.test is not None
+    read = [whole(split)[0] for split in (data.train, data.test)]
+    assert [len(each) for each in read] == [8, 2]
+    painted = sorted(as_bytes(paint(number, 8, 8)).flatten().tolist() for number in range(10))
+    assert sorted(image.flatten().tolist() for image in torch.cat(read)) == painted
+    again = unlabelled_alone(tmp_path, ["cat", "dog"], img_size=4).test
+    assert again is not None and whole(again)[0].shape == (2, 3, 4, 4)
+
+
+def test_too_few_images_alone(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="has 3 images, and a training needs at least 5"):
+        unlabelled_alone(pool(tmp_path), ["cat", "dog"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import math
 import multiprocessing
 import os
 import random
@@ -35,7 +36,7 @@ from tiny_training import (
 from torch import Tensor, nn
 from toys import CLASSES, ClassToken, FlattenedGrid, LinearHead, Noisy, Returning, seeded
 
-from diswot.data.dataset import whole
+from diswot.data.dataset import UNLABELLED, whole
 from diswot.data.registry import create_dataset
 from diswot.errors import UserError
 from diswot.knowledge.registry import KNOWLEDGE, get_distance
@@ -63,6 +64,29 @@ class TestLearning:
         blind = replace(digits(), train=split_of(images, torch.zeros_like(labels)))
         recipe = replace(LONG, cross_entropy=0.0)
         assert distill(teacher(), seeded(LinearHead), blind, recipe).test_accuracy > LEARNED
+
+    def test_no_labels_at_all(self) -> None:
+        """The agreement is the share of test images on which both networks answer alike."""
+        train, test = digits().train, digits().test
+        assert train is not None and test is not None
+        splits = [
+            split_of(images, torch.full_like(labels, UNLABELLED))
+            for images, labels in (whole(train), whole(test))
+        ]
+        data = replace(digits(), train=splits[0], test=splits[1])
+        trained = distill(teacher(), seeded(LinearHead), data, LONG)
+        answers = [
+            model(data.normalise(whole(test)[0])).argmax(1)
+            for model in (teacher().eval(), trained.student)
+        ]
+        alike = 100 * float((answers[0] == answers[1]).float().mean())
+        assert trained.test_agreement == pytest.approx(alike) and alike > LEARNED
+        assert math.isnan(trained.test_accuracy) and "test agreement" in repr(trained)
+        with pytest.raises(UserError, match="dkd needs labels, and no training image has one"):
+            distill(teacher(), seeded(LinearHead), data, replace(LONG, losses={"dkd": 1.0}))
+        labelled = replace(data, train=train)
+        with pytest.raises(UserError, match="are compared with a teacher; there is none"):
+            distill(None, seeded(LinearHead), labelled, LONG)
 
     def test_the_result_as_a_table(self) -> None:
         pytest.importorskip("pandas", reason="needs the extra pandas")

@@ -157,11 +157,12 @@ def _train(
 
 def _result(trained: Distilled, recipe: Recipe, images: Dataset, out: Path) -> dict[str, Any]:
     """Return the result of a training, for the table and the run folder."""
+    last = trained.history[-1]
     return {
         "losses": recipe.losses,
         "recipe": recipe.as_dict(),
-        "test_accuracy": trained.test_accuracy,
-        "train_accuracy": trained.history[-1]["train_accuracy"],
+        **{name: value for name, value in last.items() if name.startswith("test_")},
+        "train_accuracy": last["train_accuracy"],
         **inputs.size_facts(trained.student, images),
         "epochs": recipe.epochs,
         "seconds": trained.seconds,
@@ -185,12 +186,12 @@ def _show(results: Mapping[str, dict[str, Any]]) -> None:
                 name,
                 student if isinstance(student, str) else console.show_params(student),
                 f"{result['teacher']}: {losses}" if result["teacher"] else "alone",
-                f"{result['test_accuracy']:.2f}",
+                trainings.tested(result),
                 show_count(result["model_params"]),
                 show_count(result["macs"]),
                 str(result["epochs"]),
                 f"{result['seconds']:.1f}",
             ]
         )
-    columns = ["student", "taught by", "test accuracy %", "params", "MACs", "epochs", "seconds"]
+    columns = ["student", "taught by", "test %", "params", "MACs", "epochs", "seconds"]
     console.table("trained students", ["folder", *columns], rows, text=3)

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from diswot.cli.options import DataOptions, ScoringOptions, TeacherOptions
     from diswot.data.dataset import Batch, Dataset
-    from diswot.models.preprocessing import Channels
+    from diswot.models.preprocessing import Channels, InputConfig
 
 
 _ROOTED = ("cifar10", "cifar100", "imagenet16-120")
@@ -99,6 +99,10 @@ class NamedImages:
         images = create_dataset(from_root(name), num_classes=classes, img_size=size, root=root)
         if classes is not None and classes != len(images.classes):
             raise UserError(f"{name} has {len(images.classes)} classes, not {classes}")
+        return self.normalised(images, wants)
+
+    def normalised(self, images: Dataset, wants: InputConfig) -> Dataset:
+        """Return images with the normalisation of the user, or else of the network or the data."""
         mean, std = self.mean or wants.mean or images.mean, self.std or wants.std or images.std
         return replace(images, mean=tuple(mean), std=tuple(std))
 

@@ -298,14 +298,16 @@ class SubjectOptions:
         std: Standard deviation of each channel, such as 0.5,0.5,0.5, for normalising images; needs
             --mean. Default: that of RUN, or else the teacher's or the data's.
         space: Search space of the student's parameters. Default: that of RUN, or else s0.
-        data: Images to train on (diswot list data). Default: those of RUN, or else digits.
+        data: Images to train on (diswot list data), or none to train on --unlabelled alone.
+            Default: those of RUN, or else none with --unlabelled, or else digits.
         data_root: Folder of ImageNet16, or of CIFAR, which is downloaded if missing. Default: that
             of RUN, or else ~/.cache/diswot.
         image_size: Height and width of the images in pixels. Default: that of RUN, or else the
             teacher's or the data's.
-        unlabelled: Folder of images without labels, from which the student learns as well, by the
-            losses to its teacher alone. With --data FOLDER that holds test images alone, the
-            student learns from nothing else. Test images need labels.
+        unlabelled: Folder of images without labels, from which the student learns by the losses to
+            its teacher alone: beside the training images of --data or RUN, or without any. With
+            --data FOLDER that holds test images alone, these test the student; with no --data, a
+            fifth of the images without labels is held out to compare the student with its teacher.
         teacher_classes: CSV file with the classes of a teacher that has more classes than the data,
             or another order: a line for each output, its class and, in a second column, the
             data's name of that class if it is another. Default: the teacher has the data's classes.

@@ -31,6 +31,7 @@ _BOUND = {
     "data": ["data_root", "image_size", "mean", "std"],
 }
 _DEFAULTS = {"space": "s0", "data": "digits", "pretrained": False}
+NONE = "none"  # name of no teacher, and of no labelled images
 
 
 @dataclass(frozen=True)
@@ -66,7 +67,7 @@ class Subject:
     @property
     def alone(self) -> bool:
         """Whether the student trains without a teacher."""
-        return self.teacher == "none"
+        return self.teacher == NONE
 
     def folder_in(self, run: Path) -> Path:
         """Return the folder of the training inside the folder of the search."""
@@ -81,12 +82,40 @@ class Subject:
         """
         from diswot.data.unlabelled import with_unlabelled
 
+        if self.images.name == NONE:
+            return self._load_unlabelled()
         viewer = self.student if self.alone else self.teacher
         network = None if self.alone and inputs.is_architecture(viewer) else viewer
         images = self.images.load(network, pretrained=self.pretrained)
         if images.train is None:
             raise UserError(f"{images.name} has no images to train on; name others with --data")
         return images if self.unlabelled is None else with_unlabelled(images, self.unlabelled)
+
+    def _load_unlabelled(self) -> Dataset:
+        """Load the images without labels alone; their classes are those of the teacher.
+
+        Raises:
+            UserError: There are no images, or the classes are unknown.
+        """
+        from diswot.data.unlabelled import unlabelled_alone
+        from diswot.models.class_names import read_class_names
+        from diswot.models.registry import input_config
+
+        if self.unlabelled is None:
+            raise UserError("--data none trains on images without labels; name them: --unlabelled")
+        wants = input_config(self.teacher, self.pretrained)
+        if self.teacher_classes is not None:
+            classes = read_class_names(self.teacher_classes)
+        elif wants.num_classes is not None:
+            classes = [str(number) for number in range(wants.num_classes)]
+        else:
+            raise UserError(
+                "the classes are unknown: name those of the teacher with --teacher-classes, or "
+                "labelled images with --data"
+            )
+        size = self.images.size or wants.img_size
+        images = unlabelled_alone(self.unlabelled, classes, img_size=size)
+        return self.images.normalised(images, wants)
 
     def load_teacher(self, images: Dataset) -> nn.Module | None:
         """Build the trained teacher; None without one.
@@ -104,7 +133,7 @@ class Subject:
             images,
             self.weights,
             pretrained=self.pretrained,
-            classes=self.teacher_classes,
+            classes=None if self.images.name == NONE else self.teacher_classes,
         )
 
     def facts(self) -> dict[str, Any]:
@@ -134,9 +163,9 @@ def subject_of(run: Path | None, options: SubjectOptions) -> Subject:
     student = folder.numbered_student(run, options.student)
     number = options.student if student != options.student else None
     config = _configured(run, {**asdict(options), "student": student})
-    if config["teacher"] == "none" and options.teacher_weights is not None:
+    if config["teacher"] == NONE and options.teacher_weights is not None:
         raise UserError("--teacher none trains without a teacher; leave --teacher-weights out")
-    if config["teacher"] == "none" and options.unlabelled is not None:
+    if config["teacher"] == NONE and options.unlabelled is not None:
         raise UserError("images without labels need a teacher; leave --unlabelled out")
     found = run is not None and (options.student is None or number is not None)
     return Subject(
@@ -162,10 +191,11 @@ def _configured(run: Path | None, options: Mapping[str, Any]) -> dict[str, Any]:
     given = {**options, **inputs.normalisation(options["mean"], options["std"])}
     given["pretrained"] = options["pretrained"] or None
     given = {name: value for name, value in given.items() if value is not None}
+    defaults = {**_DEFAULTS, "data": NONE} if options["unlabelled"] is not None else _DEFAULTS
     before = folder.search_config(run) if run else {}
     for name in _BOUND.keys() & given.keys():
         before = {key: value for key, value in before.items() if key not in _BOUND[name]}
-    config = {**_DEFAULTS, **before, **given}
+    config = {**defaults, **before, **given}
     if "student" not in config:
         raise UserError("name a student: the folder of a search, or --student")
     if config.get("teacher") is None:

@@ -52,6 +52,13 @@ def _numbers(text: str) -> tuple[float, ...]:
         raise UserError(f"milestones are epochs with commas, not {text!r}") from error
 
 
+def tested(result: Mapping[str, float]) -> str:
+    """Return the test accuracy in %, or the agreement with the teacher without labels."""
+    if "test_agreement" in result:
+        return f"{result['test_agreement']:.2f} (agreement)"
+    return f"{result['test_accuracy']:.2f}"
+
+
 def main_process() -> bool:
     """Whether this process, of all that Accelerate started, prints and writes."""
     return os.environ.get("RANK", "0") == "0"
@@ -71,7 +78,7 @@ def shown(advance: console.Advance, how: Recipe) -> Callable[[int, int, Mapping[
             start, first = now, step
         rate = (step - first) * how.batch_size / (now - start) if step > first else 0.0
         notes = [f"{rate:.0f} images/s"] * (rate > 0)
-        notes += [f"test {row['test_accuracy']:.2f} %"] if row else []
+        notes += [f"test {tested(row)} %"] if row else []
         advance("training", step, steps, ", ".join(notes))
 
     return on_step

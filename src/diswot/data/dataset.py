@@ -30,7 +30,7 @@ class Split:
     """Labelled images that are read on demand.
 
     Attributes:
-        labels: Class indices, N; `UNLABELLED` for a training image without a label.
+        labels: Class indices, N; `UNLABELLED` for an image without a label.
         read: Function that returns the images of n indices as bytes, n x 3 x S x S.
     """
 
@@ -72,6 +72,16 @@ class Dataset:
     def has_unlabelled(self) -> bool:
         """Whether some training images have no label."""
         return self.train is not None and bool((self.train.labels == UNLABELLED).any())
+
+    @property
+    def has_labels(self) -> bool:
+        """Whether some training images have a label."""
+        return self.train is not None and bool((self.train.labels != UNLABELLED).any())
+
+    @property
+    def tests_agreement(self) -> bool:
+        """Whether no test image has a label, so that only a teacher can be agreed with."""
+        return self.test is not None and bool((self.test.labels == UNLABELLED).all())
 
     def normalise(self, images: Tensor) -> Tensor:
         """Convert bytes, B x 3 x S x S, to floats: subtract the mean, divide by the deviation."""

@@ -7,14 +7,49 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import torch
-from torch import Tensor
+from torch import Generator, Tensor
 
-from diswot.data.dataset import UNLABELLED, Dataset, Split
+from diswot.data.dataset import SPLIT_SEED, UNLABELLED, Dataset, Split
+from diswot.data.decode import IMAGENET_MEAN, IMAGENET_STD, opened, side_of
 from diswot.data.folder import read_images
 from diswot.errors import UserError
+
+HELD_OUT = 0.2  # share of the images on which a student is compared with its teacher
+
+
+def unlabelled_alone(
+    path: str | Path, classes: Sequence[str], *, img_size: int | None = None
+) -> Dataset:
+    """Return the images in a folder, at any depth, none of which has a label.
+
+    A random 20 % is held out as test images.
+
+    Args:
+        path: Folder of image files. The names of its subfolders mean nothing.
+        classes: Names of the classes of the teacher.
+        img_size: Height and width in pixels, S. None: the shorter side of the first image, at most
+            224.
+
+    Raises:
+        UserError: There are fewer than five images in the folder.
+    """
+    paths = _image_files(Path(path))
+    held = int(HELD_OUT * len(paths))
+    if not held:
+        raise UserError(f"{path} has {len(paths)} images, and a training needs at least 5")
+    side = img_size or side_of(opened(paths[0], paths[0]))
+    order = torch.randperm(len(paths), generator=Generator().manual_seed(SPLIT_SEED)).tolist()
+    train, test = (_split(paths, part, side) for part in (sorted(order[held:]), order[:held]))
+    return Dataset(str(path), tuple(classes), side, IMAGENET_MEAN, IMAGENET_STD, train, test)
+
+
+def _split(paths: Sequence[str], chosen: Sequence[int], side: int) -> Split:
+    labels = torch.full((len(chosen),), UNLABELLED)
+    return Split(labels, partial(read_images, [paths[i] for i in chosen], side))
 
 
 def with_unlabelled(data: Dataset, path: str | Path) -> Dataset:

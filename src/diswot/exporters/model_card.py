@@ -132,7 +132,8 @@ class StudentDescription:
             rows["distilled from"] = result.get("teacher") or "none: trained alone"
             rows["losses"] = weights or "cross-entropy"
             rows["epochs"] = result.get("epochs")
-            rows["test accuracy, %"] = f"{result['test_accuracy']:.2f}"
+            measure = "accuracy" if "test_accuracy" in result else "agreement"
+            rows[f"test {measure}, %"] = f"{result[f'test_{measure}']:.2f}"
             rows["training accuracy, %"] = f"{result['train_accuracy']:.2f}"
         return rows
 

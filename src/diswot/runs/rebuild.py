@@ -233,6 +233,7 @@ def _of_training(folder: Path) -> RecordedStudent:
 def _tested(folder: Path) -> Facts:
     """Return the result of a training, which must have its accuracies."""
     result = run_folder.training_result(folder)
-    if not {"test_accuracy", "train_accuracy"} <= result.keys():
+    tested = {"test_accuracy", "test_agreement"} & result.keys()
+    if not tested or "train_accuracy" not in result:
         raise UserError(f"{folder}/{TRAINED} is not what diswot writes")
     return result

@@ -102,7 +102,7 @@ class TrainingRecord:
 
     @property
     def accuracy(self) -> float | None:
-        """Accuracy on the test images in %; None while the training is unfinished."""
+        """Accuracy on the test images in %; None without it, as while a training is unfinished."""
         return number(self.result.get("test_accuracy"))
 
     def seconds(self) -> float:
@@ -110,7 +110,8 @@ class TrainingRecord:
         return sum(row.get("seconds", 0.0) for row in self.history)
 
     def __repr__(self) -> str:
-        state = "unfinished" if self.accuracy is None else f"accuracy {self.accuracy:.2f} %"
+        state = "finished" if self.result else "unfinished"
+        state = state if self.accuracy is None else f"accuracy {self.accuracy:.2f} %"
         return f"TrainingRecord({self.name!r}, {_count(len(self.history), 'epoch')}, {state})"
 
 

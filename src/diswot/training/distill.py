@@ -15,6 +15,7 @@ from torch import nn
 
 from diswot.data.dataset import Dataset
 from diswot.errors import UserError
+from diswot.knowledge.registry import get_distance
 from diswot.storage.run_files import FRESH
 from diswot.training.checkpoint import EpochRow, Settings
 from diswot.training.distributed import Processes
@@ -38,8 +39,8 @@ class Distilled:
     Attributes:
         student: The trained network, in evaluation mode.
         history: One row an epoch: `epoch`, `loss` and its named parts, `train_accuracy` and
-            `test_accuracy` in %, `lr` of the last update, `seconds`, and `images_per_second` of
-            the training images.
+            `test_accuracy` in % (`test_agreement` without labels), `lr` of the last update,
+            `seconds`, and `images_per_second` of the training images.
         seconds: Duration of all epochs, those before a resume included.
     """
 
@@ -49,8 +50,19 @@ class Distilled:
 
     @property
     def test_accuracy(self) -> float:
-        """Accuracy after the last epoch, in %; no epoch is chosen by the test images."""
-        return self.history[-1]["test_accuracy"]
+        """Accuracy after the last epoch, in %; NaN if the test images have no labels.
+
+        No epoch is chosen by the test images.
+        """
+        return self.history[-1].get("test_accuracy", math.nan)
+
+    @property
+    def test_agreement(self) -> float:
+        """Share of the test images that student and teacher classify alike, in %.
+
+        NaN if the test images have labels.
+        """
+        return self.history[-1].get("test_agreement", math.nan)
 
     def to_dataframe(self) -> DataFrame:
         """Return a pandas data frame with a row for each epoch.
@@ -61,8 +73,10 @@ class Distilled:
         return data_frame(self.history, "epoch")
 
     def __repr__(self) -> str:
+        measure = "agreement" if "test_agreement" in self.history[-1] else "accuracy"
+        value = self.history[-1][f"test_{measure}"]
         return (
-            f"Distilled(test accuracy {self.test_accuracy:.2f} % after {len(self.history)} epochs, "
+            f"Distilled(test {measure} {value:.2f} % after {len(self.history)} epochs, "
             f"{self.seconds:.1f} s)"
         )
 
@@ -102,7 +116,8 @@ def distill(
             left unchanged. None trains on the labels alone.
         student: Trained in place, on that device.
         data: Training and test images. Training images without a label (`UNLABELLED`) take part in
-            the knowledge distances alone.
+            the knowledge distances alone. If no test image has a label, the share of test images
+            that both networks classify alike stands in for the accuracy.
         recipe: Settings of the training; None for the recipe that `default_recipe` names.
         out: Folder for the checkpoint, the history and the weights; None to keep nothing.
         resume: Whether to continue from the checkpoint in `out`, if there is one.
@@ -162,13 +177,21 @@ def _check(teacher: nn.Module | None, student: nn.Module, data: Dataset, recipe:
         raise UserError("nothing to learn from: cross_entropy is 0, and so is every loss")
     if teacher is student:
         raise UserError("the student cannot be its own teacher")
+    if data.tests_agreement and teacher is None:
+        raise UserError("test images without labels are compared with a teacher; there is none")
     if data.has_unlabelled:
-        _check_unlabelled(teacher, recipe)
+        _check_unlabelled(teacher, data, recipe)
 
 
-def _check_unlabelled(teacher: nn.Module | None, recipe: Recipe) -> None:
+def _check_unlabelled(teacher: nn.Module | None, data: Dataset, recipe: Recipe) -> None:
     """Refuse what makes images without labels useless."""
     if teacher is None or not any(recipe.losses.values()):
         raise UserError("images without labels teach only through a teacher and a loss to it")
+    needing = [name for name in recipe.losses if get_distance(name).needs_labels]
+    if needing and not data.has_labels:
+        raise UserError(
+            f"{needing[0]} needs labels, and no training image has one; losses of outputs such as "
+            "kd, and of maps such as at, need none"
+        )
     if recipe.mixes:
         raise UserError("mixup and cutmix mix labels, which some images do not have; set both to 0")

@@ -8,8 +8,8 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
-from diswot.data.dataset import Dataset
-from diswot.data.loader import Source
+from diswot.data.dataset import Dataset, Split
+from diswot.data.loader import Source, Streamed
 from diswot.errors import UserError
 
 BATCH = 500
@@ -60,6 +60,22 @@ def measure_accuracy(
             done += len(labels)
             on_read(done)
     return 100 * total / done
+
+
+def answered(split: Split, model: nn.Module, data: Dataset) -> Split:
+    """Return the images of a split, labelled by a network in evaluation mode.
+
+    Args:
+        split: At least one image.
+        model: On any device; its mode comes back.
+        data: Names the normalisation.
+    """
+    device = next(model.parameters()).device
+    source = Streamed(split, device)
+    parts = torch.split(torch.arange(len(split)), _PART)
+    with frozen(model):
+        classes = [z.argmax(1).cpu() for z, _ in predict(model, data, source.batches(parts))]
+    return Split(torch.cat(classes), split.read)
 
 
 @torch.no_grad()

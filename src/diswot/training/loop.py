@@ -23,7 +23,7 @@ from diswot.training import checkpoint
 from diswot.training.batches import Batches
 from diswot.training.checkpoint import EpochRow, Settings
 from diswot.training.distributed import Processes
-from diswot.training.evaluation import check_fit, count_correct
+from diswot.training.evaluation import answered, check_fit, count_correct
 from diswot.training.objective import Objective, create_losses, teacher_logits
 from diswot.training.optimizer import create_optimizer, create_schedule
 from diswot.training.recipe import Recipe
@@ -109,6 +109,9 @@ class TrainingLoop:
         """Open the training and test images; read them onto the device where they are held."""
         train, test = self.data.train, self.data.test
         assert train is not None and test is not None
+        if self.data.tests_agreement:
+            assert self.teacher is not None
+            test = answered(test, self.teacher, self.data)
         first, total = len(train), len(train) + len(test)
         self.train: Source = source(
             train, self.data, self.device, lambda done: on_read(done, total), hold=hold
@@ -156,7 +159,7 @@ class TrainingLoop:
         total = self._train(step, on_step)
         trained = time.perf_counter() - start
         row = {"epoch": len(self.history) + 1, **{n: value / steps for n, value in total.items()}}
-        row["test_accuracy"] = self._test()
+        row["test_agreement" if self.data.tests_agreement else "test_accuracy"] = self._test()
         row["lr"] = step.rate
         row["seconds"] = time.perf_counter() - start
         row["images_per_second"] = steps * self.batches.size / trained
@@ -204,7 +207,10 @@ class TrainingLoop:
         return FloatingPointError(f"{what} not finite {when}; try a lower lr{kept}")
 
     def _test(self) -> float:
-        """Return the accuracy on the test images, in %; each process tests its share."""
+        """Return the accuracy on the test images, in %; each process tests its share.
+
+        Without labels it is the share of images that student and teacher classify alike.
+        """
         assert self.data.test is not None
         model = self.student if self.average is None else self.average.module
         indices = torch.arange(len(self.data.test))[self.processes.rank :: self.processes.count]
