@@ -547,8 +547,12 @@ class TestDistill:
         result = run(f"{line} --teacher-classes {names} --json").json
         assert result["classes"] == 2 and result["teacher_classes"] == str(names)
         names.write_text(names.read_text().replace("cat", "cow"))
-        told = run(f"{line} --teacher-classes {names}").mistake()
-        assert told.startswith("the teacher has 1 of 2 classes of the data, and not cat")
+        line = line.replace(f"{tmp_path / 'x'}", f"{tmp_path / 'y'} --teacher-classes {names}")
+        told = run(line).mistake()
+        assert told.startswith("kd needs 2 classes that teacher and data share, and they share 1")
+        ran = run(f"{line} --losses at:10")
+        assert "the teacher has 1 of the 2 classes of the data (50%), not cat for one" in ran.err
+        assert "10 at" in ran.out
 
     def test_images_without_labels(self, run: Run, place: Path, tmp_path: Path) -> None:
         weights = place / "teacher" / "student.safetensors"
@@ -567,7 +571,7 @@ class TestDistill:
         names.write_text("".join(f"digit {n}\n" for n in range(10)))
         weights = place / "teacher" / "student.safetensors"
         line = f"distill --student resnet20 --teacher resnet20 --teacher-weights {weights}"
-        line += f" --image-size 8 --epochs 1 --batch-size 8 --unlabelled {pool} --start fresh"
+        line += f" --image-size 8 --epochs 1 --batch-size 8 --unlabelled {pool}"
         told = run(f"{line} --out {tmp_path / 'x'}").mistake()
         assert told.startswith("the classes are unknown: name those of the teacher")
         line += f" --teacher-classes {names}"
@@ -580,7 +584,9 @@ class TestDistill:
         assert row["cross_entropy"] == 0 and row["loss"] == row["kd"] > 0
         assert "(agreement)" in run(f"{line} --out {tmp_path / 'x'} --resume").out
         checked = run(f"{line.replace('distill', 'doctor', 1)} --json").json["found"]
-        assert "not looked at: no test image has a label" in {each["text"] for each in checked}
+        assert "not looked at: no test image has a label that the teacher knows" in {
+            each["text"] for each in checked
+        }
         page = Path(run(f"report {tmp_path / 'x'} --json").json["report"]).read_text()
         assert "% of the test images as the teacher" in page and "(agreement)" in page
         run(f"export {tmp_path / 'x'} --format safetensors --json")

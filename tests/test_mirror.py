@@ -34,7 +34,7 @@ ELSEWHERE = {
     "cli/test_rank_study": ("cli/study_file", "reports/matrix_page"),
     "cli/test_inputs": ("cli/evaluate", "models/preprocessing"),
     "nas/test_api": ("nas/result",),
-    "training/test_distill": ("training/loop",),
+    "training/test_distill": ("training/loop", "training/trainable"),
     "training/test_doctor": (
         "training/data_checks",
         "training/finding",

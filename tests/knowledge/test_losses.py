@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -9,9 +10,11 @@ from safetensors.torch import load_file
 from torch import nn
 
 from diswot.data.dataset import Dataset, Split
-from diswot.knowledge.losses import Loss, Losses
+from diswot.errors import UserError
+from diswot.knowledge.losses import Loss, Losses, SharedClasses, outputs
 from diswot.knowledge.registry import KNOWLEDGE, get_distance
 from diswot.models.initialization import fresh
+from diswot.observation.observe import Observation
 from diswot.spaces.cifar_resnet import CifarResNet
 from diswot.training.distill import distill
 from diswot.training.recipe import Recipe
@@ -107,3 +110,55 @@ def test_all_at_once_in_half_precision() -> None:
     )
     (row,) = distill(resnet(16, 24, 32), resnet(8, 12, 16), images(), recipe).history
     assert set(FREE) <= set(row)
+
+
+class TestSharedClasses:
+    """A teacher of three outputs; of the student's five classes it has the last and the second."""
+
+    CLASSES = (4, -1, 1)
+
+    def pair(self) -> tuple[Observation, Observation]:
+        teacher, student = made(0, classes=3), made(1, NARROW, size=4)
+        return teacher, replace(student, targets=torch.tensor([1, 0, 4, 4]))
+
+    def test_outputs_are_compared_over_the_shared_classes(self) -> None:
+        teacher, student = self.pair()
+        found = Losses({"kd": 2.0}, teacher, student, classes=self.CLASSES)(teacher, student)
+        target = (teacher.logits[:, [0, 2]] / 4).softmax(1)
+        output = (student.logits[:, [4, 1]] / 4).softmax(1)
+        by_hand = 16 * (target * (target / output).log()).sum(1).mean()
+        assert float(found["kd"]) == pytest.approx(2 * float(by_hand), rel=1e-5)
+
+    def test_labels_are_translated_and_rows_without_one_left_out(self) -> None:
+        teacher, student = self.pair()
+        found = Losses({"dkd": 1.0}, teacher, student, classes=self.CLASSES)(teacher, student)
+        rows, labels = [0, 2, 3], torch.tensor([1, 0, 0])
+        shared = [
+            outputs(seen.logits[rows][:, columns], labels)
+            for seen, columns in ((teacher, [0, 2]), (student, [4, 1]))
+        ]
+        assert torch.equal(found["dkd"], get_distance("dkd").between(*shared))
+        alone = replace(student, targets=torch.zeros(4, dtype=torch.int64))
+        losses = Losses({"dkd": 1.0}, teacher, student, classes=self.CLASSES)
+        assert float(losses(teacher, alone)["dkd"]) == 0
+
+    def test_maps_are_compared_as_they_are(self) -> None:
+        teacher, student = self.pair()
+        for classes in (self.CLASSES, (-1, -1, -1)):
+            found = Losses({"at": 1.0}, teacher, student, classes=classes)(teacher, student)
+            assert torch.equal(found["at"], get_distance("at").between(teacher, student))
+
+    @pytest.mark.parametrize("loss", ["semantic", "semantic_class", "gradcam"])
+    def test_class_gradients_need_all_classes(self, loss: str) -> None:
+        with pytest.raises(UserError, match=f"{loss} needs a teacher with all classes"):
+            Losses({loss: 1.0}, *self.pair(), classes=self.CLASSES)
+
+    @pytest.mark.parametrize("classes", [(-1, -1, -1), (2, -1, -1)])
+    def test_outputs_need_two_shared_classes(self, classes: tuple[int, ...]) -> None:
+        with pytest.raises(UserError, match="such as at or sp, need none"):
+            Losses({"kd": 1.0}, *self.pair(), classes=classes)
+
+    def test_answers_of_the_teacher(self) -> None:
+        logits = torch.tensor([[0.0, 9, 1], [2.0, 0, 1]])
+        assert SharedClasses(self.CLASSES).answers(logits).tolist() == [1, 4]
+        assert SharedClasses((-1, -1, -1)).answers(logits).tolist() == [-1, -1]

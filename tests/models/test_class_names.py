@@ -16,7 +16,12 @@ from diswot.models.class_names import match_classes, read_class_names, select_cl
 def test_names_are_read(tmp_path: Path) -> None:
     path = tmp_path / "classes.csv"
     path.write_text('tench\n"drake, male",duck\n great grey owl , \nowl,Strix\n')
-    assert read_class_names(path) == ["tench", "duck", "great grey owl", "Strix"]
+    assert read_class_names(path) == [
+        ("tench",),
+        ("duck",),
+        ("great grey owl",),
+        ("Strix",),
+    ]
 
 
 @pytest.mark.parametrize(
@@ -38,12 +43,12 @@ def test_files_that_cannot_be_read(tmp_path: Path) -> None:
 
 
 def test_classes_are_matched_by_name() -> None:
-    teacher = ["Great grey-owl", "tench", "duck"]
+    teacher = [("Great grey-owl",), ("n01440764", "tench", "Tinca tinca"), ("duck", "Duck")]
     assert match_classes(teacher, ["duck", "great_grey_owl"]) == [2, 0]
-    with pytest.raises(UserError, match="the teacher has 1 of 3 classes of the data, and not cat"):
-        match_classes(teacher, ["duck", "cat", "dog"])
-    with pytest.raises(UserError, match="duck is the name of several of the teacher's classes"):
-        match_classes(["duck", "Duck"], ["duck"])
+    assert match_classes(teacher, ["n01440764", "cat", "Duck"]) == [1, -1, 2]
+    assert match_classes(teacher, ["cat", "dog"]) == [-1, -1]
+    with pytest.raises(UserError, match="crane is the name of several of the teacher's classes"):
+        match_classes([("crane", "a bird"), ("crane", "a machine")], ["crane"])
 
 
 @pytest.mark.parametrize("build", [LinearHead, ClassToken])

@@ -39,7 +39,9 @@ from toys import CLASSES, ClassToken, FlattenedGrid, LinearHead, Noisy, Returnin
 from diswot.data.dataset import UNLABELLED, whole
 from diswot.data.registry import create_dataset
 from diswot.errors import UserError
+from diswot.knowledge.losses import outputs
 from diswot.knowledge.registry import KNOWLEDGE, get_distance
+from diswot.models.class_names import select_classes
 from diswot.models.registry import create_teacher
 from diswot.observation.observe import record
 from diswot.spaces.cifar_resnet import CifarResNet
@@ -65,6 +67,36 @@ class TestLearning:
         recipe = replace(LONG, cross_entropy=0.0)
         assert distill(teacher(), seeded(LinearHead), blind, recipe).test_accuracy > LEARNED
 
+    def test_a_teacher_of_some_of_the_classes(self) -> None:
+        """At the first step, the distance is that of the shared outputs of all images."""
+        master, student = teacher(), seeded(LinearHead)
+        select_classes(master, [3, 1], (3, 8, 8))
+        train = digits().train
+        assert train is not None
+        images = digits().normalise(whole(train)[0])
+        with torch.no_grad():
+            taught = outputs(master.eval()(images), torch.zeros(330, dtype=torch.int64))
+            shown = copy.deepcopy(student).train()(images)[:, [3, 1]]
+            by_hand = get_distance("kd").between(taught, outputs(shown, taught.targets))
+        recipe = replace(SHORT, epochs=1, batch_size=330, crop=0, cache=True)
+        trained = distill(master, student, digits(), recipe, teacher_classes=(3, 1))
+        assert trained.history[0]["kd"] == pytest.approx(float(by_hand), rel=1e-4)
+        recipe = replace(LONG, losses={"kd": 1.0, "at": 1.0})
+        trained = distill(master, seeded(LinearHead), digits(), recipe, teacher_classes=(3, 1))
+        assert trained.test_accuracy > LEARNED
+
+    def test_a_teacher_of_none_of_the_classes(self) -> None:
+        master = seeded(LinearHead, 3)
+        select_classes(master, [0, 1, 2], (3, 8, 8))
+        none = (-1, -1, -1)
+        with pytest.raises(UserError, match="kd needs 2 classes that teacher and data share"):
+            distill(master, seeded(LinearHead), digits(), SHORT, teacher_classes=none)
+        recipe = replace(SHORT, losses={"at": 1.0})
+        trained = distill(master, seeded(LinearHead), digits(), recipe, teacher_classes=none)
+        assert trained.history[-1]["at"] > 0
+        with pytest.raises(UserError, match="gives logits for 3 classes, and digits has 5"):
+            distill(master, seeded(LinearHead), digits(), recipe)
+
     def test_no_labels_at_all(self) -> None:
         """The agreement is the share of test images on which both networks answer alike."""
         train, test = digits().train, digits().test
@@ -85,7 +117,7 @@ class TestLearning:
         with pytest.raises(UserError, match="dkd needs labels, and no training image has one"):
             distill(teacher(), seeded(LinearHead), data, replace(LONG, losses={"dkd": 1.0}))
         labelled = replace(data, train=train)
-        with pytest.raises(UserError, match="are compared with a teacher; there is none"):
+        with pytest.raises(UserError, match="need a teacher with the classes"):
             distill(None, seeded(LinearHead), labelled, LONG)
 
     def test_the_result_as_a_table(self) -> None:

@@ -14,6 +14,7 @@ from toys import CLASSES, LinearHead, seeded
 
 from diswot.data.dataset import UNLABELLED, Dataset, Split, whole
 from diswot.errors import UserError
+from diswot.models.class_names import select_classes
 from diswot.spaces.cifar_resnet import CifarResNet
 from diswot.training.doctor import diagnose
 from diswot.training.finding import Finding, draw_sample
@@ -240,6 +241,22 @@ def test_the_student_is_the_larger_one() -> None:
 def test_images_without_labels() -> None:
     data = changed(train=lambda labels: torch.full_like(labels, UNLABELLED))
     assert bad(found(data=data)) == {}
+
+
+def test_a_teacher_of_some_of_the_classes() -> None:
+    """It is tested on the images of its classes, and kd is computed over these."""
+    master = teacher()
+    select_classes(master, [3, 0, 1], (3, 8, 8))
+    student, pair = seeded(LinearHead), (RECIPE, (3, 0, 1))
+    findings = diagnose(master, student, digits(), pair[0], teacher_classes=pair[1])
+    levels = {each.check: each for each in findings}
+    assert [each.check for each in findings if each.level != "good"] == ["sizes"]
+    test = digits().test
+    assert test is not None
+    count = sum(int(label) in pair[1] for label in test.labels)
+    assert levels["teacher's accuracy"].text.endswith(f"of {count} test images")
+    nothing = diagnose(master, student, digits(), RECIPE, teacher_classes=(-1, -1, -1))
+    assert [each.check for each in nothing if each.level == "wrong"] == ["adapters"]
 
 
 def test_a_network_that_does_not_fit() -> None:

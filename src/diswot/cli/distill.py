@@ -125,25 +125,28 @@ def _train(
         choose: Chooses the recipe, given the student.
         out: Folder of the training.
         advance: Moves the progress bars.
-        say: Prints where the student's weights are from.
+        say: Prints what a user may not expect, a line each.
         how: `resume`, `hold` and `tensorboard` of the training.
     """
     from diswot.training import checkpoint
     from diswot.training.distill import distill as train
+    from diswot.training.trainable import check_trainable
 
     record = checkpoint.recorded(out) if how["resume"] else {}
     begun = starts.prepare(chosen, choose, record)
     images, recipe, start = begun.images, begun.recipe, begun.start
-    if start.line and not record:
-        say(start.line)
+    check_trainable(begun.model, begun.student, images, recipe, begun.classes)
+    for line in begun.lines if not record else ():
+        say(line)
     trained = train(
-        begun.teacher,
+        begun.model,
         begun.student,
         images,
         recipe,
         out=out,
         start=start.place,
         notes=start.notes,
+        teacher_classes=begun.classes,
         on_step=trainings.shown(advance, recipe),
         on_read=lambda done, total: advance("reading images", done, total),
         **how,

@@ -46,8 +46,8 @@ def doctor(
     with console.progress(quiet=output.quiet) as advance:
         begun = starts.prepare(chosen, partial(recipe_of, training, chosen))
         findings = _findings(begun, images, advance)
-    if begun.start.line:
-        console.note(begun.start.line, quiet=output.quiet)
+    for line in begun.lines:
+        console.note(line, quiet=output.quiet)
     levels = Counter(each.level for each in findings)
     if output.as_json:
         found = [asdict(each) for each in findings]
@@ -65,12 +65,13 @@ def _findings(
 ) -> tuple[Finding, ...]:
     from diswot.training.doctor import diagnose
 
-    assert begun.teacher is not None
+    assert begun.model is not None
     return diagnose(
-        begun.teacher,
+        begun.model,
         begun.student,
         begun.images,
         begun.recipe,
         images=images,
+        teacher_classes=begun.classes,
         on_check=lambda done, total, check: advance("checking", done, total, check),
     )

@@ -261,14 +261,35 @@ def scoring_batches(images: Dataset, scoring: ScoringOptions) -> list[Batch]:
 
 
 def trained_teacher(
-    name: str,
-    images: Dataset,
-    weights: str | Path | None,
-    *,
-    pretrained: bool = False,
-    classes: Path | None = None,
+    name: str, images: Dataset, weights: str | Path | None, *, pretrained: bool = False
 ) -> nn.Module:
-    """Build a teacher that fits the images, with its trained weights if there are any.
+    """Build a teacher with the classes of the images, with its trained weights if there are any.
+
+    Args:
+        name: Name of the network.
+        images: The images.
+        weights: File of the trained weights; None without one.
+        pretrained: Whether the weights are those of the network's library.
+
+    Raises:
+        UserError: The teacher does not fit the images.
+    """
+    from diswot.models.registry import input_config
+
+    count, trained = len(images.classes), input_config(name, pretrained).num_classes
+    if trained is not None and trained != count:
+        raise UserError(
+            f"{name} was trained for {trained} classes, and {images.name} has {count}: train it "
+            f"on them first (diswot distill --student {name} --pretrained --teacher none), or "
+            "leave --pretrained out, and its head is made for the data"
+        )
+    return built_teacher(name, images, weights, count, pretrained=pretrained)
+
+
+def built_teacher(
+    name: str, images: Dataset, weights: str | Path | None, classes: int, *, pretrained: bool
+) -> nn.Module:
+    """Build a teacher, with its trained weights if there are any.
 
     The weights that it begins with are always the same ones. Scores draw most of them again, but
     not the parameters that belong to no layer, such as positional embeddings.
@@ -277,42 +298,27 @@ def trained_teacher(
         name: Name of the network.
         images: The images.
         weights: File of the trained weights; None without one.
+        classes: Number of logits.
         pretrained: Whether the weights are those of the network's library.
-        classes: File of the teacher's classes, from which those of the images are taken; None if
-            it has the classes of the images.
 
     Raises:
-        UserError: The teacher does not fit the images.
+        UserError: The weights do not fit the network, or the network does not fit the images.
     """
     import torch
 
-    from diswot.models import class_names
     from diswot.models import registry as models
     from diswot.models.initialization import TEACHER, fresh
     from diswot.models.weights import load_weights
     from diswot.training.evaluation import check_fit, frozen
 
     _check_one_source(weights, pretrained)
-    known = None if classes is None else class_names.read_class_names(classes)
-    count = len(images.classes) if known is None else len(known)
-    trained = models.input_config(name, pretrained).num_classes
-    if trained is not None and trained != count and known is not None:
-        raise UserError(f"{name} was trained for {trained} classes, and {classes} names {count}")
-    if trained is not None and trained != count:
-        raise UserError(
-            f"{name} was trained for {trained} classes, and {images.name} has {count}: train it "
-            f"on them first (diswot distill --student {name} --pretrained --teacher none), or "
-            "leave --pretrained out, and its head is made for the data"
-        )
-    build = models.teacher_builder(name, count, images.size, pretrained=pretrained)
+    build = models.teacher_builder(name, classes, images.size, pretrained=pretrained)
     model = fresh(build, "default", 0, role=TEACHER)
     if weights is not None:
         load_weights(model, weights)
-    if known is not None:
-        outputs = class_names.match_classes(known, images.classes)
-        class_names.select_classes(model, outputs, images.image_shape)
+    own = None if classes == len(images.classes) else range(classes)
     with frozen(model):
-        check_fit("teacher", model, images, torch.device("cpu"))
+        check_fit("teacher", model, images, torch.device("cpu"), own)
     return model
 
 

@@ -308,9 +308,10 @@ class SubjectOptions:
             its teacher alone: beside the training images of --data or RUN, or without any. With
             --data FOLDER that holds test images alone, these test the student; with no --data, a
             fifth of the images without labels is held out to compare the student with its teacher.
-        teacher_classes: CSV file with the classes of a teacher that has more classes than the data,
-            or another order: a line for each output, its class and, in a second column, the
-            data's name of that class if it is another. Default: the teacher has the data's classes.
+        teacher_classes: CSV file with the classes of a teacher that has other classes than the
+            data, or another order: a line for each output, its class and, in a second column, the
+            data's name of that class if it is another. Default: the names that the teacher's
+            library has, or else the data's.
         start: Weights that the student begins with: teacher, those of the teacher that fit; fresh,
             random; or a file. Default: teacher if more than half of the parameters fit, else fresh.
     """

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from diswot.cli.subject import Subject
+    from diswot.cli.teachers import Teacher
     from diswot.data.dataset import Dataset
     from diswot.models.inheritance import Inheritance
     from diswot.training.recipe import Recipe
@@ -74,7 +75,7 @@ class Beginning:
     """What a training begins with.
 
     Attributes:
-        teacher: Trained network; None without one.
+        teacher: Trained network and its classes; None without one.
         student: Network with the weights that its training begins with.
         named: The student's parameters or name.
         images: Training and test images.
@@ -82,12 +83,28 @@ class Beginning:
         start: Where the student's weights are from.
     """
 
-    teacher: nn.Module | None
+    teacher: Teacher | None
     student: nn.Module
     named: Any
     images: Dataset
     recipe: Recipe
     start: Start
+
+    @property
+    def model(self) -> nn.Module | None:
+        """The teacher's network; None without a teacher."""
+        return None if self.teacher is None else self.teacher.model
+
+    @property
+    def classes(self) -> tuple[int, ...] | None:
+        """Class of the data of each of the teacher's outputs; None if they are the data's."""
+        return None if self.teacher is None else self.teacher.classes
+
+    @property
+    def lines(self) -> list[str]:
+        """What a user may not expect, a line each."""
+        classes = "" if self.teacher is None else self.teacher.line
+        return [line for line in (classes, self.start.line) if line]
 
 
 def prepare(
@@ -132,7 +149,7 @@ def _place(choice: str) -> str:
 
 def begin(
     choice: str | None,
-    teacher: nn.Module | None,
+    teacher: Teacher | None,
     student: nn.Module,
     images: Dataset,
     recipe: Recipe,
@@ -168,7 +185,7 @@ def _from_teacher(found: Inheritance) -> Start:
     return Start(FROM_TEACHER, {"share": round(found.share, 4), "channels": found.channels})
 
 
-def _unasked(teacher: nn.Module, student: nn.Module, images: Dataset, recipe: Recipe) -> Start:
+def _unasked(teacher: Teacher, student: nn.Module, images: Dataset, recipe: Recipe) -> Start:
     """Start from the teacher if more than half of the student's parameters fit."""
     trial = copy.deepcopy(student)
     try:
@@ -182,10 +199,17 @@ def _unasked(teacher: nn.Module, student: nn.Module, images: Dataset, recipe: Re
     return _from_teacher(found)
 
 
-def _inherit(
-    teacher: nn.Module, student: nn.Module, images: Dataset, recipe: Recipe
-) -> Inheritance:
+def _inherit(teacher: Teacher, student: nn.Module, images: Dataset, recipe: Recipe) -> Inheritance:
     from diswot.models.inheritance import inherit
     from diswot.training.batches import augmented_batches
 
-    return inherit(teacher, student, augmented_batches(images, recipe))
+    own = None
+    if teacher.classes is not None:
+        own = ["" if place < 0 else images.classes[place] for place in teacher.classes]
+    return inherit(
+        teacher.model,
+        student,
+        augmented_batches(images, recipe),
+        teacher_classes=own,
+        student_classes=None if own is None else images.classes,
+    )

@@ -9,13 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 from diswot.cli import inputs
 from diswot.cli.inputs import NamedImages
+from diswot.cli.teachers import Teacher, matched_teacher
 from diswot.errors import UserError
 from diswot.runs import folder
 from diswot.storage.run_files import ALONE, DISTILLED
 
 if TYPE_CHECKING:
-    from torch import nn
-
     from diswot.cli.options import SubjectOptions
     from diswot.data.dataset import Dataset
 
@@ -105,7 +104,9 @@ class Subject:
             raise UserError("--data none trains on images without labels; name them: --unlabelled")
         wants = input_config(self.teacher, self.pretrained)
         if self.teacher_classes is not None:
-            classes = read_class_names(self.teacher_classes)
+            classes = [names[0] for names in read_class_names(self.teacher_classes)]
+        elif wants.classes is not None:
+            classes = [names[0] for names in wants.classes]
         elif wants.num_classes is not None:
             classes = [str(number) for number in range(wants.num_classes)]
         else:
@@ -117,7 +118,7 @@ class Subject:
         images = unlabelled_alone(self.unlabelled, classes, img_size=size)
         return self.images.normalised(images, wants)
 
-    def load_teacher(self, images: Dataset) -> nn.Module | None:
+    def load_teacher(self, images: Dataset) -> Teacher | None:
         """Build the trained teacher; None without one.
 
         Raises:
@@ -128,7 +129,7 @@ class Subject:
         inputs.network_name(self.teacher, "teacher")
         if self.weights is None and not self.pretrained:
             raise UserError(_UNTRAINED.format(teacher=self.teacher, data=images.name))
-        return inputs.trained_teacher(
+        return matched_teacher(
             self.teacher,
             images,
             self.weights,

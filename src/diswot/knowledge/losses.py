@@ -5,14 +5,19 @@ Letters: N rows, K classes.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 
+import torch
 from torch import Tensor, nn
 
+from diswot.errors import UserError
 from diswot.knowledge.adapters import LearnedAdapter
 from diswot.knowledge.registry import Knowledge, get_distance
 from diswot.observation.observe import Observation
+
+MIN_SHARED = 2  # classes, below which outputs say nothing
 
 
 class Loss(nn.Module):
@@ -60,6 +65,9 @@ class Losses(nn.Module):
         teacher: Observation from which shapes are taken.
         student: Observation from which shapes are taken.
         temperature: T of distances that soften outputs; by default the distances' own.
+        classes: The student's class of each of the teacher's outputs, -1 for none. Distances of
+            outputs are computed over the shared classes alone; those that look at labels, over the
+            rows whose label is shared. Default: both networks have the same classes.
 
     Attributes:
         needs_cam: Whether a distance needs `Observation.cam_weights`.
@@ -67,7 +75,7 @@ class Losses(nn.Module):
         outputs_alone: Whether all distances look at nothing but outputs and targets.
 
     Raises:
-        UserError: A name is unknown.
+        UserError: A name is unknown, or a distance needs classes that the networks do not share.
     """
 
     def __init__(
@@ -76,10 +84,15 @@ class Losses(nn.Module):
         teacher: Observation,
         student: Observation,
         temperature: float | None = None,
+        classes: Sequence[int] | None = None,
     ) -> None:
         super().__init__()
         rows = {name: get_distance(name) for name in weights}
         self.weights = dict(weights)
+        self.shared = None if classes is None else SharedClasses(tuple(classes))
+        if self.shared is not None:
+            for name, row in rows.items():
+                self.shared.check(name, row)
         self.needs_cam = any(row.needs_cam for row in rows.values())
         self.needs_labels = any(row.needs_labels for row in rows.values())
         self.outputs_alone = all(row.outputs_alone for row in rows.values())
@@ -88,9 +101,94 @@ class Losses(nn.Module):
 
     def forward(self, teacher: Observation, student: Observation) -> dict[str, Tensor]:
         """Return each distance times its weight."""
-        return {
-            name: self.weights[name] * loss(teacher, student) for name, loss in self.rows.items()
-        }
+        pair = teacher, student
+        return {name: self.weights[name] * self._value(name, *pair) for name in self.weights}
+
+    def _value(self, name: str, teacher: Observation, student: Observation) -> Tensor:
+        row = get_distance(name)
+        if self.shared is not None and row.outputs_alone:
+            teacher, student = self.shared.select(teacher, student, labelled=row.needs_labels)
+            if not len(student.logits):
+                return student.logits.sum()
+        value: Tensor = self.rows[name](teacher, student)
+        return value
+
+
+@dataclass(frozen=True)
+class SharedClasses:
+    """The classes that a teacher and its student share.
+
+    Attributes:
+        classes: The student's class of each of the teacher's outputs, -1 for none.
+    """
+
+    classes: tuple[int, ...]
+
+    @property
+    def outputs(self) -> list[int]:
+        """The teacher's outputs whose class the student has."""
+        return [output for output, place in enumerate(self.classes) if place >= 0]
+
+    @property
+    def places(self) -> list[int]:
+        """The student's class of each of these outputs."""
+        return [place for place in self.classes if place >= 0]
+
+    def check(self, name: str, row: Knowledge) -> None:
+        """Refuse a distance that cannot do with the shared classes.
+
+        Raises:
+            UserError: There are too few, or the distance looks at classes and maps.
+        """
+        if row.outputs_alone and len(self.places) < MIN_SHARED:
+            raise UserError(
+                f"{name} needs {MIN_SHARED} classes that teacher and data share, and they share "
+                f"{len(self.places)}; losses of feature maps, such as at or sp, need none"
+            )
+        if row.needs_labels and not row.outputs_alone:
+            raise UserError(
+                f"{name} needs a teacher with all classes of the data; losses such as kd, at or sp "
+                "do with a part"
+            )
+
+    def select(
+        self, teacher: Observation, student: Observation, *, labelled: bool
+    ) -> tuple[Observation, Observation]:
+        """Return outputs of the shared classes alone.
+
+        Args:
+            teacher: Observation of outputs.
+            student: Observation of outputs, whose targets are the labels.
+            labelled: Whether to drop the rows whose label is not shared.
+        """
+        targets = translated(student.targets, self.places)
+        logits_t, logits_s = teacher.logits[:, self.outputs], student.logits[:, self.places]
+        if labelled:
+            kept = targets >= 0
+            logits_t, logits_s, targets = logits_t[kept], logits_s[kept], targets[kept]
+        return outputs(logits_t, targets), outputs(logits_s, targets)
+
+    def answers(self, logits: Tensor) -> Tensor:
+        """Return the student's class with the teacher's highest logit, N; -1 if none is shared.
+
+        Args:
+            logits: Teacher's logits, N x L.
+        """
+        if not self.places:
+            return logits.new_full((len(logits),), -1, dtype=torch.int64)
+        places = torch.tensor(self.places, device=logits.device)
+        return places[logits[:, self.outputs].argmax(1)]
+
+
+def translated(labels: Tensor, classes: Sequence[int]) -> Tensor:
+    """Return the place of each label among some classes, or -1.
+
+    Args:
+        labels: Class indices, N; -1 for none.
+        classes: At least one class index, each once; -1 for none.
+    """
+    same = labels[:, None] == torch.tensor(list(classes), device=labels.device)
+    return torch.where((labels >= 0) & same.any(1), same.int().argmax(1), -1)
 
 
 def outputs(logits: Tensor, targets: Tensor) -> Observation:

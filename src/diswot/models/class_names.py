@@ -1,6 +1,6 @@
-"""Teachers with other classes than the data, cut down to the classes of the data.
+"""Teachers with other classes than the data, cut down to the classes that both have.
 
-They were trained on more classes, in another order, or with other names.
+They were trained on more classes, on fewer, in another order, or with other names.
 """
 
 from __future__ import annotations
@@ -13,10 +13,11 @@ import torch
 from torch import nn
 
 from diswot.errors import UserError
+from diswot.models.preprocessing import Aliases
 from diswot.observation.hooks import run
 
 
-def read_class_names(path: str | Path) -> list[str]:
+def read_class_names(path: str | Path) -> list[Aliases]:
     """Read the classes of a teacher, in the order of its outputs, by their names in the data.
 
     Args:
@@ -34,34 +35,32 @@ def read_class_names(path: str | Path) -> list[str]:
     names = [next((cell.strip() for cell in reversed(row[:2]) if cell.strip()), "") for row in rows]
     if "" in names or not names:
         raise UserError(f"{path}: line {names.index('') + 1 if names else 1} names no class")
-    return names
+    return [(name,) for name in names]
 
 
-def match_classes(teacher: Sequence[str], data: Sequence[str]) -> list[int]:
-    """Return the teacher's output for each class of the data.
+def match_classes(teacher: Sequence[Aliases], data: Sequence[str]) -> list[int]:
+    """Return the teacher's output for each class of the data; -1 for a class that it has not.
 
     Upper and lower case, spaces, hyphens and underscores make no difference.
 
     Args:
-        teacher: Names of the teacher's classes, in the order of its outputs.
+        teacher: Names of each of the teacher's classes, in the order of its outputs.
         data: Names of the data's classes, in the order of the labels.
 
     Raises:
-        UserError: A class of the data is none of the teacher's, or is two of them.
+        UserError: A class of the data is two of the teacher's.
     """
-    places: dict[str, list[int]] = {}
-    for place, name in enumerate(teacher):
-        places.setdefault(_plain(name), []).append(place)
-    found = [places.get(_plain(name), []) for name in data]
-    if lacking := [name for name, outputs in zip(data, found, strict=True) if not outputs]:
-        share = f"{len(data) - len(lacking)} of {len(data)} classes"
-        raise UserError(
-            f"the teacher has {share} of the data, and not {lacking[0]}: write the data's name "
-            "into the second column of --teacher-classes, or leave the class out of the data"
-        )
+    places: dict[str, set[int]] = {}
+    for place, names in enumerate(teacher):
+        for name in names:
+            places.setdefault(_plain(name), set()).add(place)
+    found = [places.get(_plain(name), {-1}) for name in data]
     if twice := [name for name, outputs in zip(data, found, strict=True) if len(outputs) > 1]:
-        raise UserError(f"{twice[0]} is the name of several of the teacher's classes")
-    return [outputs[0] for outputs in found]
+        raise UserError(
+            f"{twice[0]} is the name of several of the teacher's classes; give each its own name "
+            "with --teacher-classes"
+        )
+    return [output for outputs in found for output in outputs]
 
 
 def _plain(name: str) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from diswot.errors import UserError
-from diswot.models.preprocessing import FETCHING, InputConfig
+from diswot.models.preprocessing import FETCHING, Aliases, InputConfig
 from diswot.utils.optional_imports import imported, one_line_errors
 
 _BYTES = 1 / 255
@@ -38,7 +38,7 @@ def input_config(name: str, pretrained: bool) -> InputConfig:
         return InputConfig(img_size=size)
     look = _processor(name)
     size = size or _side(look.get("crop_size")) or _side(look.get("size"))
-    return InputConfig(config.num_labels, size, *_normalisation(name, look))
+    return InputConfig(config.num_labels, size, *_normalisation(name, look), _classes(config))
 
 
 def build(name: str, classes: int, size: int | None, pretrained: bool) -> nn.Module:
@@ -67,6 +67,14 @@ def _config(name: str) -> Any:
         raise UserError(f"no such folder: {name}")
     with one_line_errors(f"hf:{name}", "is not here, and cannot be fetched"):
         return transformers.AutoConfig.from_pretrained(name)
+
+
+def _classes(config: Any) -> tuple[Aliases, ...] | None:
+    """Return the names of the classes; None where they are only numbered."""
+    names = [str(config.id2label.get(place, "")) for place in range(config.num_labels)]
+    if any(name in ("", f"LABEL_{place}") for place, name in enumerate(names)):
+        return None
+    return tuple((name, *name.split(", ")) for name in names)
 
 
 def _processor(name: str) -> dict[str, Any]:

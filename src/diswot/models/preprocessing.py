@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from torch import nn
 
 Channels = tuple[float, ...]
+Aliases = tuple[str, ...]  # the names of one class
 
 
 @dataclass(frozen=True)
@@ -19,12 +20,14 @@ class InputConfig:
         img_size: Height and width of the images in pixels, S.
         mean: Mean of each channel, on the scale 0 to 1.
         std: Standard deviation of each channel, on the same scale.
+        classes: Names of each class, in the order of the logits.
     """
 
     num_classes: int | None = None
     img_size: int | None = None
     mean: Channels | None = None
     std: Channels | None = None
+    classes: tuple[Aliases, ...] | None = None
 
 
 @dataclass(frozen=True)

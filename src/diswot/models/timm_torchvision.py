@@ -8,7 +8,7 @@ from typing import Any
 from torch import nn
 
 from diswot.errors import UserError, unknown
-from diswot.models.preprocessing import FETCHING, InputConfig
+from diswot.models.preprocessing import FETCHING, Aliases, InputConfig
 from diswot.utils.optional_imports import one_line_errors
 
 _REMOTE = (
@@ -33,7 +33,20 @@ def timm_input_config(name: str, pretrained: bool) -> InputConfig:
         return InputConfig(img_size=size if cfg.fixed_input_size else None)
     if not cfg.has_weights:
         raise UserError(f"timm:{name} has no pretrained weights in timm")
-    return InputConfig(cfg.num_classes, size, tuple(cfg.mean), tuple(cfg.std))
+    return InputConfig(cfg.num_classes, size, tuple(cfg.mean), tuple(cfg.std), _timm_classes(cfg))
+
+
+def _timm_classes(cfg: Any) -> tuple[Aliases, ...] | None:
+    """Return the names of the classes of ImageNet, WordNet's numbers first; None for others."""
+    from timm import data
+
+    known: Any = data
+    subset = known.infer_imagenet_subset(cfg.to_dict())
+    if subset is None:
+        return None
+    known = known.ImageNetInfo(subset)
+    named = zip(known.label_names(), known.label_descriptions(), strict=True)
+    return tuple((number, *words.split(", ")) for number, words in named)
 
 
 def timm_build(name: str, classes: int, size: int | None, pretrained: bool) -> nn.Module:
@@ -81,7 +94,8 @@ def torchvision_input_config(name: str, pretrained: bool) -> InputConfig:
     weights = models.get_model_weights(name).DEFAULT
     look = weights.transforms()
     mean, std = tuple(map(float, look.mean)), tuple(map(float, look.std))
-    return InputConfig(len(weights.meta["categories"]), int(look.crop_size[0]), mean, std)
+    names = tuple((name,) for name in weights.meta["categories"])
+    return InputConfig(len(names), int(look.crop_size[0]), mean, std, names)
 
 
 def torchvision_build(name: str, classes: int, size: int | None, pretrained: bool) -> nn.Module:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from html import escape
 from pathlib import Path
@@ -14,8 +14,6 @@ import torch
 from torch import nn
 
 from diswot.data.dataset import Dataset
-from diswot.errors import UserError
-from diswot.knowledge.registry import get_distance
 from diswot.storage.run_files import FRESH
 from diswot.training.checkpoint import EpochRow, Settings
 from diswot.training.distributed import Processes
@@ -24,6 +22,7 @@ from diswot.training.loop import OnRead, OnStep, TrainingLoop
 from diswot.training.recipe import Recipe
 from diswot.training.recipe_files import default_recipe, load_recipe
 from diswot.training.tensorboard import tensorboard_writer
+from diswot.training.trainable import check_trainable
 from diswot.utils.notebook import data_frame, html_table
 
 if TYPE_CHECKING:
@@ -99,6 +98,7 @@ def distill(
     tensorboard: bool = False,
     start: str = FRESH,
     notes: Settings = MappingProxyType({}),
+    teacher_classes: Sequence[int] | None = None,
     on_step: OnStep = lambda step, steps, row: None,
     on_read: OnRead = lambda done, total: None,
     on_epoch: OnEpoch = lambda row: None,
@@ -126,6 +126,9 @@ def distill(
         start: Where the student's weights are from, which a resumed training must repeat: `fresh`,
             the default, `teacher`, or a path. Nothing is done to them here; see `diswot.inherit`.
         notes: Plain values that the checkpoints keep; none by default.
+        teacher_classes: Class of the data of each of the teacher's outputs, -1 for none. Distances
+            of outputs then compare the shared classes alone. Default: the teacher has the classes
+            of the data, in their order.
         on_step: Called after each update with its number, the number of all updates and the row
             of the last epoch.
         on_read: Called while images are read, with the number read so far and the number of all.
@@ -137,12 +140,14 @@ def distill(
         FloatingPointError: A loss or a weight is not finite.
     """
     recipe = recipe or load_recipe(default_recipe(student))
-    _check(teacher, student, data, recipe)
+    check_trainable(teacher, student, data, recipe, teacher_classes)
     processes = Processes()
     cuda = [processes.device] if processes.device.type == "cuda" else []
     with torch.random.fork_rng(devices=cuda), frozen(teacher):
         folder = Path(out) if out else None
-        loop = TrainingLoop(teacher, student, data, recipe, processes, folder, start, notes)
+        loop = TrainingLoop(
+            teacher, student, data, recipe, processes, folder, start, notes, teacher_classes
+        )
         loop.restore(resume=resume)
         listeners = [on_epoch]
         if tensorboard and loop.out is not None and processes.main:
@@ -164,34 +169,3 @@ def _run_epochs(loop: TrainingLoop, on_step: OnStep, listeners: list[OnEpoch]) -
             row = loop.run_epoch(step, on_step)
             for on_epoch in listeners:
                 on_epoch(row)
-
-
-def _check(teacher: nn.Module | None, student: nn.Module, data: Dataset, recipe: Recipe) -> None:
-    """Refuse what cannot be trained."""
-    if data.train is None or data.test is None:
-        raise UserError(f"{data.name} has no images to train on")
-    if len(data.train) < 2 or not len(data.test):
-        raise UserError(f"{data.name} has too few images to train and test on")
-    weights = [recipe.cross_entropy, *(recipe.losses.values() if teacher is not None else [])]
-    if not any(weights):
-        raise UserError("nothing to learn from: cross_entropy is 0, and so is every loss")
-    if teacher is student:
-        raise UserError("the student cannot be its own teacher")
-    if data.tests_agreement and teacher is None:
-        raise UserError("test images without labels are compared with a teacher; there is none")
-    if data.has_unlabelled:
-        _check_unlabelled(teacher, data, recipe)
-
-
-def _check_unlabelled(teacher: nn.Module | None, data: Dataset, recipe: Recipe) -> None:
-    """Refuse what makes images without labels useless."""
-    if teacher is None or not any(recipe.losses.values()):
-        raise UserError("images without labels teach only through a teacher and a loss to it")
-    needing = [name for name in recipe.losses if get_distance(name).needs_labels]
-    if needing and not data.has_labels:
-        raise UserError(
-            f"{needing[0]} needs labels, and no training image has one; losses of outputs such as "
-            "kd, and of maps such as at, need none"
-        )
-    if recipe.mixes:
-        raise UserError("mixup and cutmix mix labels, which some images do not have; set both to 0")

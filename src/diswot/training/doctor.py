@@ -7,17 +7,19 @@ a signal and losses of different scales.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from diswot.data.dataset import Dataset
 from diswot.errors import UserError
+from diswot.knowledge.losses import MIN_SHARED
 from diswot.training.data_checks import check_labels, check_range
 from diswot.training.distributed import Processes
 from diswot.training.evaluation import check_fit, frozen
-from diswot.training.finding import Finding, draw_sample
+from diswot.training.finding import Finding, Sample, draw_sample
 from diswot.training.loss_checks import check_losses, check_temperature
 from diswot.training.recipe import Recipe
 from diswot.training.teacher_checks import (
@@ -40,6 +42,7 @@ def diagnose(
     recipe: Recipe,
     *,
     images: int = IMAGES,
+    teacher_classes: Sequence[int] | None = None,
     on_check: OnCheck = lambda done, total, check: None,
 ) -> tuple[Finding, ...]:
     """Check a distillation without training.
@@ -50,6 +53,8 @@ def diagnose(
         data: Training and test images.
         recipe: Settings of the training.
         images: Most training images, and most test images, to look at.
+        teacher_classes: Class of the data of each of the teacher's outputs, -1 for none. Default:
+            the teacher has the classes of the data.
         on_check: Called before each step with its number, the number of all and its name.
 
     Returns:
@@ -65,41 +70,68 @@ def diagnose(
     for role, model in (("teacher", teacher), ("student", student)):
         model.to(device)
         with frozen(model):
-            check_fit(role, model, data, device)
+            check_fit(role, model, data, device, teacher_classes if model is teacher else None)
+    look = _Look(teacher, student, data, recipe, images, teacher_classes, processes)
     with frozen(teacher), torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-        return tuple(_findings(teacher, student, data, recipe, images, processes, on_check))
+        return tuple(look.findings(on_check))
 
 
-def _findings(
-    teacher: nn.Module,
-    student: nn.Module,
-    data: Dataset,
-    recipe: Recipe,
-    images: int,
-    processes: Processes,
-    on_check: OnCheck,
-) -> list[Finding]:
-    assert data.train is not None and data.test is not None
-    on_check(0, 4, "reading images")
-    test, train = (draw_sample(split, images, recipe.seed) for split in (data.test, data.train))
-    on_check(1, 4, "testing the teacher")
-    answers, known = (outputs_of(teacher, data, sample.images) for sample in (test, train))
-    seen = train.right(known)
-    findings = [check_labels(data), check_range(data, train)]
-    if data.tests_agreement:
-        text = "not looked at: no test image has a label"
-        findings.append(Finding("teacher's accuracy", "good", text))
-    else:
-        findings.append(check_accuracy(test.right(answers), seen, test.labels))
-        findings.append(check_order(answers, test.labels, data.classes))
-        on_check(2, 4, "trying other normalisations")
-        findings.append(check_normalisation(teacher, data, test))
-    on_check(3, 4, "computing losses")
-    findings.append(check_augmentation(teacher, data, recipe, seen, images, processes))
-    findings += check_temperature(recipe, known)
-    findings += check_losses(teacher, student, data, recipe, processes)
-    on_check(4, 4, "done")
-    return [*findings, _sizes(teacher, student)]
+@dataclass(frozen=True)
+class _Look:
+    """What the checks look at."""
+
+    teacher: nn.Module
+    student: nn.Module
+    data: Dataset
+    recipe: Recipe
+    images: int
+    classes: Sequence[int] | None
+    processes: Processes
+
+    @property
+    def shared(self) -> list[str]:
+        """Names of the classes that the teacher and the data share."""
+        given = range(len(self.data.classes)) if self.classes is None else self.classes
+        return [self.data.classes[place] for place in given if place >= 0]
+
+    def findings(self, on_check: OnCheck) -> list[Finding]:
+        """Do all checks."""
+        data, recipe = self.data, self.recipe
+        assert data.train is not None and data.test is not None
+        on_check(0, 4, "reading images")
+        train = draw_sample(data.train, self.images, recipe.seed)
+        findings = [check_labels(data), check_range(data, train)]
+        on_check(1, 4, "testing the teacher")
+        logits = outputs_of(self.teacher, data, train.images)
+        seen = train.labelled_as(self.classes).right(logits)
+        findings += self._of_teacher(draw_sample(data.test, self.images, recipe.seed), seen)
+        on_check(3, 4, "computing losses")
+        altered = recipe, seen, self.images, self.processes, self.classes
+        findings.append(check_augmentation(self.teacher, data, *altered))
+        if len(self.shared) >= MIN_SHARED:
+            findings += check_temperature(recipe, logits)
+        pair = self.teacher, self.student
+        findings += check_losses(*pair, data, recipe, self.processes, self.classes)
+        on_check(4, 4, "done")
+        return [*findings, _sizes(*pair)]
+
+    def _of_teacher(self, test: Sample, seen: Tensor) -> list[Finding]:
+        """Check what the teacher says of test images whose label it knows.
+
+        Args:
+            test: Test images.
+            seen: Whether each training image whose label it knows is classified right.
+        """
+        sample = test.labelled_as(self.classes).known()
+        if not len(sample.labels):
+            text = "not looked at: no test image has a label that the teacher knows"
+            return [Finding("teacher's accuracy", "good", text)]
+        answers = outputs_of(self.teacher, self.data, sample.images)
+        return [
+            check_accuracy(sample.right(answers), seen, sample.labels),
+            check_order(answers, sample.labels, tuple(self.shared)),
+            check_normalisation(self.teacher, self.data, sample),
+        ]
 
 
 def _sizes(teacher: nn.Module, student: nn.Module) -> Finding:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 
 import torch
@@ -110,8 +110,21 @@ def frozen(model: nn.Module | None) -> Iterator[None]:
 
 
 @torch.no_grad()
-def check_fit(role: str, model: nn.Module, data: Dataset, device: torch.device) -> None:
+def check_fit(
+    role: str,
+    model: nn.Module,
+    data: Dataset,
+    device: torch.device,
+    classes: Sequence[int] | None = None,
+) -> None:
     """Check that a network in evaluation mode gives one logit a class for the data's images.
+
+    Args:
+        role: What an error calls the network.
+        model: On the device.
+        data: Names the shape of an image and the classes.
+        device: Any device.
+        classes: Class of the data of each of the network's outputs. Default: those of the data.
 
     Raises:
         UserError: The network does not.
@@ -123,7 +136,9 @@ def check_fit(role: str, model: nn.Module, data: Dataset, device: torch.device) 
         what = f"the {role} cannot take images of shape {data.image_shape}"
         raise UserError(f"{what}: {reason}") from error
     shape = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
-    if shape != (2, len(data.classes)):
+    if classes is not None and shape != (2, len(classes)):
+        raise UserError(f"the {role} gives {shape} for 2 images, and has {len(classes)} classes")
+    if classes is None and shape != (2, len(data.classes)):
         if isinstance(logits, Tensor) and logits.shape[:1] == (2,) and logits.ndim == 2:
             has = f"{data.name} has {len(data.classes)}"
             raise UserError(f"the {role} gives logits for {logits.shape[1]} classes, and {has}")

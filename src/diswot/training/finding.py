@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
@@ -9,6 +10,7 @@ import torch
 from torch import Generator, Tensor
 
 from diswot.data.dataset import UNLABELLED, Split
+from diswot.knowledge.losses import translated
 
 Level = Literal["good", "warning", "wrong"]
 
@@ -43,6 +45,21 @@ class Sample(NamedTuple):
             logits: Of all images, N x K.
         """
         return (logits.argmax(1) == self.labels)[self.labels != UNLABELLED]
+
+    def labelled_as(self, teacher: Sequence[int] | None) -> Sample:
+        """Return the images with the teacher's outputs as labels, `UNLABELLED` where it has none.
+
+        Args:
+            teacher: Class of the data of each output; None if they are the same.
+        """
+        if teacher is None:
+            return self
+        return Sample(self.images, translated(self.labels, teacher))
+
+    def known(self) -> Sample:
+        """Return the images that have a label."""
+        kept = self.labels != UNLABELLED
+        return Sample(self.images[kept], self.labels[kept])
 
 
 def draw_sample(split: Split, count: int, seed: int) -> Sample:

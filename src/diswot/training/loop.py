@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections import Counter, deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -57,6 +57,8 @@ class TrainingLoop:
         out: Folder of the checkpoints; None to keep nothing.
         start: Where the student's weights are from.
         notes: Plain values that the checkpoints keep beside the settings.
+        classes: Class of the data of each of the teacher's outputs, -1 for none; None if the
+            teacher has the classes of the data.
         history: One row for each finished epoch.
     """
 
@@ -68,6 +70,7 @@ class TrainingLoop:
     out: Path | None
     start: str = FRESH
     notes: Settings = field(default_factory=dict)
+    classes: Sequence[int] | None = None
     history: list[EpochRow] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -75,12 +78,15 @@ class TrainingLoop:
         for role, model in (("student", self.student), ("teacher", self.teacher)):
             if model is not None:
                 model.to(self.device).to(memory_format=torch.channels_last).eval()
-                check_fit(role, model, self.data, self.device)
+                classes = self.classes if model is self.teacher else None
+                check_fit(role, model, self.data, self.device, classes)
         auto = recipe.precision == "auto" and computes_in_bf16(self.device)
         self.bf16 = auto or recipe.precision == "bf16"
         self.batches = Batches(self.data, recipe, self.processes)
         _seed(derive_seed(recipe.seed), self.device)
-        self.losses = create_losses(self.teacher, self.student, self.data, recipe, self.device)
+        self.losses = create_losses(
+            self.teacher, self.student, self.data, recipe, self.device, self.classes
+        )
         self.optimizer = create_optimizer(self.student, self.losses, recipe)
         self.average = ModelEmaV3(self.student, recipe.ema, use_warmup=True) if recipe.ema else None
 
@@ -102,7 +108,7 @@ class TrainingLoop:
             return
         if not resume:
             raise UserError(f"{self.out} holds a training already; resume it, or choose another")
-        plain = {**Recipe().as_dict(), "start": FRESH}
+        plain = {**Recipe().as_dict(), "start": FRESH, "teacher_classes": None}
         self.history = checkpoint.load(self.out, self.settings, self._parts(), plain)
 
     def read(self, on_read: OnRead, hold: bool | None) -> None:
@@ -226,6 +232,7 @@ class TrainingLoop:
             "image_size": self.data.size,
             "training_images": self.batches.count,
             "start": self.start,
+            "teacher_classes": self.classes,
             "taught": self.teacher is not None,
             "teacher_checksum": checkpoint.checksum(self.teacher) if self.teacher else None,
         }

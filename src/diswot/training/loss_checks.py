@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -78,7 +78,12 @@ def entropy(logits: Tensor) -> float:
 
 
 def check_losses(
-    teacher: nn.Module, student: nn.Module, data: Dataset, recipe: Recipe, processes: Processes
+    teacher: nn.Module,
+    student: nn.Module,
+    data: Dataset,
+    recipe: Recipe,
+    processes: Processes,
+    classes: Sequence[int] | None = None,
 ) -> list[Finding]:
     """Compute the losses of the first batch and their gradients; say what adapters learn.
 
@@ -88,14 +93,16 @@ def check_losses(
         data: With training images.
         recipe: Names the losses.
         processes: This process; its device is that of both networks.
+        classes: Class of the data of each of the teacher's outputs, -1 for none. Default: the
+            teacher has the classes of the data.
     """
     batches = Batches(data, recipe, processes)
     try:
-        losses = create_losses(teacher, student, data, recipe, processes.device)
+        losses = create_losses(teacher, student, data, recipe, processes.device, classes)
         if losses is not None:
             return [_adapters(losses), *_scales(teacher, student, batches, losses)]
     except UserError as error:
-        remedy = "choose a loss for other widths (diswot list losses), such as semantic_class"
+        remedy = "choose other losses (diswot list losses), such as at, sp or semantic_class"
         return [Finding("adapters", "wrong", str(error), remedy)]
     text = "the recipe has no loss to the teacher"
     return [Finding("loss scale", "warning", text, "name some: --losses kd")]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -81,7 +82,7 @@ class Objective:
             taught = self._taught(part)
         if not isinstance(logits, Tensor):
             raise UserError(f"the student gives a {type(logits).__name__} in training mode")
-        filled = part.labels if taught is None else _filled(part.labels, taught)
+        filled = part.labels if taught is None else self._filled(part.labels, taught)
         whole, labels = self.processes.gather(logits.float()), self.processes.gather(filled)
         if self.losses is None or taught is None:
             return {}, whole, labels
@@ -102,30 +103,36 @@ class Objective:
         """Compare the feature maps of both networks."""
         assert self.losses is not None
         with torch.autocast(images.device.type, torch.bfloat16, enabled=self.bf16):
-            taught = self._watched_teacher(self.losses, images, labels)
-            seen = record(self.student, images, taught.targets, cam=self.losses.needs_cam)
+            taught, labels = self._watched_teacher(self.losses, images, labels)
+            seen = record(self.student, images, labels, cam=self.losses.needs_cam)
         taught, seen = self.processes.gathered(taught), self.processes.gathered(seen)
         return self.losses(taught, seen), seen.logits.float(), seen.targets
 
     @torch.no_grad()
-    def _watched_teacher(self, losses: Losses, images: Tensor, labels: Tensor) -> Observation:
-        """Return what the teacher shows, with a label for each image.
+    def _watched_teacher(
+        self, losses: Losses, images: Tensor, labels: Tensor
+    ) -> tuple[Observation, Tensor]:
+        """Return what the teacher shows, and a label for each image.
 
         Only distances that depend on the labels need a second pass, with the labels of the first.
         """
         assert self.teacher is not None
+        if losses.shared is not None:  # no distance of maps looks at the labels
+            taught = record(self.teacher, images, torch.zeros_like(labels))
+            return taught, self._filled(labels, taught.logits).clamp_min(0)
         taught = record(self.teacher, images, labels.clamp_min(0), cam=losses.needs_cam)
         if not self.unlabelled:
-            return taught
-        labels = _filled(labels, taught.logits)
+            return taught, labels
+        labels = self._filled(labels, taught.logits)
         if not losses.needs_labels:
-            return replace(taught, targets=labels)
-        return record(self.teacher, images, labels, cam=losses.needs_cam)
+            return replace(taught, targets=labels), labels
+        return record(self.teacher, images, labels, cam=losses.needs_cam), labels
 
-
-def _filled(labels: Tensor, logits: Tensor) -> Tensor:
-    """Return the labels, or the teacher's classes where there is no label."""
-    return torch.where(labels == UNLABELLED, logits.argmax(1).to(labels.device), labels)
+    def _filled(self, labels: Tensor, logits: Tensor) -> Tensor:
+        """Return the labels, or the teacher's classes where there is no label."""
+        shared = None if self.losses is None else self.losses.shared
+        classes = logits.argmax(1) if shared is None else shared.answers(logits)
+        return torch.where(labels == UNLABELLED, classes.to(labels.device), labels)
 
 
 def create_losses(
@@ -134,17 +141,31 @@ def create_losses(
     data: Dataset,
     recipe: Recipe,
     device: torch.device,
+    classes: Sequence[int] | None = None,
 ) -> Losses | None:
-    """Create the knowledge distances, with what they learn, for the shapes of both networks."""
+    """Create the knowledge distances, with what they learn, for the shapes of both networks.
+
+    Args:
+        teacher: On the device; None without one.
+        student: On the device.
+        data: Names the shape of an image.
+        recipe: Names the distances.
+        device: Device of what the distances learn.
+        classes: Class of the data of each of the teacher's outputs, -1 for none. Default: the
+            teacher has the classes of the data.
+
+    Raises:
+        UserError: A distance does not fit the networks.
+    """
     if teacher is None or not recipe.losses:
         return None
     labels = torch.zeros(2, dtype=torch.int64, device=device)
     if recipe.outputs_alone:
         nothing = outputs(torch.zeros(2, len(data.classes), device=device), labels)
-        return Losses(recipe.losses, nothing, nothing, recipe.temperature)
+        return Losses(recipe.losses, nothing, nothing, recipe.temperature, classes)
     images = torch.zeros(2, *data.image_shape, device=device)
     taught, seen = (observe(model, images, labels, cam=True) for model in (teacher, student))
-    return Losses(recipe.losses, taught, seen, recipe.temperature).to(device)
+    return Losses(recipe.losses, taught, seen, recipe.temperature, classes).to(device)
 
 
 def teacher_logits(

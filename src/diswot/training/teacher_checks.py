@@ -6,7 +6,7 @@ Letters: N images, K classes.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from itertools import islice
 
@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from diswot.data.dataset import UNLABELLED, Dataset
 from diswot.data.loader import Streamed
+from diswot.knowledge.losses import translated
 from diswot.training.batches import Batches
 from diswot.training.distributed import Processes
 from diswot.training.evaluation import predict
@@ -149,6 +150,7 @@ def check_augmentation(
     plain: Tensor,
     count: int,
     processes: Processes,
+    classes: Sequence[int] | None = None,
 ) -> Finding:
     """Compare the teacher's accuracy on training images with that on augmented ones.
 
@@ -159,6 +161,8 @@ def check_augmentation(
         plain: Whether each of some training images, unaltered, is classified right.
         count: Most images to look at.
         processes: This process; its device is that of the teacher.
+        classes: Class of the data of each of the teacher's outputs, -1 for none. Default: the
+            teacher has the classes of the data.
     """
     name = "augmentation"
     if not recipe.alters:
@@ -171,8 +175,9 @@ def check_augmentation(
     epoch = batches.epoch(Streamed(data.train, processes.device), recipe.seed)
     for parts in islice(epoch, max(1, count // batches.size)):
         for part in parts:
-            known = part.labels != UNLABELLED
-            right.append((_classes(teacher, part.images) == part.labels)[known].cpu())
+            labels = part.labels if classes is None else translated(part.labels, classes)
+            known = labels != UNLABELLED
+            right.append((_classes(teacher, part.images) == labels)[known].cpu())
     augmented, still = _share(torch.cat(right)), _share(plain)
     text = (
         f"the teacher classifies {augmented:.1%} of augmented and {still:.1%} of plain images right"

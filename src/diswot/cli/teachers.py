@@ -1,0 +1,112 @@
+"""The trained teacher of a distillation: its weights, and its classes among those of the data."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from diswot.cli import inputs
+from diswot.errors import UserError
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from diswot.data.dataset import Dataset
+
+
+@dataclass(frozen=True)
+class Teacher:
+    """A trained teacher.
+
+    Attributes:
+        model: The network. Its outputs whose class the data lacks are cut off, unless all are.
+        classes: Class of the data of each output, -1 for none; None if the outputs are the classes
+            of the data in their order.
+        line: A line that says which classes match; empty if all do.
+    """
+
+    model: nn.Module
+    classes: tuple[int, ...] | None = None
+    line: str = ""
+
+
+def matched_teacher(
+    name: str,
+    images: Dataset,
+    weights: str | Path | None,
+    *,
+    pretrained: bool = False,
+    classes: Path | None = None,
+) -> Teacher:
+    """Build a trained teacher, and match its classes with those of the images by name.
+
+    Names of the teacher's classes are those of the file, or else of its library. Without any, the
+    classes are those of the images if their number is, and else none of them.
+
+    Args:
+        name: Name of the network.
+        images: The images.
+        weights: File of the trained weights; None without one.
+        pretrained: Whether the weights are those of the network's library.
+        classes: File of the teacher's classes; None without one.
+
+    Raises:
+        UserError: The teacher does not fit the images, or its weights or classes do not fit.
+    """
+    from diswot.models import class_names
+    from diswot.models.registry import input_config
+
+    wants = input_config(name, pretrained)
+    known = wants.classes if classes is None else class_names.read_class_names(classes)
+    count, trained = len(images.classes), wants.num_classes
+    if known is not None and trained not in (None, len(known)):
+        raise UserError(
+            f"{name} was trained for {trained} classes, and {classes} names {len(known)}"
+        )
+    outputs = len(known) if known is not None else trained or count
+    model = inputs.built_teacher(name, images, weights, outputs, pretrained=pretrained)
+    found = (
+        list(range(count)) if known is None else class_names.match_classes(known, images.classes)
+    )
+    if outputs == count and classes is None and not _matched(found):
+        found = list(range(count))  # a library's names may have been left as they were
+    if known is None and outputs != count:
+        found = [-1] * count
+    return _cut(model, found, outputs, images)
+
+
+def _matched(found: Sequence[int]) -> list[int]:
+    """Return the classes of the data that are found among the teacher's."""
+    return [place for place, output in enumerate(found) if output >= 0]
+
+
+def _cut(model: nn.Module, found: Sequence[int], outputs: int, images: Dataset) -> Teacher:
+    """Cut off the classes that match none of the data.
+
+    Args:
+        model: The network.
+        found: Output of each class of the data, -1 for none.
+        outputs: Number of the network's outputs.
+        images: The images.
+    """
+    from diswot.models.class_names import select_classes
+
+    places = _matched(found)
+    if not places:
+        line = (
+            f"none of the {outputs} classes of the teacher is a class of the data, so that only "
+            "its feature maps teach"
+        )
+        return Teacher(model, (-1,) * outputs, line)
+    if list(found) != list(range(outputs)):
+        select_classes(model, [found[place] for place in places], images.image_shape)
+    if len(places) == len(found):
+        return Teacher(model)
+    line = (
+        f"the teacher has {len(places)} of the {len(found)} classes of the data "
+        f"({len(places) / len(found):.0%}), not {images.classes[found.index(-1)]} for one: the "
+        "others get no soft label"
+    )
+    return Teacher(model, tuple(places), line)

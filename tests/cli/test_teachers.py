@@ -1,0 +1,80 @@
+"""Trained teachers, and how their classes are matched with those of the data."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from tiny_training import digits
+from toys import LinearHead, seeded
+
+from diswot.cli import inputs
+from diswot.cli.teachers import matched_teacher
+from diswot.errors import UserError
+from diswot.models import registry
+from diswot.models.preprocessing import InputConfig
+
+IMAGES = torch.rand(3, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+
+
+@pytest.fixture
+def known(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Return a function that sets what a library says of its trained network of five classes."""
+    monkeypatch.setattr(inputs, "built_teacher", lambda *given, **more: seeded(LinearHead).eval())
+
+    def says(*classes: str) -> None:
+        named = tuple((name,) for name in classes) or None
+        config = InputConfig(5, classes=named)
+        monkeypatch.setattr(registry, "input_config", lambda name, pretrained: config)
+
+    return says
+
+
+def test_names_of_the_library_order_the_outputs(known: Any) -> None:
+    known("4", "3", "2", "1", "0")
+    teacher = matched_teacher("net", digits(), None, pretrained=True)
+    assert (teacher.classes, teacher.line) == (None, "")
+    plain = seeded(LinearHead).eval()(IMAGES)
+    assert torch.allclose(teacher.model(IMAGES), plain.flip(1), atol=1e-6)
+
+
+def test_some_classes_match(known: Any) -> None:
+    known("cat", "3", "dog", "1", "cow")
+    teacher = matched_teacher("net", digits(), None, pretrained=True)
+    assert teacher.classes == (1, 3)
+    assert teacher.line == (
+        "the teacher has 2 of the 5 classes of the data (40%), not 0 for one: the others get no "
+        "soft label"
+    )
+    plain = seeded(LinearHead).eval()(IMAGES)
+    assert torch.allclose(teacher.model(IMAGES), plain[:, [3, 1]], atol=1e-6)
+
+
+@pytest.mark.parametrize("names", [(), ("a", "b", "c", "d", "e")])
+def test_as_many_classes_without_a_common_name_are_the_same(known: Any, names: Any) -> None:
+    known(*names)
+    assert matched_teacher("net", digits(), None, pretrained=True).classes is None
+
+
+@pytest.mark.parametrize("names", [(), ("a", "b", "c", "d", "e")])
+def test_no_class_matches(known: Any, names: Any, tmp_path: Path) -> None:
+    known(*names)
+    data = replace(digits(), classes=digits().classes[:4])
+    teacher = matched_teacher("net", data, None, pretrained=True)
+    assert teacher.classes == (-1,) * 5
+    assert teacher.line.startswith("none of the 5 classes of the teacher is a class of the data")
+    (tmp_path / "names.csv").write_text("v\nw\nx\ny\nz\n")  # named by the user, and none is here
+    named = tmp_path / "names.csv"
+    assert matched_teacher("net", digits(), None, pretrained=True, classes=named).classes == (
+        (-1,) * 5
+    )
+
+
+def test_a_file_of_too_few_classes(known: Any, tmp_path: Path) -> None:
+    known()
+    (tmp_path / "names.csv").write_text("0\n1\n")
+    with pytest.raises(UserError, match=r"was trained for 5 classes, and .*names.csv names 2"):
+        matched_teacher("net", digits(), None, pretrained=True, classes=tmp_path / "names.csv")
