@@ -491,6 +491,25 @@ class TestDistill:
         told = run(f"{TRAIN} {alone} --out {tmp_path / 'd'}").mistake()
         assert "--start teacher needs a teacher" in told
 
+    def test_a_teacher_of_other_images(self, run: Run, place: Path, tmp_path: Path) -> None:
+        weights = place / "teacher" / "student.safetensors"
+        line = "--data digits --image-size 6 --batch-size 256 --student resnet20"
+        line += f" --teacher resnet20 --teacher-weights {weights} --teacher-image-size 8"
+        train = f"distill {line} --epochs 1 --out {tmp_path / 'x'}"
+        ran = run(f"{train} --json")
+        assert (ran.json["image_size"], ran.json["teacher_image_size"]) == (6, 8)
+        assert "the teacher sees images of 8 x 8 pixels, the student of 6 x 6" in ran.err
+        assert run(f"{train} --resume --json").json == ran.json
+        rest = train.replace(" --teacher-image-size 8", "")
+        assert run(f"{rest} --resume --json").json["seconds"] == ran.json["seconds"]
+        told = run(f"{rest} --resume --teacher-image-size 6").mistake()
+        assert "has teacher_image_size = 8, not None" in told
+        found = run(f"doctor {line} --images 100 --json").json["found"]
+        assert {each["check"] for each in found} >= {"teacher's accuracy", "loss scale"}
+        alone = "--student resnet20 --teacher none --teacher-image-size 8"
+        told = run(f"{TRAIN} {alone} --out {tmp_path / 'y'}").mistake()
+        assert told.endswith("leave --teacher-image-size out")
+
     def test_a_folder_of_another_command_is_not_taken(self, run: Run, tmp_path: Path) -> None:
         (tmp_path / "run.json").write_text("{}")
         told = run(f"{TRAIN} --student resnet20 --teacher none --out {tmp_path}").mistake()

@@ -16,6 +16,7 @@ from diswot.cli.teachers import matched_teacher
 from diswot.errors import UserError
 from diswot.models import registry
 from diswot.models.preprocessing import InputConfig
+from diswot.models.resized import ResizedInput
 
 IMAGES = torch.rand(3, 3, 8, 8, generator=torch.Generator().manual_seed(0))
 
@@ -25,9 +26,9 @@ def known(monkeypatch: pytest.MonkeyPatch) -> Any:
     """Return a function that sets what a library says of its trained network of five classes."""
     monkeypatch.setattr(inputs, "built_teacher", lambda *given, **more: seeded(LinearHead).eval())
 
-    def says(*classes: str) -> None:
+    def says(*classes: str, img_size: int | None = None) -> None:
         named = tuple((name,) for name in classes) or None
-        config = InputConfig(5, classes=named)
+        config = InputConfig(5, img_size, classes=named)
         monkeypatch.setattr(registry, "input_config", lambda name, pretrained: config)
 
     return says
@@ -36,7 +37,7 @@ def known(monkeypatch: pytest.MonkeyPatch) -> Any:
 def test_names_of_the_library_order_the_outputs(known: Any) -> None:
     known("4", "3", "2", "1", "0")
     teacher = matched_teacher("net", digits(), None, pretrained=True)
-    assert (teacher.classes, teacher.line) == (None, "")
+    assert (teacher.classes, teacher.lines) == (None, ())
     plain = seeded(LinearHead).eval()(IMAGES)
     assert torch.allclose(teacher.model(IMAGES), plain.flip(1), atol=1e-6)
 
@@ -45,9 +46,9 @@ def test_some_classes_match(known: Any) -> None:
     known("cat", "3", "dog", "1", "cow")
     teacher = matched_teacher("net", digits(), None, pretrained=True)
     assert teacher.classes == (1, 3)
-    assert teacher.line == (
+    assert teacher.lines == (
         "the teacher has 2 of the 5 classes of the data (40%), not 0 for one: the others get no "
-        "soft label"
+        "soft label",
     )
     plain = seeded(LinearHead).eval()(IMAGES)
     assert torch.allclose(teacher.model(IMAGES), plain[:, [3, 1]], atol=1e-6)
@@ -65,7 +66,9 @@ def test_no_class_matches(known: Any, names: Any, tmp_path: Path) -> None:
     data = replace(digits(), classes=digits().classes[:4])
     teacher = matched_teacher("net", data, None, pretrained=True)
     assert teacher.classes == (-1,) * 5
-    assert teacher.line.startswith("none of the 5 classes of the teacher is a class of the data")
+    assert teacher.lines[0].startswith(
+        "none of the 5 classes of the teacher is a class of the data"
+    )
     (tmp_path / "names.csv").write_text("v\nw\nx\ny\nz\n")  # named by the user, and none is here
     named = tmp_path / "names.csv"
     assert matched_teacher("net", digits(), None, pretrained=True, classes=named).classes == (
@@ -78,3 +81,17 @@ def test_a_file_of_too_few_classes(known: Any, tmp_path: Path) -> None:
     (tmp_path / "names.csv").write_text("0\n1\n")
     with pytest.raises(UserError, match=r"was trained for 5 classes, and .*names.csv names 2"):
         matched_teacher("net", digits(), None, pretrained=True, classes=tmp_path / "names.csv")
+
+
+def test_the_size_of_the_trained_weights(known: Any) -> None:
+    known(img_size=16)
+    teacher = matched_teacher("net", digits(), None, pretrained=True)
+    assert isinstance(teacher.model, ResizedInput) and teacher.model.size == 16
+    assert teacher.lines == (
+        "the teacher sees images of 16 x 16 pixels, the student of 8 x 8 (--teacher-image-size)",
+    )
+    for pretrained, size in ((True, 8), (False, None)):  # as the user says, or as the data is
+        teacher = matched_teacher("net", digits(), None, pretrained=pretrained, size=size)
+        assert isinstance(teacher.model, LinearHead) and teacher.lines == ()
+    named = matched_teacher("net", digits(), None, size=12).model
+    assert isinstance(named, ResizedInput) and named.size == 12

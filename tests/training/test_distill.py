@@ -34,6 +34,7 @@ from tiny_training import (
     wide_teacher,
 )
 from torch import Tensor, nn
+from torch.nn.functional import interpolate
 from toys import CLASSES, ClassToken, FlattenedGrid, LinearHead, Noisy, Returning, seeded
 
 from diswot.data.dataset import UNLABELLED, whole
@@ -43,6 +44,7 @@ from diswot.knowledge.losses import outputs
 from diswot.knowledge.registry import KNOWLEDGE, get_distance
 from diswot.models.class_names import select_classes
 from diswot.models.registry import create_teacher
+from diswot.models.resized import ResizedInput
 from diswot.observation.observe import record
 from diswot.spaces.cifar_resnet import CifarResNet
 from diswot.training.checkpoint import CHECKPOINT, HISTORY, WEIGHTS
@@ -96,6 +98,25 @@ class TestLearning:
         assert trained.history[-1]["at"] > 0
         with pytest.raises(UserError, match="gives logits for 3 classes, and digits has 5"):
             distill(master, seeded(LinearHead), digits(), recipe)
+
+    @pytest.mark.parametrize("losses", [{"kd": 1.0}, {"kd": 1.0, "at": 1.0}])
+    def test_a_teacher_of_other_images(self, tmp_path: Path, losses: dict[str, float]) -> None:
+        """It sees the student's images, altered alike and resized."""
+        master, student = teacher(), seeded(LinearHead)
+        train = digits().train
+        assert train is not None
+        images = digits().normalise(whole(train)[0])
+        small = interpolate(images, (6, 6), mode="bilinear", antialias=True)
+        with torch.no_grad():
+            logits = (master.eval()(small), copy.deepcopy(student).train()(images))
+            pair = [outputs(each, torch.zeros(330, dtype=torch.int64)) for each in logits]
+            by_hand = get_distance("kd").between(*pair)
+        recipe = replace(SHORT, epochs=1, batch_size=330, crop=0, losses=losses)
+        resized = ResizedInput(master, 6)
+        trained = distill(resized, student, digits(), recipe, out=tmp_path)
+        assert trained.history[0]["kd"] == pytest.approx(float(by_hand), rel=1e-4)
+        with pytest.raises(UserError, match="has teacher_image_size = 6, not None"):
+            distill(master, seeded(LinearHead), digits(), recipe, out=tmp_path, resume=True)
 
     def test_no_labels_at_all(self) -> None:
         """The agreement is the share of test images on which both networks answer alike."""

@@ -312,6 +312,9 @@ class SubjectOptions:
             data, or another order: a line for each output, its class and, in a second column, the
             data's name of that class if it is another. Default: the names that the teacher's
             library has, or else the data's.
+        teacher_image_size: Height and width in pixels of the images that the teacher sees: those of
+            the student, resized. Default: with --pretrained those that the teacher was trained on,
+            or else those of the student.
         start: Weights that the student begins with: teacher, those of the teacher that fit; fresh,
             random; or a file. Default: teacher if more than half of the parameters fit, else fresh.
     """
@@ -328,6 +331,7 @@ class SubjectOptions:
     image_size: int | None = None
     unlabelled: Path | None = None
     teacher_classes: Path | None = None
+    teacher_image_size: _FromOne = None
     start: str | None = None
 
 

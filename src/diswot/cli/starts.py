@@ -103,8 +103,8 @@ class Beginning:
     @property
     def lines(self) -> list[str]:
         """What a user may not expect, a line each."""
-        classes = "" if self.teacher is None else self.teacher.line
-        return [line for line in (classes, self.start.line) if line]
+        taught = () if self.teacher is None else self.teacher.lines
+        return [line for line in (*taught, self.start.line) if line]
 
 
 def prepare(
@@ -126,7 +126,7 @@ def prepare(
     images = chosen.load_images()
     pretrained = chosen.alone and chosen.pretrained
     build, named = inputs.named_student(chosen.student, chosen.space, images, pretrained=pretrained)
-    teacher = chosen.load_teacher(images)
+    teacher = chosen.load_teacher(images, record)
     student = fresh(build, "default", choose().seed)
     recipe = choose(student=student)
     if record:
@@ -201,13 +201,14 @@ def _unasked(teacher: Teacher, student: nn.Module, images: Dataset, recipe: Reci
 
 def _inherit(teacher: Teacher, student: nn.Module, images: Dataset, recipe: Recipe) -> Inheritance:
     from diswot.models.inheritance import inherit
+    from diswot.models.resized import plain
     from diswot.training.batches import augmented_batches
 
     own = None
     if teacher.classes is not None:
         own = ["" if place < 0 else images.classes[place] for place in teacher.classes]
     return inherit(
-        teacher.model,
+        plain(teacher.model),
         student,
         augmented_batches(images, recipe),
         teacher_classes=own,

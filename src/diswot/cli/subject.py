@@ -45,6 +45,8 @@ class Subject:
         pretrained: Whether the teacher, or a student that trains alone, has its library's weights.
         images: The images.
         teacher_classes: File of the classes of the teacher; None if they are those of the images.
+        teacher_image_size: Height and width of the images that the teacher sees; None for the
+            default.
         unlabelled: Folder of images without labels that are added to them; None for none.
         start: Weights that the student begins with, as the user gave them; else None.
         search: Command of the search that found the student; None without one.
@@ -58,6 +60,7 @@ class Subject:
     pretrained: bool
     images: NamedImages
     teacher_classes: Path | None
+    teacher_image_size: int | None
     unlabelled: Path | None
     start: str | None
     search: str | None
@@ -118,8 +121,15 @@ class Subject:
         images = unlabelled_alone(self.unlabelled, classes, img_size=size)
         return self.images.normalised(images, wants)
 
-    def load_teacher(self, images: Dataset) -> Teacher | None:
+    def load_teacher(
+        self, images: Dataset, record: Mapping[str, Any] | None = None
+    ) -> Teacher | None:
         """Build the trained teacher; None without one.
+
+        Args:
+            images: The images.
+            record: What the checkpoint of a resumed training records, whose image size holds
+                unless the user named one. Default: none, a new training.
 
         Raises:
             UserError: The teacher is unknown, or has no trained weights.
@@ -129,12 +139,16 @@ class Subject:
         inputs.network_name(self.teacher, "teacher")
         if self.weights is None and not self.pretrained:
             raise UserError(_UNTRAINED.format(teacher=self.teacher, data=images.name))
+        size = self.teacher_image_size
+        if size is None and record:  # version 0.1.0 recorded none
+            size = record.get("teacher_image_size") or images.size
         return matched_teacher(
             self.teacher,
             images,
             self.weights,
             pretrained=self.pretrained,
             classes=None if self.images.name == NONE else self.teacher_classes,
+            size=size,
         )
 
     def facts(self) -> dict[str, Any]:
@@ -147,6 +161,7 @@ class Subject:
             "search": self.search,
             "data_root": inputs.absolute(self.images.root),
             "teacher_classes": inputs.absolute(self.teacher_classes),
+            "teacher_image_size": self.teacher_image_size,
             "unlabelled": inputs.absolute(self.unlabelled),
         }
 
@@ -166,6 +181,8 @@ def subject_of(run: Path | None, options: SubjectOptions) -> Subject:
     config = _configured(run, {**asdict(options), "student": student})
     if config["teacher"] == NONE and options.teacher_weights is not None:
         raise UserError("--teacher none trains without a teacher; leave --teacher-weights out")
+    if config["teacher"] == NONE and options.teacher_image_size is not None:
+        raise UserError("--teacher none trains without a teacher; leave --teacher-image-size out")
     if config["teacher"] == NONE and options.unlabelled is not None:
         raise UserError("images without labels need a teacher; leave --unlabelled out")
     found = run is not None and (options.student is None or number is not None)
@@ -177,6 +194,7 @@ def subject_of(run: Path | None, options: SubjectOptions) -> Subject:
         pretrained=config["pretrained"],
         images=inputs.images_of({**config, "classes": None}),
         teacher_classes=options.teacher_classes,
+        teacher_image_size=options.teacher_image_size,
         unlabelled=options.unlabelled,
         start=options.start,
         search=folder.search_command(run) if run is not None and found else None,

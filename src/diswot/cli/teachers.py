@@ -1,9 +1,9 @@
-"""The trained teacher of a distillation: its weights, and its classes among those of the data."""
+"""The trained teacher of a distillation: its weights, its classes and the size of its images."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -24,12 +24,13 @@ class Teacher:
         model: The network. Its outputs whose class the data lacks are cut off, unless all are.
         classes: Class of the data of each output, -1 for none; None if the outputs are the classes
             of the data in their order.
-        line: A line that says which classes match; empty if all do.
+        lines: What a user may not expect: which classes match if not all do, and another image size
+            than the student's.
     """
 
     model: nn.Module
     classes: tuple[int, ...] | None = None
-    line: str = ""
+    lines: tuple[str, ...] = ()
 
 
 def matched_teacher(
@@ -39,6 +40,7 @@ def matched_teacher(
     *,
     pretrained: bool = False,
     classes: Path | None = None,
+    size: int | None = None,
 ) -> Teacher:
     """Build a trained teacher, and match its classes with those of the images by name.
 
@@ -51,12 +53,15 @@ def matched_teacher(
         weights: File of the trained weights; None without one.
         pretrained: Whether the weights are those of the network's library.
         classes: File of the teacher's classes; None without one.
+        size: Height and width of the images that the teacher sees, in pixels. Default: those of its
+            library's trained weights, or else those of the images.
 
     Raises:
         UserError: The teacher does not fit the images, or its weights or classes do not fit.
     """
     from diswot.models import class_names
     from diswot.models.registry import input_config
+    from diswot.models.resized import ResizedInput
 
     wants = input_config(name, pretrained)
     known = wants.classes if classes is None else class_names.read_class_names(classes)
@@ -66,7 +71,9 @@ def matched_teacher(
             f"{name} was trained for {trained} classes, and {classes} names {len(known)}"
         )
     outputs = len(known) if known is not None else trained or count
-    model = inputs.built_teacher(name, images, weights, outputs, pretrained=pretrained)
+    own = size or (wants.img_size if pretrained else None) or images.size
+    shown = replace(images, size=own)
+    model = inputs.built_teacher(name, shown, weights, outputs, pretrained=pretrained)
     found = (
         list(range(count)) if known is None else class_names.match_classes(known, images.classes)
     )
@@ -74,7 +81,14 @@ def matched_teacher(
         found = list(range(count))  # a library's names may have been left as they were
     if known is None and outputs != count:
         found = [-1] * count
-    return _cut(model, found, outputs, images)
+    teacher = _cut(model, found, outputs, shown)
+    if own == images.size:
+        return teacher
+    line = (
+        f"the teacher sees images of {own} x {own} pixels, the student of {images.size} x "
+        f"{images.size} (--teacher-image-size)"
+    )
+    return replace(teacher, model=ResizedInput(teacher.model, own), lines=(*teacher.lines, line))
 
 
 def _matched(found: Sequence[int]) -> list[int]:
@@ -99,7 +113,7 @@ def _cut(model: nn.Module, found: Sequence[int], outputs: int, images: Dataset) 
             f"none of the {outputs} classes of the teacher is a class of the data, so that only "
             "its feature maps teach"
         )
-        return Teacher(model, (-1,) * outputs, line)
+        return Teacher(model, (-1,) * outputs, (line,))
     if list(found) != list(range(outputs)):
         select_classes(model, [found[place] for place in places], images.image_shape)
     if len(places) == len(found):
@@ -109,4 +123,4 @@ def _cut(model: nn.Module, found: Sequence[int], outputs: int, images: Dataset) 
         f"({len(places) / len(found):.0%}), not {images.classes[found.index(-1)]} for one: the "
         "others get no soft label"
     )
-    return Teacher(model, tuple(places), line)
+    return Teacher(model, tuple(places), (line,))

@@ -18,6 +18,7 @@ from diswot.data.dataset import Dataset
 from diswot.data.loader import Source, source
 from diswot.errors import UserError
 from diswot.models.initialization import derive_seed
+from diswot.models.resized import ResizedInput
 from diswot.storage.run_files import FRESH
 from diswot.training import checkpoint
 from diswot.training.batches import Batches
@@ -108,7 +109,7 @@ class TrainingLoop:
             return
         if not resume:
             raise UserError(f"{self.out} holds a training already; resume it, or choose another")
-        plain = {**Recipe().as_dict(), "start": FRESH, "teacher_classes": None}
+        plain = {**Recipe().as_dict(), "start": FRESH}
         self.history = checkpoint.load(self.out, self.settings, self._parts(), plain)
 
     def read(self, on_read: OnRead, hold: bool | None) -> None:
@@ -225,6 +226,7 @@ class TrainingLoop:
 
     def _settings(self) -> dict[str, Any]:
         """Return what a resumed training must share."""
+        size = self.teacher.size if isinstance(self.teacher, ResizedInput) else None
         return {
             **self.recipe.as_dict(),
             "data": self.data.name,
@@ -233,6 +235,7 @@ class TrainingLoop:
             "training_images": self.batches.count,
             "start": self.start,
             "teacher_classes": self.classes,
+            "teacher_image_size": size,
             "taught": self.teacher is not None,
             "teacher_checksum": checkpoint.checksum(self.teacher) if self.teacher else None,
         }

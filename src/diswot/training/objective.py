@@ -13,6 +13,7 @@ from diswot.data.dataset import UNLABELLED, Dataset
 from diswot.data.loader import Source
 from diswot.errors import UserError
 from diswot.knowledge.losses import Losses, outputs
+from diswot.models.resized import entered
 from diswot.observation.observe import Observation, observe, record
 from diswot.training.batches import Part
 from diswot.training.distributed import Processes
@@ -117,16 +118,17 @@ class Objective:
         Only distances that depend on the labels need a second pass, with the labels of the first.
         """
         assert self.teacher is not None
+        model, images = entered(self.teacher, images)
         if losses.shared is not None:  # no distance of maps looks at the labels
-            taught = record(self.teacher, images, torch.zeros_like(labels))
+            taught = record(model, images, torch.zeros_like(labels))
             return taught, self._filled(labels, taught.logits).clamp_min(0)
-        taught = record(self.teacher, images, labels.clamp_min(0), cam=losses.needs_cam)
+        taught = record(model, images, labels.clamp_min(0), cam=losses.needs_cam)
         if not self.unlabelled:
             return taught, labels
         labels = self._filled(labels, taught.logits)
         if not losses.needs_labels:
             return replace(taught, targets=labels), labels
-        return record(self.teacher, images, labels, cam=losses.needs_cam), labels
+        return record(model, images, labels, cam=losses.needs_cam), labels
 
     def _filled(self, labels: Tensor, logits: Tensor) -> Tensor:
         """Return the labels, or the teacher's classes where there is no label."""
@@ -164,7 +166,8 @@ def create_losses(
         nothing = outputs(torch.zeros(2, len(data.classes), device=device), labels)
         return Losses(recipe.losses, nothing, nothing, recipe.temperature, classes)
     images = torch.zeros(2, *data.image_shape, device=device)
-    taught, seen = (observe(model, images, labels, cam=True) for model in (teacher, student))
+    pairs = (entered(model, images) for model in (teacher, student))
+    taught, seen = (observe(*pair, labels, cam=True) for pair in pairs)
     return Losses(recipe.losses, taught, seen, recipe.temperature, classes).to(device)
 
 
