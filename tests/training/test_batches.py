@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import copy
+import math
 from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
-from tiny_training import SHORT, digits, distill
+from tiny_training import SHORT, digits, distill, teacher
+from torch.nn.functional import pad
 from toys import CLASSES, LinearHead, seeded
 
 from diswot.data.dataset import whole
 from diswot.data.loader import Held
 from diswot.errors import UserError
+from diswot.knowledge.losses import outputs
+from diswot.knowledge.registry import get_distance
+from diswot.models.initialization import derive_seed
 from diswot.training.batches import Batches, Part
 from diswot.training.distributed import Processes
 from diswot.training.recipe import Recipe
@@ -64,11 +70,11 @@ def test_an_image_comes_with_its_label_and_number() -> None:
 ALTERED = replace(SHORT, flip=True, cutout=2, randaugment=9, mixup=0.5, cutmix=1.0, accumulate=2)
 
 
-@pytest.mark.parametrize("recipe", [SHORT, ALTERED])
+@pytest.mark.parametrize("recipe", [SHORT, ALTERED, replace(ALTERED, views=2)])
 def test_processes_see_together_what_one_sees(recipe: Recipe) -> None:
     """Also the same images mixed: an image and its partner are in one process."""
     for parts, *shares in zip(epoch(recipe), *(epoch(recipe, r, 2) for r in (0, 1)), strict=True):
-        assert len(parts) == recipe.accumulate
+        assert len(parts) == recipe.accumulate * recipe.views
         for whole_part, *halves in zip(parts, *shares, strict=True):
             assert [len(half.images) for half in halves] == [len(whole_part.images) // 2] * 2
             place = {int(index): i for i, index in enumerate(whole_part.indices)}
@@ -117,3 +123,36 @@ def test_batches_that_cannot_be_cut_evenly() -> None:
     odd = replace(SHORT, batch_size=33, mixup=0.2)
     with pytest.raises(UserError, match="mix pairs, and a process has 33 images a part"):
         distill(None, seeded(LinearHead), digits(), odd)
+
+
+def test_two_views_of_each_image() -> None:
+    """The first has no cutout and is not mixed; both have their own shifts."""
+    recipe = replace(SHORT, views=2, crop=2, cutout=6, mixup=0.5, accumulate=2)
+    batches = epoch(recipe)
+    assert [len(parts) for parts in batches] == [4] * 10
+    for weak, strong in (pair for parts in batches for pair in (parts[:2], parts[2:])):
+        assert torch.equal(weak.indices, strong.indices)
+        assert weak.targets is None and strong.targets is not None
+        assert not torch.equal(weak.images, strong.images)
+    seen = torch.cat([parts[0].images for parts in epoch(replace(recipe, mixup=0.0))])
+    train = digits().train
+    assert train is not None
+    padded = pad(digits().normalise(whole(train)[0]), (2, 2, 2, 2), value=math.nan)
+    shifts = padded.unfold(2, 8, 1).unfold(3, 8, 1).flatten(2, 3)  # N x 3 x 25 x 8 x 8
+    known = torch.cat([parts[0].indices for parts in epoch(replace(recipe, mixup=0.0))])
+    off = (shifts[known] - seen[:, :, None]).abs().nan_to_num(0).flatten(3).amax((1, 3))
+    assert off.amin(1).max() < 1e-5  # each is a shift of its image; a square would be seen
+
+
+def test_the_loss_of_two_views_is_their_mean() -> None:
+    recipe = replace(SHORT, epochs=1, batch_size=330, views=2, flip=True, losses={"mlkd": 0.5})
+    student, master = seeded(LinearHead), teacher()
+    (parts,) = epoch(recipe, seed=derive_seed(recipe.seed, 0))
+    values = []
+    for part in parts:
+        shown, taught = copy.deepcopy(student).train()(part.images), master.eval()(part.images)
+        pair = [outputs(each.detach(), part.labels) for each in (taught, shown)]
+        values.append(float(get_distance("mlkd").between(*pair)))
+    trained = distill(master, student, digits(), recipe)
+    assert trained.history[0]["mlkd"] == pytest.approx(0.5 * sum(values) / 2, rel=1e-4)
+    assert abs(values[0] - values[1]) > 1e-3 * values[0]

@@ -345,6 +345,7 @@ class TrainingOptions:
         epochs: Passes over the training images. Default: 240.
         batch_size: Images of a step, in all processes together. Default: 64.
         accumulate: Parts that a batch is split into, which saves memory. Default: 1.
+        views: Augmented views of each image in a step, 1 or 2; two cost twice the time. Default: 1.
         optimizer: Optimizer: sgd, adamw or lamb. Default: the recipe's.
         lr: Highest learning rate. Default: 0.05.
         weight_decay: Weight decay, not of biases and norms. Default: 0.0005.
@@ -377,6 +378,7 @@ class TrainingOptions:
     epochs: int | None = None
     batch_size: int | None = None
     accumulate: int | None = None
+    views: int | None = None
     optimizer: str | None = None
     lr: float | None = None
     weight_decay: float | None = None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from typing import NamedTuple
 
@@ -108,7 +108,7 @@ class Batches:
         return self.size // self.recipe.accumulate
 
     def epoch(self, source: Source, seed: int) -> Iterator[list[Part]]:
-        """Yield the parts of each batch of an epoch.
+        """Yield the parts of each batch of an epoch; of two views the weak one first.
 
         Random numbers are drawn for the images of all processes, so that an image is the same
         in one process and in several.
@@ -122,13 +122,26 @@ class Batches:
         share = self.processes.share(self.part_size)
         pieces = [piece[share] for piece in torch.split(order, self.part_size)]
         read = zip(source.batches(pieces), pieces, strict=True)
-        parts = (self._part(*each, indices, generator) for each, indices in read)
-        while batch := list(islice(parts, self.recipe.accumulate)):
+        parts = (
+            self._part(view, *each, indices, generator)
+            for each, indices in read
+            for view in self._views()
+        )
+        while batch := list(islice(parts, self.recipe.accumulate * self.recipe.views)):
             yield batch
 
-    def _part(self, images: Tensor, labels: Tensor, indices: Tensor, generator: Generator) -> Part:
+    def _views(self) -> list[Recipe]:
+        """Return the augmentation of each view."""
+        if self.recipe.views == 1:
+            return [self.recipe]
+        weak = replace(self.recipe, views=1, cutout=0, randaugment=0, mixup=0.0, cutmix=0.0)
+        return [weak, self.recipe]
+
+    def _part(
+        self, recipe: Recipe, images: Tensor, labels: Tensor, indices: Tensor, generator: Generator
+    ) -> Part:
         """Augment and normalise the images of this process."""
-        recipe, share = self.recipe, self.processes.share(self.part_size)
+        share = self.processes.share(self.part_size)
         changes = Changes(recipe.crop, recipe.area, recipe.flip, recipe.cutout)
         drawn = draw(changes, self.part_size, self.data.size, generator)
         images = apply(images, changes, some(drawn, share))

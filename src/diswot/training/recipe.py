@@ -37,6 +37,9 @@ class Recipe:
         batch_size: Images behind one update, over all processes; at least 2.
         accumulate: Parts into which a batch is cut to save memory. Gradients of the parts are
             averaged. Batch statistics, relations and mixed images are those of a part.
+        views: Augmented views of each image in a batch, 1 or 2; the loss is their mean. Of two,
+            the first is weak (`crop`, `area` and `flip` alone), the second has the whole
+            augmentation, as in multi-level logit distillation (Jin et al., CVPR 2023).
         optimizer: `sgd` with Nesterov momentum, `adamw` or `lamb`.
         lr: Highest learning rate.
         momentum: Momentum of `sgd`. The other optimizers ignore it.
@@ -75,6 +78,7 @@ class Recipe:
     epochs: int = 240
     batch_size: int = 64
     accumulate: int = 1
+    views: int = 1
     optimizer: str = "sgd"
     lr: float = 0.05
     momentum: float = 0.9
@@ -110,6 +114,8 @@ class Recipe:
         self._check_losses()
         if self.cache and self.alters:
             raise UserError(_STILL)
+        if self.views == 2 and not self.alters:
+            raise UserError("two views of an image are the same unless images are altered")
         self._need_outputs("cache", self.cache)
         self._need_outputs("compile", self.compile)
 
@@ -131,6 +137,8 @@ class Recipe:
             "ramp_epochs",
         ):
             _check_weight(name, getattr(self, name))
+        if self.views not in (1, 2):
+            raise UserError(f"views must be 1 or 2, not {self.views}")
         for name in ("area", "decay"):
             if not 0 < (value := getattr(self, name)) <= 1:
                 raise UserError(f"{name} must be above 0, at most 1, not {value}")
