@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -568,7 +569,7 @@ class TestDistill:
         names.write_text(names.read_text().replace("cat", "cow"))
         line = line.replace(f"{tmp_path / 'x'}", f"{tmp_path / 'y'} --teacher-classes {names}")
         told = run(line).mistake()
-        assert told.startswith("kd needs 2 classes that teacher and data share, and they share 1")
+        assert told.startswith("kd_standardised needs 2 classes that teacher and data share, ")
         ran = run(f"{line} --losses at:10")
         assert "the teacher has 1 of the 2 classes of the data (50%), not cat for one" in ran.err
         assert "10 at" in ran.out
@@ -600,7 +601,7 @@ class TestDistill:
         assert (result["data"], result["classes"]) == (str(pool), 10)
         assert result["test_agreement"] in (0.0, 50.0, 100.0) and "test_accuracy" not in result
         row = json.loads((tmp_path / "x" / "history.jsonl").read_text())
-        assert row["cross_entropy"] == 0 and row["loss"] == row["kd"] > 0
+        assert row["cross_entropy"] == 0 and row["loss"] == row["kd_standardised"] > 0
         assert "(agreement)" in run(f"{line} --out {tmp_path / 'x'} --resume").out
         checked = run(f"{line.replace('distill', 'doctor', 1)} --json").json["found"]
         assert "not looked at: no test image has a label that the teacher knows" in {
@@ -624,6 +625,33 @@ class TestDistill:
         row = json.loads((tmp_path / "x" / "history.jsonl").read_text())
         assert row["images_per_second"] > 0
 
+    def test_short_trainings_have_their_own_recipe(
+        self, run: Run, place: Path, tmp_path: Path
+    ) -> None:
+        """The rate and the losses follow the start, unless they are given."""
+        weights = place / "teacher" / "student.safetensors"
+        line = f"{TRAIN} --student resnet20 --teacher resnet20 --teacher-weights {weights}"
+        settings = ("lr", "losses", "cross_entropy", "schedule", "batch_size")
+
+        def how(name: str, more: str) -> tuple[list[Any], str]:
+            ran = run(f"{line} {more} --out {tmp_path / name} --json")
+            return [ran.json["recipe"][key] for key in settings], ran.err
+
+        taught, said = how("a", "")
+        assert taught == [0.03, {"kd_standardised": 9}, 0.1, "onecycle", 256]
+        assert "recipe short: 1 epoch, onecycle up to lr 0.03, 0.1 cross-entropy + 9 kd_sta" in said
+        random, said = how("b", "--start fresh")
+        assert random == [0.1, {"kd_standardised": 9, "at": 10}, 0.1, "onecycle", 256]
+        assert how("b", "--resume") == (random, "")  # as it was begun, and nothing left to do
+        assert how("c", "--start fresh --losses sp:3 --lr 0.2")[0] == [
+            0.2, {"sp": 3}, 1, "onecycle", 256
+        ]  # fmt: skip
+        plain, said = how("d", "--recipe plain")
+        assert plain == [0.05, {"kd": 1}, 1, "cosine", 256] and "recipe" not in said
+        assert how("d", "--resume --epochs 1")[0] == plain
+        told = run(f"{line} --out {tmp_path / 'd'} --resume --recipe short").mistake()
+        assert "has batch" not in told and "not" in told
+
     @pytest.mark.parametrize(
         ("options", "message"),
         [
@@ -642,7 +670,7 @@ class TestDistill:
         assert not (tmp_path / "x").exists()
 
     def test_diverging(self, run: Run, tmp_path: Path) -> None:
-        line = f"{TRAIN} --student resnet20 --teacher none --lr 1e8 --epochs 9"
+        line = f"{TRAIN} --student resnet20 --teacher none --lr 1e8 --epochs 9 --quiet"
         told = run(f"{line} --out {tmp_path / 'x'}").mistake(1)
         assert "not finite at step" in told and "try a lower lr" in told
 
@@ -954,7 +982,7 @@ assert "torch" in sys.modules and "torch._dynamo" not in sys.modules
             assert {**one, "trial": 0} == {**other, "trial": 0}
 
     def test_full_disk(self, run: Run, tmp_path: Path) -> None:
-        train = f"{TRAIN} --student resnet20 --teacher none --epochs 2 --out {tmp_path}/x"
+        train = f"{TRAIN} --student resnet20 --teacher none --epochs 2 --out {tmp_path}/x --quiet"
         search = f"{SEARCH} --trials 20 --json --out {tmp_path}/y"
         with full_disk(9000):
             told = run(train).mistake(), run(search)

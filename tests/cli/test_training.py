@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from toys import ClassToken, LinearHead, seeded
 
-from diswot.cli.training import main_process, recipe, shown
+from diswot.cli.training import ChosenRecipe, main_process, recipe, shown
 from diswot.errors import UserError
 from diswot.training.recipe import Recipe
 from diswot.training.recipe_files import load_recipe
@@ -16,37 +16,59 @@ GIVEN: dict[str, Any] = {"epochs": 20, "lr": None, "losses": "kd:2"}
 
 
 class TestRecipe:
-    def test_without_a_name_the_student_chooses(self) -> None:
-        changed = {"epochs": 20, "losses": {"kd": 2.0}}
-        assert recipe(None, GIVEN, alone=False) == Recipe(**changed)
-        convolutions, transformer = seeded(LinearHead), seeded(ClassToken)
-        assert recipe(None, GIVEN, alone=False, student=convolutions) == Recipe(**changed)
-        expected = load_recipe("transformer", **changed)
-        assert recipe(None, GIVEN, alone=False, student=transformer) == expected
-        assert expected.optimizer == "adamw" and expected.warmup_epochs == 1
+    def test_without_a_name_the_student_and_the_epochs_choose(self) -> None:
+        transformer = seeded(ClassToken)
+        for student, epochs, name in (
+            (None, 20, "short"),
+            (seeded(LinearHead), 20, "short"),
+            (seeded(LinearHead), 21, "plain"),
+            (seeded(LinearHead), None, "plain"),
+            (transformer, 20, "transformer"),
+        ):
+            given = {**GIVEN, "epochs": epochs}
+            made = recipe(None, given, alone=False, student=student)
+            changes = {"losses": {"kd": 2.0}, **({"epochs": epochs} if epochs else {})}
+            assert made.settings == load_recipe(name, **changes)
+            assert made.line.startswith(f"recipe {name}: {epochs or 240} epochs, ")
 
     def test_a_name_wins(self) -> None:
         for name in ("plain", "cifar"):
-            made = recipe(name, {}, alone=False, student=seeded(ClassToken))
-            assert made == load_recipe(name)
+            made = recipe(name, {"epochs": 3}, alone=False, student=seeded(ClassToken))
+            assert made == ChosenRecipe(load_recipe(name, epochs=3))
+
+    def test_the_recorded_recipe_wins_over_the_default(self) -> None:
+        before = load_recipe("cifar", epochs=10, losses={"at": 2.0}, cross_entropy=0.5)
+        record = {**before.as_dict(), "data": "digits", "start": "fresh"}
+        assert recipe(None, {}, alone=False, record=record) == ChosenRecipe(before)
+        given = {"epochs": 10, "losses": "at:2"}
+        assert recipe(None, given, alone=False, record=record).settings == before
+        old = {name: record[name] for name in ("epochs", "lr", "schedule", "milestones")}
+        made = recipe(None, {"lr": 0.3}, alone=False, record=old).settings
+        assert made == Recipe(epochs=10, lr=0.3, schedule="step", milestones=before.milestones)
+        assert recipe("plain", {}, alone=False, record=record).settings == load_recipe("plain")
 
     def test_alone_there_are_no_losses(self) -> None:
-        assert recipe("cifar", {}, alone=True).losses == {}
+        assert recipe("cifar", {}, alone=True).settings.losses == {}
+        made = recipe(None, {"epochs": 2}, alone=True, fresh=True).settings
+        assert (made.losses, made.cross_entropy, made.lr) == ({}, 1, 0.1)
         with pytest.raises(UserError, match="has a use for --losses; leave it out"):
             recipe(None, GIVEN, alone=True)
 
     def test_milestones_are_read(self) -> None:
         made = recipe(None, {"schedule": "step", "milestones": "3,4.5"}, alone=False)
-        assert made.milestones == (3, 4.5)
+        assert made.settings.milestones == (3, 4.5)
         with pytest.raises(UserError, match="milestones are epochs with commas, not '3;4'"):
             recipe(None, {"milestones": "3;4"}, alone=False)
 
 
 def test_the_bar_shows_the_last_accuracy_and_the_rate_of_this_epoch() -> None:
     calls: list[Any] = []
-    on_step = shown(lambda *call: calls.append(call), Recipe(epochs=2, batch_size=10))
+    begun: list[str] = []
+    recipe = Recipe(epochs=2, batch_size=10)
+    on_step = shown(lambda *call: calls.append(call), recipe, lambda: begun.append("said"))
     for step, row in ((1, {}), (2, {}), (3, {"test_accuracy": 12.345})):
         on_step(step, 4, row)
+    assert begun == ["said"]
     assert [call[:3] for call in calls] == [("training", step, 4) for step in (1, 2, 3)]
     assert calls[0][3] == "" and calls[1][3].endswith("images/s")
     assert calls[2][3] == "test 12.35 %" or calls[2][3] == "test 12.34 %"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -77,7 +78,9 @@ def test_transformer() -> None:
 )
 def test_default(build: Callable[[], nn.Module], name: str) -> None:
     with torch.device("meta"):
-        assert default_recipe(build()) == name
+        student = build()
+    assert default_recipe(student) == default_recipe(student, 21) == name
+    assert default_recipe(student, 20) == {"plain": "short"}.get(name, name)
 
 
 def test_options_change_it() -> None:
@@ -100,6 +103,20 @@ def test_the_weight_of_the_cross_entropy_goes_with_the_losses_that_brought_it() 
         assert load_recipe("short", losses=losses).cross_entropy == 1
     assert load_recipe("short", losses="kd", cross_entropy=0.5).cross_entropy == 0.5
     assert load_recipe("short", losses="kd:published").cross_entropy == 0.1
+
+
+def test_a_student_with_random_weights_has_its_own_settings(tmp_path: Path) -> None:
+    """The best of what docs/tables/start.csv has: a higher rate, and attention maps beside."""
+    made = load_recipe("short", fresh=True)
+    assert (made.lr, made.schedule, made.cross_entropy) == (0.1, "onecycle", 0.1)
+    assert made.losses == {"kd_standardised": 9.0, "at": 10.0}
+    assert replace(made, lr=0.03, losses={"kd_standardised": 9.0}) == load_recipe("short")
+    made = load_recipe("short", fresh=True, losses="sp:3", lr=0.2)
+    assert (made.lr, made.losses, made.cross_entropy) == (0.2, {"sp": 3.0}, 1)
+    assert load_recipe("plain", fresh=True) == load_recipe("plain")
+    path = tmp_path / "mine.toml"
+    path.write_text("lr = 0.5\n[fresh]\nlr = 0.7\n")
+    assert [load_recipe(str(path), fresh=each).lr for each in (False, True)] == [0.5, 0.7]
 
 
 @pytest.mark.parametrize("epochs", [10**9, 10**400])
@@ -178,6 +195,8 @@ def test_an_empty_one_is_the_plain_one(tmp_path: Path) -> None:
         ("milestones = 3", "mine.toml: milestones must be a list of numbers, not 3"),
         ('milestones = ["a"]', "mine.toml: milestones must be a list of numbers, not ['a']"),
         ("temperature = 2025-01-01", "mine.toml: temperature must be a number, not"),
+        ("fresh = 3", "mine.toml: fresh must be a table of settings, not 3"),
+        ("[fresh]\nfresh = 1", "mine.toml: unknown key 'fresh'"),
         ("lr = ", "cannot read "),
         ("lr = 1\nlr = 2", "cannot read "),
     ],

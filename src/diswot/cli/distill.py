@@ -86,14 +86,22 @@ def distill(
 
 
 def recipe_of(
-    training: TrainingOptions, chosen: Subject, student: nn.Module | None = None
-) -> Recipe:
+    training: TrainingOptions,
+    chosen: Subject,
+    student: nn.Module | None = None,
+    *,
+    fresh: bool = False,
+    record: Mapping[str, Any] | None = None,
+) -> trainings.ChosenRecipe:
     """Return the recipe, by default that of the student; digits are mirrored only on request."""
     settings = asdict(training)
     name = settings.pop("recipe")
-    if chosen.images.name == "digits" and training.flip is None:
+    if chosen.images.name == "digits" and training.flip is None and not record:
         settings["flip"] = False
-    return trainings.recipe(name, settings, alone=chosen.alone, student=student)
+    alone = chosen.alone
+    return trainings.recipe(
+        name, settings, alone=alone, student=student, fresh=fresh, record=record
+    )
 
 
 def _place(out: Path | None, run: Path | None, chosen: Subject) -> Path:
@@ -122,22 +130,23 @@ def _train(
 
     Args:
         chosen: What is trained on what.
-        choose: Chooses the recipe, given the student.
+        choose: Chooses the recipe, given the student and where its weights are from.
         out: Folder of the training.
         advance: Moves the progress bars.
-        say: Prints what a user may not expect, a line each.
+        say: Prints a line when the training begins.
         how: `resume`, `hold` and `tensorboard` of the training.
     """
     from diswot.training import checkpoint
     from diswot.training.distill import distill as train
-    from diswot.training.trainable import check_trainable
 
     record = checkpoint.recorded(out) if how["resume"] else {}
     begun = starts.prepare(chosen, choose, record)
     images, recipe, start = begun.images, begun.recipe, begun.start
-    check_trainable(begun.model, begun.student, images, recipe, begun.classes)
-    for line in begun.lines if not record else ():
-        say(line)
+
+    def say_all() -> None:
+        for line in begun.lines if not record else ():
+            say(line)
+
     trained = train(
         begun.model,
         begun.student,
@@ -147,7 +156,7 @@ def _train(
         start=start.place,
         notes=start.notes,
         teacher_classes=begun.classes,
-        on_step=trainings.shown(advance, recipe),
+        on_step=trainings.shown(advance, recipe, say_all),
         on_read=lambda done, total: advance("reading images", done, total),
         **how,
     )

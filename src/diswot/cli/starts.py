@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from diswot.cli.subject import Subject
     from diswot.cli.teachers import Teacher
+    from diswot.cli.training import ChosenRecipe
     from diswot.data.dataset import Dataset
     from diswot.models.inheritance import Inheritance
     from diswot.training.recipe import Recipe
@@ -26,10 +27,16 @@ INHERITED = "inherited"  # name of the note in a checkpoint
 
 
 class ChooseRecipe(Protocol):
-    """A function that returns the recipe, for a student or before there is one."""
+    """A function that chooses the recipe, for a student or before there is one."""
 
-    def __call__(self, student: nn.Module | None = None) -> Recipe:
-        """Return the recipe."""
+    def __call__(
+        self,
+        student: nn.Module | None = None,
+        *,
+        fresh: bool = False,
+        record: Mapping[str, Any] | None = None,
+    ) -> ChosenRecipe:
+        """Choose the recipe."""
 
 
 @dataclass(frozen=True)
@@ -79,7 +86,7 @@ class Beginning:
         student: Network with the weights that its training begins with.
         named: The student's parameters or name.
         images: Training and test images.
-        recipe: Settings of the training.
+        chosen: Recipe of the training.
         start: Where the student's weights are from.
     """
 
@@ -87,7 +94,7 @@ class Beginning:
     student: nn.Module
     named: Any
     images: Dataset
-    recipe: Recipe
+    chosen: ChosenRecipe
     start: Start
 
     @property
@@ -104,7 +111,12 @@ class Beginning:
     def lines(self) -> list[str]:
         """What a user may not expect, a line each."""
         taught = () if self.teacher is None else self.teacher.lines
-        return [line for line in (*taught, self.start.line) if line]
+        return [line for line in (*taught, self.start.line, self.chosen.line) if line]
+
+    @property
+    def recipe(self) -> Recipe:
+        """Settings of the training."""
+        return self.chosen.settings
 
 
 def prepare(
@@ -114,7 +126,7 @@ def prepare(
 
     Args:
         chosen: What is trained on what.
-        choose: Chooses the recipe, given the student.
+        choose: Chooses the recipe, given the student and where its weights are from.
         record: What the checkpoint of a resumed training records. Its weights are loaded over
             those of the student, which are random here. Default: none, a new training.
 
@@ -127,13 +139,15 @@ def prepare(
     pretrained = chosen.alone and chosen.pretrained
     build, named = inputs.named_student(chosen.student, chosen.space, images, pretrained=pretrained)
     teacher = chosen.load_teacher(images, record)
-    student = fresh(build, "default", choose().seed)
-    recipe = choose(student=student)
+    student = fresh(build, "default", choose().settings.seed)
     if record:
         start = _resumed(chosen.start, record)
     else:
+        recipe = choose(student).settings
         start = begin(chosen.start, teacher, student, images, recipe)
-    return Beginning(teacher, student, named, images, recipe, start)
+    random = start.place == FRESH and not pretrained
+    final = choose(student, fresh=random, record=record)
+    return Beginning(teacher, student, named, images, final, start)
 
 
 def _resumed(choice: str | None, record: Mapping[str, Any]) -> Start:

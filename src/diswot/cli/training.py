@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from diswot.cli import console
@@ -16,19 +17,41 @@ if TYPE_CHECKING:
     from diswot.training.recipe import Recipe
 
 
+@dataclass(frozen=True)
+class ChosenRecipe:
+    """The recipe of a training, and a line that says which one was chosen.
+
+    Attributes:
+        settings: The recipe.
+        line: Empty where the user named the recipe.
+    """
+
+    settings: Recipe
+    line: str = ""
+
+
 def recipe(
-    name: str | None, given: Mapping[str, Any], *, alone: bool, student: nn.Module | None = None
-) -> Recipe:
+    name: str | None,
+    given: Mapping[str, Any],
+    *,
+    alone: bool,
+    student: nn.Module | None = None,
+    fresh: bool = False,
+    record: Mapping[str, Any] | None = None,
+) -> ChosenRecipe:
     """Load a recipe and change the settings that the user gave.
 
     Args:
-        name: Name of a recipe, or path of a TOML file; None for the student's default.
+        name: Name of a recipe, or path of a TOML file; None for the recorded recipe, or else for
+            the default of the student and the epochs.
         given: Settings by name; None keeps the recipe's. Losses and milestones are texts.
         alone: Whether there is no teacher, and so no losses.
-        student: Chooses the default recipe; None for the recipe `plain`.
+        student: Chooses the default recipe; None for that of a network that is no transformer.
+        fresh: Whether the student begins with random weights.
+        record: What the checkpoint of a resumed training records; None for a new training.
     """
     from diswot.training.recipe import parse_losses
-    from diswot.training.recipe_files import default_recipe, load_recipe
+    from diswot.training.recipe_files import default_recipe, load_recipe, recorded_recipe
 
     settings = {key: value for key, value in given.items() if value is not None}
     if "losses" in settings:
@@ -40,9 +63,22 @@ def recipe(
             option = min(useless)
             raise UserError(f"without a teacher nothing has a use for --{option}; leave it out")
         settings["losses"] = {}
-    if name is None:
-        name = "plain" if student is None else default_recipe(student)
-    return load_recipe(name, **settings)
+    if name is not None:
+        return ChosenRecipe(load_recipe(name, fresh=fresh, **settings))
+    if record:
+        return ChosenRecipe(recorded_recipe(record, **settings))
+    name = default_recipe(student, settings.get("epochs"))
+    made = load_recipe(name, fresh=fresh, **settings)
+    return ChosenRecipe(made, _chosen(name, made))
+
+
+def _chosen(name: str, made: Recipe) -> str:
+    """Return the line that says what was chosen."""
+    weights = {"cross-entropy": made.cross_entropy, **made.losses}
+    losses = " + ".join(f"{weight:g} {loss}" for loss, weight in weights.items() if weight)
+    epochs = f"{made.epochs} epoch{'s' * (made.epochs != 1)}"
+    how = f"{epochs}, {made.schedule} up to lr {made.lr:g}, {losses}"
+    return f"recipe {name}: {how} (--recipe names another)"
 
 
 def _numbers(text: str) -> tuple[float, ...]:
@@ -64,16 +100,25 @@ def main_process() -> bool:
     return os.environ.get("RANK", "0") == "0"
 
 
-def shown(advance: console.Advance, how: Recipe) -> Callable[[int, int, Mapping[str, float]], None]:
+def shown(
+    advance: console.Advance, how: Recipe, on_first: Callable[[], object] = lambda: None
+) -> Callable[[int, int, Mapping[str, float]], None]:
     """Return a callback that moves the progress bar of a training.
 
     The bar shows the images a second since the epoch began, and the last test accuracy.
+
+    Args:
+        advance: Moves the progress bar.
+        how: Settings of the training.
+        on_first: Called at the first step, when nothing stands in the way of the training.
     """
     start, first = 0.0, 0
 
     def on_step(step: int, steps: int, row: Mapping[str, float]) -> None:
         nonlocal start, first
         now = time.perf_counter()
+        if not first:
+            on_first()
         if not first or (step - 1) % (steps // how.epochs) == 0:
             start, first = now, step
         rate = (step - first) * how.batch_size / (now - start) if step > first else 0.0

@@ -59,8 +59,11 @@ def _recipe(
     Raises:
         UserError: There is no such recipe, or a setting is impossible.
     """
+    from diswot.training.recipe_files import default_recipe
+
     changes = {"epochs": options.verify_epochs or EPOCHS, "losses": options.losses, "seed": seed}
-    recipe = training.recipe(options.recipe, changes, alone=False, student=student)
+    name = options.recipe or default_recipe(student)
+    recipe = training.recipe(name, changes, alone=False).settings
     return replace(recipe, flip=False) if images.name == "digits" else recipe
 
 

@@ -96,14 +96,22 @@ class TrainingLoop:
         """Whether all epochs are done."""
         return len(self.history) >= self.recipe.epochs
 
+    @property
+    def seconds(self) -> float:
+        """Duration of all epochs, those before a resume included."""
+        return math.fsum(row["seconds"] for row in self.history)
+
     def restore(self, *, resume: bool) -> None:
         """Load the checkpoint, if there is one.
 
         Raises:
-            UserError: There is a checkpoint and `resume` is false, or it is another training's.
+            UserError: The folder is a file, there is a checkpoint and `resume` is false, or it is
+                another training's.
         """
         if self.out is None:
             return
+        if self.out.exists() and not self.out.is_dir():
+            raise UserError(f"cannot write {self.out / checkpoint.CHECKPOINT}: no such folder")
         self.settings = self._settings()
         if not (self.out / checkpoint.CHECKPOINT).exists():
             return

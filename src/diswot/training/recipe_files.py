@@ -26,22 +26,31 @@ _KINDS: dict[str, tuple[tuple[type, ...], str]] = {
     "tuple[float, ...]": ((list,), "a list of numbers"),
     "Mapping[str, float]": ((dict, str), "a table of weights, or a text such as kd:0.9,at:1"),
 }
+SHORT = 20  # epochs of a training, up to which `short` is the default recipe
+FRESH_TABLE = "fresh"  # in a file: settings for students with random weights
 _TYPES = {each.name: str(each.type) for each in fields(Recipe)}
 
 
-def default_recipe(student: nn.Module) -> str:
-    """Name the recipe for a student when the user names none: `transformer` or `plain`.
+def default_recipe(student: nn.Module | None, epochs: int | None = None) -> str:
+    """Name the recipe when the user names none: `transformer`, `short` or `plain`.
 
     A transformer is recognised by its normalisation: it normalises layers (LayerNorm, RMSNorm) and
-    no batches. ConvNeXt and MLP-Mixer do so too, and train well with the same recipe.
+    no batches. ConvNeXt and MLP-Mixer do so too, and train well with the same recipe. `short` is
+    for all other networks in trainings of 20 epochs or fewer.
+
+    Args:
+        student: Network that is trained; None for one that is no transformer.
+        epochs: Epochs of the training. Default: those of the recipe, 240.
     """
-    modules = list(student.modules())
+    modules = [] if student is None else list(student.modules())
     layers = any(isinstance(module, nn.LayerNorm | nn.RMSNorm) for module in modules)
     batches = any(isinstance(module, BatchNorm) for module in modules)
-    return "transformer" if layers and not batches else "plain"
+    if layers and not batches:
+        return "transformer"
+    return "plain" if epochs is None or epochs > SHORT else "short"
 
 
-def load_recipe(name: str, **changes: Any) -> Recipe:
+def load_recipe(name: str, *, fresh: bool = False, **changes: Any) -> Recipe:
     """Load a recipe and change some of its settings.
 
     If the epochs change, the recipe's own milestones, warm-up and ramp move in proportion. If the
@@ -49,6 +58,8 @@ def load_recipe(name: str, **changes: Any) -> Recipe:
 
     Args:
         name: A key of `RECIPES`, or the path of a TOML file.
+        fresh: Whether the student begins with random weights, so that the file's table `fresh`
+            replaces some of its settings.
         changes: Settings of `Recipe` that replace those of the file. Losses may be a text such as
             `kd:published`, which brings the weight of the cross-entropy with it.
 
@@ -58,7 +69,7 @@ def load_recipe(name: str, **changes: Any) -> Recipe:
     if name not in RECIPES and not name.endswith(".toml"):
         raise unknown("recipe", name, [*RECIPES, "a file.toml"])
     path = RECIPES.get(name, Path(name))
-    given = read(path)
+    given = read(path, fresh=fresh)
     try:
         settings = _with_losses(given, given.get("epochs", Recipe.epochs))
     except UserError as error:
@@ -70,6 +81,23 @@ def load_recipe(name: str, **changes: Any) -> Recipe:
     epochs = changes.get("epochs", settings.get("epochs", Recipe.epochs))
     own = given if "losses" in changes else settings  # what losses bring goes with them
     return Recipe(**{**own, **_moved(own, changes), **_with_losses(changes, epochs)})
+
+
+def recorded_recipe(record: Mapping[str, Any], **changes: Any) -> Recipe:
+    """Return the recipe that a training was begun with, with some settings changed.
+
+    Args:
+        record: Settings as a checkpoint records them; a setting that an older version did not have
+            takes its default.
+        changes: Settings as in `load_recipe`.
+
+    Raises:
+        UserError: A value is impossible.
+    """
+    before = {name: record[name] for name in _TYPES.keys() & record.keys()}
+    before["milestones"] = tuple(before.get("milestones", ()))
+    epochs = changes.get("epochs", before.get("epochs", Recipe.epochs))
+    return Recipe(**{**before, **_with_losses(changes, epochs)})
 
 
 def _with_losses(settings: Mapping[str, Any], epochs: int) -> dict[str, Any]:
@@ -96,8 +124,12 @@ def _moved(settings: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str,
     }
 
 
-def read(path: Path) -> dict[str, Any]:
+def read(path: Path, *, fresh: bool = False) -> dict[str, Any]:
     """Read the settings in a TOML file, and check their types.
+
+    Args:
+        path: Path of the file.
+        fresh: Whether the settings of the table `fresh` replace others.
 
     Raises:
         UserError: The file cannot be read, a key is unknown, or a value has another type.
@@ -107,7 +139,13 @@ def read(path: Path) -> dict[str, Any]:
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or " ".join(str(error).split())
         raise UserError(f"cannot read {path}: {reason}") from error
-    return {key: _checked(path, key, value) for key, value in given.items()}
+    table = given.pop(FRESH_TABLE, {})
+    if not isinstance(table, dict):
+        raise UserError(f"{path}: {FRESH_TABLE} must be a table of settings, not {table!r}")
+    whole, own = (
+        {key: _checked(path, key, value) for key, value in part.items()} for part in (given, table)
+    )
+    return {**whole, **own} if fresh else whole
 
 
 def _checked(path: Path, key: str, value: object) -> Any:
