@@ -1,18 +1,18 @@
 """RandAugment, mixup and cutmix, with random numbers from given seeds.
 
-timm and torchvision draw from the global random states. These are seeded for the time of a call
-and then put back, so that a training gives the same images again, in one process or several.
+A training gives the same images again, in one process or several. RandAugment is torchvision's,
+which draws from torch's global random state; a call forks that state. Mixup and cutmix draw from a
+generator of their own, in the order of timm's `Mixup`: a seed gives what that class gives.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn.functional import one_hot
 
+PASTED = 0.5  # share of batches that take cutmix where mixup is on, too
 OPERATIONS = 2  # of RandAugment on each image, as in Cubuk et al., 2020
 
 
@@ -51,22 +51,39 @@ def mix(
     Returns:
         The images, and the probability of each class, B x K.
     """
-    from timm.data import Mixup  # type: ignore[attr-defined]
+    random = np.random.RandomState(seed)
+    random.rand()  # timm draws here whether to mix at all
+    pastes = cutmix > 0 and (not mixup or random.rand() < PASTED)
+    alpha = cutmix if pastes else mixup
+    share = float(random.beta(alpha, alpha))
+    if pastes:
+        rows, columns, share = _rectangle(images.shape[2], images.shape[3], share, random)
+        images[:, :, rows, columns] = images.flip(0)[:, :, rows, columns]
+    else:
+        others = images.flip(0).mul_(1 - share)
+        images.mul_(share).add_(others)
+    own = one_hot(labels, classes).float()
+    return images, own * share + own.flip(0) * (1 - share)
 
-    mixer = Mixup(  # type: ignore[no-untyped-call]
-        mixup, cutmix, label_smoothing=0.0, num_classes=classes
-    )
-    with _numpy_seeded(seed):
-        mixed: tuple[Tensor, Tensor] = mixer(images, labels)
-    return mixed
 
+def _rectangle(
+    height: int, width: int, share: float, random: np.random.RandomState
+) -> tuple[slice, slice, float]:
+    """Draw the rectangle that cutmix pastes, and the share of an image that is left beside it.
 
-@contextmanager
-def _numpy_seeded(seed: int) -> Iterator[None]:
-    """Seed numpy's global random state, and put it back at the end."""
-    state = np.random.get_state()
-    np.random.seed(seed)
-    try:
-        yield
-    finally:
-        np.random.set_state(state)
+    Yun et al., ICCV 2019. The rectangle is cut off at the border.
+
+    Args:
+        height: Height of the images in pixels.
+        width: Width of the images in pixels.
+        share: Share of an image that the whole rectangle would leave.
+        random: Generator.
+    """
+    spans = []
+    for side in (height, width):
+        cut = int(side * np.sqrt(1 - share))
+        centre = random.randint(side)
+        spans.append(slice(max(0, centre - cut // 2), min(side, centre + (cut + 1) // 2)))
+    rows, columns = spans
+    area = (rows.stop - rows.start) * (columns.stop - columns.start)
+    return rows, columns, 1 - area / (height * width)
