@@ -142,20 +142,30 @@ def search(
     settings = EvaluatorSettings(
         teacher, space, repeats, how.proxy, limits, wanted, init, how.seed, trained
     )
-    facts = {**_facts(settings, chosen, compute), **study.facts}
-    proposals = SAMPLERS[chosen](how.seed)
-    with torch.random.fork_rng(devices=[]), contextlib.ExitStack() as stack:
+    with torch.random.fork_rng(devices=[]):
+        plan = enumerate_params(space, n_trials)
+        with _driver(settings, chosen, compute, study) as driver:
+            _drive(driver, plan, n_trials, callbacks)
+            return search_result(driver, settings, exhaustive=plan is not None)
+
+
+@contextlib.contextmanager
+def _driver(
+    settings: EvaluatorSettings, sampler: str, compute: Compute, study: StudySettings
+) -> Iterator[Driver]:
+    """Start the workers and open the study; stop and close them at the end."""
+    proposals, wanted = SAMPLERS[sampler](settings.seed), settings.objectives
+    with contextlib.ExitStack() as stack:
         evaluations = stack.enter_context(compute.executor(settings))
         measurements = stack.enter_context(_measurements(settings, compute, study))
-        plan = enumerate_params(space, n_trials)
         held = stack.enter_context(_opened(study, proposals, wanted))
-        _agree(held, facts)
+        _agree(held, {**_facts(settings, sampler, compute), **study.facts})
         peers = Peers(held) if study.shared else None
-        driver = Driver(held, Proposer(space), evaluations, limits, wanted, measurements, peers)
+        proposer, limits = Proposer(settings.space), settings.budget
+        driver = Driver(held, proposer, evaluations, limits, wanted, measurements, peers)
         if peers is not None:
             stack.enter_context(peers.heartbeat())
-        _drive(driver, plan, n_trials, callbacks)
-        return search_result(driver, settings, exhaustive=plan is not None)
+        yield driver
 
 
 def _drive(

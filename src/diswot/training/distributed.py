@@ -52,6 +52,11 @@ class Processes:
             atexit.unregister(_leave)
             atexit.register(_leave)
 
+    @property
+    def gpus(self) -> list[torch.device]:
+        """The GPU of this process, whose random state is forked; empty on a CPU."""
+        return [self.device] if self.device.type == "cuda" else []
+
     def wait(self) -> None:
         """Wait until all processes are here."""
         self._accelerator.wait_for_everyone()

@@ -72,7 +72,7 @@ def diagnose(
         with frozen(model):
             check_fit(role, model, data, device, teacher_classes if model is teacher else None)
     look = _Look(teacher, student, data, recipe, images, teacher_classes, processes)
-    with frozen(teacher), torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+    with frozen(teacher), torch.random.fork_rng(devices=processes.gpus):
         return tuple(look.findings(on_check))
 
 
