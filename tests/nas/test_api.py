@@ -737,6 +737,21 @@ def test_the_result_as_a_table() -> None:
     assert repr(found).startswith(f"SearchResult(best score {found.best.score:.5g} of ")
 
 
+def test_the_result_as_a_figure() -> None:
+    found = run(trials=6)
+    student = replace(found.best, macs=7, score=2.5, params={"width": 3})
+    several = replace(found, objectives=("score", "macs"), front=(student, student))
+
+    (best,) = found.plot().to_plotly_json()["data"]
+    _, front = several.plot().to_plotly_json()["data"]
+
+    assert list(best["x"]) == [each.model_params for each in found.top]
+    assert list(best["y"]) == [each.score for each in found.top] and best["mode"] == "markers"
+    assert (list(front["x"]), list(front["y"])) == ([7, 7], [2.5, 2.5])
+    assert front["name"] == "Pareto front" and list(front["text"]) == ["width=3"] * 2
+    assert found.plot().layout.xaxis.title.text == "params"
+
+
 def test_killed_by_the_system_and_resumed(tmp_path: Path) -> None:
     """In a folder with a relative path, where Optuna's own lock would block for ever."""
     place, moments = tmp_path / "run", random.Random(int(time.time()))

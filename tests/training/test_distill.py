@@ -135,6 +135,7 @@ class TestLearning:
         alike = 100 * float((answers[0] == answers[1]).float().mean())
         assert trained.test_agreement == pytest.approx(alike) and alike > LEARNED
         assert math.isnan(trained.test_accuracy) and "test agreement" in repr(trained)
+        assert trained.plot().data[1].name == "test images, agreement with the teacher"
         with pytest.raises(UserError, match="dkd needs labels, and no training image has one"):
             distill(teacher(), seeded(LinearHead), data, replace(LONG, losses={"dkd": 1.0}))
         labelled = replace(data, train=train)
@@ -150,6 +151,11 @@ class TestLearning:
         assert list(frame.index) == [row["epoch"] for row in trained.history]
         assert frame["loss"].tolist() == [row["loss"] for row in trained.history]
         assert trained._repr_html_().count("<tr>") == SHORT.epochs + 1
+        drawn = {each["name"]: each for each in trained.plot().to_plotly_json()["data"]}
+        assert list(drawn) == ["training images, augmented", "test images"]
+        tested = drawn["test images"]
+        assert list(tested["x"]) == frame.index.tolist()
+        assert list(tested["y"]) == frame["test_accuracy"].tolist()
         accuracy = trained.history[-1]["test_accuracy"]
         assert repr(trained).startswith(f"Distilled(test accuracy {accuracy:.2f} % after ")
 

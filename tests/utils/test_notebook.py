@@ -7,7 +7,7 @@ import sys
 import pytest
 
 from diswot.errors import UserError
-from diswot.utils.notebook import data_frame, html_table
+from diswot.utils.notebook import Curve, data_frame, figure, html_table
 
 
 def test_a_table_escapes_its_texts() -> None:
@@ -33,3 +33,27 @@ def test_without_pandas(monkeypatch: pytest.MonkeyPatch) -> None:
 
     with pytest.raises(UserError, match=r"needs pandas: pip install 'diswot\[pandas\]'"):
         data_frame([{"name": "x"}], "name")
+
+
+def test_a_figure_has_the_points_and_escapes_their_texts() -> None:
+    curves = [
+        Curve("a", (1, 2), (0.5, 0.25)),
+        Curve("b", [3.0], [4.0], ["width=<3>"], "markers"),
+    ]
+
+    made = figure(curves, "right", "up").to_plotly_json()
+
+    assert [(each["name"], each["x"], each["y"], each["mode"]) for each in made["data"]] == [
+        ("a", [1, 2], [0.5, 0.25], "lines+markers"),
+        ("b", [3.0], [4.0], "markers"),
+    ]
+    assert [each.get("text") for each in made["data"]] == [None, ["width=&lt;3&gt;"]]
+    axes = [made["layout"][name]["title"]["text"] for name in ("xaxis", "yaxis")]
+    assert axes == ["right", "up"]
+
+
+def test_without_plotly(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "plotly.graph_objects", None)
+
+    with pytest.raises(UserError, match=r"^plot: needs plotly: pip install plotly$"):
+        figure([], "x", "y")

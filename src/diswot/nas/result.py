@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -19,12 +20,13 @@ from diswot.nas.history import Entry, Scored
 from diswot.nas.trial_result import ATTRIBUTE
 from diswot.proxies.scorer import standard_error
 from diswot.spaces.registry import Params, build_network
-from diswot.utils.notebook import data_frame, html_table
+from diswot.utils.notebook import Curve, Mode, data_frame, figure, html_table
 from diswot.utils.pareto import front
 from diswot.utils.units import show_count
 
 if TYPE_CHECKING:
     from pandas import DataFrame
+    from plotly.graph_objects import Figure
 
 TOP = 10
 
@@ -121,6 +123,21 @@ class SearchResult:
             rows.append({**facts, **params})
         return data_frame(rows, "trial")
 
+    def plot(self) -> Figure:
+        """Return a Plotly figure of the best students: score against parameters.
+
+        With several objectives, the students on the Pareto front are joined, against the first
+        cost that was an objective.
+
+        Raises:
+            UserError: Plotly is not installed.
+        """
+        cost = next((name for name in self.objectives if name != "score"), "params")
+        curves = [_curve("best students", self.top, cost, "markers")]
+        if self.front:
+            curves.append(_curve("Pareto front", self.front, cost, "lines+markers"))
+        return figure(curves, cost, "score")
+
     def _repr_html_(self) -> str:
         """Return the table of the best students, for notebooks."""
         rows = [
@@ -129,6 +146,18 @@ class SearchResult:
         ]
         columns = ("score", "params", "MACs", "architecture")
         return f"<p>{escape(repr(self))}</p>{html_table(columns, rows)}"
+
+
+def _curve(name: str, students: Sequence[Student], cost: str, mode: Mode) -> Curve:
+    """Return the score of students against a cost."""
+    costs, scores = [_cost(each, cost) for each in students], [each.score for each in students]
+    return Curve(name, costs, scores, [_text(each.params) for each in students], mode)
+
+
+def _cost(student: Student, name: str) -> float:
+    """Return a cost of a student by its name among the objectives; NaN if it was not measured."""
+    value = getattr(student, "model_params" if name == "params" else name)
+    return math.nan if value is None else float(value)
 
 
 def _text(params: Params) -> str:

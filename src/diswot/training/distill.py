@@ -1,4 +1,8 @@
-"""Distillation: a student learns from a teacher, or a network learns from the labels alone."""
+"""Distillation: a student learns from a teacher, or a network learns from the labels alone.
+
+An epoch drops the images that fill no whole batch. Several processes, started by
+`accelerate launch`, share each batch and give the curve of one process up to rounding.
+"""
 
 from __future__ import annotations
 
@@ -23,12 +27,19 @@ from diswot.training.recipe import Recipe
 from diswot.training.recipe_files import default_recipe, load_recipe
 from diswot.training.tensorboard import tensorboard_writer
 from diswot.training.trainable import check_trainable
-from diswot.utils.notebook import data_frame, html_table
+from diswot.utils.notebook import Curve, data_frame, figure, html_table
 
 if TYPE_CHECKING:
     from pandas import DataFrame
+    from plotly.graph_objects import Figure
 
 OnEpoch = Callable[[EpochRow], None]
+
+_MEASURES = {
+    "train_accuracy": "training images, augmented",
+    "test_accuracy": "test images",
+    "test_agreement": "test images, agreement with the teacher",
+}
 
 
 @dataclass(frozen=True, repr=False)
@@ -71,6 +82,19 @@ class Distilled:
         """
         return data_frame(self.history, "epoch")
 
+    def plot(self) -> Figure:
+        """Return a Plotly figure of the accuracies by epoch, or of the agreement.
+
+        Raises:
+            UserError: Plotly is not installed.
+        """
+        epochs = [row["epoch"] for row in self.history]
+        names = [name for name in _MEASURES if name in self.history[-1]]
+        curves = [
+            Curve(_MEASURES[name], epochs, [row[name] for row in self.history]) for name in names
+        ]
+        return figure(curves, "epoch", "% of images")
+
     def __repr__(self) -> str:
         measure = "agreement" if "test_agreement" in self.history[-1] else "accuracy"
         value = self.history[-1][f"test_{measure}"]
@@ -106,18 +130,14 @@ def distill(
     """Train a student with a teacher, or alone.
 
     The loss is the cross-entropy with the labels plus weighted knowledge distances to the teacher,
-    which sees the same augmented images in evaluation mode. An epoch drops the images that fill no
-    whole batch. The same call gives the same curve on one machine, also when it was stopped and
-    resumed. Several processes, started by `accelerate launch`, share each batch and give the same
-    curve up to rounding.
+    which sees the same augmented images in evaluation mode. The same call gives the same curve on
+    one machine, also when it was stopped and resumed.
 
     Args:
-        teacher: A trained network. It is moved to the device that Accelerate chooses and otherwise
-            left unchanged. None trains on the labels alone.
+        teacher: Trained network, moved to Accelerate's device; None trains on the labels alone.
         student: Trained in place, on that device.
-        data: Training and test images. Training images without a label (`UNLABELLED`) take part in
-            the knowledge distances alone. If no test image has a label, the share of test images
-            that both networks classify alike stands in for the accuracy.
+        data: Training and test images. Images without a label (`UNLABELLED`) take part in the
+            distances alone; if no test image has one, agreement stands in for the accuracy.
         recipe: Settings of the training; None for the recipe that `default_recipe` names.
         out: Folder for the checkpoint, the history and the weights; None to keep nothing.
         resume: Whether to continue from the checkpoint in `out`, if there is one.
@@ -126,38 +146,37 @@ def distill(
         start: Where the student's weights are from, which a resumed training must repeat: `fresh`,
             the default, `teacher`, or a path. Nothing is done to them here; see `diswot.inherit`.
         notes: Plain values that the checkpoints keep; none by default.
-        teacher_classes: Class of the data of each of the teacher's outputs, -1 for none. Distances
-            of outputs then compare the shared classes alone. Default: the teacher has the classes
-            of the data, in their order.
-        on_step: Called after each update with its number, the number of all updates and the row
-            of the last epoch.
+        teacher_classes: Class of the data of each of the teacher's outputs, -1 for none. Default:
+            the teacher has the classes of the data, in their order.
+        on_step: Called after each update with its number, that of the last, and the latest row.
         on_read: Called while images are read, with the number read so far and the number of all.
         on_epoch: Called after each epoch with its row, when the checkpoint is written.
 
     Raises:
-        UserError: The data has no images to train or test on, a network does not fit the data,
-            `out` cannot be written, or it holds another training.
+        UserError: Images, a network, losses or `out` do not fit, or `out` holds another training.
         FloatingPointError: A loss or a weight is not finite.
     """
     recipe = recipe or load_recipe(default_recipe(student))
     check_trainable(teacher, student, data, recipe, teacher_classes)
-    processes = Processes()
-    cuda = [processes.device] if processes.device.type == "cuda" else []
-    with torch.random.fork_rng(devices=cuda), frozen(teacher):
-        folder = Path(out) if out else None
+    processes, folder = Processes(), Path(out) if out else None
+    with torch.random.fork_rng(devices=processes.gpus), frozen(teacher):
         loop = TrainingLoop(
             teacher, student, data, recipe, processes, folder, start, notes, teacher_classes
         )
         loop.restore(resume=resume)
-        listeners = [on_epoch]
-        if tensorboard and loop.out is not None and processes.main:
-            listeners.append(tensorboard_writer(loop.out, len(loop.history)))
+        listeners = [on_epoch, *_writers(loop, tensorboard=tensorboard)]
         if not loop.finished:
             loop.read(on_read, hold)
             _run_epochs(loop, on_step, listeners)
         loop.finish()
-    seconds = math.fsum(row["seconds"] for row in loop.history)
-    return Distilled(student, tuple(loop.history), seconds)
+    return Distilled(student, tuple(loop.history), loop.seconds)
+
+
+def _writers(loop: TrainingLoop, *, tensorboard: bool) -> list[OnEpoch]:
+    """Return what writes the curves besides the checkpoint."""
+    if not tensorboard or loop.out is None or not loop.processes.main:
+        return []
+    return [tensorboard_writer(loop.out, len(loop.history))]
 
 
 def _run_epochs(loop: TrainingLoop, on_step: OnStep, listeners: list[OnEpoch]) -> None:

@@ -1,15 +1,55 @@
-"""Results as pandas data frames and as tables of a notebook."""
+"""Results as pandas data frames, as tables and as figures of a notebook."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from html import escape
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from diswot.utils.optional_imports import imported
 
 if TYPE_CHECKING:
     from pandas import DataFrame
+    from plotly.graph_objects import Figure
+
+Mode = Literal["markers", "lines+markers"]
+
+
+class Curve(NamedTuple):
+    """Points of a figure.
+
+    Attributes:
+        name: Name in the legend.
+        xs: Their places on the axis to the right.
+        ys: Their places on the axis upwards.
+        texts: What is shown where the pointer is on a point; empty for the numbers alone.
+        mode: Whether lines join the points.
+    """
+
+    name: str
+    xs: Sequence[float]
+    ys: Sequence[float]
+    texts: Sequence[str] = ()
+    mode: Mode = "lines+markers"
+
+
+def figure(curves: Iterable[Curve], x: str, y: str) -> Figure:
+    """Return a Plotly figure; a notebook draws it, `figure.show()` opens a browser.
+
+    Args:
+        curves: What is drawn.
+        x: Title of the axis to the right.
+        y: Title of the axis upwards.
+
+    Raises:
+        UserError: Plotly is not installed.
+    """
+    made: Figure = imported("plotly.graph_objects", "plot", "").Figure()
+    for name, xs, ys, texts, mode in curves:
+        shown = {"text": [escape(text, quote=False) for text in texts]} if texts else {}
+        made.add_scatter(x=list(xs), y=list(ys), mode=mode, name=name, **shown)
+    made.update_layout(xaxis_title=x, yaxis_title=y, template="plotly_white")
+    return made
 
 
 def data_frame(rows: Iterable[Mapping[str, Any]], index: str) -> DataFrame:

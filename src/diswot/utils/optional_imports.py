@@ -19,7 +19,7 @@ def imported(module: str, prefix: str, extra: str = "hf") -> Any:
     Args:
         module: Name of the module.
         prefix: What needs the module; the error begins with it.
-        extra: Extra of diswot that installs the library.
+        extra: Extra of diswot that installs the library; empty if diswot itself brings it.
 
     Raises:
         UserError: The library is not installed.
@@ -28,7 +28,8 @@ def imported(module: str, prefix: str, extra: str = "hf") -> Any:
         return importlib.import_module(module)
     except ImportError as error:
         package = module.partition(".")[0]
-        raise UserError(f"{prefix}: needs {package}: pip install 'diswot[{extra}]'") from error
+        wanted = f"'diswot[{extra}]'" if extra else package
+        raise UserError(f"{prefix}: needs {package}: pip install {wanted}") from error
 
 
 @contextmanager
