@@ -1,0 +1,150 @@
+"""What the benchmarks of short trainings share: images, teacher, one training, tables of lines.
+
+All classes of CIFAR-100 with 100 training images each, all 10,000 test images, and a trained
+ResNet-32 of 71.70 %.
+"""
+
+from __future__ import annotations
+
+import csv
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from diswot.data.dataset import Dataset, Split
+from diswot.data.registry import create_dataset
+from diswot.models.inheritance import inherit
+from diswot.models.initialization import fresh
+from diswot.models.registry import create_teacher
+from diswot.models.weights import load_weights
+from diswot.training.batches import augmented_batches
+from diswot.training.distill import distill
+from diswot.training.evaluation import measure_accuracy
+from diswot.training.recipe import Recipe, parse_losses
+from diswot.utils.environment import hardware, versions
+
+FILE = "benchmarks/distill_teacher.py"
+TEACHER = f"{FILE}:resnet32"
+CLASSES, IMAGES, BATCH = 100, 100, 100  # images of each class; images of a batch
+# Highest learning rate of each start: 0.1 undoes in one epoch what a student has inherited.
+STARTS = {"fresh": 0.1, "teacher": 0.03}
+# weight of the cross-entropy, and the losses with their weights
+DISTILLERS: Mapping[str, tuple[float, str]] = {
+    "alone": (1.0, ""),
+    "kd": (0.1, "kd:0.9"),
+    "kd_standardised": (0.1, "kd_standardised:9"),
+    "at+kd_standardised": (0.1, "at:10,kd_standardised:9"),
+    "at": (1.0, "at:10"),
+    "sp": (1.0, "sp:3000"),
+    "diswot_class": (1.0, "diswot_class"),
+    "wttm": (1.0, "wttm:4"),
+    "dkd": (1.0, "dkd:1"),
+}
+
+
+@dataclass(frozen=True)
+class Training:
+    """How a student is trained.
+
+    Attributes:
+        distiller: A key of `DISTILLERS`.
+        epochs: Passes over the training images.
+        start: A key of `STARTS`.
+        seed: Of the weights, the order and the augmentation.
+        lr: Highest learning rate; None for that of the start.
+    """
+
+    distiller: str
+    epochs: int
+    start: str = "teacher"
+    seed: int = 0
+    lr: float | None = None
+
+    @property
+    def recipe(self) -> Recipe:
+        weight, losses = DISTILLERS[self.distiller]
+        return Recipe(
+            epochs=self.epochs, batch_size=BATCH, lr=self.lr or STARTS[self.start],
+            schedule="onecycle", cross_entropy=weight,
+            losses=parse_losses(losses) if losses else {}, seed=self.seed,
+        )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class School:
+    """A teacher and images, read when they are first needed.
+
+    Attributes:
+        data: CIFAR-100 as a folder of images.
+        weights: Weights of the teacher.
+    """
+
+    data: Path
+    weights: Path
+
+    @cached_property
+    def images(self) -> Dataset:
+        """The images, normalised as the teacher was trained."""
+        every = create_dataset(str(self.data))
+        every = replace(every, mean=(0.507, 0.487, 0.441), std=(0.267, 0.256, 0.276))
+        return replace(every, train=few(every.train, IMAGES))
+
+    @cached_property
+    def teacher(self) -> nn.Module:
+        """The trained teacher."""
+        teacher = create_teacher(TEACHER, CLASSES)
+        load_weights(teacher, self.weights)
+        return teacher.eval()
+
+    def train(self, build: Callable[[], nn.Module], training: Training) -> dict[str, Any]:
+        """Train once; return the accuracies and facts of a line of a table."""
+        recipe = training.recipe
+        start = time.perf_counter()
+        model = fresh(build, "default", training.seed)
+        share = 0.0
+        if training.start == "teacher":
+            share = inherit(self.teacher, model, augmented_batches(self.images, recipe)).share
+        before = measure_accuracy(model, self.images)
+        made = distill(self.teacher if recipe.losses else None, model, self.images, recipe)
+        epochs = {f"epoch{row['epoch']}": f"{row['test_accuracy']:.2f}" for row in made.history}
+        facts = {"inherited": f"{share:.3f}", "lr": recipe.lr, "before": f"{before:.2f}"}
+        return {**facts, **epochs, "seconds": f"{time.perf_counter() - start:.0f}", **machine()}
+
+
+def few(split: Split | None, count: int) -> Split:
+    """Return the first images of each class."""
+    assert split is not None
+    labels = torch.as_tensor(split.labels)
+    chosen = torch.cat([(labels == c).nonzero()[:count, 0] for c in labels.unique()])
+    pixels = split.read(chosen.tolist())
+    return Split(labels[chosen], lambda indices: pixels[torch.as_tensor(indices)])
+
+
+def machine() -> dict[str, str]:
+    """Return what a line says of the machine."""
+    return {"torch": torch.__version__, "processor": hardware()["processor"],
+            "diswot": versions()["diswot"]}  # fmt: skip
+
+
+def lines(path: Path) -> list[dict[str, str]]:
+    """Return the lines of a table; none if it is not there."""
+    if not path.exists():
+        return []
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def append(path: Path, row: Mapping[str, Any]) -> None:
+    """Add a line to a table, after the line of the names if the table is new."""
+    new = not path.exists()
+    with path.open("a", newline="") as file:
+        table = csv.DictWriter(file, list(row), lineterminator="\n")
+        if new:
+            table.writeheader()
+        table.writerow(row)
