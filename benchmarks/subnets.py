@@ -45,8 +45,9 @@ DISTILLER = "kd_standardised"
 
 SAMPLE, SHARES = 24, (0.15, 0.75)  # sub-networks of the table; their MACs over the teacher's
 SIZES = ("params", "macs", "depth", "size")
-PROXIES = ("default", "capacity", "diswot", "semantic_class", "relation", "cka", "kd", "agreement",
-           "agreement_top1", "naswot", "zen", *SIZES)  # fmt: skip
+PREDICTIONS = ("agreement", "agreement_top1", "kd_standardised")  # also on more images
+PROXIES = ("default", "capacity", "diswot", "semantic_class", "relation", "cka", "kd",
+           *PREDICTIONS, "naswot", "zen", *SIZES)  # fmt: skip
 FRESH, INHERITED, PLAIN = "fresh", "inherited", "default"  # PLAIN: torch's own initialisation
 BATCHES, SCORE_SEEDS = (64, 256, 1000), 3
 
@@ -68,10 +69,12 @@ class Scores:
 
 SEARCHES = {
     "agreement": Scores("agreement"),
+    "kd_standardised": Scores("kd_standardised", init=INHERITED),
     "default": Scores("default", 64),
     "params": Scores("params", 64),
 }
-PICKS = ("agreement", "wide", "narrow", "default", "params", "random_1", "random_2")
+PICKS = ("agreement", "wide", "narrow", "default", "params", "random_1", "random_2",
+         "kd_standardised")  # fmt: skip
 
 
 @cache
@@ -161,7 +164,7 @@ def make_scores(school: School) -> None:
             if (str(number), weights, str(images), str(seed)) not in ready
         ]
         if missing:
-            proxies = PROXIES if images == BATCHES[0] else PROXIES[7:9]
+            proxies = PROXIES if images == BATCHES[0] else PREDICTIONS
             score = score_of(school, weights, images, seed, proxies)
             for number, params in missing:
                 row = {"number": number, "weights": weights, "images": images, "seed": seed}
@@ -198,9 +201,9 @@ def score_of(
         for names, fixed in ready:
             values = fixed.outcomes(fixed.students(partial(build, params)), names)
             found |= {name: number(values[name][0]) for name in names}
-        start = time.perf_counter()
+        start = time.process_time()
         lone.outcomes(lone.students(partial(build, params)), ["agreement"])
-        return {**found, "agreement_ms": f"{1e3 * (time.perf_counter() - start):.0f}"}
+        return {**found, "agreement_ms": f"{1e3 * (time.process_time() - start):.0f}"}
 
     return score
 
@@ -218,7 +221,7 @@ def make_picks(school: School) -> None:
     """Pick sub-networks within each budget, on training images alone."""
     ready = {(row["budget"], row["pick"]) for row in lines(PICKED)}
     for budget, limit in limits().items():
-        names = PICKS if budget in BUDGETS else ("agreement",)
+        names = PICKS if budget in BUDGETS else ("agreement", "kd_standardised")
         others = by_hand(limit) | at_random(limit) if budget in BUDGETS else {}
         for pick in (name for name in names if (budget, name) not in ready):
             facts = {"score": "", "scored": "", "images": "", "search_seconds": ""}
@@ -239,12 +242,12 @@ def limits() -> dict[str, diswot.Budget]:
 
 def searched(school: School, scores: Scores, limit: diswot.Budget) -> tuple[Params, dict[str, str]]:
     """Return what `diswot.search` finds."""
-    start = time.perf_counter()
+    start = time.process_time()
     found = diswot.search(
         school.teacher, space(), school.images.batch(scores.images, 0), n_trials=scores.trials,
         budget=limit, scoring=diswot.Scoring(scores.proxy, init=scores.init),
     )  # fmt: skip
-    seconds = time.perf_counter() - start
+    seconds = time.process_time() - start
     return found.best.params, {
         "score": f"{found.best.score:.6g}", "scored": str(found.scored),
         "images": str(scores.images), "search_seconds": f"{seconds:.0f}",
@@ -349,7 +352,9 @@ def show_costs() -> str:
 def show_found() -> str:
     """Return the accuracies of the picks."""
     made, cells = lines(FOUND), []
-    for row in lines(PICKED):
+    budgets = [*BUDGETS, LIKE]
+    place = {(b, p): i for i, (b, p) in enumerate(product(budgets, PICKS))}
+    for row in sorted(lines(PICKED), key=lambda row: place[row["budget"], row["pick"]]):
         params = {name: row[name] for name in FULL}
         own = [line for line in made if all(line[k] == v for k, v in params.items())]
         epochs = LIKE_EPOCHS if row["budget"] == LIKE else EPOCHS

@@ -1,0 +1,83 @@
+"""The benchmark of sub-networks: what it picks by hand, and what it says of its tables."""
+
+from __future__ import annotations
+
+import importlib
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from diswot.costs.budget import Budget
+
+BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
+POSITIONS = 32 * 32
+
+
+@pytest.fixture
+def script(monkeypatch: pytest.MonkeyPatch) -> Any:
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    monkeypatch.chdir(BENCHMARKS.parent)
+    return importlib.import_module("subnets")
+
+
+def macs(depths: tuple[int, int, int], width: float) -> int:
+    """Multiply-adds of a sub-network of one width, layer by layer."""
+    total, inputs, positions = 3 * 64 * 9 * POSITIONS, 64, POSITIONS
+    for stage, (depth, full) in enumerate(zip(depths, (16, 32, 64), strict=True)):
+        outputs = int(width * full)
+        positions //= 4 if stage else 1
+        first = 10 * inputs * outputs + 9 * outputs**2  # with the 1 x 1 shortcut
+        total += positions * (first + (depth - 1) * 18 * outputs**2)
+        inputs = outputs
+    return total + 4 * inputs * 100
+
+
+def test_costs_are_those_of_the_layers(script: Any) -> None:
+    for depths, width in (((5, 5, 5), 1.0), ((2, 3, 4), 0.5)):
+        assert script.costs(script.uniform(depths, width))["macs"] == macs(depths, width)
+
+
+@pytest.mark.parametrize(
+    "limit, wide",
+    [
+        # two blocks a stage fit at full width
+        (macs((2, 2, 2), 1.0), ((2, 2, 2), 1.0)),
+        (macs((2, 2, 2), 1.0) - 1, ((1, 2, 2), 1.0)),
+        # not even one block of full width fits
+        (macs((1, 1, 1), 1.0) - 1, None),
+    ],
+)
+def test_the_two_widest_by_hand(script: Any, limit: int, wide: Any) -> None:
+    picked = script.by_hand(Budget(max_macs=limit))
+    found = [tuple(picked[name].values()) for name in ("wide", "narrow")]
+    even = [(a, b, c) for a in range(1, 6) for b in range(a, 6) for c in range(b, 6) if c - a <= 1]
+    fitting = {
+        width: max((macs(depths, width), depths) for depths in even if macs(depths, width) <= limit)
+        for width in (1.0, 0.75, 0.5, 0.25)
+        if macs((1, 1, 1), width) <= limit
+    }
+    expected = [(*depths, width, width, width) for width, (_, depths) in fitting.items()]
+    assert found == expected[:2]
+    if wide is not None:
+        assert found[0] == (*wide[0], *(3 * (wide[1],)))
+
+
+def test_a_perfect_score_has_tau_one(
+    script: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    for name in ("TABLE", "SCORED"):
+        monkeypatch.setattr(script, name, tmp_path / f"{name}.csv")
+    for number, after in enumerate((10.0, 30.0, 20.0, 40.0)):
+        script.append(
+            script.TABLE,
+            {"number": number, "model_params": 100 - number, "before": after / 2, "epoch1": after},
+        )
+        scores = dict.fromkeys(script.PROXIES, "")
+        given = {"agreement": after - 50, "kd": -after, "default": "" if number else "1"}
+        key = {"number": number, "weights": "inherited", "images": 64, "seed": 0}
+        script.append(script.SCORED, key | scores | given)
+    found = script.ranking(script.lines(script.SCORED), 0, 64, "inherited").rankings
+    taus = {name: row.statistics["kendall"].value for name, row in found.items()}
+    assert taus["agreement"] == taus["before"] == 1 and taus["kd"] == -1
+    assert found["default"].n == 1 and "zen" not in found
