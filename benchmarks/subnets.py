@@ -217,13 +217,15 @@ def number(value: float | NotScored) -> str:
 # Picks
 
 
-def make_picks(school: School) -> None:
+def make_picks(school: School, only: tuple[str, ...] = ()) -> None:
     """Pick sub-networks within each budget, on training images alone."""
     ready = {(row["budget"], row["pick"]) for row in lines(PICKED)}
     for budget, limit in limits().items():
         names = PICKS if budget in BUDGETS else ("agreement", "kd_standardised")
         others = by_hand(limit) | at_random(limit) if budget in BUDGETS else {}
-        for pick in (name for name in names if (budget, name) not in ready):
+        for pick in names:
+            if (budget, pick) in ready or (only and pick not in only):
+                continue
             facts = {"score": "", "scored": "", "images": "", "search_seconds": ""}
             params = others.get(pick)
             if params is None:
@@ -381,7 +383,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, help="CIFAR-100 as a folder of images")
     parser.add_argument("--teacher-weights", type=Path)
     parser.add_argument("--seeds", type=int, default=1, help="trainings of each pick")
-    parser.add_argument("--only", default="", help="picks to train, with commas")
+    parser.add_argument("--only", default="", help="picks to search or to train, with commas")
     parser.add_argument("--show", action="store_true", help="print the tables of what is there")
     options = parser.parse_args()
     if options.show:
@@ -390,7 +392,7 @@ def main() -> None:
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     school = School(options.data, options.teacher_weights)
     only = tuple(filter(None, options.only.split(",")))
-    run = {"table": make_table, "scores": make_scores, "search": make_picks,
+    run = {"table": make_table, "scores": make_scores, "search": partial(make_picks, only=only),
            "train": partial(train_picks, seeds=options.seeds, only=only)}  # fmt: skip
     run[options.step](school)
 
