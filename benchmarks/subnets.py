@@ -224,7 +224,7 @@ def make_picks(school: School, only: tuple[str, ...] = ()) -> None:
         names = PICKS if budget in BUDGETS else ("agreement", "kd_standardised")
         others = by_hand(limit) | at_random(limit) if budget in BUDGETS else {}
         for pick in names:
-            if (budget, pick) in ready or (only and pick not in only):
+            if (budget, pick) in ready or not wanted(budget, pick, only):
                 continue
             facts = {"score": "", "scored": "", "images": "", "search_seconds": ""}
             params = others.get(pick)
@@ -233,6 +233,10 @@ def make_picks(school: School, only: tuple[str, ...] = ()) -> None:
             ordered = {name: params[name] for name in FULL}
             row = {"budget": budget, "pick": pick, **ordered, **costs(ordered), **facts}
             note(PICKED, row | {"torch": machine()["torch"]})
+
+
+def wanted(budget: str, pick: str, only: tuple[str, ...]) -> bool:
+    return not only or pick in only or f"{budget}/{pick}" in only
 
 
 def limits() -> dict[str, diswot.Budget]:
@@ -291,7 +295,7 @@ def train_picks(school: School, seeds: int, only: tuple[str, ...]) -> None:
     """Train the picks, seed by seed; a sub-network that two ways pick is trained once."""
     for seed in range(seeds):
         for row in lines(PICKED):
-            if only and row["pick"] not in only:
+            if not wanted(row["budget"], row["pick"], only):
                 continue
             params, epochs = params_of(row), LIKE_EPOCHS if row["budget"] == LIKE else EPOCHS
             place = {**params, "epochs": epochs, "seed": seed}
@@ -383,7 +387,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, help="CIFAR-100 as a folder of images")
     parser.add_argument("--teacher-weights", type=Path)
     parser.add_argument("--seeds", type=int, default=1, help="trainings of each pick")
-    parser.add_argument("--only", default="", help="picks to search or to train, with commas")
+    parser.add_argument("--only", default="", help="picks, with commas, such as half/wide,default")
     parser.add_argument("--show", action="store_true", help="print the tables of what is there")
     options = parser.parse_args()
     if options.show:
