@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+from torch.nn.functional import kl_div
 
 from diswot.costs.budget import Budget
 
@@ -81,3 +83,28 @@ def test_a_perfect_score_has_tau_one(
     taus = {name: row.statistics["kendall"].value for name, row in found.items()}
     assert taus["agreement"] == taus["before"] == 1 and taus["kd"] == -1
     assert found["default"].n == 1 and "zen" not in found
+
+
+@pytest.fixture
+def agreements(monkeypatch: pytest.MonkeyPatch) -> Any:
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    monkeypatch.chdir(BENCHMARKS.parent)
+    return importlib.import_module("agreements")
+
+
+def test_the_divergence_is_that_of_torch(agreements: Any) -> None:
+    teacher, student = torch.randn(2, 5, 4, generator=torch.Generator().manual_seed(0))
+    expected = kl_div(student.log_softmax(1), teacher.softmax(1), reduction="batchmean")
+    assert agreements.divergence(teacher, student) == pytest.approx(float(expected))
+    assert agreements.standard(3 * teacher + 2) == pytest.approx(agreements.standard(teacher))
+
+
+def test_a_new_classifier_finds_logits_that_are_linear_in_the_features(agreements: Any) -> None:
+    generator = torch.Generator().manual_seed(0)
+    features = torch.randn(40, 3, generator=generator)
+    logits = features @ torch.randn(3, 4, generator=generator) + 7
+    assert agreements.refitted(features, logits, 1e-6) == pytest.approx(logits, abs=1e-3)
+    spoiled = logits.clone()
+    spoiled[:20] += 100  # the first half is predicted from the second alone
+    kept = agreements.refitted(features, spoiled, 1e-6)[:20]
+    assert kept == pytest.approx(logits[:20], abs=1e-3)
