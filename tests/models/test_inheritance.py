@@ -15,7 +15,9 @@ from toys import WeightNormHead, seeded
 import diswot
 from diswot import Inheritance, UserError, inherit
 from diswot.models.cifar_resnet import CifarResNet
+from diswot.models.hidden_channels import Graphs, hidden_channels
 from diswot.models.registry import create_teacher
+from diswot.models.weighted_layers import outline
 from diswot.spaces.registry import build_network, create_space
 
 CLASSES = 5
@@ -70,6 +72,19 @@ class LinearResidual(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         logits: Tensor = self.fc(self.blocks(self.stem(x)).mean((2, 3)))
         return logits
+
+
+class TwoMaps(nn.Module):
+    """Two maps with hidden channels between them, unless `divided`."""
+
+    def __init__(self, note: Tensor | None = None, divided: bool = False) -> None:
+        super().__init__()
+        self.conv1, self.conv2 = nn.Conv2d(3, 4, 1), nn.Conv2d(4, 3, 1)
+        self.note, self.divided = note, divided
+
+    def forward(self, x: Tensor) -> Tensor:
+        hidden = self.conv1(x)
+        return self.conv2(hidden) + hidden.sum() if self.divided else self.conv2(hidden)
 
 
 class FlatHead(nn.Module):
@@ -174,6 +189,17 @@ class TestChannels:
             own, given = student.blocks[number], teacher.blocks[number]
             assert torch.equal(own.conv1.weight, given.conv1.weight[strong])
             assert torch.equal(own.conv2.weight, given.conv2.weight[:, strong])
+
+    def test_blocks_of_one_form_are_traced_once(self) -> None:
+        blocks = [TwoMaps(), TwoMaps(), TwoMaps(divided=True), TwoMaps(torch.zeros(1))]
+        layers = {layer.module: layer for layer in outline(nn.Sequential(*blocks)).layers}
+        graphs: Graphs = {}
+        found = [hidden_channels(block, layers, graphs) for block in blocks]
+        assert [len(paths) for paths in found] == [1, 1, 0, 1]
+        for block, paths in zip(blocks, found, strict=True):
+            for path in paths:
+                assert path.writer.module is block.conv1 and path.reader.module is block.conv2
+        assert len(graphs) == 2  # a tensor cannot be compared, so its block has no form
 
     @pytest.mark.parametrize("channels", ["even", "norm"])
     def test_dropped_channels_are_dropped_along_the_residual_path(self, channels: str) -> None:

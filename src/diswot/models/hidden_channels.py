@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping, MutableMapping
+from types import BuiltinFunctionType, FunctionType
 from typing import NamedTuple
 
-from torch import fx, nn
+from torch import Tensor, fx, nn
 
 from diswot.models.weighted_layers import DEPTHWISE, GROUPED, QKV, SCALE, WeightedLayer
 
@@ -18,7 +19,11 @@ _PLAIN = (  # packages of modules without weights that keep the channels in thei
 )
 _FUNCTIONS = ("relu", "relu_", "relu6", "gelu", "silu", "hardswish", "hardtanh", "dropout")
 
+_COMPARED = (bool, int, float, str, type, FunctionType, BuiltinFunctionType)
+_SHAPED = ("_parameters", "_buffers")  # of which the shapes alone count
+
 Modules = Mapping[nn.Module, WeightedLayer]
+Graphs = MutableMapping[Hashable, fx.Graph | None]
 
 
 class HiddenChannels(NamedTuple):
@@ -42,16 +47,19 @@ class _WeightTracer(fx.Tracer):
         return any(True for _ in m.parameters(recurse=False)) or not any(True for _ in m.children())
 
 
-def hidden_channels(block: nn.Module, layers: Modules) -> list[HiddenChannels]:
+def hidden_channels(
+    block: nn.Module, layers: Modules, graphs: Graphs | None = None
+) -> list[HiddenChannels]:
     """Return the hidden channels of a block; none if torch.fx cannot trace the block.
 
     Args:
         block: Module of a network.
         layers: Layers of the network by their modules.
+        graphs: Graphs of the blocks that were traced before, by their form; the block's is added.
+            Default: the block is traced.
     """
-    try:
-        graph = _WeightTracer().trace(block)
-    except Exception:  # a user's block may do anything
+    graph = _traced(block, {} if graphs is None else graphs)
+    if graph is None:
         return []
     modules = dict(block.named_modules())
     found = []
@@ -60,6 +68,57 @@ def hidden_channels(block: nn.Module, layers: Modules) -> list[HiddenChannels]:
         if layer is not None and _is_end(layer) and (path := _path(node, modules, layers)):
             found.append(HiddenChannels(layer, tuple(path[:-1]), path[-1]))
     return found
+
+
+def _traced(block: nn.Module, graphs: Graphs) -> fx.Graph | None:
+    """Return the graph of a block, which takes longer than to copy its weights; None for none."""
+    form = _form(block)
+    if form is not None and form in graphs:
+        return graphs[form]
+    try:
+        graph = _WeightTracer().trace(block)
+    except Exception:  # a user's block may do anything
+        graph = None
+    if form is not None:
+        graphs[form] = graph
+    return graph
+
+
+def _form(block: nn.Module) -> Hashable | None:
+    """Return what the graph of a block depends on: its modules and all of their attributes.
+
+    None if an attribute is of a kind that cannot be compared.
+    """
+    try:
+        return tuple(
+            (
+                name,
+                type(module),
+                *((key, _plain(key, value)) for key, value in vars(module).items()),
+            )
+            for name, module in block.named_modules(remove_duplicate=False)
+        )
+    except TypeError:
+        return None
+
+
+def _plain(key: str, value: object) -> Hashable:
+    """Return an attribute as a value that can be compared.
+
+    Raises:
+        TypeError: It cannot.
+    """
+    if key == "_modules":
+        return None  # named_modules lists them
+    if key in _SHAPED and isinstance(value, dict):
+        shapes = ((name, part) for name, part in value.items() if isinstance(part, Tensor))
+        return tuple((name, tuple(part.shape)) for name, part in shapes)
+    if isinstance(value, list | tuple | set | frozenset | dict):
+        whole = value.items() if isinstance(value, dict) else value
+        return type(value), tuple(_plain("", each) for each in whole)
+    if value is None or isinstance(value, _COMPARED):
+        return type(value), value
+    raise TypeError
 
 
 def _path(node: fx.Node, modules: Mapping[str, nn.Module], layers: Modules) -> list[WeightedLayer]:

@@ -6,7 +6,7 @@ Weight selection: Xu et al., "Initializing Models with Larger Ones", ICLR 2024.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from html import escape
 from typing import TYPE_CHECKING
@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from diswot.errors import UserError, unknown
 from diswot.models.channels import ChannelMaps
 from diswot.models.correspondence import LayerPair, classifier, corresponding
-from diswot.models.hidden_channels import HiddenChannels, hidden_channels
+from diswot.models.hidden_channels import Graphs, HiddenChannels, hidden_channels
 from diswot.models.inherited_weights import WeightCopier
 from diswot.models.weighted_layers import Outline, WeightedLayer, outline
 from diswot.observation.modes import estimate_statistics
@@ -100,9 +100,12 @@ class TeacherLayers:
 
     Attributes:
         model: Trained network.
+        graphs: Graphs of the blocks of the teacher and of its students, by their form, so that
+            each form is traced once.
     """
 
     model: nn.Module
+    graphs: Graphs = field(default_factory=dict, repr=False, compare=False)
 
     @cached_property
     def outline(self) -> Outline:
@@ -112,7 +115,7 @@ class TeacherLayers:
     @cached_property
     def hidden(self) -> set[tuple[object, ...]]:
         """The hidden channels of the blocks, by the layers that write and read them."""
-        paths = _hidden_channels(self.model, self.outline)
+        paths = _hidden_channels(self.model, self.outline, self.graphs)
         return {(path.writer, path.between, path.reader) for path in paths}
 
 
@@ -234,16 +237,20 @@ def _hidden(
     def source(path: HiddenChannels) -> tuple[object, ...]:
         return of[path.writer], tuple(of[layer] for layer in path.between), of[path.reader]
 
-    return [path for path in _hidden_channels(student, own) if source(path) in teacher.hidden]
+    return [
+        path
+        for path in _hidden_channels(student, own, teacher.graphs)
+        if source(path) in teacher.hidden
+    ]
 
 
-def _hidden_channels(model: nn.Module, parts: Outline) -> list[HiddenChannels]:
+def _hidden_channels(model: nn.Module, parts: Outline, graphs: Graphs) -> list[HiddenChannels]:
     layers: dict[nn.Module, WeightedLayer] = {layer.module: layer for layer in parts.layers}
     blocks = [block for stage in parts.stages for block in stage.blocks]
     return [
         path
         for block in blocks
-        for path in hidden_channels(model.get_submodule(block.name), layers)
+        for path in hidden_channels(model.get_submodule(block.name), layers, graphs)
     ]
 
 
