@@ -13,11 +13,11 @@ import argparse
 from functools import partial
 from pathlib import Path
 
-import optuna
 import torch
 from pages import markdown
 from short_training import School, append, lines
-from subnets import TABLE, TABLES, build, sample
+from subnet_space import TABLES, build, sample
+from subnets import TABLE
 from torch import Tensor
 
 from diswot.models.inheritance import TeacherLayers, inherit
@@ -117,7 +117,6 @@ def main() -> None:
     parser.add_argument("--show", action="store_true", help="print the table of what is there")
     options = parser.parse_args()
     if not options.show:
-        optuna.logging.set_verbosity(optuna.logging.WARNING)
         measure(School(options.data, options.teacher_weights))
     print(show())
 

@@ -17,6 +17,13 @@ POSITIONS = 32 * 32
 
 
 @pytest.fixture
+def picks(monkeypatch: pytest.MonkeyPatch) -> Any:
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    monkeypatch.chdir(BENCHMARKS.parent)
+    return importlib.import_module("subnet_picks")
+
+
+@pytest.fixture
 def script(monkeypatch: pytest.MonkeyPatch) -> Any:
     monkeypatch.syspath_prepend(str(BENCHMARKS))
     monkeypatch.chdir(BENCHMARKS.parent)
@@ -35,9 +42,9 @@ def macs(depths: tuple[int, int, int], width: float) -> int:
     return total + 4 * inputs * 100
 
 
-def test_costs_are_those_of_the_layers(script: Any) -> None:
+def test_costs_are_those_of_the_layers(picks: Any) -> None:
     for depths, width in (((5, 5, 5), 1.0), ((2, 3, 4), 0.5)):
-        assert script.costs(script.uniform(depths, width))["macs"] == macs(depths, width)
+        assert picks.costs(picks.uniform(depths, width))["macs"] == macs(depths, width)
 
 
 @pytest.mark.parametrize(
@@ -50,8 +57,8 @@ def test_costs_are_those_of_the_layers(script: Any) -> None:
         (macs((1, 1, 1), 1.0) - 1, None),
     ],
 )
-def test_the_two_widest_by_hand(script: Any, limit: int, wide: Any) -> None:
-    picked = script.by_hand(Budget(max_macs=limit))
+def test_the_two_widest_by_hand(picks: Any, limit: int, wide: Any) -> None:
+    picked = picks.by_hand(Budget(max_macs=limit))
     found = [tuple(picked[name].values()) for name in ("wide", "narrow")]
     even = [(a, b, c) for a in range(1, 6) for b in range(a, 6) for c in range(b, 6) if c - a <= 1]
     fitting = {
