@@ -24,7 +24,8 @@ from statistics import fmean
 from typing import Any
 
 import numpy as np
-from pages import markdown, number, plain_tau
+import picks
+from pages import DOCS, markdown, number, plain_tau
 from torch import nn
 
 from diswot.cli import inputs
@@ -40,7 +41,8 @@ from diswot.proxies.first_block import first_block_roughness
 from diswot.proxies.layer_recorder import LayerRecorder
 from diswot.proxies.scorer import PROXY
 from diswot.spaces.registry import build_network, create_space
-from diswot.utils import jsonl
+from diswot.utils import files, jsonl
+from diswot.utils.environment import hardware, versions
 
 TEACHER = "resnet110"
 STUDY = Path("benchmarks/targets.toml")
@@ -175,18 +177,18 @@ def page(found: Sequence[Target]) -> str:
     forms = {form: _taus(form, found) for form in {*GRID, SHIPPED}}
     families = dict.fromkeys(target.family for target in found)
     chosen = {f: max(forms, key=lambda form: means(forms[form], f)) for f in families}
-    lines, ahead = [], 0
+    table, ahead = [], 0
     for target in found:
         sizes = [target.size(name) for name in SIZES]
         unseen = forms[chosen[target.family]][target]
         ahead += unseen >= max(sizes)
         numbers = [unseen, forms[SHIPPED][target], *sizes]
         count = str(int(np.isfinite(target.accuracies).sum()))
-        lines.append([f"{target.family} `{target.column}`", count, *map(number, numbers)])
+        table.append([f"{target.family} `{target.column}`", count, *map(number, numbers)])
     left_out = {target: forms[chosen[target.family]][target] for target in found}
     sizes = [means({target: target.size(name) for target in found}) for name in SIZES]
     summary = [means(left_out), means(forms[SHIPPED]), *sizes]
-    lines.append(["mean over families", "", *map(number, summary)])
+    table.append(["mean over families", "", *map(number, summary)])
     columns = ["accuracy", "n", "left out", "shipped", "params", "MACs", "depth", "size"]
     values = [[family, *(f"{value:g}" for value in vars(form).values())]
               for family, form in chosen.items()]  # fmt: skip
@@ -194,14 +196,77 @@ def page(found: Sequence[Target]) -> str:
         [part, number(means(_taus(replace(SHIPPED, **{part: 0.0}), found)), 3)]
         for part in ("effective_rank", *GAPS)
     ]
-    return "\n\n".join(
-        [
-            markdown(columns, lines),
-            f"Left out, the score is at or above the best size on {ahead} of {len(found)} targets.",
-            markdown(["left out", *vars(SHIPPED)], values),
-            markdown(["shipped without", "mean over families"], without),
-        ]
+    picked = lines(picks.TABLE)
+    return TEXT.format(
+        targets=markdown(columns, table),
+        ahead=f"{ahead} of {len(found)}",
+        forms=markdown(["left out", *vars(SHIPPED)], values),
+        count=len(forms),
+        without=markdown(["without", "mean over families"], without),
+        whole=number(means(forms[SHIPPED]), 3),
+        picks=picks.table(picked) if picked else "Not trained yet.",
+        machine=", ".join(f"{name} {value}" for name, value in (hardware() | versions()).items()),
     )
+
+
+TEXT = """# The default score
+
+    default = capacity + 0.3 effective_rank + detail + retention + 0.25 directness
+
+- `capacity`: the logarithm of the sum over working layers of w^0.6 a^0.2, of w weights and a
+  activations for one image. It is near log params + log depth, and counts layers that see many
+  positions somewhat more.
+- `effective_rank`: the logarithm of the effective rank of the last map's channels, which is what
+  the classifier can read.
+- `detail`, `retention` and `directness` are gaps, zero where a student lacks nothing: detail of the
+  images that the first block smooths away and the teacher's first block keeps; entropy of white
+  noise that a block loses; layers on the shortest path through a block.
+
+[The mathematics](maths.md#the-default-score) has the formulas,
+[the log](score_log.md) what else was tried.
+
+## What to expect on a table of your own
+
+Kendall's tau-b with the accuracy. *Left out*: for each family of tables the exponents and weights
+were chosen on the other families, out of {count} forms, by the mean over families. This is what a
+new table may give, with one reservation: the parts themselves were found while all tables were in
+sight. *Shipped*: the form above, which has seen all of these rows. *Size*: log params + log depth.
+One draw of weights and images (CIFAR-100; noise for timm and for the space of a user), ResNet-110
+as the teacher, rows drawn at random.
+
+{targets}
+
+Left out, the score is at or above the best of the four sizes on {ahead} targets. Which size is the
+best is known only afterwards.
+
+Where it loses: networks whose resolution is a choice (TransNAS macro), where MACs lead; NAS-Bench-
+Macro, where the number of blocks leads; transformers of AutoFormer, where depth leads on CIFAR-100
+and width on the others; and NAS-Bench-MR with few images, where larger networks are worse and no
+score here knows the number of images.
+
+The forms that were chosen:
+
+{forms}
+
+## What each part is worth
+
+The shipped form without one part; with all, the mean over families is {whole}.
+
+{without}
+
+## What a search picks
+
+Under the parameters and MACs of a plain design by hand, in four spaces: the winner of a search of
+500 candidates by the default score, the largest student by parameters, the design by hand, and
+random students of that cost. All distilled alike from fresh weights for 8 epochs on ten classes of
+CIFAR-100; test accuracy in %, and the number of trainings (`benchmarks/picks.py`).
+
+{picks}
+
+## How this was made
+
+`make study-default CIFAR=DIR` scores the rows and writes this page; {machine}.
+"""
 
 
 def _taus(form: Form, found: Sequence[Target]) -> dict[Target, float]:
@@ -215,12 +280,13 @@ def main() -> None:
     parser.add_argument("--study", type=Path, default=STUDY)
     parser.add_argument("--data", default="noise", help="images, as --data of diswot rank")
     parser.add_argument("--kept", type=Path, default=KEPT, help="folder of what is recorded")
+    parser.add_argument("--page", type=Path, default=DOCS / "default.md")
     options = parser.parse_args()
     if options.step == "record":
         options.kept.mkdir(parents=True, exist_ok=True)
         record(options.study, options.data, options.kept)
     else:
-        print(page(targets(options.study, options.kept)))
+        files.write_text(options.page, page(targets(options.study, options.kept)))
 
 
 if __name__ == "__main__":

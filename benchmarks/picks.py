@@ -12,7 +12,6 @@ weights. Each finished training is one line of a CSV file; what is there is not 
 from __future__ import annotations
 
 import argparse
-import csv
 import json
 import time
 from collections.abc import Iterator, Mapping
@@ -23,7 +22,7 @@ from typing import Any
 import optuna
 import torch
 from pages import markdown, spread
-from start import append
+from short_training import append, lines
 from torch import Tensor, nn
 
 from diswot.costs.budget import Budget
@@ -44,6 +43,7 @@ TEACHER = "benchmarks/distill_teacher.py:resnet32"
 CLASSES = range(0, 100, 10)  # of the hundred, by name
 SIZE, CANDIDATES, RANDOM = 32, 500, 3
 SHAPE = (3, SIZE, SIZE)
+TABLE = Path("docs/tables/picks.csv")
 USER = "benchmarks/user_spaces.py"
 
 
@@ -230,25 +230,18 @@ def train(run: Run, teacher: nn.Module, images: Dataset, choices: Params) -> dic
     }  # fmt: skip
 
 
-def read(path: Path) -> list[dict[str, str]]:
-    if not path.exists():
-        return []
-    with path.open(newline="") as file:
-        return list(csv.DictReader(file))
-
-
 def table(rows: list[dict[str, str]]) -> str:
     """Return the accuracies as a table: a row per space, a column per pick."""
     picks = list(dict.fromkeys(row["pick"].split(" ")[0] for row in rows))
-    lines = []
+    cells_of = []
     for cell in CELLS:
         cells = [cell]
         for pick in picks:
             found = [r for r in rows if r["cell"] == cell and r["pick"].split(" ")[0] == pick]
             values = [float(row["accuracy"]) for row in found]
             cells.append(f"{spread(values)} ({len(values)})" if values else "-")
-        lines.append(cells)
-    return markdown(["space", *picks], lines)
+        cells_of.append(cells)
+    return markdown(["space", *picks], cells_of)
 
 
 def main() -> None:
@@ -256,7 +249,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, help="CIFAR-100 as a folder of images")
     parser.add_argument("--teacher-weights", type=Path)
     parser.add_argument("--show", action="store_true", help="print the table of what is there")
-    parser.add_argument("--out", type=Path, default=Path("docs/tables/picks.csv"))
+    parser.add_argument("--out", type=Path, default=TABLE)
     parser.add_argument("--picked", type=Path, default=Path("docs/tables/picked.json"))
     parser.add_argument("--part", default="0/1", help="which of how many processes this one is")
     parser.add_argument("--scores", default="default,params", help="with commas")
@@ -265,7 +258,7 @@ def main() -> None:
     parser.add_argument("--search-only", action="store_true", help="pick, and train nothing")
     options = parser.parse_args()
     if options.show:
-        print(table(read(options.out)))
+        print(table(lines(options.out)))
         return
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     images = images_of(options.data)
@@ -274,7 +267,7 @@ def main() -> None:
     wanted = runs(options.cells.split(","), options.scores.split(","), options.seeds)
     number, count = map(int, options.part.split("/"))
     for run in list(wanted)[number::count]:
-        done = {(row["cell"], row["pick"], int(row["seed"])) for row in read(options.out)}
+        done = {(row["cell"], row["pick"], int(row["seed"])) for row in lines(options.out)}
         choices = pick(run)
         if options.search_only or (run.cell, run.pick, run.seed) in done:
             continue
