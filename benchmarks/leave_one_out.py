@@ -26,6 +26,7 @@ from typing import Any
 import numpy as np
 import picks
 from pages import DOCS, markdown, number, plain_tau
+from short_training import lines
 from torch import nn
 
 from diswot.cli import inputs
@@ -36,7 +37,7 @@ from diswot.data.dataset import Batch
 from diswot.models.initialization import derive_seed, fresh
 from diswot.models.registry import create_teacher
 from diswot.proxies.candidate import Candidate
-from diswot.proxies.default_score import detail, directness, effective_rank, retention
+from diswot.proxies.default_score import detail, directness, effective_rank
 from diswot.proxies.first_block import first_block_roughness
 from diswot.proxies.layer_recorder import LayerRecorder
 from diswot.proxies.scorer import PROXY
@@ -49,7 +50,7 @@ STUDY = Path("benchmarks/targets.toml")
 KEPT = Path("runs/parts")
 RANDOM = derive_seed(0, 0, PROXY)  # as a search with seed 0 has it
 SIZES = ("params", "macs", "depth", "size")
-GAPS = {"detail": detail, "retention": retention, "directness": directness}
+GAPS = {"detail": detail, "directness": directness}
 
 
 @dataclass(frozen=True)
@@ -60,7 +61,6 @@ class Form:
     activations: float = 0.2
     effective_rank: float = 0.3
     detail: float = 1.0
-    retention: float = 1.0
     directness: float = 0.25
 
     def score(self, row: Mapping[str, Any]) -> float:
@@ -76,8 +76,8 @@ SHIPPED = Form()
 GRID = [
     Form(*values)
     for values in product(
-        (0.4, 0.5, 0.6, 0.7), (0.0, 0.1, 0.2, 0.3), (0.0, 0.15, 0.3, 0.5), (0.5, 1.0), (0.0, 1.0),
-        (0.0, 0.25),
+        (0.4, 0.5, 0.6, 0.7), (0.0, 0.1, 0.2, 0.3), (0.0, 0.15, 0.3, 0.5), (0.5, 1.0, 1.5),
+        (0.0, 0.25, 0.5),
     )
 ]  # fmt: skip
 
@@ -211,16 +211,16 @@ def page(found: Sequence[Target]) -> str:
 
 TEXT = """# The default score
 
-    default = capacity + 0.3 effective_rank + detail + retention + 0.25 directness
+    default = capacity + 0.3 effective_rank + detail + 0.25 directness
 
 - `capacity`: the logarithm of the sum over working layers of w^0.6 a^0.2, of w weights and a
   activations for one image. It is near log params + log depth, and counts layers that see many
   positions somewhat more.
 - `effective_rank`: the logarithm of the effective rank of the last map's channels, which is what
   the classifier can read.
-- `detail`, `retention` and `directness` are gaps, zero where a student lacks nothing: detail of the
-  images that the first block smooths away and the teacher's first block keeps; entropy of white
-  noise that a block loses; layers on the shortest path through a block.
+- `detail` and `directness` are gaps, zero where a student lacks nothing: detail of the images that
+  the first block smooths away and the teacher's first block keeps; layers on the shortest path
+  through a block.
 
 [The mathematics](maths.md#the-default-score) has the formulas,
 [the log](score_log.md) what else was tried.

@@ -329,7 +329,7 @@ class TestScore:
 
     def test_each_row_with_its_own_initialisation_or_the_given_one(self, run: Run) -> None:
         """Of a cell with gaps, which depend on the weights."""
-        names = ["kd", "default", "params", "diswot", "retention"]
+        names = ["kd", "default", "params", "diswot", "effective_rank"]
         student = json.dumps(nasbench201.from_string(CELL))
 
         def scores(proxies: list[str], *options: str) -> dict[str, float]:
@@ -343,7 +343,7 @@ class TestScore:
         assert list(own) == names
         for name in names:
             assert scores([name]) == {name: own[name]}
-            init = "kaiming" if name in ("default", "retention") else "gaussian"
+            init = "kaiming" if name in ("default", "effective_rank") else "gaussian"
             assert own[name] == given[init][name]
             values = {given[init][name] for init in INITS}
             assert len(values) == (1 if name == "params" else len(INITS))

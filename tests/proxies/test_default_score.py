@@ -20,7 +20,6 @@ from diswot.proxies.default_score import (
     default,
     detail,
     effective_rank,
-    retention,
 )
 from diswot.proxies.first_block import first_block_roughness
 from diswot.proxies.scorer import NotScored, scorer
@@ -31,7 +30,6 @@ PARTS = ["default", *WEIGHTS]
 SHORTCUT = "|nor_conv_3x3~0|+|skip_connect~0|nor_conv_3x3~1|+|skip_connect~0|none~1|nor_conv_3x3~2|"
 CHAIN = "|nor_conv_3x3~0|+|none~0|nor_conv_3x3~1|+|none~0|none~1|nor_conv_3x3~2|"
 POOLED = "|avg_pool_3x3~0|+|none~0|nor_conv_3x3~1|+|none~0|none~1|nor_conv_3x3~2|"
-NARROWING = "|avg_pool_3x3~0|+|none~0|avg_pool_3x3~1|+|nor_conv_1x1~0|none~1|none~2|"
 
 
 def scored(text: str) -> dict[str, float]:
@@ -46,14 +44,10 @@ def scored(text: str) -> dict[str, float]:
 
 def test_default_is_the_sum_of_its_parts() -> None:
     found = scored(CHAIN)
-    gaps = found["detail"] + found["retention"] + 0.25 * found["directness"]
+    gaps = found["detail"] + 0.25 * found["directness"]
     held = found["capacity"] + 0.3 * found["effective_rank"]
     assert found["default"] == pytest.approx(held + gaps)
     assert found["directness"] < 0
-    narrowed = scored(NARROWING)
-    assert narrowed["retention"] < 0
-    rest = sum(weight * narrowed[name] for name, weight in WEIGHTS.items() if name != "retention")
-    assert narrowed["default"] == pytest.approx(rest + narrowed["retention"])
 
 
 def test_what_each_part_is_for() -> None:
@@ -166,59 +160,6 @@ def growing(*factors: float) -> nn.Module:
     head = (nn.AdaptiveAvgPool2d(1), nn.Flatten())
     blocks = nn.Sequential(*map(Grow, factors))
     return seeded(lambda: nn.Sequential(blocks, *head, nn.Linear(3, 5)))
-
-
-class Mix(nn.Module):
-    """Mixes channels by a matrix, into as many as it has rows."""
-
-    def __init__(self, *rows: tuple[float, ...]) -> None:
-        super().__init__()
-        self.mix = nn.Conv2d(len(rows[0]), len(rows), 1, bias=False)
-        with torch.no_grad():
-            self.mix.weight.copy_(torch.tensor(rows)[:, :, None, None])
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.mix(x)
-
-
-def mixing(*blocks: nn.Module) -> nn.Module:
-    width = blocks[-1].mix.out_channels
-    head = (nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(width, 5))
-    return seeded(lambda: nn.Sequential(nn.Sequential(*blocks), *head))
-
-
-KEEP = ((1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0))
-TWO = ((1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 1.0, 0.0))  # variances 1 and 2
-ONE = ((1.0, 0.0, 0.0),) * 3
-
-
-@pytest.mark.parametrize(
-    ("blocks", "lost"),
-    [
-        ((KEEP, KEEP, KEEP), 0.0),
-        ((KEEP, ONE, ONE), math.log(3)),
-        ((KEEP, TWO), math.log(3) - (math.log(3) - math.log(2) * 2 / 3)),
-        ((TWO, ONE), math.log(3) - math.log(2) * 2 / 3),
-        ((ONE, KEEP, ONE), 0.0),
-        ((KEEP, ((1.0, 0.0, 0.0),), ((1.0,),) * 3), 0.0),  # a width of one between
-    ],
-)
-def test_retention_by_hand(blocks: tuple[tuple[tuple[float, ...], ...], ...], lost: float) -> None:
-    """White noise in three channels has an entropy of log 3; the largest loss counts, once."""
-    found = retention(candidate(mixing(*(Mix(*rows) for rows in blocks))))
-    assert found == pytest.approx(min(0.0, 1 / 16 - lost), abs=0.02)
-
-
-def test_retention_does_not_look_at_the_images() -> None:
-    params = {f"blocks{i}": 1 for i in (1, 2, 3)}
-    model = fresh(partial(build_network, create_space("s0", 5, 8), params), "kaiming", 0)
-    one, other = (candidate(mixing(Mix(*KEEP), Mix(*TWO)), size=size) for size in (4, 24))
-    assert retention(one) == retention(other) < 0
-    assert retention(candidate(model)) == 0
-
-
-def test_retention_of_what_is_not_finite() -> None:
-    assert math.isnan(retention(candidate(growing(1, 1e30, 1e30))))
 
 
 def test_gap_to_a_teacher() -> None:

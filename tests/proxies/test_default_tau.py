@@ -1,4 +1,4 @@
-"""The default score against accuracies of tables, with the settings of `make study-default`.
+"""The default score against accuracies of tables, with the settings of `diswot rank`.
 
 `recorded/default.csv` has the default score and its parts as `diswot rank` gave them: one repeat,
 batch 64 of CIFAR-100, ResNet-110. The fast tests read these rows, the slow test scores anew.
@@ -80,7 +80,7 @@ def test_recorded_scores_rank_the_rows_of_a_table(
 def test_a_recorded_score_is_computed_again(name: str) -> None:
     """The capacity, which the images do not change."""
     params = dict(zip(("blocks1", "blocks2", "blocks3"), map(int, name.split("-")), strict=True))
-    batch = create_dataset("noise", num_classes=100, img_size=16).batch(2)
+    batch = create_dataset("noise", num_classes=100, img_size=32).batch(2)
     fixed = scorer(None, [batch], ["capacity"], init="kaiming")
     score = score_one(fixed, create_space("s0", 100), params, ["capacity"]).mean("capacity")
     assert score == pytest.approx(recorded("s0")[name]["capacity"], rel=1e-5)

@@ -58,7 +58,7 @@ STUDENTS: dict[str, Callable[[], nn.Module]] = {
 }
 CUT = {"none": lambda: cell(NONE), "disconnected": lambda: cell(APART)}
 FREE = [name for name, row in PROXIES.items() if row.cost == "free"]
-GAPS = ["detail", "retention", "directness"]  # zero if nothing lacks
+GAPS = ["detail", "directness"]  # zero if nothing lacks
 FIRST_BLOCK = ["default", "detail"]  # compare first blocks
 
 every_row = pytest.mark.parametrize("name", PROXIES)
@@ -285,7 +285,7 @@ def test_a_network_that_overflows_is_not_scored() -> None:
     with torch.no_grad():
         model.fc.weight.fill_(3e38)
         model.bn1.weight.fill_(1e10)
-    untouched = ("zen", "synflow", "trainability", "retention", "detail")
+    untouched = ("zen", "synflow", "trainability", "detail")
     found = fixed().outcomes([model], [n for n in PROXIES if n not in (*FREE, *untouched)])
     assert str(found["naswot"][0]) == "naswot is nan: the logits are not finite"
     assert [n for n, (o,) in found.items() if not isinstance(o, NotScored)] == []

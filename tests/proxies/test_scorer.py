@@ -305,9 +305,9 @@ def test_a_teacher_is_needed_only_by_what_compares_it() -> None:
         (["params"], None, {"gaussian": ["params"]}),
         ([], None, {}),
         (
-            ["params", "kd", "detail", "zico", "retention", "macs"],
+            ["params", "kd", "detail", "zico", "capacity", "macs"],
             None,
-            {"gaussian": ["params", "kd", "zico", "macs"], "kaiming": ["detail", "retention"]},
+            {"gaussian": ["params", "kd", "zico", "macs"], "kaiming": ["detail", "capacity"]},
         ),
         (
             ["depth", "capacity", "params", "kd"],

@@ -83,7 +83,7 @@ def test_a_trained_teacher_is_scored_with_its_weights(tmp_path: Path) -> None:
         library.as_scored(PARAMS)
 
 
-@pytest.mark.parametrize("proxy", ["agreement", "retention"])
+@pytest.mark.parametrize("proxy", ["agreement", "capacity"])
 def test_a_student_is_shown_with_what_it_inherits(proxy: str, tmp_path: Path) -> None:
     weights = tmp_path / "w.safetensors"
     kept = fresh(lambda: create_teacher("resnet20", 10, 8), "kaiming", 3, 0, TEACHER)

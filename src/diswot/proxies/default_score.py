@@ -1,14 +1,13 @@
 """The default score: how much a student can hold, less the gaps that keep it from learning.
 
-default = capacity + 0.3 effective_rank + detail + retention + 0.25 directness
+default = capacity + 0.3 effective_rank + detail + 0.25 directness
 
 `capacity` measures how much the layers can hold. `effective_rank` measures how many directions
 the last map has, which is what the classifier can read. The other parts are gaps: zero where a
 student lacks nothing, and negative otherwise. `detail` is negative if the first block smooths the
-images more than the teacher's first block does; `retention` if a block narrows the features that
-pass it; `directness` if even the shortest path through a block has layers. Each part has natural
-units (nats, layers), so the score needs no calibration and does not depend on which other students
-are scored.
+images more than the teacher's first block does; `directness` if even the shortest path through a
+block has layers. Each part has natural units (nats, layers), so the score needs no calibration and
+does not depend on which other students are scored.
 
 The score is from no paper. Its form, the weights and the exponents were chosen on tables of
 accuracies, and are the same for all spaces and teachers. docs/default.md says what it reaches on
@@ -20,32 +19,25 @@ Letters: B images, C channels, H x W positions.
 from __future__ import annotations
 
 import math
-from itertools import pairwise
 from statistics import fmean
 
-import torch
-
-from diswot.observation.modes import measuring
 from diswot.proxies.candidate import Candidate
 from diswot.proxies.eigen import eigenvalues, spectral_entropy
 from diswot.proxies.layer_recorder import LayerRecorder
 from diswot.proxies.paths import shortest_path
-from diswot.proxies.recorders import BlockEntropies, component_square
+from diswot.proxies.recorders import component_square
 
 WEIGHTS = {
     "capacity": 1.0,
     "effective_rank": 0.3,
     "detail": 1.0,
-    "retention": 1.0,
     "directness": 0.25,
 }
 _WEIGHTS, _ACTIVATIONS = 0.6, 0.2  # exponents of capacity
-_LOST = 0.0625  # nats that any block may lose, of retention
-_IMAGES = 16
 
 
 def default(candidate: Candidate) -> float:
-    """Return the weighted sum of the five parts; see the module.
+    """Return the weighted sum of the four parts; see the module.
 
     Raises:
         UserError: The first block of the teacher, or of the student, is not known.
@@ -54,7 +46,6 @@ def default(candidate: Candidate) -> float:
         "capacity": capacity(candidate),
         "effective_rank": effective_rank(candidate),
         "detail": detail(candidate),
-        "retention": retention(candidate),
         "directness": directness(candidate),
     }
     return sum(WEIGHTS[name] * part for name, part in parts.items())
@@ -96,27 +87,6 @@ def detail(candidate: Candidate) -> float:
     """
     teacher, student = candidate.roughness
     return 0.0 if student >= teacher else student - teacher
-
-
-def retention(candidate: Candidate) -> float:
-    """Return minus the largest loss of entropy of a block on noise, beyond 1/16 nat.
-
-    The entropy is that of the principal components of a block's map, as in AZ-NAS, whose
-    progressivity is the smallest gain of all. The loss is from a block to a next one of the same
-    width. Sixteen images of white noise have all that a block can lose. Photographs vary so little
-    that their entropy grows with depth even if a block loses some. Residual blocks lose up to
-    0.04 nat, which is tolerated.
-    """
-    model, images = candidate.student, candidate.batch.images
-    shape = (_IMAGES, *images.shape[1:])
-    noise = torch.randn(shape, generator=candidate.generator()).to(images)
-    with torch.no_grad(), measuring(model), BlockEntropies(model, noise) as entropies:
-        model(noise)
-    blocks = pairwise(zip(entropies.widths, entropies.values, strict=True))
-    losses = [before - after for (one, before), (next_, after) in blocks if one == next_]
-    if not all(map(math.isfinite, losses)):
-        return math.nan
-    return min(0.0, _LOST - max(losses, default=0.0))
 
 
 def directness(candidate: Candidate) -> float:

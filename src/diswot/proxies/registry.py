@@ -128,7 +128,7 @@ def _predictions(score: Score, summary: str) -> Proxy:
 PROXIES: dict[str, Proxy] = {
     "default": Proxy(
         default_score.default,
-        "capacity and effective rank, less the gaps detail, retention, directness",
+        "capacity and effective rank, less the gaps detail and directness",
         "",
         "many",
         compares_first_block=True,
@@ -141,13 +141,6 @@ PROXIES: dict[str, Proxy] = {
         "",
         "many",
         compares_first_block=True,
-        init="kaiming",
-    ),
-    "retention": Proxy(
-        default_score.retention,
-        "minus the entropy that a block loses of white noise",
-        "",
-        "many",
         init="kaiming",
     ),
     "directness": _layers(
