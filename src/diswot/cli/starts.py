@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from diswot.cli.subject import Subject
-    from diswot.cli.teachers import Teacher
+    from diswot.cli.teachers import MatchedTeacher
     from diswot.cli.training import ChosenRecipe
     from diswot.data.dataset import Dataset
     from diswot.models.inheritance import Inheritance
@@ -90,7 +90,7 @@ class Beginning:
         start: Where the student's weights are from.
     """
 
-    teacher: Teacher | None
+    teacher: MatchedTeacher | None
     student: nn.Module
     named: Any
     images: Dataset
@@ -163,7 +163,7 @@ def _place(choice: str) -> str:
 
 def begin(
     choice: str | None,
-    teacher: Teacher | None,
+    teacher: MatchedTeacher | None,
     student: nn.Module,
     images: Dataset,
     recipe: Recipe,
@@ -199,7 +199,7 @@ def _from_teacher(found: Inheritance) -> Start:
     return Start(FROM_TEACHER, {"share": round(found.share, 4), "channels": found.channels})
 
 
-def _unasked(teacher: Teacher, student: nn.Module, images: Dataset, recipe: Recipe) -> Start:
+def _unasked(teacher: MatchedTeacher, student: nn.Module, images: Dataset, recipe: Recipe) -> Start:
     """Start from the teacher if more than half of the student's parameters fit."""
     trial = copy.deepcopy(student)
     try:
@@ -213,7 +213,9 @@ def _unasked(teacher: Teacher, student: nn.Module, images: Dataset, recipe: Reci
     return _from_teacher(found)
 
 
-def _inherit(teacher: Teacher, student: nn.Module, images: Dataset, recipe: Recipe) -> Inheritance:
+def _inherit(
+    teacher: MatchedTeacher, student: nn.Module, images: Dataset, recipe: Recipe
+) -> Inheritance:
     from diswot.models.inheritance import inherit
     from diswot.models.resized import plain
     from diswot.training.batches import augmented_batches

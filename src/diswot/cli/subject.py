@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from diswot.cli import inputs
 from diswot.cli.inputs import NamedImages
-from diswot.cli.teachers import Teacher, matched_teacher
+from diswot.cli.teachers import MatchedTeacher, matched_teacher
 from diswot.errors import UserError
 from diswot.runs import folder
 from diswot.storage.run_files import ALONE, DISTILLED
@@ -123,7 +123,7 @@ class Subject:
 
     def load_teacher(
         self, images: Dataset, record: Mapping[str, Any] | None = None
-    ) -> Teacher | None:
+    ) -> MatchedTeacher | None:
         """Build the trained teacher; None without one.
 
         Args:

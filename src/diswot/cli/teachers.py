@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Teacher:
+class MatchedTeacher:
     """A trained teacher.
 
     Attributes:
@@ -41,7 +41,7 @@ def matched_teacher(
     pretrained: bool = False,
     classes: Path | None = None,
     size: int | None = None,
-) -> Teacher:
+) -> MatchedTeacher:
     """Build a trained teacher, and match its classes with those of the images by name.
 
     Names of the teacher's classes are those of the file, or else of its library. Without any, the
@@ -96,7 +96,7 @@ def _matched(found: Sequence[int]) -> list[int]:
     return [place for place, output in enumerate(found) if output >= 0]
 
 
-def _cut(model: nn.Module, found: Sequence[int], outputs: int, images: Dataset) -> Teacher:
+def _cut(model: nn.Module, found: Sequence[int], outputs: int, images: Dataset) -> MatchedTeacher:
     """Cut off the classes that match none of the data.
 
     Args:
@@ -113,14 +113,14 @@ def _cut(model: nn.Module, found: Sequence[int], outputs: int, images: Dataset) 
             f"none of the {outputs} classes of the teacher is a class of the data, so that only "
             "its feature maps teach"
         )
-        return Teacher(model, (-1,) * outputs, (line,))
+        return MatchedTeacher(model, (-1,) * outputs, (line,))
     if list(found) != list(range(outputs)):
         select_classes(model, [found[place] for place in places], images.image_shape)
     if len(places) == len(found):
-        return Teacher(model)
+        return MatchedTeacher(model)
     line = (
         f"the teacher has {len(places)} of the {len(found)} classes of the data "
         f"({len(places) / len(found):.0%}), not {images.classes[found.index(-1)]} for one: the "
         "others get no soft label"
     )
-    return Teacher(model, tuple(places), (line,))
+    return MatchedTeacher(model, tuple(places), (line,))
