@@ -28,10 +28,10 @@ from diswot.models.initialization import INHERITED
 from diswot.spaces.registry import Params
 
 PICKED, FOUND = TABLES / "subnets_picks.csv", TABLES / "subnets_found.csv"
-TRIALS, SEARCH_BATCH, EPOCHS = 300, 256, 3
+TRIALS, SEARCH_BATCH, EPOCHS, LONG = 300, 256, 3, 5
 BUDGETS = {"half": 0.5, "quarter": 0.25}  # share of the teacher's MACs
 STUDENT = uniform((3, 3, 3), 1.0)
-LIKE, LIKE_EPOCHS = "resnet20", 5  # the budget that STUDENT has, and the epochs of start.py
+LIKE = "resnet20"  # the budget that STUDENT has, which start.py trains for LONG epochs
 
 
 @dataclass(frozen=True)
@@ -125,19 +125,26 @@ def inside(params: Params, limit: diswot.Budget) -> bool:
     return costs(params)["macs"] <= (limit.max_macs or 0)
 
 
-def train_picks(school: School, seeds: int, only: tuple[str, ...]) -> None:
+def train_picks(school: School, seeds: int, epochs: int, only: tuple[str, ...]) -> None:
     """Train the picks, seed by seed; a sub-network that two ways pick is trained once."""
     for seed in range(seeds):
         for row in lines(PICKED):
             if not wanted(row["budget"], row["pick"], only):
                 continue
-            params, epochs = params_of(row), LIKE_EPOCHS if row["budget"] == LIKE else EPOCHS
-            place = {**params, "epochs": epochs, "seed": seed}
+            params = params_of(row)
+            length = LONG if row["budget"] == LIKE else epochs
+            place = {**params, "epochs": length, "seed": seed}
             if any(all(line[k] == str(v) for k, v in place.items()) for line in lines(FOUND)):
                 continue
-            made = school.train(partial(build, params), Training(DISTILLER, epochs, seed=seed))
-            later = {f"epoch{i}": made.pop(f"epoch{i}", "") for i in range(1, LIKE_EPOCHS + 1)}
+            made = school.train(partial(build, params), Training(DISTILLER, length, seed=seed))
+            later = {f"epoch{i}": made.pop(f"epoch{i}", "") for i in range(1, LONG + 1)}
             append(FOUND, {**place, **costs(params), **later, **made})
+
+
+def after(made: list[dict[str, str]], epochs: int) -> tuple[str, str]:
+    """Return the accuracy after the last epoch, mean and deviation over seeds, and their number."""
+    found = [float(line[f"epoch{epochs}"]) for line in made if line["epochs"] == str(epochs)]
+    return (spread(found) if found else "-"), str(len(found))
 
 
 def show_found() -> str:
@@ -148,16 +155,22 @@ def show_found() -> str:
     for row in sorted(lines(PICKED), key=lambda row: place[row["budget"], row["pick"]]):
         params = {name: row[name] for name in FULL}
         own = [line for line in made if all(line[k] == v for k, v in params.items())]
-        epochs = LIKE_EPOCHS if row["budget"] == LIKE else EPOCHS
-        own = [line for line in own if line["epochs"] == str(epochs)]
         text = "-".join(row[f"depth_{i}"] for i in (1, 2, 3))
         text += " x " + "-".join(row[f"width_{i}"] for i in (1, 2, 3))
-        last = [float(line[f"epoch{epochs}"]) for line in own]
         cells.append([
             row["pick"], row["budget"], text, f"{int(row['model_params']) / 1e3:.0f} K",
             f"{int(row['macs']) / 1e6:.1f} M", row["layers"], row["search_seconds"] or "-",
-            own[0]["before"] if own else "-", spread(last) if last else "-", str(len(last)),
+            own[0]["before"] if own else "-", *after(own, EPOCHS), *after(own, LONG),
         ])  # fmt: skip
-    columns = ["pick", "budget", "blocks x widths", "params", "MACs", "layers", "search s",
-               "before, %", "after, %", "seeds"]  # fmt: skip
+    columns = [
+        "pick",
+        "budget",
+        "blocks x widths",
+        "params",
+        "MACs",
+        "layers",
+        "search s",
+        "before, %",
+    ]
+    columns += [text for each in (EPOCHS, LONG) for text in (f"{each} epochs, %", "seeds")]
     return markdown(columns, cells)

@@ -25,7 +25,7 @@ from typing import Any
 import numpy as np
 from pages import markdown, spread
 from short_training import School, Training, append, lines
-from subnet_picks import make_picks, show_found, train_picks
+from subnet_picks import EPOCHS, LONG, make_picks, show_found, train_picks
 from subnet_space import DISTILLER, SAMPLE, TABLES, build, costs, sample
 from timing import footer, in_turn
 
@@ -40,7 +40,7 @@ SIZES = ("params", "macs", "depth", "size")
 PREDICTIONS = ("agreement", "agreement_top1", "kd_standardised")  # also on more images
 PROXIES = ("default", "capacity", "diswot", "semantic_class", "relation", "cka", "kd",
            *PREDICTIONS, "naswot", "zen", *SIZES)  # fmt: skip
-FRESH, PLAIN = "fresh", "default"  # PLAIN: torch's own initialisation
+FRESH, BEFORE, PLAIN = "fresh", "before", "default"  # PLAIN: torch's own initialisation
 BATCHES, SCORE_SEEDS = (64, 256, 1000), 3
 TIMED = (("default", 64), ("kd_standardised", 64), *(("agreement", size) for size in BATCHES))
 
@@ -138,31 +138,40 @@ def ranking(rows: list[dict[str, str]], seed: int, images: int, weights: str) ->
     own = [r for r in own if r["number"] in table]
     columns = {p: [float(r[p] or "nan") for r in own] for p in PROXIES if any(r[p] for r in own)}
     if weights == INHERITED:
-        columns["before"] = [float(table[r["number"]]["before"]) for r in own]
+        columns[BEFORE] = [float(table[r["number"]]["before"]) for r in own]
     after = [float(table[r["number"]]["epoch1"]) for r in own]
     return rank(columns, after, [float(table[r["number"]]["model_params"]) for r in own])
 
 
+def taus(weights: str, images: int) -> dict[str, list[str]]:
+    """Return of each score the tau with its interval, of seed 0, and the spread over the seeds."""
+    rows = lines(SCORED)
+    seeds = [ranking(rows, seed, images, weights).rankings for seed in range(SCORE_SEEDS)]
+    found = {}
+    for name, first in seeds[0].items():
+        tau = first.statistics["kendall"]
+        own = f"{tau.value:.2f} ({tau.low:.2f} to {tau.high:.2f})"
+        over = spread([each[name].statistics["kendall"].value for each in seeds])
+        found[name] = [own, "-" if name in (*SIZES, BEFORE) else over, str(first.n)]
+    return found
+
+
 def show_scores() -> str:
-    """Return Kendall's tau of each score: interval for the first seed, spread over all."""
-    rows, cells = lines(SCORED), []
-    settings = [(weights, BATCHES[0]) for weights in (FRESH, INHERITED)]
-    settings += [(INHERITED, images) for images in BATCHES[1:]]
-    for weights, images in settings:
-        seeds = [ranking(rows, seed, images, weights).rankings for seed in range(SCORE_SEEDS)]
-        for name, first in seeds[0].items():
-            tau = first.statistics["kendall"]
-            values = [each[name].statistics["kendall"].value for each in seeds]
-            free = name in (*SIZES, "before")
-            if free and (images, weights) != (BATCHES[0], INHERITED):
-                continue
-            cells.append([
-                name, "-" if free else weights, "-" if free else str(images), str(first.n),
-                f"{tau.value:.2f}", f"{tau.low:.2f} to {tau.high:.2f}",
-                "-" if free else spread(values),
-            ])  # fmt: skip
-    columns = ["score", "weights", "images", "n", "tau", "95 % interval", "tau of 3 seeds"]
+    """Return Kendall's tau of each score, with fresh and inherited weights."""
+    fresh, inherited = taus(FRESH, BATCHES[0]), taus(INHERITED, BATCHES[0])
+    cells = []
+    for name, (own, over, n) in inherited.items():
+        both = name in fresh and name not in SIZES
+        cells.append([name, *(fresh[name][:2] if both else "--"), own, over, n])
+    columns = ["score", "fresh: tau", "of 3 seeds", "inherited: tau", "of 3 seeds", "n"]
     return markdown(columns, cells)
+
+
+def show_images() -> str:
+    """Return Kendall's tau of the scores of predictions, by the number of images."""
+    found = {images: taus(INHERITED, images) for images in BATCHES}
+    cells = [[name, *(found[images][name][1] for images in BATCHES)] for name in PREDICTIONS]
+    return markdown(["tau of 3 seeds", *(f"{images} images" for images in BATCHES)], cells)
 
 
 def main() -> None:
@@ -174,11 +183,12 @@ def main() -> None:
     parser.add_argument("--data", type=Path, help="CIFAR-100 as a folder of images")
     parser.add_argument("--teacher-weights", type=Path)
     parser.add_argument("--seeds", type=int, default=1, help="trainings of each pick")
+    parser.add_argument("--epochs", type=int, default=EPOCHS, choices=range(1, LONG + 1))
     parser.add_argument("--only", default="", help="picks, with commas, such as half/wide,default")
     parser.add_argument("--show", action="store_true", help="print the tables of what is there")
     options = parser.parse_args()
     if options.show:
-        print(show_scores(), show_found(), sep="\n\n")
+        print(show_scores(), show_images(), show_found(), sep="\n\n")
         return
     school = School(options.data, options.teacher_weights)
     only = tuple(filter(None, options.only.split(",")))
@@ -187,7 +197,7 @@ def main() -> None:
         "scores": make_scores,
         "costs": print_costs,
         "search": partial(make_picks, only=only),
-        "train": partial(train_picks, seeds=options.seeds, only=only),
+        "train": partial(train_picks, seeds=options.seeds, epochs=options.epochs, only=only),
     }
     run[options.step](school)
 

@@ -72,6 +72,34 @@ def test_the_two_widest_by_hand(picks: Any, limit: int, wide: Any) -> None:
         assert found[0] == (*wide[0], *(3 * (wide[1],)))
 
 
+def test_what_two_ways_pick_is_trained_once(
+    picks: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    for name in ("PICKED", "FOUND"):
+        monkeypatch.setattr(picks, name, tmp_path / f"{name}.csv")
+    one, other = picks.uniform((1, 1, 1), 0.5), picks.uniform((1, 2, 1), 0.5)
+    for budget, pick, params in (
+        ("half", "agreement", one),
+        ("half", "wide", one),
+        ("half", "narrow", other),
+        ("resnet20", "agreement", one),
+    ):
+        picks.append(picks.PICKED, {"budget": budget, "pick": pick, **params})
+    trained = []
+
+    class School:
+        def train(self, build: Any, training: Any) -> dict[str, str]:
+            trained.append((training.epochs, training.seed))
+            return {"epoch1": "50.00", "before": "10.00"}
+
+    for only in (("half/wide",), ("wide", "agreement"), ()):
+        picks.train_picks(School(), 2, 3, only)
+    assert trained == [(3, 0), (3, 1), (5, 0), (5, 1), (3, 0), (3, 1)]
+    rows = picks.lines(picks.FOUND)
+    assert [row["depth_2"] for row in rows] == ["1", "1", "1", "1", "2", "2"]
+    assert rows[0]["epoch1"] == "50.00" and rows[0]["epoch5"] == ""
+
+
 def test_a_perfect_score_has_tau_one(
     script: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
