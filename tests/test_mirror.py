@@ -106,7 +106,6 @@ TOGETHER = {
     "test_own_teacher",
     "test_recorded",
     "test_packaging",
-    "test_study",
     "test_subnets",
 }
 

@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-import math
-
 import pytest
 import torch
 from torch import Tensor, nn
@@ -39,28 +37,35 @@ def classifier(*blocks: nn.Module, width: int) -> nn.Module:
     return nn.Sequential(nn.Sequential(*blocks), *head)
 
 
-# Size
+# Sizes
+
+
+def sizes(model: nn.Module, images: Tensor = IMAGES) -> list[tuple[int, float]]:
+    return list(map(tuple, seen(model, images).sizes.values()))
 
 
 @pytest.mark.parametrize("blocks", [(1, 1, 1), (3, 1, 5), (2, 4, 3)])
-def test_size_of_a_resnet(blocks: tuple[int, int, int]) -> None:
-    """Two 3 x 3 convolutions a block count 2 each, the two 1 x 1 shortcuts 1, times the width."""
-    convolutions = sum(4 * width * count for width, count in zip((16, 32, 64), blocks, strict=True))
-    assert seen(CifarResNet(blocks)).size == pytest.approx(convolutions + 32 + 64)
+def test_sizes_of_a_resnet(blocks: tuple[int, int, int]) -> None:
+    """The stem, two 3 x 3 convolutions a block and two 1 x 1 shortcuts; not the classifier."""
+    expected = [(3 * 9 * 16, 16 * 256.0)]
+    inputs = 16
+    for place, (width, count) in enumerate(zip((16, 32, 64), blocks, strict=True)):
+        values = width * (16 / 2**place) ** 2
+        expected += [(9 * width * (inputs if i == 0 else width), values) for i in range(2 * count)]
+        expected += [(inputs * width, values)] * (inputs != width)
+        inputs = width
+    assert sorted(sizes(CifarResNet(blocks))) == sorted(expected)
 
 
-def test_a_block_counts_with_the_width_that_it_gives() -> None:
-    wide = Block(nn.Conv2d(3, 40, 1), nn.Conv2d(40, 8, 5, padding=2))
-    narrow = Block(nn.Conv2d(8, 4, 1), nn.Conv2d(4, 8, 1))
-    expected = 8 * (1 + math.log2(6)) + 8 * 2
-    assert seen(classifier(wide, narrow, width=8)).size == pytest.approx(expected)
-
-
-def test_groups_look_less_far() -> None:
+def test_groups_have_fewer_weights() -> None:
     apart = Block(nn.Conv2d(3, 4, 1), nn.Conv2d(4, 4, 3, padding=1, groups=4))
     plain = Block(nn.Conv2d(4, 4, 1))
-    expected = 4 * (1 + math.log2(1 + 3 / 2)) + 4
-    assert seen(classifier(apart, plain, width=4)).size == pytest.approx(expected)
+    assert sizes(classifier(apart, plain, width=4)) == [(12, 1024), (36, 1024), (16, 1024)]
+
+
+def test_a_shared_weight_counts_once() -> None:
+    layer = nn.Conv2d(3, 3, 1)
+    assert sizes(classifier(Block(layer), Block(layer), width=3)) == [(9, 768)]
 
 
 def test_a_layer_that_no_image_reaches_does_not_count() -> None:
@@ -68,14 +73,15 @@ def test_a_layer_that_no_image_reaches_does_not_count() -> None:
     spare = "|nor_conv_3x3~0|+|nor_conv_3x3~0|none~1|+|none~0|skip_connect~1|none~2|"
     zeros = "|none~0|+|none~0|none~1|+|skip_connect~0|nor_conv_3x3~1|none~2|"
     empty = "|none~0|+|none~0|none~1|+|skip_connect~0|none~1|none~2|"
-    sizes = [seen(cell(text)).size for text in (used, spare, zeros, empty)]
-    assert sizes[0] == sizes[1] == sizes[2] + 5 * 2 * (16 + 32 + 64)
-    assert sizes[2] == sizes[3]
+    found = [sizes(cell(text)) for text in (used, spare, zeros, empty)]
+    assert found[0] == found[1]
+    assert len(found[0]) == len(found[2]) + 5 * 3
+    assert found[2] == found[3]
 
 
-def test_a_network_without_maps_has_no_size() -> None:
+def test_a_network_without_maps_has_no_sizes() -> None:
     model = nn.Sequential(nn.Flatten(), nn.Linear(768, 8), nn.ReLU(), nn.Linear(8, 5))
-    assert seen(model).size == 0
+    assert sizes(model) == []
 
 
 class Folded(nn.Module):
@@ -92,5 +98,8 @@ class Folded(nn.Module):
         return self.inner(tokens.permute(0, 3, 5, 2, 4, 1).flatten(0, 2).flatten(1, 2))
 
 
-def test_blocks_on_parts_of_images_count() -> None:
-    assert seen(Folded()).size == pytest.approx(6 * 2 + 6 * 3)
+def test_layers_on_parts_of_images_count() -> None:
+    """Each with its activations for a whole image of 256 positions."""
+    convolutions = [(18, 6 * 256.0), (36, 6 * 256.0)]
+    linear = [(36, 6 * 256.0), (54, 9 * 256.0), (54, 6 * 256.0)]
+    assert sizes(Folded()) == convolutions + linear
