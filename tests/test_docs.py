@@ -126,4 +126,5 @@ def test_the_maths_has_the_weights_of_the_default_score() -> None:
     text = (DOCS / "maths.md").read_text()
     for name, weight in WEIGHTS.items():
         factor = "" if weight == 1 else rf"{weight:g}\, "
-        assert rf"{factor}\mathrm{{{name}}}" in text
+        written = name.replace("_", r"\ ")
+        assert rf"{factor}\mathrm{{{written}}}" in text
