@@ -16,7 +16,9 @@ accuracies are those of all 10,000 test images.
 from __future__ import annotations
 
 import argparse
+import math
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from functools import partial
 from itertools import cycle
 from pathlib import Path
@@ -25,7 +27,7 @@ from typing import Any
 import numpy as np
 from pages import markdown, spread
 from short_training import School, Training, append, lines
-from subnet_picks import EPOCHS, LONG, make_picks, show_found, train_picks
+from subnet_picks import EPOCHS, LONG, SIZE_WEIGHT, SIZED, make_picks, show_found, train_picks
 from subnet_space import DISTILLER, SAMPLE, TABLES, build, costs, sample
 from timing import footer, in_turn
 
@@ -33,6 +35,7 @@ from diswot.models.initialization import INHERITED
 from diswot.proxies.registry import by_init, get_proxy
 from diswot.proxies.scorer import NotScored, scorer
 from diswot.ranking.rank import RankResult, rank
+from diswot.ranking.statistics import Array, kendall
 from diswot.spaces.registry import Params
 
 TABLE, SCORED = TABLES / "subnets.csv", TABLES / "subnets_scores.csv"
@@ -130,23 +133,56 @@ def timed(school: School, proxy: str, images: int) -> Callable[[], object]:
     return lambda: fixed.outcomes(fixed.students(partial(build, next(each))), [proxy])
 
 
-def ranking(rows: list[dict[str, str]], seed: int, images: int, weights: str) -> RankResult:
-    """Compare the scores with the accuracies after one epoch, and before."""
+@dataclass(frozen=True)
+class Columns:
+    """Scores of the sample by name, with accuracies after the epoch and parameters."""
+
+    scores: dict[str, list[float]]
+    after: list[float]
+    params: list[float]
+
+    @property
+    def ranked(self) -> RankResult:
+        return rank(self.scores, self.after, self.params)
+
+
+def columns_of(seed: int, images: int, weights: str) -> Columns:
+    """Read the scores of one seed, number of images and kind of weights."""
     table = {row["number"]: row for row in lines(TABLE)}
     key = (weights, str(images), str(seed))
-    own = [r for r in rows if (r["weights"], r["images"], r["seed"]) == key]
-    own = [r for r in own if r["number"] in table]
-    columns = {p: [float(r[p] or "nan") for r in own] for p in PROXIES if any(r[p] for r in own)}
+    own = [r for r in lines(SCORED) if (r["weights"], r["images"], r["seed"]) == key]
+    scores = {p: [float(r[p] or "nan") for r in own] for p in PROXIES if any(r[p] for r in own)}
+    params = [float(table[r["number"]]["model_params"]) for r in own]
     if weights == INHERITED:
-        columns[BEFORE] = [float(table[r["number"]]["before"]) for r in own]
-    after = [float(table[r["number"]]["epoch1"]) for r in own]
-    return rank(columns, after, [float(table[r["number"]]["model_params"]) for r in own])
+        pairs = zip(scores["kd_standardised"], params, strict=True)
+        scores[SIZED] = [score + SIZE_WEIGHT * math.log(size) for score, size in pairs]
+        scores[BEFORE] = [float(table[r["number"]]["before"]) for r in own]
+    return Columns(scores, [float(table[r["number"]]["epoch1"]) for r in own], params)
+
+
+def show_leads(resamples: int = 4000) -> str:
+    """Return by how much the tau of `kd_standardised` is above others, by a paired bootstrap."""
+    both = {weights: columns_of(0, BATCHES[0], weights) for weights in (FRESH, INHERITED)}
+    own = both[INHERITED]
+    count = len(own.after)
+    draws = np.random.default_rng(0).multinomial(count, np.full(count, 1 / count), resamples)
+    weights = np.concatenate([np.ones((1, count)), draws])
+
+    def tau(scores: list[float]) -> Array:
+        return kendall(np.array(scores), np.array(own.after), weights)
+
+    cells = []
+    for name, kind in (("default", FRESH), ("agreement", INHERITED), ("params", INHERITED)):
+        lead = tau(own.scores["kd_standardised"]) - tau(both[kind].scores[name])
+        low, high = np.nanpercentile(lead[1:], [2.5, 97.5])
+        cells.append([name, f"{lead[0]:.2f}", f"{low:.2f} to {high:.2f}"])
+    return markdown(["tau of kd_standardised above that of", "by", "95 % interval"], cells)
 
 
 def taus(weights: str, images: int) -> dict[str, list[str]]:
     """Return of each score the tau with its interval, of seed 0, and the spread over the seeds."""
-    rows = lines(SCORED)
-    seeds = [ranking(rows, seed, images, weights).rankings for seed in range(SCORE_SEEDS)]
+    columns = [columns_of(seed, images, weights) for seed in range(SCORE_SEEDS)]
+    seeds = [each.ranked.rankings for each in columns]
     found = {}
     for name, first in seeds[0].items():
         tau = first.statistics["kendall"]
@@ -170,7 +206,8 @@ def show_scores() -> str:
 def show_images() -> str:
     """Return Kendall's tau of the scores of predictions, by the number of images."""
     found = {images: taus(INHERITED, images) for images in BATCHES}
-    cells = [[name, *(found[images][name][1] for images in BATCHES)] for name in PREDICTIONS]
+    names = (*PREDICTIONS, SIZED)
+    cells = [[name, *(found[images][name][1] for images in BATCHES)] for name in names]
     return markdown(["tau of 3 seeds", *(f"{images} images" for images in BATCHES)], cells)
 
 
@@ -188,7 +225,7 @@ def main() -> None:
     parser.add_argument("--show", action="store_true", help="print the tables of what is there")
     options = parser.parse_args()
     if options.show:
-        print(show_scores(), show_images(), show_found(), sep="\n\n")
+        print(show_scores(), show_leads(), show_images(), show_found(), sep="\n\n")
         return
     school = School(options.data, options.teacher_weights)
     only = tuple(filter(None, options.only.split(",")))

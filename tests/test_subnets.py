@@ -111,10 +111,15 @@ def test_a_perfect_score_has_tau_one(
             {"number": number, "model_params": 100 - number, "before": after / 2, "epoch1": after},
         )
         scores = dict.fromkeys(script.PROXIES, "")
-        given = {"agreement": after - 50, "kd": -after, "default": "" if number else "1"}
+        given = {
+            "agreement": after - 50,
+            "kd": -after,
+            "kd_standardised": -after,
+            "default": "" if number else "1",
+        }
         key = {"number": number, "weights": "inherited", "images": 64, "seed": 0}
         script.append(script.SCORED, key | scores | given)
-    found = script.ranking(script.lines(script.SCORED), 0, 64, "inherited").rankings
+    found = script.columns_of(0, 64, "inherited").ranked.rankings
     taus = {name: row.statistics["kendall"].value for name, row in found.items()}
     assert taus["agreement"] == taus["before"] == 1 and taus["kd"] == -1
     assert found["default"].n == 1 and "zen" not in found
