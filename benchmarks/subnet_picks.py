@@ -167,7 +167,8 @@ def show_found() -> str:
     made, cells = lines(FOUND), []
     budgets = [*BUDGETS, LIKE]
     place = {(b, p): i for i, (b, p) in enumerate(product(budgets, PICKS))}
-    for row in sorted(lines(PICKED), key=lambda row: place[row["budget"], row["pick"]]):
+    last = len(place)  # picks of scores that are gone
+    for row in sorted(lines(PICKED), key=lambda row: place.get((row["budget"], row["pick"]), last)):
         params = {name: row[name] for name in FULL}
         own = [line for line in made if all(line[k] == v for k, v in params.items())]
         text = "-".join(row[f"depth_{i}"] for i in (1, 2, 3))
