@@ -133,6 +133,17 @@ def test_effective_rank_by_hand() -> None:
     assert found == pytest.approx(math.log(3) - 2 / 3 * math.log(2), abs=1e-6)
 
 
+def test_default_inherited_adds_the_distance_to_the_teacher() -> None:
+    batch = create_dataset("noise", num_classes=10, img_size=16).batch(16)
+    build = partial(create_teacher, "resnet20", 10)
+    names = ["default", "default_inherited", "kd_standardised"]
+    fixed = scorer(build(), [batch], names, init="kaiming", trained_teacher=True)
+    found = {name: value for name, (value,) in fixed.score(fixed.students(build), names).items()}
+    assert found["kd_standardised"] < 0  # a proxy is minus the distance
+    expected = found["default"] + 2 * found["kd_standardised"]
+    assert found["default_inherited"] == pytest.approx(expected)
+
+
 # Gaps by hand
 
 

@@ -59,7 +59,7 @@ STUDENTS: dict[str, Callable[[], nn.Module]] = {
 CUT = {"none": lambda: cell(NONE), "disconnected": lambda: cell(APART)}
 FREE = [name for name, row in PROXIES.items() if row.cost == "free"]
 GAPS = ["detail", "directness"]  # zero if nothing lacks
-FIRST_BLOCK = ["default", "detail"]  # compare first blocks
+FIRST_BLOCK = ["default", "default_inherited", "detail"]  # compare first blocks
 
 every_row = pytest.mark.parametrize("name", PROXIES)
 
@@ -178,7 +178,6 @@ def test_facts() -> None:
         assert not row.recorder or row.needs_forward, name
         assert not row.needs_backward or row.cost in ("backward", "many"), name
         assert not row.needs_batches or row.cost == "many", name
-        assert not (row.compares_observations and row.compares_first_block), name
 
 
 @every_row
@@ -187,7 +186,7 @@ def test_looks_at_labels_only_if_it_says_so(name: str) -> None:
     labels = (batch.labels * 3 + batch.labels.flip(0)) % CLASSES
     changed = Batch(batch.images, labels)
     teacher = seeded(lambda: create_teacher("resnet20", CLASSES))
-    model = student("lacking" if name in (*GAPS, "default") else "s0")
+    model = student("lacking" if name in (*GAPS, *FIRST_BLOCK) else "s0")
     if name == "agreement_top1":  # fresh networks agree on no image
         model = copy.deepcopy(teacher)
     values = [score(teacher, model, other, [name])[name] for other in (batch, changed)]
@@ -203,7 +202,9 @@ def test_needs_a_teacher_only_if_it_says_so(name: str) -> None:
         row.score(blind)
         assert math.isfinite(score(None, model, batch, [name])[name])
         return
-    missing = "first block of the teacher" if name in FIRST_BLOCK else "observation of a teacher"
+    missing = "first block of the teacher"
+    if row.compares_observations:
+        missing = "observation of a teacher"
     with pytest.raises(UserError, match=missing):
         row.score(blind)
     message = f"^{name} needs a teacher; scores such as params, zen and naswot need none$"

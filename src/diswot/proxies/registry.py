@@ -135,6 +135,16 @@ PROXIES: dict[str, Proxy] = {
         recorder=LayerRecorder,
         init="kaiming",
     ),
+    "default_inherited": Proxy(
+        default_score.default_inherited,
+        "the same, less the distance of the predictions from the teacher's",
+        "",
+        "many",
+        compares_observations=True,
+        compares_first_block=True,
+        recorder=LayerRecorder,
+        init=INHERITED,
+    ),
     "detail": Proxy(
         default_score.detail,
         "minus the image detail that the first block loses and the teacher's keeps",
