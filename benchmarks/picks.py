@@ -232,16 +232,17 @@ def train(run: Run, teacher: nn.Module, images: Dataset, choices: Params) -> dic
 
 def table(rows: list[dict[str, str]]) -> str:
     """Return the accuracies as a table: a row per space, a column per pick."""
-    picks = list(dict.fromkeys(row["pick"].split(" ")[0] for row in rows))
-    cells_of = []
-    for cell in CELLS:
-        cells = [cell]
-        for pick in picks:
-            found = [r for r in rows if r["cell"] == cell and r["pick"].split(" ")[0] == pick]
-            values = [float(row["accuracy"]) for row in found]
-            cells.append(f"{spread(values)} ({len(values)})" if values else "-")
-        cells_of.append(cells)
-    return markdown(["space", *picks], cells_of)
+    found: dict[str, dict[str, list[float]]] = {}
+    for row in rows:
+        pick = "random" if row["pick"].startswith("random") else row["pick"]
+        values = found.setdefault(row["cell"], {}).setdefault(pick, [])
+        values.append(float(row["accuracy"]))
+    picks = list(dict.fromkeys(pick for cell in found.values() for pick in cell))
+    body = [
+        [cell, *(f"{spread(of[pick])} ({len(of[pick])})" if pick in of else "-" for pick in picks)]
+        for cell, of in found.items()
+    ]
+    return markdown(["space", *picks], body)
 
 
 def main() -> None:

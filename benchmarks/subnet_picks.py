@@ -62,10 +62,11 @@ SEARCHES = {
     "kd_standardised": Scores("kd_standardised", init=INHERITED),
     SIZED: Scores(SIZED, 64, INHERITED),
     "default": Scores("default", 64),
+    "default_inherited": Scores("default_inherited", 64),
     "params": Scores("params", 64),
 }
 PICKS = ("agreement", "wide", "narrow", "default", "params", "random_1", "random_2",
-         "kd_standardised", SIZED)  # fmt: skip
+         "kd_standardised", SIZED, "default_inherited")  # fmt: skip
 
 
 def make_picks(school: School, only: tuple[str, ...] = ()) -> None:
