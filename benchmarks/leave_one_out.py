@@ -256,9 +256,10 @@ The shipped form without one part; with all, the mean over families is {whole}.
 
 ## What a search picks
 
-Under the parameters and MACs of a plain design by hand: the winner of a search of 500 candidates by the default score, the largest student by parameters, the design by hand, and
-random students of that cost. All distilled alike from fresh weights for 8 epochs on ten classes of
-CIFAR-100; test accuracy in %, and the number of trainings (`benchmarks/picks.py`).
+Under the parameters and MACs of a plain design by hand: the winner of a search of 500 candidates
+by the default score, the largest student by parameters, the design by hand, and random students of
+that cost. All distilled alike from fresh weights for 8 epochs on ten classes of CIFAR-100; test
+accuracy in %, and the number of trainings (`benchmarks/picks.py`). Seeds differ by up to 5 points.
 
 {picks}
 
