@@ -368,7 +368,7 @@ class TestScore:
     def test_all_scores_without_a_trained_teacher(self, run: Run) -> None:
         assert score_names.proxy_names("all", TeacherOptions(), "default") == list(PROXIES)
         plain = score_names.proxy_names("all", TeacherOptions(), None)
-        assert {*PROXIES} - {*plain} == {"agreement", "agreement_top1"}
+        assert {*PROXIES} - {*plain} == {"agreement", "agreement_top1", "default_inherited"}
         assert score_names.proxy_names("all", TeacherOptions(pretrained=True), None) == list(
             PROXIES
         )
