@@ -14,8 +14,9 @@ from __future__ import annotations
 import argparse
 import json
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -47,21 +48,17 @@ TABLE = Path("docs/tables/picks.csv")
 USER = "benchmarks/user_spaces.py"
 
 
-def three(**choices: Any) -> dict[str, Any]:
-    """Return parameters of three stages: one value for all, or one for each."""
+def staged(ends: Sequence[str], **choices: Any) -> dict[str, Any]:
+    """Return parameters of stages, whose names end so: one value for all, or one for each."""
     return {
-        f"{name}{stage}": value[stage] if isinstance(value, tuple) else value
+        name + end: value[place] if isinstance(value, tuple) else value
         for name, value in choices.items()
-        for stage in range(3)
+        for place, end in enumerate(ends)
     }
 
 
-def six(**choices: Any) -> dict[str, Any]:
-    return {
-        f"{name}_{stage}": value[stage - 1] if isinstance(value, tuple) else value
-        for name, value in choices.items()
-        for stage in range(1, 7)
-    }
+three = partial(staged, "012")
+six = partial(staged, [f"_{stage}" for stage in range(1, 7)])
 
 
 @dataclass(frozen=True)

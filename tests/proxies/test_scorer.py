@@ -232,6 +232,7 @@ def counted(model: nn.Module) -> list[int]:
         (["diswot", "semantic", "relation", "kd", "gradcam", "params", "depth"], [6], [6]),
         (["detail"], [6] * DRAWS, [6, *[6] * DRAWS]),
         (["detail", "relation"], [6, *[6] * DRAWS], [6, *[6] * DRAWS]),
+        (["default", "detail", "relation"], [6, *[6] * DRAWS], [6, *[6] * DRAWS]),
     ],
 )
 @pytest.mark.parametrize("trained", [False, True])

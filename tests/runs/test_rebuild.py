@@ -76,6 +76,9 @@ def test_a_trained_teacher_is_scored_with_its_weights(tmp_path: Path) -> None:
 
     networks = RecordedNetworks(config)
     assert networks.scored_trained() and same(networks.as_scored(PARAMS)[0], kept)
+    for proxy, used in (("default", False), ("default_inherited", True)):
+        drawn = replace(networks, config={**config, "proxy": proxy, "init": "kaiming"})
+        assert drawn.scored_trained() == used
     fresh_one = replace(networks, config={**config, "trained_teacher": False})
     assert not same(fresh_one.as_scored(PARAMS)[0], kept)
     library = replace(networks, config={**config, "pretrained": True})

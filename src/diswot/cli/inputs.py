@@ -211,11 +211,7 @@ class NamedTeacher:
         if not self.trained or inherits(proxies, init):
             return notes
         rows = {name: get_proxy(name) for name in proxies}
-        fresh = [
-            name
-            for name, row in rows.items()
-            if row.compares_first_block and not row.compares_observations
-        ]
+        fresh = [name for name, row in rows.items() if row.redraws_teacher]
         unused = [name for name, row in rows.items() if not row.needs_teacher]
         if fresh:
             notes.append(

@@ -85,7 +85,7 @@ class Candidate:
                 stack.enter_context(recorder)
             return observe(self.student, *self.batch, cam=self.cam), recorders
 
-    @property
+    @cached_property
     def roughness(self) -> tuple[float, float]:
         """The roughness of the first blocks of the teacher and of the student, in nats.
 

@@ -79,6 +79,11 @@ class Proxy:
         """Whether the score compares the student with a teacher."""
         return self.compares_observations or self.compares_first_block
 
+    @property
+    def redraws_teacher(self) -> bool:
+        """Whether the score compares with the teacher by newly drawn weights alone."""
+        return self.compares_first_block and not self.compares_observations
+
 
 def _agreement(row: Knowledge) -> Proxy:
     """Return minus a knowledge distance, with its fixed adapter, as a proxy."""
@@ -137,7 +142,7 @@ PROXIES: dict[str, Proxy] = {
     ),
     "default_inherited": Proxy(
         default_score.default_inherited,
-        "the same, less the distance of the predictions from the teacher's",
+        "default score less the distance of the predictions from the teacher's",
         "",
         "many",
         compares_observations=True,

@@ -236,11 +236,12 @@ def score(
 ) -> dict[str, float]:
     """Score one student against one teacher, both with the weights that they have.
 
-    A part of `default`, `detail`, draws weights of its own.
+    `detail`, a part of `default` and `default_inherited`, draws weights of its own.
 
     Args:
         teacher: Network; or its observation on the same batch, which does not show its first
-            block: `default` and `detail` need the network. None if no proxy needs a teacher.
+            block: `default`, `default_inherited` and `detail` need the network. None if no proxy
+            needs a teacher.
         student: Network.
         batch: Normalised images, B x 3 x H x W, and labels, B.
         proxies: Keys of `registry.PROXIES`.

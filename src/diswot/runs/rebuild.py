@@ -128,7 +128,7 @@ class RecordedNetworks:
     def scored_trained(self) -> bool:
         """Say whether the score used the teacher's trained weights; some scores draw fresh ones."""
         row = get_proxy(str(self.config["proxy"]))
-        draws = row.compares_first_block and self.init() not in ("default", INHERITED)
+        draws = row.redraws_teacher and self.init() not in ("default", INHERITED)
         return bool(self.config.get("trained_teacher")) and not draws
 
     def as_scored(self, params: Params) -> tuple[nn.Module, nn.Module]:
