@@ -34,7 +34,7 @@ WEIGHTS = {
     "detail": 1.0,
     "directness": 0.25,
 }
-_WEIGHTS, _ACTIVATIONS = 0.6, 0.2  # exponents of capacity
+EXPONENTS = (0.6, 0.2)  # of the weights and the activations, in capacity
 _AGREEMENT = 2.0  # of default_inherited
 
 
@@ -80,7 +80,8 @@ def capacity(candidate: Candidate) -> float:
     `LayerRecorder`).
     """
     sizes = candidate.recorded(LayerRecorder).sizes.values()
-    total = math.fsum(w**_WEIGHTS * a**_ACTIVATIONS for w, a in sizes)
+    of_weights, of_activations = EXPONENTS
+    total = math.fsum(w**of_weights * a**of_activations for w, a in sizes)
     return math.log(total) if total else -math.inf
 
 
