@@ -1,10 +1,11 @@
 """Costs of a network, and upper limits for them.
 
-Conventions. Parameters are all trainable ones. One MAC is one multiply-add, counted on one image
+Conventions. Parameters are all of a network's, frozen ones too. One MAC is one multiply-add, counted on one image
 in convolutions and matrix products, attention included; bias, normalisation, activation and pooling
 do not count. Memory is the peak of live activations in bytes in the forward pass of one image, as
 torch runs it eagerly in evaluation mode, with whole attention maps. Latency is measured
-(`costs.latency`). More in docs/budgets.md.
+(`costs.latency`). A network with an operation whose MACs have no formula is refused where MACs
+are limited or an objective. More in docs/budgets.md.
 """
 
 from __future__ import annotations
@@ -42,7 +43,7 @@ class Costs:
 
     @cached_property
     def params(self) -> int:
-        """Number of trainable parameters."""
+        """Number of parameters."""
         return count_params(self._model)
 
     @cached_property
@@ -71,7 +72,7 @@ class Cost:
 # In the order in which they are checked: fast ones first.
 COSTS: dict[str, Cost] = {
     "params": Cost("params", lambda costs: costs.params, show_count),
-    "macs": Cost("MACs", lambda costs: costs.counts.macs, show_count),
+    "macs": Cost("MACs", lambda costs: costs.counts.all_macs(), show_count),
     "memory": Cost("bytes of activations", lambda costs: costs.counts.memory, show_bytes),
     "latency": Cost("seconds of latency", lambda costs: costs.latency, show_seconds),
 }
@@ -101,7 +102,7 @@ class Budget:
     """Upper limits for the costs of a student; None is no limit.
 
     Attributes:
-        max_params: Trainable parameters.
+        max_params: Parameters, trainable or frozen.
         max_macs: Multiply-adds of one image.
         max_memory: Peak of live activations in the forward pass of one image, in bytes.
         max_latency: Measured latency of one image, in seconds.

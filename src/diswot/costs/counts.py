@@ -14,7 +14,13 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import flop_registry, sdpa_flop
 
 from diswot.costs.activation_memory import LiveActivations
-from diswot.utils.compat import TorchDispatchMode
+from diswot.errors import UserError
+from diswot.utils.compat import (
+    HigherOrderOperator,
+    TorchDispatchMode,
+    plain_kernel,
+    uncompiled_attention,
+)
 
 Shape = tuple[int, int, int]
 
@@ -32,6 +38,16 @@ class Counts:
     macs: int
     memory: int
     uncounted: tuple[str, ...]
+
+    def all_macs(self) -> int:
+        """Return the multiply-adds, which a limit or a score needs in full.
+
+        Raises:
+            UserError: An operation has no formula.
+        """
+        if self.uncounted:
+            raise UserError(f"its MACs cannot be counted: no formula for {', '.join(self.uncounted)}")
+        return self.macs
 
 
 def count(model: nn.Module, image_shape: Shape) -> Counts:
@@ -57,22 +73,31 @@ def count_macs(model: nn.Module, image_shape: Shape) -> int:
 
 
 def count_params(model: nn.Module) -> int:
-    """Count the trainable parameters of a network, shared ones once."""
+    """Count the parameters of a network, trainable or frozen, shared ones once."""
+    return sum(parameter.numel() for parameter in model.parameters())
+
+
+def count_trainable(model: nn.Module) -> int:
+    """Count the parameters of a network that are not frozen, shared ones once."""
     return sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
 
 
 def count_depth(model: nn.Module) -> int:
-    """Count the trainable layers: modules whose own weight has two dimensions or more."""
+    """Count the layers: modules whose own weight is a parameter of two dimensions or more."""
     weights = (getattr(module, "weight", None) for module in model.modules())
-    return sum(isinstance(w, nn.Parameter) and w.requires_grad and w.ndim > 1 for w in weights)
+    return sum(isinstance(w, nn.Parameter) and w.ndim > 1 for w in weights)
 
 
 @contextmanager
 def _evaluating(model: nn.Module) -> Iterator[None]:
-    """Put a model into evaluation mode, without fused attention, whose products are not counted."""
+    """Put a model into evaluation mode, without fused attention, whose products are not counted.
+
+    FlexAttention runs uncompiled: the compiler would trace the counting, too.
+    """
     modes = [(module, module.training) for module in model.modules()]
     fused = torch.backends.mha.get_fastpath_enabled()
-    with torch.no_grad(), torch.random.fork_rng(devices=[]), sdpa_kernel(SDPBackend.MATH):
+    random = torch.random.fork_rng(devices=[])
+    with torch.no_grad(), random, uncompiled_attention(), sdpa_kernel(SDPBackend.MATH):
         try:
             torch.backends.mha.set_fastpath_enabled(False)
             model.eval()
@@ -85,6 +110,8 @@ def _evaluating(model: nn.Module) -> Iterator[None]:
 
 class _Tally(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Dispatch mode that counts the multiply-adds and the memory of all operations."""
+
+    supports_higher_order_operators = True  # such as FlexAttention
 
     def __init__(self, model: nn.Module, images: torch.Tensor) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
@@ -100,6 +127,8 @@ class _Tally(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self, func: Any, types: Any, args: Sequence[Any] = (), kwargs: Any = None
     ) -> Any:
         kwargs = kwargs or {}
+        if isinstance(func, HigherOrderOperator):
+            return self._higher_order(func, args, kwargs)
         formula = _FORMULAS.get(func.overloadpacket)
         if formula is None and func is not torch.ops.prim.device.default:
             with self:
@@ -114,6 +143,17 @@ class _Tally(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self.live.add(out)
         return out
 
+    def _higher_order(self, func: Any, args: Sequence[Any], kwargs: Any) -> Any:
+        """Run an operator that takes functions; the operations inside are counted one by one."""
+        kernel = plain_kernel(func)
+        if kernel is not None:
+            with self:
+                return kernel(*args, **kwargs)
+        self.uncounted.add(func.name())
+        out = func(*args, **kwargs)
+        self.live.add(out)
+        return out
+
 
 def _name(func: Any) -> str:
     """Return `fft_fft2` for an operation of aten, `torchvision::deform_conv2d` for another."""
@@ -124,13 +164,16 @@ def _name(func: Any) -> str:
 def _is_costly(func: Any) -> bool:
     """Whether an operation without a formula may have multiply-adds that the convention counts.
 
-    Operations of torch are recognised by name; any operation of another library may.
+    Operations of torch are recognised by name; any operation of another library may. Marks of the
+    profiler compute nothing.
     """
-    return func.namespace not in ("aten", "prim", "prims") or bool(_COSTLY.search(_name(func)))
+    known = ("aten", "prim", "prims", "profiler")
+    return func.namespace not in known or bool(_COSTLY.search(_name(func)))
 
 
 _COSTLY = re.compile(
     r"mm($|_)|matmul|conv(?!ert)|attention|linalg(?!_vector_norm|_check_errors|_cross)|fft|cdist"
+    r"|_euclidean_dist|^_pdist"
     r"|^(mkldnn_)?linear$|^_trilinear$|rnn|lstm|gru|cholesky|triangular|embedding_bag|^addr$"
 )
 
@@ -147,6 +190,22 @@ def _sdpa_flop(*args: Any, out_val: Any, **kwargs: Any) -> int:
     return int(sdpa_flop(*args[:3], out_val=out_val[0]))
 
 
+def _recurrent_flop(
+    inputs: torch.Tensor, *weights: torch.Tensor, out_val: Any, **kwargs: Any
+) -> int:
+    """Count a recurrent layer: each step of each sequence meets each weight once."""
+    rows = inputs.numel() // inputs.shape[-1]
+    return 2 * rows * sum(weight.numel() for weight in weights if weight.ndim > 1)
+
+
+def _onednn_rnn_flop(inputs: Any, one: Any, other: Any, *args: Any, out_val: Any, **_: Any) -> int:
+    return _recurrent_flop(inputs, one, other, out_val=out_val)
+
+
+def _cudnn_rnn_flop(inputs: Any, weights: Any, *args: Any, out_val: Any, **_: Any) -> int:
+    return _recurrent_flop(inputs, *weights, out_val=out_val)
+
+
 aten = torch.ops.aten
 # Products with a vector have one multiply-add for each element of the first factor.
 _FORMULAS: Mapping[Any, Any] = {
@@ -156,4 +215,7 @@ _FORMULAS: Mapping[Any, Any] = {
     aten.vdot: _dot_flop,
     aten.addmv: _addmv_flop,
     aten._scaled_dot_product_flash_attention_for_cpu: _sdpa_flop,
+    aten.mkldnn_rnn_layer: _onednn_rnn_flop,  # one layer, one direction
+    aten._cudnn_rnn: _cudnn_rnn_flop,  # all layers, both directions
+    aten.miopen_rnn: _cudnn_rnn_flop,
 }
