@@ -33,7 +33,7 @@ from diswot.spaces import nasbench201
 from diswot.spaces.registry import build_network, create_space
 from diswot.utils.files import load_weights
 
-SMALL = "--classes 10 --batch-size 4 --image-size 8"
+SMALL = "--data noise --classes 10 --batch-size 4 --image-size 8"
 PLAIN = f"search --teacher resnet20 {SMALL} --trials 5"
 SEARCH = f"{PLAIN} --proxy diswot"
 SCORE = f"score --teacher resnet20 {SMALL}"
@@ -378,9 +378,9 @@ class TestScore:
         [
             ("score --student resnet20 --proxies agreement,kd", "agreement looks"),
             ("score --student resnet20 --proxies kd,params,naswot --init inherited", "kd, naswot"),
-            ("search --trials 2 --proxy agreement", "agreement looks"),
-            ("search --trials 2 --init inherited", "default looks"),
-            ("search --trials 2 --init inherited --workers 2", "default looks"),
+            ("search --data noise --trials 2 --proxy agreement", "agreement looks"),
+            ("search --data noise --trials 2 --init inherited", "default looks"),
+            ("search --data noise --trials 2 --init inherited --workers 2", "default looks"),
             ("rank --table {table} --proxies diswot --init inherited", "diswot looks"),
             ("rank --table {table} --proxies agreement,agreement_top1", "agreement_top1 look"),
         ],
@@ -686,16 +686,16 @@ def images(root: Path) -> Path:
 
 
 MISTAKES = [
-    ("search --teacher resnet57", "unknown teacher 'resnet57'; did you mean resnet56"),
-    ("search --teacher ''", "unknown teacher ''; known: hf:microsoft/resnet-18, resnet110, "),
-    ("search --space s1", "unknown space 's1'; did you mean s0"),
+    ("search --data noise --teacher resnet57", "unknown teacher 'resnet57'; did you mean resnet56"),
+    ("search --data noise --teacher ''", "unknown teacher ''; known: hf:microsoft/resnet-18, resnet110, "),
+    ("search --data noise --space s1", "unknown space 's1'; did you mean s0"),
     ("search --data digit", "unknown data 'digit'; did you mean digits"),
     ("search --data ''", "unknown data ''"),
     ("search --data nets.py", "nets.py is a file; name a folder of images"),
     ("search --data .", "no images in "),
     ("search --data digits --classes 7", "digits has 10 classes, not 7"),
     ("search --data digits --batch-size 2000", "digits has 1437 training images, and the"),
-    ("search --classes 1", "noise needs at least 2 classes, not 1"),
+    ("search --data noise --classes 1", "noise needs at least 2 classes, not 1"),
     (f"{SEARCH} --proxy diswott", "unknown proxy 'diswott'; did you mean diswot"),
     (f"{SEARCH} --sampler evolutions", "unknown sampler 'evolutions'; did you mean evolution"),
     (f"{SEARCH} --init gausian", "unknown initialisation 'gausian'; did you mean gaussian"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -23,22 +24,12 @@ def budget(limits: BudgetOptions) -> Budget:
         UserError: A limit is no number in its unit; the error names the option.
     """
     from diswot.costs.budget import Budget
-    from diswot.utils.units import parse_bytes, parse_count, parse_seconds
 
-    readers = {
-        "max_params": parse_count,
-        "max_macs": parse_count,
-        "max_memory": parse_bytes,
-        "max_latency": parse_seconds,
-    }
-    numbers: dict[str, float] = {}
-    for name, read in readers.items():
-        if (text := getattr(limits, name)) is not None:
-            try:
-                numbers[name] = read(text)
-            except UserError as error:
-                raise UserError(f"--{name.replace('_', '-')}: {error}") from error
-    return Budget(**numbers)
+    try:
+        return Budget(**asdict(limits))
+    except UserError as error:
+        name, colon, reason = str(error).partition(":")
+        raise UserError(f"--{name.replace('_', '-')}{colon}{reason}") from error
 
 
 def objectives(text: str) -> list[str]:
@@ -142,13 +133,19 @@ def columns(students: Sequence[Mapping[str, Any]]) -> dict[str, list[str]]:
 
 
 def notes(students: Sequence[Mapping[str, Any]], how: Setting | None) -> list[str]:
-    """Return notes on the costs: operations that the MACs leave out, and how latency was timed."""
+    """Return notes on the costs: what the MACs leave out, frozen parameters, the clock."""
     names = sorted({name for row in students for name in row["uncounted"]})
     lines = (
         [f"operations without a formula, which the MACs leave out: {', '.join(names)}"]
         if names
         else []
     )
+    frozen = next((row for row in students if row.get("trainable_params") is not None), None)
+    if frozen is not None:
+        lines.append(
+            f"some parameters are frozen: of {frozen['model_params']:,}, for example, "
+            f"{frozen['trainable_params']:,} are trainable"
+        )
     if how is not None:
         of = how.facts
         threads = f"{of['threads']} thread{'s' if how.threads > 1 else ''}"

@@ -9,6 +9,8 @@ from diswot.cli.grouping import grouped
 from diswot.cli.options import EvaluationDataOptions, OutputOptions, TrainedTeacherOptions
 from diswot.errors import UserError
 
+_FROZEN = {"params": "trainable_params"}  # only of networks with frozen parameters
+
 
 @grouped("teacher", "data")
 def evaluate(
@@ -49,6 +51,7 @@ def _show(result: dict[str, Any]) -> None:
         ["test accuracy", f"{result['test_accuracy']:.2f} %"],
         ["test images", f"{result['test_images']:,}"],
         ["params", show_count(result["model_params"])],
+        *([f"{n} trainable", show_count(result[k])] for n, k in _FROZEN.items() if k in result),
         ["MACs", show_count(result["macs"])],
         ["image size", f"{result['image_size']} x {result['image_size']}"],
         *([n, " ".join(f"{value:.4g}" for value in result[n])] for n in ("mean", "std")),

@@ -14,6 +14,11 @@ if TYPE_CHECKING:
     from diswot.nas.result import SearchResult
     from diswot.training.verify import Verified
 
+NO_LIMIT = (
+    "no limit was given: most scores grow with the network, so the best may just be the largest "
+    "(--max-params, --max-macs, --max-memory, --max-latency)"
+)
+
 
 def plain_result(
     found: SearchResult, tried: Verified | None, how: Setting | None

@@ -148,10 +148,15 @@ def image_facts(images: Dataset) -> dict[str, Any]:
 
 
 def size_facts(model: nn.Module, images: Dataset) -> dict[str, int]:
-    """Return the parameters of a network and its multiply-adds for one image."""
-    from diswot.costs.counts import count_macs, count_params
+    """Return the parameters of a network and its multiply-adds for one image.
 
-    return {"model_params": count_params(model), "macs": count_macs(model, images.image_shape)}
+    The trainable parameters are among them where some are frozen.
+    """
+    from diswot.costs.counts import count_macs, count_params, count_trainable
+
+    everything, trainable = count_params(model), count_trainable(model)
+    frozen = {} if trainable == everything else {"trainable_params": trainable}
+    return {"model_params": everything, **frozen, "macs": count_macs(model, images.image_shape)}
 
 
 @dataclass(frozen=True)

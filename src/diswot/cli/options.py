@@ -94,6 +94,18 @@ class DataOptions:
 
 
 @dataclass(frozen=True)
+class SearchDataOptions(DataOptions):
+    """The images that candidates are scored on, which must be named.
+
+    Attributes:
+        data: Images: a name (diswot list data), a folder, hf:NAME or FILE.parquet; noise for random
+            ones.
+    """
+
+    data: str = field(kw_only=True)
+
+
+@dataclass(frozen=True)
 class EvaluationDataOptions(DataOptions):
     """The images that a trained teacher is tested on."""
 
@@ -123,7 +135,7 @@ class BudgetOptions:
     """Upper limits of what a student may cost.
 
     Attributes:
-        max_params: Most trainable parameters of a student, such as 0.4M.
+        max_params: Most parameters of a student, such as 0.4M.
         max_macs: Most multiply-adds of a student for one image, such as 40M.
         max_memory: Highest peak memory of a student's activations for one image, such as 64MB.
         max_latency: Highest measured latency of a student for one image, such as 8ms.

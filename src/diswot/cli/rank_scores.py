@@ -128,5 +128,6 @@ def setting(job: Mapping[str, Any], proxies: Sequence[str]) -> Setting:
         seed=job["seed"],
         trained_teacher=named.trained,
         device=devices.get_device(job.get("device", devices.CPU)),
+        num_classes=len(named.images.classes),
     )
     return fixed, create_space(job["space"], len(named.images.classes), named.images.size)

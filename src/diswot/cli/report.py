@@ -37,11 +37,8 @@ def report(
     output: OutputOptions,
 ) -> None:
     """Write a run as one HTML page that needs no network."""
-    import optuna
-
     from diswot.reports import report as pages
 
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
     with console.progress(quiet=output.quiet):
         place = pages.report(run, out, storage=storage, study=study, networks=networks)
     if output.as_json:

@@ -94,6 +94,7 @@ def _found(
             seed=scoring.seed,
             trained_teacher=named.trained,
             device=device,
+            num_classes=len(named.images.classes),
         )
         for group in _groups(alike):
             advance("scoring", len(found), len(names), group[0])

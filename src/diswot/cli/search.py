@@ -16,10 +16,10 @@ from diswot.cli.grouping import grouped
 from diswot.cli.options import (
     BudgetOptions,
     ComputeOptions,
-    DataOptions,
     LatencyOptions,
     OutputOptions,
     ScoringOptions,
+    SearchDataOptions,
     StudyOptions,
     TeacherOptions,
     VerifyOptions,
@@ -67,7 +67,7 @@ def search(
     proxy: _Proxy = "default",
     sampler: _Sampler = None,
     teacher: TeacherOptions,
-    data: DataOptions,
+    data: SearchDataOptions,
     scoring: ScoringOptions,
     compute: ComputeOptions,
     out: options.RunFolder = None,
@@ -134,24 +134,22 @@ class _Job:
         self, compute: Compute, data_root: Path | None, advance: console.Advance
     ) -> SearchResult:
         """Search the space."""
-        import optuna
-
         from diswot.nas.api import Scoring, StudySettings
         from diswot.nas.api import search as find
         from diswot.spaces.registry import create_space
 
-        optuna.logging.set_verbosity(optuna.logging.WARNING)
         shape = len(self.named.images.classes), self.named.images.size
-        config = self._config(data_root)
+        config, given = self._config(data_root), self.scoring
+        how = Scoring(self.proxy, given.init, given.seed, self.named.trained, shape[0])
         return find(
-            self.named.model_for([self.proxy], self.scoring.init),
+            self.named.model_for([self.proxy], given.init),
             create_space(self.space, *shape),
-            inputs.scoring_batches(self.named.images, self.scoring),
+            inputs.scoring_batches(self.named.images, given),
             n_trials=self.trials,
             objectives=self.objectives,
             budget=self.limits,
             sampler=self.sampler,
-            scoring=Scoring(self.proxy, self.scoring.init, self.scoring.seed, self.named.trained),
+            scoring=how,
             compute=compute,
             study=StudySettings(self.place, self.study.study, self.study.resume, config),
             callbacks=[partial(self._report, self._recorded(config), advance)],
@@ -208,6 +206,8 @@ class _Job:
         teacher = self.named.remarks([self.proxy], self.scoring.init)
         if as_json:
             return teacher
+        free = not self.limits.limits and self.objectives == ["score"]
+        teacher = [*teacher, *([outcome.NO_LIMIT] if free else [])]
         kept = outcome.kept_in(self.out, self.study.storage, settings, trained=self.named.trained)
         return [*outcome.remarks(result, self.trials, self.timing), *teacher, *kept]
 

@@ -13,13 +13,21 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
+from numbers import Real
 from typing import Any
 
 from torch import nn
 
 from diswot.costs.counts import Counts, Shape, count, count_params
 from diswot.errors import UserError
-from diswot.utils.units import show_bytes, show_count, show_seconds
+from diswot.utils.units import (
+    parse_bytes,
+    parse_count,
+    parse_seconds,
+    show_bytes,
+    show_count,
+    show_seconds,
+)
 
 
 class Costs:
@@ -62,19 +70,23 @@ class Cost:
         unit: Unit of `value`, with the name of the cost.
         value: Returns the cost of a network in that unit.
         show: Formats a value for people.
+        read: Reads a value with its unit, such as 0.3M.
     """
 
     unit: str
     value: Callable[[Costs], float]
     show: Callable[[float], str]
+    read: Callable[[str], float]
 
 
 # In the order in which they are checked: fast ones first.
 COSTS: dict[str, Cost] = {
-    "params": Cost("params", lambda costs: costs.params, show_count),
-    "macs": Cost("MACs", lambda costs: costs.counts.all_macs(), show_count),
-    "memory": Cost("bytes of activations", lambda costs: costs.counts.memory, show_bytes),
-    "latency": Cost("seconds of latency", lambda costs: costs.latency, show_seconds),
+    "params": Cost("params", lambda costs: costs.params, show_count, parse_count),
+    "macs": Cost("MACs", lambda costs: costs.counts.all_macs(), show_count, parse_count),
+    "memory": Cost(
+        "bytes of activations", lambda costs: costs.counts.memory, show_bytes, parse_bytes
+    ),
+    "latency": Cost("seconds of latency", lambda costs: costs.latency, show_seconds, parse_seconds),
 }
 
 
@@ -101,6 +113,8 @@ class Excess:
 class Budget:
     """Upper limits for the costs of a student; None is no limit.
 
+    A limit is a number, or a text with a unit, such as 0.3M, 64MB or 8ms, which becomes a number.
+
     Attributes:
         max_params: Parameters, trainable or frozen.
         max_macs: Multiply-adds of one image.
@@ -108,17 +122,26 @@ class Budget:
         max_latency: Measured latency of one image, in seconds.
 
     Raises:
-        UserError: A limit is not above zero.
+        UserError: A limit is no number above zero in its unit.
     """
 
-    max_params: float | None = None
-    max_macs: float | None = None
-    max_memory: float | None = None
-    max_latency: float | None = None
+    max_params: float | str | None = None
+    max_macs: float | str | None = None
+    max_memory: float | str | None = None
+    max_latency: float | str | None = None
 
     def __post_init__(self) -> None:
-        for name, limit in vars(self).items():
-            if limit is not None and not limit > 0:
+        for cost, row in COSTS.items():
+            name = f"max_{cost}"
+            limit = getattr(self, name)
+            if isinstance(limit, str):
+                try:
+                    object.__setattr__(self, name, row.read(limit))
+                except UserError as error:
+                    raise UserError(f"{name}: {error}") from error
+            elif limit is not None and (isinstance(limit, bool) or not isinstance(limit, Real)):
+                raise UserError(f"{name} must be a number or a text such as 0.3M, not {limit!r}")
+            elif limit is not None and not limit > 0:
                 raise UserError(f"{name} must be above zero, not {limit}")
 
     @property

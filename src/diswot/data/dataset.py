@@ -24,8 +24,18 @@ class Batch(NamedTuple):
     images: Tensor
     labels: Tensor
 
+    def __repr__(self) -> str:
+        return f"Batch(images={_brief(self.images)}, labels={_brief(self.labels)})"
 
-@dataclass(frozen=True)
+
+def _brief(value: object) -> str:
+    """Return the kind and the shape of a tensor; another value as it is."""
+    if not isinstance(value, Tensor):
+        return repr(value)
+    return f"{str(value.dtype).removeprefix('torch.')} tensor {tuple(value.shape)}"
+
+
+@dataclass(frozen=True, repr=False)
 class Split:
     """Labelled images that are read on demand.
 
@@ -40,8 +50,11 @@ class Split:
     def __len__(self) -> int:
         return len(self.labels)
 
+    def __repr__(self) -> str:
+        return f"Split({len(self)} images)"
 
-@dataclass(frozen=True)
+
+@dataclass(frozen=True, repr=False)
 class Dataset:
     """A data set of labelled images.
 
@@ -62,6 +75,14 @@ class Dataset:
     std: tuple[float, ...]
     train: Split | None
     test: Split | None
+
+    def __repr__(self) -> str:
+        parts = {"training": self.train, "test": self.test}
+        counts = "".join(f", {len(part)} {name} images" for name, part in parts.items() if part)
+        return (
+            f"Dataset({self.name!r}, {len(self.classes)} classes, {self.size} x {self.size} "
+            f"pixels{counts})"
+        )
 
     @property
     def image_shape(self) -> tuple[int, int, int]:

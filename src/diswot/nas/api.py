@@ -15,7 +15,7 @@ from torch import nn
 
 from diswot.costs.budget import COSTS, Budget
 from diswot.costs.latency import Setting
-from diswot.data.dataset import Batch
+from diswot.data.dataset import Batch, Dataset
 from diswot.errors import UserError, unknown
 from diswot.executors.inline import Inline
 from diswot.executors.processes import process_pool
@@ -37,6 +37,7 @@ from diswot.utils.agreement import plain, require_same
 from diswot.utils.devices import CPU
 from diswot.utils.devices import kind as device_kind
 
+BATCH = 64  # images of the batch of a data set
 PATIENCE = 4  # times the timeout of a candidate that one measurement of latency may take
 
 
@@ -50,12 +51,15 @@ class Scoring:
         seed: Seed of the sampler and of all weights.
         trained_teacher: Whether the teacher keeps its weights; else fresh ones are drawn. True in
             any case if `init` is `inherited`.
+        num_classes: Number of outputs that every student must have. None, the default: the number
+            of classes of a data set that is given as such; else any that the labels fit.
     """
 
     proxy: str = "default"
     init: str | None = None
     seed: int = 0
     trained_teacher: bool = False
+    num_classes: int | None = None
 
 
 @dataclass(frozen=True)
@@ -93,7 +97,7 @@ _SCORING, _COMPUTE, _STUDY = Scoring(), Compute(), StudySettings()
 def search(
     teacher: nn.Module | None,
     space: Build,
-    batches: Batch | Sequence[Batch],
+    batches: Batch | Sequence[Batch] | Dataset,
     *,
     n_trials: int = 100,
     objectives: Sequence[str] = ("score",),
@@ -112,7 +116,8 @@ def search(
     Args:
         teacher: The teacher, observed once a batch; None where the proxy compares with none.
         space: Function of an Optuna trial that returns a network.
-        batches: Normalised images B x C x H x W and labels B; or one such batch a repeat.
+        batches: Normalised images B x C x H x W and labels B; or one such batch a repeat; or a data
+            set, of which one batch of 64 images is taken.
         n_trials: Number of candidates within the budget.
         objectives: `score`, which is maximised, and names of `COSTS`, which are minimised.
         budget: Limits; candidates outside are not scored.
@@ -124,29 +129,58 @@ def search(
         callbacks: Called with a `SearchProgress` before the first trial and after each.
 
     Raises:
-        UserError: A name is unknown, nothing fits the budget, or the study cannot be resumed.
+        UserError: An argument has the wrong type, a name is unknown, nothing fits the budget, or
+            the study cannot be resumed.
         SearchFailed: Every candidate failed.
     """
-    limits = budget or Budget()
     how = Scoring(scoring) if isinstance(scoring, str) else scoring
+    _check_types(teacher, space, budget)
+    repeats, num_classes = _batches(batches, how)
+    limits = budget or Budget()
     compute = Compute(compute) if isinstance(compute, int) else compute
     study = StudySettings(study) if isinstance(study, str | Path) else study
-    wanted = tuple(objectives)
+    wanted = tuple(objectives.split(",") if isinstance(objectives, str) else objectives)
     chosen = _sampler(wanted, sampler)
     _check_latency({*wanted, *limits.limits}, compute)
-    repeats = (batches,) if isinstance(batches, Batch) else tuple(batches)
     if n_trials < 1 or not repeats:
         raise UserError("a search needs at least one trial and one batch")
     init = how.init or get_proxy(how.proxy).init
     trained = how.trained_teacher or init == INHERITED
     settings = EvaluatorSettings(
-        teacher, space, repeats, how.proxy, limits, wanted, init, how.seed, trained
-    )
+        teacher, space, repeats, how.proxy, limits, wanted, init, how.seed, trained,
+        num_classes=num_classes,
+    )  # fmt: skip
     with torch.random.fork_rng(devices=[]):
         plan = enumerate_params(space, n_trials)
         with _driver(settings, chosen, compute, study) as driver:
             _drive(driver, plan, n_trials, callbacks)
             return search_result(driver, settings, exhaustive=plan is not None)
+
+
+def _check_types(teacher: object, space: object, budget: object) -> None:
+    """Refuse names and other things in place of a network, a space and a budget."""
+    if teacher is not None and not isinstance(teacher, nn.Module):
+        made = f"diswot.create_teacher({teacher!r}, num_classes=...)"
+        hint = f"; make it: {made}" if isinstance(teacher, str) else ""
+        raise UserError(f"the teacher must be a network, not a {type(teacher).__name__}{hint}")
+    if isinstance(space, nn.Module) or not callable(space):
+        made = f"diswot.create_space({space!r}, num_classes=...)"
+        hint = f"; make it: {made}" if isinstance(space, str) else ""
+        kind = type(space).__name__
+        raise UserError(f"the space must be a function of a trial, not a {kind}{hint}")
+    if budget is not None and not isinstance(budget, Budget):
+        raise UserError(f"the budget must be a diswot.Budget, not a {type(budget).__name__}")
+
+
+def _batches(given: object, how: Scoring) -> tuple[tuple[Batch, ...], int | None]:
+    """Return one batch a repeat, and the number of outputs that a student must have."""
+    if isinstance(given, Dataset):
+        batch = given.batch(min(BATCH, len(given.train or range(BATCH))), how.seed)
+        return (batch,), how.num_classes or len(given.classes)
+    repeats = (given,) if isinstance(given, Batch) else given
+    if not isinstance(repeats, Sequence) or not all(isinstance(each, Batch) for each in repeats):
+        raise UserError("the data must be a diswot data set or a batch of one, data.batch(64)")
+    return tuple(repeats), how.num_classes
 
 
 @contextlib.contextmanager

@@ -257,7 +257,7 @@ class Driver:
             self._submit(number)
 
     def _too_large(self, model_params: int) -> TrialResult | None:
-        limit = self.budget.max_params
+        limit = self.budget.limits.get("params")
         if limit is None or model_params <= limit:
             return None
         excess = Excess(COSTS["params"].unit, model_params, limit)

@@ -42,6 +42,7 @@ class EvaluatorSettings:
         seed: Seed of all weights.
         trained_teacher: Whether the teacher keeps its weights.
         device: Name of the device to score on; that of the batches if None.
+        num_classes: Number of outputs that every candidate must have; None for any.
     """
 
     teacher: nn.Module | None
@@ -54,6 +55,7 @@ class EvaluatorSettings:
     seed: int
     trained_teacher: bool
     device: str | None = None
+    num_classes: int | None = None
 
     @property
     def image_shape(self) -> Shape:
@@ -71,6 +73,7 @@ class EvaluatorSettings:
             seed=self.seed,
             trained_teacher=self.trained_teacher,
             device=None if self.device is None else get_device(self.device),
+            num_classes=self.num_classes,
         )
         limited = {*self.budget.limits, *self.objectives}
         costs = tuple(name for name in COSTS if name in limited)

@@ -22,7 +22,7 @@ class Proposal:
 
     Attributes:
         params: Parameters of the architecture.
-        model_params: Trainable parameters of the network.
+        model_params: Parameters of the network.
     """
 
     params: Params

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from optuna.trial import FrozenTrial
 
 from diswot.costs.budget import COSTS
-from diswot.costs.counts import count, count_params
+from diswot.costs.counts import count, count_params, count_trainable
 from diswot.errors import SearchFailed, UserError
 from diswot.nas.driver import Driver
 from diswot.nas.evaluator import EvaluatorSettings
@@ -39,12 +39,13 @@ class Student:
         params: Its parameters; `diswot.build_network(space, params)` builds it.
         score: Mean over the repeats; higher is better.
         standard_error: Standard error of that mean; None for one repeat.
-        model_params: Trainable parameters.
+        model_params: Parameters.
         macs: Multiply-adds of one image.
         memory: Bytes of live activations at the peak of one image's forward pass.
         latency: Measured seconds of one image, where latency is limited or an objective.
         uncounted: Names of operations with multiply-adds that `macs` leaves out.
         trial: Number of the trial that scored the architecture.
+        trainable_params: Parameters that are not frozen; None if none is frozen.
     """
 
     params: Params
@@ -56,6 +57,7 @@ class Student:
     latency: float | None
     uncounted: tuple[str, ...]
     trial: int
+    trainable_params: int | None = None
 
 
 @dataclass(frozen=True, repr=False)
@@ -240,7 +242,8 @@ def _front(
 def _student(settings: EvaluatorSettings, entry: Entry) -> Student:
     result = entry.result
     assert result.score is not None and result.model_params is not None
-    counts = count(build_network(settings.space, entry.params), settings.image_shape)
+    model = build_network(settings.space, entry.params)
+    counts, trainable = count(model, settings.image_shape), count_trainable(model)
     return Student(
         params=entry.params,
         score=result.score,
@@ -251,6 +254,7 @@ def _student(settings: EvaluatorSettings, entry: Entry) -> Student:
         latency=result.costs.get("latency"),
         uncounted=counts.uncounted,
         trial=entry.number,
+        trainable_params=None if trainable == count_params(model) else trainable,
     )
 
 

@@ -23,7 +23,7 @@ class TrialResult:
     Attributes:
         score: Mean over the repeats; None if the candidate has none.
         scores: By proxy, one number a repeat; empty for a repeated architecture.
-        model_params: Trainable parameters of a scored candidate.
+        model_params: Parameters of a scored candidate.
         costs: By the names of `COSTS`, those that are limited or an objective.
         margins: By how much each limit that was checked is exceeded, as a share of the limit; zero
             or less is within.

@@ -179,9 +179,9 @@ PROXIES: dict[str, Proxy] = {
     "agreement_top1": _predictions(
         agreement.agreement_top1, "share of images with the class that the teacher predicts"
     ),
-    "params": Proxy(size.params, "trainable parameters", ""),
+    "params": Proxy(size.params, "parameters", ""),
     "macs": Proxy(size.macs, "multiply-adds of one image", ""),
-    "depth": Proxy(size.depth, "trainable layers", ""),
+    "depth": Proxy(size.depth, "layers with weights", ""),
     "size": Proxy(size.size, "log params + log depth", ""),
     "grad_norm": _gradient(
         gradients.grad_norm, "norm of the loss's gradient", "Abdelfattah et al., ICLR 2021"

@@ -35,7 +35,8 @@ from torch import nn
 from diswot.data.dataset import Batch
 from diswot.errors import UserError, unknown
 from diswot.models.initialization import INHERITED, INITS, TEACHER, derive_seed, fresh
-from diswot.observation.modes import recordable
+from diswot.observation.hooks import kind
+from diswot.observation.modes import measuring, recordable
 from diswot.observation.observe import Observation, observe
 from diswot.proxies.candidate import Candidate
 from diswot.proxies.first_block import first_block_roughness
@@ -91,6 +92,7 @@ class Scorer:
         init: Initialisation of the candidates, a key of `initialization.INITS`.
         seed: Seed of the weights and of the proxies' random numbers.
         source: Layers of the trained teacher that candidates inherit from; None where they do not.
+        num_classes: Number of outputs, K, that every candidate must have; None for any.
     """
 
     teachers: tuple[Observation | None, ...]
@@ -99,6 +101,7 @@ class Scorer:
     init: str = "gaussian"
     seed: int = 0
     source: TeacherLayers | None = None
+    num_classes: int | None = None
 
     @property
     def device(self) -> torch.device:
@@ -135,7 +138,8 @@ class Scorer:
             proxies: Keys of `registry.PROXIES`.
 
         Raises:
-            UserError: A proxy is unknown, or the candidate cannot be observed.
+            UserError: A proxy is unknown, the candidate cannot be observed, or it has another number
+                of outputs.
         """
         rows = {name: get_proxy(name) for name in proxies}
         found: dict[str, list[Outcome]] = {name: [] for name in rows}
@@ -147,7 +151,8 @@ class Scorer:
                     _inherit(self.source, student)
                 if self.device.type != CPU:
                     student.to(self.device)
-                for name, outcome in _outcomes(rows, teacher, rough, student, batch, seed).items():
+                given = teacher, rough, student, batch, seed, self.num_classes
+                for name, outcome in _outcomes(rows, *given).items():
                     found[name].append(outcome)
         return found
 
@@ -177,6 +182,7 @@ def scorer(
     seed: int = 0,
     trained_teacher: bool = False,
     device: torch.device | str | None = None,
+    num_classes: int | None = None,
 ) -> Scorer:
     """Observe the teacher on each batch, as far as the proxies need it.
 
@@ -195,6 +201,8 @@ def scorer(
             candidates inherit them.
         device: Device on which teacher and candidates are scored; that of the batches by default.
             All weights are drawn on the CPU, so that they are the same on all devices.
+        num_classes: Number of outputs, K, that every candidate must have. None, the default: any
+            that the labels fit.
 
     Raises:
         UserError: The teacher cannot be observed on these images, a proxy needs a teacher and
@@ -211,7 +219,7 @@ def scorer(
             raise UserError("there is no teacher to inherit weights from")
         if proxies is not None:
             _check_teacher_free(rows)
-        return Scorer(nothing, nothing, moved, init, seed)
+        return Scorer(nothing, nothing, moved, init, seed, None, num_classes)
     source = _source(teacher) if inherits(rows, init) else None
     rebuild = partial(_copy, teacher)
     compared = _compares_observations(rows)
@@ -223,7 +231,7 @@ def scorer(
         with _teacher_errors(batch), exact(place):
             observations.append(_observed(rows, model, batch))
             rough.append(_roughness(rows, teacher, batch, derive_seed(seed, repeat, PROXY)))
-    return Scorer(tuple(observations), tuple(rough), moved, init, seed, source)
+    return Scorer(tuple(observations), tuple(rough), moved, init, seed, source, num_classes)
 
 
 def score(
@@ -255,7 +263,8 @@ def score(
             networks.
         NotScored: A score is not finite.
     """
-    rows = {name: get_proxy(name) for name in proxies}
+    _check_types(teacher, student, batch)
+    rows = {n: get_proxy(n) for n in ([proxies] if isinstance(proxies, str) else proxies)}
     number = derive_seed(seed, 0, PROXY)
     observation, rough = None, None
     with exact(batch.images.device):
@@ -268,6 +277,16 @@ def score(
             observation = _observed(rows, teacher, batch)
         found = _outcomes(rows, observation, rough, student, batch, number)
     return {name: _finite(outcome) for name, outcome in found.items()}
+
+
+def _check_types(teacher: object, student: object, batch: object) -> None:
+    """Refuse names and other things in place of networks and images."""
+    if teacher is not None and not isinstance(teacher, nn.Module | Observation):
+        raise UserError(f"the teacher must be a network, not a {type(teacher).__name__}")
+    if not isinstance(student, nn.Module):
+        raise UserError(f"the student must be a network, not a {type(student).__name__}")
+    if not isinstance(batch, Batch):
+        raise UserError("the images must be a batch, as data.batch(64) of a diswot data set is")
 
 
 def standard_error(values: Sequence[float]) -> float | None:
@@ -354,6 +373,7 @@ def _outcomes(
     student: nn.Module,
     batch: Batch,
     seed: int,
+    num_classes: int | None = None,
 ) -> dict[str, Outcome]:
     recorders = dict.fromkeys(row.recorder for row in rows.values() if row.recorder)
     with recordable(*batch) as inputs:
@@ -361,8 +381,22 @@ def _outcomes(
             student, teacher, Batch(*inputs), seed, tuple(recorders), _needs_cam(rows), rough
         )
         if any(row.needs_forward for row in rows.values()):
-            _ = candidate.observation
+            _check_outputs(candidate.observation.logits, num_classes)
+        elif num_classes is not None:
+            with measuring(student):
+                _check_outputs(student(inputs[0]), num_classes)
         return {name: _outcome(name, row, candidate) for name, row in rows.items()}
+
+
+def _check_outputs(logits: object, num_classes: int | None) -> None:
+    if num_classes is None:
+        return
+    if not isinstance(logits, torch.Tensor) or logits.ndim != 2:
+        raise UserError(f"the model must return one tensor of logits N x K, not {kind(logits)}")
+    if logits.shape[1] != num_classes:
+        raise UserError(
+            f"the student has {logits.shape[1]} outputs, and the data has {num_classes} classes"
+        )
 
 
 def _outcome(name: str, row: Proxy, candidate: Candidate) -> Outcome:

@@ -148,7 +148,7 @@ def rank(
         scores: N numbers by the name of each score; higher is better. Minus infinity ranks lowest;
             NaN is a missing score.
         accuracy: N accuracies in percent; NaN is a missing accuracy.
-        params: N numbers of trainable parameters. Partial tau is given the parameters, and their
+        params: N numbers of parameters. Partial tau is given the parameters, and their
             deciles are the budgets of the regret.
         resamples: Number of bootstrap resamples; 0 gives no intervals. The default is 1000.
         seed_deviation: Standard deviation of an accuracy over training seeds, in percent. It adds

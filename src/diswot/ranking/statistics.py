@@ -27,7 +27,7 @@ class RankingInput:
     Attributes:
         score: N scores; higher is better.
         accuracy: N accuracies in percent.
-        size: N numbers of trainable parameters.
+        size: N numbers of parameters.
         budgets: Limits on the parameters over which the regret is averaged.
     """
 

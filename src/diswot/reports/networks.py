@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from diswot.costs.counts import count_depth, count_macs, count_params
+from diswot.costs.counts import count_depth, count_macs, count_params, count_trainable
 from diswot.data.dataset import Batch, Dataset
 from diswot.errors import UserError
 from diswot.knowledge.gradcam import class_activation
@@ -28,14 +28,16 @@ class Sizes:
     """Sizes of a network.
 
     Attributes:
-        params: Trainable parameters.
+        params: Parameters.
         macs: Multiply-adds of one image.
-        depth: Trainable layers.
+        depth: Layers with weights.
+        trainable: Parameters that are not frozen.
     """
 
     params: int
     macs: int
     depth: int
+    trainable: int
 
 
 @dataclass(frozen=True)
@@ -72,7 +74,7 @@ class FeatureComparison:
 def sizes_of(model: nn.Module, image_size: int) -> Sizes:
     """Return the sizes of a network for images of some height and width in pixels."""
     macs = count_macs(model, (3, image_size, image_size))
-    return Sizes(count_params(model), macs, count_depth(model))
+    return Sizes(count_params(model), macs, count_depth(model), count_trainable(model))
 
 
 def attempt(notes: list[str], what: str, make: Callable[[], Any]) -> Any:

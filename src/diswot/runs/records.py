@@ -21,7 +21,7 @@ class TrialRecord:
         end: `scores`, `reused`, `rejected`, `failed` or `running`.
         score: Higher is better; None without one.
         standard_error: Standard error of the score over the repeats.
-        model_params: Trainable parameters.
+        model_params: Parameters.
         macs: Multiply-adds of one image.
         note: Why the trial was rejected or failed.
         extra: Other costs of the student: `latency` in seconds, `memory` in bytes.

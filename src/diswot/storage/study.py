@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Literal
 
 import optuna
+from optuna.exceptions import StorageInternalError
 from optuna.storages import BaseStorage
 
 from diswot.errors import UserError
@@ -82,12 +83,42 @@ def _database(url: str) -> BaseStorage:
     shown = url
     try:
         shown = masked(make_url(url).render_as_string(hide_password=True))
+        _check_tables(_with_driver(url), shown)
         return _with_tables(_with_driver(url))
-    except (SQLAlchemyError, ImportError, ValueError) as error:
+    except RuntimeError as error:  # the tables are of another version of Optuna
+        newer = "pip install -U optuna" in str(error)
+        upgrade = f"copy the database, then: optuna storage upgrade --storage {shown}"
+        raise UserError(
+            f"cannot open {shown}: its tables are of another version of Optuna than "
+            f"{optuna.__version__}; {'pip install -U optuna' if newer else upgrade}"
+        ) from error
+    except (SQLAlchemyError, StorageInternalError, ImportError, ValueError) as error:
+        if isinstance(error, UserError):
+            raise
         reason = str(error).splitlines()[0]
         if isinstance(error, ImportError) and _is_postgres(url) and find_spec("psycopg") is None:
             reason = "it needs psycopg: pip install 'diswot[postgres]'"
         raise UserError(f"cannot open {shown}: {reason}") from error
+
+
+def _check_tables(url: str, shown: str) -> None:
+    """Refuse a database with a table `studies` that is not Optuna's, before anything is written.
+
+    Raises:
+        UserError: There is such a table.
+    """
+    from sqlalchemy import create_engine, inspect
+
+    engine = create_engine(url)
+    try:
+        tables = inspect(engine)
+        if not tables.has_table("studies"):
+            return
+        columns = {column["name"] for column in tables.get_columns("studies")}
+    finally:
+        engine.dispose()
+    if not columns >= {"study_id", "study_name"}:
+        raise UserError(f"{shown} has a table studies that is not Optuna's; name another database")
 
 
 def _with_tables(url: str) -> BaseStorage:
@@ -127,6 +158,17 @@ def opened(where: str | Path | None) -> Iterator[BaseStorage | None]:
             close(storage)
 
 
+@contextmanager
+def _silent() -> Iterator[None]:
+    """Keep Optuna from printing that a study was made; its verbosity is the user's afterwards."""
+    before = optuna.logging.get_verbosity()
+    optuna.logging.set_verbosity(max(before, optuna.logging.WARNING))
+    try:
+        yield
+    finally:
+        optuna.logging.set_verbosity(before)
+
+
 def open_study(
     storage: BaseStorage | None,
     name: str,
@@ -148,12 +190,13 @@ def open_study(
         UserError: The study exists and `resume` is false.
     """
     try:
-        return optuna.create_study(
-            storage=storage,
-            study_name=name,
-            sampler=sampler,
-            directions=list(directions),
-            load_if_exists=resume,
-        )
+        with _silent():
+            return optuna.create_study(
+                storage=storage,
+                study_name=name,
+                sampler=sampler,
+                directions=list(directions),
+                load_if_exists=resume,
+            )
     except optuna.exceptions.DuplicatedStudyError as error:
         raise UserError("a search is here already; resume it, or choose another place") from error
