@@ -23,8 +23,9 @@ import diswot
 from diswot.cli import main, score_names, starts
 from diswot.cli.inputs import NamedImages
 from diswot.cli.names import _SAMPLERS
-from diswot.cli.options import SubjectOptions, TeacherOptions
+from diswot.cli.options import TeacherOptions
 from diswot.cli.subject import subject_of
+from diswot.cli.training_options import SubjectOptions
 from diswot.models import registry
 from diswot.models.weights import load_weights as load_network_weights
 from diswot.nas.samplers import SAMPLERS
@@ -687,7 +688,10 @@ def images(root: Path) -> Path:
 
 MISTAKES = [
     ("search --data noise --teacher resnet57", "unknown teacher 'resnet57'; did you mean resnet56"),
-    ("search --data noise --teacher ''", "unknown teacher ''; known: hf:microsoft/resnet-18, resnet110, "),
+    (
+        "search --data noise --teacher ''",
+        "unknown teacher ''; known: hf:microsoft/resnet-18, resnet110, ",
+    ),
     ("search --data noise --space s1", "unknown space 's1'; did you mean s0"),
     ("search --data digit", "unknown data 'digit'; did you mean digits"),
     ("search --data ''", "unknown data ''"),

@@ -17,8 +17,9 @@ import pytest
 from commands import Run
 
 from diswot.cli import budgets, main
-from diswot.cli.options import BudgetOptions, SubjectOptions
+from diswot.cli.options import BudgetOptions
 from diswot.cli.subject import subject_of
+from diswot.cli.training_options import SubjectOptions
 from diswot.costs.budget import Costs
 from diswot.errors import UserError
 from diswot.models.registry import create_teacher

@@ -12,8 +12,9 @@ from typer import Argument, Option
 from diswot.cli import console, inputs, options, starts
 from diswot.cli import training as trainings
 from diswot.cli.grouping import grouped
-from diswot.cli.options import OutputOptions, SubjectOptions, TrainingOptions
+from diswot.cli.options import OutputOptions
 from diswot.cli.subject import Subject, subject_of
+from diswot.cli.training_options import SubjectOptions, TrainingOptions
 from diswot.errors import UserError
 from diswot.runs import folder
 

@@ -13,8 +13,9 @@ from typer import Argument, Option
 from diswot.cli import console, starts
 from diswot.cli.distill import recipe_of
 from diswot.cli.grouping import grouped
-from diswot.cli.options import OutputOptions, SubjectOptions, TrainingOptions
+from diswot.cli.options import OutputOptions
 from diswot.cli.subject import subject_of
+from diswot.cli.training_options import SubjectOptions, TrainingOptions
 from diswot.errors import UserError
 
 if TYPE_CHECKING:

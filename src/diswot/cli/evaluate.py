@@ -19,8 +19,8 @@ def evaluate(
     """Test a trained teacher: do weights, size and scale fit the data?"""
     from diswot.training.evaluation import measure_accuracy
 
-    if teacher.teacher_weights is None and not teacher.pretrained:
-        raise UserError("name the trained weights: --teacher-weights or --pretrained")
+    if teacher.teacher_weights is None and not (teacher.pretrained or teacher.trained):
+        raise UserError("name the trained weights: --teacher-weights, --pretrained or --trained")
     with console.progress(quiet=output.quiet) as advance:
         named = inputs.named_teacher(teacher, data)
         images, model = named.images, named.model()

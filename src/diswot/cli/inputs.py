@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from diswot.cli import score_names
+from diswot.cli.normalisation import normalisation
 from diswot.errors import UserError, unknown
 
 if TYPE_CHECKING:
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
 
 
 _ROOTED = ("cifar10", "cifar100", "imagenet16-120")
-_THREE = "three numbers with commas, or one, on the scale 0 to 1"
 
 
 def from_root(name: str) -> str:
@@ -117,31 +117,6 @@ def named_images(data: DataOptions) -> NamedImages:
     return NamedImages(data.data, data.classes, data.image_size, data.data_root, **means)
 
 
-def normalisation(mean: str | None, std: str | None) -> dict[str, Channels | None]:
-    """Return the values of `--mean` and `--std`, which only go together.
-
-    Raises:
-        UserError: One is missing, or a value is impossible.
-    """
-    if (mean is None) != (std is None):
-        raise UserError("give --mean and --std together")
-    return {"mean": _channels(mean, "mean"), "std": _channels(std, "std")}
-
-
-def _channels(text: str | None, option: str) -> Channels | None:
-    if text is None:
-        return None
-    try:
-        values = tuple(float(part) for part in text.split(","))
-    except ValueError as error:
-        raise UserError(f"--{option} {text!r} is not {_THREE}") from error
-    if len(values) not in (1, 3) or not all(0 <= value <= 1 for value in values):
-        raise UserError(f"--{option} {text!r} is not {_THREE}")
-    if option == "std" and not all(values):
-        raise UserError(f"--std {text!r} has a zero, and images are divided by it")
-    return values * 3 if len(values) == 1 else values
-
-
 def image_facts(images: Dataset) -> dict[str, Any]:
     """Return the size and the normalisation of images, for a run folder."""
     return {"image_size": images.size, "mean": list(images.mean), "std": list(images.std)}
@@ -169,6 +144,7 @@ class NamedTeacher:
         pretrained: Whether the weights are those of the teacher's library.
         images: The images, with the size and the normalisation that they are shown with.
         sized: Whether the user named their size.
+        loads_itself: Whether the teacher's function loads trained weights itself.
     """
 
     name: str
@@ -176,11 +152,12 @@ class NamedTeacher:
     pretrained: bool
     images: Dataset
     sized: bool
+    loads_itself: bool = False
 
     @property
     def trained(self) -> bool:
         """Whether the teacher has trained weights."""
-        return self.pretrained or self.weights is not None
+        return self.pretrained or self.loads_itself or self.weights is not None
 
     def model(self) -> nn.Module:
         """Build the network, with its weights."""
@@ -235,26 +212,48 @@ def named_teacher(teacher: TeacherOptions, data: DataOptions) -> NamedTeacher:
         UserError: As `NamedImages.load`.
     """
     return teacher_of(
-        named_images(data), teacher.teacher, teacher.teacher_weights, teacher.pretrained
+        named_images(data),
+        teacher.teacher,
+        teacher.teacher_weights,
+        teacher.pretrained,
+        trained=teacher.trained,
     )
 
 
-def _check_one_source(weights: str | Path | None, pretrained: bool) -> None:
-    if pretrained and weights is not None:
-        raise UserError("give --pretrained or --teacher-weights, not both")
+def check_one_source(
+    name: str, weights: str | Path | None, pretrained: bool, trained: bool = False
+) -> None:
+    """Refuse weights that are named twice, and a function that is no user's own.
+
+    Raises:
+        UserError: They are, or it is none.
+    """
+    from diswot.utils import user_code
+
+    if pretrained + trained + (weights is not None) > 1:
+        raise UserError("give one of --pretrained, --trained and --teacher-weights")
+    if trained and not user_code.is_spec(name):
+        raise UserError(
+            f"--trained is for a function FILE.py:NAME that loads its weights, not for {name}"
+        )
 
 
 def teacher_of(
-    images: NamedImages, name: str, weights: str | Path | None, pretrained: bool
+    images: NamedImages,
+    name: str,
+    weights: str | Path | None,
+    pretrained: bool,
+    *,
+    trained: bool = False,
 ) -> NamedTeacher:
     """Return a teacher by name, with its images loaded.
 
     Raises:
         UserError: Weights are named twice, or as `NamedImages.load`.
     """
-    _check_one_source(weights, pretrained)
+    check_one_source(name, weights, pretrained, trained)
     loaded = images.load(name, pretrained=pretrained)
-    return NamedTeacher(name, weights, pretrained, loaded, images.size is not None)
+    return NamedTeacher(name, weights, pretrained, loaded, images.size is not None, trained)
 
 
 def scoring_batches(images: Dataset, scoring: ScoringOptions) -> list[Batch]:
@@ -316,7 +315,7 @@ def built_teacher(
     from diswot.models.weights import load_weights
     from diswot.training.evaluation import check_fit, frozen
 
-    _check_one_source(weights, pretrained)
+    check_one_source(name, weights, pretrained)
     build = models.teacher_builder(name, classes, images.size, pretrained=pretrained)
     model = fresh(build, "default", 0, role=TEACHER)
     if weights is not None:
@@ -369,6 +368,7 @@ def source_facts(teacher: TeacherOptions, data: DataOptions) -> dict[str, Any]:
         "teacher": from_root(teacher.teacher),
         "teacher_weights": absolute(teacher.teacher_weights),
         "pretrained": teacher.pretrained,
+        **({"trained": True} if teacher.trained else {}),
         **normalisation(data.mean, data.std),
         "data": from_root(data.data),
         "data_root": absolute(data.data_root),

@@ -27,9 +27,10 @@ RunFolder = Annotated[
 ]
 Resume = Annotated[bool, Option("--resume", help="Continue a run that was interrupted.")]
 
-_Pretrained = Annotated[bool, Option("--pretrained")]
-_FromZero = Annotated[int, Option(min=0)]
-_FromOne = Annotated[int | None, Option(min=1)]
+Pretrained = Annotated[bool, Option("--pretrained")]
+Trained = Annotated[bool, Option("--trained")]
+FromZero = Annotated[int, Option(min=0)]
+FromOne = Annotated[int | None, Option(min=1)]
 
 
 @dataclass(frozen=True)
@@ -54,11 +55,13 @@ class TeacherOptions:
             timm:resnet50, or FILE.py:FUNCTION.
         teacher_weights: File of the trained teacher's weights: safetensors or a PyTorch state dict.
         pretrained: Use the weights that the teacher's library offers; missing ones are downloaded.
+        trained: The teacher's function (FILE.py:FUNCTION) loads trained weights itself.
     """
 
     teacher: str = "resnet56"
     teacher_weights: Path | None = None
-    pretrained: _Pretrained = False
+    pretrained: Pretrained = False
+    trained: Trained = False
 
 
 @dataclass(frozen=True)
@@ -127,7 +130,7 @@ class ScoringOptions:
     batch_size: int = 64
     repeats: int = 1
     init: str | None = None
-    seed: _FromZero = 0
+    seed: FromZero = 0
 
 
 @dataclass(frozen=True)
@@ -179,7 +182,7 @@ class ComputeOptions:
     """
 
     workers: int | None = None
-    threads: _FromOne = None
+    threads: FromOne = None
     timeout: float | None = None
     device: str | None = None
     devices: str | None = None
@@ -204,8 +207,8 @@ class VerifyOptions:
     """
 
     verify: Annotated[int, Option(min=0, max=10)] = 0
-    verify_epochs: _FromOne = None
-    verify_trials: _FromOne = None
+    verify_epochs: FromOne = None
+    verify_trials: FromOne = None
     tune: str | None = None
     recipe: str | None = None
     losses: str | None = None
@@ -273,7 +276,7 @@ class IntervalOptions:
     """
 
     seed_sd: Annotated[float | None, Option(min=0)] = None
-    resamples: _FromZero = 1000
+    resamples: FromZero = 1000
 
 
 @dataclass(frozen=True)
@@ -291,122 +294,3 @@ class RankFileOptions:
     resume: Annotated[bool, Option("--resume")] = False
     scores: Path | None = None
     again: Annotated[Path | None, Option("--from")] = None
-
-
-@dataclass(frozen=True)
-class SubjectOptions:
-    """The student, the teacher and the images of a training; without a value, those of the run.
-
-    Attributes:
-        student: Student to train: parameters as JSON, a network's name, or its number in the table
-            of RUN. Default: the best student of RUN.
-        teacher: Teacher network (diswot list teachers), or none to train without a teacher.
-            Default: the teacher of RUN.
-        teacher_weights: File of the trained teacher's weights: safetensors or a PyTorch state dict.
-        pretrained: Use the weights that the library of the teacher, or of a student that trains
-            alone, offers; missing ones are downloaded.
-        mean: Mean of each channel, such as 0.5,0.5,0.5, for normalising images; needs --std.
-            Default: that of RUN, or else the teacher's or the data's.
-        std: Standard deviation of each channel, such as 0.5,0.5,0.5, for normalising images; needs
-            --mean. Default: that of RUN, or else the teacher's or the data's.
-        space: Search space of the student's parameters. Default: that of RUN, or else s0.
-        data: Images to train on (diswot list data), or none to train on --unlabelled alone.
-            Default: those of RUN, or else none with --unlabelled, or else digits.
-        data_root: Folder of ImageNet16, or of CIFAR, which is downloaded if missing. Default: that
-            of RUN, or else ~/.cache/diswot.
-        image_size: Height and width of the images in pixels. Default: that of RUN, or else the
-            teacher's or the data's.
-        unlabelled: Folder of images without labels, from which the student learns by the losses to
-            its teacher alone, beside the images of --data or RUN. Without both, a fifth of them is
-            held out to compare the student with its teacher.
-        teacher_classes: CSV file with the classes of a teacher that has other classes than the
-            data, or another order: a line for each output, its class and, in a second column, the
-            data's name of that class if it is another. Default: the names that the teacher's
-            library has, or else the data's.
-        teacher_image_size: Height and width in pixels of the images that the teacher sees: those of
-            the student, resized. Default: with --pretrained those that the teacher was trained on,
-            or else those of the student.
-        start: Weights that the student begins with: teacher, those of the teacher that fit; fresh,
-            random; or a file. Default: teacher if more than half of the parameters fit, else fresh.
-    """
-
-    student: str | None = None
-    teacher: str | None = None
-    teacher_weights: Path | None = None
-    pretrained: _Pretrained = False
-    mean: str | None = None
-    std: str | None = None
-    space: str | None = None
-    data: str | None = None
-    data_root: Path | None = None
-    image_size: int | None = None
-    unlabelled: Path | None = None
-    teacher_classes: Path | None = None
-    teacher_image_size: _FromOne = None
-    start: str | None = None
-
-
-@dataclass(frozen=True)
-class TrainingOptions:
-    """The recipe of a training, and the settings that override it, by their names in recipes.
-
-    Attributes:
-        recipe: Training recipe: a name (diswot list recipes) or FILE.toml. Options given beside it
-            override it. Default: transformer for attention; else short to 20 epochs, then plain.
-        epochs: Passes over the training images. Default: 240.
-        batch_size: Images of a step, in all processes together. Default: 64; short has 100.
-        accumulate: Parts that a batch is split into, which saves memory. Default: 1.
-        views: Augmented views of each image in a step, 1 or 2; two cost twice the time. Default: 1.
-        optimizer: Optimizer: sgd, adamw or lamb. Default: the recipe's.
-        lr: Highest learning rate. Default: 0.05; short has 0.03 from the teacher, 0.1 from random.
-        weight_decay: Weight decay, not of biases and norms. Default: 0.0005.
-        schedule: Learning-rate schedule: cosine, onecycle or step. Default: the recipe's.
-        warmup_epochs: Epochs in which the learning rate rises to its highest value. Default: the
-            recipe's.
-        milestones: Epochs after which the schedule step lowers the rate, such as 150,180.
-        losses: Distillation losses or presets (diswot list losses) with their weights, such as
-            kd:0.9,relation:1. kd:published takes the published weights of kd and of the
-            cross-entropy. Default: kd; short has others.
-        temperature: Temperature of the losses that have one (diswot list losses). Default: each
-            loss's own.
-        ramp_epochs: Epochs in which the weights of the losses grow from zero. Default: 0, or the
-            published ones of dkd:published.
-        cross_entropy: Weight of the cross-entropy with the labels. Default: 1.
-        label_smoothing: Share of each label that is spread over all classes. Default: 0.
-        ema: Decay per step of a moving average of the weights, such as 0.998. Default: no average.
-        crop: Largest random shift of an image, in pixels. Default: 4.
-        area: Smallest share of an image that a random resized crop shows. Default: no crops.
-        flip: Mirror images at random. Default: yes, except for digits.
-        cutout: Side of the square that is blanked in each image, in pixels. Default: 0.
-        cache: Compute the teacher's outputs once for all epochs; needs images without augmentation.
-        precision: Arithmetic: fp32, bf16, or auto, which is bf16 on devices that compute in it.
-            Default: auto.
-        compile: Compile both networks with torch.compile.
-        seed: Seed of the weights, of the order of images and of augmentation.
-    """
-
-    recipe: str | None = None
-    epochs: int | None = None
-    batch_size: int | None = None
-    accumulate: int | None = None
-    views: int | None = None
-    optimizer: str | None = None
-    lr: float | None = None
-    weight_decay: float | None = None
-    schedule: str | None = None
-    warmup_epochs: float | None = None
-    milestones: str | None = None
-    losses: str | None = None
-    temperature: float | None = None
-    ramp_epochs: float | None = None
-    cross_entropy: float | None = None
-    label_smoothing: float | None = None
-    ema: float | None = None
-    crop: int | None = None
-    area: float | None = None
-    flip: bool | None = None
-    cutout: int | None = None
-    cache: Annotated[bool | None, Option("--cache")] = None
-    precision: str | None = None
-    compile: Annotated[bool | None, Option("--compile")] = None
-    seed: _FromZero = 0

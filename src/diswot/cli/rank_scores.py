@@ -118,7 +118,8 @@ def setting(job: Mapping[str, Any], proxies: Sequence[str]) -> Setting:
     from diswot.utils import devices
 
     images = inputs.images_of(job)
-    named = inputs.teacher_of(images, job["teacher"], job["teacher_weights"], job["pretrained"])
+    of = job["teacher"], job["teacher_weights"], job["pretrained"]
+    named = inputs.teacher_of(images, *of, trained=job.get("trained", False))
     scoring = ScoringOptions(job["batch_size"], job["repeats"], job["init"], job["seed"])
     fixed = scorer(
         named.model_for(proxies, job["init"]),

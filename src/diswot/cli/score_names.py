@@ -23,7 +23,7 @@ def proxy_names(text: str, teacher: TeacherOptions, init: str | None) -> list[st
     """
     from diswot.proxies.registry import PROXIES, inherits
 
-    trained = teacher.pretrained or teacher.teacher_weights is not None
+    trained = teacher.pretrained or teacher.trained or teacher.teacher_weights is not None
     names = list(PROXIES) if text == "all" else [name.strip() for name in text.split(",")]
     if text == "all" and init is None and not trained:
         names = [name for name in names if not inherits([name])]
@@ -49,7 +49,7 @@ def check_trained(proxies: Iterable[str], init: str | None, *, trained: bool) ->
         verb = "looks" if len(needing) == 1 else "look"
         raise UserError(
             f"{', '.join(needing)} {verb} at weights that the student inherits from a trained "
-            "teacher: give --teacher-weights FILE or --pretrained"
+            "teacher: give --teacher-weights FILE, --pretrained or --trained"
         )
 
 

@@ -163,6 +163,7 @@ class _Job:
             "teacher": inputs.from_root(self.named.name),
             "pretrained": self.named.pretrained,
             "teacher_weights": inputs.absolute(self.named.weights),
+            **({"trained": True} if self.named.loads_itself else {}),
             "space": inputs.from_root(self.space),
             "data": self.named.images.name,
             "data_root": inputs.absolute(data_root),

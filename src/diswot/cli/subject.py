@@ -9,27 +9,31 @@ from typing import TYPE_CHECKING, Any
 
 from diswot.cli import inputs
 from diswot.cli.inputs import NamedImages
+from diswot.cli.normalisation import normalisation
 from diswot.cli.teachers import MatchedTeacher, matched_teacher
 from diswot.errors import UserError
 from diswot.runs import folder
 from diswot.storage.run_files import ALONE, DISTILLED
 
 if TYPE_CHECKING:
-    from diswot.cli.options import SubjectOptions
+    from diswot.cli.training_options import SubjectOptions
     from diswot.data.dataset import Dataset
 
 _UNTRAINED = (
-    "a teacher must be trained to teach; give --teacher-weights, or train it first: "
+    "a teacher must be trained to teach; give --teacher-weights, or --trained if its function "
+    "loads its weights; or train it first: "
     "diswot distill --student {teacher} --teacher none --data {data} --out FOLDER, "
     "which leaves FOLDER/student.safetensors"
 )
 # Options of the search that mean nothing beside another teacher or other images.
 _BOUND = {
-    "teacher": ["teacher_weights", "pretrained"],
-    "pretrained": ["teacher_weights", "image_size", "mean", "std"],
+    "teacher": ["teacher_weights", "pretrained", "trained"],
+    "teacher_weights": ["pretrained", "trained"],
+    "trained": ["teacher_weights", "pretrained"],
+    "pretrained": ["teacher_weights", "trained", "image_size", "mean", "std"],
     "data": ["data_root", "image_size", "mean", "std"],
 }
-_DEFAULTS = {"space": "s0", "data": "digits", "pretrained": False}
+_DEFAULTS = {"space": "s0", "data": "digits", "pretrained": False, "trained": False}
 NONE = "none"  # name of no teacher, and of no labelled images
 
 
@@ -43,6 +47,7 @@ class Subject:
         teacher: Name of the teacher, or `none`.
         weights: File of the teacher's weights; None without one.
         pretrained: Whether the teacher, or a student that trains alone, has its library's weights.
+        trained: Whether the teacher's function loads trained weights itself.
         images: The images.
         teacher_classes: File of the classes of the teacher; None if they are those of the images.
         teacher_image_size: Height and width of the images that the teacher sees; None for the
@@ -58,6 +63,7 @@ class Subject:
     teacher: str
     weights: str | Path | None
     pretrained: bool
+    trained: bool
     images: NamedImages
     teacher_classes: Path | None
     teacher_image_size: int | None
@@ -137,7 +143,8 @@ class Subject:
         if self.alone:
             return None
         inputs.network_name(self.teacher, "teacher")
-        if self.weights is None and not self.pretrained:
+        inputs.check_one_source(self.teacher, self.weights, self.pretrained, self.trained)
+        if self.weights is None and not (self.pretrained or self.trained):
             raise UserError(_UNTRAINED.format(teacher=self.teacher, data=images.name))
         size = self.teacher_image_size
         if size is None and record:  # version 0.1.0 recorded none
@@ -192,6 +199,7 @@ def subject_of(run: Path | None, options: SubjectOptions) -> Subject:
         teacher=config["teacher"],
         weights=config.get("teacher_weights"),
         pretrained=config["pretrained"],
+        trained=config["trained"],
         images=inputs.images_of({**config, "classes": None}),
         teacher_classes=options.teacher_classes,
         teacher_image_size=options.teacher_image_size,
@@ -207,8 +215,8 @@ def _configured(run: Path | None, options: Mapping[str, Any]) -> dict[str, Any]:
 
     An option for the teacher or the data discards what the search has for its own.
     """
-    given = {**options, **inputs.normalisation(options["mean"], options["std"])}
-    given["pretrained"] = options["pretrained"] or None
+    given = {**options, **normalisation(options["mean"], options["std"])}
+    given |= {name: options[name] or None for name in ("pretrained", "trained")}
     given = {name: value for name, value in given.items() if value is not None}
     defaults = {**_DEFAULTS, "data": NONE} if options["unlabelled"] is not None else _DEFAULTS
     before = folder.search_config(run) if run else {}

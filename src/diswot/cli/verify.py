@@ -22,7 +22,10 @@ if TYPE_CHECKING:
     from diswot.training.verify import Verified
 
 EPOCHS = 9
-_UNTRAINED = "to verify students a teacher must be trained; give --teacher-weights or --pretrained"
+_UNTRAINED = (
+    "to verify students a teacher must be trained; give --teacher-weights, --pretrained or "
+    "--trained"
+)
 _UNUSED = ("verify_epochs", "verify_trials", "tune", "recipe", "losses")
 
 

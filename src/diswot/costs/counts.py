@@ -46,7 +46,9 @@ class Counts:
             UserError: An operation has no formula.
         """
         if self.uncounted:
-            raise UserError(f"its MACs cannot be counted: no formula for {', '.join(self.uncounted)}")
+            raise UserError(
+                f"its MACs cannot be counted: no formula for {', '.join(self.uncounted)}"
+            )
         return self.macs
 
 

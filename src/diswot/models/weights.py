@@ -17,21 +17,48 @@ _COUNTER = ".num_batches_tracked"  # of batch norms: old checkpoints lack it, an
 def load_weights(model: nn.Module, path: str | Path) -> None:
     """Load trained weights into a network, from safetensors or from a state dict of torch.
 
-    Only tensors are unpickled. If all names share a prefix that the network lacks, such as the
-    `module.` of DataParallel, it is removed. Weights that do not fit leave the network as it is.
+    Only tensors are unpickled. If all names of the network stand in the file under one prefix, such
+    as the `module.` of DataParallel or the `model.` of Lightning, the prefix is removed, and what
+    has another name is left out. Weights that do not fit leave the network as it is.
 
     Raises:
         UserError: The file cannot be read, or the weights do not fit the network.
     """
     state = files.load_weights(Path(path))
     wanted = model.state_dict()
-    state = _bare(state, wanted)
+    prefixes = _prefixes(state, wanted)
+    if len(prefixes) > 1:
+        names = ", ".join(prefixes)
+        raise UserError(
+            f"{path} holds several networks that fit, {names}; keep the one that is meant"
+        )
+    if prefixes:
+        (prefix,) = prefixes
+        state = {n.removeprefix(prefix): v for n, v in state.items() if n.startswith(prefix)}
+    else:
+        state = _bare(state, wanted)
     for name in wanted.keys() - state.keys():
         if name.endswith(_COUNTER):
             state[name] = wanted[name]
     if misfit := _misfit(wanted, state):
         raise UserError(f"{path} does not fit the network: {misfit}")
     model.load_state_dict(state)
+
+
+def _prefixes(state: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> list[str]:
+    """Return the prefixes under which a state dict has all names of a network, with its shapes.
+
+    If no prefix has the shapes, those with the names alone are returned.
+    """
+    names = [name for name in wanted if not name.endswith(_COUNTER)]
+    if not names:
+        return []
+    last = max(names, key=len)
+    ends = [n.removesuffix(last) for n in state if n.endswith(last)]
+    found = [end for end in ends if end.endswith(".") or not end]
+    found = [end for end in found if all(end + name in state for name in names)]
+    shaped = [end for end in found if all(state[end + n].shape == wanted[n].shape for n in names)]
+    return shaped or found
 
 
 def _bare(state: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -144,7 +144,7 @@ class RecordedNetworks:
             return fresh(again, init, seed, 0, TEACHER), student
         if self.config.get("pretrained"):
             raise UserError(_PRETRAINED)
-        teacher = self.teacher(str(self.config.get("teacher_weights")))
+        teacher = self.teacher(self.config.get("teacher_weights"))
         if init == INHERITED:
             from diswot.models.inheritance import inherit  # loads the compiler of torch
 

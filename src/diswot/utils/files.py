@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 from argparse import Namespace
 from collections.abc import Callable
@@ -16,12 +17,21 @@ from torch import Tensor, nn
 from torch.serialization import get_unsafe_globals_in_checkpoint, safe_globals
 
 from diswot.errors import UserError
+from diswot.utils.plain_pickle import STAND_INS
 
-# Keys under which training scripts store a state dict, in the order of the search.
+_log = logging.getLogger("diswot")
+
+# Keys under which training scripts store a state dict, in the order of the search; those of moving
+# averages of the weights come first, as they are what was tested.
+_AVERAGES = (
+    *("state_dict_ema", "model_ema", "ema_state_dict", "model_ema_state_dict", "ema_model", "ema"),
+    "params_ema",
+)
 _WRAPPERS = (
     *("state_dict", "model_state_dict", "model_state", "model", "student", "net", "network"),
     *("teacher", "weights", "params"),
 )
+_PLAIN: list[Any] = [Namespace, *STAND_INS]
 
 
 def write(path: Path, save: Callable[[str], object]) -> None:
@@ -106,8 +116,11 @@ def load_weights(path: Path) -> dict[str, Tensor]:
         except (SafetensorError, OSError) as error:
             raise UserError(f"{path} cannot be read: {_reason(error)}") from error
     state = load_tensors(path)
-    while inner := next((state[k] for k in _WRAPPERS if isinstance(state.get(k), dict)), None):
-        state = inner
+    while key := next((k for k in (*_AVERAGES, *_WRAPPERS) if _holds_weights(state.get(k))), None):
+        beside = next((k for k in _WRAPPERS if _holds_weights(state.get(k))), None)
+        if key in _AVERAGES and beside is not None:
+            _log.warning("%s: of %s and %s the average is taken, %s", path, beside, key, key)
+        state = state[key]
     if not state or not all(isinstance(value, Tensor) for value in state.values()):
         others = sorted({type(v).__name__ for v in state.values()} - {"Tensor", "Parameter"})
         kinds = f": besides tensors it has {', '.join(others)}" if others else ""
@@ -115,11 +128,18 @@ def load_weights(path: Path) -> dict[str, Tensor]:
     return state
 
 
+def _holds_weights(value: object) -> bool:
+    """Say whether a value is a dict with a tensor in it, at any depth."""
+    inner = value.values() if isinstance(value, dict) else ()
+    return any(isinstance(each, Tensor) or _holds_weights(each) for each in inner)
+
+
 def load_tensors(path: Path) -> dict[str, Any]:
     """Read a dict that torch saved; only tensors and plain values are unpickled.
 
-    Training scripts often store their options with the weights: an `argparse.Namespace` counts as
-    plain, since it only holds values.
+    Training scripts often store their options and results with the weights. An `argparse.Namespace`
+    counts as plain, since it only holds values; for NumPy's numbers and for paths there are
+    stand-ins, so that no function of the file is called.
 
     Raises:
         UserError: The file cannot be read, or holds other objects.
@@ -129,7 +149,7 @@ def load_tensors(path: Path) -> dict[str, Any]:
     except OSError as error:
         raise UserError(f"cannot read {path}: {_reason(error)}") from error
     try:
-        with safe_globals([Namespace]):
+        with safe_globals(_PLAIN):
             state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # a damaged file makes torch raise anything
         what = f"{path} is no file of tensors and plain values saved by torch"
@@ -142,7 +162,7 @@ def load_tensors(path: Path) -> dict[str, Any]:
 def _unsafe(path: Path) -> str:
     """Name the objects of a file that would run code when loaded, if the file can be read."""
     try:
-        with safe_globals([Namespace]):
+        with safe_globals(_PLAIN):
             names = get_unsafe_globals_in_checkpoint(str(path))
     except Exception:  # a damaged file makes torch raise anything
         return ""

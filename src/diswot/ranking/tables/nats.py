@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import bz2
 import pickle
-import struct
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from io import BytesIO
@@ -26,6 +25,7 @@ from statistics import fmean
 from typing import Any, ClassVar
 
 from diswot.errors import UserError
+from diswot.utils.plain_pickle import PlainDtype, plain_number
 
 LoadOpcode = Callable[[Any], None]  # an unpickler's function for one opcode
 
@@ -143,24 +143,10 @@ class _Plain(pickle._Unpickler):
     def find_class(self, module: str, name: str) -> Any:
         known = {
             ("collections", "OrderedDict"): OrderedDict,
-            ("numpy", "dtype"): _Dtype,
-            ("numpy.core.multiarray", "scalar"): _number,
-            ("numpy._core.multiarray", "scalar"): _number,
+            ("numpy", "dtype"): PlainDtype,
+            ("numpy.core.multiarray", "scalar"): plain_number,
+            ("numpy._core.multiarray", "scalar"): plain_number,
         }
         if (module, name) not in known:
             raise UserError(f"asks for {module}.{name}; only plain values are allowed")
         return known[module, name]
-
-
-class _Dtype:
-    """Stand-in for a NumPy dtype."""
-
-    def __init__(self, code: str, *_: object) -> None:
-        self.code = code
-
-
-def _number(dtype: _Dtype, data: bytes) -> float | int:
-    """Decode the bytes of a NumPy number as a Python number."""
-    formats = {"f8": "<d", "f4": "<f", "f2": "<e", "i8": "<q", "i4": "<i"}
-    value: float | int = struct.unpack(formats[dtype.code], data)[0]
-    return value
