@@ -80,6 +80,7 @@ def _writes(path: object, mode: str | None, flags: int) -> bool:
 
 def texts(data: bytes, room: Path) -> None:
     from diswot.cli import budgets, inputs
+    from diswot.cli.normalisation import normalisation
     from diswot.spaces import nasbench201
     from diswot.spaces.registry import create_space
     from diswot.training.recipe import parse_losses
@@ -90,7 +91,7 @@ def texts(data: bytes, room: Path) -> None:
     for parse in (
         *(parse_count, parse_bytes, parse_seconds, parse_losses, budgets.objectives),
         *(nasbench201.from_string, load_recipe),
-        lambda text: inputs.normalisation("0.5", text),
+        lambda text: normalisation("0.5", text),
         lambda text: create_space(text, 10, 8),
     ):
         with refused():

@@ -2,10 +2,10 @@
 
 Conventions. Parameters are all of a network's, frozen ones too. One MAC is one multiply-add,
 counted on one image in convolutions and matrix products, attention included; bias, normalisation,
-activation and pooling do not count. Memory is the peak of live activations in bytes in the forward pass of one image, as
-torch runs it eagerly in evaluation mode, with whole attention maps. Latency is measured
-(`costs.latency`). A network with an operation whose MACs have no formula is refused where MACs
-are limited or an objective. More in docs/budgets.md.
+activation and pooling do not count. Memory is the peak of live activations in bytes in the forward
+pass of one image, as torch runs it eagerly in evaluation mode, with whole attention maps. Latency
+is measured (`costs.latency`). A network with an operation whose MACs have no formula is refused
+where MACs are limited or an objective. More in docs/budgets.md.
 """
 
 from __future__ import annotations

@@ -138,8 +138,8 @@ class Scorer:
             proxies: Keys of `registry.PROXIES`.
 
         Raises:
-            UserError: A proxy is unknown, the candidate cannot be observed, or it has another number
-                of outputs.
+            UserError: A proxy is unknown, the candidate cannot be observed, or it has another
+                number of outputs.
         """
         rows = {name: get_proxy(name) for name in proxies}
         found: dict[str, list[Outcome]] = {name: [] for name in rows}
