@@ -63,10 +63,16 @@ def count(model: nn.Module, image_shape: Shape) -> Counts:
         image_shape: Channels, height and width.
     """
     device = next((p.device for p in model.parameters()), torch.device("cpu"))
-    images = torch.zeros(1, *image_shape, device=device)
+    images = torch.zeros(1, *image_shape, device=device, dtype=_precision(model))
     with _evaluating(model), _Tally(model, images) as tally:
         model(images)
     return Counts(tally.flops // 2, tally.live.peak, tuple(sorted(tally.uncounted)))
+
+
+def _precision(model: nn.Module) -> torch.dtype:
+    """Return the type of the first floating-point weight; float32 without one."""
+    kinds = (p.dtype for p in model.parameters() if p.is_floating_point())
+    return next(kinds, torch.float32)
 
 
 def count_macs(model: nn.Module, image_shape: Shape) -> int:

@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
+from torch.nn.utils.parametrize import is_parametrized
 
 from diswot.errors import UserError
 from diswot.utils.compat import TRACED_FUNCTIONS, traced_assert
@@ -123,8 +124,23 @@ def _layer(module: nn.Module, path: str) -> str:
     except Exception:  # the repr is not a valid call
         same = False
     if not same or "\n" in text:
-        raise UserError(f"{path} is a {kind}, which cannot be written as source; {_INSTEAD}")
+        raise UserError(
+            f"{path} is a {kind}{_special(module)}, which cannot be written as source; {_INSTEAD}"
+        )
     return text
+
+
+def _special(module: nn.Module) -> str:
+    """Say what makes a layer other than its kind; nothing if it is not known."""
+    if is_parametrized(module):
+        return " with a parametrization, such as weight norm"
+    if module._forward_pre_hooks or module._forward_hooks:
+        return " with hooks, such as weight norm's"
+    return ""
+
+
+def _convolution(module: nn.Module) -> str:
+    return re.sub(r"padding_mode=(\w+)", r'padding_mode="\1"', repr(module))
 
 
 def _pool(module: Any) -> str:
@@ -133,8 +149,13 @@ def _pool(module: Any) -> str:
     return f"AvgPool2d({sides}, {rest})"
 
 
-# Layers whose repr lacks arguments.
-_WRITTEN: dict[type[nn.Module], Callable[[Any], str]] = {nn.AvgPool2d: _pool}
+# Layers whose repr lacks arguments, or is no call.
+_WRITTEN: dict[type[nn.Module], Callable[[Any], str]] = {
+    nn.AvgPool2d: _pool,
+    nn.Conv1d: _convolution,
+    nn.Conv2d: _convolution,
+    nn.Conv3d: _convolution,
+}
 
 
 def _shapes(module: nn.Module) -> dict[str, tuple[int, ...]]:

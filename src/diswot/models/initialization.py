@@ -11,6 +11,7 @@ import torch
 from torch import Generator, Tensor, nn
 
 from diswot.errors import UserError, unknown
+from diswot.models.supported import usable
 from diswot.utils.compat import BatchNorm, ConvBase
 
 STUDENT, TEACHER = 0, 1
@@ -48,7 +49,7 @@ def fresh(
         role: `STUDENT` or `TEACHER`. The two have different weights.
 
     Raises:
-        UserError: The initialisation is unknown.
+        UserError: The initialisation is unknown, or the network cannot be measured.
     """
     if init not in INITS:
         raise unknown("initialisation", init, INITS)
@@ -60,7 +61,7 @@ def fresh(
         _on_cpu(),
     ):
         torch.default_generator.manual_seed(number)
-        model = build()
+        model = usable(build())
         INITS[init](model, torch.Generator().manual_seed(number))
     return model
 

@@ -53,6 +53,7 @@ class Trace:
         named: Outputs of the modules that the user named as maps, with their version counters.
         weighted: Linear and convolutional layers, in the order in which they ran.
         heads: Linear layers that ran on vectors.
+        other_heads: Other modules with a weight of a row for each output, such as a cosine head.
         last_convolution: Name and input of the last convolution that ran; it may classify.
         logits: Output of the model, N x K.
     """
@@ -63,6 +64,7 @@ class Trace:
     named: dict[str, tuple[Tensor, int]] = field(default_factory=dict)
     weighted: dict[str, nn.Module] = field(default_factory=dict)
     heads: dict[str, LinearHead] = field(default_factory=dict)
+    other_heads: dict[str, nn.Module] = field(default_factory=dict)
     last_convolution: tuple[str, Tensor] | None = None
     logits: Tensor | None = None
 
@@ -146,6 +148,11 @@ def run(model: nn.Module, images: Tensor, layers: Layers, *, copy: bool = False)
         logits = model(images)
     except RuntimeError as error:
         _check_channels(images, error)
+        if "nference tensor" in str(error):
+            raise UserError(
+                "the model's forward runs in torch.inference_mode, whose outputs cannot be "
+                "recorded; use torch.no_grad there"
+            ) from error
         raise
     finally:
         for handle in handles:
@@ -166,6 +173,8 @@ def _hook(
             return
         if isinstance(module, nn.Linear | nn.Conv2d):
             trace.weighted[name] = module
+        elif _is_head(module, output):
+            trace.other_heads[name] = module
         if wanted:
             trace.add_named(name, output)
         if not inputs or not isinstance(inputs[0], Tensor):
@@ -179,6 +188,17 @@ def _hook(
             trace.add_map(name, module, depth, inputs[0], output)
 
     return hook
+
+
+def _is_head(module: nn.Module, output: Tensor) -> bool:
+    """Say whether a module has a weight with a row for each of its outputs."""
+    weight = module._parameters.get("weight")
+    return (
+        output.ndim == 2
+        and weight is not None
+        and weight.ndim == 2
+        and len(weight) == output.shape[1]
+    )
 
 
 def _named_maps(layers: Layers, modules: Mapping[str, nn.Module]) -> set[str]:

@@ -25,6 +25,21 @@ _GUESS: Layers = {}
 Rerun = Callable[[], Tensor]
 
 
+class NoClassifier(UserError):
+    """Error of a network whose classifier is not found.
+
+    Attributes:
+        reason: What was looked for.
+    """
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(f"{reason}; name it in layers['classifier']")
+        self.reason = reason
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return type(self), (self.reason,)
+
+
 @dataclass(frozen=True)
 class Observation:
     """What one forward pass shows of a model on one batch with targets.
@@ -173,16 +188,15 @@ def _classifier(trace: Trace, logits: Tensor, layers: Layers) -> tuple[str, Tens
     else:
         given = [name for name, head in trace.heads.items() if head.gives(logits)]
         names = given + [name for name in trace.weighted if name not in given][::-1]
+        names += [*trace.other_heads][::-1]
+    layers_by_name = {**trace.other_heads, **trace.weighted}
     for name in names:
-        weight = getattr(trace.weighted.get(name), "weight", None)
+        weight = getattr(layers_by_name.get(name), "weight", None)
         if isinstance(weight, Tensor) and len(weight) == logits.shape[1]:
             if name not in given:
                 _warn_if_several(trace, name, logits.shape[1])
             return name, weight
-    raise UserError(
-        f"no classifier found: no linear or convolutional layer has {logits.shape[1]} outputs; "
-        "name it in layers['classifier']"
-    )
+    raise NoClassifier(f"no classifier found: no layer has a weight of {logits.shape[1]} outputs")
 
 
 def _warn_if_several(trace: Trace, taken: str, classes: int) -> None:

@@ -35,9 +35,10 @@ from torch import nn
 from diswot.data.dataset import Batch
 from diswot.errors import UserError, unknown
 from diswot.models.initialization import INHERITED, INITS, TEACHER, derive_seed, fresh
+from diswot.models.supported import refuse_unsupported
 from diswot.observation.hooks import kind
 from diswot.observation.modes import measuring, recordable
-from diswot.observation.observe import Observation, observe
+from diswot.observation.observe import NoClassifier, Observation, observe
 from diswot.proxies.candidate import Candidate
 from diswot.proxies.first_block import first_block_roughness
 from diswot.proxies.registry import PROXIES, Proxy, get_proxy, inherits
@@ -47,6 +48,7 @@ if TYPE_CHECKING:
     from diswot.models.inheritance import TeacherLayers
 
 PROXY = 2  # role of the proxies' random numbers, beside initialization.STUDENT and TEACHER
+_SIZES = "scores without a forward pass need none: params, macs, depth and size"
 
 
 class NotScored(ArithmeticError):
@@ -220,6 +222,8 @@ def scorer(
         if proxies is not None:
             _check_teacher_free(rows)
         return Scorer(nothing, nothing, moved, init, seed, None, num_classes)
+    with _teacher_errors(moved[0]):
+        refuse_unsupported(teacher, float32=True)
     source = _source(teacher) if inherits(rows, init) else None
     rebuild = partial(_copy, teacher)
     compared = _compares_observations(rows)
@@ -285,6 +289,9 @@ def _check_types(teacher: object, student: object, batch: object) -> None:
         raise UserError(f"the teacher must be a network, not a {type(teacher).__name__}")
     if not isinstance(student, nn.Module):
         raise UserError(f"the student must be a network, not a {type(student).__name__}")
+    for model in (teacher, student):
+        if isinstance(model, nn.Module):
+            refuse_unsupported(model, float32=True)
     if not isinstance(batch, Batch):
         raise UserError("the images must be a batch, as data.batch(64) of a diswot data set is")
 
@@ -348,6 +355,8 @@ def _teacher_errors(batch: Batch) -> Iterator[None]:
     """Turn each error into a `UserError` of one line that names the teacher."""
     try:
         yield
+    except NoClassifier as error:
+        raise UserError(f"the teacher: {error.reason}; {_SIZES}") from error
     except UserError as error:
         raise UserError(f"the teacher: {error}") from error
     except Exception as error:  # a user's network may raise anything
@@ -381,7 +390,11 @@ def _outcomes(
             student, teacher, Batch(*inputs), seed, tuple(recorders), _needs_cam(rows), rough
         )
         if any(row.needs_forward for row in rows.values()):
-            _check_outputs(candidate.observation.logits, num_classes)
+            try:
+                logits = candidate.observation.logits
+            except NoClassifier as error:
+                raise UserError(f"{error.reason}; {_SIZES}") from error
+            _check_outputs(logits, num_classes)
         elif num_classes is not None:
             with measuring(student):
                 _check_outputs(student(inputs[0]), num_classes)

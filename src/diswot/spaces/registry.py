@@ -16,6 +16,7 @@ from optuna.trial import BaseTrial
 from torch import nn
 
 from diswot.errors import UserError, unknown
+from diswot.models.supported import usable
 from diswot.models.weightless import Weightless
 from diswot.spaces.trials import EnumeratingTrial, FixedParamsTrial
 from diswot.spaces.validation import Build, check
@@ -232,12 +233,12 @@ def construct(build: Build, trial: BaseTrial) -> nn.Module:
     """Build the network of a trial.
 
     Raises:
-        UserError: The space does not return a module.
+        UserError: The space does not return a module, or one that cannot be measured.
     """
     model = build(trial)
     if not isinstance(model, nn.Module):
         raise UserError(f"a space must return a torch module, not a {type(model).__name__}")
-    return model
+    return usable(model, meta=True)
 
 
 def enumerate_params(build: Build, limit: int) -> list[Params] | None:

@@ -77,6 +77,11 @@ class Batches:
     def __post_init__(self) -> None:
         parts = self.recipe.accumulate
         self.processes.check(self.size or self.recipe.batch_size, parts)
+        if self.recipe.batch_size < 2 * parts:
+            raise UserError(
+                f"each of the {parts} parts of a batch needs 2 images, and the batch has "
+                f"{self.recipe.batch_size}: raise --batch-size or lower --accumulate"
+            )
         if self.size < 2 * parts:
             raise UserError(f"{self.count} images are too few for a batch in {parts} parts")
         share = self.part_size // self.processes.count

@@ -57,7 +57,7 @@ def read_nats(folder: Path) -> list[dict[str, Any]]:
 
 def _record(path: Path) -> dict[str, Any]:
     try:
-        found = load(path)[_EPOCHS]
+        found = _trained(load(path), path)
         accuracies = {name: _accuracy(found, *where) for name, where in _TARGETS.items()}
         return {"arch": _text(found["arch_str"]), **accuracies}
     except (LookupError, TypeError, AttributeError, ValueError, ArithmeticError) as error:
@@ -65,6 +65,26 @@ def _record(path: Path) -> dict[str, Any]:
             raise
         reason = repr(error)[:_MAX_REASON]
         raise UserError(f"{path} has another layout than files of NATS-Bench: {reason}") from error
+
+
+def _trained(found: Any, path: Path) -> Any:
+    """Return the results after 200 epochs.
+
+    Raises:
+        UserError: The file has those of another number, as the size space has.
+    """
+    lengths = sorted(int(key) for key in found if isinstance(key, str) and key.isdigit())
+    if lengths and _EPOCHS not in found:
+        if 90 in lengths:
+            raise UserError(
+                f"{path} is of the size space of NATS-Bench (sss), which is no space here; the "
+                "topology space (tss) can be read"
+            )
+        shown = " and ".join(map(str, lengths))
+        raise UserError(
+            f"{path} has accuracies after {shown} epochs alone, and those after {_EPOCHS} are read"
+        )
+    return found[_EPOCHS]
 
 
 def _text(found: Any) -> str:
