@@ -21,6 +21,7 @@ from diswot.cli.score import score
 from diswot.cli.search import search
 from diswot.errors import ExportFailed, SearchFailed, UserError
 from diswot.runs.folder import Stopped
+from diswot.utils.repeats import repeats_counted
 
 app = typer.Typer(
     add_completion=False,
@@ -63,7 +64,8 @@ def main(arguments: list[str] | None = None) -> None:
     closed standard output ends the command with 1 and without a message.
     """
     try:
-        typer.main.get_command(app).main(arguments, prog_name="diswot", standalone_mode=False)
+        with repeats_counted():
+            typer.main.get_command(app).main(arguments, prog_name="diswot", standalone_mode=False)
     except UserError as error:
         _leave(str(error), 2)
     except _USAGE as error:

@@ -11,6 +11,7 @@ from diswot.errors import UserError, unknown
 from diswot.models import huggingface, timm_torchvision
 from diswot.models.cifar_resnet import CifarResNet
 from diswot.models.preprocessing import InputConfig, Library
+from diswot.models.supported import usable
 from diswot.utils import user_code
 
 TEACHERS = {f"resnet{6 * n + 2}": partial(CifarResNet, (n, n, n)) for n in (3, 5, 7, 9, 18)}
@@ -119,4 +120,4 @@ def _built(name: str, function: Callable[[], object]) -> nn.Module:
         raise UserError(f"{name} fails: {user_code.explain(error, name)}") from error
     if not isinstance(model, nn.Module):
         raise UserError(f"{name} must return a torch module, not a {type(model).__name__}")
-    return model
+    return usable(model)

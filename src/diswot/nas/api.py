@@ -36,6 +36,7 @@ from diswot.storage.study import alone, open_study, opened
 from diswot.utils.agreement import plain, require_same
 from diswot.utils.devices import CPU
 from diswot.utils.devices import kind as device_kind
+from diswot.utils.repeats import repeats_counted
 
 BATCH = 64  # images of the batch of a data set
 PATIENCE = 4  # times the timeout of a candidate that one measurement of latency may take
@@ -150,7 +151,7 @@ def search(
         teacher, space, repeats, how.proxy, limits, wanted, init, how.seed, trained,
         num_classes=num_classes,
     )  # fmt: skip
-    with torch.random.fork_rng(devices=[]):
+    with torch.random.fork_rng(devices=[]), repeats_counted():
         plan = enumerate_params(space, n_trials)
         with _driver(settings, chosen, compute, study) as driver:
             _drive(driver, plan, n_trials, callbacks)

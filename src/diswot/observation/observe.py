@@ -6,7 +6,7 @@ D features that enter the classifier, H x W positions.
 
 from __future__ import annotations
 
-import warnings
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -19,6 +19,8 @@ from diswot.observation.class_gradient import autograd_class_gradient, linear_cl
 from diswot.observation.feature_maps import as_map
 from diswot.observation.hooks import Layers, Trace, kind, run
 from diswot.observation.modes import measuring, recordable
+
+_log = logging.getLogger("diswot")
 
 _GUESS: Layers = {}
 
@@ -203,10 +205,11 @@ def _warn_if_several(trace: Trace, taken: str, classes: int) -> None:
     """Warn which layer is taken if several linear layers contribute to the logits."""
     heads = [name for name, head in trace.heads.items() if head.output.shape[1] == classes]
     if len(heads) > 1:
-        warnings.warn(
-            f"several layers may be the classifier: {', '.join(heads)}; {taken} is taken, "
-            "unless layers['classifier'] names another",
-            stacklevel=2,
+        _log.warning(
+            "several layers may be the classifier: %s; %s is taken, unless layers['classifier'] "
+            "names another",
+            ", ".join(heads),
+            taken,
         )
 
 

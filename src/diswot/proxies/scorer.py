@@ -36,10 +36,16 @@ from diswot.data.dataset import Batch
 from diswot.errors import UserError, unknown
 from diswot.models.initialization import INHERITED, INITS, TEACHER, derive_seed, fresh
 from diswot.models.supported import refuse_unsupported
-from diswot.observation.hooks import kind
 from diswot.observation.modes import measuring, recordable
-from diswot.observation.observe import NoClassifier, Observation, observe
+from diswot.observation.observe import Observation, observe
 from diswot.proxies.candidate import Candidate
+from diswot.proxies.checks import (
+    check_outputs,
+    check_teacher_free,
+    check_types,
+    classifier_errors,
+    teacher_errors,
+)
 from diswot.proxies.first_block import first_block_roughness
 from diswot.proxies.registry import PROXIES, Proxy, get_proxy, inherits
 from diswot.utils.devices import CPU, exact
@@ -48,7 +54,6 @@ if TYPE_CHECKING:
     from diswot.models.inheritance import TeacherLayers
 
 PROXY = 2  # role of the proxies' random numbers, beside initialization.STUDENT and TEACHER
-_SIZES = "scores without a forward pass need none: params, macs, depth and size"
 
 
 class NotScored(ArithmeticError):
@@ -220,9 +225,9 @@ def scorer(
         if inherits(rows, init):
             raise UserError("there is no teacher to inherit weights from")
         if proxies is not None:
-            _check_teacher_free(rows)
+            check_teacher_free(rows)
         return Scorer(nothing, nothing, moved, init, seed, None, num_classes)
-    with _teacher_errors(moved[0]):
+    with teacher_errors(moved[0]):
         refuse_unsupported(teacher, float32=True)
     source = _source(teacher) if inherits(rows, init) else None
     rebuild = partial(_copy, teacher)
@@ -232,7 +237,7 @@ def scorer(
     for repeat, batch in enumerate(moved):
         drawn = compared and not trained_teacher and init != INHERITED
         model = fresh(rebuild, init, seed, repeat, TEACHER) if drawn else teacher
-        with _teacher_errors(batch), exact(place):
+        with teacher_errors(batch), exact(place):
             observations.append(_observed(rows, model, batch))
             rough.append(_roughness(rows, teacher, batch, derive_seed(seed, repeat, PROXY)))
     return Scorer(tuple(observations), tuple(rough), moved, init, seed, source, num_classes)
@@ -267,13 +272,13 @@ def score(
             networks.
         NotScored: A score is not finite.
     """
-    _check_types(teacher, student, batch)
+    check_types(teacher, student, batch)
     rows = {n: get_proxy(n) for n in ([proxies] if isinstance(proxies, str) else proxies)}
     number = derive_seed(seed, 0, PROXY)
     observation, rough = None, None
     with exact(batch.images.device):
         if teacher is None:
-            _check_teacher_free(rows)
+            check_teacher_free(rows)
         elif isinstance(teacher, Observation):
             observation = teacher
         else:
@@ -281,19 +286,6 @@ def score(
             observation = _observed(rows, teacher, batch)
         found = _outcomes(rows, observation, rough, student, batch, number)
     return {name: _finite(outcome) for name, outcome in found.items()}
-
-
-def _check_types(teacher: object, student: object, batch: object) -> None:
-    """Refuse names and other things in place of networks and images."""
-    if teacher is not None and not isinstance(teacher, nn.Module | Observation):
-        raise UserError(f"the teacher must be a network, not a {type(teacher).__name__}")
-    if not isinstance(student, nn.Module):
-        raise UserError(f"the student must be a network, not a {type(student).__name__}")
-    for model in (teacher, student):
-        if isinstance(model, nn.Module):
-            refuse_unsupported(model, float32=True)
-    if not isinstance(batch, Batch):
-        raise UserError("the images must be a batch, as data.batch(64) of a diswot data set is")
 
 
 def standard_error(values: Sequence[float]) -> float | None:
@@ -313,16 +305,6 @@ def _inherit(teacher: TeacherLayers, student: nn.Module) -> None:
 
     with torch.inference_mode(False), contextlib.suppress(UserError):
         inherit(teacher, student)
-
-
-def _check_teacher_free(rows: Mapping[str, Proxy]) -> None:
-    needing = [name for name, row in rows.items() if row.needs_teacher]
-    if needing:
-        verb = "needs" if len(needing) == 1 else "need"
-        raise UserError(
-            f"{', '.join(needing)} {verb} a teacher; scores such as params, zen and "
-            "naswot need none"
-        )
 
 
 def _compares_observations(rows: Mapping[str, Proxy]) -> bool:
@@ -350,21 +332,6 @@ def _roughness(
         return first_block_roughness(_on_device(teacher, images.device), images, seed)
 
 
-@contextlib.contextmanager
-def _teacher_errors(batch: Batch) -> Iterator[None]:
-    """Turn each error into a `UserError` of one line that names the teacher."""
-    try:
-        yield
-    except NoClassifier as error:
-        raise UserError(f"the teacher: {error.reason}; {_SIZES}") from error
-    except UserError as error:
-        raise UserError(f"the teacher: {error}") from error
-    except Exception as error:  # a user's network may raise anything
-        shape = tuple(batch.images.shape[1:])
-        reason = next(iter(str(error).splitlines()), type(error).__name__)
-        raise UserError(f"the teacher cannot take images of shape {shape}: {reason}") from error
-
-
 def _copy(model: nn.Module) -> nn.Module:
     return copy.deepcopy(model).cpu()
 
@@ -390,26 +357,13 @@ def _outcomes(
             student, teacher, Batch(*inputs), seed, tuple(recorders), _needs_cam(rows), rough
         )
         if any(row.needs_forward for row in rows.values()):
-            try:
+            with classifier_errors():
                 logits = candidate.observation.logits
-            except NoClassifier as error:
-                raise UserError(f"{error.reason}; {_SIZES}") from error
-            _check_outputs(logits, num_classes)
+            check_outputs(logits, num_classes)
         elif num_classes is not None:
             with measuring(student):
-                _check_outputs(student(inputs[0]), num_classes)
+                check_outputs(student(inputs[0]), num_classes)
         return {name: _outcome(name, row, candidate) for name, row in rows.items()}
-
-
-def _check_outputs(logits: object, num_classes: int | None) -> None:
-    if num_classes is None:
-        return
-    if not isinstance(logits, torch.Tensor) or logits.ndim != 2:
-        raise UserError(f"the model must return one tensor of logits N x K, not {kind(logits)}")
-    if logits.shape[1] != num_classes:
-        raise UserError(
-            f"the student has {logits.shape[1]} outputs, and the data has {num_classes} classes"
-        )
 
 
 def _outcome(name: str, row: Proxy, candidate: Candidate) -> Outcome:

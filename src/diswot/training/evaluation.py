@@ -109,6 +109,35 @@ def frozen(model: nn.Module | None) -> Iterator[None]:
             weight.requires_grad_(need)
 
 
+def check_gradient(model: nn.Module, data: Dataset, device: torch.device) -> None:
+    """Check that a student's logits have a gradient in its weights.
+
+    Args:
+        model: Student in evaluation mode, on the device.
+        data: Names the shape of an image.
+        device: Any device.
+
+    Raises:
+        UserError: They have none.
+    """
+    weights = [weight for weight in model.parameters() if weight.requires_grad]
+    if not weights:
+        return  # the optimizer refuses it
+    with torch.random.fork_rng(devices=[]):
+        try:
+            logits = model(torch.zeros(2, *data.image_shape, device=device))
+            if logits.requires_grad:
+                torch.autograd.grad(logits.sum(), weights, allow_unused=True)
+        except Exception as error:  # a user's network may raise anything
+            reason = " ".join(str(error).split()) or type(error).__name__
+            raise UserError(f"the student cannot be trained here: {reason}") from error
+    if not logits.requires_grad:
+        raise UserError(
+            "the student cannot be trained: its outputs have no gradient, as under "
+            "torch.no_grad or after detach"
+        )
+
+
 @torch.no_grad()
 def check_fit(
     role: str,

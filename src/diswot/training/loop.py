@@ -24,7 +24,7 @@ from diswot.training import checkpoint
 from diswot.training.batches import Batches
 from diswot.training.checkpoint import EpochRow, Settings
 from diswot.training.distributed import Processes
-from diswot.training.evaluation import answered, check_fit, count_correct
+from diswot.training.evaluation import answered, check_fit, check_gradient, count_correct
 from diswot.training.objective import Objective, create_losses, teacher_logits
 from diswot.training.optimizer import create_optimizer, create_schedule
 from diswot.training.recipe import Recipe
@@ -81,6 +81,7 @@ class TrainingLoop:
                 model.to(self.device).to(memory_format=torch.channels_last).eval()
                 classes = self.classes if model is self.teacher else None
                 check_fit(role, model, self.data, self.device, classes)
+        check_gradient(self.student, self.data, self.device)
         auto = recipe.precision == "auto" and computes_in_bf16(self.device)
         self.bf16 = auto or recipe.precision == "bf16"
         self.batches = Batches(self.data, recipe, self.processes)
