@@ -141,7 +141,7 @@ class Budget:
                     raise UserError(f"{name}: {error}") from error
             elif limit is not None and (isinstance(limit, bool) or not isinstance(limit, Real)):
                 raise UserError(f"{name} must be a number or a text such as 0.3M, not {limit!r}")
-            elif limit is not None and not limit > 0:
+            elif limit is not None and not float(limit) > 0:
                 raise UserError(f"{name} must be above zero, not {limit}")
 
     @property

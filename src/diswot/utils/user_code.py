@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import builtins
 import importlib.util
 import inspect
 import re
 import sys
 import traceback
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from importlib.abc import ExecutionLoader
@@ -41,7 +42,8 @@ def absolute(name: str) -> str:
 def load(name: str, **options: Any) -> Callable[..., Any]:
     """Import `file.py` and return its `function` with the options bound, as by `bind`.
 
-    The import runs the code of the file. The file may import modules of the same folder.
+    The import runs the code of the file. The file may import modules of the same folder, which come
+    first for its own imports, also where a library has the same name, and for these alone.
 
     Raises:
         UserError: The file or the function does not exist, or the import fails.
@@ -146,19 +148,83 @@ class _Loader(ExecutionLoader):
 def _module(file: UserFile, name: str) -> ModuleType:
     """Run a file as a module of `sys.modules`, where dataclasses and pickle look it up."""
     place = file.path
-    unique = re.sub(r"\W", "_", f"{place.stem}_{zlib.crc32(bytes(place)):08x}")
-    spec = importlib.util.spec_from_file_location(unique, place, loader=_Loader(file))
+    inside = [str(place.parent)] if place.name == "__init__.py" else None
+    spec = importlib.util.spec_from_file_location(
+        _unique(place), place, loader=_Loader(file), submodule_search_locations=inside
+    )
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = module
     if str(place.parent) not in sys.path:
         sys.path.append(str(place.parent))
+    _first_from(module, place.parent)
     try:
         spec.loader.exec_module(module)
     except (Exception, SystemExit) as error:  # a user's file may raise anything
         del sys.modules[spec.name]
         raise UserError(f"{name} fails to import: {explain(error, name=name)}") from error
     return module
+
+
+def _unique(place: Path) -> str:
+    """Return the name of a file's module, which no library has."""
+    stem = place.parent.name if place.name == "__init__.py" else place.stem
+    return re.sub(r"\W", "_", f"{stem}_{zlib.crc32(bytes(place)):08x}")
+
+
+def _first_from(module: ModuleType, folder: Path) -> None:
+    """Give a module imports of its own, which look into a folder first."""
+    own = partial(_import, folder)
+    vars(module)["__builtins__"] = {**vars(builtins), "__import__": own}
+
+
+def _import(
+    folder: Path,
+    name: str,
+    space: Any = None,
+    local: Any = None,
+    wanted: Sequence[str] | None = (),
+    level: int = 0,
+) -> ModuleType:
+    """Do an import statement of a user's file, as `__import__` does."""
+    top, dot, rest = name.partition(".")
+    own = None if level else _beside(folder, top)
+    if own is not None:
+        if _is_taken(top, own):
+            top = _unique(own)
+            if top not in sys.modules:
+                _module(UserFile.read(str(own)), str(own))
+        elif top not in sys.modules:
+            _run_beside(top, folder)
+    return builtins.__import__(f"{top}{dot}{rest}", space, local, wanted or (), level)
+
+
+def _beside(folder: Path, name: str) -> Path | None:
+    """Return the file of a module or package in a folder; None if there is none."""
+    paths = folder / f"{name}.py", folder / name / "__init__.py"
+    return next((path for path in paths if path.is_file()), None)
+
+
+def _is_taken(name: str, own: Path) -> bool:
+    """Say whether a name of a module is that of another module than a file's."""
+    module = sys.modules.get(name)
+    if module is None:
+        spec = importlib.util.find_spec(name)
+        return spec is not None and spec.origin != str(own)
+    return getattr(module, "__file__", None) != str(own)
+
+
+def _run_beside(name: str, folder: Path) -> None:
+    """Import a module of the folder under its own name; its imports look there first, too."""
+    spec = importlib.util.find_spec(name)
+    assert spec is not None and spec.loader is not None
+    module = sys.modules[name] = importlib.util.module_from_spec(spec)
+    _first_from(module, folder)
+    try:
+        spec.loader.exec_module(module)
+    except BaseException:
+        del sys.modules[name]
+        raise
 
 
 def explain(error: BaseException, name: str) -> str:
