@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn.functional import scaled_dot_product_attention
 
 from diswot.costs.budget import Budget, Costs
-from diswot.costs.counts import count_depth, count_macs, count_params
+from diswot.costs.counts import count_depth, count_macs, count_params, count_trainable
 from diswot.errors import UserError
 from diswot.utils.units import parse_count, show_count
 
@@ -93,14 +93,35 @@ def test_macs_are_of_one_image_of_that_size() -> None:
     assert count_macs(model, (1, 5, 9)) == 3 * 7 * 2 * 9
 
 
-def test_only_trainable_parameters_count_and_shared_ones_once() -> None:
+def test_all_parameters_count_and_shared_ones_once() -> None:
     model = nn.Sequential(nn.Linear(4, 4, bias=False), nn.Linear(4, 4, bias=False), nn.Linear(4, 1))
     model[1].weight = model[0].weight
     model[2].requires_grad_(False)
 
-    assert count_params(model) == 16
-    assert count_depth(model) == 2
+    assert (count_params(model), count_trainable(model)) == (16 + 5, 16)
+    assert count_depth(model) == 3
     assert count_params(nn.ReLU()) == 0
+
+
+def test_a_limit_may_be_a_text_with_its_unit() -> None:
+    given = Budget(max_params="0.3M", max_macs="40M", max_memory="1MiB", max_latency="8ms")
+
+    assert given == Budget(3e5, 4e7, 2**20, 0.008)
+    for wrong in ("abc", True, [1], float("nan"), 0):
+        with pytest.raises(UserError, match="max_params"):
+            Budget(max_params=wrong)  # type: ignore[arg-type]
+
+
+def test_a_limit_on_macs_refuses_what_cannot_be_counted() -> None:
+    class Fourier(nn.Module):
+        def forward(self, images: Tensor) -> Tensor:
+            return torch.fft.fft2(images).abs().mean((2, 3))
+
+    costs = Costs(Fourier(), (3, 8, 8))
+
+    assert Budget(max_params=1).check(costs)[0] is None
+    with pytest.raises(UserError, match="its MACs cannot be counted: no formula for _fft_c2c"):
+        Budget(max_macs=1e9).check(costs)
 
 
 @pytest.mark.parametrize("broken", [False, True])

@@ -65,6 +65,10 @@ def test_products_are_counted_however_they_are_written(
     [
         (torch.fft.rfft2, ("_fft_r2c",)),
         (lambda x: torch.cdist(x, x), ("_cdist_forward",)),
+        (
+            lambda x: torch.cdist(x.expand(1, 3, 8, 8).reshape(1, 24, 8).repeat(1, 2, 1), x[0]),
+            ("_euclidean_dist",),
+        ),
         (lambda x: F.bilinear(x, x, torch.ones(2, 8, 8)), ("_trilinear",)),
         (torch.linalg.svdvals, ("_linalg_svd",)),
         (lambda x: torch.addbmm(x[0, 0], x[0], x[0]), ("addbmm",)),
@@ -107,6 +111,76 @@ def test_what_the_convention_leaves_out_makes_no_noise(
     counts = count(Function(function), SHAPE)
 
     assert (counts.macs, counts.uncounted) == (0, ())
+
+
+class Recurrent(nn.Module):
+    """A recurrent layer over the rows of an image: 8 steps of 24 numbers."""
+
+    def __init__(self, layer: nn.Module) -> None:
+        super().__init__()
+        self.layer = layer
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.layer(images.permute(0, 2, 1, 3).flatten(2))[0]
+
+
+@pytest.mark.parametrize(("kind", "gates"), [(nn.LSTM, 4), (nn.GRU, 3), (nn.RNN, 1)])
+@pytest.mark.parametrize("directions", [1, 2])
+def test_recurrent_layers_by_hand(kind: type[nn.RNNBase], gates: int, directions: int) -> None:
+    layer = kind(24, 16, 2, batch_first=True, bidirectional=directions == 2)
+    first, second = gates * 16 * (24 + 16), gates * 16 * (16 * directions + 16)
+
+    counts = count(Recurrent(layer), SHAPE)
+
+    assert (counts.macs, counts.uncounted) == (8 * directions * (first + second), ())
+
+
+def test_the_lstm_of_a_packed_sequence() -> None:
+    layer = nn.LSTM(24, 16, batch_first=True)
+
+    class Packed(Recurrent):
+        def forward(self, images: Tensor) -> Tensor:
+            rows = images.permute(0, 2, 1, 3).flatten(2)
+            packed = nn.utils.rnn.pack_padded_sequence(rows, torch.tensor([5]), batch_first=True)
+            return self.layer(packed)[0].data
+
+    assert count(Packed(layer), SHAPE).macs == 5 * 4 * 16 * (24 + 16)
+
+
+@pytest.mark.parametrize(
+    ("function", "macs"),
+    [
+        (lambda x: F.scaled_dot_product_attention(x, x, x), 2 * 3 * 8**3),
+        (lambda x: F.conv_transpose2d(x, torch.ones(3, 4, 2, 2), stride=2), 64 * 3 * 4 * 4),
+        (lambda x: torch.bmm(x[0], x[0]), 3 * 8**3),
+        (lambda x: nn.MultiheadAttention(8, 2, batch_first=True)(x[0], x[0], x[0])[0],
+         3 * (4 * 8 * 64 + 2 * 64 * 8)),
+    ],
+)  # fmt: skip
+def test_attention_and_transposed_convolutions_by_hand(
+    function: Callable[[Tensor], Tensor], macs: int
+) -> None:
+    counts = count(Function(function), SHAPE)
+
+    assert (counts.macs, counts.uncounted) == (macs, ())
+
+
+def test_flex_attention_is_counted_with_whole_maps() -> None:
+    flex = pytest.importorskip("torch.nn.attention.flex_attention").flex_attention
+
+    counts = count(Function(lambda x: flex(x, x, x)), (2, 8, 8))
+
+    assert (counts.macs, counts.uncounted) == (2 * 2 * 8**3, ())
+
+
+def test_marks_of_the_profiler_are_no_operations() -> None:
+    def marked(x: Tensor) -> Tensor:
+        with torch.profiler.record_function("mark"):
+            return x @ x
+
+    counts = count(Function(marked), SHAPE)
+
+    assert (counts.macs, counts.uncounted) == (3 * 8**3, ())
 
 
 @pytest.mark.parametrize("name", ["s0", "nasbench201", "autoformer", "pit"])
