@@ -64,6 +64,48 @@ def test_mistakes(run: Run, options: str, message: str) -> None:
     assert message in run(f"search --teacher resnet20 {SMALL} {options}").mistake()
 
 
+OWN = """
+import torch
+from diswot.models.cifar_resnet import CifarResNet
+def teacher(num_classes):
+    torch.manual_seed(5)
+    model = CifarResNet((1, 1, 1), num_classes)
+    model.requires_grad_(False)
+    model.fc.requires_grad_(True)
+    return model
+"""
+
+
+def test_a_teacher_function_that_loads_its_weights(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "own.py").write_text(OWN)
+    line = f"--teacher {tmp_path}/own.py:teacher --data digits --image-size 8"
+
+    tested = run(f"evaluate {line} --trained --json").json
+    assert (tested["model_params"], tested["trainable_params"]) == (77_754 - 144, 650)
+    assert "650" in run(f"evaluate {line} --trained").out
+    assert "--pretrained or --trained" in run(f"evaluate {line}").mistake()
+    refused = run("evaluate --teacher resnet20 --trained").mistake()
+    assert refused.startswith("--trained is for a function FILE.py:NAME that loads its weights")
+    both = run(f"evaluate {line} --trained --teacher-weights w.pth").mistake()
+    assert both == "give one of --pretrained, --trained and --teacher-weights"
+
+    found = tmp_path / "found"
+    search = f"search {line} --trained --trials 2 --proxy relation --batch-size 8 --out {found}"
+    searched = run(search)
+    assert f"next: diswot distill {found}\n" in searched.err
+    assert "no limit was given" in searched.err
+    config = json.loads((found / "run.json").read_text())["config"]
+    assert config["trained"] is True
+    taught = run(f"distill {found} --epochs 1 --batch-size 256 --precision fp32 --json").json
+    assert taught["teacher"].endswith("own.py:teacher")
+    assert run(f"report {found}").status == 0
+    assert "650 trainable" in (found / "report.html").read_text()
+
+
+def test_a_search_names_its_images(run: Run) -> None:
+    assert run("search --trials 2").mistake() == "Missing option '--data'."
+
+
 def test_evaluate(run: Run, tmp_path: Path) -> None:
     torch.manual_seed(0)
     model = create_teacher("resnet20", 10)

@@ -11,6 +11,7 @@ import optuna
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.parametrizations import weight_norm
 from toys import LinearHead, batch, seeded
 
 from diswot.errors import UserError
@@ -95,6 +96,18 @@ def test_what_a_layer_does_not_tell_and_tensors_of_its_own() -> None:
     torch.testing.assert_close(again(model)(images), model(images))
 
 
+@pytest.mark.parametrize("mode", ["reflect", "replicate", "circular"])
+def test_padding_modes(mode: str) -> None:
+    body = nn.Conv2d(3, 4, 3, padding=1, padding_mode=mode), nn.AdaptiveAvgPool2d(1), nn.Flatten()
+    model = seeded(lambda: nn.Sequential(*body, nn.Linear(4, 5))).eval()
+    images, _ = batch()
+    assert torch.equal(again(model)(images), model(images))
+
+
+def parametrized() -> nn.Module:
+    return nn.Sequential(weight_norm(nn.Conv2d(3, 4, 8)), nn.Flatten())
+
+
 class Branching(nn.Module):
     """What it does depends on what it sees."""
 
@@ -128,6 +141,7 @@ class Attending(nn.Module):
 @pytest.mark.parametrize(
     ("build", "reason"),
     [(Branching, "cannot be written as source"), (Foreign, "foreign, which is not torch's"),
+     (parametrized, "with a parametrization, such as weight norm, which cannot be written"),
      (Attending, "MultiheadAttention, which cannot be written as source")],
 )  # fmt: skip
 def test_what_cannot_be_written_is_told(build: Callable[[], nn.Module], reason: str) -> None:

@@ -114,3 +114,55 @@ class TestWeights:
         save_file({"a": torch.zeros(1)}, tmp_path / "w.safetensors")
         with pytest.raises(UserError, match="it has a too"):
             load_weights(linear(), tmp_path / "w.safetensors")
+
+
+def state(seed: int) -> dict[str, torch.Tensor]:
+    torch.manual_seed(seed)
+    return linear().state_dict()
+
+
+def under(prefix: str, state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    return {prefix + name: value for name, value in state.items()}
+
+
+WANTED, OTHER = state(1), state(2)
+
+
+@pytest.mark.parametrize(
+    "held",
+    [
+        {"n_averaged": torch.tensor(3), **under("module.", WANTED)},
+        {"state_dict": {**under("model.", WANTED), "criterion.weight": torch.ones(5)}, "epoch": 3},
+        {"state_dict": {**under("net.", WANTED), "loss.0.weight": torch.ones(9, 9)}},
+        {"state_dict": OTHER, "state_dict_ema": WANTED},
+        {
+            "model": OTHER,
+            "model_ema": {"n_averaged": 3 * torch.ones(()), **under("module.", WANTED)},
+        },
+        {"state_dict": under("module.", OTHER), "state_dict_ema": under("module.", WANTED)},
+        {"model": WANTED, "ema": {"decay": 0.99}},
+        under("module._orig_mod.", WANTED),
+    ],
+)
+def test_checkpoints_as_people_have_them(held: dict[str, object], tmp_path: Path) -> None:
+    torch.save(held, tmp_path / "w.pth")
+    model = linear()
+
+    load_weights(model, tmp_path / "w.pth")
+
+    assert all(torch.equal(value, WANTED[name]) for name, value in model.state_dict().items())
+
+
+def test_that_an_average_is_taken_is_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    torch.save({"state_dict": OTHER, "state_dict_ema": WANTED}, tmp_path / "w.pth")
+    load_weights(linear(), tmp_path / "w.pth")
+
+    (said,) = caplog.messages
+    assert said.endswith("of state_dict and state_dict_ema the average is taken, state_dict_ema")
+
+
+def test_two_networks_in_one_file_are_refused(tmp_path: Path) -> None:
+    torch.save({**under("student.", WANTED), **under("teacher.", OTHER)}, tmp_path / "w.pth")
+
+    with pytest.raises(UserError, match=r"several networks that fit, student\., teacher\."):
+        load_weights(linear(), tmp_path / "w.pth")

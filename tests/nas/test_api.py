@@ -1001,3 +1001,34 @@ def test_other_objectives_are_not_resumed(tmp_path: Path) -> None:
 
     with pytest.raises(UserError, match=r"objectives = \['score'\], not \['score', 'macs'\]"):
         run(trials=3, objectives=("score", "macs"), storage=tmp_path, resume=True)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("resnet20", tiny, batch()), r"the teacher must be a network, not a str; make it: diswot"),
+        ((None, "s0", batch()), r"create_space\('s0', num_classes=\.\.\.\)"),
+        ((None, teacher(), batch()), "the space must be a function of a trial, not a "),
+        ((None, tiny, "digits"), "the data must be a diswot data set or a batch"),
+        ((None, tiny, tuple(batch())), "the data must be a diswot data set or a batch"),
+    ],
+)
+def test_arguments_of_other_types_are_one_line(arguments: tuple[Any, ...], said: str) -> None:
+    with pytest.raises(UserError, match=said):
+        search(*arguments, n_trials=1, scoring="params")
+    with pytest.raises(UserError, match=r"the budget must be a diswot\.Budget, not a dict"):
+        search(None, tiny, batch(), budget={"max_params": 3})  # type: ignore[arg-type]
+
+
+def test_frozen_parameters_count_and_are_said() -> None:
+    def frozen(trial: BaseTrial) -> nn.Module:
+        model = tiny(trial)
+        next(model.parameters()).requires_grad_(False)
+        return model
+
+    plain = search(None, tiny, batch(), n_trials=3, scoring="params").best
+    found = search(None, frozen, batch(), n_trials=3, scoring="params").best
+
+    first = next(build_network(tiny, found.params).parameters()).numel()
+    assert (found.model_params, found.score) == (plain.model_params, plain.score)
+    assert (found.trainable_params, plain.trainable_params) == (plain.model_params - first, None)

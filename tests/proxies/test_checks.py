@@ -108,7 +108,7 @@ class Forward(nn.Module):
 
 
 def test_a_forward_pass_in_inference_mode_is_named() -> None:
-    with pytest.raises(UserError, match="forward runs in torch.inference_mode"):
+    with pytest.raises(UserError, match=r"forward runs in torch\.inference_mode"):
         observe(Forward(), *DATA.batch(5))
 
 

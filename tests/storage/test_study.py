@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import sqlite3
 import sys
 import time
 from collections.abc import Callable
@@ -16,6 +17,7 @@ from sqlalchemy.exc import DatabaseError, IntegrityError, OperationalError, Prog
 
 from diswot.errors import UserError
 from diswot.storage import study as storage
+from diswot.storage.compat import close, storage_of
 from diswot.storage.run_files import JOURNAL
 from diswot.storage.study import open_storage, open_study
 
@@ -184,3 +186,53 @@ def test_password_is_not_shown() -> None:
     ) as error:
         study("postgresql://me:secret@localhost:1/a")
     assert "secret" not in str(error.value)
+
+
+def changed(place: Path, *statements: str) -> None:
+    """Runs SQL in a database of SQLite."""
+    connection = sqlite3.connect(place)
+    for statement in statements:
+        connection.execute(statement)
+    connection.commit()
+    connection.close()
+
+
+def test_a_database_of_another_version_of_optuna_names_the_upgrade(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path / 'old.db'}"
+    close(storage_of(study(url)))
+    changed(tmp_path / "old.db", "update alembic_version set version_num = 'v2.6.0.a'")
+    held = (tmp_path / "old.db").read_bytes()
+
+    with pytest.raises(UserError) as error:
+        study(url, resume=True)
+
+    said = str(error.value)
+    assert said.endswith(f"copy the database, then: optuna storage upgrade --storage {url}")
+    assert (tmp_path / "old.db").read_bytes() == held
+    changed(tmp_path / "old.db", "update alembic_version set version_num = 'v99.0.0.a'")
+    with pytest.raises(UserError, match=r"pip install -U optuna$"):
+        study(url, resume=True)
+
+
+def test_a_table_of_studies_that_is_not_optunas_is_left_alone(tmp_path: Path) -> None:
+    place = tmp_path / "clinic.db"
+    changed(place, "create table studies (id integer primary key, title text)")
+    held = place.read_bytes()
+
+    with pytest.raises(UserError, match="has a table studies that is not Optuna's; name another"):
+        study(f"sqlite:///{place}")
+    assert place.read_bytes() == held
+
+
+def test_nothing_is_printed_and_the_users_verbosity_stays(caplog: pytest.LogCaptureFixture) -> None:
+    before = optuna.logging.get_verbosity()
+    optuna.logging.enable_propagation()
+    try:
+        for level in (optuna.logging.INFO, optuna.logging.ERROR):
+            optuna.logging.set_verbosity(level)
+            study(None)
+            assert optuna.logging.get_verbosity() == level
+    finally:
+        optuna.logging.disable_propagation()
+        optuna.logging.set_verbosity(before)
+    assert not caplog.messages

@@ -117,6 +117,9 @@ def test_batches_that_cannot_be_cut_evenly() -> None:
     recipe = Recipe(epochs=1, batch_size=32, accumulate=3, losses={})
     with pytest.raises(UserError, match="a batch of 32 images cannot be cut evenly into 3 parts"):
         distill(None, seeded(LinearHead), digits(), recipe)
+    recipe = Recipe(epochs=1, batch_size=4, accumulate=4, losses={})
+    with pytest.raises(UserError, match="each of the 4 parts of a batch needs 2 images, and the b"):
+        distill(None, seeded(LinearHead), digits(), recipe)
     recipe = Recipe(epochs=1, batch_size=64, accumulate=32, losses={})
     with pytest.raises(UserError, match="48 images are too few for a batch in 32 parts"):
         distill(None, seeded(LinearHead), digits(48), recipe)

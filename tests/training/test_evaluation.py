@@ -13,7 +13,13 @@ from diswot.data.dataset import Dataset, Split
 from diswot.data.loader import Held
 from diswot.data.registry import create_dataset
 from diswot.errors import UserError
-from diswot.training.evaluation import check_fit, count_correct, frozen, measure_accuracy
+from diswot.training.evaluation import (
+    check_fit,
+    check_gradient,
+    count_correct,
+    frozen,
+    measure_accuracy,
+)
 
 CPU = torch.device("cpu")
 
@@ -124,3 +130,33 @@ class TestFit:
     def test_a_map(self) -> None:
         with pytest.raises(UserError, match=r"the student gives \(2, 5, 8, 8\)"):
             check_fit("student", nn.Conv2d(3, 5, 1), noise(), CPU)
+
+
+class Detached(LinearHead):
+    def forward(self, images: Tensor) -> Tensor:
+        return super().forward(images).detach()
+
+
+class NoBackward(LinearHead):
+    def forward(self, images: Tensor) -> Tensor:
+        if torch.is_grad_enabled():
+            raise NotImplementedError("no backward pass\nhere")
+        return super().forward(images)
+
+
+class TestGradient:
+    def test_a_network_that_can_be_trained(self) -> None:
+        model = seeded(LinearHead).eval()
+        check_gradient(model, noise(), CPU)
+        assert all(weight.grad is None for weight in model.parameters())
+
+    def test_outputs_without_a_gradient(self) -> None:
+        with pytest.raises(UserError, match="its outputs have no gradient, as under"):
+            check_gradient(seeded(Detached).eval(), noise(), CPU)
+
+    def test_an_error_is_one_line(self) -> None:
+        with pytest.raises(UserError, match=r"cannot be trained here: no backward pass here$"):
+            check_gradient(seeded(NoBackward).eval(), noise(), CPU)
+
+    def test_frozen_weights_are_for_the_optimizer_to_refuse(self) -> None:
+        check_gradient(seeded(Detached).requires_grad_(False), noise(), CPU)

@@ -185,3 +185,49 @@ def test_a_file_is_imported_as_it_was_where_it_was_read(tmp_path: Path) -> None:
 def test_a_file_that_cannot_be_read(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"^cannot read .*: Is a directory$"):
         user_code.UserFile.read(str(tmp_path))
+
+
+def test_a_module_beside_the_file_comes_first_for_its_imports_alone(tmp_path: Path) -> None:
+    """`colorsys` is a module of Python, which nothing here has changed afterwards."""
+    import colorsys
+
+    write(tmp_path, "NAME = 'beside'", "colorsys.py")
+    write(tmp_path, "import colorsys\nNAME = colorsys.NAME", "beside_helper.py")
+    (tmp_path / "wave").mkdir()
+    write(tmp_path / "wave", "from .inner import NAME", "__init__.py")
+    write(tmp_path / "wave", "NAME = 'package'", "inner.py")
+    text = """
+import colorsys, beside_helper
+import wave.inner
+def now(): return colorsys.NAME, beside_helper.NAME
+def late():
+    import colorsys as again
+    from wave import inner
+    return again.NAME, inner.NAME, wave.NAME
+"""
+    name = write(tmp_path, text)
+
+    assert user_code.load(f"{name}:now")() == ("beside", "beside")
+    assert user_code.load(f"{name}:late")() == ("beside", "package", "package")
+    import wave
+
+    assert sys.modules["colorsys"] is colorsys and not hasattr(colorsys, "NAME")
+    assert hasattr(wave, "Wave_read")
+
+
+@pytest.mark.parametrize(
+    ("head", "bound"),
+    [
+        ("trial, num_classes=1000", {"num_classes": 10}),
+        ("trial, classes", {"classes": 10}),
+        ("trial, n_classes=None", {"n_classes": 10}),
+        ("trial, **options", {"num_classes": 10}),
+        ("trial, classes=5, **options", {"classes": 10}),
+    ],
+)
+def test_the_number_of_classes_by_its_usual_names(
+    tmp_path: Path, head: str, bound: dict[str, int]
+) -> None:
+    name = write(tmp_path, f"def f({head}): pass")
+
+    assert user_code.load(f"{name}:f", num_classes=10, img_size=8).keywords == bound

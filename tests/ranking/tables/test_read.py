@@ -378,6 +378,8 @@ def test_nothing_that_a_pickle_names_is_called(tmp_path: Path) -> None:
         ({}, "000000.pickle.pbz2"),
         ([], "000000.pickle.pbz2"),
         ({"200": {}}, "000000.pickle.pbz2"),
+        ({"01": {}, "12": {}, "90": {}}, "is of the size space of NATS-Bench (sss)"),
+        ({"12": {}}, "accuracies after 12 epochs alone, and those after 200 are read"),
         (nats(all_results={}), "000000.pickle.pbz2"),
         (nats(dataset_seed=3), "000000.pickle.pbz2"),
         (nats(arch_str=[CELL]), "an arch_str is a string, not list"),
