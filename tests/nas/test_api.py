@@ -29,6 +29,7 @@ from toyspaces import batch, branching, counted, letters, teacher, tiny
 from diswot.costs.budget import Budget, Costs
 from diswot.costs.counts import count_macs, count_params
 from diswot.errors import SearchFailed, UserError
+from diswot.nas import api
 from diswot.nas.aging_evolution import Key, key
 from diswot.nas.driver import SearchProgress
 from diswot.nas.result import SearchResult
@@ -1015,9 +1016,9 @@ def test_other_objectives_are_not_resumed(tmp_path: Path) -> None:
 )
 def test_arguments_of_other_types_are_one_line(arguments: tuple[Any, ...], said: str) -> None:
     with pytest.raises(UserError, match=said):
-        search(*arguments, n_trials=1, scoring="params")
+        api.search(*arguments, n_trials=1, scoring="params")
     with pytest.raises(UserError, match=r"the budget must be a diswot\.Budget, not a dict"):
-        search(None, tiny, batch(), budget={"max_params": 3})  # type: ignore[arg-type]
+        api.search(None, tiny, batch(), budget={"max_params": 3})  # type: ignore[arg-type]
 
 
 def test_frozen_parameters_count_and_are_said() -> None:
@@ -1026,8 +1027,8 @@ def test_frozen_parameters_count_and_are_said() -> None:
         next(model.parameters()).requires_grad_(False)
         return model
 
-    plain = search(None, tiny, batch(), n_trials=3, scoring="params").best
-    found = search(None, frozen, batch(), n_trials=3, scoring="params").best
+    plain = api.search(None, tiny, batch(), n_trials=3, scoring="params").best
+    found = api.search(None, frozen, batch(), n_trials=3, scoring="params").best
 
     first = next(build_network(tiny, found.params).parameters()).numel()
     assert (found.model_params, found.score) == (plain.model_params, plain.score)

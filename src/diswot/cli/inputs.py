@@ -231,7 +231,7 @@ def check_one_source(
     from diswot.utils import user_code
 
     if pretrained + trained + (weights is not None) > 1:
-        raise UserError("give one of --pretrained, --trained and --teacher-weights")
+        raise UserError("give --pretrained, --trained or --teacher-weights, not both")
     if trained and not user_code.is_spec(name):
         raise UserError(
             f"--trained is for a function FILE.py:NAME that loads its weights, not for {name}"
