@@ -395,7 +395,7 @@ class TestScore:
         line = f"{options.format(table=table)} --teacher resnet20 {SMALL}"
         mistake = run(line).mistake()
         assert named in mistake
-        assert mistake.endswith("teacher: give --teacher-weights FILE or --pretrained")
+        assert mistake.endswith("give --teacher-weights FILE, --pretrained or --trained")
 
     def test_repeats(self, run: Run) -> None:
         line = f"{SCORE} --proxies kd,relation --repeats 3 --json --student"
