@@ -191,6 +191,17 @@ class TestSearch:
         shown = run(f"{PLAIN} --out {tmp_path} --resume").out
         assert "default" in shown and "diswot" not in shown
 
+    def test_sub_networks_of_a_trained_teacher_are_scored_with_its_weights(
+        self, run: Run, place: Path
+    ) -> None:
+        line = f"{PLAIN.replace('5', '2')} --space subnet:resnet20 --json"
+        trained = f"{line} --teacher-weights {place / 'teacher' / 'student.safetensors'}"
+        found = run(trained).json["best"]["score"]
+        assert found == run(f"{trained} --proxy default_inherited").json["best"]["score"]
+        for plain in (line, f"{trained} --proxy default", f"{trained} --init kaiming"):
+            score = run(plain).json["best"]["score"]
+            assert score == run(f"{line} --proxy default").json["best"]["score"] > found
+
     def test_whole_space(self, run: Run) -> None:
         found = run(f"{SEARCH} --trials 100 --proxy params --json").json
         assert found["exhaustive"] and found["scored"] == 64 and len(found["top"]) == 10

@@ -44,8 +44,11 @@ _Objectives = Annotated[
     ),
 ]
 _Proxy = Annotated[
-    str,
-    Option(help="Score to maximise (diswot list proxies, which says which scores need a teacher)."),
+    str | None,
+    Option(
+        help="Score to maximise (diswot list proxies, which says which scores need a teacher). "
+        "Default: default; for sub-networks of a trained teacher, default_inherited."
+    ),
 ]
 _Sampler = Annotated[
     str | None,
@@ -64,7 +67,7 @@ def search(
     budget: BudgetOptions,
     objectives: _Objectives = "score",
     timing: LatencyOptions,
-    proxy: _Proxy = "default",
+    proxy: _Proxy = None,
     sampler: _Sampler = None,
     teacher: TeacherOptions,
     data: DataOptions,
@@ -87,6 +90,8 @@ def search(
         verify.check(verification, named, scoring.seed)
         timed = "latency" in {*goals, *limits.limits}
         how = budgets.setting(timing, named.images.image_shape, wanted=timed)
+        inherits = named.trained and scoring.init in (None, "inherited")
+        proxy = proxy or _default_proxy(space, inherits=inherits)
         job = _Job(named, space, trials, proxy, goals, limits, how, sampler, scoring, study, out)
         where = job.compute(compute, devices, cluster)
         found = job.search(where, data.data_root, advance)
@@ -210,6 +215,16 @@ class _Job:
             return teacher
         kept = outcome.kept_in(self.out, self.study.storage, settings, trained=self.named.trained)
         return [*outcome.remarks(result, self.trials, self.timing), *teacher, *kept]
+
+
+def _default_proxy(space: str, *, inherits: bool) -> str:
+    """Return the score that is measured to find the best students of a space.
+
+    Args:
+        space: Name of the space.
+        inherits: Whether the students may be scored with weights of a trained teacher.
+    """
+    return "default_inherited" if inherits and space.startswith("subnet:") else "default"
 
 
 def _check_place(out: Path | None, study: StudyOptions, quiet: bool) -> None:
