@@ -107,6 +107,7 @@ TOGETHER = {
     "test_recorded",
     "test_packaging",
     "test_subnets",
+    "test_words",
 }
 
 
