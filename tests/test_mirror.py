@@ -98,6 +98,7 @@ TOGETHER = {
     "test_docs",
     "test_examples",
     "test_faults",
+    "test_headline",
     "test_hostile",
     "test_layers",
     "test_mirror",

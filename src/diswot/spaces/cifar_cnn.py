@@ -3,10 +3,10 @@
     images -> 3x3 convolution -> three stages -> (1x1 convolution) -> mean -> classifier
 
 The maps of 32-pixel images have 32, 16 and 8 pixels a side. In the space are the CIFAR ResNets of
-basic blocks, `resnet20` to `resnet56` of the registry, and of bottlenecks, such as ResNet-29 and
-ResNet-56 (He et al., CVPR 2016 and ECCV 2016); and three stages of MobileNetV2 (Sandler et al.,
-CVPR 2018) at these sizes, with ReLU instead of ReLU6. Bottlenecks and inverted residuals are
-timm's; the squeeze-and-excitation has a quarter of the block's input channels, as EfficientNet's.
+basic blocks, `resnet20` to `resnet56` of the registry (He et al., CVPR 2016), and of bottlenecks,
+such as ResNet-29 (He et al., ECCV 2016); and three stages of MobileNetV2 (Sandler et al., CVPR
+2018) at these sizes, with ReLU instead of ReLU6. Bottlenecks and inverted residuals are timm's.
+The squeeze-and-excitation has a quarter of the block's input channels, as in EfficientNet.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ KERNELS = (3, 5)
 EXPANSIONS = (2, 4, 6)
 HEADS = (0, 64, 128, 256, 512)
 BOTTLENECK = 4  # output channels of a bottleneck for each channel of its k x k convolution
-SMALL = 64  # pixels a side of the first stage's maps, of which there are fewer
+SMALL = 64  # pixels a side; the maps of the first stage are smaller
 _A_STAGE = (len(BLOCKS) - 2 + 2 * len(EXPANSIONS)) * len(WIDTHS[0]) * DEPTHS[1] * len(KERNELS)
 SIZE = len(STEMS) * len(ACTIVATIONS) * _A_STAGE ** len(WIDTHS) * len(HEADS)
 
