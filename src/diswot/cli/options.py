@@ -123,12 +123,18 @@ class BudgetOptions:
     """Upper limits of what a student may cost.
 
     Attributes:
+        like: Network whose parameters and multiply-adds, on the images of --data, are the limits of
+            a student: a name (diswot list teachers), timm:NAME, FILE.py:FUNCTION, parameters as
+            JSON, or a run folder. A limit beside it can only be lower.
         max_params: Most trainable parameters of a student, such as 0.4M.
         max_macs: Most multiply-adds of a student for one image, such as 40M.
-        max_memory: Highest peak memory of a student's activations for one image, such as 64MB.
-        max_latency: Highest measured latency of a student for one image, such as 8ms.
+        max_memory: Highest peak memory of a student's activations for one image, such as 64MB, or
+            like: that of the network of --like.
+        max_latency: Highest measured latency of a student for one image, such as 8ms, or like: that
+            of the network of --like.
     """
 
+    like: str | None = None
     max_params: str | None = None
     max_macs: str | None = None
     max_memory: str | None = None

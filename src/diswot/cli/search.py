@@ -12,6 +12,7 @@ from typer import Option
 
 from diswot.cli import budgets, console, inputs, options, verify, workers
 from diswot.cli import found as outcome
+from diswot.cli import like as alike
 from diswot.cli.grouping import grouped
 from diswot.cli.options import (
     BudgetOptions,
@@ -83,21 +84,25 @@ def search(
     cluster = workers.cluster(compute)
     devices = workers.devices(compute.device, compute.devices, on_ray=cluster is not None)
     limits, goals = budgets.budget(budget), budgets.objectives(objectives)
+    copied = alike.copied(budget, study.storage)
     with ExitStack() as stack:
         stack.enter_context(folder.resumable(study.storage or out))
         advance = stack.enter_context(console.progress(quiet=output.quiet))
         named = inputs.named_teacher(teacher, data)
         verify.check(verification, named, scoring.seed)
-        timed = "latency" in {*goals, *limits.limits}
+        timed = "latency" in {*goals, *limits.limits, *copied}
         how = budgets.setting(timing, named.images.image_shape, wanted=timed)
         inherits = named.trained and scoring.init in (None, "inherited")
         proxy = proxy or _default_proxy(space, inherits=inherits)
-        job = _Job(named, space, trials, proxy, goals, limits, how, sampler, scoring, study, out)
+        like = alike.measured(budget.like, copied, named.images, space, how, out)
+        limits = alike.tightened(limits, like)
+        job = _Job(named, space, trials, proxy, goals, limits, like, how, sampler, scoring, study,
+                   out)  # fmt: skip
         where = job.compute(compute, devices, cluster)
         found = job.search(where, data.data_root, advance)
         tried = verify.verified(verification, found, named, space, scoring.seed, job.place, study,
                                 advance)  # fmt: skip
-    result = outcome.plain_result(found, tried, how)
+    result = outcome.plain_result(found, tried, how, like)
     if out is not None:
         outcome.keep(out, result, proxy)
     job.show(result, verification, output.as_json)
@@ -115,6 +120,7 @@ class _Job:
     proxy: str
     objectives: list[str]
     limits: Budget
+    like: dict[str, Any] | None
     timing: Setting | None
     sampler: str | None
     scoring: ScoringOptions
@@ -179,6 +185,7 @@ class _Job:
             "seed": self.scoring.seed,
             "proxy": self.proxy,
             "repeats": self.scoring.repeats,
+            **({} if self.like is None else {"like": self.like}),
         }
 
     def _recorded(self, config: dict[str, Any]) -> dict[str, Any]:
