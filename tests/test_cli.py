@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shlex
 import signal
 import subprocess
@@ -119,6 +120,11 @@ class TestVerify:
         assert json.loads((tmp_path / "x" / "found.json").read_text())["best"] == found["best"]
         again = run(f"{line} --resume")
         assert again.status == 0 and "288 held-out training images" in again.out
+        low, high = found["verified"]["best"]["interval"]
+        won = f"{trained[0]['accuracy']:.2f} % after 1 epoch (95 % interval {low:.2f} to {high:.2f}"
+        assert re.search(rf"^winner: blocks1=.*: {re.escape(won)} %\); ", again.out, re.MULTILINE)
+        students = {json.dumps(each["student"]["params"]) for each in trained}
+        assert students <= {json.dumps(each["params"]) for each in found["diverse"][:2]}
         lr = f"{trained[0]['changes']['lr']:.3g}"
         assert f"next: diswot distill {tmp_path / 'x'} --lr {lr}\n" in again.err
 

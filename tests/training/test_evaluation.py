@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from scipy.stats import binomtest
 from torch import Tensor, nn
 from toys import CLASSES, FlattenedGrid, LinearHead, Noisy, Returning, seeded
 
@@ -13,7 +14,13 @@ from diswot.data.dataset import Dataset, Split
 from diswot.data.loader import Held
 from diswot.data.registry import create_dataset
 from diswot.errors import UserError
-from diswot.training.evaluation import check_fit, count_correct, frozen, measure_accuracy
+from diswot.training.evaluation import (
+    accuracy_interval,
+    check_fit,
+    count_correct,
+    frozen,
+    measure_accuracy,
+)
 
 CPU = torch.device("cpu")
 
@@ -124,3 +131,17 @@ class TestFit:
     def test_a_map(self) -> None:
         with pytest.raises(UserError, match=r"the student gives \(2, 5, 8, 8\)"):
             check_fit("student", nn.Conv2d(3, 5, 1), noise(), CPU)
+
+
+@pytest.mark.parametrize(("right", "images"), [(0, 5), (1, 1), (50, 66), (288, 288), (4150, 5000)])
+def test_the_interval_of_an_accuracy(right: int, images: int) -> None:
+    wilson = binomtest(right, images).proportion_ci(0.95, method="wilson")
+
+    low, high = accuracy_interval(100 * right / images, images)
+
+    assert (low, high) == pytest.approx((100 * wilson.low, 100 * wilson.high), abs=1e-4)
+
+
+def test_an_interval_by_hand() -> None:
+    """Five of ten: (0.5 +- 1.96 sqrt(0.025 + 0.0096)) / 1.384 around the half."""
+    assert accuracy_interval(50, 10) == pytest.approx((23.66, 76.34), abs=0.01)

@@ -187,8 +187,8 @@ class VerifyOptions:
     """The short trainings of the best students after a search.
 
     Attributes:
-        verify: Number of best students that are distilled briefly after the search; the result is
-            the most accurate of them.
+        verify: Number of students that are distilled briefly after the search, the best by score
+            that differ in a third of their choices; the result is the most accurate of them.
         verify_epochs: Most epochs of a training for --verify. Default: 9.
         verify_trials: Number of trainings for --verify. Default: one a student; with --tune, four.
         tune: Training settings that --verify tunes: temperature, weights, lr, separated by commas.

@@ -105,7 +105,7 @@ def search(
     result = outcome.plain_result(found, tried, how, like)
     if out is not None:
         outcome.keep(out, result, proxy)
-    job.show(result, verification, output.as_json)
+    job.show(result, output.as_json)
     for text in job.notes(result, verify.distill_options(verification, tried), output.as_json):
         console.note(text, quiet=output.quiet)
 
@@ -206,14 +206,14 @@ class _Job:
         note = "" if best is None else f"best {best:.4f}"
         advance("scoring", progress.done, progress.total, note)
 
-    def show(self, result: dict[str, Any], verification: VerifyOptions, as_json: bool) -> None:
+    def show(self, result: dict[str, Any], as_json: bool) -> None:
         """Print the result, and the verification if there was one."""
         if as_json:
             console.show_json(result)
             return
         outcome.show(result, self.proxy)
         if "verified" in result:
-            verify.show(result["verified"], self.proxy, verification.verify_epochs)
+            verify.show(result, self.proxy)
 
     def notes(self, result: dict[str, Any], settings: str, as_json: bool) -> list[str]:
         """Return notes on the result; beside JSON, only those on the teacher."""

@@ -20,6 +20,7 @@ from diswot.reports.networks import (
 )
 from diswot.runs.rebuild import RecordedNetworks
 from diswot.runs.records import RankStudyRecord, Run, SearchRecord, TrialRecord
+from diswot.runs.verification import Verification, verification
 from diswot.storage.run_files import DISTILLED
 from diswot.training.checkpoint import WEIGHTS
 from diswot.utils.untrusted import mapping
@@ -51,6 +52,7 @@ class View:
         rows: Rows of the table of the best candidates.
         features: Features of teacher and student.
         missing: Reason why a chart is absent, by element id.
+        verified: The short trainings of the search; None without any.
     """
 
     run: Run
@@ -62,6 +64,7 @@ class View:
     rows: list[CandidateRow] = field(default_factory=list)
     features: list[FeatureComparison] = field(default_factory=list)
     missing: dict[str, str] = field(default_factory=dict)
+    verified: Verification | None = None
 
 
 def build_view(run: Run, networks: bool) -> View:
@@ -89,6 +92,7 @@ def _add_search(view: View, search: SearchRecord, networks: bool) -> None:
     ranked = search.scored()
     chosen = [c for c in ranked if c.params == best.get("params")] or ranked
     view.best = chosen[0] if chosen else None
+    view.verified = verification(search.found)
     recorded = RecordedNetworks(search.config)
     if networks and "teacher" in search.config:
         _add_features(view, recorded)
@@ -101,8 +105,8 @@ def _add_search(view: View, search: SearchRecord, networks: bool) -> None:
         view.charts["trials"] = charts.score_by_trial(search)
         for cost in search.costs():
             view.charts[f"against-{cost}"] = charts.score_by_cost(search, view.best, cost)
-        if search.verified():
-            view.charts["verified"] = charts.accuracy_by_score(search.verified())
+        if view.verified is not None:
+            view.charts["verified"] = charts.accuracy_by_score(view.verified)
         _try_chart(view, "importance", lambda: charts.importance(search))
 
 

@@ -62,12 +62,6 @@ class SearchRecord:
     study: optuna.Study | None
     seconds: float | None
 
-    def verified(self) -> list[Facts]:
-        """Return the students that were distilled briefly: `student`, `accuracy`, `epochs`."""
-        rows = mapping(self.found.get("verified")).get("trained")
-        there = [row for row in (rows if isinstance(rows, list) else []) if isinstance(row, dict)]
-        return [row for row in there if isinstance(row.get("student"), dict)]
-
     def like(self) -> str:
         """Return the network whose costs were the limits, with these costs; empty without one."""
         like = mapping(self.config.get("like"))
