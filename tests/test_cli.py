@@ -112,7 +112,10 @@ class TestVerify:
         weights = place / "teacher" / "student.safetensors"
         line = f"{self.LINE} --teacher-weights {weights} --max-params 0.1M --verify 2"
         line += f" --verify-epochs 1 --tune lr --verify-trials 3 --out {tmp_path / 'x'}"
-        found = run(f"{line} --json").json
+        first = run(f"{line} --json")
+        assert re.findall(r"^verifying (.) of 3: epoch 1 of 1, loss [\d.]+, held-out [\d.]+ %$",
+                          first.err, re.MULTILINE) == ["0", "1", "2"]  # fmt: skip
+        found = first.json
         trained = found["verified"]["trained"]
         assert len(trained) == 3 and found["verified"]["held_out"] == 288
         assert found["best"]["accuracy"] == max(each["accuracy"] for each in trained)
@@ -450,7 +453,10 @@ class TestDistill:
         line = f"distill {folder} --epochs 1 --batch-size 256"
         untrained = run(line).mistake()
         assert "diswot distill --student resnet20 --teacher none --data digits" in untrained
-        alone = run(f"{line} --teacher none --json").json
+        ran = run(f"{line} --teacher none --json")
+        shown = rf"epoch 1 of 1, loss [\d.]+, test {ran.json['test_accuracy']:.2f} %, \d+ images/s"
+        assert re.search(rf"^training (\d+) of \1: {shown}$", ran.err, re.MULTILINE)
+        alone = ran.json
         assert alone["teacher"] is None and alone["out"] == str(folder / "alone")
         weights = place / "teacher" / "student.safetensors"
         for name, damage in (("other", "{"), ("third", '{"result": {}}')):

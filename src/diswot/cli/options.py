@@ -38,7 +38,7 @@ class OutputOptions:
 
     Attributes:
         as_json: Print one JSON object on standard output.
-        quiet: Show no progress bars and no notes.
+        quiet: Show no progress and no notes.
     """
 
     as_json: Annotated[bool, Option("--json")] = False

@@ -98,8 +98,8 @@ def _targets(
         folder.begin(place, job, resume=files.resume)
     names = with_baselines(_proxies(settings))
 
-    def move(title: str, done: int, total: int, note: str = "") -> None:
-        advance(f"{settings.name}: {title}", done, total, note)
+    def move(title: str, done: int, total: int, note: str = "", *, line: bool = False) -> None:
+        advance(f"{settings.name}: {title}", done, total, note, line=line)
 
     sheet = scored(job, table, names, place, compute.workers, devices, move)
     if place is not None:

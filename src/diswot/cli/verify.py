@@ -104,10 +104,8 @@ def verified(
     build = create_space(space, len(named.images.classes), named.images.size)
     best = fresh(partial(build_network, build, dict(found.best.params)), "default", seed)
 
-    def on_trial(done: int, total: int, best: float | None) -> None:
-        note = "" if best is None else f"best {best:.2f} % of held-out images"
-        advance("verifying", done, total, note)
-
+    recipe = _recipe(options, named.images, seed, best)
+    shown = _Shown(advance, recipe.epochs)
     kept = place / VERIFICATION if isinstance(place, Path) else place
     name = f"{study.study}-verify"
     begun = recorded_students(kept, name) if study.resume else []
@@ -116,14 +114,38 @@ def verified(
         named.model(),
         build,
         named.images,
-        _recipe(options, named.images, seed, best),
+        recipe,
         tune=_tuned(options),
         trials=options.verify_trials,
         storage=kept,
         study_name=name,
         resume=study.resume,
-        on_trial=on_trial,
+        on_trial=shown.on_trial,
+        on_epoch=shown.on_epoch,
     )
+
+
+class _Shown:
+    """The progress of the short trainings.
+
+    Args:
+        advance: Shows the progress.
+        epochs: Most epochs of a training.
+    """
+
+    def __init__(self, advance: console.Advance, epochs: int) -> None:
+        self._advance, self._epochs, self._at = advance, epochs, (0, 0)
+
+    def on_trial(self, done: int, total: int, best: float | None) -> None:
+        """Show how many trainings have ended."""
+        self._at = done, total
+        note = "" if best is None else f"best {best:.2f} % of held-out images"
+        self._advance("verifying", done, total, note)
+
+    def on_epoch(self, row: Mapping[str, float]) -> None:
+        """Show an epoch of the current training."""
+        note = training.epoch_note(int(row["epoch"]), self._epochs, row, "held-out")
+        self._advance("verifying", *self._at, note, line=True)
 
 
 def _students(found: SearchResult, count: int, begun: Sequence[Params]) -> Sequence[Student]:
@@ -151,10 +173,11 @@ def show(result: Mapping[str, Any], proxy: str) -> None:
 
     tried = verification(dict(result))
     assert tried is not None
+    tuned = any(each.changes for each in tried.rows)
     rows = [
         [
             console.show_params(each.params),
-            console.show_params(_flat(each.changes)),
+            *([console.show_params(_flat(each.changes))] * tuned),
             f"{each.student['score']:.5g}",
             *(f"{each.by_epoch[end]:.2f}" if end in each.by_epoch else "" for end in tried.epochs),
             each.outcome,
@@ -163,7 +186,8 @@ def show(result: Mapping[str, Any], proxy: str) -> None:
     ]
     title = f"distilled briefly: accuracy in % on {tried.held_out} held-out training images"
     after = [f"after {end} epoch{'s' * (end != 1)}" for end in tried.epochs]
-    console.table(title, ["student", "tuned", proxy, *after, "outcome"], rows, text=2)
+    names = ["student", *["tuned"] * tuned, proxy, *after, "outcome"]
+    console.table(title, names, rows, text=1 + tuned)
     first = tried.rows[0]
     won = f"{console.show_params(first.params)}: {first.accuracy:.2f} % {tried.standing()}"
     console.line(f"winner: {won}")

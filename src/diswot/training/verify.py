@@ -103,6 +103,7 @@ def verify(
     study_name: str = "verify",
     resume: bool = False,
     on_trial: Callable[[int, int, float | None], None] = lambda done, total, best: None,
+    on_epoch: Callable[[EpochRow], None] = lambda row: None,
 ) -> Verified:
     """Distil each student briefly and return the most accurate.
 
@@ -120,6 +121,8 @@ def verify(
             starts again.
         on_trial: Called at first and after each training, with the number of finished trainings,
             the number of all, and the best accuracy so far.
+        on_epoch: Called after each epoch of each training with its row, whose test accuracy is that
+            on the held-out images.
 
     Raises:
         UserError: There are no images to train on, or a setting to tune is unknown.
@@ -132,7 +135,7 @@ def verify(
     study.pruner = optuna.pruners.SuccessiveHalvingPruner(
         min_resource=1, reduction_factor=REDUCTION
     )
-    brief = _ShortTrainings(students, teacher, space, held, recipe, tune)
+    brief = _ShortTrainings(students, teacher, space, held, recipe, tune, on_epoch)
     _agree(study, brief.facts())
     total = trials or len(students) * (4 if tune else 1)
     _queue(study, brief, total)
@@ -223,6 +226,7 @@ class _ShortTrainings:
     data: Dataset
     recipe: Recipe
     tune: Sequence[str]
+    on_epoch: Callable[[EpochRow], None]
 
     def facts(self) -> dict[str, Any]:
         """Return what a resumed verification must share."""
@@ -255,6 +259,7 @@ class _ShortTrainings:
         """Train a student, unless the pruner stops it; return its accuracy in %."""
 
         def on_epoch(row: EpochRow) -> None:
+            self.on_epoch(row)
             trial.report(row["test_accuracy"], int(row["epoch"]))
             if row["epoch"] < recipe.epochs and trial.should_prune():
                 raise optuna.TrialPruned
