@@ -8,7 +8,6 @@ from typing import Annotated
 
 from typer import Option
 
-Json = Annotated[bool, Option("--json", help="Print one JSON object on standard output.")]
 SpaceName = Annotated[
     str, Option(help="Search space: a name (diswot list spaces) or FILE.py:FUNCTION.")
 ]
@@ -21,9 +20,6 @@ Proxies = Annotated[
 ]
 Device = Annotated[
     str | None, Option(help="Device that scores: cpu, cuda or cuda:1. Default: cpu.")
-]
-RunFolder = Annotated[
-    Path | None, Option("--out", help="Run folder, which keeps all results. Default: none.")
 ]
 Resume = Annotated[bool, Option("--resume", help="Continue a run that was interrupted.")]
 
@@ -123,15 +119,13 @@ class BudgetOptions:
     """Upper limits of what a student may cost.
 
     Attributes:
-        like: Network whose parameters and multiply-adds, on the images of --data, are the limits of
-            a student: a name (diswot list teachers), timm:NAME, FILE.py:FUNCTION, parameters as
-            JSON, or a run folder. A limit beside it can only be lower.
+        like: Network whose parameters and multiply-adds on the images of --data are the limits: a
+            name (diswot list teachers), parameters as JSON, or a run folder. Limits beside it can
+            only be lower. --max-memory like and --max-latency like limit these costs to its own.
         max_params: Most trainable parameters of a student, such as 0.4M.
         max_macs: Most multiply-adds of a student for one image, such as 40M.
-        max_memory: Highest peak memory of a student's activations for one image, such as 64MB, or
-            like: that of the network of --like.
-        max_latency: Highest measured latency of a student for one image, such as 8ms, or like: that
-            of the network of --like.
+        max_memory: Highest peak memory of a student's activations for one image, such as 64MB.
+        max_latency: Highest measured latency of a student for one image, such as 8ms.
     """
 
     like: str | None = None

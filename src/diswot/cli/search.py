@@ -58,6 +58,9 @@ _Sampler = Annotated[
         "with several objectives, nsga2."
     ),
 ]
+_Out = Annotated[
+    Path | None, Option("--out", help="Run folder, which keeps all results. Default: none.")
+]
 
 
 @grouped("teacher", "space", "data")
@@ -74,7 +77,7 @@ def search(
     data: DataOptions,
     scoring: ScoringOptions,
     compute: ComputeOptions,
-    out: options.RunFolder = None,
+    out: _Out = None,
     verification: VerifyOptions,
     study: StudyOptions,
     output: OutputOptions,
