@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from commands import Run
 
+from diswot.cli import budgets
 from diswot.cli.like import measured
 from diswot.costs.counts import count_macs, count_params
 from diswot.costs.latency import Setting
@@ -34,6 +35,7 @@ def large():
 def three():
     return nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(3, 3))
 """
+IMAGES = create_dataset("digits", num_classes=10, img_size=8)
 PARAMS = 432 + 9_216 + 92_160 + 1_610
 MACS = 64 * (432 + 9_216 + 92_160) + 1_600
 
@@ -87,20 +89,27 @@ def test_a_users_network_by_hand(run: Run) -> None:
     assert found["like"] == {"network": name, "params": PARAMS, "macs": MACS}
 
 
-def test_a_library_an_architecture_and_a_run_folder(run: Run) -> None:
-    hand = {"blocks1": 3, "blocks2": 3, "blocks3": 3}
-    by_params = run(LINE, "--like", json.dumps(hand), "--json", "--out", "hand").json
-    assert by_params["like"]["params"] == 272_474
+def costs_of(name: str, *costs: str) -> Any:
+    timing = Setting(IMAGES.image_shape)
+    return measured(name, costs or ("params", "macs"), IMAGES, "s0", timing, Path("run"))
 
-    smaller = run(f"{LINE} --like hand --max-params 100K --json --out smaller").json
-    best = by_params["best"]
-    assert smaller["like"]["params"] == best["model_params"]
-    assert smaller["like"]["macs"] == best["macs"]
+
+def test_a_library_and_an_architecture() -> None:
+    hand = json.dumps({"blocks1": 3, "blocks2": 3, "blocks3": 3})
+    library = create_teacher("timm:mobilenetv2_035", 10)
+
+    assert costs_of(hand)["params"] == 272_474
+    assert costs_of("timm:mobilenetv2_035", "params")["params"] == count_params(library)
+
+
+def test_the_student_of_a_run_folder_and_a_lower_limit(run: Run) -> None:
+    first = run(f"{LINE} --max-params 0.3M --json --out hand").json["best"]
+
+    smaller = run(f"{LINE} --like hand --max-params 100K --json").json
+
+    assert smaller["like"]["params"] == first["model_params"]
+    assert smaller["like"]["macs"] == first["macs"]
     assert all(row["model_params"] <= 100_000 for row in smaller["top"])
-
-    space = "--space cifar_resnet --max-macs 400K"
-    library = run(f"{LINE} {space} --like timm:mobilenetv2_035 --json").json
-    assert library["like"]["params"] == count_params(create_teacher("timm:mobilenetv2_035", 10))
 
 
 def test_a_lower_limit_tightens_and_memory_is_copied_on_request(run: Run) -> None:
@@ -113,16 +122,26 @@ def test_a_lower_limit_tightens_and_memory_is_copied_on_request(run: Run) -> Non
     assert 0 < kept["max_memory"] < 1e6 and kept["max_latency"] is None
 
 
+@pytest.mark.slow
 def test_the_latency_is_measured_once_for_all_runs(run: Run) -> None:
     first = run(f"{LINE} --like resnet20 --max-latency like --out run --json").json
 
     own = first["like"]["latency"]
     assert 0 < own < 1 and budget_of(Path("run"))["max_latency"] == own
     assert all(row["latency"] <= own for row in first["top"])
-    images = create_dataset("digits", num_classes=10, img_size=8)
-    timing = Setting(images.image_shape)
-    again = measured("resnet20", ("latency",), images, "s0", timing, Path("run"))
-    assert again == {"network": "resnet20", "latency": own}
+    assert costs_of("resnet20", "latency")["latency"] == own
+
+
+def test_the_run_folder_keeps_the_latency(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[Any] = []
+    monkeypatch.setattr(budgets, "latency", lambda *given: calls.append(given) or 0.008)
+
+    found = costs_of("resnet20", "macs", "latency")
+
+    assert found == {"network": "resnet20", "macs": 2_551_424, "latency": 0.008}
+    timing = Setting(IMAGES.image_shape)
+    assert calls == [("resnet20", "s0", 10, 8, timing, Path("run/latency.jsonl"))]
+    assert Path("run").is_dir()
 
 
 @pytest.mark.parametrize(

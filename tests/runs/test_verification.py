@@ -45,8 +45,8 @@ def test_accuracies_are_of_the_epochs_that_a_training_ended_at() -> None:
         *["stopped after 1 epoch"] * 2,
     ]
     assert tried.standing() == (
-        "after 3 epochs (95 % interval 57.00 to 63.00 %); of the others 1 not told apart from it, "
-        "1 behind, 2 stopped early, 1 failed"
+        "after 3 epochs (95 % interval 57.00 to 63.00 %); of the others, 1 with an overlapping "
+        "interval, 1 behind, 2 stopped early, 1 failed"
     )
 
 
@@ -66,7 +66,7 @@ def test_what_an_older_version_kept() -> None:
     assert tried is not None
     assert [each.by_epoch for each in tried.rows][:4] == [{3: 60}, {3: 58}, {3: 50}, {1: 35}]
     assert [each.interval for each in tried.rows] == [None] * 5
-    assert tried.standing() == "after 3 epochs; of the others 2 behind, 2 stopped early"
+    assert tried.standing() == "after 3 epochs; of the others, 2 behind, 2 stopped early"
 
 
 @pytest.mark.parametrize(

@@ -65,11 +65,11 @@ class Verification:
             text += f" (95 % interval {low:.2f} to {high:.2f} %)"
         overlap, behind = outcomes.count(OVERLAPS), outcomes.count(BEHIND)
         stopped = len(outcomes) - 1 - overlap - behind
-        others = [f"{overlap} not told apart from it"] * (overlap > 0)
+        others = [f"{overlap} with an overlapping interval"] * (overlap > 0)
         others += [f"{behind} behind"] * (behind > 0)
         others += [f"{stopped} stopped early"] * (stopped > 0)
         others += [f"{self.failed} failed"] * (self.failed > 0)
-        return text + (f"; of the others {', '.join(others)}" if others else "")
+        return text + (f"; of the others, {', '.join(others)}" if others else "")
 
 
 def verification(found: Facts) -> Verification | None:
