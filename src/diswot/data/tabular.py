@@ -52,7 +52,7 @@ def data(name: str, train: ImageTable, test: ImageTable | None, img_size: int | 
     if test is not None:
         tested = _indices(test, classes)
         return Dataset(*look, _split(train, labels, side), _split(test, tested, side))
-    parts = hold_out(labels)
+    parts = hold_out(labels, classes)
     return Dataset(*look, *(_split(train, labels, side, rows) for rows in parts))
 
 
