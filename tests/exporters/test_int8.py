@@ -200,12 +200,15 @@ def test_a_network_that_cannot_be_quantised_leaves_the_earlier_file(
         ("--int8 --data noise", "--int8: noise has no training images; name others with --data"),
         ("--int8 --data {empty}/none", "--int8 needs the images of the run; name them with --data: "
          "no such folder or file of images: {empty}/none"),
+        ("--int8 --data {ten}", "--int8: the classes of {ten} are not those of the student in "
+         "order"),
         ("--int8 --data {two}", "--int8: {two} has 2 classes, and the student 10; name its images "
          "with --data"),
     ],
 )  # fmt: skip
 def test_mistakes(run: Run, training: Path, tmp_path: Path, line: str, said: str) -> None:
-    places = {"empty": tmp_path, "two": pictures(tmp_path / "two", {"a": 5, "b": 5})}
+    ten = pictures(tmp_path / "ten", {f"class{i}": 5 for i in range(10)})
+    places = {"empty": tmp_path, "ten": ten, "two": pictures(tmp_path / "two", {"a": 5, "b": 5})}
     out = tmp_path / "out"
     told = run(f"export {training} --out {out} {line.format(**places)}").mistake()
     assert told == said.format(**places) and not out.exists()
@@ -219,7 +222,7 @@ def test_images_that_are_gone(run: Run, training: Path, tmp_path: Path) -> None:
     told = run(f"export {folder} --int8").mistake()
     assert told.startswith("--int8 needs the images of the run; name them with --data: no such")
     assert not (folder / "export").exists()
-    images = pictures(tmp_path / "images", {f"class{i}": 5 for i in range(10)})
+    images = pictures(tmp_path / "images", {str(i): 5 for i in range(10)})
     told = run(f"export {folder} --int8 --json --data {images}").json["int8"]
     assert (told["calibration_images"], told["test_images"]) == (40, 10)  # few, and all are taken
 

@@ -76,6 +76,11 @@ def calibration_images(student: RecordedStudent, options: Int8Options) -> Datase
     if not images.train or not images.test:
         part = "test" if images.train else "training"
         raise UserError(f"--int8: {images.name} has no {part} images; name others with --data")
+    names = student.training.get("class_names")
+    if names and len(names) == len(images.classes) and names != list(images.classes):
+        raise UserError(
+            f"--int8: the classes of {images.name} are not those of the student in order"
+        )
     if len(images.classes) != recorded.classes:
         counts = f"{len(images.classes)} classes, and the student {recorded.classes}"
         raise UserError(f"--int8: {images.name} has {counts}; name its images with --data")

@@ -203,6 +203,28 @@ def training_result(folder: Path) -> dict[str, Any]:
     return result
 
 
+def recorded_classes(weights: str | Path | None) -> list[str] | None:
+    """Return the classes that a training recorded beside its weights, by their names in the data.
+
+    Args:
+        weights: File of weights; None without one.
+
+    Returns:
+        The names in the order of the logits; None if no training left the file, or none recorded
+        them.
+    """
+    from diswot.training.checkpoint import WEIGHTS
+
+    if weights is None or Path(weights).name != WEIGHTS:
+        return None
+    try:
+        names = training_result(Path(weights).resolve().parent).get("class_names")
+    except UserError:
+        return None
+    usable = isinstance(names, list) and all(isinstance(name, str) for name in names)
+    return names if usable and names else None
+
+
 def training_results(run: Path) -> dict[str, dict[str, Any]]:
     """Return the results of the trainings in a run folder by folder, without damaged ones."""
     results = {}
