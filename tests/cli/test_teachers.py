@@ -110,7 +110,7 @@ def weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     monkeypatch.setattr(inputs, "built_teacher", lambda *given, **more: seeded(LinearHead).eval())
 
     def trained(*classes: str) -> Path:
-        facts = {"result": {"class_names": list(classes)} if classes else {}}
+        facts = {"class_names": list(classes), "result": {}} if classes else {"result": {}}
         (tmp_path / "trained.json").write_text(json.dumps(facts))
         return tmp_path / "student.safetensors"
 

@@ -58,6 +58,9 @@ def calibration_images(student: RecordedStudent, options: Int8Options) -> Datase
     Raises:
         UserError: The student is not trained, or there are no such images.
     """
+    from diswot.runs import folder
+    from diswot.training.checkpoint import WEIGHTS
+
     if student.training is None:
         raise UserError(
             "--int8 needs a trained student, whose accuracy it compares: train it first (diswot "
@@ -76,7 +79,7 @@ def calibration_images(student: RecordedStudent, options: Int8Options) -> Datase
     if not images.train or not images.test:
         part = "test" if images.train else "training"
         raise UserError(f"--int8: {images.name} has no {part} images; name others with --data")
-    names = student.training.get("class_names")
+    names = folder.recorded_classes(student.folder / WEIGHTS)
     if names and len(names) == len(images.classes) and names != list(images.classes):
         raise UserError(
             f"--int8: the classes of {images.name} are not those of the student in order"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -111,9 +111,9 @@ def write_found(folder: Path, result: Mapping[str, Any]) -> None:
     _write(folder / FOUND, result)
 
 
-def write_training(folder: Path, result: Mapping[str, Any]) -> None:
-    """Write the result of a training."""
-    _write(folder / TRAINED, {**provenance(), "result": result})
+def write_training(folder: Path, result: Mapping[str, Any], classes: Sequence[str]) -> None:
+    """Write the result of a training, and the names of its classes in the order of the logits."""
+    _write(folder / TRAINED, {**provenance(), "class_names": [*classes], "result": result})
 
 
 def write_rank_study(folder: Path, result: Mapping[str, Any], sheet: ScoreColumns) -> None:
@@ -218,7 +218,7 @@ def recorded_classes(weights: str | Path | None) -> list[str] | None:
     if weights is None or Path(weights).name != WEIGHTS:
         return None
     try:
-        names = training_result(Path(weights).resolve().parent).get("class_names")
+        names = _read(Path(weights).resolve().parent / TRAINED).get("class_names")
     except UserError:
         return None
     usable = isinstance(names, list) and all(isinstance(name, str) for name in names)
