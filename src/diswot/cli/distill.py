@@ -166,7 +166,7 @@ def _train(
     facts = {"student": begun.named, **chosen.facts(), "start": start.facts()}
     result = {**facts, **_result(trained, recipe, images, out)}
     if trainings.main_process():
-        folder.write_training(out, result)
+        folder.write_training(out, result, images.classes)
     return result
 
 

@@ -222,7 +222,7 @@ class TableOptions:
         table: File of architectures and their accuracies, which are scored.
         study: TOML file of many tables, which are scored and compared in one go.
         target: Column of accuracies that scores are compared with. Default: the distilled accuracy,
-            or else the first column.
+            or else the only accuracy.
         where: Condition of the rows, such as tag=in1k or params_m<13; can be repeated, and a row
             must meet all. Default: all rows.
         limit: Number of architectures to draw from the rows. Default: all.

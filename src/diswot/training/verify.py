@@ -168,7 +168,9 @@ def held_out(data: Dataset) -> Dataset:
     """
     if data.train is None:
         raise UserError(f"{data.name} has no images to train on")
-    train, test = (_subset(data.train, part) for part in hold_out(data.train.labels.numpy()))
+    train, test = (
+        _subset(data.train, part) for part in hold_out(data.train.labels.numpy(), data.classes)
+    )
     return replace(data, train=train, test=test)
 
 
