@@ -89,7 +89,7 @@ class Study:
     def found(self, teacher: nn.Module) -> Params:
         result = search(
             teacher, self.space, self.images.batch(64), n_trials=64,
-            budget=Budget(max_params=self.options.max_params),
+            budget=Budget.like(self.student(HAND), self.images.image_shape),
             scoring=Scoring(trained_teacher=True),
         )  # fmt: skip
         self.figures["found"] = result.best.params
@@ -143,7 +143,6 @@ def parsed(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--short-epochs", type=int, default=30, help="of each student of S0")
     parser.add_argument("--students", type=int, default=64, help="of S0, at most")
     parser.add_argument("--minutes", type=float, default=1e6, help="no student is begun after them")
-    parser.add_argument("--max-params", type=float, default=3e5, help="of the found student")
     parser.add_argument("--table", required=True, help="CSV of S0 with distilled_acc")
     parser.add_argument("--out", default="runs/distill-full")
     return parser.parse_args(arguments)

@@ -16,16 +16,14 @@ from typing import Any
 
 import torch
 from pages import DOCS, markdown, spread
+from short_training import images_in, trained_teacher
 from torch import nn
 
 from diswot.costs.budget import Budget
 from diswot.costs.counts import count_macs, count_params
 from diswot.data.dataset import Dataset, Split
-from diswot.data.registry import create_dataset
 from diswot.errors import UserError
 from diswot.models.initialization import fresh
-from diswot.models.registry import create_teacher
-from diswot.models.weights import load_weights
 from diswot.nas.api import Scoring, search
 from diswot.spaces.registry import Params, build_network, create_space
 from diswot.training.distill import distill
@@ -35,7 +33,6 @@ from diswot.utils import files
 from diswot.utils.environment import hardware, versions
 from diswot.utils.units import show_count
 
-TEACHER = "benchmarks/distill_teacher.py:resnet32"
 TAKE, IMAGES, TESTS = (
     5,
     250,
@@ -90,18 +87,6 @@ def _few(split: Split | None, kept: list[int], count: int) -> Split:
     labels = torch.tensor([kept.index(int(split.labels[i])) for i in chosen])
     pixels = split.read(chosen.tolist())
     return Split(labels, lambda indices: pixels[torch.as_tensor(indices)])
-
-
-def trained_teacher(weights: Path, classes: int, kept: list[int]) -> nn.Module:
-    """The teacher as it was trained, its outputs those of the classes that are kept."""
-    model = create_teacher(TEACHER, classes)
-    load_weights(model, weights)
-    with torch.no_grad():
-        head = nn.Linear(model.linear.in_features, len(kept))
-        head.weight.copy_(model.linear.weight[kept])
-        head.bias.copy_(model.linear.bias[kept])
-    model.linear = head
-    return model.eval()
 
 
 def found(teacher: nn.Module, images: Dataset, out: Path) -> Params:
@@ -180,11 +165,8 @@ def write_page(text: str, path: Path) -> None:
 def study(options: argparse.Namespace) -> None:
     if not (Path(options.data) / "test").is_dir():
         raise UserError(f"{options.data} has no folder test: the teacher has seen all others")
-    every = create_dataset(options.data)
-    images, kept = few(every)
-    # normalised as the teacher was trained
-    images = replace(images, mean=(0.507, 0.487, 0.441), std=(0.267, 0.256, 0.276))
-    teacher = trained_teacher(options.teacher_weights, len(every.classes), kept)
+    images, kept = few(images_in(options.data))
+    teacher = trained_teacher(options.teacher_weights, kept)
     assert images.train is not None and images.test is not None
     facts = {"classes": len(kept), "train": len(images.train), "test": len(images.test)}
     facts["teacher"] = measure_accuracy(teacher, images)

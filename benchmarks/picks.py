@@ -15,7 +15,7 @@ import argparse
 import json
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -23,16 +23,13 @@ from typing import Any
 import optuna
 import torch
 from pages import markdown, spread
-from short_training import append, lines
-from torch import Tensor, nn
+from short_training import append, images_in, lines, of_classes, trained_teacher
+from torch import nn
 
 from diswot.costs.budget import Budget
 from diswot.costs.counts import count_depth, count_macs, count_params
-from diswot.data.dataset import Dataset, Split
-from diswot.data.registry import create_dataset
+from diswot.data.dataset import Dataset
 from diswot.models.initialization import fresh
-from diswot.models.registry import create_teacher
-from diswot.models.weights import load_weights
 from diswot.nas.api import Scoring, search
 from diswot.nas.proposal import Proposer
 from diswot.spaces.registry import Params, build_network, create_space
@@ -40,7 +37,6 @@ from diswot.training.distill import distill
 from diswot.training.recipe import Recipe
 from diswot.utils.environment import hardware
 
-TEACHER = "benchmarks/distill_teacher.py:resnet32"
 CLASSES = range(0, 100, 10)  # of the hundred, by name
 SIZE, CANDIDATES, RANDOM = 32, 500, 3
 SHAPE = (3, SIZE, SIZE)
@@ -116,45 +112,6 @@ def runs(cells: list[str], scores: list[str], seeds: int) -> Iterator[Run]:
             if seed == 0:
                 for number in range(RANDOM):
                     yield Run(cell, f"random {number}", 0)
-
-
-def ten_classes(split: Split) -> Split:
-    """Return the images of ten classes."""
-    labels = torch.as_tensor(split.labels)
-    chosen = torch.cat([(labels == c).nonzero()[:, 0] for c in CLASSES])
-    pixels = split.read(chosen.tolist())
-    places = torch.full((100,), -1)
-    places[list(CLASSES)] = torch.arange(len(CLASSES))
-    return Split(places[labels[chosen]], lambda indices: pixels[torch.as_tensor(indices)])
-
-
-def images_of(folder: Path) -> Dataset:
-    every = create_dataset(str(folder))
-    assert every.train is not None and every.test is not None
-    return replace(
-        every,
-        classes=tuple(every.classes[c] for c in CLASSES),
-        mean=(0.507, 0.487, 0.441),
-        std=(0.267, 0.256, 0.276),
-        train=ten_classes(every.train),
-        test=ten_classes(every.test),
-    )
-
-
-def teacher_of(weights: Path) -> nn.Module:
-    """Return the trained teacher, of whose hundred classes ten are left."""
-    teacher = create_teacher(TEACHER, 100)
-    load_weights(teacher, weights)
-    whole = teacher.linear
-    assert isinstance(whole, nn.Linear)
-    head = nn.Linear(whole.in_features, len(CLASSES))
-    head.load_state_dict({name: _rows(value) for name, value in whole.state_dict().items()})
-    teacher.linear = head
-    return teacher.eval()
-
-
-def _rows(value: Tensor) -> Tensor:
-    return value[list(CLASSES)]
 
 
 class Picker:
@@ -259,8 +216,8 @@ def main() -> None:
         print(table(lines(options.out)))
         return
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    images = images_of(options.data)
-    teacher = teacher_of(options.teacher_weights)
+    images = of_classes(images_in(options.data), CLASSES)
+    teacher = trained_teacher(options.teacher_weights, CLASSES)
     pick = Picker(options.picked, teacher, images)
     wanted = runs(options.cells.split(","), options.scores.split(","), options.seeds)
     number, count = map(int, options.part.split("/"))

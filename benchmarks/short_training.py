@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import csv
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -19,9 +19,11 @@ from torch import nn
 
 from diswot.data.dataset import Dataset, Split
 from diswot.data.registry import create_dataset
+from diswot.models.class_names import select_classes
 from diswot.models.inheritance import inherit
 from diswot.models.initialization import fresh
 from diswot.models.registry import create_teacher
+from diswot.models.resized import plain
 from diswot.models.weights import load_weights
 from diswot.training.batches import augmented_batches
 from diswot.training.distill import distill
@@ -91,32 +93,68 @@ class School:
     @cached_property
     def images(self) -> Dataset:
         """The images, normalised as the teacher was trained."""
-        every = create_dataset(str(self.data))
-        every = replace(every, mean=(0.507, 0.487, 0.441), std=(0.267, 0.256, 0.276))
+        every = images_in(self.data)
         return replace(every, train=few(every.train, IMAGES))
 
     @cached_property
     def teacher(self) -> nn.Module:
         """The trained teacher."""
-        teacher = create_teacher(TEACHER, CLASSES)
-        load_weights(teacher, self.weights)
-        return teacher.eval()
+        return trained_teacher(self.weights)
 
     def train(self, build: Callable[[], nn.Module], training: Training) -> dict[str, Any]:
         """Train once; return the accuracies and facts of a line of a table."""
-        recipe = training.recipe
-        start = time.perf_counter()
-        model = fresh(build, "default", training.seed)
-        share = 0.0
-        if training.start == "teacher":
-            share = inherit(self.teacher, model, augmented_batches(self.images, recipe)).share
-        before = measure_accuracy(model, self.images)
-        few_tests = replace(self.images, test=few(self.images.test, 1))
-        distill(self.teacher if recipe.losses else None, model, few_tests, recipe)
-        epochs = {f"epoch{epoch}": "" for epoch in range(1, recipe.epochs)}
-        epochs[f"epoch{recipe.epochs}"] = f"{measure_accuracy(model, self.images):.2f}"
-        facts = {"inherited": f"{share:.3f}", "lr": recipe.lr, "before": f"{before:.2f}"}
-        return {**facts, **epochs, "seconds": f"{time.perf_counter() - start:.0f}", **machine()}
+        return train_once(self.teacher, self.images, build, training)
+
+
+def images_in(folder: Path, size: int = 32) -> Dataset:
+    """Return a folder of images, normalised as the teacher was trained."""
+    every = create_dataset(str(folder), img_size=size)
+    return replace(every, mean=(0.507, 0.487, 0.441), std=(0.267, 0.256, 0.276))
+
+
+def of_classes(data: Dataset, classes: Sequence[int]) -> Dataset:
+    """Return the images of some classes, in memory."""
+    names = tuple(data.classes[c] for c in classes)
+    train, test = (_of_classes(split, classes) for split in (data.train, data.test))
+    return replace(data, classes=names, train=train, test=test)
+
+
+def _of_classes(split: Split | None, classes: Sequence[int]) -> Split:
+    assert split is not None
+    labels = torch.as_tensor(split.labels)
+    chosen = torch.cat([(labels == c).nonzero()[:, 0] for c in classes])
+    pixels = split.read(chosen.tolist())
+    places = torch.full((int(labels.max()) + 1,), -1)
+    places[list(classes)] = torch.arange(len(classes))
+    return Split(places[labels[chosen]], lambda indices: pixels[torch.as_tensor(indices)])
+
+
+def trained_teacher(weights: Path, classes: Sequence[int] | None = None) -> nn.Module:
+    """Return the trained teacher; with `classes`, these of its hundred outputs are left."""
+    teacher = create_teacher(TEACHER, CLASSES)
+    load_weights(teacher, weights)
+    if classes is not None:
+        select_classes(teacher, classes, (3, 32, 32))
+    return teacher.eval()
+
+
+def train_once(
+    teacher: nn.Module, images: Dataset, build: Callable[[], nn.Module], training: Training
+) -> dict[str, Any]:
+    """Train a student once; return the accuracies and facts of a line of a table."""
+    recipe = training.recipe
+    start = time.perf_counter()
+    model = fresh(build, "default", training.seed)
+    share = 0.0
+    if training.start == "teacher":
+        share = inherit(plain(teacher), model, augmented_batches(images, recipe)).share
+    before = measure_accuracy(model, images)
+    few_tests = replace(images, test=few(images.test, 1))
+    distill(teacher if recipe.losses else None, model, few_tests, recipe)
+    epochs = {f"epoch{epoch}": "" for epoch in range(1, recipe.epochs)}
+    epochs[f"epoch{recipe.epochs}"] = f"{measure_accuracy(model, images):.2f}"
+    facts = {"inherited": f"{share:.3f}", "lr": recipe.lr, "before": f"{before:.2f}"}
+    return {**facts, **epochs, "seconds": f"{time.perf_counter() - start:.0f}", **machine()}
 
 
 def few(split: Split | None, count: int) -> Split:

@@ -29,7 +29,6 @@ from torchvision.models import resnet18, resnet34
 
 from diswot.cli import console
 from diswot.costs.budget import Budget, Costs
-from diswot.costs.counts import count_macs, count_params
 from diswot.data.registry import create_dataset
 from diswot.models.initialization import fresh
 from diswot.proxies.registry import get_proxy
@@ -46,7 +45,7 @@ def within_budget(size: int, seed: int) -> Iterator[Params]:
     random, shape = np.random.default_rng(seed), (3, size, size)
     with torch.device("meta"):
         small = resnet18()
-        budget = Budget(max_params=count_params(small), max_macs=count_macs(small, shape))
+        budget = Budget.like(small, shape)
     build = create_space("imagenet_resnet", CLASSES, size)
     while True:
         path = EnumeratingTrial(random=random)

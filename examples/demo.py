@@ -25,7 +25,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # before torch is loaded
 OUT = Path("runs/demo")
 DATA = "--data digits --image-size 16"
 TRAINING = f"{DATA} --recipe plain --crop 2 --schedule onecycle"
-BUDGET = "--max-params 0.273M --max-macs 10.3M"  # ResNet-20 at 16 pixels
+BUDGET = "--like resnet20"
 INHERITED, FRESH = "--lr 0.03", "--start fresh --lr 0.1"
 TEACHER_EPOCHS, EPOCHS, SEEDS = 12, 3, 3
 

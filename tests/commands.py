@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shlex
 import subprocess
 import sys
@@ -33,8 +34,13 @@ class Ran(NamedTuple):
 Run = Callable[..., Ran]
 
 
+def without_waiting(err: str) -> str:
+    """Standard error without the lines that only a slow machine prints."""
+    return re.sub(r"^.* \(\d+ s so far\)\n", "", err, flags=re.MULTILINE)
+
+
 def call(line: str, *more: str, **options: Any) -> Ran:
     """Runs a command line in a process of its own."""
     command = [sys.executable, "-m", "diswot", *shlex.split(line), *more]
     ran = subprocess.run(command, capture_output=True, text=True, **options)
-    return Ran(ran.returncode, ran.stdout, ran.stderr)
+    return Ran(ran.returncode, ran.stdout, without_waiting(ran.stderr))

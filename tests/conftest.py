@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import torch
-from commands import Ran, Run
+from commands import Ran, Run, without_waiting
 
 from diswot.cli import main
 
@@ -50,6 +50,7 @@ def run(capsys: pytest.CaptureFixture[str]) -> Run:
             main([*shlex.split(line), *more])
         except SystemExit as stop:
             status = stop.code
-        return Ran(status, *capsys.readouterr())
+        out, err = capsys.readouterr()
+        return Ran(status, out, without_waiting(err))
 
     return run

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shlex
 import signal
 import subprocess
@@ -15,7 +16,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from commands import Ran, Run, call
+from commands import Ran, Run, call, without_waiting
 from full_disk import full_disk
 from PIL import Image
 
@@ -112,7 +113,10 @@ class TestVerify:
         weights = place / "teacher" / "student.safetensors"
         line = f"{self.LINE} --teacher-weights {weights} --max-params 0.1M --verify 2"
         line += f" --verify-epochs 1 --tune lr --verify-trials 3 --out {tmp_path / 'x'}"
-        found = run(f"{line} --json").json
+        first = run(f"{line} --json")
+        assert re.findall(r"^verifying (.) of 3: epoch 1 of 1, loss [\d.]+, held-out [\d.]+ %$",
+                          first.err, re.MULTILINE) == ["0", "1", "2"]  # fmt: skip
+        found = first.json
         trained = found["verified"]["trained"]
         assert len(trained) == 3 and found["verified"]["held_out"] == 288
         assert found["best"]["accuracy"] == max(each["accuracy"] for each in trained)
@@ -120,6 +124,11 @@ class TestVerify:
         assert json.loads((tmp_path / "x" / "found.json").read_text())["best"] == found["best"]
         again = run(f"{line} --resume")
         assert again.status == 0 and "288 held-out training images" in again.out
+        low, high = found["verified"]["best"]["interval"]
+        won = f"{trained[0]['accuracy']:.2f} % after 1 epoch (95 % interval {low:.2f} to {high:.2f}"
+        assert re.search(rf"^winner: blocks1=.*: {re.escape(won)} %\); ", again.out, re.MULTILINE)
+        students = {json.dumps(each["student"]["params"]) for each in trained}
+        assert students <= {json.dumps(each["params"]) for each in found["diverse"][:2]}
         lr = f"{trained[0]['changes']['lr']:.3g}"
         assert f"next: diswot distill {tmp_path / 'x'} --lr {lr}\n" in again.err
 
@@ -191,6 +200,17 @@ class TestSearch:
         assert run(line).json["top"] == found["top"]
         shown = run(f"{PLAIN} --out {tmp_path} --resume").out
         assert "default" in shown and "diswot" not in shown
+
+    def test_sub_networks_of_a_trained_teacher_are_scored_with_its_weights(
+        self, run: Run, place: Path
+    ) -> None:
+        line = f"{PLAIN.replace('5', '2')} --space subnet:resnet20 --json"
+        trained = f"{line} --teacher-weights {place / 'teacher' / 'student.safetensors'}"
+        found = run(trained).json["best"]["score"]
+        assert found == run(f"{trained} --proxy default_inherited").json["best"]["score"]
+        for plain in (line, f"{trained} --proxy default", f"{trained} --init kaiming"):
+            score = run(plain).json["best"]["score"]
+            assert score == run(f"{line} --proxy default").json["best"]["score"] > found
 
     def test_whole_space(self, run: Run) -> None:
         found = run(f"{SEARCH} --trials 100 --proxy params --json").json
@@ -434,7 +454,10 @@ class TestDistill:
         line = f"distill {folder} --epochs 1 --batch-size 256"
         untrained = run(line).mistake()
         assert "diswot distill --student resnet20 --teacher none --data digits" in untrained
-        alone = run(f"{line} --teacher none --json").json
+        ran = run(f"{line} --teacher none --json")
+        shown = rf"epoch 1 of 1, loss [\d.]+, test {ran.json['test_accuracy']:.2f} %, \d+ images/s"
+        assert re.search(rf"^training (\d+) of \1: {shown}$", ran.err, re.MULTILINE)
+        alone = ran.json
         assert alone["teacher"] is None and alone["out"] == str(folder / "alone")
         weights = place / "teacher" / "student.safetensors"
         for name, damage in (("other", "{"), ("third", '{"result": {}}')):
@@ -564,7 +587,7 @@ class TestDistill:
         line = f"{TRAIN} --data {root} --image-size 8 --batch-size 8 --student resnet20"
         line += f" --teacher resnet20 --teacher-weights {trained / 'student.safetensors'}"
         line += f" --out {tmp_path / 'x'}"
-        assert "does not fit the network" in run(line).mistake()
+        assert "classes that teacher and data share, and they share 0" in run(line).mistake()
         result = run(f"{line} --teacher-classes {names} --json").json
         assert result["classes"] == 2 and result["teacher_classes"] == str(names)
         names.write_text(names.read_text().replace("cat", "cow"))
@@ -974,7 +997,7 @@ assert "torch" in sys.modules and "torch._dynamo" not in sys.modules
             time.sleep(0.01)
         process.send_signal(signal.SIGINT)
         out, err = process.communicate(timeout=60)
-        told = Ran(process.returncode, out, err).mistake(130)
+        told = Ran(process.returncode, out, without_waiting(err)).mistake(130)
         assert told == f"stopped; --resume continues {place}"
         assert not (place / "found.json").exists()
         assert "has not finished" in run(f"distill {place} --teacher none").mistake()

@@ -27,7 +27,7 @@ def script(monkeypatch: pytest.MonkeyPatch) -> Any:
 def test_from_the_teacher_to_the_rank_correlation(script: Any, tmp_path: Path) -> None:
     (tmp_path / "s0.csv").write_text(TABLE)
     line = "--data digits --image-size 8 --teacher resnet20 --epochs 1 --short-epochs 1"
-    line += " --batch-size 512 --students 3 --max-params 1e5"
+    line += " --batch-size 512 --students 3"
     options = script.parsed(
         [*line.split(), "--table", str(tmp_path / "s0.csv"), "--out", str(tmp_path / "out")]
     )

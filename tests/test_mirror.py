@@ -100,6 +100,7 @@ TOGETHER = {
     "test_docs",
     "test_examples",
     "test_faults",
+    "test_headline",
     "test_hostile",
     "test_layers",
     "test_mirror",
@@ -109,6 +110,7 @@ TOGETHER = {
     "test_recorded",
     "test_packaging",
     "test_subnets",
+    "test_words",
 }
 
 

@@ -97,8 +97,14 @@ def test_old_verification_is_resumed(run: Run, old: Path) -> None:
 
     found = resumed(run, old, f"--trials 6 {VERIFIED}")
 
-    for name in ("best", "top", "trials", "scored", "rejected", "verified", "objectives"):
+    for name in ("best", "top", "trials", "scored", "rejected", "objectives"):
         assert found[name] == kept[name], name
+    old_rows, rows = (each["verified"].pop("trained") for each in (kept, found))
+    old_best, best = (each["verified"].pop("best") for each in (kept, found))
+    for before, now in zip([*old_rows, old_best], [*rows, best], strict=True):
+        assert now.keys() - before.keys() == {"interval", "accuracies"}
+        assert {name: now[name] for name in before} == before
+    assert {name: found["verified"][name] for name in kept["verified"]} == kept["verified"]
     added = (old / "verify" / "study.journal").read_text().splitlines()[len(journal) :]
     assert not [line for line in added if json.loads(line)["op_code"] == 4], "a training was begun"
 

@@ -110,6 +110,33 @@ def test_target_is_known_before_anything_is_scored(
     assert "unknown target 'x'; known: acc" in said and not (tmp_path / "run").exists()
 
 
+def test_errors_and_failed_trainings(run: Run, tmp_path: Path) -> None:
+    """An error is turned round once, also when the scores are read again."""
+    lines = [f"{i},{','.join(map(str, row[:3]))},{100 - row[4]}" for i, row in enumerate(ROWS)]
+    lines[0] = lines[0].replace(",38", ",-1")
+    (tmp_path / "t.csv").write_text("\n".join(["id,blocks1,blocks2,blocks3,top1_error", *lines]))
+    line = f"rank --table {tmp_path}/t.csv {OPTIONS} --proxies params --scores {tmp_path}/s.csv"
+
+    ran = run(line)
+    assert "top1_error is an error in percent: 100 - top1_error is ranked" in ran.err
+    assert "100-top1_error: 1 values that cannot be accuracies count as missing" in ran.err
+    found = run(f"{line} --target top1_error --json").json
+    again = run(f"rank --from {tmp_path}/s.csv --resamples 50 --json").json
+    expected = stats.kendalltau(params()[1:], [row[4] for row in ROWS[1:]]).statistic
+    for each in (found, again):
+        assert each["target"] == "100-top1_error" and each["rows"]["params"]["missing"] == 1
+        assert each["rows"]["params"][TAU] == pytest.approx(expected)
+
+
+def test_several_accuracies_ask_for_one(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(score_table, "score_table", pytest.fail)
+    (tmp_path / "t.csv").write_text("blocks1,blocks2,blocks3,c10,c100\n1,1,1,90,60\n3,1,1,91,61\n")
+    said = run(f"rank --table {tmp_path}/t.csv {OPTIONS}").mistake()
+    assert said.startswith("several columns may be the accuracy") and said.endswith(": c10, c100")
+
+
 def test_rank_study_is_no_search(run: Run, tmp_path: Path) -> None:
     (tmp_path / "run.json").write_text('{"config": {"table": "t.csv", "space": "s0"}}')
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from commands import Run
+from data.pictures import folder
 from tiny_training import digits
 from toys import LinearHead, seeded
 
@@ -17,6 +20,7 @@ from diswot.errors import UserError
 from diswot.models import registry
 from diswot.models.preprocessing import InputConfig
 from diswot.models.resized import ResizedInput
+from diswot.utils.files import save_weights
 
 IMAGES = torch.rand(3, 3, 8, 8, generator=torch.Generator().manual_seed(0))
 
@@ -56,8 +60,11 @@ def test_some_classes_match(known: Any) -> None:
 
 @pytest.mark.parametrize("names", [(), ("a", "b", "c", "d", "e")])
 def test_as_many_classes_without_a_common_name_are_the_same(known: Any, names: Any) -> None:
+    """A line says so if the library has names."""
     known(*names)
-    assert matched_teacher("net", digits(), None, pretrained=True).classes is None
+    teacher = matched_teacher("net", digits(), None, pretrained=True)
+    assert teacher.classes is None and len(teacher.lines) == bool(names)
+    assert all("they count in the order of the data" in line for line in teacher.lines)
 
 
 @pytest.mark.parametrize("names", [(), ("a", "b", "c", "d", "e")])
@@ -95,3 +102,70 @@ def test_the_size_of_the_trained_weights(known: Any) -> None:
         assert isinstance(teacher.model, LinearHead) and teacher.lines == ()
     named = matched_teacher("net", digits(), None, size=12).model
     assert isinstance(named, ResizedInput) and named.size == 12
+
+
+@pytest.fixture
+def weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Return a function that makes the folder of a training of a teacher of five classes."""
+    monkeypatch.setattr(inputs, "built_teacher", lambda *given, **more: seeded(LinearHead).eval())
+
+    def trained(*classes: str) -> Path:
+        facts = {"class_names": list(classes), "result": {}} if classes else {"result": {}}
+        (tmp_path / "trained.json").write_text(json.dumps(facts))
+        return tmp_path / "student.safetensors"
+
+    return trained
+
+
+def test_classes_that_a_training_recorded_are_compared_by_name(weights: Any) -> None:
+    plain = seeded(LinearHead).eval()(IMAGES)
+    teacher = matched_teacher("resnet20", digits(), weights("4", "3", "2", "1", "0"))
+    assert (teacher.classes, teacher.lines) == (None, ())
+    assert torch.allclose(teacher.model(IMAGES), plain.flip(1), atol=1e-6)
+
+    teacher = matched_teacher("resnet20", digits(), weights("cat", "3", "dog", "1", "cow"))
+    assert teacher.classes == (1, 3)
+    assert teacher.lines[0].startswith("the teacher has 2 of the 5 classes of the data (40%)")
+
+    teacher = matched_teacher("resnet20", digits(), weights("a", "b", "c", "d", "e"))
+    assert teacher.classes == (-1,) * 5
+    assert teacher.lines[0].startswith(
+        "none of the 5 classes of the teacher is a class of the data"
+    )
+
+
+def test_classes_of_the_search_are_those_of_its_teacher(weights: Any) -> None:
+    """Where the training recorded none."""
+    own = ("a", "b", "c", "d", "e")
+    teacher = matched_teacher("resnet20", digits(), weights(), own=own)
+    assert teacher.classes == (-1,) * 5 and teacher.lines
+    assert matched_teacher("resnet20", digits(), weights(), own=None).classes is None
+    assert matched_teacher("resnet20", digits(), weights(*"01234"), own=own).classes is None
+
+
+def test_other_data_than_those_of_the_search(run: Run, tmp_path: Path) -> None:
+    """The names of the classes are compared, though their number is the same."""
+    folder(tmp_path / "ab", {"ant": 10, "bee": 10})
+    folder(tmp_path / "xy", {"x": 10, "y": 10})
+    size = "--image-size 8 --batch-size 4"
+    save_weights(registry.create_teacher("resnet20", 2, 8), tmp_path / "w.safetensors")
+    search = f"search --teacher resnet20 --teacher-weights {tmp_path}/w.safetensors {size} --quiet"
+    line = f"{search} --trials 1 --sampler random --proxy params --data {tmp_path}/ab"
+    assert run(f"{line} --out {tmp_path}/s").status == 0
+    said = run(f"distill {tmp_path}/s --data {tmp_path}/xy {size} --epochs 1 --losses kd").mistake()
+    assert said.startswith("kd needs 2 classes that teacher and data share, and they share 0")
+
+
+def test_a_scoring_teacher_of_other_classes_is_named(weights: Any) -> None:
+    for names, which in (
+        (("4", "3", "2", "1", "0"), "in another order"),
+        (tuple("0123x"), "such as x"),
+    ):
+        named = inputs.NamedTeacher("resnet20", weights(*names), False, digits(), True)
+        assert named.remarks() == [
+            f"the teacher was trained on other classes than the data's, {which}"
+        ]
+    for names in (("0", "1", "2", "3", "4"), ()):
+        assert (
+            inputs.NamedTeacher("resnet20", weights(*names), False, digits(), True).remarks() == []
+        )

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pytest
 from toys import ClassToken, LinearHead, seeded
 
-from diswot.cli.training import ChosenRecipe, main_process, recipe, shown
+from diswot.cli.training import ChosenRecipe, Shown, main_process, recipe
 from diswot.errors import UserError
 from diswot.training.recipe import Recipe
 from diswot.training.recipe_files import load_recipe
@@ -61,17 +62,27 @@ class TestRecipe:
             recipe(None, {"milestones": "3;4"}, alone=False)
 
 
-def test_the_bar_shows_the_last_accuracy_and_the_rate_of_this_epoch() -> None:
+def test_the_bar_shows_the_epoch_its_rate_and_what_the_last_one_came_to() -> None:
     calls: list[Any] = []
     begun: list[str] = []
     recipe = Recipe(epochs=2, batch_size=10)
-    on_step = shown(lambda *call: calls.append(call), recipe, lambda: begun.append("said"))
-    for step, row in ((1, {}), (2, {}), (3, {"test_accuracy": 12.345})):
-        on_step(step, 4, row)
+    lines: list[Any] = []
+
+    def advance(*call: Any, line: bool = False) -> None:
+        (lines if line else calls).append(call)
+
+    shown = Shown(advance, recipe, lambda: begun.append("said"))
+    row = {"epoch": 1, "loss": 1.23456, "test_accuracy": 12.346, "images_per_second": 99.6}
+    shown.on_step(1, 4, {})
+    shown.on_step(2, 4, {})
+    shown.on_epoch(row)
+    shown.on_step(3, 4, row)
     assert begun == ["said"]
     assert [call[:3] for call in calls] == [("training", step, 4) for step in (1, 2, 3)]
-    assert calls[0][3] == "" and calls[1][3].endswith("images/s")
-    assert calls[2][3] == "test 12.35 %" or calls[2][3] == "test 12.34 %"
+    assert calls[0][3] == "epoch 1 of 2"
+    assert re.fullmatch(r"epoch 1 of 2, \d+ images/s", calls[1][3])
+    assert calls[2][3] == "epoch 2 of 2, loss 1.235, test 12.35 %"
+    assert lines == [("training", 2, 4, "epoch 1 of 2, loss 1.235, test 12.35 %, 100 images/s")]
 
 
 def test_one_process_of_several_prints(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.nn.functional import scaled_dot_product_attention
 
-from diswot.costs.budget import Budget, Costs
+from diswot.costs.budget import Budget, Costs, show_costs
 from diswot.costs.counts import count_depth, count_macs, count_params, count_trainable
 from diswot.errors import UserError
 from diswot.utils.units import parse_count, show_count
@@ -260,3 +260,31 @@ def test_read_exactly(digits: int, unit: str) -> None:
     assert parse_count(f"{digits}{unit}") == digits * 10**power
     if power:
         assert parse_count(f"{digits / 1000:.3f}{unit}") == digits * 10 ** (power - 3)
+
+
+def test_the_budget_of_an_equal_cost() -> None:
+    model = toys.LinearHead()
+
+    alike = Budget.like(model, SHAPE)
+
+    assert alike == Budget(max_params=379, max_macs=10_398)
+    assert alike.check(Costs(model, SHAPE)) == (None, {"params": 0, "macs": 0})
+    timed = Budget.like(model, SHAPE, ("params", "latency"), lambda: 0.008)
+    assert timed == Budget(max_params=379, max_latency=0.008)
+    assert Budget.like(model, SHAPE, ["memory"]).max_memory == Costs(model, SHAPE).counts.memory
+
+
+def test_no_budget_of_a_network_that_fails() -> None:
+    with pytest.raises(UserError, match=r"cannot take an image of shape \(3, 8, 8\): RuntimeError"):
+        Budget.like(toys.Broken(), SHAPE)
+    with pytest.raises(UserError, match="nothing measures it"):
+        Budget.like(toys.LinearHead(), SHAPE, ["latency"])
+    with pytest.raises(UserError, match="max_params must be above zero, not 0"):
+        Budget.like(nn.ReLU(), SHAPE)
+
+
+def test_costs_are_shown_with_all_digits_of_the_parameters() -> None:
+    costs = {"macs": 40_813_184, "params": 272_474, "memory": 1_572_864, "latency": 0.00812, "x": 1}
+
+    assert show_costs(costs) == "272,474 params, 40.8M MACs, 1.57MB memory, 8.12ms latency"
+    assert show_costs({}) == ""

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from diswot.costs import timing
 from diswot.costs.latency import Setting
-from diswot.costs.timing import LEAST, MOST, WARM_UP, clock, timed
+from diswot.costs.timing import LEAST, MOST, WARM_UP, clock, spread, timed, timed_in_turn
 
 SHAPE = (3, 8, 8)
 
@@ -69,6 +69,31 @@ def test_where_all_are_disturbed_all_count(world) -> None:
 
     assert (found.seconds, found.disturbed) == (pytest.approx(0.01), 0)
     assert found.runs == pytest.approx(3 * timing.SECONDS / 0.01, abs=1)
+
+
+def test_two_calls_are_timed_in_turn(world) -> None:
+    """The machine is slower in each turn, and both calls are slower in the same turn."""
+    order: list[str] = []
+    tick = world((0.5 * n for n in itertools.count(1)), itertools.repeat(False))
+
+    def first() -> None:
+        order.append("first")
+        tick()
+
+    def second() -> None:
+        order.append("second")
+        tick()
+
+    one, two = timed_in_turn(first, second, lambda: timing.time.perf_counter())
+
+    assert order == ["first", "second"] * (WARM_UP + LEAST)
+    expected = [0.5 * n for n in range(2 * WARM_UP + 1, 2 * (WARM_UP + LEAST) + 1)]
+    assert (one, two) == (pytest.approx(expected[::2]), pytest.approx(expected[1::2]))
+
+
+def test_spread() -> None:
+    assert spread([5.0, 1.0, 2.0, 9.0]) == (3.5, 1.0, 9.0)
+    assert spread([float(n) for n in range(100, 0, -1)]) == (50.5, 11.0, 90.0)
 
 
 def test_one_thread_is_timed_by_the_processor() -> None:

@@ -15,6 +15,7 @@ from PIL import Image
 from torch import Tensor
 
 from diswot.data.dataset import whole
+from diswot.data.decode import fitted
 from diswot.data.registry import create_dataset
 from diswot.errors import UserError
 
@@ -75,7 +76,15 @@ def test_folder_with_two_splits(tmp_path: Path, struct: bool, inner: str) -> Non
 
 @pytest.mark.parametrize(
     ("labels", "classes"),
-    [(["b", "a"] * 10, ("a", "b")), ([0, 2] * 10, ("0", "1", "2"))],
+    [
+        (["b", "a"] * 10, ("a", "b")),
+        ([0, 2] * 10, ("0", "2")),
+        ([3, 70, 500, 9999] * 5, ("3", "70", "500", "9999")),
+        ([10_000_004, 10_000_001] * 10, ("10000001", "10000004")),
+        ([1, 2, 3, 4] * 5, ("1", "2", "3", "4")),
+        ([1.0, 2.0] * 10, ("1", "2")),
+        ([True, False] * 10, ("False", "True")),
+    ],
 )
 def test_one_file_without_names(
     tmp_path: Path, labels: list[Any], classes: tuple[str, ...]
@@ -85,7 +94,52 @@ def test_one_file_without_names(
     assert found.train is not None and found.test is not None
     assert found.classes == classes and (len(found.train), len(found.test)) == (16, 4)
     kept = sorted(found.train.labels.tolist() + found.test.labels.tolist())
-    assert kept == sorted(classes.index(str(label)) for label in labels)
+    whole_numbers = [int(label) if isinstance(label, float) else label for label in labels]
+    assert kept == sorted(classes.index(str(label)) for label in whole_numbers)
+    images, known = (
+        torch.cat(part) for part in zip(whole(found.train), whole(found.test), strict=True)
+    )
+    for seed, label in enumerate(whole_numbers):
+        same = (images == fitted(Image.fromarray(pixels(seed)), 4)).flatten(1).all(1)
+        assert [classes[k] for k in known[same].tolist()] == [str(label)]
+
+
+@pytest.mark.parametrize(
+    ("labels", "kind"),
+    [
+        ([[1], [2]] * 10, "list"),
+        ([[0, 1], [1, 0]] * 10, "list"),  # one-hot
+        ([{"id": 1}, {"id": 2}] * 10, "dict"),
+        ([0.5, 1.0] * 10, "fraction"),
+        ([b"cat", b"dog"] * 10, "bytes"),
+    ],
+)
+def test_labels_that_are_no_classes(tmp_path: Path, labels: list[Any], kind: str) -> None:
+    write(tmp_path / "a.parquet", range(20), labels, named=False)
+    with pytest.raises(UserError, match=rf"row 0 of .* has a {kind} as its label") as caught:
+        create_dataset(str(tmp_path / "a.parquet"))
+    assert "\n" not in str(caught.value)
+
+
+def test_ids_in_two_splits(tmp_path: Path) -> None:
+    write(tmp_path / "train.parquet", range(4), [500, 3, 500, 3], named=False)
+    write(tmp_path / "test.parquet", [8], [500], named=False)
+    found = create_dataset(str(tmp_path))
+    assert found.train is not None and found.test is not None
+    assert found.classes == ("3", "500")
+    assert found.train.labels.tolist() == [1, 0, 1, 0] and found.test.labels.tolist() == [1]
+    write(tmp_path / "test.parquet", [8], [70], named=False)
+    with pytest.raises(UserError, match="has the label 70, which is none of its classes"):
+        create_dataset(str(tmp_path))
+    write(tmp_path / "test.parquet", [8], [1])
+    with pytest.raises(UserError, match="only one of the training and test tables lists its"):
+        create_dataset(str(tmp_path))
+
+
+def test_the_class_with_too_few_images_is_named(tmp_path: Path) -> None:
+    write(tmp_path / "a.parquet", range(21), [7] * 10 + [9] * 10 + [8], named=False)
+    with pytest.raises(UserError, match=r"21 of 3 classes, 1 of the rarest, 8$"):
+        create_dataset(str(tmp_path / "a.parquet"))
 
 
 def test_a_batch_reads_only_the_row_groups_it_needs(
@@ -192,6 +246,28 @@ class TestHub:
         found = create_dataset("hf:someone/birds,small:train", img_size=4)
         assert asked == [("someone/birds", "small", "train")]
         assert found.classes == tuple(CLASSES) and found.image_shape == (3, 4, 4)
+
+    @pytest.mark.parametrize(
+        ("labels", "found"),
+        [([[0, 1], [1, 0]] * 5, "row 0 of .* has a list as its label"), ([500, 3] * 5, None)],
+    )
+    def test_labels_without_names(
+        self, labels: list[Any], found: str | None, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        import datasets
+
+        cells = [{"bytes": png(i), "path": None} for i in range(10)]
+        table = datasets.Dataset.from_dict({"image": cells, "label": labels})
+        table = table.cast_column("image", datasets.Image())
+        splits = datasets.DatasetDict({"train": table, "test": table})
+        monkeypatch.setattr(datasets, "load_dataset", lambda *given, **more: splits)
+        if found is None:
+            data = create_dataset("hf:someone/ids", img_size=4)
+            assert data.classes == ("3", "500") and data.test is not None
+            assert data.test.labels.tolist() == [1, 0] * 5
+        else:
+            with pytest.raises(UserError, match=found):
+                create_dataset("hf:someone/ids", img_size=4)
 
     @pytest.mark.parametrize(
         ("name", "message"),

@@ -37,6 +37,19 @@ def test_beside_labelled_images(tmp_path: Path) -> None:
     assert torch.equal(mixed, images[[14, 0, 12]])
 
 
+def test_hidden_files_and_links_are_left_out(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    root = pool(tmp_path / "pool")
+    save(root / "f.gif", paint(3))
+    save(root / ".ipynb_checkpoints" / "b.png", paint(3))
+    save(root / "__MACOSX" / "b.png", paint(3))
+    (root / "a" / "up").symlink_to(root)
+    both = with_unlabelled(create_dataset("digits", img_size=8), root)
+    assert both.train is not None and both.train.labels.tolist().count(UNLABELLED) == 4
+    assert caplog.messages == [f"{root}: left out 1 file, such as notes.txt"]
+
+
 def test_alone_beside_test_images(tmp_path: Path) -> None:
     folder(tmp_path / "data" / "test", {"cat": 3, "dog": 2})
     data = create_dataset(str(tmp_path / "data"))

@@ -282,6 +282,19 @@ def test_untrained_is_said(run: Run, tmp_path: Path) -> None:
     assert "**Not trained" in card and "test accuracy" not in card
 
 
+def test_a_training_on_other_images_than_the_search(run: Run, tmp_path: Path) -> None:
+    """The student has the classes and the images of its training."""
+    folder = tmp_path / "run"
+    search = "search --teacher resnet20 --space s0 --image-size 8 --proxy params --trials 2 --quiet"
+    assert run(f"{search} --data noise --classes 30 --sampler random --out {folder}").status == 0
+    line = "--teacher none --data digits --image-size 8 --epochs 1 --batch-size 256 --quiet"
+    assert run(f"distill {folder} {line}").status == 0
+    assert run(f"export {folder} --trained {folder}/alone --format torch").status == 0
+    assert rows(folder / "export")["data"] == "digits"
+    (logits,) = FORMATS["torch"].run(folder / "export", [torch.zeros(3, 3, 8, 8)])
+    assert logits.shape == (3, 10)
+
+
 def test_hostile_names_in_the_card_and_the_source(trained: Path, run: Run, tmp_path: Path) -> None:
     folder = Path(shutil.copytree(trained, tmp_path / 'a"""b`|c'))
     hostile = 'x"""\nimport os | `rm`'

@@ -31,6 +31,7 @@ from diswot.costs.counts import count_macs, count_params
 from diswot.errors import SearchFailed, UserError
 from diswot.nas import api
 from diswot.nas.aging_evolution import Key, key
+from diswot.nas.diverse import differ
 from diswot.nas.driver import SearchProgress
 from diswot.nas.result import SearchResult
 from diswot.nas.samplers import SAMPLERS
@@ -103,8 +104,10 @@ def test_exhaustive_search_scores_every_network_of_s0_once(tmp_path: Path) -> No
 def test_found_tells_sizes_and_trials(tmp_path: Path) -> None:
     found = run(trials=36, storage=tmp_path)
 
-    assert len(found.top) == 10 and found.best == found.top[0]
-    for student in found.top:
+    assert len(found.top) == 10 and found.best == found.top[0] == found.diverse[0]
+    assert len(found.diverse) == 10 == len({student.trial for student in found.diverse})
+    assert differ(found.diverse[0].params, found.diverse[1].params)
+    for student in (*found.top, *found.diverse):
         network = build_network(tiny, student.params)
         assert student.model_params == count_params(network)
         assert student.macs == count_macs(network, SHAPE)

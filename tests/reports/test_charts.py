@@ -12,6 +12,7 @@ from diswot.errors import UserError
 from diswot.reports import charts
 from diswot.reports.networks import FeatureComparison
 from diswot.runs.records import RankStudyRecord, SearchRecord, TrainingRecord, TrialRecord
+from diswot.runs.verification import verification
 
 
 def candidate(
@@ -105,6 +106,30 @@ def test_curves_a_line_a_training() -> None:
     assert [list(line["y"]) for line in chart["data"]] == [[2.0, 1.0], [2.0]]
     assert chart["data"][0]["name"] == "&lt;a&gt;"
     assert list(charts.accuracy_by_epoch([TrainingRecord("a", rows, {})])["data"][0]["y"]) == [50.0]
+
+
+def test_short_trainings_are_compared_at_equal_epochs() -> None:
+    rows = [
+        {"accuracy": 60.0, "accuracies": [40.0, 50.0, 60.0], "interval": [55.0, 64.0], "trial": 0},
+        {"accuracy": 45.0, "accuracies": [45.0], "interval": [40.0, 50.0], "trial": 1},
+    ]
+    students: list[dict[str, object]] = [{"score": 2.0, "params": {"a": "<b>"}}, {"score": 3.0}]
+    given = [
+        {**row, "student": student, "epochs": len(row["accuracies"])}  # type: ignore[arg-type]
+        for row, student in zip(rows, students, strict=True)
+    ]
+    tried = verification({"verified": {"trained": given}})
+    assert tried is not None
+
+    third, first = charts.accuracy_by_score(tried)["data"]
+
+    assert (third["name"], first["name"]) == ("after 3 epochs", "after 1 epoch")
+    assert (list(third["x"]), list(third["y"])) == ([2.0], [60.0])
+    assert (list(first["x"]), list(first["y"])) == ([2.0, 3.0], [40.0, 45.0])
+    assert (third["error_y"]["array"], third["error_y"]["arrayminus"]) == ([4.0], [5.0])
+    assert "error_y" not in first
+    assert list(third["text"]) == ["a=&lt;b&gt;<br>winner"]
+    assert first["text"][1].endswith("<br>stopped after 1 epoch")
 
 
 def test_taus_with_their_intervals() -> None:

@@ -26,6 +26,7 @@ from diswot.reports.formats import duration
 from diswot.reports.report import report
 from diswot.runs import rebuild
 from diswot.spaces.registry import build_network, create_space
+from diswot.utils.units import show_count
 
 HOSTILE = "</script><script>alert(1)</script>\"'<img src=x onerror=alert(2)>{{ 7*7 }}[red]x[/red]"
 
@@ -87,6 +88,9 @@ def test_the_answer(page: str, trained: Path) -> None:
     }
     text = words(page)
     assert " ".join(f"{k}={v}" for k, v in found["params"].items()) in text
+    best = max(results[name]["test_accuracy"] for name in ("distilled", "alone"))
+    title = f"Student of s0, {show_count(found['model_params'])} params, {best:.2f} %"
+    assert f"<h1>{title}</h1>" in page
     for result in results.values():
         assert f"{result['test_accuracy']:.2f}" in text
     assert "What could not be shown" not in text

@@ -57,7 +57,11 @@ def test_a_line_says_what_is_held() -> None:
     assert repr(whole) == f"Run('runs/a': {search!r}, 2 trainings, 1 rank study)"
 
 
-def test_students_that_were_verified() -> None:
-    rows = [{"student": {"params": {}}, "accuracy": 1.0}, {"student": 3}, 4]
-    assert SearchRecord({}, {"verified": {"trained": rows}}, (), None, None).verified() == rows[:1]
-    assert SearchRecord({}, {"verified": [1]}, (), None, None).verified() == []
+def test_the_network_whose_costs_were_the_limits() -> None:
+    like = {"network": "folder/mine.py:net", "params": 1234, "macs": 5e6, "latency": "fast"}
+
+    assert SearchRecord({"like": like}, {}, (), None, None).like() == (
+        "mine.py:net (1,234 params, 5M MACs)"
+    )
+    for other in ({}, {"like": None}, {"like": 3}, {"like": {"params": 1}}):
+        assert SearchRecord(other, {}, (), None, None).like() == ""

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from scipy.stats import binomtest
 from torch import Tensor, nn
 from toys import CLASSES, FlattenedGrid, LinearHead, Noisy, Returning, seeded
 
@@ -14,6 +15,7 @@ from diswot.data.loader import Held
 from diswot.data.registry import create_dataset
 from diswot.errors import UserError
 from diswot.training.evaluation import (
+    accuracy_interval,
     check_fit,
     check_gradient,
     count_correct,
@@ -160,3 +162,17 @@ class TestGradient:
 
     def test_frozen_weights_are_for_the_optimizer_to_refuse(self) -> None:
         check_gradient(seeded(Detached).requires_grad_(False), noise(), CPU)
+
+
+@pytest.mark.parametrize(("right", "images"), [(0, 5), (1, 1), (50, 66), (288, 288), (4150, 5000)])
+def test_the_interval_of_an_accuracy(right: int, images: int) -> None:
+    wilson = binomtest(right, images).proportion_ci(0.95, method="wilson")
+
+    low, high = accuracy_interval(100 * right / images, images)
+
+    assert (low, high) == pytest.approx((100 * wilson.low, 100 * wilson.high), abs=1e-4)
+
+
+def test_an_interval_by_hand() -> None:
+    """Five of ten: (0.5 +- 1.96 sqrt(0.025 + 0.0096)) / 1.384 around the half."""
+    assert accuracy_interval(50, 10) == pytest.approx((23.66, 76.34), abs=0.01)

@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import optuna
@@ -20,7 +21,9 @@ from diswot.data.dataset import whole
 from diswot.errors import SearchFailed, UserError
 from diswot.nas.result import Student
 from diswot.storage.study import open_storage
-from diswot.training.verify import held_out, verify
+from diswot.training import verify as module
+from diswot.training.evaluation import accuracy_interval
+from diswot.training.verify import held_out, recorded_students, verify
 
 RECIPE = replace(SHORT, epochs=3, lr=0.2)
 # In 99 steps 32 channels learn about 95 % of the digits, one channel 30 % (guessing 20 %): who is
@@ -63,6 +66,47 @@ def test_those_behind_are_stopped() -> None:
     stopped = [each for each in made.trained if each.epochs < 3]
     assert len(stopped) >= 3 and all(each.student.params == {"width": 1} for each in stopped)
     assert made.trained[-1] in stopped
+    assert all(len(each.accuracies) == each.epochs for each in made.trained)
+    assert all(each.accuracies[-1] == each.accuracy for each in made.trained)
+    assert not {each.trial for each in stopped} & set(made.tied)
+
+
+def test_the_winner_is_named_with_its_interval_and_those_that_overlap() -> None:
+    """Twins of one width and one seed are trained alike; one channel is far behind them."""
+    made = verify(students(32, 32, 1), teacher(), space, digits(), replace(CLEAR, epochs=1))
+    assert [each.epochs for each in made.trained] == [1, 1, 1]
+    assert made.best.trial == 0 and made.tied == (1,)
+    low, high = made.best.interval
+    assert low < made.best.accuracy < high and made.trained[2].interval[1] < low
+    assert made.best.interval == accuracy_interval(made.best.accuracy, 66)
+
+
+def test_the_best_so_far_is_of_trainings_to_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a stopped training Optuna keeps an accuracy too, after fewer epochs."""
+    after = {"first": [50.0, 40.0, 30.0], "second": [45.0]}
+
+    def train(teacher: Any, student: Any, data: Any, recipe: Any, on_epoch: Any) -> Any:
+        rows = after.pop(next(iter(after)))
+        for epoch, accuracy in enumerate(rows, 1):
+            on_epoch({"epoch": epoch, "test_accuracy": accuracy})
+        return SimpleNamespace(test_accuracy=rows[-1])
+
+    monkeypatch.setattr(module, "distill", train)
+    calls: list[Any] = []
+    made = verify(students(1, 2), teacher(), space, digits(), RECIPE,
+                  on_trial=lambda *call: calls.append(call))  # fmt: skip
+    assert calls == [(0, 2, None), (1, 2, 30.0), (2, 2, 30.0)]
+    assert [(each.accuracies, each.epochs) for each in made.trained] == [
+        ((50.0, 40.0, 30.0), 3),
+        ((45.0,), 1),
+    ]
+
+
+def test_students_of_a_verification_that_has_begun(tmp_path: Path) -> None:
+    assert recorded_students(None, "verify") == [] == recorded_students(tmp_path, "verify")
+    verify(students(4, 8), teacher(), space, digits(), replace(RECIPE, epochs=1), storage=tmp_path)
+    assert recorded_students(tmp_path, "verify") == [{"width": 4}, {"width": 8}]
+    assert recorded_students(tmp_path, "other") == []
 
 
 def test_same_call_same_outcome_and_test_images_do_not_matter() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from diswot.errors import SearchFailed, UserError
@@ -15,18 +16,20 @@ if TYPE_CHECKING:
     from diswot.costs.latency import Setting
 
 TIMEOUT = 600.0  # seconds of one measurement
+LIKE = "like"  # a limit that is the cost of the network of --like
 
 
 def budget(limits: BudgetOptions) -> Budget:
-    """Return the limits as numbers.
+    """Return the limits that are numbers; those that are `like` come from `cli.like`.
 
     Raises:
         UserError: A limit is no number in its unit; the error names the option.
     """
     from diswot.costs.budget import Budget
 
+    given = {n: text for n, text in asdict(limits).items() if n.startswith("max_")}
     try:
-        return Budget(**asdict(limits))
+        return Budget(**{n: text for n, text in given.items() if text not in (None, LIKE)})
     except UserError as error:
         name, colon, reason = str(error).partition(":")
         raise UserError(f"--{name.replace('_', '-')}{colon}{reason}") from error
@@ -73,7 +76,14 @@ def setting(
     return made if wanted else None
 
 
-def latency(student: Any, space: str, classes: int, image_size: int, how: Setting) -> float:
+def latency(
+    student: Any,
+    space: str,
+    classes: int,
+    image_size: int,
+    how: Setting,
+    cache: Path | None = None,
+) -> float:
     """Return the seconds of one image of a student, measured in a process of its own.
 
     Args:
@@ -82,6 +92,7 @@ def latency(student: Any, space: str, classes: int, image_size: int, how: Settin
         classes: Number of classes.
         image_size: Height and width of the images in pixels.
         how: How latency is measured.
+        cache: File of measured latencies, which is read first. Default: none.
 
     Raises:
         UserError: The student cannot be measured.
@@ -89,9 +100,9 @@ def latency(student: Any, space: str, classes: int, image_size: int, how: Settin
     """
     from diswot.executors.processes import process_pool
 
-    make = partial(_bench, student, space, classes, image_size, how)
+    make = partial(_bench, student, space, classes, image_size, how, cache)
     with process_pool([make], 1, threads=how.threads, timeout=TIMEOUT) as pool:
-        pool.submit("latency", {})
+        pool.submit("latency", {"student": student})
         while not (results := pool.wait()):
             continue
     (result,) = results
@@ -101,14 +112,14 @@ def latency(student: Any, space: str, classes: int, image_size: int, how: Settin
 
 
 def _bench(
-    student: Any, space: str, classes: int, image_size: int, how: Setting
+    student: Any, space: str, classes: int, image_size: int, how: Setting, cache: Path | None
 ) -> Callable[[dict[str, Any]], float]:
     """Return what measures a student; the measuring process calls this."""
     from diswot.costs.latency import LatencyBench
     from diswot.runs.rebuild import student_builder
 
     build = student_builder(student, space, classes, image_size)
-    bench = LatencyBench(lambda params: build(), how)
+    bench = LatencyBench(lambda params: build(), how, cache)
 
     def measure(params: dict[str, Any]) -> float:
         try:

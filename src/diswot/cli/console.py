@@ -1,45 +1,106 @@
-"""Output of the command line: progress bars, tables, notes, one JSON object."""
+"""Output of the command line: progress bars or lines, tables, notes, one JSON object."""
 
 from __future__ import annotations
 
 import json
 import math
 import sys
+import threading
+import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, redirect_stdout
+from contextlib import contextmanager, redirect_stdout, suppress
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
 
 
+INTERVAL = 20.0  # most seconds between two lines, where there is no terminal
+
+
 class Advance(Protocol):
     """A function that moves the progress bar of a title."""
 
-    def __call__(self, title: str, done: int, total: int, note: str = "") -> None:
-        """Show that `done` of `total` steps are done, with a note behind the bar."""
+    def __call__(
+        self, title: str, done: int, total: int, note: str = "", *, line: bool = False
+    ) -> None:
+        """Show that `done` of `total` steps are done, with a note behind the bar.
+
+        Args:
+            title: What is done.
+            done: Number of steps that are done.
+            total: Number of all steps.
+            note: Shown behind the bar.
+            line: Whether this is worth a line of its own where there is no terminal.
+        """
 
 
 @contextmanager
 def progress(*, quiet: bool) -> Iterator[Advance]:
-    """Show progress bars on standard error, except when quiet or not on a terminal.
+    """Show progress on standard error, unless quiet: bars on a terminal, lines elsewhere.
 
     Standard output is for the result, so that what a user's own code prints meanwhile goes to
     standard error as well.
     """
     with redirect_stdout(sys.stderr):
-        if quiet or not sys.stderr.isatty():
-            yield lambda title, done, total, note="": None
-            return
-        with _bars() as bars:
-            tasks: dict[str, TaskID] = {}
+        if quiet:
+            yield lambda title, done, total, note="", *, line=False: None
+        elif sys.stderr.isatty():
+            with _bars() as bars:
+                yield _advance_bars(bars)
+        else:
+            with _Lines() as lines:
+                yield lines.advance
 
-            def advance(title: str, done: int, total: int, note: str = "") -> None:
-                if title not in tasks:
-                    tasks[title] = bars.add_task(title, total=total, note=note)
-                bars.update(tasks[title], completed=done, total=total, note=note)
 
-            yield advance
+def _advance_bars(bars: Progress) -> Advance:
+    tasks: dict[str, TaskID] = {}
+
+    def advance(title: str, done: int, total: int, note: str = "", *, line: bool = False) -> None:
+        if title not in tasks:
+            tasks[title] = bars.add_task(title, total=total, note=note)
+        bars.update(tasks[title], completed=done, total=total, note=note)
+
+    return advance
+
+
+class _Lines:
+    """Progress in lines: one for each event that is worth it, and one at least each interval.
+
+    A thread prints the line of an interval, so that a long step is no silence.
+    """
+
+    def __init__(self) -> None:
+        self._text, self._start = "preparing", time.monotonic()
+        self._printed, self._ended = self._start, threading.Event()
+        self._thread = threading.Thread(target=self._watch, daemon=True)
+
+    def __enter__(self) -> _Lines:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._ended.set()
+        self._thread.join()
+
+    def advance(
+        self, title: str, done: int, total: int, note: str = "", *, line: bool = False
+    ) -> None:
+        """Keep the state for the next line; print it now if it is worth a line."""
+        self._text = f"{title} {done} of {total}" + (f": {note}" if note else "")
+        if line:
+            self._print(self._text)
+
+    def _print(self, text: str) -> None:
+        self._printed = time.monotonic()
+        with suppress(OSError, ValueError):  # nobody reads standard error any more
+            print(text, file=sys.stderr, flush=True)
+
+    def _watch(self) -> None:
+        while not self._ended.wait(max(0.0, self._printed + INTERVAL - time.monotonic())):
+            now = time.monotonic()
+            if now >= self._printed + INTERVAL:
+                self._print(f"{self._text} ({now - self._start:.0f} s so far)")
 
 
 def _bars() -> Progress:

@@ -65,13 +65,14 @@ def distill(
     choose = partial(recipe_of, training, chosen)
     choose()  # an impossible setting is refused before anything is read
     place = _place(out, run, chosen)
-    with folder.resumable(place), console.progress(quiet=output.quiet) as advance:
+    quiet = output.quiet or not trainings.main_process()
+    with folder.resumable(place), console.progress(quiet=quiet) as advance:
         result = _train(
             chosen,
             choose,
             place,
             advance,
-            say=partial(console.note, quiet=output.quiet or not trainings.main_process()),
+            say=partial(console.note, quiet=quiet),
             resume=resume,
             hold=hold,
             tensorboard=tensorboard,
@@ -148,6 +149,7 @@ def _train(
         for line in begun.lines if not record else ():
             say(line)
 
+    shown = trainings.Shown(advance, recipe, say_all)
     trained = train(
         begun.model,
         begun.student,
@@ -157,14 +159,15 @@ def _train(
         start=start.place,
         notes=start.notes,
         teacher_classes=begun.classes,
-        on_step=trainings.shown(advance, recipe, say_all),
+        on_step=shown.on_step,
+        on_epoch=shown.on_epoch,
         on_read=lambda done, total: advance("reading images", done, total),
         **how,
     )
     facts = {"student": begun.named, **chosen.facts(), "start": start.facts()}
     result = {**facts, **_result(trained, recipe, images, out)}
     if trainings.main_process():
-        folder.write_training(out, result)
+        folder.write_training(out, result, images.classes)
     return result
 
 

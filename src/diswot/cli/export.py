@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from typer import Argument, Option
 
-from diswot.cli import console
+from diswot.cli import console, int8
 from diswot.cli.grouping import grouped
+from diswot.cli.int8 import Int8Options
 from diswot.cli.options import OutputOptions
 from diswot.errors import UserError
 
@@ -36,24 +37,35 @@ def export(
     kind: _Format = "onnx",
     trained: _Trained = None,
     out: _Out = None,
+    quantised: Int8Options,
     output: OutputOptions,
 ) -> None:
     """Write a found or trained student, for use without diswot."""
+    int8.check_options(quantised, kind)
     from diswot.exporters.export import export as write
     from diswot.runs.rebuild import recorded_student
 
-    with console.progress(quiet=output.quiet):
+    place, found = out or run / "export", None
+    with console.progress(quiet=output.quiet) as advance:
         student = recorded_student(run, trained)
+        images = int8.calibration_images(student, quantised) if quantised.int8 else None
         model = student.network()
-        written = write(model, out or run / "export", kind, _about(run, student, model))
+        about = _about(run, student, model)
+        written = write(model, place, kind, about)
+        if images is not None:
+            found = int8.export(place, about, images, advance)
+            written.insert(1, found.int8.path)
     if student.training is None:
         text = "the student is not trained, so its weights are random; --trained names a training"
         console.note(text, quiet=output.quiet)
     if output.as_json:
-        files = [str(path) for path in written]
-        console.show_json({"format": kind, "trained": student.training is not None, "files": files})
-    else:
-        console.note(f"written: {', '.join(map(str, written))}", quiet=output.quiet)
+        result = {"format": kind, "trained": student.training is not None}
+        result["files"] = [str(path) for path in written]
+        console.show_json(result | ({"int8": found.as_dict()} if found else {}))
+        return
+    console.note(f"written: {', '.join(map(str, written))}", quiet=output.quiet)
+    if found is not None:
+        int8.show(found)
 
 
 def _about(run: Path, student: RecordedStudent, model: nn.Module) -> StudentDescription:

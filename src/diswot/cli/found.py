@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,7 +22,10 @@ NO_LIMIT = (
 
 
 def plain_result(
-    found: SearchResult, tried: Verified | None, how: Setting | None
+    found: SearchResult,
+    tried: Verified | None,
+    how: Setting | None,
+    like: Mapping[str, Any] | None,
 ) -> dict[str, Any]:
     """Return the result as plain values; the most accurate verified student becomes the best.
 
@@ -29,8 +33,9 @@ def plain_result(
         found: Result of the search.
         tried: Verification; None without one.
         how: How latency was measured; None if it was not.
+        like: Network whose costs were the limits, and these costs; None without one.
     """
-    result = {**found.as_dict(), "latency_setting": how and how.facts}
+    result = {**found.as_dict(), "latency_setting": how and how.facts, "like": like}
     if tried is not None:
         verified = tried.as_dict()
         best = verified["best"]
@@ -50,6 +55,8 @@ def keep(out: Path, result: dict[str, Any], proxy: str) -> None:
 
 def show(result: dict[str, Any], proxy: str) -> None:
     """Print the Pareto front, or the best students of one objective."""
+    from diswot.costs.budget import show_costs
+
     front = result["front"]
     students = front or result["top"]
     costs = budgets.columns(students)
@@ -60,6 +67,8 @@ def show(result: dict[str, Any], proxy: str) -> None:
     counts = ", ".join(f"{result[n]} {n}" for n in ("scored", "reused", "rejected", "failed"))
     of = f"front of {', '.join(result['objectives'])}" if front else "best"
     title = f"{of} of {result['trials']} students ({counts}) in {result['seconds']:.1f} s"
+    if like := result["like"]:
+        title += f", within the cost of {like['network']} ({show_costs(like)})"
     console.table(title, ["", "student", proxy, *costs], rows, text=2)
 
 

@@ -185,11 +185,17 @@ class NamedTeacher:
         """
         from diswot.models import registry as models
         from diswot.proxies.registry import get_proxy, inherits
+        from diswot.runs import folder
 
         notes, size = [], self.images.size
         if not self.sized and models.input_config(self.name, self.pretrained).img_size is not None:
             pixels, name = f"{size} x {size} pixels", self.name
             notes.append(f"images are resized to {pixels}, the size of {name}; see --image-size")
+        learnt = folder.recorded_classes(self.weights)
+        if learnt is not None and learnt != list(self.images.classes):
+            other = next((name for name in learnt if name not in self.images.classes), None)
+            which = "in another order" if other is None else f"such as {other}"
+            notes.append(f"the teacher was trained on other classes than the data's, {which}")
         if not self.trained or inherits(proxies, init):
             return notes
         rows = {name: get_proxy(name) for name in proxies}

@@ -6,9 +6,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-from typer import Argument
+from typer import Argument, Option
 
-from diswot.cli import console, options
+from diswot.cli import console
 from diswot.errors import unknown
 
 if TYPE_CHECKING:
@@ -45,9 +45,10 @@ _What = Annotated[
         "all."
     ),
 ]
+_Json = Annotated[bool, Option("--json", help="Print one JSON object on standard output.")]
 
 
-def list_names(what: _What = "all", *, as_json: options.Json = False) -> None:
+def list_names(what: _What = "all", *, as_json: _Json = False) -> None:
     """List the names that options take."""
     lists = _lists()
     if what != "all" and what not in lists:

@@ -8,7 +8,6 @@ from typing import Annotated
 
 from typer import Option
 
-Json = Annotated[bool, Option("--json", help="Print one JSON object on standard output.")]
 SpaceName = Annotated[
     str, Option(help="Search space: a name (diswot list spaces) or FILE.py:FUNCTION.")
 ]
@@ -21,9 +20,6 @@ Proxies = Annotated[
 ]
 Device = Annotated[
     str | None, Option(help="Device that scores: cpu, cuda or cuda:1. Default: cpu.")
-]
-RunFolder = Annotated[
-    Path | None, Option("--out", help="Run folder, which keeps all results. Default: none.")
 ]
 Resume = Annotated[bool, Option("--resume", help="Continue a run that was interrupted.")]
 
@@ -39,7 +35,7 @@ class OutputOptions:
 
     Attributes:
         as_json: Print one JSON object on standard output.
-        quiet: Show no progress bars and no notes.
+        quiet: Show no progress and no notes.
     """
 
     as_json: Annotated[bool, Option("--json")] = False
@@ -138,12 +134,16 @@ class BudgetOptions:
     """Upper limits of what a student may cost.
 
     Attributes:
+        like: Network whose parameters and multiply-adds on the images of --data are the limits: a
+            name (diswot list teachers), parameters as JSON, or a run folder. Limits beside it can
+            only be lower. --max-memory like and --max-latency like limit these costs to its own.
         max_params: Most parameters of a student, such as 0.4M.
         max_macs: Most multiply-adds of a student for one image, such as 40M.
         max_memory: Highest peak memory of a student's activations for one image, such as 64MB.
         max_latency: Highest measured latency of a student for one image, such as 8ms.
     """
 
+    like: str | None = None
     max_params: str | None = None
     max_macs: str | None = None
     max_memory: str | None = None
@@ -196,8 +196,8 @@ class VerifyOptions:
     """The short trainings of the best students after a search.
 
     Attributes:
-        verify: Number of best students that are distilled briefly after the search; the result is
-            the most accurate of them.
+        verify: Number of students that are distilled briefly after the search, the best by score
+            that differ in a third of their choices; the result is the most accurate of them.
         verify_epochs: Most epochs of a training for --verify. Default: 9.
         verify_trials: Number of trainings for --verify. Default: one a student; with --tune, four.
         tune: Training settings that --verify tunes: temperature, weights, lr, separated by commas.
@@ -237,7 +237,7 @@ class TableOptions:
         table: File of architectures and their accuracies, which are scored.
         study: TOML file of many tables, which are scored and compared in one go.
         target: Column of accuracies that scores are compared with. Default: the distilled accuracy,
-            or else the first column.
+            or else the only accuracy.
         where: Condition of the rows, such as tag=in1k or params_m<13; can be repeated, and a row
             must meet all. Default: all rows.
         limit: Number of architectures to draw from the rows. Default: all.

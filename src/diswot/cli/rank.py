@@ -17,7 +17,7 @@ from diswot.cli.options import (
     TableOptions,
     TeacherOptions,
 )
-from diswot.cli.rank_scores import VANILLA, job_of, rows_of, scored, with_baselines
+from diswot.cli.rank_scores import VANILLA, job_of, rows_of, scored, target_notes, with_baselines
 from diswot.cli.rank_study import rank_study
 from diswot.cli.study_file import TableSettings
 from diswot.errors import UserError
@@ -63,6 +63,7 @@ def rank(
         return
     devices = workers.devices(compute.device, compute.devices)
     with folder.resumable(files.out), console.progress(quiet=output.quiet) as advance:
+        rows = None
         if files.again is not None:
             sheet = _read(files.again)
         else:
@@ -81,7 +82,7 @@ def rank(
         return
     _show(result, rankings)
     kept = [] if files.out is None else [f"kept in {files.out}: rank.json, scores.csv and plots"]
-    for text in (*_remarks(rankings), *kept):
+    for text in (*target_notes(target, rows), *_remarks(rankings), *kept):
         console.note(text, quiet=output.quiet)
 
 
@@ -110,10 +111,10 @@ def _check_study(table: TableOptions, files: RankFileOptions) -> None:
 
 def _rows(table: TableOptions, space: str, scoring: ScoringOptions) -> AccuracyTable:
     """Return the rows to score; a missing target is found before anything is scored."""
-    from diswot.ranking.tables.read import choose_target
+    from diswot.ranking.tables.targets import choose_target
 
     rows = rows_of(table, space, scoring.seed)
-    choose_target(rows.targets, table.target)
+    choose_target(rows.accuracies, table.target)
     return rows
 
 
@@ -128,9 +129,9 @@ def _read(path: Path) -> ScoreColumns:
 
 
 def _target(sheet: ScoreColumns, name: str | None) -> str:
-    from diswot.ranking.tables import read as tables
+    from diswot.ranking.tables.targets import choose_target
 
-    return tables.choose_target(sheet.accuracies, name)
+    return choose_target(sheet.accuracies, name)
 
 
 def _rank(
@@ -141,7 +142,7 @@ def _rank(
 
     from diswot.ranking.rank import CEILING
     from diswot.ranking.rank import rank as compare
-    from diswot.ranking.tables.read import vanilla_column
+    from diswot.ranking.tables.targets import vanilla_column
 
     alone = vanilla_column(target, sheet.accuracies)
     rows = compare(

@@ -62,6 +62,20 @@ def rows_of(wanted: TableOptions, space: str, seed: int) -> AccuracyTable:
     return table if wanted.limit is None else tables.sample(table, wanted.limit, seed)
 
 
+def target_notes(target: str, table: AccuracyTable | None) -> list[str]:
+    """Return notes on a target that is turned round, and on values that cannot be accuracies.
+
+    Args:
+        target: Column that scores are compared with.
+        table: The table; None for scores that were read again.
+    """
+    from diswot.ranking.tables.targets import turned_round
+
+    count = 0 if table is None else table.impossible.get(target, 0)
+    missing = f"{target}: {count} values that cannot be accuracies count as missing"
+    return [*filter(None, [turned_round(target)]), *([missing] if count else [])]
+
+
 def scored(
     job: Mapping[str, Any],
     table: AccuracyTable,

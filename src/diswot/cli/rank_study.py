@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from diswot.cli import console, score_names, workers
 from diswot.cli.options import OutputOptions, RankComputeOptions, RankFileOptions
-from diswot.cli.rank_scores import job_of, rows_of, scored, with_baselines
+from diswot.cli.rank_scores import job_of, rows_of, scored, target_notes, with_baselines
 from diswot.cli.study_file import TableSettings, read_study
 from diswot.errors import UserError
 from diswot.runs import folder
@@ -43,6 +43,12 @@ def rank_study(
     tables = [_table(each) for each in settings]
     devices = workers.devices(compute.device, compute.devices)
     targets: list[Target] = []
+    notes = [
+        f"{each.name}: {text}"
+        for each, table in zip(settings, tables, strict=True)
+        for column in _columns(each, table)
+        for text in target_notes(column, table)
+    ]
     with folder.resumable(out.out), console.progress(quiet=output.quiet) as advance:
         for each, table in zip(settings, tables, strict=True):
             targets += _targets(each, table, compute, devices, out, advance)
@@ -51,6 +57,8 @@ def rank_study(
         console.show_json(result)
         return
     _show(path, result)
+    for text in notes:
+        console.note(text, quiet=output.quiet)
     if out.out is not None:
         console.note(f"kept in {out.out}: {MATRIX_PAGE} and {MATRIX}", quiet=output.quiet)
 
@@ -68,11 +76,11 @@ def _proxies(settings: TableSettings) -> list[str]:
 
 
 def _columns(settings: TableSettings, table: AccuracyTable) -> list[str]:
-    from diswot.ranking.tables.read import choose_target
+    from diswot.ranking.tables.targets import choose_target
 
     try:
         names: list[str | None] = [*settings.targets] or [None]
-        return [choose_target(table.targets, name) for name in names]
+        return [choose_target(table.accuracies, name) for name in names]
     except UserError as error:
         raise UserError(f"{settings.name}: {error}") from error
 
@@ -98,8 +106,8 @@ def _targets(
         folder.begin(place, job, resume=files.resume)
     names = with_baselines(_proxies(settings))
 
-    def move(title: str, done: int, total: int, note: str = "") -> None:
-        advance(f"{settings.name}: {title}", done, total, note)
+    def move(title: str, done: int, total: int, note: str = "", *, line: bool = False) -> None:
+        advance(f"{settings.name}: {title}", done, total, note, line=line)
 
     sheet = scored(job, table, names, place, compute.workers, devices, move)
     if place is not None:

@@ -12,6 +12,7 @@ from typer import Option
 
 from diswot.cli import budgets, console, inputs, options, verify, workers
 from diswot.cli import found as outcome
+from diswot.cli import like as alike
 from diswot.cli.grouping import grouped
 from diswot.cli.options import (
     BudgetOptions,
@@ -44,8 +45,11 @@ _Objectives = Annotated[
     ),
 ]
 _Proxy = Annotated[
-    str,
-    Option(help="Score to maximise (diswot list proxies, which says which scores need a teacher)."),
+    str | None,
+    Option(
+        help="Score to maximise (diswot list proxies, which says which scores need a teacher). "
+        "Default: default; for sub-networks of a trained teacher, default_inherited."
+    ),
 ]
 _Sampler = Annotated[
     str | None,
@@ -53,6 +57,9 @@ _Sampler = Annotated[
         help="Sampler of the architectures: evolution, random, tpe or nsga2. Default: evolution; "
         "with several objectives, nsga2."
     ),
+]
+_Out = Annotated[
+    Path | None, Option("--out", help="Run folder, which keeps all results. Default: none.")
 ]
 
 
@@ -64,13 +71,13 @@ def search(
     budget: BudgetOptions,
     objectives: _Objectives = "score",
     timing: LatencyOptions,
-    proxy: _Proxy = "default",
+    proxy: _Proxy = None,
     sampler: _Sampler = None,
     teacher: TeacherOptions,
     data: SearchDataOptions,
     scoring: ScoringOptions,
     compute: ComputeOptions,
-    out: options.RunFolder = None,
+    out: _Out = None,
     verification: VerifyOptions,
     study: StudyOptions,
     output: OutputOptions,
@@ -80,22 +87,28 @@ def search(
     cluster = workers.cluster(compute)
     devices = workers.devices(compute.device, compute.devices, on_ray=cluster is not None)
     limits, goals = budgets.budget(budget), budgets.objectives(objectives)
+    copied = alike.copied(budget, study.storage)
     with ExitStack() as stack:
         stack.enter_context(folder.resumable(study.storage or out))
         advance = stack.enter_context(console.progress(quiet=output.quiet))
         named = inputs.named_teacher(teacher, data)
         verify.check(verification, named, scoring.seed)
-        timed = "latency" in {*goals, *limits.limits}
+        timed = "latency" in {*goals, *limits.limits, *copied}
         how = budgets.setting(timing, named.images.image_shape, wanted=timed)
-        job = _Job(named, space, trials, proxy, goals, limits, how, sampler, scoring, study, out)
+        inherits = named.trained and scoring.init in (None, "inherited")
+        proxy = proxy or _default_proxy(space, inherits=inherits)
+        like = alike.measured(budget.like, copied, named.images, space, how, out)
+        limits = alike.tightened(limits, like)
+        job = _Job(named, space, trials, proxy, goals, limits, like, how, sampler, scoring, study,
+                   out)  # fmt: skip
         where = job.compute(compute, devices, cluster)
         found = job.search(where, data.data_root, advance)
         tried = verify.verified(verification, found, named, space, scoring.seed, job.place, study,
                                 advance)  # fmt: skip
-    result = outcome.plain_result(found, tried, how)
+    result = outcome.plain_result(found, tried, how, like)
     if out is not None:
         outcome.keep(out, result, proxy)
-    job.show(result, verification, output.as_json)
+    job.show(result, output.as_json)
     for text in job.notes(result, verify.distill_options(verification, tried), output.as_json):
         console.note(text, quiet=output.quiet)
 
@@ -110,6 +123,7 @@ class _Job:
     proxy: str
     objectives: list[str]
     limits: Budget
+    like: dict[str, Any] | None
     timing: Setting | None
     sampler: str | None
     scoring: ScoringOptions
@@ -173,6 +187,7 @@ class _Job:
             "seed": self.scoring.seed,
             "proxy": self.proxy,
             "repeats": self.scoring.repeats,
+            **({} if self.like is None else {"like": self.like}),
         }
 
     def _recorded(self, config: dict[str, Any]) -> dict[str, Any]:
@@ -193,14 +208,14 @@ class _Job:
         note = "" if best is None else f"best {best:.4f}"
         advance("scoring", progress.done, progress.total, note)
 
-    def show(self, result: dict[str, Any], verification: VerifyOptions, as_json: bool) -> None:
+    def show(self, result: dict[str, Any], as_json: bool) -> None:
         """Print the result, and the verification if there was one."""
         if as_json:
             console.show_json(result)
             return
         outcome.show(result, self.proxy)
         if "verified" in result:
-            verify.show(result["verified"], self.proxy, verification.verify_epochs)
+            verify.show(result, self.proxy)
 
     def notes(self, result: dict[str, Any], settings: str, as_json: bool) -> list[str]:
         """Return notes on the result; beside JSON, only those on the teacher."""
@@ -211,6 +226,16 @@ class _Job:
         teacher = [*teacher, *([outcome.NO_LIMIT] if free else [])]
         kept = outcome.kept_in(self.out, self.study.storage, settings, trained=self.named.trained)
         return [*outcome.remarks(result, self.trials, self.timing), *teacher, *kept]
+
+
+def _default_proxy(space: str, *, inherits: bool) -> str:
+    """Return the score that is measured to find the best students of a space.
+
+    Args:
+        space: Name of the space.
+        inherits: Whether the students may be scored with weights of a trained teacher.
+    """
+    return "default_inherited" if inherits and space.startswith("subnet:") else "default"
 
 
 def _check_place(out: Path | None, study: StudyOptions, quiet: bool) -> None:

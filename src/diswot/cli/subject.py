@@ -56,6 +56,7 @@ class Subject:
         start: Weights that the student begins with, as the user gave them; else None.
         search: Command of the search that found the student; None without one.
         number: The student's number in the table of the search, as the user gave it; else None.
+        scored: Images of the search whose teacher teaches, if the training is on others; else None.
     """
 
     student: str
@@ -71,6 +72,7 @@ class Subject:
     start: str | None
     search: str | None
     number: str | None
+    scored: NamedImages | None = None
 
     @property
     def alone(self) -> bool:
@@ -155,8 +157,18 @@ class Subject:
             self.weights,
             pretrained=self.pretrained,
             classes=None if self.images.name == NONE else self.teacher_classes,
+            own=self._scored_classes(),
             size=size,
         )
+
+    def _scored_classes(self) -> tuple[str, ...] | None:
+        """Return the classes of the search's images; None if they are unknown."""
+        if self.scored is None:
+            return None
+        try:
+            return self.scored.load().classes
+        except UserError:  # they are not here any more
+            return None
 
     def facts(self) -> dict[str, Any]:
         """Return what a training records: the teacher, the search, and where things are."""
@@ -207,7 +219,16 @@ def subject_of(run: Path | None, options: SubjectOptions) -> Subject:
         start=options.start,
         search=folder.search_command(run) if run is not None and found else None,
         number=number,
+        scored=_scored(run, options),
     )
+
+
+def _scored(run: Path | None, options: SubjectOptions) -> NamedImages | None:
+    """Return the images of the search if its teacher teaches, on images that the user names."""
+    if run is None or options.data in (None, NONE) or options.teacher or options.teacher_weights:
+        return None
+    before = inputs.images_of(folder.search_config(run))
+    return None if before.name == inputs.from_root(str(options.data)) else before
 
 
 def _configured(run: Path | None, options: Mapping[str, Any]) -> dict[str, Any]:

@@ -40,12 +40,14 @@ def matched_teacher(
     *,
     pretrained: bool = False,
     classes: Path | None = None,
+    own: Sequence[str] | None = None,
     size: int | None = None,
 ) -> MatchedTeacher:
     """Build a trained teacher, and match its classes with those of the images by name.
 
-    Names of the teacher's classes are those of the file, or else of its library. Without any, the
-    classes are those of the images if their number is, and else none of them.
+    Names of the teacher's classes are those of the file, or else of its library, or else those that
+    its training recorded. Without any, the classes are those of the images if their number is, and
+    else none of them.
 
     Args:
         name: Name of the network.
@@ -53,6 +55,7 @@ def matched_teacher(
         weights: File of the trained weights; None without one.
         pretrained: Whether the weights are those of the network's library.
         classes: File of the teacher's classes; None without one.
+        own: Names of the classes that the teacher was used with before; None if they are unknown.
         size: Height and width of the images that the teacher sees, in pixels. Default: those of its
             library's trained weights, or else those of the images.
 
@@ -62,33 +65,44 @@ def matched_teacher(
     from diswot.models import class_names
     from diswot.models.registry import input_config
     from diswot.models.resized import ResizedInput
+    from diswot.runs import folder
 
     wants = input_config(name, pretrained)
     known = wants.classes if classes is None else class_names.read_class_names(classes)
     count, trained = len(images.classes), wants.num_classes
+    learnt = None if known is not None or pretrained else folder.recorded_classes(weights) or own
+    if learnt is not None:
+        known = [(each,) for each in learnt]
     if known is not None and trained not in (None, len(known)):
         raise UserError(
             f"{name} was trained for {trained} classes, and {classes} names {len(known)}"
         )
     outputs = len(known) if known is not None else trained or count
-    own = size or (wants.img_size if pretrained else None) or images.size
-    shown = replace(images, size=own)
+    side = size or (wants.img_size if pretrained else None) or images.size
+    shown = replace(images, size=side)
     model = inputs.built_teacher(name, shown, weights, outputs, pretrained=pretrained)
     found = (
         list(range(count)) if known is None else class_names.match_classes(known, images.classes)
     )
-    if outputs == count and classes is None and not _matched(found):
-        found = list(range(count))  # a library's names may have been left as they were
+    guessed = outputs == count and classes is None and learnt is None and not _matched(found)
+    if guessed:  # a library's names may have been left as they were
+        found = list(range(count))
     if known is None and outputs != count:
         found = [-1] * count
     teacher = _cut(model, found, outputs, shown)
-    if own == images.size:
+    if guessed and known is not None:
+        line = (
+            "the teacher's library names none of its classes as the data does, so that they count "
+            "in the order of the data (--teacher-classes names them)"
+        )
+        teacher = replace(teacher, lines=(*teacher.lines, line))
+    if side == images.size:
         return teacher
     line = (
-        f"the teacher sees images of {own} x {own} pixels, the student of {images.size} x "
+        f"the teacher sees images of {side} x {side} pixels, the student of {images.size} x "
         f"{images.size} (--teacher-image-size)"
     )
-    return replace(teacher, model=ResizedInput(teacher.model, own), lines=(*teacher.lines, line))
+    return replace(teacher, model=ResizedInput(teacher.model, side), lines=(*teacher.lines, line))
 
 
 def _matched(found: Sequence[int]) -> list[int]:

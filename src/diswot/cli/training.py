@@ -100,30 +100,50 @@ def main_process() -> bool:
     return os.environ.get("RANK", "0") == "0"
 
 
-def shown(
-    advance: console.Advance, how: Recipe, on_first: Callable[[], object] = lambda: None
-) -> Callable[[int, int, Mapping[str, float]], None]:
-    """Return a callback that moves the progress bar of a training.
-
-    The bar shows the images a second since the epoch began, and the last test accuracy.
+def epoch_note(epoch: int, epochs: int, row: Mapping[str, float], images: str = "test") -> str:
+    """Return the epoch, with the loss and the accuracy of an epoch that has ended.
 
     Args:
-        advance: Moves the progress bar.
+        epoch: Number of the epoch that is shown, from 1.
+        epochs: Number of all epochs.
+        row: Row of the last epoch that has ended; empty in the first epoch.
+        images: What the images of the accuracy are called.
+    """
+    notes = [f"epoch {epoch} of {epochs}"]
+    notes += [f"loss {row['loss']:.4g}"] if "loss" in row else []
+    return ", ".join([*notes, f"{images} {tested(row)} %"] if row else notes)
+
+
+class Shown:
+    """The progress of a training: its epoch, the last loss and test accuracy, images a second.
+
+    Args:
+        advance: Shows the progress.
         how: Settings of the training.
         on_first: Called at the first step, when nothing stands in the way of the training.
     """
-    start, first = 0.0, 0
 
-    def on_step(step: int, steps: int, row: Mapping[str, float]) -> None:
-        nonlocal start, first
-        now = time.perf_counter()
-        if not first:
-            on_first()
-        if not first or (step - 1) % (steps // how.epochs) == 0:
-            start, first = now, step
-        rate = (step - first) * how.batch_size / (now - start) if step > first else 0.0
-        notes = [f"{rate:.0f} images/s"] * (rate > 0)
-        notes += [f"test {tested(row)} %"] if row else []
-        advance("training", step, steps, ", ".join(notes))
+    def __init__(
+        self, advance: console.Advance, how: Recipe, on_first: Callable[[], object] = lambda: None
+    ) -> None:
+        self._advance, self._how, self._on_first = advance, how, on_first
+        self._start, self._first, self._at = 0.0, 0, (0, 0)
 
-    return on_step
+    def on_step(self, step: int, steps: int, row: Mapping[str, float]) -> None:
+        """Show an update; arguments as `diswot.distill` calls `on_step`."""
+        now, how = time.perf_counter(), self._how
+        if not self._first:
+            self._on_first()
+        if not self._first or (step - 1) % (steps // how.epochs) == 0:
+            self._start, self._first = now, step
+        taken = step - self._first
+        rate = f", {taken * how.batch_size / (now - self._start):.0f} images/s" if taken else ""
+        self._at = step, steps
+        epoch = (step - 1) // (steps // how.epochs) + 1
+        self._advance("training", step, steps, epoch_note(epoch, how.epochs, row) + rate)
+
+    def on_epoch(self, row: Mapping[str, float]) -> None:
+        """Show an epoch that has ended, in a line of its own where there is no terminal."""
+        rate = f", {row['images_per_second']:.0f} images/s"
+        note = epoch_note(int(row["epoch"]), self._how.epochs, row)
+        self._advance("training", *self._at, note + rate, line=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 
     from diswot.cli.options import StudyOptions, VerifyOptions
     from diswot.data.dataset import Dataset
-    from diswot.nas.result import SearchResult
+    from diswot.nas.result import SearchResult, Student
+    from diswot.spaces.registry import Params
     from diswot.training.recipe import Recipe
     from diswot.training.verify import Verified
 
@@ -101,50 +102,98 @@ def verified(
         return None
     from diswot.models.initialization import fresh
     from diswot.spaces.registry import build_network, create_space
-    from diswot.training.verify import verify
+    from diswot.training.verify import recorded_students, verify
 
     build = create_space(space, len(named.images.classes), named.images.size)
     best = fresh(partial(build_network, build, dict(found.best.params)), "default", seed)
 
-    def on_trial(done: int, total: int, best: float | None) -> None:
-        note = "" if best is None else f"best {best:.2f} % of held-out images"
-        advance("verifying", done, total, note)
-
+    recipe = _recipe(options, named.images, seed, best)
+    shown = _Shown(advance, recipe.epochs)
+    kept = place / VERIFICATION if isinstance(place, Path) else place
+    name = f"{study.study}-verify"
+    begun = recorded_students(kept, name) if study.resume else []
     return verify(
-        found.top[: options.verify],
+        _students(found, options.verify, begun),
         named.model(),
         build,
         named.images,
-        _recipe(options, named.images, seed, best),
+        recipe,
         tune=_tuned(options),
         trials=options.verify_trials,
-        storage=place / VERIFICATION if isinstance(place, Path) else place,
-        study_name=f"{study.study}-verify",
+        storage=kept,
+        study_name=name,
         resume=study.resume,
-        on_trial=on_trial,
+        on_trial=shown.on_trial,
+        on_epoch=shown.on_epoch,
     )
 
 
-def show(result: Mapping[str, Any], proxy: str, epochs: int | None) -> None:
-    """Print a row for each training.
+class _Shown:
+    """The progress of the short trainings.
 
     Args:
-        result: The verification, as in `found.json`.
-        proxy: Name of the score.
-        epochs: Most epochs of a training; None for the default.
+        advance: Shows the progress.
+        epochs: Most epochs of a training.
     """
+
+    def __init__(self, advance: console.Advance, epochs: int) -> None:
+        self._advance, self._epochs, self._at = advance, epochs, (0, 0)
+
+    def on_trial(self, done: int, total: int, best: float | None) -> None:
+        """Show how many trainings have ended."""
+        self._at = done, total
+        note = "" if best is None else f"best {best:.2f} % of held-out images"
+        self._advance("verifying", done, total, note)
+
+    def on_epoch(self, row: Mapping[str, float]) -> None:
+        """Show an epoch of the current training."""
+        note = training.epoch_note(int(row["epoch"]), self._epochs, row, "held-out")
+        self._advance("verifying", *self._at, note, line=True)
+
+
+def _students(found: SearchResult, count: int, begun: Sequence[Params]) -> Sequence[Student]:
+    """Return the students to train: the best that differ, or those that a verification began with.
+
+    Args:
+        found: Result of the search.
+        count: Number of students.
+        begun: Parameters of the students that the verification to resume began with.
+    """
+    listed = [*found.top, *found.diverse]
+    again = [next((s for s in listed if s.params == params), None) for params in begun]
+    same = [student for student in again if student is not None]
+    return same if len(same) == len(begun) == count else found.diverse[:count]
+
+
+def show(result: Mapping[str, Any], proxy: str) -> None:
+    """Print a row for each training, with accuracies at equal epochs, and a line on the winner.
+
+    Args:
+        result: Result of the search with its verification, as in `found.json`.
+        proxy: Name of the score.
+    """
+    from diswot.runs.verification import verification
+
+    tried = verification(dict(result))
+    assert tried is not None
+    tuned = any(each.changes for each in tried.rows)
     rows = [
         [
-            console.show_params(each["student"]["params"]),
-            console.show_params(_flat(each["changes"])),
-            f"{each['student']['score']:.5g}",
-            f"{each['accuracy']:.2f}",
-            f"{each['epochs']} of {epochs or EPOCHS}",
+            console.show_params(each.params),
+            *([console.show_params(_flat(each.changes))] * tuned),
+            f"{each.student['score']:.5g}",
+            *(f"{each.by_epoch[end]:.2f}" if end in each.by_epoch else "" for end in tried.epochs),
+            each.outcome,
         ]
-        for each in result["trained"]
+        for each in tried.rows
     ]
-    title = f"distilled briefly, measured on {result['held_out']} held-out training images"
-    console.table(title, ["student", "tuned", proxy, "accuracy %", "epochs"], rows, text=2)
+    title = f"distilled briefly: accuracy in % on {tried.held_out} held-out training images"
+    after = [f"after {end} epoch{'s' * (end != 1)}" for end in tried.epochs]
+    names = ["student", *["tuned"] * tuned, proxy, *after, "outcome"]
+    console.table(title, names, rows, text=1 + tuned)
+    first = tried.rows[0]
+    won = f"{console.show_params(first.params)}: {first.accuracy:.2f} % {tried.standing()}"
+    console.line(f"winner: {won}")
 
 
 def distill_options(options: VerifyOptions, result: Verified | None) -> str:

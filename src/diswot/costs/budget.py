@@ -10,7 +10,7 @@ where MACs are limited or an objective. More in docs/budgets.md.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from numbers import Real
@@ -90,6 +90,20 @@ COSTS: dict[str, Cost] = {
 }
 
 
+def show_costs(costs: Mapping[str, float]) -> str:
+    """Format costs for people, such as `272,474 params, 40.8M MACs`.
+
+    Args:
+        costs: Values by key of `COSTS`; other keys are left out.
+    """
+    shown = {"params": "{:,.0f}".format}
+    return ", ".join(
+        f"{shown.get(name, cost.show)(costs[name])} {'MACs' if name == 'macs' else name}"
+        for name, cost in COSTS.items()
+        if name in costs
+    )
+
+
 @dataclass(frozen=True)
 class Excess:
     """A limit that a network exceeds.
@@ -143,6 +157,35 @@ class Budget:
                 raise UserError(f"{name} must be a number or a text such as 0.3M, not {limit!r}")
             elif limit is not None and not float(limit) > 0:
                 raise UserError(f"{name} must be above zero, not {limit}")
+
+    @classmethod
+    def like(
+        cls,
+        network: nn.Module,
+        image_shape: Shape,
+        costs: Sequence[str] = ("params", "macs"),
+        latency: Callable[[], float] | None = None,
+    ) -> Budget:
+        """Return the budget of an equal cost: the costs of a network as limits.
+
+        Args:
+            network: A network on any device, such as a student that was designed by hand.
+            image_shape: Channels, height and width of the images.
+            costs: Keys of `COSTS` that become limits. Default: parameters and multiply-adds.
+            latency: Measures the latency in seconds; only called if `costs` has latency.
+
+        Raises:
+            UserError: The network cannot take such images, or nothing measures its latency.
+        """
+        own = Costs(network, image_shape, latency)
+        try:
+            return cls(**{f"max_{name}": COSTS[name].value(own) for name in costs})
+        except UserError:
+            raise
+        except Exception as error:  # a user's network may raise anything
+            reason = " ".join(f"{type(error).__name__}: {error}".split())
+            what = f"the network cannot take an image of shape {image_shape}"
+            raise UserError(f"{what}: {reason}") from error
 
     @property
     def limits(self) -> dict[str, float]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from types import ModuleType
 from typing import Protocol
@@ -23,6 +23,7 @@ except ImportError:  # on Windows
 
 WARM_UP, LEAST, MOST = 3, 9, 1000  # runs
 SECONDS = 0.2  # of measuring, unless `LEAST` runs take longer; three times that if disturbed
+TURNS_SECONDS = 1.0  # of measuring two calls in turn, unless `LEAST` turns take longer
 
 
 class Place(Protocol):
@@ -84,10 +85,40 @@ def timed(call: Callable[[], object], now: Callable[[], float] = time.perf_count
         seconds = now() - start
         (quiet if _interruptions() == before else disturbed).append(seconds)
     enough = len(quiet) >= LEAST
-    kept = sorted(quiet if enough else quiet + disturbed)
-    tenth = len(kept) // 10
-    left_out = len(disturbed) if enough else 0
-    return Timing(statistics.median(kept), kept[tenth], kept[-1 - tenth], len(kept), left_out)
+    kept = quiet if enough else quiet + disturbed
+    return Timing(*spread(kept), len(kept), len(disturbed) if enough else 0)
+
+
+def timed_in_turn(
+    first: Callable[[], object],
+    second: Callable[[], object],
+    now: Callable[[], float] = time.perf_counter,
+) -> tuple[list[float], list[float]]:
+    """Time two calls turn by turn, so that what slows the machine slows both.
+
+    Returns:
+        Seconds of the first and of the second call in each turn, without the turns to warm up.
+    """
+    seconds: tuple[list[float], list[float]] = ([], [])
+    for _ in range(WARM_UP):
+        first()
+        second()
+    begin = time.perf_counter()
+    while len(seconds[0]) < LEAST or (
+        len(seconds[0]) < MOST and time.perf_counter() - begin < TURNS_SECONDS
+    ):
+        for call, taken in zip((first, second), seconds, strict=True):
+            start = now()
+            call()
+            taken.append(now() - start)
+    return seconds
+
+
+def spread(values: Sequence[float]) -> tuple[float, float, float]:
+    """Return the median, the 10th and the 90th percentile of some values."""
+    ordered = sorted(values)
+    tenth = len(ordered) // 10
+    return statistics.median(ordered), ordered[tenth], ordered[-1 - tenth]
 
 
 def _continues(quiet: int, disturbed: int, elapsed: float) -> bool:

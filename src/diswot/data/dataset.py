@@ -194,8 +194,12 @@ def balanced(labels: np.ndarray, size: int, random: np.random.Generator) -> list
     return [int(i) for i in shuffled[np.lexsort((order, turn))[:size]]]
 
 
-def hold_out(labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def hold_out(labels: np.ndarray, classes: Sequence[str] = ()) -> tuple[np.ndarray, np.ndarray]:
     """Return the indices for training and the indices of a stratified, held-out 20 %.
+
+    Args:
+        labels: Class of each image.
+        classes: Names of the classes, for the error. Default: unknown.
 
     Raises:
         UserError: There are too few images.
@@ -209,8 +213,10 @@ def hold_out(labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
             )
         )
     except ValueError as error:
-        counts = np.unique(labels, return_counts=True)[1]
+        found, counts = np.unique(labels, return_counts=True)
+        rarest = int(found[counts.argmin()]) if len(found) else 0
+        name = f", {classes[rarest]}" if classes else ""
         raise UserError(
             f"too few images to hold out 20 % of each class for testing: {len(labels)} of "
-            f"{len(counts)} classes, {min(counts, default=0)} of the rarest"
+            f"{len(counts)} classes, {min(counts, default=0)} of the rarest{name}"
         ) from error

@@ -1,11 +1,12 @@
-"""Folders of images in one folder a class, as torchvision's ImageFolder reads them."""
+"""Folders of images in one folder a class."""
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -13,25 +14,39 @@ from torch import Tensor
 
 from diswot.data.dataset import Dataset, Split, hold_out
 from diswot.data.decode import IMAGENET_MEAN, IMAGENET_STD, fitted, opened, side_of
+from diswot.data.image_files import files_below, files_in, subfolders
+from diswot.data.split_folders import split_folders
 from diswot.errors import UserError
 
-TEST_FOLDERS = ("test", "val", "valid", "validation")
+_log = logging.getLogger("diswot")
 
 Sample = tuple[str, int]
+
+
+class _Scanned(NamedTuple):
+    """Folder of one folder a class, in the order of the names."""
+
+    path: Path
+    classes: tuple[str, ...]
+    samples: list[Sample]
+    others: list[str]
 
 
 def folder(name: str, *, img_size: int | None) -> Dataset:
     """Return the images in a folder, normalised with ImageNet's statistics.
 
+    One line of the log counts the files that are left out.
+
     Args:
-        name: Path of a folder that holds one folder a class, or holds such folders in `train` and
-            in one of `TEST_FOLDERS`. Without a test folder, a stratified 20 % is held out. With a
-            test folder alone, there are no training images.
+        name: Path of a folder that holds one folder a class, or holds such folders in a training
+            and a test split; see `split_folders`. Without a test split, a stratified 20 % is held
+            out. With a test split alone, there are no training images.
         img_size: Height and width in pixels, S. None: the shorter side of the first image, at most
             224.
 
     Raises:
-        UserError: There are too few images, or the test folder has other classes.
+        UserError: There are too few images, the splits are incomplete, or the test split has other
+            classes.
     """
     classes, train, test = _parts(Path(name))
     first = (train or test)[0][0]
@@ -42,39 +57,59 @@ def folder(name: str, *, img_size: int | None) -> Dataset:
 
 def _parts(root: Path) -> tuple[tuple[str, ...], list[Sample], list[Sample]]:
     """Return the classes, the samples for training and the samples for testing."""
-    apart = (root / "train").is_dir()
-    held = next((root / n for n in TEST_FOLDERS if (root / n).is_dir()), None)
-    if held is not None and not apart and len([p for p in root.iterdir() if p.is_dir()]) == 1:
-        test = _scan(held)
-        return tuple(test.classes), [], test.samples
-    train = _scan(root / "train" if apart else root)
-    if held is None or not apart:
-        parts = hold_out(np.array(train.targets))
-        kept, tested = ([train.samples[i] for i in part] for part in parts)
-        return tuple(train.classes), kept, tested
-    test = _scan(held)
-    if differing := sorted(set(train.classes) ^ set(test.classes)):
-        raise UserError(f"{root}/train and {held} hold different classes, such as {differing[0]}")
-    return tuple(train.classes), train.samples, test.samples
+    places = split_folders(root)
+    train, test = (None if path is None else _scan(path) for path in places[:2])
+    scanned = [part for part in (train, test) if part is not None]
+    note_others(root, [path for part in scanned for path in part.others], places.unused)
+    if train is None or test is None:
+        only = scanned[0]
+        if train is None:
+            return only.classes, [], only.samples
+        labels = np.array([label for _, label in only.samples])
+        kept, held = ([only.samples[i] for i in part] for part in hold_out(labels, only.classes))
+        return only.classes, kept, held
+    if differing := sorted({*train.classes} ^ {*test.classes}):
+        raise UserError(
+            f"{train.path} and {test.path} hold different classes, such as {differing[0]}"
+        )
+    return train.classes, train.samples, test.samples
 
 
-def _scan(path: Path) -> Any:
-    """Return the ImageFolder of a path, with at least two classes and an image in each."""
-    from torchvision.datasets import ImageFolder
-
-    try:
-        found = ImageFolder(str(path), allow_empty=True)
-    except OSError as error:
-        raise UserError(f"no images in {path}: it needs one folder of images a class") from error
-    filled = {label for _, label in found.samples}
-    if not filled:
+def _scan(path: Path) -> _Scanned:
+    """Return the images of a folder, with at least two classes and an image in each."""
+    inner = subfolders(path)
+    found = [files_below(each) for each in inner]
+    if not any(each.images for each in found):
         raise UserError(f"no images in {path}: it needs one folder of images a class")
-    for label, class_name in enumerate(found.classes):
-        if label not in filled:
-            raise UserError(f"no images in {path / class_name}, the folder of a class")
-    if len(filled) < 2:
-        raise UserError(f"{path} has one class, {found.classes[0]}, and needs at least 2")
-    return found
+    for each, files in zip(inner, found, strict=True):
+        if not files.images:
+            held = f"; it holds {Path(files.others[0]).name}" if files.others else ""
+            raise UserError(f"no images in {each}, the folder of a class{held}")
+    if len(inner) < 2:
+        name = inner[0].name
+        hint = f"; if {name} holds the classes, name {inner[0]}" if subfolders(inner[0]) else ""
+        raise UserError(f"{path} has one class, {name}, and needs at least 2{hint}")
+    samples = [(image, label) for label, files in enumerate(found) for image in files.images]
+    others = [str(path / name) for name in files_in(path)]
+    others += [name for files in found for name in files.others]
+    return _Scanned(path, tuple(each.name for each in inner), samples, others)
+
+
+def note_others(root: Path, files: Sequence[str], folders: Sequence[Path] = ()) -> None:
+    """Log in one line which files and folders of a data set are left out.
+
+    Args:
+        root: Folder of the data set.
+        files: Paths of files that are no images, or lie beside the folders of the classes.
+        folders: Folders beside the splits.
+    """
+    parts = []
+    if files:
+        count = "1 file" if len(files) == 1 else f"{len(files):,} files"
+        parts.append(f"{count}, such as {Path(files[0]).relative_to(root)}")
+    parts += [f"the folder {path.name}" for path in folders]
+    if parts:
+        _log.warning("%s: left out %s", root, " and ".join(parts))
 
 
 def _split(samples: Sequence[Sample], side: int) -> Split:

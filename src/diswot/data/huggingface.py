@@ -60,7 +60,7 @@ def _has_labels(table: Any) -> bool:
     """Say whether all labels are known: unknown labels of test images are often -1."""
     _, label = _columns(table, "")
     values = table.with_format("arrow")[label][:]
-    return not {None, -1} & set(values.to_pylist())
+    return not any(value is None or value == -1 for value in values.to_pylist())
 
 
 def _image_table(table: Any, name: str) -> ImageTable:

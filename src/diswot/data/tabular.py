@@ -46,13 +46,17 @@ def data(name: str, train: ImageTable, test: ImageTable | None, img_size: int | 
         UserError: A label is missing, there is one class only, or the tables differ in classes.
     """
     classes = _classes(train)
+    if test is not None and (test.classes is None) != (train.classes is None):
+        raise UserError(f"{name}: only one of the training and test tables lists its classes")
+    if test is not None and test.classes not in (None, classes):
+        raise UserError(f"{name}: the training and test tables list different classes")
     labels = _indices(train, classes)
     side = img_size or side_of(opened(train.fetch([0])[0], f"row 0 of {train.name}"))
     look = (name, classes, side, IMAGENET_MEAN, IMAGENET_STD)
     if test is not None:
         tested = _indices(test, classes)
         return Dataset(*look, _split(train, labels, side), _split(test, tested, side))
-    parts = hold_out(labels)
+    parts = hold_out(labels, classes)
     return Dataset(*look, *(_split(train, labels, side, rows) for rows in parts))
 
 
@@ -78,34 +82,55 @@ def _chosen(
 
 
 def _classes(table: ImageTable) -> tuple[str, ...]:
-    """Return the names of the classes: the listed ones, or the distinct labels in order."""
+    """Return the names of the classes: the listed ones, or the labels that occur, in order."""
     if not len(table.labels):
         raise UserError(f"{table.name} is empty")
-    missing = [row for row, label in enumerate(table.labels) if label is None]
-    if missing:
-        raise UserError(f"row {missing[0]} of {table.name} has no label")
-    if table.classes is not None:
-        names = table.classes
-    else:
-        values = sorted(set(table.labels))
-        if isinstance(values[0], int) and values[0] >= 0:
-            values = list(range(values[-1] + 1))
-        names = tuple(map(str, values))
+    labels = [_label(value, row, table.name) for row, value in enumerate(table.labels)]
+    names = table.classes
+    if names is None:
+        kinds = {type(label).__name__: row for row, label in enumerate(labels)}
+        if len(kinds) > 1:
+            rows = " and ".join(f"{labels[row]!r} in row {row}" for row in sorted(kinds.values()))
+            raise UserError(f"{table.name} has labels of several types, such as {rows}")
+        names = tuple(map(str, sorted(set(labels))))
     if len(names) < 2:
         raise UserError(f"{table.name} has one class, {names[0]}, and needs at least 2")
     return names
 
 
+def _label(value: Any, row: int, table: str) -> int | str:
+    """Return a label as an integer or a text; a whole number is an integer.
+
+    Raises:
+        UserError: There is no label, or it is neither.
+    """
+    if value is None or value != value:  # NaN is another than itself
+        raise UserError(f"row {row} of {table} has no label")
+    if isinstance(value, str | bool):
+        return str(value)
+    if isinstance(value, int) or (isinstance(value, float) and value.is_integer()):
+        if value >= 0:
+            return int(value)
+        raise UserError(
+            f"row {row} of {table} has the label {int(value)}, which is none of its classes"
+        )
+    kind = "fraction" if isinstance(value, float) else type(value).__name__
+    raise UserError(
+        f"row {row} of {table} has a {kind} as its label, and a label is one integer or one text"
+    )
+
+
 def _indices(table: ImageTable, classes: tuple[str, ...]) -> np.ndarray:
-    """Return the class index of each row."""
-    index: Mapping[Any, int] = {name: i for i, name in enumerate(classes)}
+    """Return the class index of each row: the integer of a listed class, or else of a name."""
+    index: Mapping[str, int] = {name: i for i, name in enumerate(classes)}
     labels = []
     for row, value in enumerate(table.labels):
-        label = value if isinstance(value, int) else index.get(str(value), -1)
-        if not 0 <= label < len(classes):
+        label = _label(value, row, table.name)
+        number = label if table.classes and isinstance(label, int) else index.get(str(label), -1)
+        if not 0 <= number < len(classes):
             which = f"row {row} of {table.name}"
             raise UserError(f"{which} has the label {value!r}, which is none of its classes")
-        labels.append(label)
+        labels.append(number)
     return np.array(labels, dtype=np.int64)
 
 

@@ -15,7 +15,8 @@ from torch import Generator, Tensor
 
 from diswot.data.dataset import SPLIT_SEED, UNLABELLED, Dataset, Split
 from diswot.data.decode import IMAGENET_MEAN, IMAGENET_STD, opened, side_of
-from diswot.data.folder import read_images
+from diswot.data.folder import note_others, read_images
+from diswot.data.image_files import files_below
 from diswot.errors import UserError
 
 HELD_OUT = 0.2  # share of the images on which a student is compared with its teacher
@@ -82,9 +83,8 @@ def with_unlabelled(data: Dataset, path: str | Path) -> Dataset:
 
 def _image_files(root: Path) -> list[str]:
     """Return the paths of all image files in a folder, in a fixed order."""
-    from torchvision.datasets.folder import IMG_EXTENSIONS
-
-    files = sorted(path for path in root.rglob("*") if path.suffix.lower() in IMG_EXTENSIONS)
-    if not files:
+    found = files_below(root)
+    if not found.images:
         raise UserError(f"no images in {root}, the folder of images without labels")
-    return [str(path) for path in files]
+    note_others(root, found.others)
+    return sorted(found.images, key=Path)

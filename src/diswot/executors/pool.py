@@ -2,9 +2,9 @@
 
 The same for processes and for Ray's actors. No library keeps these rules together: a process pool
 of the standard library or of loky ends with the first worker that dies and knows no time limit.
-Pebble's knows both, but it ends when a worker dies between two tasks or before it is ready, never
-ends a task whose process exits with status 0, keeps time limits by a clock that may jump, and its
-workers share one pipe and its lock, so that one which is killed while it sends blocks them all.
+Pebble's knows both, but it ends when a worker dies between two tasks or before it is ready. It
+never ends a task whose process exits with status 0, and keeps time limits by a clock that may jump.
+Its workers share one pipe and its lock, so that one which is killed while it sends blocks them all.
 """
 
 from __future__ import annotations

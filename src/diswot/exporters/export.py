@@ -8,7 +8,7 @@ from pathlib import Path
 from torch import nn
 
 from diswot.errors import ExportFailed, UserError, unknown
-from diswot.exporters.formats import FORMATS, check
+from diswot.exporters.formats import FORMATS, check, one_line
 from diswot.exporters.model_card import TITLE, StudentDescription, with_other_formats
 from diswot.training.evaluation import frozen
 from diswot.utils import files
@@ -39,14 +39,14 @@ def export(
         raise unknown("format", kind, FORMATS)
     chosen, folder = FORMATS[kind], Path(out)
     card = folder / CARD
-    before = _read_card(card)
+    before = read_card(card)
     with frozen(student):
         try:
             written = chosen.write(student, folder, description)
         except (UserError, ExportFailed):
             raise
         except Exception as error:  # an exporter may raise anything for a network it cannot trace
-            reason = " ".join(f"{type(error).__name__}: {error}".split())[:300]
+            reason = one_line(error)
             raise UserError(f"the network cannot be written as {kind}: {reason}") from error
         try:
             difference = check(student, folder, chosen, description)
@@ -55,13 +55,22 @@ def export(
                 with suppress(OSError):
                     path.unlink()
             raise
-    text = description.card(kind, chosen.use, [path.name for path in written], difference)
-    text = with_other_formats(text, before)
-    files.write(card, lambda temporary: Path(temporary).write_text(text, encoding="utf-8"))
+    checked = f"Checked after writing: logits within {difference:.1g} of the network's."
+    text = description.card(kind, chosen.use, [path.name for path in written], checked)
+    write_card(card, with_other_formats(text, before))
     return [*written, card]
 
 
-def _read_card(path: Path) -> str:
+def write_card(path: Path, text: str) -> None:
+    """Write the text of a model card.
+
+    Raises:
+        UserError: The file cannot be written.
+    """
+    files.write(path, lambda temporary: Path(temporary).write_text(text, encoding="utf-8"))
+
+
+def read_card(path: Path) -> str:
     """Read the model card in the folder; without one, return an empty card.
 
     Raises:

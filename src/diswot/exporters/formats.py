@@ -76,7 +76,7 @@ def check(model: nn.Module, folder: Path, kind: Format, description: StudentDesc
     try:
         found = kind.run(folder, images)
     except Exception as error:  # a runtime may raise anything for a wrong file
-        raise ExportFailed(f"the exported file cannot be run: {_line(error)}") from error
+        raise ExportFailed(f"the exported file cannot be run: {one_line(error)}") from error
     worst = 0.0
     for logits, exported in zip(expected, found, strict=True):
         if logits.shape != exported.shape:
@@ -96,7 +96,7 @@ def _write_onnx(model: nn.Module, folder: Path, description: StudentDescription)
             raise UserError(f"ONNX needs the package {package}: pip install 'diswot[onnx]'")
 
     def save(temporary: str) -> None:
-        with _quiet():
+        with quiet():
             torch.onnx.export(
                 model,
                 (_example(description),),
@@ -124,7 +124,7 @@ def _run_onnx(folder: Path, images: list[Tensor]) -> list[Tensor]:
 
 
 def _write_torch(model: nn.Module, folder: Path, description: StudentDescription) -> list[Path]:
-    with _quiet():
+    with quiet():
         shapes = ({0: torch.export.Dim("batch")},)
         program = torch.export.export(model, (_example(description),), dynamic_shapes=shapes)
     path = folder / "student.pt2"
@@ -142,7 +142,7 @@ def _write_torch(model: nn.Module, folder: Path, description: StudentDescription
 
 
 def _run_torch(folder: Path, images: list[Tensor]) -> list[Tensor]:
-    with _quiet(), torch.no_grad():
+    with quiet(), torch.no_grad():
         module = torch.export.load(folder / "student.pt2").module()
         return [module(batch) for batch in images]
 
@@ -181,14 +181,15 @@ def _example(description: StudentDescription) -> Tensor:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Hide the warnings and the progress of an exporter; errors are raised."""
     with warnings.catch_warnings(), redirect_stdout(StringIO()), redirect_stderr(StringIO()):
         warnings.simplefilter("ignore")
         yield
 
 
-def _line(error: Exception) -> str:
+def one_line(error: Exception) -> str:
+    """Return the type and the message of an exception in one line."""
     return " ".join(f"{type(error).__name__}: {error}".split())[:300]
 
 

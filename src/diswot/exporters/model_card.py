@@ -93,14 +93,14 @@ class StudentDescription:
         given = "".join(f", {key}={value!r}" for key, value in options.items())
         return header + "\n\n\n" + self.loader(f"timm.create_model({name!r}{given})")
 
-    def card(self, kind: str, use: str, names: list[str], difference: float) -> str:
+    def card(self, kind: str, use: str, names: list[str], checked: str) -> str:
         """Return the model card in Markdown.
 
         Args:
             kind: Format of the files.
             use: Python code that loads the files.
             names: Names of the files.
-            difference: Largest difference of a logit in the check.
+            checked: Result of the check of the files, in one or more sentences.
         """
         lines = [f"{TITLE}{_code(self.name)}", ""]
         if self.training is None:
@@ -118,7 +118,6 @@ class StudentDescription:
         if self.classes:
             shown = ", ".join(_code(name) for name in self.classes)
             lines += [f"Classes in the order of the logits: {shown}.", ""]
-        checked = f"Checked after writing: logits within {difference:.1g} of the network's."
         lines += [f"## Files ({kind})", "", ", ".join(map(_code, names)) + ". " + checked, ""]
         lines += ["```python", use, "```", "", "## Licence", "", LICENCE, ""]
         return "\n".join(lines)

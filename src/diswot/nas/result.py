@@ -14,6 +14,7 @@ from optuna.trial import FrozenTrial
 from diswot.costs.budget import COSTS
 from diswot.costs.counts import count, count_params, count_trainable
 from diswot.errors import SearchFailed, UserError
+from diswot.nas.diverse import diverse
 from diswot.nas.driver import Driver
 from diswot.nas.evaluator import EvaluatorSettings
 from diswot.nas.history import Entry, Scored
@@ -81,6 +82,8 @@ class SearchResult:
         exhaustive: Whether every architecture of the space was proposed.
         seconds: Time during which a trial was open, over all runs and processes of the search.
         seconds_per_candidate: Median seconds from proposal to score of one candidate.
+        diverse: Ten of the best students that differ in a third of their choices, the best first;
+            see `diswot.nas.diverse`.
     """
 
     best: Student
@@ -98,6 +101,7 @@ class SearchResult:
     exhaustive: bool = False
     seconds: float = 0.0
     seconds_per_candidate: float = 0.0
+    diverse: tuple[Student, ...] = ()
 
     def __repr__(self) -> str:
         best, seconds = self.best, self.seconds
@@ -184,6 +188,7 @@ def search_result(driver: Driver, settings: EvaluatorSettings, *, exhaustive: bo
     if not ranked:
         raise _nothing(driver, settings)
     top = tuple(_student(settings, history.entry(each.trial)) for each in ranked[:TOP])
+    places = diverse([history.entry(each.trial).params for each in ranked], TOP)
     trials = driver.study.get_trials(deepcopy=False)
     return SearchResult(
         best=top[0],
@@ -201,6 +206,10 @@ def search_result(driver: Driver, settings: EvaluatorSettings, *, exhaustive: bo
         exhaustive=exhaustive,
         seconds=elapsed(trials),
         seconds_per_candidate=statistics.median(driver.seconds or _durations(trials) or [0.0]),
+        diverse=tuple(
+            top[place] if place < TOP else _student(settings, history.entry(ranked[place].trial))
+            for place in places
+        ),
     )
 
 

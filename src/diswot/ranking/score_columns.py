@@ -54,7 +54,7 @@ def score_columns(
     return ScoreColumns(
         tuple(row.name for row in table.rows),
         tuple(row.params for row in table.rows),
-        {name: [row.accuracies[name] for row in table.rows] for name in table.targets},
+        table.accuracies,
         {proxy: [one.mean(proxy) for one in found] for proxy in proxies},
         {p: [math.nan if e is None else e for e in column] for p, column in errors.items()},
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from html import escape
-from itertools import accumulate
+from itertools import accumulate, cycle
 from typing import Any
 
 import optuna
@@ -13,8 +13,10 @@ import plotly.graph_objects as go
 
 from diswot.errors import UserError
 from diswot.ranking.rank import REFERENCE_ROWS
+from diswot.reports.formats import epochs
 from diswot.reports.networks import FeatureComparison
 from diswot.runs.records import RankStudyRecord, SearchRecord, TrainingRecord, TrialRecord
+from diswot.runs.verification import Verification, VerifiedRow
 from diswot.utils.pareto import front as pareto_front
 from diswot.utils.untrusted import number
 
@@ -94,17 +96,31 @@ def score_by_cost(search: SearchRecord, best: TrialRecord | None, cost: str = "p
     return _finished(figure)
 
 
-def accuracy_by_score(rows: Sequence[Mapping[str, Any]]) -> Chart:
-    """Draw the accuracy after a short distillation against the score."""
+def accuracy_by_score(tried: Verification) -> Chart:
+    """Draw the accuracy after a short distillation against the score, for equal epochs each."""
     figure = go.Figure()
-    figure.add_scatter(
-        x=[number(row["student"].get("score")) for row in rows],
-        y=[number(row.get("accuracy")) for row in rows],
-        mode="markers", marker={"size": 10, "color": GREEN}, hoverinfo="text",
-        text=[escaped(brief(row["student"].get("params") or {})) for row in rows],
-    )  # fmt: skip
+    colours = (GREEN, *(colour for colour in COLOURS if colour != GREEN))
+    for end, colour in zip(reversed(tried.epochs), cycle(colours), strict=False):
+        rows = [row for row in tried.rows if end in row.by_epoch]
+        last = end == tried.epochs[-1]
+        figure.add_scatter(
+            x=[number(row.student.get("score")) for row in rows],
+            y=[row.by_epoch[end] for row in rows],
+            error_y=_error_bars(rows) if last else None,
+            mode="markers", marker={"size": 10 if last else 7, "color": colour},
+            hoverinfo="text", name=f"after {epochs(end)}",
+            text=[f"{escaped(brief(row.params))}<br>{row.outcome}" for row in rows],
+        )  # fmt: skip
     figure.update_layout(xaxis_title="score", yaxis_title="accuracy on held-out images, %")
     return _finished(figure)
+
+
+def _error_bars(rows: Sequence[VerifiedRow]) -> dict[str, Any]:
+    """Return the 95 % intervals of the last accuracies."""
+    bounds = [row.interval or (row.accuracy, row.accuracy) for row in rows]
+    up = [high - row.accuracy for row, (_, high) in zip(rows, bounds, strict=True)]
+    down = [row.accuracy - low for row, (low, _) in zip(rows, bounds, strict=True)]
+    return {"type": "data", "symmetric": False, "array": up, "arrayminus": down, "thickness": 1}
 
 
 def importance(search: SearchRecord) -> Chart:

@@ -85,7 +85,7 @@ def _tabs(view: View) -> dict[str, str]:
     tabs = {
         "search": "Search" if run.search else "",
         "networks": "Features" if run.search else "",
-        "verified": "Verified" if run.search and run.search.verified() else "",
+        "verified": "Verified" if view.verified else "",
         "candidates": "Candidates" if view.rows else "",
         "training": "Training" if run.trainings else "",
         "rank": "Rank study" if run.studies else "",

@@ -10,6 +10,7 @@ from pathlib import Path
 from diswot.errors import UserError
 from diswot.reports import charts
 from diswot.reports.comparison import ComparedNetwork, compared_students, compared_teacher
+from diswot.reports.formats import basename, count
 from diswot.reports.networks import (
     FeatureComparison,
     Sizes,
@@ -19,6 +20,7 @@ from diswot.reports.networks import (
 )
 from diswot.runs.rebuild import RecordedNetworks
 from diswot.runs.records import RankStudyRecord, Run, SearchRecord, TrialRecord
+from diswot.runs.verification import Verification, verification
 from diswot.storage.run_files import DISTILLED
 from diswot.training.checkpoint import WEIGHTS
 from diswot.utils.untrusted import mapping
@@ -45,20 +47,24 @@ class View:
         charts: Charts by element id.
         notes: What could not be shown, with the reason.
         best: The student; None without a scored candidate.
+        headline: What the student is: space, number of parameters, highest test accuracy.
         compared: Rows of the comparison table, the teacher first.
         rows: Rows of the table of the best candidates.
         features: Features of teacher and student.
         missing: Reason why a chart is absent, by element id.
+        verified: The short trainings of the search; None without any.
     """
 
     run: Run
     charts: dict[str, charts.Chart] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     best: TrialRecord | None = None
+    headline: str = ""
     compared: list[ComparedNetwork] = field(default_factory=list)
     rows: list[CandidateRow] = field(default_factory=list)
     features: list[FeatureComparison] = field(default_factory=list)
     missing: dict[str, str] = field(default_factory=dict)
+    verified: Verification | None = None
 
 
 def build_view(run: Run, networks: bool) -> View:
@@ -86,6 +92,7 @@ def _add_search(view: View, search: SearchRecord, networks: bool) -> None:
     ranked = search.scored()
     chosen = [c for c in ranked if c.params == best.get("params")] or ranked
     view.best = chosen[0] if chosen else None
+    view.verified = verification(search.found)
     recorded = RecordedNetworks(search.config)
     if networks and "teacher" in search.config:
         _add_features(view, recorded)
@@ -94,11 +101,12 @@ def _add_search(view: View, search: SearchRecord, networks: bool) -> None:
     view.rows = _rows(ranked, recorded if networks else None, view.notes)
     view.compared = _compared(view, recorded, networks)
     if ranked:
+        view.headline = _headline(view, str(search.config.get("space", "unknown space")))
         view.charts["trials"] = charts.score_by_trial(search)
         for cost in search.costs():
             view.charts[f"against-{cost}"] = charts.score_by_cost(search, view.best, cost)
-        if search.verified():
-            view.charts["verified"] = charts.accuracy_by_score(search.verified())
+        if view.verified is not None:
+            view.charts["verified"] = charts.accuracy_by_score(view.verified)
         _try_chart(view, "importance", lambda: charts.importance(search))
 
 
@@ -164,6 +172,19 @@ def _compared(view: View, recorded: RecordedNetworks, networks: bool) -> list[Co
         return [teacher]
     own = next((row.sizes for row in view.rows if row.candidate == view.best), None)
     return [teacher, *compared_students(view.run, view.best.params, own)]
+
+
+def _headline(view: View, space: str) -> str:
+    """Say what the student is: space, number of parameters, highest test accuracy."""
+    assert view.best is not None
+    _, *students = view.compared
+    sizes = next((student.sizes for student in students if student.sizes), None)
+    kind, _, teacher = space.partition("subnet:")
+    parts = [f"Sub-network of {basename(teacher)}" if teacher else f"Student of {basename(kind)}"]
+    parts.append(f"{count(sizes.params if sizes else view.best.model_params)} params")
+    accuracies = [each.accuracy for each in students if each.accuracy is not None]
+    parts += [f"{max(accuracies):.2f} %"] if accuracies else []
+    return ", ".join(parts)
 
 
 def _add_study(view: View, place: int, study: RankStudyRecord) -> None:

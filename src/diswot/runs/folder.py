@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -111,9 +111,9 @@ def write_found(folder: Path, result: Mapping[str, Any]) -> None:
     _write(folder / FOUND, result)
 
 
-def write_training(folder: Path, result: Mapping[str, Any]) -> None:
-    """Write the result of a training."""
-    _write(folder / TRAINED, {**provenance(), "result": result})
+def write_training(folder: Path, result: Mapping[str, Any], classes: Sequence[str]) -> None:
+    """Write the result of a training, and the names of its classes in the order of the logits."""
+    _write(folder / TRAINED, {**provenance(), "class_names": [*classes], "result": result})
 
 
 def write_rank_study(folder: Path, result: Mapping[str, Any], sheet: ScoreColumns) -> None:
@@ -201,6 +201,28 @@ def training_result(folder: Path) -> dict[str, Any]:
     if not isinstance(result, dict):
         raise UserError(f"{folder}/{TRAINED} is not what diswot writes")
     return result
+
+
+def recorded_classes(weights: str | Path | None) -> list[str] | None:
+    """Return the classes that a training recorded beside its weights, by their names in the data.
+
+    Args:
+        weights: File of weights; None without one.
+
+    Returns:
+        The names in the order of the logits; None if no training left the file, or none recorded
+        them.
+    """
+    from diswot.training.checkpoint import WEIGHTS
+
+    if weights is None or Path(weights).name != WEIGHTS:
+        return None
+    try:
+        names = _read(Path(weights).resolve().parent / TRAINED).get("class_names")
+    except UserError:
+        return None
+    usable = isinstance(names, list) and all(isinstance(name, str) for name in names)
+    return names if usable and names else None
 
 
 def training_results(run: Path) -> dict[str, dict[str, Any]]:

@@ -34,6 +34,8 @@ _PRETRAINED = (
     "since that may need a download; weights of a file (--teacher-weights) are"
 )
 
+_IMAGES = ("data", "data_root", "classes", "image_size", "mean", "std")  # facts of a training
+
 
 def student_builder(
     student: Params | str, space: str, classes: int, image_size: int, *, pretrained: bool = False
@@ -204,8 +206,6 @@ def recorded_student(run: Path, trained: Path | None = None) -> RecordedStudent:
 def _of_search(run: Path, trained: Path | None) -> RecordedStudent:
     config, folder = run_folder.search_config(run), trained or run / DISTILLED
     student = json.loads(config["student"])
-    facts = {name: config.get(name) for name in ("data", "teacher", "space")}
-    facts["search"] = run_folder.search_command(run)
     there = trained is not None or (folder / WEIGHTS).is_file()
     result = _tested(folder) if there else None
     if result is not None and result.get("student") != student:
@@ -213,6 +213,10 @@ def _of_search(run: Path, trained: Path | None) -> RecordedStudent:
             f"{folder} holds the training of another student than the one found in {run}; "
             f"diswot export {folder} takes that one"
         )
+    if result is not None:  # the training may be on other images
+        config = {**config, **{name: result[name] for name in _IMAGES if name in result}}
+    facts = {name: config.get(name) for name in ("data", "teacher", "space")}
+    facts["search"] = run_folder.search_command(run)
     return RecordedStudent(student, RecordedNetworks(config), facts, result, folder, True)
 
 

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import optuna
 
-from diswot.utils.untrusted import Facts, mapping, number
+from diswot.costs.budget import show_costs
+from diswot.utils.untrusted import Facts, mapping, number, numbers
 
 
 @dataclass(frozen=True)
@@ -61,11 +62,11 @@ class SearchRecord:
     study: optuna.Study | None
     seconds: float | None
 
-    def verified(self) -> list[Facts]:
-        """Return the students that were distilled briefly: `student`, `accuracy`, `epochs`."""
-        rows = mapping(self.found.get("verified")).get("trained")
-        there = [row for row in (rows if isinstance(rows, list) else []) if isinstance(row, dict)]
-        return [row for row in there if isinstance(row.get("student"), dict)]
+    def like(self) -> str:
+        """Return the network whose costs were the limits, with these costs; empty without one."""
+        like = mapping(self.config.get("like"))
+        name = str(like.get("network", "")).rpartition("/")[2]
+        return f"{name} ({show_costs(numbers(like))})" if name else ""
 
     def costs(self) -> list[str]:
         """Return what the score is weighed against: params, and the costs that are objectives."""

@@ -85,6 +85,11 @@ SPACES: dict[str, Space] = {
         function="build_wide",
         constant="SIZE_WIDE",
     ),
+    "cifar_cnn": Space(
+        "cifar_cnn",
+        "3 stages of basic, bottleneck or inverted residual blocks, with or without a gate",
+        "He et al., CVPR 2016; Sandler et al., CVPR 2018",
+    ),
     "imagenet_resnet": Space(
         "imagenet_resnet",
         "ResNets of 3 to 5 stages, each with its block, kernel, width and depth",

@@ -13,6 +13,7 @@ from diswot.data.loader import Source, Streamed
 from diswot.errors import UserError
 
 BATCH = 500
+NORMAL = 1.959964  # 97.5 % quantile of the normal distribution
 _PART = 100  # images of a test that are in memory at once
 
 Network = Callable[[Tensor], Tensor]
@@ -60,6 +61,21 @@ def measure_accuracy(
             done += len(labels)
             on_read(done)
     return 100 * total / done
+
+
+def accuracy_interval(accuracy: float, images: int) -> tuple[float, float]:
+    """Return the 95 % interval of an accuracy by Wilson's score (Wilson, JASA 1927), in %.
+
+    It holds for the images as a random sample. It says nothing of the seeds of the training.
+
+    Args:
+        accuracy: Accuracy in %.
+        images: Number of images that it was measured on.
+    """
+    share, spread = accuracy / 100, NORMAL**2 / images
+    centre = share + spread / 2
+    half = (spread * (share * (1 - share) + spread / 4)) ** 0.5
+    return 100 * (centre - half) / (1 + spread), 100 * (centre + half) / (1 + spread)
 
 
 def answered(split: Split, model: nn.Module, data: Dataset) -> Split:

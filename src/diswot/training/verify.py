@@ -25,12 +25,13 @@ from diswot.errors import SearchFailed, UserError, unknown
 from diswot.knowledge.registry import get_distance
 from diswot.models.initialization import fresh
 from diswot.nas.result import Student
-from diswot.spaces.registry import build_network
+from diswot.spaces.registry import Params, build_network
 from diswot.spaces.validation import Build
-from diswot.storage.study import open_storage, open_study
+from diswot.storage.study import open_storage, open_study, opened
 from diswot.training import checkpoint
 from diswot.training.checkpoint import EpochRow
 from diswot.training.distill import distill
+from diswot.training.evaluation import accuracy_interval
 from diswot.training.recipe import Recipe
 from diswot.utils.agreement import require_same
 
@@ -49,6 +50,8 @@ class Trained:
     Attributes:
         student: The student of the search, with its score.
         accuracy: Accuracy on the held-out images after the last epoch of this training, in %.
+        interval: 95 % interval of that accuracy by Wilson's score, in %.
+        accuracies: Accuracy after each epoch, in %.
         epochs: Epochs of this training; fewer than the recipe's if it was stopped.
         changes: Tuned settings of the recipe.
         trial: Number of the trial.
@@ -56,6 +59,8 @@ class Trained:
 
     student: Student
     accuracy: float
+    interval: tuple[float, float]
+    accuracies: tuple[float, ...]
     epochs: int
     changes: Mapping[str, Any]
     trial: int
@@ -66,14 +71,17 @@ class Verified:
     """The result of the short trainings.
 
     Attributes:
-        best: The most accurate student of those trained to the last epoch.
-        trained: All trained students: the most accurate first, stopped ones last.
+        best: The most accurate student of those trained for the most epochs. As the maximum of
+            several, its accuracy is optimistic.
+        trained: All trained students: more epochs first, then the more accurate.
+        tied: Trials of as many epochs as the best whose interval overlaps with that of the best.
         failed: Number of trainings that failed.
         held_out: Number of images that the accuracy was measured on.
     """
 
     best: Trained
     trained: tuple[Trained, ...]
+    tied: tuple[int, ...]
     failed: int
     held_out: int
 
@@ -95,6 +103,7 @@ def verify(
     study_name: str = "verify",
     resume: bool = False,
     on_trial: Callable[[int, int, float | None], None] = lambda done, total, best: None,
+    on_epoch: Callable[[EpochRow], None] = lambda row: None,
 ) -> Verified:
     """Distil each student briefly and return the most accurate.
 
@@ -112,6 +121,8 @@ def verify(
             starts again.
         on_trial: Called at first and after each training, with the number of finished trainings,
             the number of all, and the best accuracy so far.
+        on_epoch: Called after each epoch of each training with its row, whose test accuracy is that
+            on the held-out images.
 
     Raises:
         UserError: There are no images to train on, or a setting to tune is unknown.
@@ -124,7 +135,7 @@ def verify(
     study.pruner = optuna.pruners.SuccessiveHalvingPruner(
         min_resource=1, reduction_factor=REDUCTION
     )
-    brief = _ShortTrainings(students, teacher, space, held, recipe, tune)
+    brief = _ShortTrainings(students, teacher, space, held, recipe, tune, on_epoch)
     _agree(study, brief.facts())
     total = trials or len(students) * (4 if tune else 1)
     _queue(study, brief, total)
@@ -135,6 +146,20 @@ def verify(
     return _verified(study, students, held)
 
 
+def recorded_students(storage: str | Path | None, study_name: str) -> list[Params]:
+    """Return the parameters of the students of a verification that has begun; else none.
+
+    Args:
+        storage: Folder of the journal, or an Optuna storage URL; None for memory.
+        study_name: Name of the study in the storage.
+    """
+    with opened(storage) as place:
+        if place is None or study_name not in optuna.get_all_study_names(place):
+            return []
+        facts = optuna.load_study(study_name=study_name, storage=place).user_attrs.get("verify")
+    return list(facts["students"]) if facts else []
+
+
 def held_out(data: Dataset) -> Dataset:
     """Split the training images: four fifths to train on, one fifth as test images.
 
@@ -143,7 +168,9 @@ def held_out(data: Dataset) -> Dataset:
     """
     if data.train is None:
         raise UserError(f"{data.name} has no images to train on")
-    train, test = (_subset(data.train, part) for part in hold_out(data.train.labels.numpy()))
+    train, test = (
+        _subset(data.train, part) for part in hold_out(data.train.labels.numpy(), data.classes)
+    )
     return replace(data, train=train, test=test)
 
 
@@ -201,6 +228,7 @@ class _ShortTrainings:
     data: Dataset
     recipe: Recipe
     tune: Sequence[str]
+    on_epoch: Callable[[EpochRow], None]
 
     def facts(self) -> dict[str, Any]:
         """Return what a resumed verification must share."""
@@ -233,6 +261,7 @@ class _ShortTrainings:
         """Train a student, unless the pruner stops it; return its accuracy in %."""
 
         def on_epoch(row: EpochRow) -> None:
+            self.on_epoch(row)
             trial.report(row["test_accuracy"], int(row["epoch"]))
             if row["epoch"] < recipe.epochs and trial.should_prune():
                 raise optuna.TrialPruned
@@ -288,28 +317,37 @@ def _ended(study: optuna.Study) -> list[FrozenTrial]:
 
 
 def _highest(study: optuna.Study) -> float | None:
-    values = [t.value for t in _ended(study) if t.value is not None and t.state.is_finished()]
-    return max(values, default=None)
+    """Return the highest accuracy of the trainings that came to their last epoch."""
+    ended = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+    return max((t.value for t in ended if t.value is not None), default=None)
 
 
 def _verified(study: optuna.Study, students: Sequence[Student], held: Dataset) -> Verified:
     ended = _ended(study)
-    trained = [_trained(t, students) for t in ended if "failed" not in t.user_attrs]
+    assert held.test is not None
+    images = len(held.test)
+    trained = [_trained(t, students, images) for t in ended if "failed" not in t.user_attrs]
     trained.sort(key=lambda each: (-each.epochs, -each.accuracy, each.trial))
     if not trained:
         reason = ended[0].user_attrs["failed"]
         raise SearchFailed(f"no student could be verified; {len(ended)} failed, such as: {reason}")
-    assert held.test is not None
-    failed = len(ended) - len(trained)
-    return Verified(trained[0], tuple(trained), failed, len(held.test))
+    best, *others = trained
+    tied = tuple(
+        each.trial
+        for each in others
+        if each.epochs == best.epochs and each.interval[1] >= best.interval[0]
+    )
+    return Verified(best, tuple(trained), tied, len(ended) - len(trained), images)
 
 
-def _trained(trial: FrozenTrial, students: Sequence[Student]) -> Trained:
-    last = max(trial.intermediate_values)
+def _trained(trial: FrozenTrial, students: Sequence[Student], images: int) -> Trained:
+    accuracies = tuple(trial.intermediate_values[n] for n in sorted(trial.intermediate_values))
     return Trained(
         students[trial.params["candidate"]],
-        trial.intermediate_values[last],
-        last,
+        accuracies[-1],
+        accuracy_interval(accuracies[-1], images),
+        accuracies,
+        len(accuracies),
         trial.user_attrs["changes"],
         trial.number,
     )

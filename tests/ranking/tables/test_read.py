@@ -20,7 +20,7 @@ import pytest
 
 from diswot.errors import UserError
 from diswot.ranking.tables.nats import load
-from diswot.ranking.tables.read import choose_target, read_table, sample, vanilla_column
+from diswot.ranking.tables.read import read_table, sample
 from diswot.spaces import nasbench201
 
 SHARED = Path(__file__).parents[4] / "shared" / "data"
@@ -200,36 +200,6 @@ def test_missing_accuracies_are_nan_and_shares_percent(tmp_path: Path) -> None:
     assert percent[1:] == [0.5, 71.0] and math.isnan(percent[0])
 
 
-@pytest.mark.parametrize(
-    ("asked", "columns", "expected"),
-    [
-        (None, ["vanilla_acc", "distilled_acc"], "distilled_acc"),
-        (None, ["c100_base_acc", "flower_kd_acc"], "flower_kd_acc"),
-        (None, ["b", "a"], "b"),
-        ("a", ["b", "a"], "a"),
-    ],
-)
-def test_the_target_is_the_distilled_accuracy(
-    asked: str | None, columns: list[str], expected: str
-) -> None:
-    assert choose_target(columns, asked) == expected
-
-
-def test_a_target_that_is_not_there() -> None:
-    with pytest.raises(UserError, match="distilled_acc"):
-        choose_target(["distilled_acc"], "distiled_acc")
-    with pytest.raises(UserError, match="no column"):
-        choose_target([], None)
-
-
-def test_the_vanilla_accuracy_of_a_distilled_one() -> None:
-    columns = ["vanilla_acc", "c100_base_acc", "flower_base_acc"]
-    assert vanilla_column("distilled_acc", columns) == "vanilla_acc"
-    assert vanilla_column("flower_kd_acc", columns) == "flower_base_acc"
-    assert vanilla_column("chaoyang_kd_acc", columns) is None
-    assert vanilla_column("vanilla_acc", columns) is None
-
-
 def test_a_sample_is_in_every_larger_one(tmp_path: Path) -> None:
     rows = [f"{a},{b},{c},50,60\n" for a in (1, 3, 5, 7) for b in (1, 3, 5, 7) for c in (1, 3, 5)]
     table = read_table(written(tmp_path, S0 + "".join(rows)), "s0")
@@ -255,6 +225,7 @@ def test_a_sample_is_in_every_larger_one(tmp_path: Path) -> None:
         (S0 + "1,1,1,50,51\n1,1,3,50,51\n1,1,1,60,61\n", "row 3: 1-1-1 is also row 1"),
         ("blocks1,blocks2,blocks3\n1,1,1\n", "no column of accuracies"),
         ("blocks1,blocks2,blocks3,acc\n1,1,1,good\n", "accuracies: acc is not a number in row 1"),
+        ("blocks1,blocks2,blocks3,acc\n1,1,1,7000\n", "accuracies; its other columns are acc"),
         ("blocks1,blocks1,blocks3,acc\n1,1,1,5\n", "every column once"),
         ('blocks1,blocks2,blocks3,acc\n1,1,1,"5\n', "CSV"),
     ],

@@ -7,6 +7,7 @@ first use, as timm, which some need, takes seconds.
 from __future__ import annotations
 
 import math
+import re
 import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -19,6 +20,8 @@ from diswot.spaces.registry import SPACES, Params
 
 _INITIALS = {"3": "conv3x3-bn-relu", "1": "conv1x1-bn-relu", "p": "maxpool3x3"}
 _MISSING = ("", "nan", "na", "null", "none", "-")
+_AFTER = r"(?:\s*(?:±|\+/?-|\$?\\pm\$?)\s*[\d.]+|\s*\(\s*[\d.]+\s*\))?"
+_WITH_DEVIATION = re.compile(rf"([-+]?[\d.]+(?:[eE][-+]?\d+)?)\s*%?{_AFTER}\s*%?")
 _MAX_NAME = 60  # characters of an architecture's name
 
 
@@ -96,13 +99,17 @@ def short_name(params: Mapping[str, Any]) -> str:
 
 
 def number(value: object) -> float | None:
-    """Return the number of a cell: NaN for a missing value, None for text."""
+    """Return the number of a cell: NaN for a missing value, None for text.
+
+    A percent sign is dropped, and so is a deviation, as in `71.2 ± 0.2` and `71.2 (0.2)`.
+    """
     if value is None or (isinstance(value, str) and value.strip().lower() in _MISSING):
         return math.nan
     if isinstance(value, bool) or not isinstance(value, str | int | float):
         return None
+    form = _WITH_DEVIATION.fullmatch(value.strip()) if isinstance(value, str) else None
     try:
-        found = float(value)
+        found = float(value if form is None else form[1])
     except (ValueError, OverflowError):
         return None
     return found if math.isfinite(found) or math.isnan(found) else None

@@ -68,6 +68,8 @@ def _csv(text: str) -> list[RawRow]:
     except csv.Error as error:
         raise UserError(f"invalid CSV: {error}") from error
     names = [name.strip() for name in header]
+    if names and not names[0]:
+        names[0] = "Unnamed: 0"  # index of a data frame
     if len(set(names)) != len(names) or not all(names):
         raise UserError("the first line must name every column once")
     found = [row for row in rows if row]

@@ -11,9 +11,9 @@
   `img_size` are part of the name, as a network is there once for each recipe and size.
 - A folder of NATS-Bench with the files `000000.pickle.pbz2`, `000001.pickle.pbz2`, ...
 
-Columns whose names start like sizes (`params`, `macs`, `flops`, ...) are not accuracies. A column
-with all values between 0 and 1 is read as shares and converted to percent. An empty cell is a
-missing accuracy.
+Columns with names such as `params`, `macs`, `id`, `seed` or `epoch` are not accuracies. A column
+with all values between 0 and 1 is read as shares and converted to percent. Errors and losses are
+turned round (`targets`). An empty cell is a missing accuracy, and so is a value that cannot be one.
 """
 
 from __future__ import annotations
@@ -24,14 +24,11 @@ from pathlib import Path
 
 import numpy as np
 
-from diswot.errors import UserError, unknown
+from diswot.errors import UserError
 from diswot.ranking.tables.conditions import select
 from diswot.ranking.tables.nats import is_nats, read_nats
 from diswot.ranking.tables.raw_rows import read_raw_rows
 from diswot.ranking.tables.rows import AccuracyTable, make_table, row_reader
-
-# Ending of a column of distilled students, and of the column of the same students trained alone.
-_VANILLA = {"distilled_acc": "vanilla_acc", "kd_acc": "base_acc"}
 
 
 def read_table(path: str | Path, space: str, where: Iterable[str] = ()) -> AccuracyTable:
@@ -63,37 +60,3 @@ def sample(table: AccuracyTable, count: int, seed: int = 0) -> AccuracyTable:
     """
     order = np.random.default_rng(seed).permutation(len(table.rows))
     return replace(table, rows=tuple(table.rows[i] for i in sorted(order[:count])))
-
-
-def choose_target(columns: Iterable[str], name: str | None = None) -> str:
-    """Return the column of accuracies to predict.
-
-    Args:
-        columns: Columns of accuracies.
-        name: The column; by default the first column of distilled students, or else the first.
-
-    Raises:
-        UserError: The column does not exist, or the table has none.
-    """
-    names = list(columns)
-    if not names:
-        raise UserError("the table has no column of accuracies")
-    if name is None:
-        return next((column for column in names if column.endswith(tuple(_VANILLA))), names[0])
-    if name not in names:
-        raise unknown("target", name, names)
-    return name
-
-
-def vanilla_column(target: str, columns: Iterable[str]) -> str | None:
-    """Return the column of the same students trained alone, or None.
-
-    Args:
-        target: Column of distilled students.
-        columns: All columns of accuracies.
-    """
-    for distilled, alone in _VANILLA.items():
-        name = target.removesuffix(distilled) + alone
-        if target.endswith(distilled) and name in columns:
-            return name
-    return None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -14,12 +13,9 @@ from diswot.models.weightless import Weightless
 from diswot.ranking.tables import notations
 from diswot.ranking.tables.notations import ParsedRow, RowReader
 from diswot.ranking.tables.raw_rows import RawRow
+from diswot.ranking.tables.targets import target_column
 from diswot.spaces.registry import Params, create_space
 from diswot.spaces.trials import FixedParamsTrial
-
-# Beginnings of columns in published tables that hold numbers, but no accuracies.
-_SIZES = ("params", "macs", "gmacs", "flops", "depth", "img_size", "vertices")
-_NOT_ACCURACIES = ("index", "latency", "seconds", "cpu_images_per_second", *_SIZES)
 
 
 @dataclass(frozen=True)
@@ -46,12 +42,19 @@ class AccuracyTable:
         space: Space of the architectures: a key of `SPACES`, or `file.py:function`.
         targets: Columns of accuracies, in the file's order.
         rows: Architectures, in the file's order.
+        impossible: Number of cells of a column that cannot be accuracies and count as missing.
     """
 
     name: str
     space: str
     targets: tuple[str, ...]
     rows: tuple[ArchitectureRow, ...] = field(repr=False)
+    impossible: Mapping[str, int] = field(default_factory=dict)
+
+    @property
+    def accuracies(self) -> dict[str, list[float]]:
+        """Return the accuracies by column."""
+        return {name: [row.accuracies[name] for row in self.rows] for name in self.targets}
 
 
 def make_table(name: str, space: str, raw_rows: Sequence[RawRow], read: RowReader) -> AccuracyTable:
@@ -68,27 +71,35 @@ def make_table(name: str, space: str, raw_rows: Sequence[RawRow], read: RowReade
     """
     if not raw_rows:
         raise UserError(f"{name} has no rows")
-    named: list[tuple[str, Params]] = []
-    numbers: list[dict[str, float | None]] = []
-    for number, raw in enumerate(raw_rows, 1):
+    parsed: list[ParsedRow] = []
+    for row, raw in enumerate(raw_rows, 1):
         try:
-            title, params, columns = read(raw)
+            parsed.append(read(raw))
         except UserError as error:
-            raise UserError(f"{name}, row {number}: {error}") from error
-        named.append((title, params))
-        numbers.append(_numbers(raw, columns))
-    _check_unique(name, [title for title, _ in named])
-    targets = _targets(numbers)
-    if not targets:
-        raise UserError(f"{name} has no column of accuracies{_first_text(numbers)}")
-    scales = {target: _scale(target, numbers) for target in targets}
+            raise UserError(f"{name}, row {row}: {error}") from error
+    _check_unique(name, [each.name for each in parsed])
+    cells = _cells(raw_rows, parsed)
+    found = [target_column(column, values) for column, values in cells.items()]
+    columns = [column for column in found if column is not None]
+    if not columns:
+        raise UserError(f"{name} has no column of accuracies{_reason(cells)}")
     rows = (
-        ArchitectureRow(
-            title, params, {t: (row.get(t, math.nan) or 0.0) * scales[t] for t in targets}
-        )
-        for (title, params), row in zip(named, numbers, strict=True)
+        ArchitectureRow(each.name, each.params, {c.name: c.values[place] for c in columns})
+        for place, each in enumerate(parsed)
     )
-    return AccuracyTable(name, space, targets, tuple(rows))
+    impossible = {column.name: column.impossible for column in columns if column.impossible}
+    return AccuracyTable(name, space, tuple(c.name for c in columns), tuple(rows), impossible)
+
+
+def _cells(raw_rows: Sequence[RawRow], parsed: Sequence[ParsedRow]) -> dict[str, list[object]]:
+    """Return the columns that do not describe an architecture; None is a missing cell."""
+    names = dict.fromkeys(
+        name
+        for raw, row in zip(raw_rows, parsed, strict=True)
+        for name in raw
+        if name not in row.columns
+    )
+    return {name: [raw.get(name) for raw in raw_rows] for name in names}
 
 
 def _check_unique(name: str, titles: Sequence[str]) -> None:
@@ -167,36 +178,15 @@ def _same(choice: object, text: str) -> bool:
         return False
 
 
-def _numbers(raw: RawRow, columns: set[str]) -> dict[str, float | None]:
-    """Return the other columns as numbers: NaN for a missing value, None for text."""
-    return {
-        name: notations.number(value)
-        for name, value in raw.items()
-        if name not in columns and not name.lower().startswith(_NOT_ACCURACIES)
-    }
-
-
-def _targets(found: Sequence[Mapping[str, float | None]]) -> tuple[str, ...]:
-    """Return the columns of numbers; some may be missing, but not all."""
-    names = dict.fromkeys(name for row in found for name in row)
-    columns = {name: [row.get(name, math.nan) for row in found] for name in names}
-    return tuple(
-        name
-        for name, values in columns.items()
-        if None not in values and not all(value is None or math.isnan(value) for value in values)
+def _reason(cells: Mapping[str, Sequence[object]]) -> str:
+    """Name the first cell with text, or else all columns, for the error of a table."""
+    texts = (
+        (row, name)
+        for name, values in cells.items()
+        for row, value in enumerate(values, 1)
+        if notations.number(value) is None
     )
-
-
-def _first_text(found: Sequence[Mapping[str, float | None]]) -> str:
-    """Name the first cell with text, for the error of a table without accuracies."""
-    places = ((number, row) for number, row in enumerate(found, 1) if None in row.values())
-    for number, row in places:
-        column = next(name for name, value in row.items() if value is None)
-        return f": {column} is not a number in row {number}"
-    return ""
-
-
-def _scale(name: str, found: Sequence[Mapping[str, float | None]]) -> float:
-    """Return the factor to percent: 100 for a column of shares, else 1."""
-    known = [v for row in found if (v := row.get(name)) is not None and not math.isnan(v)]
-    return 100.0 if all(0 <= value <= 1 for value in known) else 1.0
+    row, name = min(texts, default=(0, ""), key=lambda each: each[0])
+    if row:
+        return f": {name} is not a number in row {row}"
+    return f"; its other columns are {', '.join(cells)}" if cells else ""

@@ -1,0 +1,366 @@
+"""The whole method against its rivals: what each finds within one budget, and what that learns.
+
+    python benchmarks/headline.py search --data CIFAR100 --teacher-weights FILE
+    python benchmarks/headline.py train --data CIFAR100 --teacher-weights FILE
+    python benchmarks/headline.py --show
+
+Each cell has images, a trained teacher, and a budget of parameters and MACs. Within the budget are
+picked, in the space `cifar_cnn`: the winners of searches by three scores, the largest student by
+parameters, five random students of at least 80 % of one of the two costs, and a design by hand.
+Each pick is trained in two ways: distilled, with attention maps and standardised logits, and from
+its teacher's weights if more than half of its parameters fit, as `diswot distill` does; and alone.
+
+`search` adds a line to a file of picks for each pick, `train` a line to a table for each training;
+what is there is not repeated. `--part 0/2` and `--part 1/2` share either step between two
+processes. Choices use training images alone; accuracies are those of all test images.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property, partial
+from pathlib import Path
+from typing import Any
+
+import optuna
+from headline_table import HAND, architecture, table
+from optuna.trial import TrialState
+from short_training import (
+    CLASSES,
+    FILE,
+    Training,
+    append,
+    few,
+    images_in,
+    lines,
+    machine,
+    of_classes,
+    train_once,
+    trained_teacher,
+)
+from torch import nn
+from torchvision.models import mobilenet_v2
+
+from diswot.cli.starts import ENOUGH
+from diswot.costs.budget import Budget, Costs
+from diswot.costs.counts import count_depth
+from diswot.costs.latency import LatencyBench, Setting
+from diswot.data.dataset import Dataset
+from diswot.errors import UserError
+from diswot.models.cifar_resnet import CifarResNet
+from diswot.models.inheritance import inherit
+from diswot.models.registry import create_teacher
+from diswot.models.resized import ResizedInput, plain
+from diswot.nas.aging_evolution import AgingEvolutionSampler
+from diswot.nas.api import search
+from diswot.nas.proposal import Proposer
+from diswot.spaces import cifar_cnn
+from diswot.spaces.registry import Params, build_network
+from diswot.spaces.validation import Build
+from diswot.training.evaluation import measure_accuracy
+from diswot.utils import jsonl
+
+TWENTY = tuple(range(0, CLASSES, 5))  # of the hundred classes, by name
+TEACHER_SIZE = 32  # pixels a side of the images that the teacher sees
+SCORES = ("default", "default_inherited", "diswot", "params")
+LEAST = 0.8  # share of one of the two costs that a random student needs
+RANDOM_SEED = 1000  # of the first random student; searches have seed 0
+WAYS = {"distilled": "at+kd_standardised", "alone": "alone"}
+
+
+@dataclass(frozen=True)
+class Cell:
+    """Images, and the design by hand beside the budget.
+
+    Attributes:
+        size: Height and width of the images in pixels.
+        classes: Which of the hundred classes.
+        images: Training images of each class.
+        hand: Builds the design by hand.
+        named: What the design by hand is.
+        budget: Builds the network whose costs are the budget.
+        share: Share of these costs.
+    """
+
+    size: int
+    classes: tuple[int, ...]
+    images: int
+    hand: Callable[[], nn.Module]
+    named: str
+    budget: Callable[[], nn.Module]
+    share: float = 1.0
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        return 3, self.size, self.size
+
+    @cached_property
+    def limit(self) -> Budget:
+        made = Costs(self.budget(), self.shape)
+        return Budget(self.share * made.params, self.share * made.counts.macs)
+
+    @property
+    def space(self) -> Build:
+        return partial(cifar_cnn.build, num_classes=len(self.classes), img_size=self.size)
+
+    def build(self, params: Params | None) -> nn.Module:
+        """Build a student; None is the design by hand."""
+        return self.hand() if params is None else build_network(self.space, params)
+
+
+def _of_teachers_kind() -> nn.Module:
+    return create_teacher(f"{FILE}:resnet20", CLASSES)
+
+
+_MOBILENET = partial(mobilenet_v2, num_classes=len(TWENTY), width_mult=0.35)
+CELLS: Mapping[str, Cell] = {
+    "100 classes": Cell(
+        32, tuple(range(CLASSES)), 100,
+        _of_teachers_kind, "ResNet-20 of the teacher's kind", _of_teachers_kind,
+    ),
+    "64 pixels": Cell(64, TWENTY, 250, _MOBILENET, "MobileNetV2 x 0.35", _MOBILENET),
+    # of half width, ResNet-20 itself has 1 % too many parameters
+    "quarter": Cell(
+        32, TWENTY, 250,
+        partial(CifarResNet, (2, 3, 3), len(TWENTY), (8, 16, 32)),
+        "ResNet-18 of half width, 2, 3 and 3 blocks",
+        partial(CifarResNet, (3, 3, 3), len(TWENTY)), 0.25,
+    ),
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class LoadedCell:
+    """A cell with its images and its teacher."""
+
+    name: str
+    images: Dataset
+    teacher: nn.Module
+
+    @cached_property
+    def teacher_accuracy(self) -> str:
+        """Accuracy of the teacher on the test images, in %."""
+        return f"{measure_accuracy(self.teacher, self.images):.2f}"
+
+    @property
+    def cell(self) -> Cell:
+        return CELLS[self.name]
+
+
+def load(name: str, options: argparse.Namespace) -> LoadedCell:
+    """Read the images and the teacher of a cell."""
+    cell = CELLS[name]
+    every = images_in(options.data, cell.size)
+    some = every if len(cell.classes) == CLASSES else of_classes(every, cell.classes)
+    images = replace(some, train=few(some.train, options.images or cell.images))
+    if options.tests:
+        images = replace(images, test=few(images.test, options.tests))
+    teacher = trained_teacher(options.teacher_weights, cell.classes)
+    sees = teacher if cell.size == TEACHER_SIZE else ResizedInput(teacher, TEACHER_SIZE).eval()
+    return LoadedCell(name, images, sees)
+
+
+# Picks
+
+
+def names_of_picks(randoms: int) -> list[str]:
+    return [HAND, *SCORES, *(f"random {number}" for number in range(randoms))]
+
+
+def pick(place: LoadedCell, name: str, candidates: int) -> dict[str, Any]:
+    """Pick a student; return a line of the file of picks."""
+    start, cell = time.process_time(), place.cell
+    params, scored = None, 0
+    if name.startswith("random"):
+        params = random_student(cell, int(name.split()[1]))
+    elif name != HAND:
+        params, scored = found(place, name, candidates)
+    seconds = time.process_time() - start
+    model = cell.build(params)
+    made = Costs(model, cell.shape)
+    return {
+        "cell": place.name, "pick": name, "params": params, "scored": scored,
+        "search_seconds": round(seconds, 1), "model_params": made.params,
+        "macs": made.counts.macs, "layers": count_depth(model), "fits": fitting(place, params),
+        **machine(),
+    }  # fmt: skip
+
+
+def found(place: LoadedCell, proxy: str, candidates: int) -> tuple[Params, int]:
+    """Return what a search finds, and how many candidates it scored.
+
+    `diswot` compares channels, so each of its candidates has a last map as wide as the teacher's
+    classifier reads.
+    """
+    space, width = place.cell.space, plain(place.teacher).linear.in_features
+    fixed = partial(space, features=width)
+    result = search(
+        place.teacher, fixed if proxy == "diswot" else space, place.images.batch(64),
+        n_trials=candidates, budget=place.cell.limit, scoring=proxy,
+    )  # fmt: skip
+    params = dict(result.best.params)
+    if proxy == "diswot":
+        narrow = build_network(space, {**params, "head": 0})
+        params["head"] = 0 if narrow.fc.in_features == width else width
+    return params, result.scored
+
+
+def random_student(cell: Cell, number: int) -> Params:
+    """Draw students, then change the nearest to the budget, until one needs most of the budget.
+
+    Drawing alone would take hours: few random students are within a small budget.
+    """
+    sampler = AgingEvolutionSampler(seed=RANDOM_SEED + number)
+    study = optuna.create_study(sampler=sampler, direction="maximize")
+    propose, limit = Proposer(cell.space), cell.limit
+    while True:
+        trial = study.ask()
+        proposal = propose(trial)
+        margins = {"params": proposal.model_params / limit.max_params - 1}
+        if margins["params"] <= 0:
+            macs = Costs(cell.build(proposal.params), cell.shape).counts.macs
+            margins["macs"] = macs / limit.max_macs - 1
+        fullest = max(margins.values())
+        if LEAST - 1 <= fullest <= 0:
+            return dict(proposal.params)
+        for cost, margin in margins.items():
+            trial.set_constraint(cost, margin)
+        if fullest <= 0:
+            study.tell(trial, fullest)
+        else:
+            study.tell(trial, state=TrialState.PRUNED)
+
+
+def fitting(place: LoadedCell, params: Params | None) -> float:
+    """Return the share of a student's parameters that it can inherit from its teacher."""
+    try:
+        return round(inherit(plain(place.teacher), place.cell.build(params)).share, 4)
+    except UserError:
+        return 0.0
+
+
+def latency(row: Mapping[str, Any], others: Iterable[Mapping[str, Any]]) -> float:
+    """Return the milliseconds of one image, measured once for each student."""
+    for other in others:
+        if (other["cell"], architecture(other)) == (row["cell"], architecture(row)):
+            return other["latency_ms"]
+    cell = CELLS[row["cell"]]
+    bench = LatencyBench(lambda _: cell.build(row["params"]), Setting(cell.shape))
+    return round(1e3 * bench({}).seconds, 3)
+
+
+def make_picks(options: argparse.Namespace) -> None:
+    """Make the picks of this process that are not there yet."""
+    wanted = [(cell, name) for cell in options.cells for name in names_of_picks(options.random)]
+    ready = {(row["cell"], row["pick"]) for row in jsonl.read_lines(options.picked)}
+    places: dict[str, LoadedCell] = {}
+    for cell, name in shared(wanted, options.part):
+        if (cell, name) in ready:
+            continue
+        if cell not in places:
+            places = {cell: load(cell, options)}
+        row = pick(places[cell], name, options.candidates)
+        row["latency_ms"] = latency(row, jsonl.read_lines(options.picked))
+        jsonl.append(options.picked, [row])
+        print(row, flush=True)
+
+
+# Trainings
+
+
+def trainings(
+    picked: list[dict[str, Any]], options: argparse.Namespace
+) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
+    """Yield a pick and the identity of each training, seed by seed; random picks have one seed.
+
+    Picks that are the same student are trained once.
+    """
+    for seed in range(options.seeds):
+        for row in picked:
+            if row["cell"] not in options.cells or (seed and row["pick"].startswith("random")):
+                continue
+            for way in WAYS:
+                yield row, {
+                    "cell": row["cell"], "architecture": architecture(row), "way": way,
+                    "seed": seed, "epochs": options.epochs,
+                    "images": options.images or CELLS[row["cell"]].images,
+                }  # fmt: skip
+
+
+def train(place: LoadedCell, row: Mapping[str, Any], way: str, epochs: int, seed: int) -> Params:
+    """Train once; return the results of a line of the table."""
+    start = "teacher" if way != "alone" and row["fits"] > ENOUGH else "fresh"
+    plan = Training(WAYS[way], epochs, start, seed)
+    before = time.process_time()
+    made = train_once(place.teacher, place.images, partial(place.cell.build, row["params"]), plan)
+    seconds = time.process_time() - before
+    accuracy = made[f"epoch{epochs}"]
+    kept = {name: value for name, value in made.items() if not name.startswith("epoch")}
+    return {
+        "accuracy": accuracy,
+        "start": start,
+        "teacher": place.teacher_accuracy,
+        "cpu_seconds": f"{seconds:.0f}",
+        **kept,
+    }
+
+
+def make_trainings(options: argparse.Namespace) -> None:
+    """Run the trainings of this process whose lines are not there yet."""
+    picked = list(jsonl.read_lines(options.picked))
+    made = {(row["cell"], row["pick"]) for row in picked}
+    names = [(cell, name) for cell in options.cells for name in names_of_picks(options.random)]
+    if missing := [" ".join(each) for each in names if each not in made]:
+        raise SystemExit(f"not picked yet, run search: {', '.join(missing)}")
+    unique = {tuple(key.values()): (row, key) for row, key in trainings(picked, options)}
+    places: dict[str, LoadedCell] = {}
+    for row, key in shared(list(unique.values()), options.part):
+        if any(all(line[k] == str(v) for k, v in key.items()) for line in lines(options.out)):
+            continue
+        name = row["cell"]
+        if name not in places:
+            places[name] = load(name, options)
+        result = train(places[name], row, key["way"], options.epochs, key["seed"])
+        sizes = {name: row[name] for name in ("model_params", "macs", "layers", "latency_ms")}
+        line = {**key, **sizes, **result}
+        append(options.out, line)
+        print(line, flush=True)
+
+
+def shared(work: list[Any], part: str) -> list[Any]:
+    """Return the part of the work that is this process's, such as 0/2."""
+    number, count = map(int, part.split("/"))
+    return work[number::count]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("step", nargs="?", choices=("search", "train"))
+    parser.add_argument("--data", type=Path, help="CIFAR-100 as a folder of images")
+    parser.add_argument("--teacher-weights", type=Path)
+    parser.add_argument("--show", action="store_true", help="print the table of what is there")
+    parser.add_argument("--out", type=Path, default=Path("docs/tables/headline.csv"))
+    parser.add_argument("--picked", type=Path, default=Path("docs/tables/headline_picks.jsonl"))
+    parser.add_argument("--part", default="0/1", help="which of how many processes this one is")
+    parser.add_argument("--cells", default=",".join(CELLS), help="with commas")
+    parser.add_argument("--candidates", type=int, default=500, help="scored by each search")
+    parser.add_argument("--random", type=int, default=5, help="random students of each cell")
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--epochs", type=int, default=15)
+    parser.add_argument("--images", type=int, help="training images of each class")
+    parser.add_argument("--tests", type=int, help="test images of each class, to try the script")
+    options = parser.parse_args()
+    options.cells = options.cells.split(",")
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    if options.step is not None:
+        {"search": make_picks, "train": make_trainings}[options.step](options)
+    if options.show:
+        hands = {name: cell.named for name, cell in CELLS.items()}
+        print(table(list(jsonl.read_lines(options.picked)), lines(options.out), hands))
+
+
+if __name__ == "__main__":
+    main()

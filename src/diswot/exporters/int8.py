@@ -1,0 +1,130 @@
+"""INT8 file of an exported student, quantised by ONNX Runtime.
+
+The quantisation is static, in the QDQ format: weights are signed and have a scale a channel;
+activations are unsigned, and their ranges are the extremes over some training images.
+"""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from diswot.data.dataset import Dataset
+from diswot.errors import UserError
+from diswot.exporters.export import CARD, read_card, write_card
+from diswot.exporters.formats import one_line, quiet
+from diswot.exporters.int8_comparison import Int8Comparison, compare
+from diswot.exporters.model_card import StudentDescription, with_other_formats
+from diswot.utils import environment, files
+from diswot.utils.optional_imports import imported
+
+FLOAT32, INT8 = "student.onnx", "student_int8.onnx"
+CALIBRATION = 256  # training images
+_PART = 32  # images of a pass
+
+_USE = """import onnxruntime
+
+session = onnxruntime.InferenceSession("student_int8.onnx")
+(logits,) = session.run(["logits"], {"images": images})  # float32, B x C x H x W"""
+
+
+def check_packages() -> None:
+    """Check that the packages that quantise and run ONNX files are installed.
+
+    Raises:
+        UserError: A package is missing.
+    """
+    for package in ("onnx", "onnxscript", "onnxruntime", "onnxruntime.quantization"):
+        imported(package, "--int8", "onnx")
+
+
+def export_int8(
+    folder: Path,
+    description: StudentDescription,
+    data: Dataset,
+    on_tested: Callable[[int], None] = lambda done: None,
+) -> Int8Comparison:
+    """Quantise the float32 file in a folder, and measure both files.
+
+    The comparison stands on the model card, too.
+
+    Args:
+        folder: Folder with `student.onnx` and its model card.
+        description: Facts for the model card.
+        data: With training and test images, normalised as the student saw them.
+        on_tested: Called with the number of test images tested so far.
+
+    Raises:
+        UserError: The network cannot be quantised, or a file cannot be written.
+    """
+    assert data.train is not None
+    count = min(CALIBRATION, len(data.train))
+    float32, int8 = folder / FLOAT32, folder / INT8
+    quantise(float32, int8, data.batch(count).images.contiguous())
+    found = compare(float32, int8, data, count, on_tested)
+    card = folder / CARD
+    text = description.card("onnx, INT8", _USE, [INT8], _checked(found))
+    write_card(card, with_other_formats(text, read_card(card)))
+    return found
+
+
+def quantise(source: Path, target: Path, images: Tensor) -> None:
+    """Write the INT8 file of an ONNX file.
+
+    Args:
+        source: File in float32 with the input `images`.
+        target: The INT8 file.
+        images: Normalised images for the calibration, B x 3 x S x S.
+
+    Raises:
+        UserError: The network cannot be quantised, or the file cannot be written.
+    """
+    from onnxruntime.quantization import QuantFormat, QuantType, quantize_static
+    from onnxruntime.quantization.shape_inference import quant_pre_process
+
+    with tempfile.TemporaryDirectory() as place:
+        prepared, quantised = Path(place) / "prepared.onnx", Path(place) / INT8
+        try:
+            with quiet():
+                quant_pre_process(str(source), str(prepared))
+                quantize_static(
+                    prepared,
+                    quantised,
+                    _Calibration(images),
+                    quant_format=QuantFormat.QDQ,
+                    per_channel=True,
+                    activation_type=QuantType.QUInt8,
+                    weight_type=QuantType.QInt8,
+                )
+        except Exception as error:  # the quantiser may raise anything for a network
+            raise UserError(f"the network cannot be quantised: {one_line(error)}") from error
+        files.write(target, lambda temporary: shutil.copyfile(quantised, temporary))
+
+
+class _Calibration:
+    """Reader of the images for the calibration, part by part."""
+
+    def __init__(self, images: Tensor) -> None:
+        self._parts = iter(torch.split(images, _PART))
+
+    def get_next(self) -> dict[str, object] | None:
+        """Return the inputs of the next pass; None after the last."""
+        part = next(self._parts, None)
+        return None if part is None else {"images": part.numpy()}
+
+
+def _checked(found: Int8Comparison) -> str:
+    """Return the comparison as sentences of the model card."""
+    median, low, high = found.time_ratio
+    before, after = found.float32.accuracy, found.int8.accuracy
+    return (
+        f"Calibrated on {found.calibration_images} training images. Measured on "
+        f"{found.test_images:,} test images: accuracy {after:.2f} %, in float32 {before:.2f} %. "
+        f"Time of one image on one thread of {environment.hardware()['processor']}: {median:.2f} "
+        f"({low:.2f} to {high:.2f}) of the float32 file's; size {found.size_ratio:.2f} of it."
+    )

@@ -1,0 +1,133 @@
+"""The short trainings after a search, as a table compares them: at equal numbers of epochs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from diswot.utils.untrusted import Facts, mapping, number
+
+WINNER, OVERLAPS, BEHIND = "winner", "interval overlaps", "behind"
+
+
+@dataclass(frozen=True)
+class VerifiedRow:
+    """A short training.
+
+    Attributes:
+        student: The student, as in `found.json`.
+        changes: Tuned settings of the recipe.
+        epochs: Epochs of the training.
+        accuracy: Accuracy on the held-out images after the last of them, in %.
+        by_epoch: That accuracy after each epoch that students are compared at.
+        interval: 95 % interval of the last accuracy; None if an older version kept none.
+        outcome: `winner`, `interval overlaps` with that of the winner, `behind`, or `stopped after
+            3 epochs`.
+    """
+
+    student: Facts
+    changes: Facts
+    epochs: int
+    accuracy: float
+    by_epoch: Mapping[int, float]
+    interval: tuple[float, float] | None
+    outcome: str
+
+    @property
+    def params(self) -> Facts:
+        """Parameters of the student."""
+        return mapping(self.student.get("params"))
+
+
+@dataclass(frozen=True)
+class Verification:
+    """The short trainings of a search.
+
+    Attributes:
+        rows: The trainings, the winner first and those of fewest epochs last.
+        epochs: Numbers of epochs after which a training ended, rising.
+        held_out: Number of images that the accuracy was measured on.
+        failed: Number of trainings that failed.
+    """
+
+    rows: tuple[VerifiedRow, ...]
+    epochs: tuple[int, ...]
+    held_out: int
+    failed: int
+
+    def standing(self) -> str:
+        """Say after how many epochs the winner won, how surely, and how the others stood."""
+        first, outcomes = self.rows[0], [row.outcome for row in self.rows]
+        text = f"after {_count(first.epochs, 'epoch')}"
+        if first.interval is not None:
+            low, high = first.interval
+            text += f" (95 % interval {low:.2f} to {high:.2f} %)"
+        overlap, behind = outcomes.count(OVERLAPS), outcomes.count(BEHIND)
+        stopped = len(outcomes) - 1 - overlap - behind
+        others = [f"{overlap} with an overlapping interval"] * (overlap > 0)
+        others += [f"{behind} behind"] * (behind > 0)
+        others += [f"{stopped} stopped early"] * (stopped > 0)
+        others += [f"{self.failed} failed"] * (self.failed > 0)
+        return text + (f"; of the others, {', '.join(others)}" if others else "")
+
+
+def verification(found: Facts) -> Verification | None:
+    """Return the short trainings that `found.json` records; None without any.
+
+    Args:
+        found: Result of the search.
+    """
+    facts = mapping(found.get("verified"))
+    known = [row for row in map(mapping, _listed(facts.get("trained"))) if _whole(row)]
+    if not known:
+        return None
+    ends = tuple(sorted({int(row["epochs"]) for row in known}))
+    tied, best = _listed(facts.get("tied")), known[0]
+    rows = tuple(_row(row, ends, _outcome(row, best, row.get("trial") in tied)) for row in known)
+    held = int(number(facts.get("held_out")) or 0)
+    return Verification(rows, ends, held, int(number(facts.get("failed")) or 0))
+
+
+def _whole(row: Facts) -> bool:
+    known = number(row.get("accuracy")) is not None and number(row.get("epochs")) is not None
+    return known and isinstance(row.get("student"), Mapping)
+
+
+def _outcome(row: Facts, best: Facts, overlaps: bool) -> str:
+    if row is best:
+        return WINNER
+    if row["epochs"] < best["epochs"]:
+        return f"stopped after {_count(int(row['epochs']), 'epoch')}"
+    return OVERLAPS if overlaps else BEHIND
+
+
+def _row(row: Facts, ends: tuple[int, ...], outcome: str) -> VerifiedRow:
+    epochs, accuracy = int(row["epochs"]), float(row["accuracy"])
+    after = dict(enumerate(_numbers(row.get("accuracies")), 1)) | {epochs: accuracy}
+    interval = _numbers(row.get("interval"))
+    return VerifiedRow(
+        student=mapping(row["student"]),
+        changes=mapping(row.get("changes")),
+        epochs=epochs,
+        accuracy=accuracy,
+        by_epoch={end: after[end] for end in ends if end in after and end <= epochs},
+        interval=(interval[0], interval[1]) if len(interval) == 2 else None,
+        outcome=outcome,
+    )
+
+
+def _listed(value: Any) -> list[Any]:
+    """Return a list or a tuple as a list; an empty one for any other value."""
+    return list(value) if isinstance(value, list | tuple) else []
+
+
+def _numbers(value: Any) -> list[float]:
+    """Return a list of numbers; an empty one for any other value."""
+    values = [number(each) for each in _listed(value)]
+    known = [each for each in values if each is not None]
+    return known if len(known) == len(values) else []
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}"
