@@ -45,6 +45,7 @@ ELSEWHERE = {
     ),
     "training/test_verify": ("cli/verify",),
     # tables and data sets from their parts
+    "data/test_folder": ("data/image_files", "data/split_folders"),
     "data/test_parquet": ("data/huggingface", "data/tabular"),
     "ranking/tables/test_read": (
         "ranking/tables/conditions",
@@ -60,6 +61,7 @@ ELSEWHERE = {
     "proxies/test_gradients": ("proxies/passes", "proxies/ntk_fisher", "proxies/synflow"),
     "proxies/test_scorer": ("proxies/candidate", "proxies/diswot_score"),
     # whole files
+    "exporters/test_int8": ("cli/int8", "exporters/int8_comparison"),
     "exporters/test_export": ("cli/export", "exporters/model_card", "exporters/formats"),
     "reports/test_page": ("cli/report", "reports/report", "reports/networks", "reports/view"),
     # sub-networks from their parts
