@@ -781,7 +781,10 @@ MISTAKES = [
     ("distill --student resnet20 --teacher none", "name a folder to keep the training in: --out"),
     (f"{TRAIN} --student x --teacher none --out x", "unknown student 'x'"),
     (f"{TRAIN} --student resnet20 --teacher x --out x", "unknown teacher 'x'; known: "),
-    (f"{TRAIN} --student resnet20 --teacher resnet20 --out x", "--teacher-weights, or train it"),
+    (
+        f"{TRAIN} --student resnet20 --teacher resnet20 --out x",
+        "--teacher-weights, or --trained if",
+    ),
     (f"{SEARCH} --data ./none", "no such folder or file of images: ./none"),
     (
         f"{SEARCH} --data-root .",

@@ -203,7 +203,9 @@ def test_objectives_are_refused_before_anything_is_read(run: Run) -> None:
 
 
 def test_limits_as_they_are_written() -> None:
-    limits = budgets.budget(BudgetOptions("5M", "300M", "64MB", "8ms")).limits
+    limits = budgets.budget(
+        BudgetOptions(max_params="5M", max_macs="300M", max_memory="64MB", max_latency="8ms")
+    ).limits
 
     assert limits == {"params": 5e6, "macs": 3e8, "memory": 64e6, "latency": 0.008}
     assert list(limits) == ["params", "macs", "memory", "latency"]

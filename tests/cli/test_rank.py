@@ -219,7 +219,7 @@ def test_a_normalisation_is_resumed(run: Run, table: Path, tmp_path: Path) -> No
 
 def test_folder_of_a_search_is_not_taken(run: Run, table: Path, tmp_path: Path) -> None:
     out = tmp_path / "run"
-    search = "search --teacher resnet20 --classes 10 --batch-size 4 --image-size 8 --trials 1"
+    search = "search --teacher resnet20 --data noise --batch-size 4 --image-size 8 --trials 1"
     assert run(f"{search} --out {out}").status == 0
 
     said = run(f"rank --table {table} {OPTIONS} --out {out} --resume").mistake()

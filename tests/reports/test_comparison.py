@@ -12,7 +12,7 @@ from diswot.reports.comparison import ComparedNetwork, compared_students, compar
 from diswot.reports.networks import Sizes
 from diswot.runs.records import Run, TrainingRecord
 
-SIZES, PARAMS = Sizes(1, 2, 3), {"blocks": 5}
+SIZES, PARAMS = Sizes(1, 2, 3, 1), {"blocks": 5}
 
 
 def training(name: str, accuracy: object, **result: Any) -> TrainingRecord:

@@ -80,7 +80,8 @@ def test_model_too_large_is_not_built(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_models_that_cannot_take_the_images_fail_with_the_reason(run: Run) -> None:
     models = "timm_zoo:test_convnext,test_convnext2,test_resnet"
     sizes = "--classes 5 --image-size 16 --batch-size 4"
-    ran = run(f"search --teacher resnet20 --space {models} {sizes} --proxy relation --quiet --json")
+    line = f"search --data noise --teacher resnet20 --space {models} {sizes} --proxy relation"
+    ran = run(f"{line} --quiet --json")
 
     assert ran.json["best"]["params"] == {"model": "test_resnet"}
     assert ran.json["failed"] == 2

@@ -156,7 +156,7 @@ class Subject:
             images,
             self.weights,
             pretrained=self.pretrained,
-            classes=None if self.images.name == NONE else self.teacher_classes,
+            classes=self.teacher_classes,
             own=self._scored_classes(),
             size=size,
         )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 
+import torch
 from torch import nn
 
 from diswot.errors import UserError, unknown
@@ -120,4 +121,4 @@ def _built(name: str, function: Callable[[], object]) -> nn.Module:
         raise UserError(f"{name} fails: {user_code.explain(error, name)}") from error
     if not isinstance(model, nn.Module):
         raise UserError(f"{name} must return a torch module, not a {type(model).__name__}")
-    return usable(model)
+    return usable(model, meta=torch.get_default_device().type == "meta")
