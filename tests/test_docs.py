@@ -79,7 +79,7 @@ def test_commands_in_pages_have_options_that_exist(page: Path) -> None:
 
 def test_commands_in_pages_are_found() -> None:
     found = {page.name: len(commands(page)) for page in PAGES}
-    assert found["README.md"] > 5 and found["tutorial.md"] > 6 and found["distillation.md"] > 5
+    assert found["README.md"] >= 2 and found["tutorial.md"] > 6 and found["distillation.md"] > 5
 
 
 @pytest.mark.parametrize("page", sorted(DOCS.rglob("*.md")), ids=lambda page: page.name)
