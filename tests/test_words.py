@@ -43,6 +43,10 @@ def test_sentences_are_found() -> None:
     ]  # fmt: skip
 
 
+def test_the_front_page_is_short() -> None:
+    assert len((ROOT / "README.md").read_text().split()) <= 800
+
+
 def test_words() -> None:
     found = [(place, word) for place, text in texts() for word in FORBIDDEN.findall(text)]
     assert found == []
