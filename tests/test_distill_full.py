@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import importlib
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 TABLE = """blocks1,blocks2,blocks3,vanilla_acc,distilled_acc
 1,1,1,60.2,61.9
 1,1,3,67.3,69.0
@@ -19,9 +18,8 @@ TABLE = """blocks1,blocks2,blocks3,vanilla_acc,distilled_acc
 
 
 @pytest.fixture
-def script(monkeypatch: pytest.MonkeyPatch) -> Any:
-    monkeypatch.syspath_prepend(str(BENCHMARKS))
-    return importlib.import_module("distill_full")
+def script(imported: Callable[[str], Any]) -> Any:
+    return imported("distill_full")
 
 
 def test_from_the_teacher_to_the_rank_correlation(script: Any, tmp_path: Path) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-import importlib
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -18,19 +18,15 @@ from diswot.data.registry import create_dataset
 from diswot.models.cifar_resnet import CifarResNet
 from diswot.models.registry import create_teacher
 
-BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
+
+@pytest.fixture
+def script(imported: Callable[[str], Any]) -> Any:
+    return imported("headline")
 
 
 @pytest.fixture
-def script(monkeypatch: pytest.MonkeyPatch) -> Any:
-    monkeypatch.syspath_prepend(str(BENCHMARKS))
-    monkeypatch.chdir(BENCHMARKS.parent)
-    return importlib.import_module("headline")
-
-
-@pytest.fixture
-def shared(script: Any) -> Any:
-    return importlib.import_module("short_training")
+def shared(imported: Callable[[str], Any]) -> Any:
+    return imported("short_training")
 
 
 def tiny(script: Any) -> Any:

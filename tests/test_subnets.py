@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import importlib
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,22 +12,17 @@ from torch.nn.functional import kl_div
 
 from diswot.costs.budget import Budget
 
-BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 POSITIONS = 32 * 32
 
 
 @pytest.fixture
-def picks(monkeypatch: pytest.MonkeyPatch) -> Any:
-    monkeypatch.syspath_prepend(str(BENCHMARKS))
-    monkeypatch.chdir(BENCHMARKS.parent)
-    return importlib.import_module("subnet_picks")
+def picks(imported: Callable[[str], Any]) -> Any:
+    return imported("subnet_picks")
 
 
 @pytest.fixture
-def script(monkeypatch: pytest.MonkeyPatch) -> Any:
-    monkeypatch.syspath_prepend(str(BENCHMARKS))
-    monkeypatch.chdir(BENCHMARKS.parent)
-    return importlib.import_module("subnets")
+def script(imported: Callable[[str], Any]) -> Any:
+    return imported("subnets")
 
 
 def macs(depths: tuple[int, int, int], width: float) -> int:
@@ -126,10 +121,8 @@ def test_a_perfect_score_has_tau_one(
 
 
 @pytest.fixture
-def agreements(monkeypatch: pytest.MonkeyPatch) -> Any:
-    monkeypatch.syspath_prepend(str(BENCHMARKS))
-    monkeypatch.chdir(BENCHMARKS.parent)
-    return importlib.import_module("agreements")
+def agreements(imported: Callable[[str], Any]) -> Any:
+    return imported("agreements")
 
 
 def test_the_divergence_is_that_of_torch(agreements: Any) -> None:

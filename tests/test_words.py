@@ -24,6 +24,11 @@ def docstrings() -> Iterator[tuple[str, str]]:
                 yield f"{path.name}:{getattr(node, 'lineno', 1)}", ast.get_docstring(node) or ""
 
 
+def sources() -> Iterator[tuple[str, str]]:
+    for path in sorted((ROOT / "src").rglob("*.py")):
+        yield path.name, path.read_text()
+
+
 def texts() -> Iterator[tuple[str, str]]:
     yield from docstrings()
     for page in PAGES:
@@ -48,7 +53,9 @@ def test_the_front_page_is_short() -> None:
 
 
 def test_words() -> None:
-    found = [(place, word) for place, text in texts() for word in FORBIDDEN.findall(text)]
+    found = [
+        (place, word) for place, text in (*sources(), *texts()) for word in FORBIDDEN.findall(text)
+    ]
     assert found == []
 
 

@@ -31,6 +31,11 @@ def unknown(kind: str, name: str, known: Iterable[str]) -> UserError:
     return UserError(f"unknown {kind} {name!r}; {hint}")
 
 
+def one_line(error: BaseException) -> str:
+    """Return the type and the message of an exception in one line."""
+    return " ".join(f"{type(error).__name__}: {error}".split())
+
+
 class SearchFailed(RuntimeError):
     """A search without a single scored candidate; the command line exits with status 1."""
 

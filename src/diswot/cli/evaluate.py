@@ -9,8 +9,6 @@ from diswot.cli.grouping import grouped
 from diswot.cli.options import EvaluationDataOptions, OutputOptions, TrainedTeacherOptions
 from diswot.errors import UserError
 
-_FROZEN = {"params": "trainable_params"}  # only of networks with frozen parameters
-
 
 @grouped("teacher", "data")
 def evaluate(
@@ -19,7 +17,7 @@ def evaluate(
     """Test a trained teacher: do weights, size and scale fit the data?"""
     from diswot.training.evaluation import measure_accuracy
 
-    if teacher.teacher_weights is None and not (teacher.pretrained or teacher.trained):
+    if not teacher.has_weights:
         raise UserError("name the trained weights: --teacher-weights, --pretrained or --trained")
     with console.progress(quiet=output.quiet) as advance:
         named = inputs.named_teacher(teacher, data)
@@ -47,11 +45,12 @@ def evaluate(
 def _show(result: dict[str, Any]) -> None:
     from diswot.utils.units import show_count
 
+    frozen = "trainable_params" in result
     rows = [
         ["test accuracy", f"{result['test_accuracy']:.2f} %"],
         ["test images", f"{result['test_images']:,}"],
         ["params", show_count(result["model_params"])],
-        *([f"{n} trainable", show_count(result[k])] for n, k in _FROZEN.items() if k in result),
+        *([["params trainable", show_count(result["trainable_params"])]] if frozen else []),
         ["MACs", show_count(result["macs"])],
         ["image size", f"{result['image_size']} x {result['image_size']}"],
         *([n, " ".join(f"{value:.4g}" for value in result[n])] for n in ("mean", "std")),

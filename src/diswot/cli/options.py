@@ -59,6 +59,11 @@ class TeacherOptions:
     pretrained: Pretrained = False
     trained: Trained = False
 
+    @property
+    def has_weights(self) -> bool:
+        """Whether the options name trained weights."""
+        return self.pretrained or self.trained or self.teacher_weights is not None
+
 
 @dataclass(frozen=True)
 class TrainedTeacherOptions(TeacherOptions):

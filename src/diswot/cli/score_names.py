@@ -23,11 +23,10 @@ def proxy_names(text: str, teacher: TeacherOptions, init: str | None) -> list[st
     """
     from diswot.proxies.registry import PROXIES, inherits
 
-    trained = teacher.pretrained or teacher.trained or teacher.teacher_weights is not None
     names = list(PROXIES) if text == "all" else [name.strip() for name in text.split(",")]
-    if text == "all" and init is None and not trained:
+    if text == "all" and init is None and not teacher.has_weights:
         names = [name for name in names if not inherits([name])]
-    check_trained(names, init, trained=trained)
+    check_trained(names, init, trained=teacher.has_weights)
     return names
 
 

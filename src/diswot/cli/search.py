@@ -223,9 +223,9 @@ class _Job:
         if as_json:
             return teacher
         free = not self.limits.limits and self.objectives == ["score"]
-        teacher = [*teacher, *([outcome.NO_LIMIT] if free else [])]
         kept = outcome.kept_in(self.out, self.study.storage, settings, trained=self.named.trained)
-        return [*outcome.remarks(result, self.trials, self.timing), *teacher, *kept]
+        found = outcome.remarks(result, self.trials, self.timing)
+        return [*found, *teacher, *([outcome.NO_LIMIT] if free else []), *kept]
 
 
 def _default_proxy(space: str, *, inherits: bool) -> str:

@@ -19,7 +19,7 @@ from typing import Any
 from torch import nn
 
 from diswot.costs.counts import Counts, Shape, count, count_params
-from diswot.errors import UserError
+from diswot.errors import UserError, one_line
 from diswot.utils.units import (
     parse_bytes,
     parse_count,
@@ -183,7 +183,7 @@ class Budget:
         except UserError:
             raise
         except Exception as error:  # a user's network may raise anything
-            reason = " ".join(f"{type(error).__name__}: {error}".split())
+            reason = one_line(error)
             what = f"the network cannot take an image of shape {image_shape}"
             raise UserError(f"{what}: {reason}") from error
 

@@ -23,7 +23,7 @@ from torch import nn
 
 from diswot.costs.counts import Shape
 from diswot.costs.timing import ENGINES, Timing, clock, timed
-from diswot.errors import UserError, unknown
+from diswot.errors import UserError, one_line, unknown
 from diswot.utils import environment, jsonl
 
 Params = dict[str, Any]
@@ -97,7 +97,7 @@ class LatencyBench:
             try:
                 self._known[name] = self._measure(params)
             except Exception as error:  # users' networks raise errors of any kind
-                reason = " ".join(f"{type(error).__name__}: {error}".split())
+                reason = one_line(error)
                 raise RuntimeError(f"latency: {reason}") from error
             self._keep(params, self._known[name])
         return self._known[name]

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Self
 
-from diswot.errors import SearchFailed, UserError
+from diswot.errors import SearchFailed, UserError, one_line
 from diswot.executors.protocol import Do, Make
 from diswot.utils import user_code
 
@@ -42,7 +42,7 @@ class Payload:
         except Exception as error:  # pickling raises errors of any kind
             raise UserError(
                 f"workers need a teacher and a space that can be pickled, as functions of a "
-                f"module can: {_line(error)}"
+                f"module can: {one_line(error)}"
             ) from error
 
     def do(self, threads: int) -> Do:
@@ -92,7 +92,9 @@ def read(data: bytes) -> Reply:
     try:
         reply: Reply = pickle.loads(data)
     except Exception as error:  # unpickling raises errors of any kind
-        return Reply(error=SearchFailed(f"a worker's result cannot be unpickled: {_line(error)}"))
+        return Reply(
+            error=SearchFailed(f"a worker's result cannot be unpickled: {one_line(error)}")
+        )
     return reply
 
 
@@ -100,8 +102,4 @@ def _plain(error: Exception, prefix: str = "") -> UserError | SearchFailed:
     for kind in (UserError, SearchFailed):
         if isinstance(error, kind):
             return kind(f"{prefix}{error}")
-    return SearchFailed(f"{prefix}a worker failed: {_line(error)}")
-
-
-def _line(error: Exception) -> str:
-    return " ".join(f"{type(error).__name__}: {error}".split())
+    return SearchFailed(f"{prefix}a worker failed: {one_line(error)}")

@@ -8,7 +8,7 @@ from pathlib import Path
 from torch import nn
 
 from diswot.errors import ExportFailed, UserError, unknown
-from diswot.exporters.formats import FORMATS, check, one_line
+from diswot.exporters.formats import FORMATS, check, reason_of
 from diswot.exporters.model_card import TITLE, StudentDescription, with_other_formats
 from diswot.training.evaluation import frozen
 from diswot.utils import files
@@ -46,7 +46,7 @@ def export(
         except (UserError, ExportFailed):
             raise
         except Exception as error:  # an exporter may raise anything for a network it cannot trace
-            reason = one_line(error)
+            reason = reason_of(error)
             raise UserError(f"the network cannot be written as {kind}: {reason}") from error
         try:
             difference = check(student, folder, chosen, description)

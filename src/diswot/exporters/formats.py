@@ -18,7 +18,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from diswot.errors import ExportFailed, UserError
+from diswot.errors import ExportFailed, UserError, one_line
 from diswot.exporters.model_card import StudentDescription
 from diswot.exporters.python_source import source
 from diswot.utils import files
@@ -76,7 +76,7 @@ def check(model: nn.Module, folder: Path, kind: Format, description: StudentDesc
     try:
         found = kind.run(folder, images)
     except Exception as error:  # a runtime may raise anything for a wrong file
-        raise ExportFailed(f"the exported file cannot be run: {one_line(error)}") from error
+        raise ExportFailed(f"the exported file cannot be run: {reason_of(error)}") from error
     worst = 0.0
     for logits, exported in zip(expected, found, strict=True):
         if logits.shape != exported.shape:
@@ -188,9 +188,9 @@ def quiet() -> Iterator[None]:
         yield
 
 
-def one_line(error: Exception) -> str:
-    """Return the type and the message of an exception in one line."""
-    return " ".join(f"{type(error).__name__}: {error}".split())[:300]
+def reason_of(error: Exception) -> str:
+    """Return the type and the beginning of the message of an exception in one line."""
+    return one_line(error)[:300]
 
 
 FORMATS: dict[str, Format] = {

@@ -17,7 +17,7 @@ from torch import Tensor
 from diswot.data.dataset import Dataset
 from diswot.errors import UserError
 from diswot.exporters.export import CARD, read_card, write_card
-from diswot.exporters.formats import one_line, quiet
+from diswot.exporters.formats import quiet, reason_of
 from diswot.exporters.int8_comparison import Int8Comparison, compare
 from diswot.exporters.model_card import StudentDescription, with_other_formats
 from diswot.utils import environment, files
@@ -102,7 +102,7 @@ def quantise(source: Path, target: Path, images: Tensor) -> None:
                     weight_type=QuantType.QInt8,
                 )
         except Exception as error:  # the quantiser may raise anything for a network
-            raise UserError(f"the network cannot be quantised: {one_line(error)}") from error
+            raise UserError(f"the network cannot be quantised: {reason_of(error)}") from error
         files.write(target, lambda temporary: shutil.copyfile(quantised, temporary))
 
 
@@ -126,5 +126,5 @@ def _checked(found: Int8Comparison) -> str:
         f"Calibrated on {found.calibration_images} training images. Measured on "
         f"{found.test_images:,} test images: accuracy {after:.2f} %, in float32 {before:.2f} %. "
         f"Time of one image on one thread of {environment.hardware()['processor']}: {median:.2f} "
-        f"({low:.2f} to {high:.2f}) of the float32 file's; size {found.size_ratio:.2f} of it."
+        f"({low:.2f} to {high:.2f}) of the float32 file's; {found.size_ratio:.2f} of its size."
     )

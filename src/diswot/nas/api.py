@@ -134,10 +134,9 @@ def search(
             the study cannot be resumed.
         SearchFailed: Every candidate failed.
     """
-    how = Scoring(scoring) if isinstance(scoring, str) else scoring
     _check_types(teacher, space, budget)
-    repeats, num_classes = _batches(batches, how)
-    limits = budget or Budget()
+    how = Scoring(scoring) if isinstance(scoring, str) else scoring
+    (repeats, num_classes), limits = _batches(batches, how), budget or Budget()
     compute = Compute(compute) if isinstance(compute, int) else compute
     study = StudySettings(study) if isinstance(study, str | Path) else study
     wanted = tuple(objectives.split(",") if isinstance(objectives, str) else objectives)

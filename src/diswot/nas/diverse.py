@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-POOL = 4  # students are taken from the best of so many parts of all that are scored
+POOL = 4  # students are taken from the best quarter of all that are scored
 SHARE = 3  # two students differ in one of this many choices at least
 LEAST = 2  # and in this many choices, where the space has them
 

@@ -33,7 +33,7 @@ import torch
 from torch import nn
 
 from diswot.data.dataset import Batch
-from diswot.errors import UserError, unknown
+from diswot.errors import UserError, one_line, unknown
 from diswot.models.initialization import INHERITED, INITS, TEACHER, derive_seed, fresh
 from diswot.models.supported import refuse_unsupported
 from diswot.observation.modes import measuring, recordable
@@ -54,6 +54,7 @@ if TYPE_CHECKING:
     from diswot.models.inheritance import TeacherLayers
 
 PROXY = 2  # role of the proxies' random numbers, beside initialization.STUDENT and TEACHER
+_FEW = 2  # images of a pass that only shows the number of outputs
 
 
 class NotScored(ArithmeticError):
@@ -220,12 +221,12 @@ def scorer(
     place = batches[0].images.device if device is None else torch.device(device)
     moved = tuple(Batch(*(part.to(place) for part in batch)) for batch in batches)
     rows = {name: get_proxy(name) for name in (PROXIES if proxies is None else proxies)}
-    nothing = (None,) * len(moved)
     if teacher is None:
         if inherits(rows, init):
             raise UserError("there is no teacher to inherit weights from")
         if proxies is not None:
             check_teacher_free(rows)
+        nothing = (None,) * len(moved)
         return Scorer(nothing, nothing, moved, init, seed, None, num_classes)
     with teacher_errors(moved[0]):
         refuse_unsupported(teacher, float32=True)
@@ -362,7 +363,7 @@ def _outcomes(
             check_outputs(logits, num_classes)
         elif num_classes is not None:
             with measuring(student):
-                check_outputs(student(inputs[0]), num_classes)
+                check_outputs(student(inputs[0][:_FEW]), num_classes)
         return {name: _outcome(name, row, candidate) for name, row in rows.items()}
 
 
@@ -377,7 +378,7 @@ def _outcome(name: str, row: Proxy, candidate: Candidate) -> Outcome:
     except UserError as error:
         return NotScored(name, math.nan, str(error), misfit=True)
     except Exception as error:  # a user's network may raise anything
-        reason = " ".join(f"{type(error).__name__}: {error}".split())
+        reason = one_line(error)
         return NotScored(name, math.nan, reason)
     return value if math.isfinite(value) else NotScored(name, value)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 from diswot.utils.environment import masked
-from diswot.utils.units import show_bytes, show_count, show_seconds
+from diswot.utils.units import show_bytes, show_count, show_number, show_seconds
 from diswot.utils.untrusted import number
 
 MISSING = "-"
@@ -35,7 +35,7 @@ def cost(value: object, name: str) -> str:
 
 def epochs(value: object) -> str:
     """Format a number of epochs."""
-    return f"{value} epoch{'' if value == 1 else 's'}"
+    return show_number(value, "epoch")
 
 
 def duration(value: object) -> str:

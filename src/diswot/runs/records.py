@@ -9,6 +9,7 @@ from pathlib import Path
 import optuna
 
 from diswot.costs.budget import show_costs
+from diswot.utils.units import show_number
 from diswot.utils.untrusted import Facts, mapping, number, numbers
 
 
@@ -82,7 +83,7 @@ class SearchRecord:
     def __repr__(self) -> str:
         state = "finished" if self.found else "unfinished"
         best = "".join(f", best score {trial.score:.4g}" for trial in self.scored()[:1])
-        return f"SearchRecord({state}, {_count(len(self.trials), 'trial')}{best})"
+        return f"SearchRecord({state}, {show_number(len(self.trials), 'trial')}{best})"
 
 
 @dataclass(frozen=True, repr=False)
@@ -113,7 +114,7 @@ class TrainingRecord:
     def __repr__(self) -> str:
         state = "finished" if self.result else "unfinished"
         state = state if self.accuracy is None else f"accuracy {self.accuracy:.2f} %"
-        return f"TrainingRecord({self.name!r}, {_count(len(self.history), 'epoch')}, {state})"
+        return f"TrainingRecord({self.name!r}, {show_number(len(self.history), 'epoch')}, {state})"
 
 
 @dataclass(frozen=True, repr=False)
@@ -135,8 +136,8 @@ class RankStudyRecord:
     names: tuple[str, ...]
 
     def __repr__(self) -> str:
-        scores = _count(len(self.scores), "score")
-        architectures = _count(len(self.names), "architecture")
+        scores = show_number(len(self.scores), "score")
+        architectures = show_number(len(self.names), "architecture")
         return f"RankStudyRecord({self.name!r}, {scores} of {architectures})"
 
 
@@ -162,10 +163,8 @@ class Run:
 
     def __repr__(self) -> str:
         held = [repr(self.search)] if self.search else []
-        held += [_count(len(self.trainings), "training")] if self.trainings else []
-        held += [_count(len(self.studies), "rank study", "rank studies")] if self.studies else []
+        held += [show_number(len(self.trainings), "training")] if self.trainings else []
+        held += (
+            [show_number(len(self.studies), "rank study", "rank studies")] if self.studies else []
+        )
         return f"Run({str(self.folder)!r}: {', '.join(held)})"
-
-
-def _count(count: int, one: str, several: str = "") -> str:
-    return f"{count} {one if count == 1 else several or one + 's'}"

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from diswot.utils.units import show_number
 from diswot.utils.untrusted import Facts, mapping, number
 
 WINNER, OVERLAPS, BEHIND = "winner", "interval overlaps", "behind"
@@ -59,7 +60,7 @@ class Verification:
     def standing(self) -> str:
         """Say after how many epochs the winner won, how surely, and how the others stood."""
         first, outcomes = self.rows[0], [row.outcome for row in self.rows]
-        text = f"after {_count(first.epochs, 'epoch')}"
+        text = f"after {show_number(first.epochs, 'epoch')}"
         if first.interval is not None:
             low, high = first.interval
             text += f" (95 % interval {low:.2f} to {high:.2f} %)"
@@ -98,7 +99,7 @@ def _outcome(row: Facts, best: Facts, overlaps: bool) -> str:
     if row is best:
         return WINNER
     if row["epochs"] < best["epochs"]:
-        return f"stopped after {_count(int(row['epochs']), 'epoch')}"
+        return f"stopped after {show_number(int(row['epochs']), 'epoch')}"
     return OVERLAPS if overlaps else BEHIND
 
 
@@ -127,7 +128,3 @@ def _numbers(value: Any) -> list[float]:
     values = [number(each) for each in _listed(value)]
     known = [each for each in values if each is not None]
     return known if len(known) == len(values) else []
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}{'' if number == 1 else 's'}"

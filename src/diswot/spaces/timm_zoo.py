@@ -20,7 +20,7 @@ from optuna.trial import BaseTrial
 from torch import nn
 
 from diswot.costs.counts import count_params
-from diswot.errors import UserError
+from diswot.errors import UserError, one_line
 
 LARGEST = 200e6  # parameters; larger models take long to draw and may exceed the memory
 _MADE_FOR_TESTS = "test_*"
@@ -105,6 +105,6 @@ def _create(name: str, num_classes: int, img_size: int) -> nn.Module:
             name, pretrained=False, num_classes=num_classes, **options
         )
     except Exception as error:  # a model may raise anything
-        reason = " ".join(f"{type(error).__name__}: {error}".split())
+        reason = one_line(error)
         raise UserError(f"{name} cannot be built for {img_size} pixels: {reason}") from error
     return model

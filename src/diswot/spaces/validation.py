@@ -11,7 +11,7 @@ from optuna.distributions import BaseDistribution, check_distribution_compatibil
 from optuna.trial import BaseTrial
 from torch import Tensor, nn
 
-from diswot.errors import UserError
+from diswot.errors import UserError, one_line
 from diswot.models.initialization import fresh
 from diswot.spaces.trials import EnumeratingTrial, FixedParamsTrial
 
@@ -79,7 +79,7 @@ def _check_again(build: Build, path: EnumeratingTrial, model: nn.Module) -> None
         try:
             again = _build(build, trial)
         except Exception as error:
-            reason = " ".join(f"{type(error).__name__}: {error}".split())
+            reason = one_line(error)
             raise UserError(f"a space must give a network twice, but then: {reason}") from error
         if names := path.params.keys() ^ trial.distributions.keys():
             raise UserError(f"a space must ask the same when called again, unlike {min(names)!r}")

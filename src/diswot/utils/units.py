@@ -68,6 +68,17 @@ def show_count(number: float) -> str:
     return f"{rounded:g}"
 
 
+def show_number(number: object, one: str, several: str = "") -> str:
+    """Write a number with its noun, such as `1 epoch` and `3 epochs`.
+
+    Args:
+        number: Number.
+        one: Singular of the noun.
+        several: Plural of the noun. Default: the singular with an s.
+    """
+    return f"{number} {one if number == 1 else several or one + 's'}"
+
+
 def show_bytes(number: float) -> str:
     """Write a size in bytes with three digits and a unit, such as 1.57MB for 1572864."""
     return f"{show_count(number)}B"

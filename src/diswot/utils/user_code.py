@@ -19,7 +19,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, Self
 
-from diswot.errors import UserError, unknown
+from diswot.errors import UserError, one_line, unknown
 
 # Usual names of parameters for the number of classes and for the side of the images in pixels.
 ALIASES = {
@@ -229,7 +229,7 @@ def _run_beside(name: str, folder: Path) -> None:
 
 def explain(error: BaseException, name: str) -> str:
     """Describe an exception in one line, with the line number in the file of `name`."""
-    text = " ".join(f"{type(error).__name__}: {error}".split()).removesuffix(":")
+    text = one_line(error).removesuffix(":")
     file = absolute(name).partition(".py")[0] + ".py"
     frames = traceback.extract_tb(error.__traceback__)
     lines = [frame.lineno for frame in frames if frame.filename == file]
