@@ -4,9 +4,10 @@
     python benchmarks/headline.py train --data CIFAR100 --teacher-weights FILE
     python benchmarks/headline.py --show
 
-Each cell has images, a trained teacher, and a budget of parameters and MACs. Within the budget are
-picked, in the space `cifar_cnn`: the winners of searches by three scores, the largest student by
-parameters, five random students of at least 80 % of one of the two costs, and a design by hand.
+Each cell has images, a trained teacher, a space, and the parameters and MACs of a design by hand as
+the budget. Within it are picked: the winners of searches by three scores, the largest student by
+parameters, and five random students of at least 80 % of one of the two costs. Where the space is
+the sub-networks of the teacher, a second design by hand is its widest uniform sub-network.
 Each pick is trained in two ways: distilled, with attention maps and standardised logits, and from
 its teacher's weights if more than half of its parameters fit, as `diswot distill` does; and alone.
 
@@ -30,7 +31,7 @@ from headline_table import HAND, architecture, table
 from optuna.trial import TrialState
 from short_training import (
     CLASSES,
-    FILE,
+    TEACHER,
     Training,
     append,
     few,
@@ -41,6 +42,7 @@ from short_training import (
     train_once,
     trained_teacher,
 )
+from subnet_space import WIDTHS, even_depths, uniform
 from torch import nn
 from torchvision.models import mobilenet_v2
 
@@ -52,13 +54,12 @@ from diswot.data.dataset import Dataset
 from diswot.errors import UserError
 from diswot.models.cifar_resnet import CifarResNet
 from diswot.models.inheritance import inherit
-from diswot.models.registry import create_teacher
 from diswot.models.resized import ResizedInput, plain
 from diswot.nas.aging_evolution import AgingEvolutionSampler
 from diswot.nas.api import search
 from diswot.nas.proposal import Proposer
 from diswot.spaces import cifar_cnn
-from diswot.spaces.registry import Params, build_network
+from diswot.spaces.registry import Params, build_network, create_space
 from diswot.spaces.validation import Build
 from diswot.training.evaluation import measure_accuracy
 from diswot.utils import jsonl
@@ -67,6 +68,7 @@ TWENTY = tuple(range(0, CLASSES, 5))  # of the hundred classes, by name
 TEACHER_SIZE = 32  # pixels a side of the images that the teacher sees
 SCORES = ("default", "default_inherited", "diswot", "params")
 LEAST = 0.8  # share of one of the two costs that a random student needs
+UNIFORM = "uniform sub-network"
 RANDOM_SEED = 1000  # of the first random student; searches have seed 0
 WAYS = {"distilled": "at+kd_standardised", "alone": "alone"}
 
@@ -83,6 +85,7 @@ class Cell:
         named: What the design by hand is.
         budget: Builds the network whose costs are the budget.
         share: Share of these costs.
+        sub_networks: Whether the space is the sub-networks of the teacher; else `cifar_cnn`.
     """
 
     size: int
@@ -92,6 +95,7 @@ class Cell:
     named: str
     budget: Callable[[], nn.Module]
     share: float = 1.0
+    sub_networks: bool = False
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -102,24 +106,26 @@ class Cell:
         made = Costs(self.budget(), self.shape)
         return Budget(self.share * made.params, self.share * made.counts.macs)
 
-    @property
+    @cached_property
     def space(self) -> Build:
+        if self.sub_networks:
+            return create_space(f"subnet:{TEACHER}", len(self.classes), self.size)
         return partial(cifar_cnn.build, num_classes=len(self.classes), img_size=self.size)
+
+    def fits(self, params: Params) -> bool:
+        """Return whether a student is within the budget."""
+        return self.limit.check(Costs(self.build(params), self.shape))[0] is None
 
     def build(self, params: Params | None) -> nn.Module:
         """Build a student; None is the design by hand."""
         return self.hand() if params is None else build_network(self.space, params)
 
 
-def _of_teachers_kind() -> nn.Module:
-    return create_teacher(f"{FILE}:resnet20", CLASSES)
-
-
+_RESNET20 = partial(CifarResNet, (3, 3, 3), CLASSES)
 _MOBILENET = partial(mobilenet_v2, num_classes=len(TWENTY), width_mult=0.35)
 CELLS: Mapping[str, Cell] = {
     "100 classes": Cell(
-        32, tuple(range(CLASSES)), 100,
-        _of_teachers_kind, "ResNet-20 of the teacher's kind", _of_teachers_kind,
+        32, tuple(range(CLASSES)), 100, _RESNET20, "ResNet-20", _RESNET20, sub_networks=True,
     ),
     "64 pixels": Cell(64, TWENTY, 250, _MOBILENET, "MobileNetV2 x 0.35", _MOBILENET),
     # of half width, ResNet-20 itself has 1 % too many parameters
@@ -127,7 +133,7 @@ CELLS: Mapping[str, Cell] = {
         32, TWENTY, 250,
         partial(CifarResNet, (2, 3, 3), len(TWENTY), (8, 16, 32)),
         "ResNet-18 of half width, 2, 3 and 3 blocks",
-        partial(CifarResNet, (3, 3, 3), len(TWENTY)), 0.25,
+        partial(CifarResNet, (3, 3, 3), len(TWENTY)), 0.25, sub_networks=True,
     ),
 }  # fmt: skip
 
@@ -166,8 +172,9 @@ def load(name: str, options: argparse.Namespace) -> LoadedCell:
 # Picks
 
 
-def names_of_picks(randoms: int) -> list[str]:
-    return [HAND, *SCORES, *(f"random {number}" for number in range(randoms))]
+def names_of_picks(cell: Cell, randoms: int) -> list[str]:
+    hands = [HAND, UNIFORM] if cell.sub_networks else [HAND]
+    return [*hands, *SCORES, *(f"random {number}" for number in range(randoms))]
 
 
 def pick(place: LoadedCell, name: str, candidates: int) -> dict[str, Any]:
@@ -176,6 +183,8 @@ def pick(place: LoadedCell, name: str, candidates: int) -> dict[str, Any]:
     params, scored = None, 0
     if name.startswith("random"):
         params = random_student(cell, int(name.split()[1]))
+    elif name == UNIFORM:
+        params = widest_uniform(cell)
     elif name != HAND:
         params, scored = found(place, name, candidates)
     seconds = time.process_time() - start
@@ -193,19 +202,28 @@ def found(place: LoadedCell, proxy: str, candidates: int) -> tuple[Params, int]:
     """Return what a search finds, and how many candidates it scored.
 
     `diswot` compares channels, so each of its candidates has a last map as wide as the teacher's
-    classifier reads.
+    classifier reads; sub-networks of another width have no score.
     """
     space, width = place.cell.space, plain(place.teacher).linear.in_features
-    fixed = partial(space, features=width)
+    widened = proxy == "diswot" and not place.cell.sub_networks
     result = search(
-        place.teacher, fixed if proxy == "diswot" else space, place.images.batch(64),
-        n_trials=candidates, budget=place.cell.limit, scoring=proxy,
+        place.teacher, partial(space, features=width) if widened else space,
+        place.images.batch(64), n_trials=candidates, budget=place.cell.limit, scoring=proxy,
     )  # fmt: skip
     params = dict(result.best.params)
-    if proxy == "diswot":
+    if widened:
         narrow = build_network(space, {**params, "head": 0})
         params["head"] = 0 if narrow.fc.in_features == width else width
     return params, result.scored
+
+
+def widest_uniform(cell: Cell) -> Params:
+    """Return the widest sub-network of one width, of even depth and as deep as fits."""
+    for width in reversed(WIDTHS):
+        found = [uniform(depths, width) for depths in even_depths()]
+        if found := [params for params in found if cell.fits(params)]:
+            return max(found, key=lambda params: Costs(cell.build(params), cell.shape).counts.macs)
+    raise AssertionError
 
 
 def random_student(cell: Cell, number: int) -> Params:
@@ -252,12 +270,21 @@ def latency(row: Mapping[str, Any], others: Iterable[Mapping[str, Any]]) -> floa
     return round(1e3 * bench({}).seconds, 3)
 
 
+def wanted_picks(options: argparse.Namespace) -> list[tuple[str, str]]:
+    """Return the cells and the names of their picks."""
+    return [
+        (cell, name)
+        for cell in options.cells
+        for name in names_of_picks(CELLS[cell], options.random)
+        if not options.picks or name in options.picks
+    ]
+
+
 def make_picks(options: argparse.Namespace) -> None:
     """Make the picks of this process that are not there yet."""
-    wanted = [(cell, name) for cell in options.cells for name in names_of_picks(options.random)]
     ready = {(row["cell"], row["pick"]) for row in jsonl.read_lines(options.picked)}
     places: dict[str, LoadedCell] = {}
-    for cell, name in shared(wanted, options.part):
+    for cell, name in shared(wanted_picks(options), options.part):
         if (cell, name) in ready:
             continue
         if cell not in places:
@@ -280,9 +307,10 @@ def trainings(
     """
     for seed in range(options.seeds):
         for row in picked:
-            if row["cell"] not in options.cells or (seed and row["pick"].startswith("random")):
+            random = row["pick"].startswith("random")
+            if (row["cell"], row["pick"]) not in wanted_picks(options) or (seed and random):
                 continue
-            for way in WAYS:
+            for way in options.ways:
                 yield row, {
                     "cell": row["cell"], "architecture": architecture(row), "way": way,
                     "seed": seed, "epochs": options.epochs,
@@ -312,8 +340,7 @@ def make_trainings(options: argparse.Namespace) -> None:
     """Run the trainings of this process whose lines are not there yet."""
     picked = list(jsonl.read_lines(options.picked))
     made = {(row["cell"], row["pick"]) for row in picked}
-    names = [(cell, name) for cell in options.cells for name in names_of_picks(options.random)]
-    if missing := [" ".join(each) for each in names if each not in made]:
+    if missing := [" ".join(each) for each in wanted_picks(options) if each not in made]:
         raise SystemExit(f"not picked yet, run search: {', '.join(missing)}")
     unique = {tuple(key.values()): (row, key) for row, key in trainings(picked, options)}
     places: dict[str, LoadedCell] = {}
@@ -346,6 +373,8 @@ def main() -> None:
     parser.add_argument("--picked", type=Path, default=Path("docs/tables/headline_picks.jsonl"))
     parser.add_argument("--part", default="0/1", help="which of how many processes this one is")
     parser.add_argument("--cells", default=",".join(CELLS), help="with commas")
+    parser.add_argument("--picks", default="", help="only these, with commas")
+    parser.add_argument("--ways", default=",".join(WAYS), help="of training, with commas")
     parser.add_argument("--candidates", type=int, default=500, help="scored by each search")
     parser.add_argument("--random", type=int, default=5, help="random students of each cell")
     parser.add_argument("--seeds", type=int, default=3)
@@ -353,7 +382,8 @@ def main() -> None:
     parser.add_argument("--images", type=int, help="training images of each class")
     parser.add_argument("--tests", type=int, help="test images of each class, to try the script")
     options = parser.parse_args()
-    options.cells = options.cells.split(",")
+    options.cells, options.ways = options.cells.split(","), options.ways.split(",")
+    options.picks = [name for name in options.picks.split(",") if name]
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     if options.step is not None:
         {"search": make_picks, "train": make_trainings}[options.step](options)

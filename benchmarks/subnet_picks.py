@@ -11,7 +11,6 @@ from itertools import product
 from pages import markdown, spread
 from short_training import School, Training, append, lines, machine
 from subnet_space import (
-    DEPTH,
     DISTILLER,
     FULL,
     TABLES,
@@ -19,6 +18,7 @@ from subnet_space import (
     build,
     costs,
     draws,
+    even_depths,
     params_of,
     space,
     uniform,
@@ -114,14 +114,10 @@ def searched(school: School, scores: Scores, limit: diswot.Budget) -> tuple[Para
 
 
 def by_hand(limit: diswot.Budget) -> dict[str, Params]:
-    """Return the two widest sub-networks of one width and of even depth, as deep as they may be.
-
-    The depths of the stages differ by one at most, and a later stage is not shallower.
-    """
+    """Return the two widest sub-networks of one width and of even depth, as deep as they may be."""
     found = []
-    even = [d for d in product(range(1, DEPTH + 1), repeat=3) if d[0] <= d[1] <= d[2] <= d[0] + 1]
     for width in reversed(WIDTHS):
-        fits = [uniform(d, width) for d in even if inside(uniform(d, width), limit)]
+        fits = [uniform(d, width) for d in even_depths() if inside(uniform(d, width), limit)]
         found += sorted(fits, key=lambda each: costs(each)["macs"])[-1:]
     return dict(zip(("wide", "narrow"), found, strict=False))
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from functools import cache
+from itertools import product
 from pathlib import Path
 from typing import Any
 
 import optuna
-from optuna.samplers import RandomSampler
+from optuna.samplers import PartialFixedSampler, RandomSampler
 from short_training import CLASSES, TEACHER
 from torch import nn
 
@@ -33,10 +34,18 @@ def build(params: Params) -> nn.Module:
 
 
 def uniform(depths: tuple[int, int, int], width: float) -> Params:
-    """Return the parameters of a sub-network of one width."""
-    return {f"depth_{i}": depth for i, depth in enumerate(depths, 1)} | {
-        f"width_{i}": width for i in (1, 2, 3)
+    """Return the parameters of a sub-network of one width, with the teacher's stem."""
+    return {
+        **{f"depth_{i}": depth for i, depth in enumerate(depths, 1)},
+        **{f"width_{i}": width for i in (1, 2, 3)},
+        "width_stem": 1.0,
     }
+
+
+def even_depths() -> list[tuple[int, int, int]]:
+    """Return the depths of stages that differ by one at most, a later stage not shallower."""
+    every = product(range(1, DEPTH + 1), repeat=3)
+    return [depths for depths in every if depths[0] <= depths[1] <= depths[2] <= depths[0] + 1]
 
 
 FULL = uniform((DEPTH,) * 3, 1.0)
@@ -55,8 +64,9 @@ def costs(params: Params) -> dict[str, int]:
 
 
 def draws(seed: int) -> Iterator[Params]:
-    """Yield random sub-networks without end."""
-    study = optuna.create_study(sampler=RandomSampler(seed))
+    """Yield random sub-networks with the teacher's stem, without end."""
+    sampler = PartialFixedSampler({"width_stem": 1.0}, RandomSampler(seed))
+    study = optuna.create_study(sampler=sampler)
     while True:
         trial = study.ask()
         space()(trial)

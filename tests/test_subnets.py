@@ -61,10 +61,10 @@ def test_the_two_widest_by_hand(picks: Any, limit: int, wide: Any) -> None:
         for width in (1.0, 0.75, 0.5, 0.25)
         if macs((1, 1, 1), width) <= limit
     }
-    expected = [(*depths, width, width, width) for width, (_, depths) in fitting.items()]
+    expected = [(*depths, width, width, width, 1.0) for width, (_, depths) in fitting.items()]
     assert found == expected[:2]
     if wide is not None:
-        assert found[0] == (*wide[0], *(3 * (wide[1],)))
+        assert found[0] == (*wide[0], *(3 * (wide[1],)), 1.0)
 
 
 def test_what_two_ways_pick_is_trained_once(

@@ -153,9 +153,16 @@ def of_resnet(shares: Sequence[float], name: str) -> float:
     return shares[RESNET[name.partition(".")[0]] - 1]
 
 
+WIDE_STEM = "benchmarks/distill_teacher.py:resnet20"  # no stage adds to its stem
+
+
+def of_wide_stem(shares: Sequence[float], name: str) -> float:
+    return shares[{"bn1": 0, "layer1": 1, "layer2": 2, "layer3": 3}[name.partition(".")[0]]]
+
+
 def of_mobilenet(shares: Sequence[float], name: str) -> float:
     place = int(name.split(".")[1])
-    return shares[MOBILENET[place] - 1] if place in MOBILENET else 1
+    return shares[MOBILENET.get(place, 0) - 1]  # the last share is the head's
 
 
 @pytest.mark.parametrize(
@@ -163,7 +170,8 @@ def of_mobilenet(shares: Sequence[float], name: str) -> float:
     [
         ("resnet20", (0.5, 0.25, 0.75), of_resnet),
         ("torchvision:resnet18", (0.75, 1, 0.5, 0.25), of_resnet),
-        ("torchvision:mobilenet_v2", (0.5, 0.25, 1, 0.75, 0.5, 0.25, 0.5), of_mobilenet),
+        ("torchvision:mobilenet_v2", (0.5, 0.25, 1, 0.75, 0.5, 0.25, 0.5, 0.75), of_mobilenet),
+        (WIDE_STEM, (0.25, 0.5, 1, 0.75), of_wide_stem),
     ],
 )
 def test_narrow_network_computes_what_zeros_in_the_full_one_do(
@@ -215,7 +223,8 @@ def test_frozen_parameters_stay_frozen() -> None:
 def test_grouped_convolutions_keep_equal_groups() -> None:
     """ResNeXt's 32 groups of 4 channels become 32 groups of 2."""
     name = "timm:resnext26ts"
-    cut = traced(name).cut(teacher(name), [1] * 4, [0.5] * 4)
+    found = traced(name)
+    cut = found.cut(teacher(name), [1] * len(found.stages), [0.5] * len(found.stages))
     with torch.no_grad():
         assert cut(images()).shape == (2, CLASSES)
     groups = {m.groups for m in cut.modules() if isinstance(m, nn.Conv2d)}

@@ -64,7 +64,8 @@ def test_choices() -> None:
     depths = {n: d.high for n, d in trial.distributions.items() if n.startswith("depth")}
 
     assert depths == {"depth_2": 2, "depth_3": 3, "depth_4": 4, "depth_5": 3, "depth_6": 3}
-    assert [n for n in trial.params if n.startswith("width")] == [f"width_{i}" for i in range(1, 8)]
+    widths = [n for n in trial.params if n.startswith("width")]
+    assert widths == [*(f"width_{i}" for i in range(1, 8)), "width_head"]
     assert trial.distributions["width_1"].choices == (0.25, 0.5, 0.75, 1.0)
 
 

@@ -63,22 +63,35 @@ def _traced(build: Callable[[], nn.Module], size: int, name: str, device: str) -
         except Exception as error:  # torch-pruning may raise anything
             groups, failed = [], [("it", error)]
         whys = [f"torch-pruning cannot follow {layer}: {reason(why)}" for layer, why in failed]
-        return _Trials(made, images, shape, name).checked(_stages(runs, groups), whys)
+        return _Trials(made, images, shape, name).checked(_stages(model, runs, groups), whys)
 
 
-def _stages(runs: Sequence[BlockRun], groups: Sequence[CoupledChannels]) -> SubNetworks:
-    """Give each group to the first stage that writes it; the stem and the head keep their width."""
+def _stages(
+    model: nn.Module, runs: Sequence[BlockRun], groups: Sequence[CoupledChannels]
+) -> SubNetworks:
+    """Give each group to the first stage that writes it, or else to the stem or to the head.
+
+    What only layers between two stages write keeps its width.
+    """
     if not runs:
-        return SubNetworks((PrunableStage(None, tuple(groups)),))
-    own: list[list[CoupledChannels]] = [[] for _ in runs]
+        return SubNetworks((PrunableStage("1", None, tuple(groups)),))
+    order = {name: place for place, (name, _) in enumerate(model.named_modules())}
+    first, last = order[runs[0].blocks[0]], order[runs[-1].blocks[-1]]
+    own: dict[int, list[CoupledChannels]] = {}
     for group in groups:
         writing = (i for i, run in enumerate(runs) if any(map(run.holds, group.writers)))
-        if (first := next(writing, None)) is not None:
-            own[first].append(group)
-    stages = zip(runs, own, strict=True)
-    return SubNetworks(
-        tuple(PrunableStage(run, tuple(own), len(run.blocks)) for run, own in stages)
-    )
+        places = [order[writer] for writer in group.writers]
+        outside = -1 if max(places) < first else len(runs) if min(places) > last else None
+        if (stage := next(writing, outside)) is not None:
+            own.setdefault(stage, []).append(group)
+    ends = [PrunableStage(name, None, tuple(own.get(place, ())))
+            for name, place in (("stem", -1), ("head", len(runs)))]  # fmt: skip
+    stages = [
+        PrunableStage(str(place + 1), run, tuple(own.get(place, ())), len(run.blocks))
+        for place, run in enumerate(runs)
+    ]
+    every = (ends[0], *stages, ends[1])
+    return SubNetworks(tuple(each for each in every if each.run or each.coupled))
 
 
 def _in_block(name: str, stage: PrunableStage) -> str:

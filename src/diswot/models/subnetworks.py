@@ -20,14 +20,17 @@ SHARES = (0.25, 0.5, 0.75, 1.0)
 
 @dataclass(frozen=True)
 class PrunableStage:
-    """A stage of a network, and what can be removed from it.
+    """A stage of a network, its stem or its head, and what can be removed from it.
 
     Attributes:
-        run: Its blocks; None if the network repeats no blocks and is one stage.
+        name: Its number from 1, `stem` or `head`.
+        run: Its blocks; None for stem and head, and if the network repeats no blocks and is one
+            stage.
         coupled: Groups of channels that its layers write.
         depth: Number of blocks.
     """
 
+    name: str
     run: BlockRun | None
     coupled: tuple[CoupledChannels, ...]
     depth: int = 1
@@ -59,7 +62,7 @@ class SubNetworks:
     """All sub-networks of one network.
 
     Attributes:
-        stages: From the first to the last.
+        stages: From the first to the last, stem and head included.
     """
 
     stages: tuple[PrunableStage, ...]

@@ -3,7 +3,8 @@
 `subnet:TEACHER`, such as `subnet:resnet56` or `subnet:timm:vit_tiny_patch16_224`. The full
 sub-network is the teacher. A stage is a run of blocks of one width and resolution. Its width is
 that of the maps it writes and of everything inside its blocks, heads and MLPs of transformers
-included; layers outside of all stages, such as the head, keep their width.
+included. Layers before the first stage that no stage adds to, and layers after the last one, have
+a width of their own; other layers outside of stages keep theirs.
 
 Fang et al., "DepGraph: Towards Any Structural Pruning", CVPR 2023.
 """
@@ -64,7 +65,9 @@ def traced(teacher: str, num_classes: int, img_size: int) -> Teacher:
 
 
 def build(trial: BaseTrial, teacher: str, num_classes: int = 100, img_size: int = 32) -> nn.Module:
-    """Build a sub-network: `depth_i` and `width_i` of each stage i, from 1.
+    """Build a sub-network: `depth_i` and `width_i` of each stage i from 1, and of its ends.
+
+    The ends are `width_stem` and `width_head`, where these have channels of their own.
 
     A stage of one block has no `depth_i`, and one whose channels torch-pruning cannot remove has
     no `width_i`. The weights are those of a new teacher, at the kept channels.
@@ -97,7 +100,8 @@ def from_teacher(
 
 def _choices(trial: BaseTrial, parts: SubNetworks) -> tuple[list[int], list[float]]:
     depths, shares = [], []
-    for i, stage in enumerate(parts.stages, 1):
-        depths.append(trial.suggest_int(f"depth_{i}", 1, stage.depth) if stage.depth > 1 else 1)
-        shares.append(trial.suggest_categorical(f"width_{i}", SHARES) if stage.coupled else 1.0)
+    for stage in parts.stages:
+        depth, width = f"depth_{stage.name}", f"width_{stage.name}"
+        depths.append(trial.suggest_int(depth, 1, stage.depth) if stage.depth > 1 else 1)
+        shares.append(trial.suggest_categorical(width, SHARES) if stage.coupled else 1.0)
     return depths, shares
