@@ -276,8 +276,12 @@ def wanted_picks(options: argparse.Namespace) -> list[tuple[str, str]]:
         (cell, name)
         for cell in options.cells
         for name in names_of_picks(CELLS[cell], options.random)
-        if not options.picks or name in options.picks
+        if _wanted(options, cell, name)
     ]
+
+
+def _wanted(options: argparse.Namespace, cell: str, name: str) -> bool:
+    return cell in options.cells and (not options.picks or name in options.picks)
 
 
 def make_picks(options: argparse.Namespace) -> None:
@@ -308,7 +312,7 @@ def trainings(
     for seed in range(options.seeds):
         for row in picked:
             random = row["pick"].startswith("random")
-            if (row["cell"], row["pick"]) not in wanted_picks(options) or (seed and random):
+            if not _wanted(options, row["cell"], row["pick"]) or (seed and random):
                 continue
             for way in options.ways:
                 yield row, {

@@ -32,9 +32,8 @@ def shared(imported: Callable[[str], Any]) -> Any:
 def tiny(script: Any) -> Any:
     """Return a cell of 8 pixels and 3 classes, whose budget is that of ResNet-20."""
     network = partial(CifarResNet, (3, 3, 3), 3)
-    return replace(
-        script.CELLS["quarter"], size=8, classes=(0, 1, 2), hand=network, budget=network, share=1.0
-    )
+    cell = script.CELLS["64 pixels"]
+    return replace(cell, size=8, classes=(0, 1, 2), hand=network, budget=network)
 
 
 def test_designs_by_hand_are_within_the_budget(script: Any) -> None:
@@ -62,7 +61,7 @@ def test_students_of_diswot_end_as_wide_as_the_teachers_classifier(
     cell = replace(tiny(script), size=32)
     monkeypatch.setitem(script.CELLS, "tiny", cell)
     images = create_dataset("noise", num_classes=3, img_size=32)
-    place = script.LoadedCell("tiny", images, create_teacher(f"{script.FILE}:resnet32", 3))
+    place = script.LoadedCell("tiny", images, create_teacher(script.TEACHER, 3))
 
     params, scored = script.found(place, "diswot", 2)
 
@@ -70,6 +69,20 @@ def test_students_of_diswot_end_as_wide_as_the_teachers_classifier(
     model = cell.build(params)
     assert model.fc.in_features == 256
     assert cell.limit.check(Costs(model, cell.shape))[0] is None
+
+
+def test_the_widest_uniform_sub_network(script: Any) -> None:
+    """One block a stage at half width fits; with two blocks in the last stage it does not."""
+    cell = script.CELLS["quarter"]
+    params = script.widest_uniform(cell)
+
+    assert params == {
+        **{f"depth_{i}": 1 for i in (1, 2, 3)},
+        **{f"width_{i}": 0.5 for i in (1, 2, 3)},
+        "width_stem": 1.0,
+    }
+    deeper = cell.build({**params, "depth_3": 2})
+    assert cell.limit.check(Costs(deeper, cell.shape))[0] is not None
 
 
 def picked(name: str, params: Any, **others: Any) -> dict[str, Any]:
@@ -89,7 +102,15 @@ PICKED = [
 
 def options(**changes: Any) -> argparse.Namespace:
     return argparse.Namespace(
-        **{"seeds": 2, "cells": ["quarter"], "epochs": 3, "images": 7} | changes
+        **{
+            "seeds": 2,
+            "cells": ["quarter"],
+            "picks": [],
+            "ways": ["distilled", "alone"],
+            "epochs": 3,
+            "images": 7,
+        }
+        | changes
     )
 
 
@@ -101,6 +122,7 @@ def test_a_student_of_two_picks_is_trained_once(script: Any) -> None:
     assert len(keys) == 2 * (2 * 3 + 2)
     assert len(set(keys)) == 2 * (2 * 2 + 2)
     assert list(script.trainings(PICKED, options(cells=["64 pixels"]))) == []
+    assert len(list(script.trainings(PICKED, options(picks=["params"], ways=["alone"])))) == 2
     assert set(script.shared([1, 2, 3], "0/2")) | set(script.shared([1, 2, 3], "1/2")) == {1, 2, 3}
 
 

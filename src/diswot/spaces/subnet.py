@@ -4,7 +4,7 @@
 sub-network is the teacher. A stage is a run of blocks of one width and resolution. Its width is
 that of the maps it writes and of everything inside its blocks, heads and MLPs of transformers
 included. Layers before the first stage that no stage adds to, and layers after the last one, have
-a width of their own; other layers outside of stages keep theirs.
+a width of their own. Other layers outside of stages keep their width.
 
 Fang et al., "DepGraph: Towards Any Structural Pruning", CVPR 2023.
 """
