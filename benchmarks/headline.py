@@ -42,7 +42,7 @@ from short_training import (
     train_once,
     trained_teacher,
 )
-from subnet_space import WIDTHS, even_depths, uniform
+from subnet_space import widest_uniforms
 from torch import nn
 from torchvision.models import mobilenet_v2
 
@@ -112,9 +112,10 @@ class Cell:
             return create_space(f"subnet:{TEACHER}", len(self.classes), self.size)
         return partial(cifar_cnn.build, num_classes=len(self.classes), img_size=self.size)
 
-    def fits(self, params: Params) -> bool:
-        """Return whether a student is within the budget."""
-        return self.limit.check(Costs(self.build(params), self.shape))[0] is None
+    def macs_within(self, params: Params) -> float | None:
+        """Return the MACs of a student within the budget; None for another."""
+        made = Costs(self.build(params), self.shape)
+        return None if self.limit.check(made)[0] else made.counts.macs
 
     def build(self, params: Params | None) -> nn.Module:
         """Build a student; None is the design by hand."""
@@ -184,7 +185,7 @@ def pick(place: LoadedCell, name: str, candidates: int) -> dict[str, Any]:
     if name.startswith("random"):
         params = random_student(cell, int(name.split()[1]))
     elif name == UNIFORM:
-        params = widest_uniform(cell)
+        params = next(widest_uniforms(cell.macs_within))
     elif name != HAND:
         params, scored = found(place, name, candidates)
     seconds = time.process_time() - start
@@ -215,15 +216,6 @@ def found(place: LoadedCell, proxy: str, candidates: int) -> tuple[Params, int]:
         narrow = build_network(space, {**params, "head": 0})
         params["head"] = 0 if narrow.fc.in_features == width else width
     return params, result.scored
-
-
-def widest_uniform(cell: Cell) -> Params:
-    """Return the widest sub-network of one width, of even depth and as deep as fits."""
-    for width in reversed(WIDTHS):
-        found = [uniform(depths, width) for depths in even_depths()]
-        if found := [params for params in found if cell.fits(params)]:
-            return max(found, key=lambda params: Costs(cell.build(params), cell.shape).counts.macs)
-    raise AssertionError
 
 
 def random_student(cell: Cell, number: int) -> Params:

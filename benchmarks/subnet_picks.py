@@ -14,14 +14,13 @@ from subnet_space import (
     DISTILLER,
     FULL,
     TABLES,
-    WIDTHS,
     build,
     costs,
     draws,
-    even_depths,
     params_of,
     space,
     uniform,
+    widest_uniforms,
 )
 
 import diswot
@@ -115,10 +114,7 @@ def searched(school: School, scores: Scores, limit: diswot.Budget) -> tuple[Para
 
 def by_hand(limit: diswot.Budget) -> dict[str, Params]:
     """Return the two widest sub-networks of one width and of even depth, as deep as they may be."""
-    found = []
-    for width in reversed(WIDTHS):
-        fits = [uniform(d, width) for d in even_depths() if inside(uniform(d, width), limit)]
-        found += sorted(fits, key=lambda each: costs(each)["macs"])[-1:]
+    found = widest_uniforms(lambda each: costs(each)["macs"] if inside(each, limit) else None)
     return dict(zip(("wide", "narrow"), found, strict=False))
 
 

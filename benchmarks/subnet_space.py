@@ -42,10 +42,21 @@ def uniform(depths: tuple[int, int, int], width: float) -> Params:
     }
 
 
-def even_depths() -> list[tuple[int, int, int]]:
-    """Return the depths of stages that differ by one at most, a later stage not shallower."""
+def widest_uniforms(macs: Callable[[Params], float | None]) -> Iterator[Params]:
+    """Yield the sub-network of most MACs of each width, from the widest that fits.
+
+    All stages have one width. Their depths differ by one at most, a later stage not shallower.
+
+    Args:
+        macs: Returns the MACs of a sub-network within the budget, and None for another.
+    """
     every = product(range(1, DEPTH + 1), repeat=3)
-    return [depths for depths in every if depths[0] <= depths[1] <= depths[2] <= depths[0] + 1]
+    even = [depths for depths in every if depths[0] <= depths[1] <= depths[2] <= depths[0] + 1]
+    for width in reversed(WIDTHS):
+        found = [(macs(params), params) for params in (uniform(d, width) for d in even)]
+        fitting = [(cost, params) for cost, params in found if cost is not None]
+        if fitting:
+            yield max(fitting, key=lambda each: each[0])[1]
 
 
 FULL = uniform((DEPTH,) * 3, 1.0)

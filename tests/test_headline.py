@@ -74,7 +74,7 @@ def test_students_of_diswot_end_as_wide_as_the_teachers_classifier(
 def test_the_widest_uniform_sub_network(script: Any) -> None:
     """One block a stage at half width fits; with two blocks in the last stage it does not."""
     cell = script.CELLS["quarter"]
-    params = script.widest_uniform(cell)
+    params = next(script.widest_uniforms(cell.macs_within))
 
     assert params == {
         **{f"depth_{i}": 1 for i in (1, 2, 3)},

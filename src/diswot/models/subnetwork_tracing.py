@@ -77,21 +77,22 @@ def _stages(
         return SubNetworks((PrunableStage("1", None, tuple(groups)),))
     order = {name: place for place, (name, _) in enumerate(model.named_modules())}
     first, last = order[runs[0].blocks[0]], order[runs[-1].blocks[-1]]
-    own: dict[int, list[CoupledChannels]] = {}
+    numbered = {str(number): run for number, run in enumerate(runs, 1)}
+    found: dict[str, BlockRun | None] = {"stem": None, **numbered, "head": None}
+    own: dict[str, list[CoupledChannels]] = {name: [] for name in found}
     for group in groups:
-        writing = (i for i, run in enumerate(runs) if any(map(run.holds, group.writers)))
+        writing = (name for name, run in numbered.items() if any(map(run.holds, group.writers)))
         places = [order[writer] for writer in group.writers]
-        outside = -1 if max(places) < first else len(runs) if min(places) > last else None
-        if (stage := next(writing, outside)) is not None:
-            own.setdefault(stage, []).append(group)
-    ends = [PrunableStage(name, None, tuple(own.get(place, ())))
-            for name, place in (("stem", -1), ("head", len(runs)))]  # fmt: skip
-    stages = [
-        PrunableStage(str(place + 1), run, tuple(own.get(place, ())), len(run.blocks))
-        for place, run in enumerate(runs)
-    ]
-    every = (ends[0], *stages, ends[1])
-    return SubNetworks(tuple(each for each in every if each.run or each.coupled))
+        outside = "stem" if max(places) < first else "head" if min(places) > last else None
+        if (name := next(writing, outside)) is not None:
+            own[name].append(group)
+    return SubNetworks(
+        tuple(
+            PrunableStage(name, run, tuple(own[name]), len(run.blocks) if run else 1)
+            for name, run in found.items()
+            if run or own[name]
+        )
+    )
 
 
 def _in_block(name: str, stage: PrunableStage) -> str:
