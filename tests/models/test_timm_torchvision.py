@@ -78,7 +78,7 @@ def test_a_fresh_head_for_the_data(name: str, pixels: int) -> None:
             "torchvision:resnet33",
             "unknown network of torchvision .*; did you mean resnet34",
         ),
-        ("torchvision:fcn_resnet50", "unknown network of torchvision"),
+        ("torchvision:fasterrcnn_resnet50_fpn", "unknown network of torchvision"),
         ("tim:resnet50", r"unknown teacher 'tim:resnet50'; did you mean timm:resnet50"),
         ("timm:", r"unknown teacher 'timm:'; did you mean timm:resnet50"),
     ],
@@ -147,3 +147,8 @@ def test_timm_loads_its_weights(classes: int, monkeypatch: pytest.MonkeyPatch) -
     assert bool((model.get_parameter("layer1.0.conv1.weight") == 0.25).all())
     head = model.get_parameter("fc.weight")
     assert head.shape[0] == classes and bool((head == 0.25).all()) == (classes == 1000)
+
+
+def test_networks_for_segmentation_start_from_nothing() -> None:
+    model = create_teacher("torchvision:lraspp_mobilenet_v3_large", 5, 32)
+    assert model.eval()(torch.zeros(2, 3, 32, 48))["out"].shape == (2, 5, 32, 48)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import numpy as np
@@ -19,7 +19,7 @@ SPLIT_SEED = 0  # of the held-out 20 % of a data set without test images
 
 
 class Batch(NamedTuple):
-    """Normalised images, B x 3 x S x S, and their labels, B."""
+    """Normalised images, B x 3 x H x W, and their labels, B, or those of pixels, B x H x W."""
 
     images: Tensor
     labels: Tensor
@@ -40,12 +40,22 @@ class Split:
     """Labelled images that are read on demand.
 
     Attributes:
-        labels: Class indices, N; `UNLABELLED` for an image without a label.
-        read: Function that returns the images of n indices as bytes, n x 3 x S x S.
+        labels: Class indices, N; `UNLABELLED` for an image without a label. Zeros if there are
+            masks.
+        read: Function that returns the images of n indices as bytes, n x 3 x H x W.
+        masks: Function that returns the class indices of the pixels of n images, n x H x W, with
+            `UNLABELLED` for a pixel that is ignored. None if an image has one label.
     """
 
     labels: Tensor
     read: Callable[[Sequence[int]], Tensor]
+    masks: Callable[[Sequence[int]], Tensor] | None = None
+
+    def targets(self, indices: Sequence[int]) -> Tensor:
+        """Return the labels of some images, n, or of their pixels, n x H x W."""
+        if self.masks is None:
+            return self.labels[torch.as_tensor(indices, dtype=torch.int64)]
+        return self.masks(indices)
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -61,11 +71,12 @@ class Dataset:
     Attributes:
         name: The name that the user wrote.
         classes: Names of the K classes.
-        size: Height and width of the images in pixels, S.
+        size: Height of the images in pixels, S, and their width unless there is another.
         mean: Mean of each channel, on the scale 0 to 1.
         std: Standard deviation of each channel, on the same scale.
         train: Images for training; None for noise.
         test: Images for testing; None for noise.
+        width: Width of the images in pixels; None, the default, for square ones.
     """
 
     name: str
@@ -75,19 +86,24 @@ class Dataset:
     std: tuple[float, ...]
     train: Split | None
     test: Split | None
+    width: int | None = field(default=None, kw_only=True)
 
     def __repr__(self) -> str:
         parts = {"training": self.train, "test": self.test}
         counts = "".join(f", {len(part)} {name} images" for name, part in parts.items() if part)
-        return (
-            f"Dataset({self.name!r}, {len(self.classes)} classes, {self.size} x {self.size} "
-            f"pixels{counts})"
-        )
+        pixels = f"{self.width or self.size} x {self.size} pixels"
+        return f"Dataset({self.name!r}, {len(self.classes)} classes, {pixels}{counts})"
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
-        """Channels, height and width of an image: 3, S, S."""
-        return 3, self.size, self.size
+        """Channels, height and width of an image."""
+        return 3, self.size, self.width or self.size
+
+    @property
+    def task(self) -> str:
+        """What is predicted: `segmentation` if pixels have labels, else `classification`."""
+        dense = any(part is not None and part.masks for part in (self.train, self.test))
+        return "segmentation" if dense else "classification"
 
     @property
     def has_unlabelled(self) -> bool:
@@ -134,7 +150,7 @@ class Dataset:
                 f"{size}; --batch-size {len(self.train)} takes all"
             )
         chosen = balanced(self.train.labels.numpy(), size, random)
-        return _laid_out(self.normalise(self.train.read(chosen)), self.train.labels[chosen])
+        return _laid_out(self.normalise(self.train.read(chosen)), self.train.targets(chosen))
 
 
 def whole(

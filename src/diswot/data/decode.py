@@ -42,11 +42,40 @@ def opened(source: str | bytes, name: str) -> Any:
         raise UserError(f"{name} cannot be read as an image") from error
 
 
-def fitted(image: Any, side: int) -> Tensor:
-    """Resize the shorter side to S pixels and crop the centre; return bytes, 3 x S x S."""
+def opened_mask(path: str) -> Any:
+    """Decode a mask as it is stored: class indices, or the indices or colours of a palette.
+
+    Args:
+        path: Path of the mask.
+
+    Raises:
+        UserError: The mask is damaged, or has more than 8 bits a channel.
+    """
+    from PIL import Image
+
+    try:
+        with Image.open(path) as mask:
+            if mask.mode[0] in "IF":
+                raise UserError(f"{path} has more than 8 bits a pixel; convert it first")
+            mask.load()
+            return mask if mask.mode in ("L", "P") else mask.convert("RGB")
+    except (UserError, MemoryError):
+        raise
+    except Exception as error:  # a damaged file makes a decoder raise anything
+        raise UserError(f"{path} cannot be read as a mask") from error
+
+
+def fitted(image: Any, height: int, width: int | None = None) -> Tensor:
+    """Resize an image to cover H x W pixels and crop the centre; return bytes, 3 x H x W.
+
+    Args:
+        image: Decoded image.
+        height: Height in pixels, H.
+        width: Width in pixels, W. Default: H.
+    """
     from PIL import ImageOps
 
-    pixels = np.array(ImageOps.fit(image, (side, side)))
+    pixels = np.array(ImageOps.fit(image, (width or height, height)))
     return torch.from_numpy(pixels).permute(2, 0, 1)
 
 

@@ -15,6 +15,7 @@ from diswot.data.dataset import Dataset
 from diswot.data.folder import folder
 from diswot.data.huggingface import PREFIX, hub
 from diswot.data.imagenet16 import imagenet16, imagenet16_120, is_imagenet16
+from diswot.data.masks import is_masks, masks
 from diswot.data.parquet import is_parquet, parquet
 from diswot.errors import UserError, unknown
 
@@ -70,12 +71,13 @@ def create_dataset(
 
     Args:
         name: A key of `SETS`; `hf:NAME[,CONFIG][:SPLIT]` for a data set of the Hugging Face hub; a
-            Parquet file or a folder of Parquet files; a folder of downsampled ImageNet; or a
-            folder that holds one folder of images a class, directly or in `train` and `test`.
+            Parquet file or a folder of Parquet files; a folder of downsampled ImageNet; a folder of
+            images and masks, as `data.masks` reads it; or a folder that holds one folder of images
+            a class, directly or in `train` and `test`.
         num_classes: Number of classes of noise, by default 100. Of downsampled ImageNet, only the
             first classes are read. Other data sets ignore the number.
         img_size: Height and width in pixels, S. None, the default: the published size, or the
-            shorter side of the first image file, at most 224.
+            shorter side of the first image file, at most 224; with masks, the first image's height.
         root: Folder of CIFAR or of ImageNet16, by default `~/.cache/diswot`.
         download: Whether CIFAR may be downloaded.
 
@@ -101,4 +103,6 @@ def create_dataset(
         raise UserError(f"{name} is a file; name a folder of images, or a .parquet file")
     if is_imagenet16(path):
         return imagenet16(name, num_classes=num_classes, img_size=img_size)
+    if is_masks(path):
+        return masks(name, img_size=img_size)
     return folder(name, img_size=img_size)

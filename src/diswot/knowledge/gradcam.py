@@ -58,7 +58,9 @@ def class_activation(observation: Observation) -> Tensor:
         UserError: The observation has no `cam_weights`.
     """
     if observation.cam_weights is None:
-        raise UserError("gradcam needs weights of the maps, seen with observe(..., cam=True)")
+        raise UserError(
+            "gradcam needs one label an image, and weights of the maps: observe(..., cam=True)"
+        )
     weights, maps = (
         in_safe_range(at_least_float32(values))
         for values in (observation.cam_weights, observation.last)

@@ -1,4 +1,6 @@
-"""Distances of the relations among images, for any widths.
+"""Distances of the relations among images or rows, for any widths.
+
+Of more than 1,024 rows, such as the pixels of a batch, 256 are compared with each other.
 
 Letters: B images, N rows, D features that enter the classifier.
 """
@@ -21,6 +23,8 @@ from diswot.knowledge.stages import (
 )
 from diswot.observation.functional import gram, unit_rows
 from diswot.observation.observe import Observation
+
+_MANY_ROWS, _COMPARED_ROWS = 1024, 256
 
 
 def sp(teacher: Observation, student: Observation) -> Tensor:
@@ -128,11 +132,19 @@ def rkd(
         A scalar, at least 0.
     """
     (lengths_t, angles_t), (lengths_s, angles_s) = (
-        _geometry(at_least_float32(seen.head_input)) for seen in (teacher, student)
+        _geometry(_compared_rows(seen)) for seen in (teacher, student)
     )
     return distance * smooth_l1_loss(lengths_s, lengths_t) + angle * smooth_l1_loss(
         angles_s, angles_t
     )
+
+
+def _compared_rows(seen: Observation) -> Tensor:
+    """Return the inputs of the classifier; of many rows, evenly spaced ones."""
+    rows = at_least_float32(seen.head_input)
+    if len(rows) <= _MANY_ROWS:
+        return rows
+    return rows[torch.linspace(0, len(rows) - 1, _COMPARED_ROWS).long().to(rows.device)]
 
 
 @cached
@@ -168,7 +180,7 @@ def pkt(teacher: Observation, student: Observation) -> Tensor:
 
 def _neighbours(observation: Observation) -> Tensor:
     """Return the probabilities of each row's neighbours, N x N; zero for itself."""
-    points = unit_rows(at_least_float32(observation.head_input))
+    points = unit_rows(_compared_rows(observation))
     closeness = (1 + points @ points.T) / 2
     near = closeness > 8 * torch.finfo(points.dtype).eps  # opposite rows leave rounding errors
     closeness = closeness * near * (1 - torch.eye(len(points)).to(closeness))
@@ -195,8 +207,7 @@ def cc(teacher: Observation, student: Observation, gamma: float = 0.4, order: in
         A scalar, at least 0.
     """
     kernel_t, kernel_s = (
-        _gaussian(unit_rows(at_least_float32(seen.head_input)), gamma, order)
-        for seen in (teacher, student)
+        _gaussian(unit_rows(_compared_rows(seen)), gamma, order) for seen in (teacher, student)
     )
     return mse_loss(kernel_s, kernel_t)
 

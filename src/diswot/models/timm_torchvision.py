@@ -104,6 +104,8 @@ def torchvision_build(name: str, classes: int, size: int | None, pretrained: boo
 
     _check_torchvision(name)
     options = dict(_OLD) if name in _AUXILIARY else {}
+    if _dense(name):
+        options["weights_backbone"] = None
     if (key := _sized(name)) and size is not None:
         options[key] = size if key == "image_size" else (size, size)
     with one_line_errors(f"torchvision:{name}", "cannot be made"), warnings.catch_warnings():
@@ -128,9 +130,15 @@ def _take(model: nn.Module, given: dict[str, Any], name: str, classes: int) -> N
 def _check_torchvision(name: str) -> None:
     from torchvision import models
 
-    names = models.list_models(module=models)
+    names = [*models.list_models(module=models), *models.list_models(module=models.segmentation)]
     if name not in names:
         raise unknown("network of torchvision", name, names)
+
+
+def _dense(name: str) -> bool:
+    from torchvision import models
+
+    return name in models.list_models(module=models.segmentation)
 
 
 def _sized(name: str) -> str:

@@ -7,15 +7,21 @@ positions.
 from __future__ import annotations
 
 import re
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from torch import Tensor, nn
 
 from diswot.errors import UserError, unknown
+from diswot.observation.dense_head import RanConvolution
 from diswot.observation.feature_maps import StageMap, add_stage_map, as_map, block_depths
+from diswot.observation.rows import logits_of
 
 Layers = Mapping[str, str | Sequence[str]]
+
+_LAST_CONVOLUTIONS = 6  # whose outputs are kept, of a dense network with several heads
+_ENCODERS = ("backbone", "encoder")  # usual names in the libraries
 
 _NEVER_A_MAP = (nn.Dropout, nn.Dropout2d, nn.Softmax, nn.Identity, nn.Flatten)
 
@@ -55,7 +61,11 @@ class Trace:
         heads: Linear layers that ran on vectors.
         other_heads: Other modules with a weight of a row for each output, such as a cosine head.
         last_convolution: Name and input of the last convolution that ran; it may classify.
-        logits: Output of the model, N x K.
+        logits: Output of the model, N x K, or B x K x h x w of a dense network.
+        dense: Whether the model gives logits for each position.
+        encoder: Name of the encoder of a dense network, whose maps alone end stages; empty if it
+            has no usual name.
+        convolutions: The convolutions of a dense network that ran last.
     """
 
     image_size: tuple[int, int]
@@ -67,6 +77,11 @@ class Trace:
     other_heads: dict[str, nn.Module] = field(default_factory=dict)
     last_convolution: tuple[str, Tensor] | None = None
     logits: Tensor | None = None
+    dense: bool = False
+    encoder: str = ""
+    convolutions: deque[RanConvolution] = field(
+        default_factory=lambda: deque(maxlen=_LAST_CONVOLUTIONS)
+    )
 
     def add_map(
         self, name: str, module: nn.Module, depth: int, inputs: Tensor, output: Tensor
@@ -81,11 +96,19 @@ class Trace:
             output: Its output, of any shape.
         """
         features = as_map(output, self.image_size)
-        if features is None:
+        if features is None or (self.dense and not self._encodes(name, features)):
             return
         found = StageMap(name, depth, features, output, output._version, after_pooling=False)
         if add_stage_map(self.stage_maps, found, module, inputs) and self.copy:
             found.map = features.clone()
+
+    def _encodes(self, name: str, features: Tensor) -> bool:
+        """Whether a map belongs to the stages of a dense network, which never enlarge."""
+        if self.encoder and not name.startswith(f"{self.encoder}."):
+            return False
+        cells = features.shape[2:].numel()
+        smallest = self.stage_maps[-1].map.shape[2:].numel() if self.stage_maps else cells
+        return 1 < cells <= smallest
 
     def add_named(self, name: str, output: Tensor) -> None:
         """Record the output of a module that the user named.
@@ -121,7 +144,9 @@ class Trace:
         return maps
 
 
-def run(model: nn.Module, images: Tensor, layers: Layers, *, copy: bool = False) -> Trace:
+def run(
+    model: nn.Module, images: Tensor, layers: Layers, *, copy: bool = False, dense: bool = False
+) -> Trace:
     """Run a model once with hooks, which are removed afterwards, also if the model raises.
 
     Args:
@@ -129,16 +154,18 @@ def run(model: nn.Module, images: Tensor, layers: Layers, *, copy: bool = False)
         images: B x C x H x W, at least two images.
         layers: Names of modules, as in `observe.observe`.
         copy: Whether maps are copied.
+        dense: Whether the model gives logits for each position, not for each image.
 
     Raises:
         UserError: The images do not fit the model, a name is unknown, or the model does not
-            return one tensor of logits.
+            return the logits.
     """
     _check_images(images)
     modules = dict(model.named_modules())
     wanted = _named_maps(layers, modules)
     depths = block_depths(modules)
-    trace = Trace((images.shape[2], images.shape[3]), copy)
+    trace = Trace((images.shape[2], images.shape[3]), copy, dense=dense)
+    trace.encoder = _encoder(modules) if dense else ""
     handles = []
     try:
         for name, module in modules.items():
@@ -157,10 +184,25 @@ def run(model: nn.Module, images: Tensor, layers: Layers, *, copy: bool = False)
     finally:
         for handle in handles:
             handle.remove()
-    if not isinstance(logits, Tensor) or logits.ndim != 2 or len(logits) != len(images):
+    trace.logits = _dense_logits(logits, images) if dense else logits
+    if not dense and (
+        not isinstance(logits, Tensor) or logits.ndim != 2 or len(logits) != len(images)
+    ):
         raise UserError(f"the model must return one tensor of logits N x K, not {kind(logits)}")
-    trace.logits = logits
     return trace
+
+
+def _dense_logits(outputs: object, images: Tensor) -> Tensor:
+    logits = logits_of(outputs)
+    if logits.ndim != 4 or len(logits) != len(images):
+        raise UserError(f"the model must return logits B x K x H x W, not {kind(logits)}")
+    return logits
+
+
+def _encoder(modules: Mapping[str, nn.Module]) -> str:
+    """Return the outermost module with the name of an encoder; empty if there is none."""
+    named = [name for name in modules if name.rpartition(".")[2] in _ENCODERS]
+    return min(named, key=lambda name: name.count("."), default="")
 
 
 def _hook(
@@ -184,6 +226,8 @@ def _hook(
             return
         if isinstance(module, nn.Conv2d):
             trace.last_convolution = name, inputs[0]
+            if trace.dense:
+                trace.convolutions.append(RanConvolution(name, module, inputs[0], output))
         if not isinstance(module, _NEVER_A_MAP):
             trace.add_map(name, module, depth, inputs[0], output)
 

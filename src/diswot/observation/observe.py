@@ -1,7 +1,7 @@
-"""One forward pass of any classifier, and everything that the scores need from it.
+"""One forward pass of any network, and everything that the scores need from it.
 
-Letters: B images, N rows (in classification a row is an image, so N = B), K classes, C channels,
-D features that enter the classifier, H x W positions.
+Letters: B images, N rows (in classification a row is an image, so N = B; in segmentation a pixel),
+K classes, C channels, D features that enter the classifier, H x W positions.
 """
 
 from __future__ import annotations
@@ -16,9 +16,11 @@ from torch import Tensor, nn
 from diswot.errors import UserError
 from diswot.observation import gradcam as cams
 from diswot.observation.class_gradient import autograd_class_gradient, linear_class_gradient
+from diswot.observation.dense_head import RanConvolution, head_convolutions, head_inputs
 from diswot.observation.feature_maps import as_map
 from diswot.observation.hooks import Layers, Trace, kind, run
 from diswot.observation.modes import measuring, recordable
+from diswot.observation.rows import IGNORED, PixelRows, is_dense, logits_of
 
 _log = logging.getLogger("diswot")
 
@@ -48,14 +50,17 @@ class Observation:
 
     Attributes:
         stages: Map that ends each resolution stage, B x C x H x W each, from the largest to the
-            smallest. Tokens are laid out as a map.
-        last: Map before global pooling, B x C x H x W.
+            smallest. Tokens are laid out as a map. The map that a dense network's classifier reads
+            follows the stages of its encoder.
+        last: Map before global pooling, B x C x H x W; of a dense network the map that the
+            classifier reads.
         head_input: Inputs of the classifier H, N x D.
         logits: Outputs of the model Z, N x K.
-        targets: Class indices y, N.
+        targets: Class indices y of the rows, N.
         class_gradient: Gradient G of the mean cross-entropy in the classifier's weight, K x D.
         cam_weights: Influence of each channel of `last` on the target's logit, B x C, as in
-            Grad-CAM. None if they would have cost another pass and were not asked for.
+            Grad-CAM. None if they would have cost another pass and were not asked for, and for
+            dense networks.
     """
 
     stages: tuple[Tensor, ...]
@@ -82,12 +87,16 @@ def observe(
     random state, also if its forward pass raises.
 
     If the classifier is not one linear layer, its class gradient costs another forward pass and a
-    backward pass. If the model overwrites a map in place, the pass is repeated with copies.
+    backward pass. The classifier of a dense network may be one convolution or several whose outputs
+    are summed, and the model may enlarge its logits by bilinear interpolation. If the model
+    overwrites a map in place, the pass is repeated with copies.
 
     Args:
-        model: Any classifier that maps images to one tensor of logits.
+        model: Any network that maps images to logits: one tensor, N x K; or of a dense network
+            B x K x h x w, as `rows.logits_of` finds them.
         images: B x 3 x H x W, on the model's device.
-        targets: Class indices below K, int64, N.
+        targets: Class indices below K, int64, N; or those of pixels, B x H x W, where
+            `rows.IGNORED` is no class.
         layers: Names of modules, where the guess is wrong: `classifier` and `last` (one name
             each), `stages` (a list of names). Guessed by default.
         cam: Whether to compute `cam_weights` also if they cost another forward pass and a backward
@@ -101,14 +110,14 @@ def observe(
 
         def rerun() -> Tensor:
             with measuring(model):
-                logits: Tensor = model(images)
-            return logits
+                return logits_of(model(images))
 
+        dense = is_dense(targets)
         with measuring(model):
-            trace = run(model, images, layers)
+            trace = run(model, images, layers, dense=dense)
         if trace.overwritten():
             with measuring(model):
-                trace = run(model, images, layers, copy=True)
+                trace = run(model, images, layers, copy=True, dense=dense)
         return _observation(model, trace, rerun, targets, layers, cam)
 
 
@@ -133,10 +142,10 @@ def record(
         UserError: As in `observe`, or the model overwrites a map in place, so that the observation
             would be wrong.
     """
-    trace = run(model, images, layers)
+    trace = run(model, images, layers, dense=is_dense(targets))
     if trace.overwritten():
         raise UserError("the model overwrites a stage's map in place; name other stages in layers")
-    return _observation(model, trace, lambda: model(images), targets, layers, cam)
+    return _observation(model, trace, lambda: logits_of(model(images)), targets, layers, cam)
 
 
 def _observation(
@@ -145,6 +154,8 @@ def _observation(
     logits = trace.logits
     assert logits is not None
     _check_targets(targets, logits)
+    if trace.dense:
+        return _dense_observation(trace, logits, rerun, PixelRows(targets), layers)
     name, weight = _classifier(trace, logits, layers)
     stages, last = _maps(trace, name, layers)
     head = trace.heads.get(name)
@@ -160,6 +171,38 @@ def _observation(
     elif cam:
         cam_weights = _autograd_cam_weights(model, trace, rerun, targets, name, layers)
     return Observation(stages, last, head_input, logits, targets, gradient, cam_weights)
+
+
+def _dense_observation(
+    trace: Trace, outputs: Tensor, rerun: Rerun, rows: PixelRows, layers: Layers
+) -> Observation:
+    logits, targets = rows.read(outputs), rows.classes
+    heads: tuple[RanConvolution, ...] = ()
+    entering: Tensor | None = None
+    if "classifier" not in layers:
+        heads, aligned = head_convolutions(trace.convolutions, logits, rows)
+        entering = head_inputs(heads, rows, align_corners=aligned)
+    classifier = heads[-1] if heads else _dense_classifier(trace, logits, layers)
+    if entering is not None:
+        gradient = linear_class_gradient(entering, logits, targets)
+    else:
+        entering = rows.read(classifier.input)
+        weight = classifier.module.weight
+        gradient = autograd_class_gradient(lambda: rows.read(rerun()), logits, targets, weight)
+    named = tuple(_named_map(trace, stage) for stage in layers.get("stages", ()))
+    last = _named_map(trace, str(layers["last"])) if "last" in layers else classifier.input
+    stages = named or (*(each.map for each in trace.stage_maps if each.map is not last), last)
+    return Observation(stages, last, entering, logits, targets, gradient)
+
+
+def _dense_classifier(trace: Trace, logits: Tensor, layers: Layers) -> RanConvolution:
+    """Return the convolution that the user named, or the last one with K outputs."""
+    named = layers.get("classifier")
+    for each in reversed(trace.convolutions):
+        if each.name == named or (named is None and each.output.shape[1] == logits.shape[1]):
+            return each
+    wanted = f"a convolution of {logits.shape[1]} outputs" if named is None else repr(named)
+    raise NoClassifier(f"no classifier found: {wanted} is not among the last that ran")
 
 
 def _maps(trace: Trace, classifier: str, layers: Layers) -> tuple[tuple[Tensor, ...], Tensor]:
@@ -245,8 +288,12 @@ def _source(trace: Trace, classifier: str, layers: Layers) -> tuple[str, Tensor,
 
 
 def _check_targets(targets: Tensor, logits: Tensor) -> None:
-    if targets.shape != logits.shape[:1] or targets.dtype != torch.int64:
-        raise UserError(f"labels must be one int64 class index an image, not {kind(targets)}")
+    dense = is_dense(targets)
+    fitting = targets.shape[:1] if dense else targets.shape
+    if fitting != logits.shape[:1] or targets.dtype != torch.int64:
+        wanted = "a pixel" if dense else "an image"
+        raise UserError(f"labels must be one int64 class index {wanted}, not {kind(targets)}")
+    lowest = IGNORED if dense else 0
     for label in (int(targets.min()), int(targets.max())):
-        if not 0 <= label < logits.shape[1]:
+        if not lowest <= label < logits.shape[1]:
             raise UserError(f"label {label} does not fit a model with {logits.shape[1]} classes")

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from diswot.errors import UserError
 from diswot.observation.observe import observe
+from diswot.observation.rows import is_dense
 from diswot.proxies.activation_codes import ActivationCodes
 from diswot.proxies.candidate import Candidate
 from diswot.proxies.eigen import eigenvalues
@@ -67,7 +68,12 @@ def epe_nas(candidate: Candidate) -> float:
 
     A class of one image has e = log(1 + k) in any network, so a batch with one image of each class
     gives all networks the same score.
+
+    Raises:
+        UserError: The targets are those of pixels.
     """
+    if is_dense(candidate.batch.labels):
+        raise UserError("epe_nas needs one label an image")
     labels = candidate.batch.labels
     members = [labels == label for label in sorted(set(labels.tolist()))]
     blocks = [correlations(candidate.input_jacobian[member]) for member in members]

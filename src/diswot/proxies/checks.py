@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator, Mapping
 
-import torch
 from torch import nn
 
 from diswot.data.dataset import Batch
@@ -13,6 +12,7 @@ from diswot.errors import UserError
 from diswot.models.supported import refuse_unsupported
 from diswot.observation.hooks import kind
 from diswot.observation.observe import NoClassifier, Observation
+from diswot.observation.rows import logits_of
 from diswot.proxies.registry import Proxy
 
 _SIZES = "scores without a forward pass need none: params, macs, depth and size"
@@ -40,11 +40,11 @@ def check_types(teacher: object, student: object, batch: object) -> None:
         raise UserError("the images must be a batch, as data.batch(64) of a diswot data set is")
 
 
-def check_outputs(logits: object, num_classes: int | None) -> None:
+def check_outputs(outputs: object, num_classes: int | None) -> None:
     """Refuse a student with another number of outputs than the data has classes.
 
     Args:
-        logits: Output of the student.
+        outputs: Output of the student.
         num_classes: Number of classes; None for any.
 
     Raises:
@@ -52,11 +52,12 @@ def check_outputs(logits: object, num_classes: int | None) -> None:
     """
     if num_classes is None:
         return
-    if not isinstance(logits, torch.Tensor) or logits.ndim != 2:
-        raise UserError(f"the model must return one tensor of logits N x K, not {kind(logits)}")
-    if logits.shape[1] != num_classes:
+    found = logits_of(outputs)
+    if found.ndim not in (2, 4):
+        raise UserError(f"the model must return one tensor of logits N x K, not {kind(found)}")
+    if found.shape[1] != num_classes:
         raise UserError(
-            f"the student has {logits.shape[1]} outputs, and the data has {num_classes} classes"
+            f"the student has {found.shape[1]} outputs, and the data has {num_classes} classes"
         )
 
 

@@ -12,10 +12,10 @@ import math
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import cross_entropy
 
 from diswot.data.dataset import Batch
 from diswot.errors import UserError
+from diswot.observation.rows import mean_cross_entropy, summed_cross_entropy
 from diswot.proxies import passes
 from diswot.proxies.blocks import layers, weights
 from diswot.proxies.candidate import Candidate
@@ -57,8 +57,9 @@ def grasp(candidate: Candidate) -> float:
         UserError: PyTorch cannot differentiate the network twice, as with Hardsigmoid.
     """
     parameters = list(weights(candidate.student).values())
+    images, labels = candidate.batch
     with passes.differentiating(candidate.student):
-        loss = cross_entropy(candidate.student(candidate.batch.images), candidate.batch.labels)
+        loss = mean_cross_entropy(candidate.student(images), labels)
         first = passes.gradients(loss, parameters, twice=True)
         products = [(g * g.detach()).sum() for g in first if g.requires_grad]
         second = _second_gradients(torch.stack(products).sum(), parameters)
@@ -101,7 +102,7 @@ def fisher(candidate: Candidate) -> float:
     handles = [layer.register_forward_hook(keep) for layer in layers(model)]
     try:
         with passes.differentiating(model):
-            loss = cross_entropy(model(batch.images), batch.labels, reduction="sum")
+            loss = summed_cross_entropy(model(batch.images), batch.labels)
             slopes = passes.gradients(loss, outputs)
     finally:
         for handle in handles:

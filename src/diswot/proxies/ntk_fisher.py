@@ -19,7 +19,9 @@ from torch.autograd import forward_ad
 from torch.func import functional_call
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from diswot.errors import UserError
 from diswot.observation.modes import measuring
+from diswot.observation.rows import is_dense, logits_of
 from diswot.proxies import passes
 from diswot.proxies.blocks import weights
 from diswot.proxies.candidate import Candidate
@@ -43,7 +45,7 @@ def ntk_cond(candidate: Candidate) -> float:
     model, images = candidate.student, candidate.batch.images[:_IMAGES]
     parameters = list(weights(model).values())
     with passes.differentiating(model):
-        outputs = model(images).sum(1)
+        outputs = logits_of(model(images)).flatten(1).sum(1)
         rows = [passes.gradients(z, parameters, keep_graph=True) for z in outputs]
     parts = (torch.stack(part).flatten(1).double() for part in zip(*rows, strict=True))
     values = eigenvalues(torch.stack([part @ part.T for part in parts]).sum(0))
@@ -67,7 +69,12 @@ def vkdnw(candidate: Candidate) -> float:
     too. It uses running statistics in place of the batch's, and draws weights as the initialisation
     `kaiming` does. It mixes the softmax with 5 % of the uniform distribution, which a saturated
     softmax may need. Here F is exact.
+
+    Raises:
+        UserError: The targets are those of pixels.
     """
+    if is_dense(candidate.batch.labels):
+        raise UserError("vkdnw needs one label an image")
     model, images = candidate.student, candidate.batch.images[:_IMAGES]
     chosen = _draw(weights(model), candidate.generator())
     with measuring(model), _forward_mode():

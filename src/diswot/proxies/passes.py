@@ -14,10 +14,10 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
-from torch.nn.functional import cross_entropy
 
 from diswot.data.dataset import Batch
 from diswot.observation.modes import measuring
+from diswot.observation.rows import logits_of, mean_cross_entropy
 from diswot.proxies.blocks import map_of, primary_blocks, weights
 from diswot.utils.compat import BatchNormBase
 
@@ -73,7 +73,7 @@ def weight_gradients(model: nn.Module, batch: Batch) -> dict[str, Tensor]:
     """Return the gradient of the mean cross-entropy in each of `blocks.weights`, by name."""
     by_name = weights(model)
     with differentiating(model):
-        loss = cross_entropy(model(batch.images), batch.labels)
+        loss = mean_cross_entropy(model(batch.images), batch.labels)
         return dict(zip(by_name, gradients(loss, list(by_name.values())), strict=True))
 
 
@@ -91,7 +91,7 @@ def input_jacobian(model: nn.Module, images: Tensor) -> Tensor:
     """
     with differentiating(model):
         leaf = images.detach().requires_grad_()
-        (gradient,) = gradients(model(leaf).sum(), [leaf])
+        (gradient,) = gradients(logits_of(model(leaf)).sum(), [leaf])
     return gradient.flatten(1)
 
 
@@ -113,7 +113,7 @@ def block_outputs(model: nn.Module, images: Tensor) -> tuple[Tensor, list[Tensor
 
     handles = [block.register_forward_hook(keep) for block in primary_blocks(model)]
     try:
-        logits: Tensor = model(images)
+        logits = logits_of(model(images))
     finally:
         for handle in handles:
             handle.remove()

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from diswot.errors import UserError
+from diswot.observation.rows import logits_of
 from diswot.proxies import passes
 from diswot.proxies.blocks import primary_blocks, weights
 from diswot.proxies.candidate import Candidate
@@ -60,7 +61,7 @@ def _positive(model: nn.Module) -> dict[str, Tensor]:
 
 def _log_flow(model: nn.Module, state: Mapping[str, Tensor], ones: Tensor) -> float:
     leaves = [tensor for tensor in state.values() if tensor.requires_grad]
-    flow = functional_call(model, dict(state), (ones,)).sum()
+    flow = logits_of(functional_call(model, dict(state), (ones,))).sum()
     if not flow.requires_grad:
         return -math.inf
     slopes = passes.gradients(flow, leaves)

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from diswot.data.dataset import Dataset, Split
 from diswot.data.loader import Source, Streamed
 from diswot.errors import UserError
+from diswot.observation.rows import logits_of
 
 BATCH = 500
 NORMAL = 1.959964  # 97.5 % quantile of the normal distribution
@@ -175,17 +176,34 @@ def check_fit(
         UserError: The network does not.
     """
     try:
-        logits = model(torch.zeros(2, *data.image_shape, device=device))
+        outputs = model(torch.zeros(2, *data.image_shape, device=device))
     except Exception as error:  # a user's network may raise anything
         reason = " ".join(str(error).split())
         what = f"the {role} cannot take images of shape {data.image_shape}"
         raise UserError(f"{what}: {reason}") from error
-    shape = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
+    if data.task == "segmentation":
+        outputs = _positions(role, outputs)
+    shape = tuple(outputs.shape) if isinstance(outputs, Tensor) else type(outputs).__name__
     if classes is not None and shape != (2, len(classes)):
         raise UserError(f"the {role} gives {shape} for 2 images, and has {len(classes)} classes")
     if classes is None and shape != (2, len(data.classes)):
-        if isinstance(logits, Tensor) and logits.shape[:1] == (2,) and logits.ndim == 2:
+        if isinstance(outputs, Tensor) and outputs.shape[:1] == (2,) and outputs.ndim == 2:
             has = f"{data.name} has {len(data.classes)}"
-            raise UserError(f"the {role} gives logits for {logits.shape[1]} classes, and {has}")
+            raise UserError(f"the {role} gives logits for {outputs.shape[1]} classes, and {has}")
         wanted = f"{data.name} with {len(data.classes)} classes"
         raise UserError(f"the {role} gives {shape} for 2 images, which does not fit {wanted}")
+
+
+def _positions(role: str, outputs: object) -> Tensor:
+    """Return the logits of a dense network, averaged over positions.
+
+    Raises:
+        UserError: It gives no logits for each position.
+    """
+    logits = logits_of(outputs)
+    if logits.ndim != 4:
+        raise UserError(
+            f"the {role} gives logits of shape {tuple(logits.shape)}, and segmentation needs them "
+            "for each position: B x K x H x W"
+        )
+    return logits.mean((2, 3))

@@ -1,0 +1,106 @@
+"""The linear map at the end of a dense network, from the convolutions that ran last.
+
+A convolution is a linear map of the patch of each position. Bilinear interpolation of its output
+and of its input commute, so the rows of a network that enlarges its logits are its enlarged inputs.
+
+Letters: B images, N rows, K classes, C channels, D features that enter the classifier, h x w
+positions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import unfold
+
+from diswot.observation.rows import PixelRows
+
+_ROUNDING = 1e-4  # of the largest logit
+
+
+@dataclass(frozen=True)
+class RanConvolution:
+    """A convolution that ran.
+
+    Attributes:
+        name: Name of the layer.
+        module: The layer.
+        input: B x C x h x w.
+        output: B x K x h x w.
+    """
+
+    name: str
+    module: nn.Conv2d
+    input: Tensor
+    output: Tensor
+
+
+def head_convolutions(
+    ran: Iterable[RanConvolution], logits: Tensor, rows: PixelRows
+) -> tuple[tuple[RanConvolution, ...], bool]:
+    """Find the convolutions whose outputs are the logits: one, or several that are summed.
+
+    Args:
+        ran: The convolutions that ran last, in order.
+        logits: The logits at the rows, N x K.
+        rows: The rows.
+
+    Returns:
+        The convolutions, none if the logits are no linear function of those that ran; and whether
+        their outputs were interpolated with aligned corners.
+    """
+    fitting = [each for each in ran if each.output.shape[1] == logits.shape[1]]
+    for heads in _candidates(fitting):
+        for aligned in (False, True):
+            found = sum(rows.read(each.output, align_corners=aligned) for each in heads)
+            if torch.is_tensor(found) and _same(found, logits):
+                return heads, aligned
+    return (), False
+
+
+def _candidates(fitting: Sequence[RanConvolution]) -> Iterator[tuple[RanConvolution, ...]]:
+    """Yield each convolution alone, the last first, and then all of one shape."""
+    yield from ((each,) for each in reversed(fitting))
+    for shape in dict.fromkeys(each.output.shape for each in reversed(fitting)):
+        yield tuple(each for each in fitting if each.output.shape == shape)
+
+
+def _same(found: Tensor, logits: Tensor) -> bool:
+    difference = (found.detach().float() - logits.detach().float()).abs().amax()
+    return bool(difference <= _ROUNDING * logits.detach().float().abs().amax())
+
+
+def head_inputs(
+    heads: Iterable[RanConvolution], rows: PixelRows, *, align_corners: bool
+) -> Tensor | None:
+    """Return the rows that enter the classifier, N x D; D is C times the kernel, of each summed.
+
+    Args:
+        heads: The convolutions whose outputs are summed.
+        rows: The rows.
+        align_corners: Whether outputs were interpolated with aligned corners.
+
+    Returns:
+        None if a convolution has groups, or pads with anything but zeros.
+    """
+    parts = []
+    for each in heads:
+        patches = _patches(each)
+        if patches is None:
+            return None
+        parts.append(rows.read(patches, align_corners=align_corners))
+    return torch.cat(parts, 1) if parts else None
+
+
+def _patches(ran: RanConvolution) -> Tensor | None:
+    """Return the patch of each position, B x D x h x w."""
+    module, features = ran.module, ran.input
+    if module.groups > 1 or module.padding_mode != "zeros" or isinstance(module.padding, str):
+        return None
+    if module.kernel_size == (1, 1) and module.stride == (1, 1) and module.padding == (0, 0):
+        return features
+    patches = unfold(features, module.kernel_size, module.dilation, module.padding, module.stride)
+    return patches.view(*patches.shape[:2], *ran.output.shape[2:])
