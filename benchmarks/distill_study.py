@@ -27,7 +27,7 @@ from diswot.models.initialization import fresh
 from diswot.nas.api import Scoring, search
 from diswot.spaces.registry import Params, build_network, create_space
 from diswot.training.distill import distill
-from diswot.training.evaluation import measure_accuracy
+from diswot.training.evaluation import measure_result
 from diswot.training.recipe import Recipe, parse_losses
 from diswot.utils import files
 from diswot.utils.environment import hardware, versions
@@ -169,7 +169,7 @@ def study(options: argparse.Namespace) -> None:
     teacher = trained_teacher(options.teacher_weights, kept)
     assert images.train is not None and images.test is not None
     facts = {"classes": len(kept), "train": len(images.train), "test": len(images.test)}
-    facts["teacher"] = measure_accuracy(teacher, images)
+    facts["teacher"] = measure_result(teacher, images)
     shapes = {"found": found(teacher, images, options.out), "hand": HAND}
     done: dict[Run, dict[str, Any]] = {}
     for run in runs():

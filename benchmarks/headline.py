@@ -61,7 +61,7 @@ from diswot.nas.proposal import Proposer
 from diswot.spaces import cifar_cnn
 from diswot.spaces.registry import Params, build_network, create_space
 from diswot.spaces.validation import Build
-from diswot.training.evaluation import measure_accuracy
+from diswot.training.evaluation import measure_result
 from diswot.utils import jsonl
 
 TWENTY = tuple(range(0, CLASSES, 5))  # of the hundred classes, by name
@@ -150,7 +150,7 @@ class LoadedCell:
     @cached_property
     def teacher_accuracy(self) -> str:
         """Accuracy of the teacher on the test images, in %."""
-        return f"{measure_accuracy(self.teacher, self.images):.2f}"
+        return f"{measure_result(self.teacher, self.images):.2f}"
 
     @property
     def cell(self) -> Cell:

@@ -27,7 +27,7 @@ from diswot.models.resized import plain
 from diswot.models.weights import load_weights
 from diswot.training.batches import augmented_batches
 from diswot.training.distill import distill
-from diswot.training.evaluation import measure_accuracy
+from diswot.training.evaluation import measure_result
 from diswot.training.recipe import Recipe, parse_losses
 from diswot.utils.environment import hardware, versions
 
@@ -148,11 +148,11 @@ def train_once(
     share = 0.0
     if training.start == "teacher":
         share = inherit(plain(teacher), model, augmented_batches(images, recipe)).share
-    before = measure_accuracy(model, images)
+    before = measure_result(model, images)
     few_tests = replace(images, test=few(images.test, 1))
     distill(teacher if recipe.losses else None, model, few_tests, recipe)
     epochs = {f"epoch{epoch}": "" for epoch in range(1, recipe.epochs)}
-    epochs[f"epoch{recipe.epochs}"] = f"{measure_accuracy(model, images):.2f}"
+    epochs[f"epoch{recipe.epochs}"] = f"{measure_result(model, images):.2f}"
     facts = {"inherited": f"{share:.3f}", "lr": recipe.lr, "before": f"{before:.2f}"}
     return {**facts, **epochs, "seconds": f"{time.perf_counter() - start:.0f}", **machine()}
 

@@ -17,7 +17,7 @@ ROWS = (
     ("errors",),
     ("utils",),
     ("observation", "costs", "storage", "executors", "data"),
-    ("knowledge", "models"),
+    ("knowledge", "models", "tasks"),
     ("spaces", "proxies"),
     ("nas", "ranking", "training"),
     ("runs",),

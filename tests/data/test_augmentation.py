@@ -16,7 +16,7 @@ def generator(seed: int = 0) -> Generator:
 
 
 def augment(images: Tensor, changes: Changes, generator: Generator) -> Tensor:
-    return apply(images, changes, draw(changes, len(images), images.shape[-1], generator))
+    return apply(images, changes, draw(changes, len(images), tuple(images.shape[2:]), generator))
 
 
 @pytest.mark.parametrize("dtype", [torch.uint8, torch.float32])
@@ -24,7 +24,7 @@ def augment(images: Tensor, changes: Changes, generator: Generator) -> Tensor:
 def test_cutout_by_hand(dtype: torch.dtype, side: int) -> None:
     images = torch.randint(1, 256, (50, 3, 6, 6), generator=generator()).to(dtype)
     changes = Changes(cutout=side)
-    drawn = draw(changes, 50, 6, generator(3))
+    drawn = draw(changes, 50, (6, 6), generator(3))
     made = apply(images, changes, drawn)
     assert drawn.holes is not None and made.dtype == dtype
     for image, old, (row, column) in zip(made, images, drawn.holes.tolist(), strict=True):
@@ -32,7 +32,9 @@ def test_cutout_by_hand(dtype: torch.dtype, side: int) -> None:
         expected = old.clone()
         expected[:, max(top, 0) : max(top + side, 0), max(left, 0) : max(left + side, 0)] = 0
         assert torch.equal(image, expected)
-    assert {(0, 0), (5, 5)} <= set(map(tuple, draw(changes, 999, 6, generator()).holes.tolist()))
+    assert {(0, 0), (5, 5)} <= set(
+        map(tuple, draw(changes, 999, (6, 6), generator()).holes.tolist())
+    )
 
 
 def test_a_cut_of_everything_changes_nothing() -> None:
@@ -53,7 +55,7 @@ def test_a_cut_of_a_quarter_is_that_quarter_enlarged() -> None:
 
 @pytest.mark.parametrize("area", [0.08, 0.5, 0.99])
 def test_cuts_lie_within_the_image_and_are_as_large_as_drawn(area: float) -> None:
-    x, y, width, height = draw(Changes(area=area), 2000, 32, generator()).frames.T
+    x, y, width, height = draw(Changes(area=area), 2000, (32, 32), generator()).frames.T
     for centre, half in ((x, width), (y, height)):
         assert (centre.abs() + half <= 1 + 1e-6).all()
     share, stretch = width * height, width / height
@@ -66,7 +68,7 @@ def test_cuts_lie_within_the_image_and_are_as_large_as_drawn(area: float) -> Non
 def test_parts_of_a_batch_see_what_the_whole_sees() -> None:
     images = torch.randint(0, 256, (10, 3, 8, 8), generator=generator()).to(torch.uint8)
     changes = Changes(crop=2, area=0.5, flip=True, cutout=3)
-    drawn = draw(changes, 10, 8, generator(1))
+    drawn = draw(changes, 10, (8, 8), generator(1))
     parts = [apply(images[s], changes, some(drawn, s)) for s in (slice(0, 4), slice(4, 10))]
     whole = augment(images, changes, generator(1))
     assert torch.equal(torch.cat(parts), whole) and not torch.equal(whole, images)

@@ -29,7 +29,7 @@ from diswot.models.registry import create_teacher
 from diswot.models.weights import load_weights
 from diswot.runs.folder import search_config
 from diswot.spaces.registry import SPACES, build_network, construct, create_space
-from diswot.training.evaluation import measure_accuracy
+from diswot.training.evaluation import measure_result
 
 FILES = {
     "onnx": ["student.onnx"],
@@ -172,7 +172,7 @@ def test_weights_of_another_training(run: Run, trained: Path, tmp_path: Path) ->
     model = build_network(create_space("s0", 10, 8), json.loads(job["student"]))
     load_weights(model, trained / "alone" / "student.safetensors")
     images = create_dataset("digits", img_size=8)
-    assert measure_accuracy(model, images) > 0
+    assert measure_result(model, images) > 0
     batch = images.batch(6).images.contiguous()
     (logits,) = FORMATS["torch"].run(tmp_path, [batch])
     with torch.no_grad():

@@ -109,7 +109,7 @@ def test_the_student_of_a_training_is_the_one_that_was_tested(tmp_path: Path) ->
         student = recorded_student(tmp_path / place)
         assert (student.student, student.found) == (named, False)
         assert student.training is not None
-        accuracy = evaluation.measure_accuracy(student.network(), student.networks.images())
+        accuracy = evaluation.measure_result(student.network(), student.networks.images())
         assert accuracy == pytest.approx(student.training["test_accuracy"], abs=0.3)
 
 

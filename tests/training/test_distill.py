@@ -49,7 +49,7 @@ from diswot.observation.observe import record
 from diswot.spaces.cifar_resnet import CifarResNet
 from diswot.training.checkpoint import CHECKPOINT, HISTORY, WEIGHTS
 from diswot.training.distill import distill
-from diswot.training.evaluation import measure_accuracy
+from diswot.training.evaluation import measure_result
 
 
 class TestLearning:
@@ -475,7 +475,7 @@ class TestKept:
         trained = distill(teacher(), seeded(LinearHead), digits(), SHORT, out=tmp_path)
         fresh = seeded(LinearHead, 3)
         fresh.load_state_dict(load_file(tmp_path / WEIGHTS))
-        assert measure_accuracy(fresh, digits()) == trained.test_accuracy
+        assert measure_result(fresh, digits()) == trained.test_accuracy
 
     def test_nothing_without_a_folder(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

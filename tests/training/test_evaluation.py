@@ -18,9 +18,9 @@ from diswot.training.evaluation import (
     accuracy_interval,
     check_fit,
     check_gradient,
-    count_correct,
     frozen,
-    measure_accuracy,
+    measure_result,
+    sum_counts,
 )
 
 CPU = torch.device("cpu")
@@ -47,11 +47,11 @@ class TestAccuracy:
                 logits = model(noise().normalise(image[None]))[0].tolist()
                 right += logits.index(max(logits)) == int(label)
         held, every = Held(images, labels), torch.arange(count)
-        assert int(count_correct(model, noise(), held, every)) == right
+        assert sum_counts(model, noise(), held, every).tolist() == [right, len(every)]
         split = Split(labels, lambda indices: images[torch.as_tensor(indices)])
         done: list[int] = []
         data = replace(noise(), test=split)
-        measured = measure_accuracy(model, data, done.append)
+        measured = measure_result(model, data, done.append)
         assert measured == pytest.approx(100 * right / count)
         assert done[-1] == count and len(done) == -(-count // 100)
 
@@ -60,14 +60,14 @@ class TestAccuracy:
         some = torch.tensor([4, 7, 40])
         model, held = seeded(LinearHead), Held(images, labels)
         alone = Held(images[some], labels[some])
-        expected = count_correct(model, noise(), alone, torch.arange(3))
-        assert torch.equal(count_correct(model, noise(), held, some), expected)
+        expected = sum_counts(model, noise(), alone, torch.arange(3))
+        assert torch.equal(sum_counts(model, noise(), held, some), expected)
 
     @pytest.mark.parametrize("training", [True, False])
     def test_leaves_mode_and_statistics(self, training: bool) -> None:
         model = seeded(Noisy).train(training)
         before = {name: value.clone() for name, value in model.state_dict().items()}
-        count_correct(model, noise(), Held(*made(4)), torch.arange(4))
+        sum_counts(model, noise(), Held(*made(4)), torch.arange(4))
         assert model.training is training
         for name, value in model.state_dict().items():
             assert torch.equal(value, before[name])
@@ -77,7 +77,7 @@ class TestAccuracy:
         seen: list[torch.dtype] = []
         model.fc.register_forward_hook(lambda *call: seen.append(call[2].dtype))
         for bf16 in (True, False):
-            count_correct(model, noise(), Held(*made(4)), torch.arange(4), bf16)
+            sum_counts(model, noise(), Held(*made(4)), torch.arange(4), bf16)
         assert seen == [torch.bfloat16, torch.float32]
 
 

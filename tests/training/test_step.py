@@ -25,7 +25,7 @@ from toys import LinearHead, seeded
 from diswot.training.batches import Part
 from diswot.training.checkpoint import WEIGHTS
 from diswot.training.distributed import Processes
-from diswot.training.evaluation import measure_accuracy
+from diswot.training.evaluation import measure_result
 from diswot.training.objective import Objective
 from diswot.training.step import TrainingStep
 
@@ -101,7 +101,7 @@ def test_the_average_is_what_is_tested_and_kept(tmp_path: Path) -> None:
     assert not states_equal(plain.student, made.student)
     fresh = seeded(LinearHead, 3)
     fresh.load_state_dict(load_file(tmp_path / WEIGHTS))
-    assert measure_accuracy(fresh, digits()) == made.test_accuracy
+    assert measure_result(fresh, digits()) == made.test_accuracy
 
 
 def test_a_finished_training_with_an_average_is_read_again(tmp_path: Path) -> None:

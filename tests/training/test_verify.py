@@ -89,7 +89,7 @@ def test_the_best_so_far_is_of_trainings_to_the_end(monkeypatch: pytest.MonkeyPa
         rows = after.pop(next(iter(after)))
         for epoch, accuracy in enumerate(rows, 1):
             on_epoch({"epoch": epoch, "test_accuracy": accuracy})
-        return SimpleNamespace(test_accuracy=rows[-1])
+        return SimpleNamespace(test_result=rows[-1])
 
     monkeypatch.setattr(module, "distill", train)
     calls: list[Any] = []

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from diswot.cli import console, inputs
 from diswot.cli.grouping import grouped
 from diswot.cli.options import EvaluationDataOptions, OutputOptions, TrainedTeacherOptions
 from diswot.errors import UserError
+
+if TYPE_CHECKING:
+    from diswot.data.dataset import Dataset
 
 
 @grouped("teacher", "data")
@@ -15,7 +18,8 @@ def evaluate(
     *, teacher: TrainedTeacherOptions, data: EvaluationDataOptions, output: OutputOptions
 ) -> None:
     """Test a trained teacher: do weights, size and scale fit the data?"""
-    from diswot.training.evaluation import measure_accuracy
+    from diswot.tasks.registry import task_of
+    from diswot.training.evaluation import measure_result
 
     if not teacher.has_weights:
         raise UserError("name the trained weights: --teacher-weights, --pretrained or --trained")
@@ -25,11 +29,12 @@ def evaluate(
         if images.test is None:
             raise UserError(f"{images.name} has no images to test on; name others with --data")
         total = len(images.test)
-        accuracy = measure_accuracy(model, images, lambda done: advance("testing", done, total))
+        task = task_of(images)
+        measured = measure_result(model, images, lambda done: advance("testing", done, total))
     result = {
         "teacher": teacher.teacher,
         "data": images.name,
-        "test_accuracy": accuracy,
+        task.result: measured,
         "test_images": total,
         **inputs.size_facts(model, images),
         **inputs.image_facts(images),
@@ -37,22 +42,24 @@ def evaluate(
     if output.as_json:
         console.show_json(result)
         return
-    _show(result)
+    _show(result, images)
     for text in named.remarks():
         console.note(text, quiet=output.quiet)
 
 
-def _show(result: dict[str, Any]) -> None:
+def _show(result: dict[str, Any], images: Dataset) -> None:
+    from diswot.tasks.registry import task_of
     from diswot.utils.units import show_count
 
-    frozen = "trainable_params" in result
+    frozen, task = "trainable_params" in result, task_of(images)
+    _, height, width = images.image_shape
     rows = [
-        ["test accuracy", f"{result['test_accuracy']:.2f} %"],
+        [task.measure, f"{result[task.result]:.2f} %"],
         ["test images", f"{result['test_images']:,}"],
         ["params", show_count(result["model_params"])],
         *([["params trainable", show_count(result["trainable_params"])]] if frozen else []),
         ["MACs", show_count(result["macs"])],
-        ["image size", f"{result['image_size']} x {result['image_size']}"],
+        ["image size", f"{width} x {height}"],
         *([n, " ".join(f"{value:.4g}" for value in result[n])] for n in ("mean", "std")),
     ]
     console.table(f"{result['teacher']} on {result['data']}", ["", ""], rows)

@@ -89,7 +89,9 @@ def _numbers(text: str) -> tuple[float, ...]:
 
 
 def tested(result: Mapping[str, float]) -> str:
-    """Return the test accuracy in %, or the agreement with the teacher without labels."""
+    """Return the test accuracy in %, the mean IoU, or the agreement with the teacher."""
+    if "test_miou" in result:
+        return f"{result['test_miou']:.2f} (mIoU)"
     if "test_agreement" in result:
         return f"{result['test_agreement']:.2f} (agreement)"
     return f"{result['test_accuracy']:.2f}"

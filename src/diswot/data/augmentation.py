@@ -13,6 +13,8 @@ import torch
 from torch import Generator, Tensor
 from torch.nn.functional import affine_grid, grid_sample, pad
 
+from diswot.data.dataset import UNLABELLED
+
 STRETCH = 4 / 3  # the largest aspect ratio of a random crop, as in Szegedy et al., CVPR 2015
 
 
@@ -55,8 +57,15 @@ def some(drawn: Drawn, part: slice | Tensor) -> Drawn:
     return Drawn(*(None if each is None else each[part] for each in drawn))
 
 
-def draw(changes: Changes, count: int, side: int, generator: Generator) -> Drawn:
-    """Draw the random numbers of `count` images of `side` pixels from a generator on the CPU."""
+def draw(changes: Changes, count: int, size: tuple[int, int], generator: Generator) -> Drawn:
+    """Draw the random numbers of some images.
+
+    Args:
+        changes: Settings.
+        count: Number of images, B.
+        size: Height and width of the images in pixels.
+        generator: Random generator on the CPU.
+    """
     shifts = frames = mirrored = holes = None
     if changes.crop:
         shifts = torch.randint(0, 2 * changes.crop + 1, (count, 2), generator=generator)
@@ -65,7 +74,8 @@ def draw(changes: Changes, count: int, side: int, generator: Generator) -> Drawn
     if changes.flip:
         mirrored = torch.rand(count, generator=generator) < 0.5
     if changes.cutout:
-        holes = torch.randint(0, side, (count, 2), generator=generator)
+        holes = torch.randint(0, max(size), (count, 2), generator=generator)
+        holes = holes * torch.tensor(size) // max(size)
     return Drawn(shifts, frames, mirrored, holes)
 
 
@@ -79,7 +89,7 @@ def _frames(area: float, count: int, generator: Generator) -> Tensor:
 
 
 def apply(images: Tensor, changes: Changes, drawn: Drawn) -> Tensor:
-    """Apply the drawn augmentation to images, B x C x S x S bytes or floats."""
+    """Apply the drawn augmentation to images, B x C x H x W bytes or floats."""
     device = images.device
     if drawn.frames is not None:
         images = _cut(images, drawn.frames.to(device))
@@ -93,28 +103,45 @@ def apply(images: Tensor, changes: Changes, drawn: Drawn) -> Tensor:
     return images
 
 
-def _cut(images: Tensor, frames: Tensor) -> Tensor:
+def apply_to_masks(masks: Tensor, changes: Changes, drawn: Drawn) -> Tensor:
+    """Move the classes of pixels, B x H x W, as `apply` moves the images.
+
+    A pixel from outside the image has no class. A square of zeros keeps the classes.
+    """
+    device, moved = masks.device, masks[:, None]
+    if drawn.frames is not None:
+        moved = _cut(moved, drawn.frames.to(device), "nearest")
+    if drawn.shifts is not None:
+        moved = _shift(moved, changes.crop, drawn.shifts.to(device), UNLABELLED)
+    if drawn.mirrored is not None:
+        mirrored = drawn.mirrored.to(device)[:, None, None, None]
+        moved = torch.where(mirrored, moved.flip(3), moved)
+    return moved[:, 0]
+
+
+def _cut(images: Tensor, frames: Tensor, mode: str = "bilinear") -> Tensor:
     x, y, width, height = frames.T
     none = torch.zeros_like(x)
     rows = torch.stack((width, none, x, none, height, y), 1).view(-1, 2, 3)
     grid = affine_grid(rows, list(images.shape), align_corners=False)
-    cut = grid_sample(images.float(), grid, padding_mode="border", align_corners=False)
+    cut = grid_sample(images.float(), grid, mode, padding_mode="border", align_corners=False)
     return cut if images.is_floating_point() else cut.round().to(images.dtype)
 
 
-def _shift(images: Tensor, crop: int, shifts: Tensor) -> Tensor:
-    count, side = len(images), images.shape[-1]
-    span = torch.arange(side, device=images.device)
-    rows = (shifts[:, :1] + span)[:, :, None]
-    columns = (shifts[:, 1:] + span)[:, None, :]
-    sample = torch.arange(count, device=images.device)[:, None, None]
-    return pad(images, [crop] * 4)[sample, :, rows, columns].permute(0, 3, 1, 2)
+def _shift(images: Tensor, crop: int, shifts: Tensor, outside: int = 0) -> Tensor:
+    down, across = (torch.arange(side, device=images.device) for side in images.shape[2:])
+    rows = (shifts[:, :1] + down)[:, :, None]
+    columns = (shifts[:, 1:] + across)[:, None, :]
+    sample = torch.arange(len(images), device=images.device)[:, None, None]
+    padded = pad(images, [crop] * 4, value=outside)
+    return padded[sample, :, rows, columns].permute(0, 3, 1, 2)
 
 
 def _blank(images: Tensor, cutout: int, holes: Tensor) -> Tensor:
     """Fill a square around each centre with zeros. DeVries and Taylor, 2017."""
-    span = torch.arange(images.shape[-1], device=images.device)
-    start = holes - cutout // 2
-    inside = (span >= start[:, :, None]) & (span < start[:, :, None] + cutout)
-    hole = inside[:, 0, :, None] & inside[:, 1, None, :]
+    start, within = holes - cutout // 2, []
+    for axis, side in enumerate(images.shape[2:]):
+        span, first = torch.arange(side, device=images.device), start[:, axis, None]
+        within.append((span >= first) & (span < first + cutout))
+    hole = within[0][:, :, None] & within[1][:, None, :]
     return images.masked_fill(hole[:, None], 0)

@@ -158,18 +158,21 @@ def whole(
     device: torch.device | str = "cpu",
     on_read: Callable[[int], None] = lambda done: None,
 ) -> tuple[Tensor, Tensor]:
-    """Read all images of a split as one tensor of bytes, N x 3 x S x S, and the labels, N.
+    """Read all images of a split as one tensor of bytes, N x 3 x H x W, and the labels.
 
     Args:
         split: At least one image. It is read in parts, so that the memory holds each image once.
         device: Device of the two tensors.
         on_read: Called after each part with the number of images read so far.
 
+    Returns:
+        The images, and class indices, N, int64; or those of pixels, N x H x W, int16.
+
     Raises:
         UserError: The images are not bytes.
     """
     parts = torch.split(torch.arange(len(split)), READ_BATCH)
-    images = torch.empty(0)
+    images, masks = torch.empty(0), []
     for part in parts:
         read = split.read(part.tolist())
         if read.dtype != torch.uint8:
@@ -177,8 +180,10 @@ def whole(
         if not len(images):
             images = torch.empty(len(split), *read.shape[1:], dtype=torch.uint8, device=device)
         images[part[0] : part[-1] + 1] = read
+        if split.masks is not None:
+            masks.append(split.targets(part.tolist()).short())
         on_read(int(part[-1]) + 1)
-    return images, split.labels.to(device)
+    return images, (torch.cat(masks) if masks else split.labels).to(device)
 
 
 def resized(images: Tensor, side: int) -> Callable[[Sequence[int]], Tensor]:

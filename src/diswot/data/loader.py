@@ -23,7 +23,7 @@ class Held:
 
     Attributes:
         images: Bytes, N x 3 x S x S.
-        labels: Class indices, N.
+        labels: Class indices, N, or those of pixels, N x H x W.
     """
 
     images: Tensor
@@ -33,7 +33,7 @@ class Held:
         """Yield the images and labels of each part, a tensor of indices."""
         for part in parts:
             chosen = part.to(self.labels.device)
-            yield self.images[chosen], self.labels[chosen]
+            yield self.images[chosen], self.labels[chosen].long()
 
 
 @dataclass(frozen=True)
@@ -51,24 +51,26 @@ class Streamed:
     def batches(self, parts: Iterable[Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield the images and labels of each part, a tensor of indices."""
         threads = os.cpu_count() or 1
-        waiting: deque[tuple[Future[Tensor], Tensor]] = deque()
+        waiting: deque[Future[tuple[Tensor, Tensor]]] = deque()
         with ThreadPoolExecutor(threads) as pool:
             try:
                 for part in parts:
-                    waiting.append((pool.submit(self.split.read, part.tolist()), part))
+                    waiting.append(pool.submit(self._read, part.tolist()))
                     if len(waiting) > AHEAD * threads:
-                        yield self._ready(*waiting.popleft())
+                        yield self._ready(waiting.popleft())
                 while waiting:
-                    yield self._ready(*waiting.popleft())
+                    yield self._ready(waiting.popleft())
             finally:
                 pool.shutdown(wait=False, cancel_futures=True)
 
-    def _ready(self, images: Future[Tensor], part: Tensor) -> tuple[Tensor, Tensor]:
-        read = images.result()
+    def _read(self, indices: list[int]) -> tuple[Tensor, Tensor]:
+        return self.split.read(indices), self.split.targets(indices)
+
+    def _ready(self, waiting: Future[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
+        images, targets = waiting.result()
         if self.device.type == "cuda":
-            read = read.pin_memory()
-        labels = self.split.labels[part].to(self.device)
-        return read.to(self.device, non_blocking=True), labels
+            images = images.pin_memory()
+        return images.to(self.device, non_blocking=True), targets.to(self.device)
 
 
 Source = Held | Streamed

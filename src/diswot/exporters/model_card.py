@@ -131,8 +131,10 @@ class StudentDescription:
             rows["distilled from"] = result.get("teacher") or "none: trained alone"
             rows["losses"] = weights or "cross-entropy"
             rows["epochs"] = result.get("epochs")
-            measure = "accuracy" if "test_accuracy" in result else "agreement"
-            rows[f"test {measure}, %"] = f"{result[f'test_{measure}']:.2f}"
+            tested = next(
+                n for n in ("test_accuracy", "test_miou", "test_agreement") if n in result
+            )
+            rows[f"{tested.replace('_', ' ')}, %"] = f"{result[tested]:.2f}"
             rows["training accuracy, %"] = f"{result['train_accuracy']:.2f}"
         return rows
 

@@ -61,6 +61,7 @@ class Observation:
         cam_weights: Influence of each channel of `last` on the target's logit, B x C, as in
             Grad-CAM. None if they would have cost another pass and were not asked for, and for
             dense networks.
+        positions: Logits of a dense network for all positions, B x K x h x w; None for others.
     """
 
     stages: tuple[Tensor, ...]
@@ -70,6 +71,7 @@ class Observation:
     targets: Tensor
     class_gradient: Tensor
     cam_weights: Tensor | None = None
+    positions: Tensor | None = None
 
 
 def observe(
@@ -192,7 +194,7 @@ def _dense_observation(
     named = tuple(_named_map(trace, stage) for stage in layers.get("stages", ()))
     last = _named_map(trace, str(layers["last"])) if "last" in layers else classifier.input
     stages = named or (*(each.map for each in trace.stage_maps if each.map is not last), last)
-    return Observation(stages, last, entering, logits, targets, gradient)
+    return Observation(stages, last, entering, logits, targets, gradient, positions=outputs)
 
 
 def _dense_classifier(trace: Trace, logits: Tensor, layers: Layers) -> RanConvolution:

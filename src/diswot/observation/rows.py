@@ -57,17 +57,18 @@ def resized_logits(logits: Tensor, size: tuple[int, int]) -> Tensor:
     return interpolate(logits, size, mode="bilinear", align_corners=False)
 
 
-def mean_cross_entropy(outputs: object, targets: Tensor) -> Tensor:
+def mean_cross_entropy(outputs: object, targets: Tensor, smoothing: float = 0.0) -> Tensor:
     """Return the mean cross-entropy of a network's outputs, over all pixels that have a target.
 
     Args:
         outputs: As for `logits_of`; the logits are B x K or B x K x h x w.
         targets: Class indices, B or B x H x W; `IGNORED` for a pixel without one.
+        smoothing: Share of the target that is spread over all classes.
     """
     logits = logits_of(outputs)
-    if not is_dense(targets):
-        return cross_entropy(logits, targets)
-    return cross_entropy(_fitting(logits, targets), targets, ignore_index=IGNORED)
+    if is_dense(targets):
+        logits = _fitting(logits, targets)
+    return cross_entropy(logits, targets, ignore_index=IGNORED, label_smoothing=smoothing)
 
 
 def summed_cross_entropy(outputs: object, targets: Tensor) -> Tensor:

@@ -237,7 +237,7 @@ def _of_training(folder: Path) -> RecordedStudent:
 def _tested(folder: Path) -> Facts:
     """Return the result of a training, which must have its accuracies."""
     result = run_folder.training_result(folder)
-    tested = {"test_accuracy", "test_agreement"} & result.keys()
+    tested = {"test_accuracy", "test_miou", "test_agreement"} & result.keys()
     if not tested or "train_accuracy" not in result:
         raise UserError(f"{folder}/{TRAINED} is not what diswot writes")
     return result

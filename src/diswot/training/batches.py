@@ -10,11 +10,12 @@ from typing import NamedTuple
 import torch
 from torch import Generator, Tensor
 
-from diswot.data.augmentation import Changes, apply, draw, some
+from diswot.data.augmentation import Changes, apply, apply_to_masks, draw, some
 from diswot.data.dataset import Dataset
 from diswot.data.loader import Source
 from diswot.errors import UserError
 from diswot.models.initialization import derive_seed
+from diswot.observation.rows import is_dense
 from diswot.training import mixing
 from diswot.training.distributed import Processes
 from diswot.training.recipe import Recipe
@@ -26,8 +27,8 @@ class Part(NamedTuple):
     """Images of a part of a batch, on the device: the share of this process.
 
     Attributes:
-        images: Normalised, B x 3 x S x S.
-        labels: B; of a mixed image the label with the larger share.
+        images: Normalised, B x 3 x H x W.
+        labels: B; of a mixed image the label with the larger share. Of pixels, B x H x W.
         targets: Probability of each class, B x K; None where no images are mixed.
         indices: Numbers of the training images, B.
     """
@@ -54,9 +55,8 @@ def augmented_batches(data: Dataset, recipe: Recipe, count: int = 20) -> Iterato
     changes = Changes(recipe.crop, recipe.area, recipe.flip, recipe.cutout)
     for _ in range(count):
         chosen = torch.randperm(len(data.train), generator=generator)[:size]
-        images = apply(
-            data.train.read(chosen.tolist()), changes, draw(changes, size, data.size, generator)
-        )
+        drawn = draw(changes, size, data.image_shape[1:], generator)
+        images = apply(data.train.read(chosen.tolist()), changes, drawn)
         yield data.normalise(images).contiguous(memory_format=torch.channels_last)
 
 
@@ -84,6 +84,8 @@ class Batches:
             )
         if self.size < 2 * parts:
             raise UserError(f"{self.count} images are too few for a batch in {parts} parts")
+        if self.data.task == "segmentation" and (self.recipe.mixes or self.recipe.randaugment):
+            raise UserError("mixup, cutmix and RandAugment are for one label an image")
         share = self.part_size // self.processes.count
         if self.recipe.mixes and share % 2:
             raise UserError(f"mixup and cutmix mix pairs, and a process has {share} images a part")
@@ -148,8 +150,10 @@ class Batches:
         """Augment and normalise the images of this process."""
         share = self.processes.share(self.part_size)
         changes = Changes(recipe.crop, recipe.area, recipe.flip, recipe.cutout)
-        drawn = draw(changes, self.part_size, self.data.size, generator)
+        drawn = draw(changes, self.part_size, self.data.image_shape[1:], generator)
         images = apply(images, changes, some(drawn, share))
+        if is_dense(labels):
+            labels = apply_to_masks(labels, changes, some(drawn, share))
         if recipe.randaugment:
             seeds = torch.randint(SEEDS, (self.part_size,), generator=generator)
             images = mixing.rand_augment(images, recipe.randaugment, seeds[share])

@@ -38,6 +38,7 @@ OnEpoch = Callable[[EpochRow], None]
 _MEASURES = {
     "train_accuracy": "training images, augmented",
     "test_accuracy": "test images",
+    "test_miou": "test images, mean IoU",
     "test_agreement": "test images, agreement with the teacher",
 }
 
@@ -49,7 +50,8 @@ class Distilled:
     Attributes:
         student: The trained network, in evaluation mode.
         history: One row an epoch: `epoch`, `loss` and its named parts, `train_accuracy` and
-            `test_accuracy` in % (`test_agreement` without labels), `lr` of the last update,
+            `test_accuracy` in % (`test_agreement` without labels, `test_miou` in segmentation,
+            where accuracies are those of pixels), `lr` of the last update,
             `seconds`, and `images_per_second` of the training images.
         seconds: Duration of all epochs, those before a resume included.
     """
@@ -59,8 +61,17 @@ class Distilled:
     seconds: float
 
     @property
+    def _tested(self) -> str:
+        return next(name for name in self.history[-1] if name.startswith("test_"))
+
+    @property
+    def test_result(self) -> float:
+        """Result of the test images after the last epoch, in %: what the task measures."""
+        return self.history[-1][self._tested]
+
+    @property
     def test_accuracy(self) -> float:
-        """Accuracy after the last epoch, in %; NaN if the test images have no labels.
+        """Accuracy after the last epoch, in %; NaN without labels, and in segmentation.
 
         No epoch is chosen by the test images.
         """
@@ -73,6 +84,14 @@ class Distilled:
         NaN if the test images have labels.
         """
         return self.history[-1].get("test_agreement", math.nan)
+
+    @property
+    def test_miou(self) -> float:
+        """Mean over classes of the intersection over union after the last epoch, in %.
+
+        NaN in classification.
+        """
+        return self.history[-1].get("test_miou", math.nan)
 
     def to_dataframe(self) -> DataFrame:
         """Return a pandas data frame with a row for each epoch.
@@ -96,12 +115,9 @@ class Distilled:
         return figure(curves, "epoch", "% of images")
 
     def __repr__(self) -> str:
-        measure = "agreement" if "test_agreement" in self.history[-1] else "accuracy"
-        value = self.history[-1][f"test_{measure}"]
-        return (
-            f"Distilled(test {measure} {value:.2f} % after {len(self.history)} epochs, "
-            f"{self.seconds:.1f} s)"
-        )
+        measure = self._tested.replace("_", " ").replace("miou", "mIoU")
+        tested = f"{measure} {self.test_result:.2f} %"
+        return f"Distilled({tested} after {len(self.history)} epochs, {self.seconds:.1f} s)"
 
     def _repr_html_(self) -> str:
         """Return the table of all epochs, for notebooks."""

@@ -12,39 +12,46 @@ from diswot.data.dataset import Dataset, Split
 from diswot.data.loader import Source, Streamed
 from diswot.errors import UserError
 from diswot.observation.rows import logits_of
+from diswot.tasks.registry import task_of
 
 BATCH = 500
 NORMAL = 1.959964  # 97.5 % quantile of the normal distribution
 _PART = 100  # images of a test that are in memory at once
 
-Network = Callable[[Tensor], Tensor]
+Network = Callable[[Tensor], object]
 
 
-def count_correct(
+def sum_counts(
     model: nn.Module, data: Dataset, source: Source, indices: Tensor, bf16: bool = False
 ) -> Tensor:
-    """Return the number of images whose label has the highest logit, in evaluation mode.
+    """Return the counts of the data's task on some images, in evaluation mode.
 
     Args:
         model: On the device of the images; its mode comes back.
-        data: Names the normalisation.
+        data: Names the task and the normalisation.
         source: The images.
         indices: Numbers of the images to test.
         bf16: Whether to compute in bf16.
     """
     training = model.training
     model.eval()
-    total = torch.zeros((), device=next(model.parameters()).device)
-    for logits, labels in predict(model, data, source.batches(torch.split(indices, BATCH)), bf16):
-        total += (logits.argmax(1) == labels).sum()
+    batches = source.batches(torch.split(indices, batch_size(data)))
+    counts = [task_of(data).count(*each) for each in predict(model, data, batches, bf16)]
     model.train(training)
-    return total
+    return torch.stack(counts).sum(0)
 
 
-def measure_accuracy(
+def batch_size(data: Dataset) -> int:
+    """Return how many test images are in memory at once: as many pixels as 500 of 32 x 32."""
+    if data.task == "classification":
+        return BATCH
+    return max(1, BATCH * 32 * 32 // torch.Size(data.image_shape[1:]).numel())
+
+
+def measure_result(
     model: nn.Module, data: Dataset, on_read: Callable[[int], None] = lambda done: None
 ) -> float:
-    """Return the accuracy on all test images, in %, with few images in memory at once.
+    """Return the result on all test images, in %: accuracy, or the mean IoU of segmentation.
 
     Args:
         model: On the CPU; its mode comes back.
@@ -53,15 +60,15 @@ def measure_accuracy(
     """
     split = data.test
     assert split is not None
-    parts = torch.split(torch.arange(len(split)), _PART)
-    batches = ((split.read(part.tolist()), split.labels[part]) for part in parts)
-    total, done = 0, 0
+    task, done, counts = task_of(data), 0, []
+    parts = torch.split(torch.arange(len(split)), min(_PART, batch_size(data)))
+    batches = ((split.read(part.tolist()), split.targets(part.tolist())) for part in parts)
     with frozen(model):
-        for logits, labels in predict(model, data, batches):
-            total += int((logits.argmax(1) == labels).sum())
-            done += len(labels)
+        for logits, targets in predict(model, data, batches):
+            counts.append(task.count(logits, targets))
+            done += len(targets)
             on_read(done)
-    return 100 * total / done
+    return task.percent(torch.stack(counts).sum(0))
 
 
 def accuracy_interval(accuracy: float, images: int) -> tuple[float, float]:
@@ -106,7 +113,7 @@ def predict(
     for images, labels in batches:
         batch = data.normalise(images).contiguous(memory_format=torch.channels_last)
         with torch.autocast(images.device.type, torch.bfloat16, enabled=bf16):
-            logits = model(batch)
+            logits = logits_of(model(batch))
         yield logits, labels
 
 
@@ -142,7 +149,7 @@ def check_gradient(model: nn.Module, data: Dataset, device: torch.device) -> Non
         return  # the optimizer refuses it
     with torch.random.fork_rng(devices=[]):
         try:
-            logits = model(torch.zeros(2, *data.image_shape, device=device))
+            logits = logits_of(model(torch.zeros(2, *data.image_shape, device=device)))
             if logits.requires_grad:
                 torch.autograd.grad(logits.sum(), weights, allow_unused=True)
         except Exception as error:  # a user's network may raise anything

@@ -20,11 +20,12 @@ from diswot.errors import UserError
 from diswot.models.initialization import derive_seed
 from diswot.models.resized import ResizedInput
 from diswot.storage.run_files import FRESH
+from diswot.tasks.registry import Task, task_of
 from diswot.training import checkpoint
 from diswot.training.batches import Batches
 from diswot.training.checkpoint import EpochRow, Settings
 from diswot.training.distributed import Processes
-from diswot.training.evaluation import answered, check_fit, check_gradient, count_correct
+from diswot.training.evaluation import answered, check_fit, check_gradient, sum_counts
 from diswot.training.objective import Objective, create_losses, teacher_logits
 from diswot.training.optimizer import create_optimizer, create_schedule
 from diswot.training.recipe import Recipe
@@ -175,7 +176,8 @@ class TrainingLoop:
         total = self._train(step, on_step)
         trained = time.perf_counter() - start
         row = {"epoch": len(self.history) + 1, **{n: value / steps for n, value in total.items()}}
-        row["test_agreement" if self.data.tests_agreement else "test_accuracy"] = self._test()
+        task = task_of(self.data)
+        row["test_agreement" if self.data.tests_agreement else task.result] = self._test(task)
         row["lr"] = step.rate
         row["seconds"] = time.perf_counter() - start
         row["images_per_second"] = steps * self.batches.size / trained
@@ -222,16 +224,16 @@ class TrainingLoop:
         when = f"at step {update}, in epoch {len(self.history) + 1}"
         return FloatingPointError(f"{what} not finite {when}; try a lower lr{kept}")
 
-    def _test(self) -> float:
-        """Return the accuracy on the test images, in %; each process tests its share.
+    def _test(self, task: Task) -> float:
+        """Return the result on the test images, in %; each process tests its share.
 
-        Without labels it is the share of images that student and teacher classify alike.
+        Without labels the accuracy is the share of images that student and teacher classify alike.
         """
         assert self.data.test is not None
         model = self.student if self.average is None else self.average.module
         indices = torch.arange(len(self.data.test))[self.processes.rank :: self.processes.count]
-        correct = count_correct(model, self.data, self.test, indices, self.bf16)
-        return 100 * float(self.processes.sum(correct)) / len(self.data.test)
+        counts = sum_counts(model, self.data, self.test, indices, self.bf16)
+        return task.percent(self.processes.sum(counts))
 
     def _settings(self) -> dict[str, Any]:
         """Return what a resumed training must share."""

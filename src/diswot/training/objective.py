@@ -11,10 +11,17 @@ from torch.nn.functional import cross_entropy
 
 from diswot.data.dataset import UNLABELLED, Dataset
 from diswot.data.loader import Source
-from diswot.errors import UserError
 from diswot.knowledge.losses import Losses, outputs
 from diswot.models.resized import entered
 from diswot.observation.observe import Observation, observe, record
+from diswot.observation.rows import (
+    IGNORED,
+    PixelRows,
+    is_dense,
+    logits_of,
+    mean_cross_entropy,
+    resized_logits,
+)
 from diswot.training.batches import Part
 from diswot.training.distributed import Processes
 from diswot.training.evaluation import Network, predict
@@ -49,7 +56,7 @@ class Objective:
     unlabelled: bool = False
 
     def __call__(self, part: Part, ramp: float = 1.0) -> tuple[LossParts, Tensor]:
-        """Return the weighted losses, and which images of the whole batch are classified right.
+        """Return the weighted losses, and which rows of the whole batch are classified right.
 
         With mixed images, the cross-entropy takes the mixed labels. The knowledge distances and
         the accuracy take the label with the larger share.
@@ -63,10 +70,18 @@ class Objective:
         loss = self._cross_entropy(logits, self.processes.gather(given))
         weighted = self.recipe.cross_entropy * loss
         ramped = {name: ramp * distance for name, distance in distances.items()}
-        return {"cross_entropy": weighted, **ramped}, logits.argmax(1) == labels
+        if is_dense(labels):
+            height, width = labels.shape[1:]
+            logits = resized_logits(logits.detach(), (height, width))
+            correct = (logits.argmax(1) == labels)[labels != IGNORED]
+        else:
+            correct = logits.argmax(1) == labels
+        return {"cross_entropy": weighted, **ramped}, correct
 
     def _cross_entropy(self, logits: Tensor, targets: Tensor) -> Tensor:
-        """Return the mean cross-entropy of the images that have a label; 0 if none has."""
+        """Return the mean cross-entropy of the rows that have a label; 0 if none has."""
+        if is_dense(targets):
+            return mean_cross_entropy(logits, targets, self.recipe.label_smoothing)
         if self.unlabelled:
             known = targets != UNLABELLED
             if not known.any():
@@ -75,20 +90,26 @@ class Objective:
         return cross_entropy(logits, targets, label_smoothing=self.recipe.label_smoothing)
 
     def _distances(self, part: Part) -> tuple[LossParts, Tensor, Tensor]:
-        """Return the distances, and the logits and labels of the whole batch."""
+        """Return the distances, and the logits and labels of the whole batch.
+
+        The distances of a dense network are those of its rows.
+        """
         if self.losses is not None and not self.losses.outputs_alone:
             return self._watched(part.images, part.labels)
         with torch.autocast(part.images.device.type, torch.bfloat16, enabled=self.bf16):
-            logits = self.student(part.images)
+            logits = logits_of(self.student(part.images))
             taught = self._taught(part)
-        if not isinstance(logits, Tensor):
-            raise UserError(f"the student gives a {type(logits).__name__} in training mode")
         filled = part.labels if taught is None else self._filled(part.labels, taught)
         whole, labels = self.processes.gather(logits.float()), self.processes.gather(filled)
         if self.losses is None or taught is None:
             return {}, whole, labels
-        teacher = outputs(self.processes.gather(taught.float()), labels)
-        return self.losses(teacher, outputs(whole, labels)), whole, labels
+        given = self.processes.gather(taught.float())
+        if is_dense(labels):
+            rows = PixelRows(labels)
+            pair = (outputs(rows.read(each), rows.classes) for each in (given, whole))
+        else:
+            pair = (outputs(each, labels) for each in (given, whole))
+        return self.losses(*pair), whole, labels
 
     @torch.no_grad()
     def _taught(self, part: Part) -> Tensor | None:
@@ -97,8 +118,7 @@ class Objective:
             return self.kept[part.indices.to(self.kept.device)]
         if self.losses is None or self.teacher is None:
             return None
-        logits: Tensor = self.teacher(part.images)
-        return logits
+        return logits_of(self.teacher(part.images))
 
     def _watched(self, images: Tensor, labels: Tensor) -> tuple[LossParts, Tensor, Tensor]:
         """Compare the feature maps of both networks."""
@@ -107,6 +127,9 @@ class Objective:
             taught, labels = self._watched_teacher(self.losses, images, labels)
             seen = record(self.student, images, labels, cam=self.losses.needs_cam)
         taught, seen = self.processes.gathered(taught), self.processes.gathered(seen)
+        if seen.positions is not None:
+            labels = self.processes.gather(labels)
+            return self.losses(taught, seen), seen.positions.float(), labels
         return self.losses(taught, seen), seen.logits.float(), seen.targets
 
     @torch.no_grad()
@@ -119,6 +142,8 @@ class Objective:
         """
         assert self.teacher is not None
         model, images = entered(self.teacher, images)
+        if is_dense(labels):
+            return record(model, images, labels, cam=losses.needs_cam), labels
         if losses.shared is not None:  # no distance of maps looks at the labels
             taught = record(model, images, torch.zeros_like(labels))
             return taught, self._filled(labels, taught.logits).clamp_min(0)
@@ -132,6 +157,8 @@ class Objective:
 
     def _filled(self, labels: Tensor, logits: Tensor) -> Tensor:
         """Return the labels, or the teacher's classes where there is no label."""
+        if is_dense(labels):
+            return labels
         shared = None if self.losses is None else self.losses.shared
         classes = logits.argmax(1) if shared is None else shared.answers(logits)
         return torch.where(labels == UNLABELLED, classes.to(labels.device), labels)
@@ -165,6 +192,8 @@ def create_losses(
     if recipe.outputs_alone:
         nothing = outputs(torch.zeros(2, len(data.classes), device=device), labels)
         return Losses(recipe.losses, nothing, nothing, recipe.temperature, classes)
+    if data.task == "segmentation":
+        labels = torch.zeros(2, *data.image_shape[1:], dtype=torch.int64, device=device)
     images = torch.zeros(2, *data.image_shape, device=device)
     pairs = (entered(model, images) for model in (teacher, student))
     taught, seen = (observe(*pair, labels, cam=True) for pair in pairs)

@@ -28,6 +28,7 @@ from diswot.nas.result import Student
 from diswot.spaces.registry import Params, build_network
 from diswot.spaces.validation import Build
 from diswot.storage.study import open_storage, open_study, opened
+from diswot.tasks.registry import task_of
 from diswot.training import checkpoint
 from diswot.training.checkpoint import EpochRow
 from diswot.training.distill import distill
@@ -259,16 +260,18 @@ class _ShortTrainings:
 
     def _accuracy(self, trial: optuna.Trial, place: int, recipe: Recipe) -> float:
         """Train a student, unless the pruner stops it; return its accuracy in %."""
+        measure = task_of(self.data).result
 
         def on_epoch(row: EpochRow) -> None:
             self.on_epoch(row)
-            trial.report(row["test_accuracy"], int(row["epoch"]))
+            trial.report(row[measure], int(row["epoch"]))
             if row["epoch"] < recipe.epochs and trial.should_prune():
                 raise optuna.TrialPruned
 
         build = partial(build_network, self.space, self.students[place].params)
         model = fresh(build, "default", self.recipe.seed)
-        return distill(self.teacher, model, self.data, recipe, on_epoch=on_epoch).test_accuracy
+        trained = distill(self.teacher, model, self.data, recipe, on_epoch=on_epoch)
+        return trained.test_result
 
     def untuned(self) -> dict[str, float]:
         """Return the tuned parameters of a trial at which the recipe is as it was given."""

@@ -1,0 +1,1 @@
+"""Tasks: what a row is, and how predictions are tested."""

@@ -1,0 +1,39 @@
+"""A folder of coloured shapes with masks: what tests of segmentation learn."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageDraw
+
+COLOURS = {"ground": (40, 40, 40), "disc": (220, 40, 40), "square": (40, 80, 220)}
+
+
+def draw_shape(random: np.random.Generator, size: tuple[int, int]) -> tuple[Image.Image, ...]:
+    """Draw a disc and a square at random places; return the image and its mask."""
+    image, mask = Image.new("RGB", size, COLOURS["ground"]), Image.new("L", size)
+    for label, name in ((2, "square"), (1, "disc")):
+        side = int(random.integers(8, 14))
+        x, y = (int(random.integers(0, extent - side)) for extent in size)
+        box = (x, y, x + side, y + side)
+        for canvas, colour in ((image, COLOURS[name]), (mask, label)):
+            pen = ImageDraw.Draw(canvas)
+            (pen.ellipse if name == "disc" else pen.rectangle)(box, fill=colour)
+    noise = random.normal(0, 12, (size[1], size[0], 3))
+    pixels = (np.asarray(image) + noise).clip(0, 255).astype(np.uint8)
+    return Image.fromarray(pixels), mask
+
+
+def shapes(root: Path, train: int = 40, test: int = 10, size: tuple[int, int] = (32, 24)) -> str:
+    """Write a data set of shapes with a training and a test split; return its path."""
+    random = np.random.default_rng(0)
+    for split, count in (("train", train), ("test", test)):
+        for name in ("images", "masks"):
+            (root / split / name).mkdir(parents=True)
+        for number in range(count):
+            image, mask = draw_shape(random, size)
+            image.save(root / split / "images" / f"{number}.png")
+            mask.save(root / split / "masks" / f"{number}.png")
+    (root / "classes.txt").write_text("\n".join(COLOURS))
+    return str(root)

@@ -1,0 +1,122 @@
+"""Training of networks that give logits for each position."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from shapes import shapes
+from torch import Tensor, nn
+from torch.nn.functional import interpolate, relu
+
+from diswot.data.augmentation import Changes, apply, apply_to_masks, draw
+from diswot.data.dataset import UNLABELLED, Dataset
+from diswot.data.registry import create_dataset
+from diswot.errors import UserError
+from diswot.training.distill import distill
+from diswot.training.evaluation import measure_result
+from diswot.training.recipe import Recipe
+
+RECIPE = Recipe(epochs=2, batch_size=10, lr=0.1, flip=True, precision="fp32")
+
+
+class Segmenter(nn.Module):
+    """An encoder of two stages, and a head whose logits are enlarged."""
+
+    def __init__(self, width: int = 8) -> None:
+        super().__init__()
+        self.encoder = nn.Sequential(
+            nn.Conv2d(3, width, 3, 1, 1), nn.BatchNorm2d(width), nn.ReLU(), nn.MaxPool2d(2)
+        )
+        self.deep = nn.Sequential(nn.Conv2d(width, width, 3, 1, 1), nn.BatchNorm2d(width))
+        self.head = nn.Conv2d(width, 3, 1)
+
+    def forward(self, images: Tensor) -> dict[str, Tensor]:
+        maps = self.encoder(images)
+        logits = self.head(relu(self.deep(maps)))
+        return {"out": interpolate(logits, images.shape[2:], mode="bilinear")}
+
+
+def seeded(width: int = 8) -> Segmenter:
+    torch.manual_seed(0)
+    return Segmenter(width)
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
+    return create_dataset(shapes(tmp_path_factory.mktemp("shapes")))
+
+
+@pytest.fixture(scope="module")
+def teacher(data: Dataset) -> nn.Module:
+    recipe = Recipe(epochs=8, batch_size=10, lr=0.1, flip=True, precision="fp32")
+    return distill(None, seeded(16), data, recipe).student
+
+
+def test_it_learns(data: Dataset, teacher: nn.Module) -> None:
+    """Ground alone is 100/3 times its share of the pixels, below 33.4 %."""
+    assert measure_result(teacher, data) > 60
+
+
+@pytest.mark.parametrize("losses", [{"kd": 1.0}, {"at": 1.0}, {"cwd": 0.1, "dist": 1.0}])
+def test_losses_teach_pixels(data: Dataset, teacher: nn.Module, losses: dict[str, float]) -> None:
+    recipe = Recipe(**{**RECIPE.as_dict(), "losses": losses, "milestones": ()})
+    made = distill(teacher, seeded(), data, recipe)
+    row = made.history[-1]
+    assert {"test_miou", "train_accuracy", "cross_entropy", *losses} <= row.keys()
+    assert "test_accuracy" not in row
+    assert made.test_miou == made.test_result == pytest.approx(measure_result(made.student, data))
+    assert row["loss"] < made.history[0]["loss"]
+
+
+def test_held_and_streamed_images_give_one_curve(data: Dataset) -> None:
+    curves = [
+        [row["loss"] for row in distill(None, seeded(), data, RECIPE, hold=hold).history]
+        for hold in (True, False)
+    ]
+    assert curves[0] == pytest.approx(curves[1])
+
+
+def test_a_training_is_resumed(data: Dataset, tmp_path: Path) -> None:
+    whole = distill(None, seeded(), data, RECIPE, out=tmp_path / "whole")
+    calls = 0
+
+    def stop(*_: object) -> None:
+        nonlocal calls
+        calls += 1
+        if calls == 6:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        distill(None, seeded(), data, RECIPE, out=tmp_path / "part", on_step=stop)
+    resumed = distill(None, seeded(), data, RECIPE, out=tmp_path / "part", resume=True)
+    assert resumed.test_miou == whole.test_miou
+
+
+@pytest.mark.parametrize("setting", [{"mixup": 0.2}, {"cutmix": 1.0}, {"randaugment": 5}])
+def test_augmentation_of_whole_images_is_refused(data: Dataset, setting: dict[str, float]) -> None:
+    recipe = Recipe(**{**RECIPE.as_dict(), "milestones": (), **setting})
+    with pytest.raises(UserError, match="are for one label an image"):
+        distill(None, seeded(), data, recipe)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [Changes(flip=True), Changes(crop=3), Changes(flip=True, crop=2), Changes(area=0.3)],
+)
+def test_masks_move_with_their_images(changes: Changes) -> None:
+    """An image that shows its mask shows it after each change, but for blended edges."""
+    generator = torch.Generator().manual_seed(0)
+    masks = torch.randint(0, 2, (6, 3, 4)).repeat_interleave(8, 1).repeat_interleave(8, 2)
+    images = (200 * masks[:, None] + 20).expand(-1, 3, -1, -1).to(torch.uint8)
+    drawn = draw(changes, 6, (24, 32), generator)
+    moved, classes = apply(images, changes, drawn), apply_to_masks(masks, changes, drawn)
+    assert classes.dtype == torch.int64
+    shown = torch.where(moved[:, 0] == 220, 1, torch.where(moved[:, 0] == 20, 0, UNLABELLED))
+    if changes.crop:
+        assert torch.equal(classes, shown)
+    sharp = shown != UNLABELLED
+    assert torch.equal(classes[sharp], shown[sharp])
+    assert sharp.float().mean() > 0.5
+    assert not torch.equal(classes, masks)
