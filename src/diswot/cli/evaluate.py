@@ -10,7 +10,7 @@ from diswot.cli.options import EvaluationDataOptions, OutputOptions, TrainedTeac
 from diswot.errors import UserError
 
 
-@grouped("teacher", "data")
+@grouped("teacher", "teacher_weights", "pretrained", "data")
 def evaluate(
     *, teacher: TrainedTeacherOptions, data: EvaluationDataOptions, output: OutputOptions
 ) -> None:
