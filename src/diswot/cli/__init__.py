@@ -1,4 +1,4 @@
-"""The command line: search, score, doctor, distill, evaluate, rank, report, export, list.
+"""The command line: one module for each command.
 
 Each command is a module, and imports what it needs when it runs, so that `--help` is quick.
 """
@@ -10,6 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
+from diswot.cli.compare import compare
 from diswot.cli.distill import distill
 from diswot.cli.doctor import doctor
 from diswot.cli.evaluate import evaluate
@@ -38,6 +39,7 @@ app.command("doctor", cls=Command)(doctor)
 app.command("evaluate", cls=Command)(evaluate)
 app.command("rank", cls=Command)(rank)
 app.command("report", cls=Command)(report)
+app.command("compare", cls=Command)(compare)
 app.command("export", cls=Command)(export)
 app.command("list", cls=Command)(list_names)
 

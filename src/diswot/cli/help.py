@@ -36,6 +36,7 @@ EXAMPLES = {
         "rank --from study/scores.csv --target distilled",
     ),
     "report": ("report first", "report first --no-networks --out page.html"),
+    "compare": ("compare first second", "compare first second third --out comparison.html"),
     "export": (
         "export first --format torch",
         "export first --trained first/distilled --int8 --data digits",
