@@ -42,7 +42,7 @@ class NoClassifier(UserError):
         return type(self), (self.reason,)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Observation:
     """What one forward pass shows of a model on one batch with targets.
 
@@ -65,6 +65,11 @@ class Observation:
     targets: Tensor
     class_gradient: Tensor
     cam_weights: Tensor | None = None
+
+    def __repr__(self) -> str:
+        stages = ", ".join(str(tuple(stage.shape)) for stage in self.stages)
+        images, classes = self.logits.shape
+        return f"Observation({images} rows, {classes} classes, stages {stages})"
 
 
 def observe(
