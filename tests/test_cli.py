@@ -941,7 +941,7 @@ class TestList:
 class TestProcess:
     def test_what_commands_do_is_told_in_full(self, run: Run) -> None:
         told = run("--help").out.partition("Commands:")[2].splitlines()[1:]
-        assert len(told) == 9 and all(line[-1] in ".?" for line in told)
+        assert len(told) == 10 and all(line[-1] in ".?" for line in told)
         assert not any("..." in line for line in told)
 
     def test_import_and_help_stay_quick_by_construction(self) -> None:

@@ -32,6 +32,7 @@ ELSEWHERE = {
         "runs/folder",
     ),
     "cli/test_budgets": ("cli/search",),
+    "cli/test_compare": ("reports/compare_page",),
     "cli/test_rank": ("cli/rank_scores",),
     "cli/test_rank_study": ("cli/study_file", "reports/matrix_page"),
     "cli/test_inputs": ("cli/evaluate", "models/preprocessing"),

@@ -19,6 +19,7 @@ _HOME = {
     "StudySettings": "diswot.nas.api",
     "UserError": "diswot.errors",
     "build_network": "diswot.spaces.registry",
+    "compare_runs": "diswot.runs.compared",
     "create_dataset": "diswot.data.registry",
     "create_space": "diswot.spaces.registry",
     "create_teacher": "diswot.models.registry",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 import sys
 import time
 from collections.abc import Callable
@@ -106,3 +107,25 @@ def test_note(capsys: pytest.CaptureFixture[str]) -> None:
     console.note("kept")
     console.note("kept", quiet=True)
     assert capsys.readouterr() == ("", "kept\n")
+
+
+@pytest.mark.parametrize("width", [40, 60, 80, 120])
+def test_no_terminal_breaks_a_name(width: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    names = ["mobilenetv3_small_minimal_100", "default_inherited", "batch-normalisation"]
+    rows = [[str(n), f"{name}=16 depth=3", "0.51234", "1.2M"] for n, name in enumerate(names)]
+    shown = Terminal()
+    monkeypatch.setattr(sys, "stdout", shown)
+    monkeypatch.setenv("COLUMNS", str(width))
+    monkeypatch.setenv("TERM", "xterm")
+    console.table("best", ["", "student", "score", "params"], rows, text=2)
+    text = re.sub("\x1b\\[[0-9;]*m", "", shown.getvalue())
+    assert all(f"{name}=16" in text for name in names) and text.count("0.51234") == 3
+    assert max(map(len, text.splitlines())) <= width
+    assert ("score: 0.51234" in text) == (width < 60)
+
+
+def test_intervals_stay_on_one_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    console.table("t", ["score", *["tau in deciles"] * 9], [["default", *["0.812\n0.71 0.88"] * 9]])
+    assert capsys.readouterr().out.count("0.71 0.88") == 9

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import math
 import os
 import random
@@ -1000,6 +1001,49 @@ def test_wrong_objectives(options: dict[str, Any], message: str, tmp_path: Path)
     assert not (tmp_path / "new").exists()
 
 
+def test_the_dashboard_shows_objectives_and_sizes_by_name(tmp_path: Path) -> None:
+    run(trials=12, objectives=("score", "macs"), budget=Budget(max_params="0.2M"), storage=tmp_path)
+
+    storage = open_storage(tmp_path)
+    assert storage is not None
+    study = optuna.load_study(study_name="diswot", storage=storage)
+    assert study.metric_names == ["score", "macs"]
+    scored = ends(tmp_path, "scores")
+    assert scored
+    for trial in scored:
+        costs = trial.user_attrs["end"]["costs"]
+        assert trial.user_attrs["params"] == trial.user_attrs["end"]["model_params"]
+        assert trial.user_attrs["macs"] == costs["macs"] == trial.values[1]
+
+
+def test_a_search_prints_nothing(
+    capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said: list[str] = []
+    logger = logging.getLogger("optuna")
+    monkeypatch.setattr(logger, "handlers", [Collected(said)])
+    before = optuna.logging.get_verbosity()
+    optuna.logging.set_verbosity(optuna.logging.INFO)
+    try:
+        api.search(None, tiny, batch(), n_trials=4, scoring="params", sampler="random")
+        api.search(None, tiny, batch(), n_trials=4, scoring="params", sampler="tpe")
+        assert optuna.logging.get_verbosity() == optuna.logging.INFO
+    finally:
+        optuna.logging.set_verbosity(before)
+    assert said == [] and capfd.readouterr() == ("", "")
+
+
+class Collected(logging.Handler):
+    """A handler that keeps the texts of its records in a list."""
+
+    def __init__(self, texts: list[str]) -> None:
+        super().__init__()
+        self.texts = texts
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.texts.append(record.getMessage())
+
+
 def test_other_objectives_are_not_resumed(tmp_path: Path) -> None:
     run(trials=3, storage=tmp_path)
 
@@ -1013,7 +1057,7 @@ def test_other_objectives_are_not_resumed(tmp_path: Path) -> None:
         (("resnet20", tiny, batch()), r"the teacher must be a network, not a str; make it: diswot"),
         ((None, "s0", batch()), r"create_space\('s0', num_classes=\.\.\.\)"),
         ((None, teacher(), batch()), "the space must be a function of a trial, not a "),
-        ((None, tiny, "digits"), "the data must be a diswot data set or a batch"),
+        ((None, tiny, "digits"), r"make it: diswot\.create_dataset\('digits'\)"),
         ((None, tiny, tuple(batch())), "the data must be a diswot data set or a batch"),
     ],
 )

@@ -683,3 +683,12 @@ def test_what_follows_pooling_may_be_overwritten() -> None:
     seen = record(model, *batch())
     assert [tuple(stage.shape[1:]) for stage in seen.stages] == SHAPES[toys.LinearHead][0]
     assert torch.equal(model.fc(seen.head_input), seen.logits)
+
+
+def test_an_observation_is_shown_in_one_line() -> None:
+    rows, classes = torch.zeros(5, 8), torch.zeros(5, dtype=torch.int64)
+    stages = torch.zeros(5, 4, 2, 2), torch.zeros(5, 8, 1, 1)
+    seen = Observation(stages, stages[1], rows, torch.zeros(5, 3), classes, torch.zeros(3, 8))
+
+    shown = "Observation(5 rows, 3 classes, stages (5, 4, 2, 2), (5, 8, 1, 1))"
+    assert repr(seen) == shown

@@ -1,4 +1,4 @@
-"""The command line: search, score, doctor, distill, evaluate, rank, report, export, list.
+"""The command line: one module for each command.
 
 Each command is a module, and imports what it needs when it runs, so that `--help` is quick.
 """
@@ -10,10 +10,12 @@ from typing import Annotated, Any
 
 import typer
 
+from diswot.cli.compare import compare
 from diswot.cli.distill import distill
 from diswot.cli.doctor import doctor
 from diswot.cli.evaluate import evaluate
 from diswot.cli.export import export
+from diswot.cli.help import Command
 from diswot.cli.names import list_names
 from diswot.cli.rank import rank
 from diswot.cli.report import report
@@ -27,17 +29,19 @@ app = typer.Typer(
     add_completion=False,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
     help="Find the student network that a teacher can teach best, without training; then teach it.",
 )
-app.command("search")(search)
-app.command("score")(score)
-app.command("distill")(distill)
-app.command("doctor")(doctor)
-app.command("evaluate")(evaluate)
-app.command("rank")(rank)
-app.command("report")(report)
-app.command("export")(export)
-app.command("list")(list_names)
+app.command("search", cls=Command)(search)
+app.command("score", cls=Command)(score)
+app.command("distill", cls=Command)(distill)
+app.command("doctor", cls=Command)(doctor)
+app.command("evaluate", cls=Command)(evaluate)
+app.command("rank", cls=Command)(rank)
+app.command("report", cls=Command)(report)
+app.command("compare", cls=Command)(compare)
+app.command("export", cls=Command)(export)
+app.command("list", cls=Command)(list_names)
 
 
 @app.callback(invoke_without_command=True)

@@ -27,17 +27,23 @@ if TYPE_CHECKING:
     from diswot.training.distill import Distilled
     from diswot.training.recipe import Recipe
 
-_Run = Annotated[Path | None, Argument(help="Folder of a search.")]
+_Run = Annotated[Path | None, Argument(metavar="RUN", help="Folder of a search.")]
 _Hold = Annotated[
     bool | None,
     Option(
         "--hold/--stream",
         help="Hold all images in memory, or read them as they are needed. Default: hold them if "
         "they fit.",
+        rich_help_panel="Compute",
     ),
 ]
 _TensorBoard = Annotated[
-    bool, Option("--tensorboard", help="Write the training curves for TensorBoard as well.")
+    bool,
+    Option(
+        "--tensorboard",
+        help="Write the training curves for TensorBoard as well.",
+        rich_help_panel="Output",
+    ),
 ]
 _Out = Annotated[
     Path | None,
@@ -48,7 +54,7 @@ _Out = Annotated[
 ]
 
 
-@grouped()
+@grouped("student", "teacher", "teacher_weights", "data", "recipe", "epochs", "out", "resume")
 def distill(
     run: _Run = None,
     *,

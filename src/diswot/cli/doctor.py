@@ -21,13 +21,13 @@ from diswot.errors import UserError
 if TYPE_CHECKING:
     from diswot.training.finding import Finding
 
-_Run = Annotated[Path | None, Argument(help="Folder of a search.")]
+_Run = Annotated[Path | None, Argument(metavar="RUN", help="Folder of a search.")]
 _Images = Annotated[
     int, Option(min=10, help="Most training images, and most test images, to look at.")
 ]
 
 
-@grouped()
+@grouped("student", "teacher", "teacher_weights", "data", "recipe", "epochs", "images")
 def doctor(
     run: _Run = None,
     *,

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from diswot.data.dataset import Dataset
 
 
-@grouped("teacher", "data")
+@grouped("teacher", "teacher_weights", "pretrained", "data")
 def evaluate(
     *, teacher: TrainedTeacherOptions, data: EvaluationDataOptions, output: OutputOptions
 ) -> None:

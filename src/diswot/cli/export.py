@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from diswot.exporters.model_card import StudentDescription
     from diswot.runs.rebuild import RecordedNetworks, RecordedStudent
 
-_Run = Annotated[Path, Argument(help="Folder of a search or of a training.")]
+_Run = Annotated[Path, Argument(metavar="RUN", help="Folder of a search or of a training.")]
 _Format = Annotated[str, Option("--format", help="File format: onnx, torch or safetensors.")]
 _Out = Annotated[
     Path | None, Option("--out", help="Folder of the exported files. Default: RUN/export.")
@@ -30,7 +30,7 @@ _Trained = Annotated[
 ]
 
 
-@grouped()
+@grouped("kind", "trained", "out")
 def export(
     run: _Run,
     *,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, ClassVar
 
 from typer import Option
 
@@ -25,9 +25,11 @@ class Int8Options:
     Attributes:
         int8: Write an INT8 ONNX file, too, calibrated on training images; compare the accuracy on
             the test images, the latency and the size of both files.
-        data: Images for --int8 (diswot list data). Default: those of RUN.
-        data_root: Folder of CIFAR or ImageNet16 for --int8. Default: that of RUN.
+        data: Images for --int8 (diswot list data); needs --int8. Default: those of RUN.
+        data_root: Folder of CIFAR or ImageNet16; needs --int8. Default: that of RUN.
     """
+
+    headings: ClassVar = {"INT8": "int8 data data_root"}
 
     int8: Annotated[bool, Option("--int8")] = False
     data: str | None = None

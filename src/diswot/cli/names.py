@@ -41,8 +41,9 @@ _DATA = {
 _What = Annotated[
     str,
     Argument(
+        metavar="LIST",
         help="List to show: teachers, spaces, data, proxies, losses, recipes, samplers, inits or "
-        "all."
+        "all.",
     ),
 ]
 _Json = Annotated[bool, Option("--json", help="Print one JSON object on standard output.")]

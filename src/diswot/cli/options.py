@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 from typer import Option
 
@@ -19,7 +19,10 @@ Proxies = Annotated[
     ),
 ]
 Device = Annotated[
-    str | None, Option(help="Device that scores: cpu, cuda or cuda:1. Default: cpu.")
+    str | None,
+    Option(
+        help="Device that scores: cpu, cuda or cuda:1. Default: cpu.", rich_help_panel="Compute"
+    ),
 ]
 Resume = Annotated[bool, Option("--resume", help="Continue a run that was interrupted.")]
 
@@ -160,9 +163,13 @@ class LatencyOptions:
     """How latency is measured.
 
     Attributes:
-        latency_engine: Engine that latency is measured with: torch or onnx.
-        latency_threads: CPU threads of a latency measurement.
+        latency_engine: Engine that latency is measured with: torch or onnx; needs a limit, an
+            objective or a measurement of latency.
+        latency_threads: CPU threads of a latency measurement; needs a limit, an objective or a
+            measurement of latency.
     """
+
+    headings: ClassVar = {"Latency": "latency_engine latency_threads"}
 
     latency_engine: str = "torch"
     latency_threads: int = 1
@@ -181,9 +188,10 @@ class ComputeOptions:
         device: Device that scores: cpu, cuda or cuda:1. Default: cpu.
         devices: Devices of the workers, round-robin: cuda:0,cuda:1, or all for every GPU.
         ray: Ray cluster that scores: HOST:PORT, ray://HOST:PORT, auto, or local to start one.
-        ray_cpus: CPUs that Ray reserves for each worker. Default: the worker's threads.
+        ray_cpus: CPUs that Ray reserves for each worker; needs --ray. Default: the worker's
+            threads.
         ray_gpus: GPUs that Ray reserves for each worker, which scores on them; 0.5 lets two workers
-            share one. Default: 0.
+            share one; needs --ray. Default: 0.
     """
 
     workers: int | None = None
@@ -203,12 +211,15 @@ class VerifyOptions:
     Attributes:
         verify: Number of students that are distilled briefly after the search, the best by score
             that differ in a third of their choices; the result is the most accurate of them.
-        verify_epochs: Most epochs of a training for --verify. Default: 9.
-        verify_trials: Number of trainings for --verify. Default: one a student; with --tune, four.
-        tune: Training settings that --verify tunes: temperature, weights, lr, separated by commas.
-        recipe: Training recipe for --verify: a name (diswot list recipes) or FILE.toml.
-        losses: Distillation losses for --verify (diswot list losses) with their weights, such as
-            kd:0.9,relation:1. Default: those of the recipe, or else kd.
+        verify_epochs: Most epochs of a short training; needs --verify. Default: 9.
+        verify_trials: Number of short trainings; needs --verify. Default: one a student; with
+            --tune, four.
+        tune: Settings of the short trainings that are tuned: temperature, weights, lr, separated by
+            commas; needs --verify.
+        recipe: Recipe of the short trainings: a name (diswot list recipes) or FILE.toml; needs
+            --verify. Default: that of the student.
+        losses: Distillation losses of the short trainings (diswot list losses) with their weights,
+            such as kd:0.9,relation:1; needs --verify. Default: those of the recipe, or else kd.
     """
 
     verify: Annotated[int, Option(min=0, max=10)] = 0
@@ -225,9 +236,11 @@ class StudyOptions:
 
     Attributes:
         storage: Optuna storage URL for the trials. Default: a journal in the run folder.
-        study: Name of the Optuna study in the storage.
-        resume: Continue a run that was interrupted.
+        study: Name of the Optuna study in the storage; needs --out or --storage.
+        resume: Continue a run that was interrupted; needs --out or --storage.
     """
+
+    headings: ClassVar = {"Storage": "storage study resume"}
 
     storage: str | None = None
     study: str = "diswot"
@@ -244,8 +257,9 @@ class TableOptions:
         target: Column of accuracies that scores are compared with. Default: the distilled accuracy,
             or else the only accuracy.
         where: Condition of the rows, such as tag=in1k or params_m<13; can be repeated, and a row
-            must meet all. Default: all rows.
-        limit: Number of architectures to draw from the rows. Default: all.
+            must meet all; needs --table or --study. Default: all rows.
+        limit: Number of architectures to draw from the rows; needs --table or --study. Default:
+            all.
     """
 
     table: Path | None = None
@@ -280,6 +294,8 @@ class IntervalOptions:
         resamples: Bootstrap resamples for each 95 % confidence interval.
     """
 
+    headings: ClassVar = {"Statistics": "seed_sd resamples"}
+
     seed_sd: Annotated[float | None, Option(min=0)] = None
     resamples: FromZero = 1000
 
@@ -290,9 +306,10 @@ class RankFileOptions:
 
     Attributes:
         out: Run folder, which keeps all results. Default: none.
-        resume: Continue a run that was interrupted.
-        scores: CSV file that the scores are written to, a row an architecture.
-        again: File that --scores wrote, which is compared instead of a table.
+        resume: Continue a run that was interrupted; needs --out.
+        scores: CSV file that the scores are written to, a row an architecture; needs --table.
+        again: File that --scores wrote, which is compared instead of a table; needs neither --table
+            nor --study.
     """
 
     out: Path | None = None

@@ -41,7 +41,7 @@ _COLUMNS = {
 }
 
 
-@grouped("table", "study", "space", "teacher", "data", "proxies", "target", "where", "limit")
+@grouped("table", "space", "teacher", "data", "proxies", "target", "out")
 def rank(
     *,
     table: TableOptions,

@@ -11,22 +11,30 @@ from diswot.cli import console
 from diswot.cli.grouping import grouped
 from diswot.cli.options import OutputOptions
 
-_Run = Annotated[Path, Argument(help="Folder of a search, a training or a rank study.")]
+_Run = Annotated[
+    Path, Argument(metavar="RUN", help="Folder of a search, a training or a rank study.")
+]
 _Out = Annotated[Path | None, Option("--out", help="File of the page. Default: RUN/report.html.")]
 _Storage = Annotated[
     str | None,
-    Option(help="Optuna storage URL of the search's trials. Default: the one that RUN records."),
+    Option(
+        help="Optuna storage URL of the search's trials. Default: the one that RUN records.",
+        rich_help_panel="Storage",
+    ),
 ]
 _Study = Annotated[
     str | None,
-    Option(help="Name of the Optuna study in the storage. Default: the one that RUN records."),
+    Option(
+        help="Name of the Optuna study in the storage. Default: the one that RUN records.",
+        rich_help_panel="Storage",
+    ),
 ]
 _Networks = Annotated[
     bool, Option(help="Build the teacher and the students, for their sizes and what they see.")
 ]
 
 
-@grouped()
+@grouped("out", "networks")
 def report(
     run: _Run,
     *,

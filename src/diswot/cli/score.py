@@ -31,11 +31,16 @@ Found = list[float] | str  # a score a repeat, or why there is none
 
 _Student = Annotated[str, Option(help="Student to score: parameters as JSON, or a network's name.")]
 _Latency = Annotated[
-    bool, Option("--latency", help="Measure the latency of the student for one image.")
+    bool,
+    Option(
+        "--latency",
+        help="Measure the latency of the student for one image.",
+        rich_help_panel="Latency",
+    ),
 ]
 
 
-@grouped("student", "teacher", "space", "data")
+@grouped("student", "teacher", "space", "data", "proxies")
 def score(
     *,
     student: _Student,

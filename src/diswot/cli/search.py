@@ -41,21 +41,24 @@ _Objectives = Annotated[
     str,
     Option(
         help="What is optimised: score, or score with params, macs, memory or latency for a "
-        "Pareto front, such as score,latency."
+        "Pareto front, such as score,latency.",
+        rich_help_panel="Search",
     ),
 ]
 _Proxy = Annotated[
     str | None,
     Option(
         help="Score to maximise (diswot list proxies, which says which scores need a teacher). "
-        "Default: default; for sub-networks of a trained teacher, default_inherited."
+        "Default: default; for sub-networks of a trained teacher, default_inherited.",
+        rich_help_panel="Scoring",
     ),
 ]
 _Sampler = Annotated[
     str | None,
     Option(
         help="Sampler of the architectures: evolution, random, tpe or nsga2. Default: evolution; "
-        "with several objectives, nsga2."
+        "with several objectives, nsga2.",
+        rich_help_panel="Search",
     ),
 ]
 _Out = Annotated[
@@ -63,16 +66,16 @@ _Out = Annotated[
 ]
 
 
-@grouped("teacher", "space", "data")
+@grouped("teacher", "space", "data", "trials", "max_params", "max_macs", "out")
 def search(
     *,
     space: options.SpaceName = "s0",
     trials: _Trials = 100,
     budget: BudgetOptions,
-    objectives: _Objectives = "score",
     timing: LatencyOptions,
-    proxy: _Proxy = None,
+    objectives: _Objectives = "score",
     sampler: _Sampler = None,
+    proxy: _Proxy = None,
     teacher: TeacherOptions,
     data: SearchDataOptions,
     scoring: ScoringOptions,

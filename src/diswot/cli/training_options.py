@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 from typer import Option
 
@@ -50,6 +50,12 @@ class SubjectOptions:
             fit, else fresh.
     """
 
+    headings: ClassVar = {
+        "Student": "student space start",
+        "Teacher": "teacher teacher_weights pretrained trained teacher_classes teacher_image_size",
+        "Data": "mean std data data_root image_size unlabelled",
+    }
+
     student: str | None = None
     teacher: str | None = None
     teacher_weights: Path | None = None
@@ -84,7 +90,8 @@ class TrainingOptions:
         schedule: Learning-rate schedule: cosine, onecycle or step. Default: the recipe's.
         warmup_epochs: Epochs in which the learning rate rises to its highest value. Default: the
             recipe's.
-        milestones: Epochs after which the schedule step lowers the rate, such as 150,180.
+        milestones: Epochs after which the schedule step lowers the rate, such as 150,180;
+            needs --schedule step.
         losses: Distillation losses or presets (diswot list losses) with their weights, such as
             kd:0.9,relation:1. kd:published takes the published weights of kd and of the
             cross-entropy. Default: kd; short has others.
@@ -105,6 +112,16 @@ class TrainingOptions:
         compile: Compile both networks with torch.compile.
         seed: Seed of the weights, of the order of images and of augmentation.
     """
+
+    headings: ClassVar = {
+        "Optimisation": (
+            "recipe epochs batch_size optimizer lr weight_decay schedule warmup_epochs milestones "
+            "ema seed"
+        ),
+        "Losses": "losses temperature ramp_epochs cross_entropy label_smoothing",
+        "Augmentation": "views crop area flip cutout",
+        "Compute": "accumulate cache precision compile",
+    }
 
     recipe: str | None = None
     epochs: int | None = None

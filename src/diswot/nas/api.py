@@ -32,7 +32,7 @@ from diswot.proxies.registry import get_proxy
 from diswot.spaces.registry import Params, build_network, enumerate_params
 from diswot.spaces.validation import Build
 from diswot.storage.run_files import LATENCIES
-from diswot.storage.study import alone, open_study, opened
+from diswot.storage.study import alone, name_metrics, open_study, opened
 from diswot.utils.agreement import plain, require_same
 from diswot.utils.devices import CPU
 from diswot.utils.devices import kind as device_kind
@@ -179,7 +179,9 @@ def _batches(given: object, how: Scoring) -> tuple[tuple[Batch, ...], int | None
         return (batch,), how.num_classes or len(given.classes)
     repeats = (given,) if isinstance(given, Batch) else given
     if not isinstance(repeats, Sequence) or not all(isinstance(each, Batch) for each in repeats):
-        raise UserError("the data must be a diswot data set or a batch of one, data.batch(64)")
+        made = f"diswot.create_dataset({given!r})"
+        hint = f"; make it: {made}" if isinstance(given, str) else ", data.batch(64)"
+        raise UserError(f"the data must be a diswot data set or a batch of one{hint}")
     return tuple(repeats), how.num_classes
 
 
@@ -317,6 +319,7 @@ def _agree(study: optuna.Study, facts: Mapping[str, Any]) -> None:
         if study.get_trials(deepcopy=False) and "config" not in study.user_attrs:
             raise UserError(f"the study {study.study_name!r} there is of something else")
         study.set_user_attr("config", plain(facts))
+        name_metrics(study, facts["objectives"])
         return
     if not isinstance(before, dict):
         raise UserError(f"the study {study.study_name!r} was not written by a search")

@@ -325,9 +325,11 @@ class Driver:
                 self._record(trial, params, repeated)
 
     def _record(self, trial: optuna.Trial, params: Params, result: TrialResult) -> None:
-        """Write a result to its trial; the attribute comes first, then Optuna's own state."""
+        """Write a result to its trial: its sizes, the whole result, and then Optuna's own state."""
         try:
             _constrain(trial, result)
+            for name, size in result.sizes().items():
+                trial.set_user_attr(name, size)
             trial.set_user_attr(ATTRIBUTE, result.as_attribute())
         except UpdateFinishedTrialError:
             return  # another process gave this trial up

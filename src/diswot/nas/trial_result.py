@@ -68,6 +68,11 @@ class TrialResult:
         first = trial if self.reused is None else self.reused
         return replace(self, scores={}, model_params=None, reused=first)
 
+    def sizes(self) -> dict[str, float]:
+        """Return what Optuna's dashboard lists in columns: costs that are known, and parameters."""
+        params = {} if self.model_params is None else {"params": self.model_params}
+        return {**params, **self.costs}
+
     def as_attribute(self) -> dict[str, Any]:
         """Return plain values for the trial's attribute, without what does not apply."""
         if self.outcome == "failed":

@@ -44,7 +44,7 @@ class NoClassifier(UserError):
         return type(self), (self.reason,)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Observation:
     """What one forward pass shows of a model on one batch with targets.
 
@@ -72,6 +72,11 @@ class Observation:
     class_gradient: Tensor
     cam_weights: Tensor | None = None
     positions: Tensor | None = None
+
+    def __repr__(self) -> str:
+        stages = ", ".join(str(tuple(stage.shape)) for stage in self.stages)
+        images, classes = self.logits.shape
+        return f"Observation({images} rows, {classes} classes, stages {stages})"
 
 
 def observe(

@@ -15,6 +15,7 @@ from diswot.errors import UserError
 from diswot.ranking.rank import REFERENCE_ROWS
 from diswot.reports.formats import epochs
 from diswot.reports.networks import FeatureComparison
+from diswot.runs.compared import Condition, RunComparison
 from diswot.runs.records import RankStudyRecord, SearchRecord, TrainingRecord, TrialRecord
 from diswot.runs.verification import Verification, VerifiedRow
 from diswot.utils.pareto import front as pareto_front
@@ -242,6 +243,25 @@ def accuracy_scatter(study: RankStudyRecord, score: str) -> Chart:
         hovertemplate="%{text}<br>%{x:.4g}, %{y:.2f} %<extra></extra>",
     )  # fmt: skip
     figure.update_layout(xaxis_title=escaped(score), yaxis_title=f"{escaped(target)}, %")
+    return _finished(figure)
+
+
+def accuracy_by_params(comparison: RunComparison, condition: Condition) -> Chart:
+    """Draw the accuracy of the students of several runs against their parameters.
+
+    Args:
+        comparison: The runs.
+        condition: Images and number of epochs that the trainings share.
+    """
+    figure = go.Figure()
+    for curve, colour in zip(comparison.curves(condition), COLOURS, strict=False):
+        figure.add_scatter(
+            x=curve.xs, y=curve.ys, mode="markers+text", name=curve.name,
+            marker={"size": 9, "color": colour}, text=[escaped(text) for text in curve.texts],
+            textposition="top center",
+            hovertemplate="%{text}: %{x:.4s} params, %{y:.2f} %<extra>%{fullData.name}</extra>",
+        )  # fmt: skip
+    figure.update_layout(xaxis_title="params", yaxis_title="test accuracy, %", showlegend=True)
     return _finished(figure)
 
 

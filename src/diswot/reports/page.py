@@ -17,7 +17,7 @@ from markupsafe import Markup
 from diswot import __version__
 from diswot.errors import UserError
 from diswot.reports import formats
-from diswot.reports.charts import brief
+from diswot.reports.charts import Chart, brief
 from diswot.reports.view import View, build_view
 from diswot.runs.records import Run
 from diswot.utils.environment import masked
@@ -54,7 +54,26 @@ def render(run: Run, *, networks: bool = True) -> str:
 
 
 def _page(view: View) -> str:
-    """Fill the template; text is escaped, and only the scripts of the page may run."""
+    return fill(
+        "page.html",
+        view.charts,
+        view=view,
+        run=view.run,
+        search=view.run.search,
+        tabs=_tabs(view),
+        title=_title(view.run),
+        command=_command(view.run.facts),
+    )
+
+
+def fill(name: str, charts: Mapping[str, Chart], **values: object) -> str:
+    """Fill a template; text is escaped, and only the scripts of the page may run.
+
+    Args:
+        name: File of the template.
+        charts: Charts that the page draws, by name.
+        values: What the template shows, by name.
+    """
     parts = resources("diswot.reports") / "page"
     plotly_js = plotly.offline.get_plotlyjs()
     script = (parts / "page.js").read_text(encoding="utf-8")
@@ -62,15 +81,10 @@ def _page(view: View) -> str:
         autoescape=True, undefined=ChainableUndefined, trim_blocks=True, lstrip_blocks=True
     )
     environment.filters |= FILTERS
-    template = environment.from_string((parts / "page.html").read_text(encoding="utf-8"))
+    template = environment.from_string((parts / name).read_text(encoding="utf-8"))
     return template.render(
-        view=view,
-        run=view.run,
-        search=view.run.search,
-        tabs=_tabs(view),
-        title=_title(view.run),
-        command=_command(view.run.facts),
-        figures=_embedded(view.charts),
+        **values,
+        figures=_embedded(charts),
         style=Markup((parts / "page.css").read_text(encoding="utf-8")),
         plotly=Markup(plotly_js),
         script=Markup(script),

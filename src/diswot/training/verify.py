@@ -27,7 +27,7 @@ from diswot.models.initialization import fresh
 from diswot.nas.result import Student
 from diswot.spaces.registry import Params, build_network
 from diswot.spaces.validation import Build
-from diswot.storage.study import open_storage, open_study, opened
+from diswot.storage.study import name_metrics, open_storage, open_study, opened
 from diswot.tasks.registry import task_of
 from diswot.training import checkpoint
 from diswot.training.checkpoint import EpochRow
@@ -295,6 +295,7 @@ def _agree(study: optuna.Study, facts: dict[str, Any]) -> None:
     before = study.user_attrs.get("verify")
     if before is None:
         study.set_user_attr("verify", facts)
+        name_metrics(study, ["held-out accuracy"])
         return
     recipe = {**Recipe().as_dict(), **before["recipe"]}  # an older version had fewer settings
     require_same({**before, "recipe": recipe}, facts, "the verification to resume")

@@ -52,6 +52,28 @@ def figure(curves: Iterable[Curve], x: str, y: str) -> Figure:
     return made
 
 
+def panels(drawn: Mapping[str, Sequence[Curve]], x: str, y: str) -> Figure:
+    """Return a Plotly figure with a panel, and axes, for each entry of a mapping.
+
+    Args:
+        drawn: Curves of each panel, by its title.
+        x: Title of the axes to the right.
+        y: Title of the axes upwards.
+
+    Raises:
+        UserError: Plotly is not installed.
+    """
+    subplots = imported("plotly.subplots", "plot", "")
+    made: Figure = subplots.make_subplots(1, len(drawn), subplot_titles=list(drawn))
+    for place, curves in enumerate(drawn.values(), 1):
+        for trace in figure(curves, x, y).data:
+            made.add_trace(trace, row=1, col=place)
+        made.update_xaxes(title_text=x, col=place)
+        made.update_yaxes(title_text=y, col=place)
+    made.update_layout(template="plotly_white")
+    return made
+
+
 def data_frame(rows: Iterable[Mapping[str, Any]], index: str) -> DataFrame:
     """Return a pandas data frame.
 
