@@ -81,7 +81,7 @@ def score_table(
         make: Returns the scorer and the space. Each worker process calls it, so it must be
             picklable if there are several.
         architectures: Parameters of the space by name.
-        proxies: Keys of `PROXIES`.
+        proxies: Names of proxies, as `get_proxy` takes them.
         keep: File of one JSON line a scored architecture, written after each. What it holds is not
             scored again.
         workers: Number of processes; the threads of the processor are split between them.

@@ -33,6 +33,7 @@ from diswot.training.checkpoint import EpochRow
 from diswot.training.distill import distill
 from diswot.training.evaluation import accuracy_interval
 from diswot.training.recipe import Recipe
+from diswot.utils import user_code
 from diswot.utils.agreement import require_same
 
 REDUCTION = 3  # of this many trainings that reach a rung, one continues
@@ -193,12 +194,12 @@ def _rate(trial: optuna.Trial, recipe: Recipe) -> Tuned:
 
 
 def _weights(trial: optuna.Trial, recipe: Recipe) -> Tuned:
-    tuned = {
-        name: trial.suggest_float(f"weight_{name}", weight / WEIGHTS, weight * WEIGHTS, log=True)
-        for name, weight in recipe.losses.items()
-        if weight
-    }
-    return {"losses": {**recipe.losses, **tuned}}
+    losses = dict(recipe.losses)
+    for name, weight in recipe.losses.items():
+        if weight:
+            key, limits = f"weight_{user_code.name_of(name)}", (weight / WEIGHTS, weight * WEIGHTS)
+            losses[name] = trial.suggest_float(key, *limits, log=True)
+    return {"losses": losses}
 
 
 TUNED: dict[str, Callable[[optuna.Trial, Recipe], Tuned]] = {
@@ -246,9 +247,11 @@ class _ShortTrainings:
         changes: Tuned = {}
         for name in self.tune:
             changes |= TUNED[name](trial, self.recipe)
-        trial.set_user_attr("changes", changes)
+        recipe = replace(self.recipe, **changes)
+        named = {"losses": recipe.weights} if "losses" in changes else {}
+        trial.set_user_attr("changes", {**changes, **named})
         try:
-            accuracy = self._accuracy(trial, place, replace(self.recipe, **changes))
+            accuracy = self._accuracy(trial, place, recipe)
         except optuna.TrialPruned:
             study.tell(trial, state=TrialState.PRUNED)
         except (FloatingPointError, UserError) as error:
@@ -276,7 +279,7 @@ class _ShortTrainings:
         if "temperature" in self.tune:
             plain["temperature"] = self.recipe.temperature or _own_temperature(self.recipe)
         if "weights" in self.tune:
-            weights = self.recipe.losses.items()
+            weights = self.recipe.weights.items()
             plain |= {f"weight_{name}": weight for name, weight in weights if weight}
         return plain
 
