@@ -17,6 +17,7 @@ from diswot.cli.subject import Subject, subject_of
 from diswot.cli.training_options import SubjectOptions, TrainingOptions
 from diswot.errors import UserError
 from diswot.runs import folder
+from diswot.utils.user_code import brief
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -175,7 +176,7 @@ def _result(trained: Distilled, recipe: Recipe, images: Dataset, out: Path) -> d
     """Return the result of a training, for the table and the run folder."""
     last = trained.history[-1]
     return {
-        "losses": recipe.losses,
+        "losses": recipe.weights,
         "recipe": recipe.as_dict(),
         **{name: value for name, value in last.items() if name.startswith("test_")},
         "train_accuracy": last["train_accuracy"],
@@ -196,7 +197,7 @@ def _show(results: Mapping[str, dict[str, Any]]) -> None:
     rows = []
     for name, result in results.items():
         student = result["student"]
-        losses = ", ".join(f"{weight:g} {loss}" for loss, weight in result["losses"].items())
+        losses = ", ".join(f"{weight:g} {brief(loss)}" for loss, weight in result["losses"].items())
         rows.append(
             [
                 name,

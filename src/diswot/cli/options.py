@@ -14,8 +14,8 @@ SpaceName = Annotated[
 Proxies = Annotated[
     str,
     Option(
-        help="Scores (diswot list proxies), separated by commas, or all. Without a "
-        "trained teacher, all leaves out the scores that look at inherited weights."
+        help="Scores (diswot list proxies) or FILE.py:FUNCTION, separated by commas, or all. "
+        "Without a trained teacher, all leaves out the scores that look at inherited weights."
     ),
 ]
 Device = Annotated[
@@ -208,7 +208,7 @@ class VerifyOptions:
         tune: Training settings that --verify tunes: temperature, weights, lr, separated by commas.
         recipe: Training recipe for --verify: a name (diswot list recipes) or FILE.toml.
         losses: Distillation losses for --verify (diswot list losses) with their weights, such as
-            kd:0.9,relation:1. Default: those of the recipe, or else kd.
+            kd:0.9,relation:1 or FILE.py:FUNCTION:0.5. Default: those of the recipe, or else kd.
     """
 
     verify: Annotated[int, Option(min=0, max=10)] = 0
