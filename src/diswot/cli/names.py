@@ -34,6 +34,7 @@ _DATA = {
         "",
     ],
     "FILE.parquet": ["encoded images and labels (extra hf)", ""],
+    "FILE.py:FUNCTION": ["a torch map data set of (image, label), or train and test", ""],
     "hf:NAME": ["a data set of the Hugging Face hub, hf:NAME[,CONFIG][:SPLIT] (extra hf)", ""],
 }
 

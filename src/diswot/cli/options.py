@@ -77,7 +77,8 @@ class DataOptions:
     """The images and how they are normalised.
 
     Attributes:
-        data: Images: a name (diswot list data), a folder, hf:NAME or FILE.parquet.
+        data: Images: a name (diswot list data), a folder, hf:NAME, FILE.parquet or
+            FILE.py:FUNCTION.
         mean: Mean of each channel, such as 0.5,0.5,0.5, for normalising images; needs --std.
             Default: the teacher's, or else the data's.
         std: Standard deviation of each channel, such as 0.5,0.5,0.5, for normalising images; needs
@@ -102,8 +103,8 @@ class SearchDataOptions(DataOptions):
     """The images that candidates are scored on, which must be named.
 
     Attributes:
-        data: Images: a name (diswot list data), a folder, hf:NAME or FILE.parquet; noise for random
-            ones.
+        data: Images: a name (diswot list data), a folder, hf:NAME, FILE.parquet or
+            FILE.py:FUNCTION; noise for random ones.
     """
 
     data: str = field(kw_only=True)

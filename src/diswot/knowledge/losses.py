@@ -5,7 +5,7 @@ Letters: N rows, K classes.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from diswot.errors import UserError
 from diswot.knowledge.adapters import LearnedAdapter
-from diswot.knowledge.registry import Distance, Knowledge, get_distance
+from diswot.knowledge.registry import Knowledge, Weights, get_distance
 from diswot.observation.observe import Observation
 from diswot.utils import user_code
 
@@ -81,7 +81,7 @@ class Losses(nn.Module):
 
     def __init__(
         self,
-        weights: Mapping[str | Distance, float],
+        weights: Weights,
         teacher: Observation,
         student: Observation,
         temperature: float | None = None,

@@ -10,7 +10,7 @@ prediction with a dense label map, and a classifier has neither.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from torch import Tensor, nn
@@ -34,6 +34,8 @@ from diswot.observation.observe import Observation
 from diswot.utils import user_code
 
 Distance = Callable[..., Tensor]
+# Weights of distances by name or function
+Weights = Mapping[str, float] | Mapping[Distance, float] | Mapping[str | Distance, float]
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ from torch import nn
 from diswot.costs.budget import COSTS, Budget
 from diswot.costs.latency import Setting
 from diswot.data.dataset import Batch, Dataset
+from diswot.data.own import as_dataset, is_data
 from diswot.errors import UserError, unknown
 from diswot.executors.inline import Inline
 from diswot.executors.processes import process_pool
@@ -39,7 +40,6 @@ from diswot.utils.devices import kind as device_kind
 from diswot.utils.repeats import repeats_counted
 from diswot.utils.user_code import name_of, rooted
 
-BATCH = 64  # images of the batch of a data set
 PATIENCE = 4  # times the timeout of a candidate that one measurement of latency may take
 
 
@@ -100,7 +100,7 @@ _SCORING, _COMPUTE, _STUDY = Scoring(), Compute(), StudySettings()
 def search(
     teacher: nn.Module | None,
     space: Build,
-    batches: Batch | Sequence[Batch] | Dataset,
+    batches: Batch | Sequence[Batch] | Dataset | object,
     *,
     n_trials: int = 100,
     objectives: Sequence[str] = ("score",),
@@ -120,7 +120,8 @@ def search(
         teacher: The teacher, observed once a batch; None where the proxy compares with none.
         space: Function of an Optuna trial that returns a network.
         batches: Normalised images B x C x H x W and labels B; or one such batch a repeat; or a data
-            set, of which one batch of 64 images is taken.
+            set, a torch map data set of (image, label) or a loader of one, of which one batch of 64
+            images is taken.
         n_trials: Number of candidates within the budget.
         objectives: `score`, which is maximised, and names of `COSTS`, which are minimised.
         budget: Limits; candidates outside are not scored.
@@ -180,9 +181,10 @@ def _check_types(teacher: object, space: object, budget: object) -> None:
 
 def _batches(given: object, how: Scoring) -> tuple[tuple[Batch, ...], int | None]:
     """Return one batch a repeat, and the number of outputs that a student must have."""
+    if is_data(given):
+        given = as_dataset(given)
     if isinstance(given, Dataset):
-        batch = given.batch(min(BATCH, len(given.train or range(BATCH))), how.seed)
-        return (batch,), how.num_classes or len(given.classes)
+        return (given.default_batch(how.seed),), how.num_classes or len(given.classes)
     repeats = (given,) if isinstance(given, Batch) else given
     if not isinstance(repeats, Sequence) or not all(isinstance(each, Batch) for each in repeats):
         raise UserError("the data must be a diswot data set or a batch of one, data.batch(64)")

@@ -32,7 +32,8 @@ from typing import TYPE_CHECKING
 import torch
 from torch import nn
 
-from diswot.data.dataset import Batch
+from diswot.data.dataset import Batch, Dataset
+from diswot.data.own import as_dataset, is_data
 from diswot.errors import UserError, one_line, unknown
 from diswot.models.initialization import INHERITED, INITS, TEACHER, derive_seed, fresh
 from diswot.models.supported import refuse_unsupported
@@ -249,7 +250,7 @@ def scorer(
 def score(
     teacher: nn.Module | Observation | None,
     student: nn.Module,
-    batch: Batch,
+    batch: Batch | Dataset | object,
     proxies: Sequence[ProxyLike] | ProxyLike = ("default",),
     *,
     seed: int = 0,
@@ -263,7 +264,9 @@ def score(
             block: `default`, `default_inherited` and `detail` need the network. None if no proxy
             needs a teacher.
         student: Network.
-        batch: Normalised images, B x 3 x H x W, and labels, B.
+        batch: Normalised images, B x 3 x H x W, and labels, B; or a data set, a torch map data set
+            of (image, label) or a loader of one, of which the batch of 64 images that `seed` draws
+            is taken.
         proxies: Names (`list_proxies`), `file.py:function`, `package.module:function`, or functions
             of a `Candidate`, or of the observations of teacher and student; or one of these.
         seed: Seed of the proxies that draw random numbers.
@@ -276,7 +279,10 @@ def score(
             networks.
         NotScored: A score is not finite.
     """
+    if is_data(batch):
+        batch = as_dataset(batch).default_batch(seed)
     check_types(teacher, student, batch)
+    assert isinstance(batch, Batch)
     rows = get_proxies([proxies] if isinstance(proxies, str) or callable(proxies) else proxies)
     number = derive_seed(seed, 0, PROXY)
     observation, rough = None, None

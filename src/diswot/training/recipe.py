@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 
 from diswot.errors import UserError, unknown
-from diswot.knowledge.registry import KNOWLEDGE, Distance, Published, get_distance
+from diswot.knowledge.registry import KNOWLEDGE, Published, Weights, get_distance
 from diswot.utils import user_code
 
 OPTIMIZERS = ("sgd", "adamw", "lamb")
@@ -91,7 +90,7 @@ class Recipe:
     decay: float = 0.1
     cross_entropy: float = 1.0
     label_smoothing: float = 0.0
-    losses: Mapping[str | Distance, float] = field(default_factory=lambda: {"kd": 1.0})
+    losses: Weights = field(default_factory=lambda: {"kd": 1.0})
     temperature: float | None = None
     ramp_epochs: float = 0.0
     ema: float = 0.0

@@ -24,7 +24,7 @@ _KINDS: dict[str, tuple[tuple[type, ...], str]] = {
     "bool": ((bool,), "true or false"),
     "str": ((str,), "a text"),
     "tuple[float, ...]": ((list,), "a list of numbers"),
-    "Mapping[str | Distance, float]": (
+    "Weights": (
         (dict, str),
         "a table of weights, or a text such as kd:0.9,at:1",
     ),

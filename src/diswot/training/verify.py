@@ -16,11 +16,10 @@ from pathlib import Path
 from typing import Any
 
 import optuna
-import torch
 from optuna.trial import FrozenTrial, TrialState
 from torch import nn
 
-from diswot.data.dataset import Dataset, Split, hold_out
+from diswot.data.dataset import Dataset, hold_out, subset
 from diswot.errors import SearchFailed, UserError, unknown
 from diswot.knowledge.registry import get_distance
 from diswot.models.initialization import fresh
@@ -170,18 +169,9 @@ def held_out(data: Dataset) -> Dataset:
     if data.train is None:
         raise UserError(f"{data.name} has no images to train on")
     train, test = (
-        _subset(data.train, part) for part in hold_out(data.train.labels.numpy(), data.classes)
+        subset(data.train, part) for part in hold_out(data.train.labels.numpy(), data.classes)
     )
     return replace(data, train=train, test=test)
-
-
-def _subset(split: Split, chosen: Any) -> Split:
-    indices = torch.as_tensor(chosen)
-
-    def read(wanted: Sequence[int]) -> torch.Tensor:
-        return split.read(indices[torch.as_tensor(wanted)].tolist())
-
-    return Split(split.labels[indices], read)
 
 
 def _temperature(trial: optuna.Trial, recipe: Recipe) -> Tuned:
@@ -194,7 +184,7 @@ def _rate(trial: optuna.Trial, recipe: Recipe) -> Tuned:
 
 
 def _weights(trial: optuna.Trial, recipe: Recipe) -> Tuned:
-    losses = dict(recipe.losses)
+    losses: dict[Any, float] = dict(recipe.losses)
     for name, weight in recipe.losses.items():
         if weight:
             key, limits = f"weight_{user_code.name_of(name)}", (weight / WEIGHTS, weight * WEIGHTS)
