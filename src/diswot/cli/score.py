@@ -175,11 +175,11 @@ def _costs(build: Callable[[], nn.Module], images: Dataset) -> dict[str, Any]:
 
 def _show(student: str, result: Mapping[str, Any]) -> None:
     """Print a row for each score under the sizes of the student."""
-    from diswot.utils.user_code import brief
+    from diswot.utils.user_code import short_name
 
     errors = result["standard_errors"]
     rows = [
-        [brief(name), f"{mean:.6g}", "" if errors[name] is None else f"{errors[name]:.2g}"]
+        [short_name(name), f"{mean:.6g}", "" if errors[name] is None else f"{errors[name]:.2g}"]
         for name, mean in result["scores"].items()
     ]
     columns = budgets.columns([result["costs"]])

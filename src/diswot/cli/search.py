@@ -27,7 +27,7 @@ from diswot.cli.options import (
 )
 from diswot.errors import UserError
 from diswot.runs import folder
-from diswot.utils.user_code import brief, rooted
+from diswot.utils.user_code import rooted, short_name
 
 if TYPE_CHECKING:
     from diswot.costs.budget import Budget
@@ -216,9 +216,9 @@ class _Job:
         if as_json:
             console.show_json(result)
             return
-        outcome.show(result, brief(self.proxy))
+        outcome.show(result, short_name(self.proxy))
         if "verified" in result:
-            verify.show(result, brief(self.proxy))
+            verify.show(result, short_name(self.proxy))
 
     def notes(self, result: dict[str, Any], settings: str, as_json: bool) -> list[str]:
         """Return notes on the result; beside JSON, only those on the teacher."""

@@ -178,14 +178,14 @@ class _Part:
         """Return the labels, N; the images are only read if the data set has no list of labels.
 
         Raises:
-            UserError: A label is no undivided number from 0.
+            UserError: A label is no whole number from 0.
         """
         found = _listed_labels(self.data)
         if found is None:
             found = [self.item(i)[1] for i in range(len(self.data))]
         labels = np.array([each.item() if isinstance(each, Tensor) else each for each in found])
         if labels.ndim != 1 or labels.dtype.kind not in "iu" or labels.min() < 0:
-            raise UserError(f"{self.name}: labels must be undivided numbers from 0")
+            raise UserError(f"{self.name}: labels must be whole numbers from 0")
         return labels.astype(np.int64)
 
     def classes(self, count: int) -> tuple[str, ...]:

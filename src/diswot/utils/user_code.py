@@ -61,7 +61,7 @@ def rooted(named: T) -> T | str:
     return absolute(named) if isinstance(named, str) and is_spec(named) else named
 
 
-def brief(name: str) -> str:
+def short_name(name: str) -> str:
     """Return the text of a user's function without its folder, for a table or a legend."""
     return name.rpartition("/")[2] if is_spec(name) else name
 
