@@ -188,7 +188,7 @@ def test_modules_of_a_package(run: Run, here: Path) -> None:
     (package / "parts.py").write_text(MINE)
     name = "own_package_of_a_test.parts"
     alone = run(f"{SEARCH} --json").json
-    found = run(f"{SEARCH.replace('mine.py', name)} --workers 1 --out ../run --json").json
+    found = run(f"{SEARCH.replace('mine.py', name)} --out ../run --json").json
     assert [row["score"] for row in found["top"]] == [row["score"] for row in alone["top"]]
     config = json.loads(Path("../run/run.json").read_text())["config"]
     assert (config["space"], config["data"]) == (f"{name}:space", f"{name}:images")
@@ -213,8 +213,7 @@ def own_data() -> TensorDataset:
     return TensorDataset(pixels, torch.arange(60) % toys.CLASSES)
 
 
-@pytest.mark.parametrize("workers", [0, 1])
-def test_search_in_python(workers: int) -> None:
+def test_search_in_python_with_a_worker() -> None:
     data = own_data()
     found = diswot.search(
         None,
@@ -223,7 +222,7 @@ def test_search_in_python(workers: int) -> None:
         n_trials=6,
         sampler=optuna.samplers.RandomSampler(seed=0),
         scoring=smallness,
-        compute=diswot.Compute(workers or None),
+        compute=1,
     )
     assert found.best.score == -found.best.model_params
     same = diswot.search(

@@ -8,7 +8,7 @@ from __future__ import annotations
 import statistics
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 
 import torch
 from torch import nn
@@ -18,7 +18,7 @@ from diswot.costs.counts import Shape
 from diswot.data.dataset import Batch
 from diswot.errors import SearchFailed, UserError
 from diswot.nas.trial_result import MEMORY, NOT_FINITE, RAISED, TrialResult
-from diswot.proxies.registry import ProxyLike
+from diswot.proxies.registry import Proxy, ProxyLike, get_proxies
 from diswot.proxies.scorer import NotScored, Scorer, scorer
 from diswot.spaces.registry import Params, build_network
 from diswot.spaces.validation import Build
@@ -107,6 +107,11 @@ class Evaluator:
     image_shape: Shape
     costs: tuple[str, ...] = ()
 
+    @cached_property
+    def row(self) -> dict[str, Proxy]:
+        """The proxy by its name, looked up once: a user may edit a file during the search."""
+        return get_proxies([self.proxy])
+
     def evaluate(self, params: Params, latency: float | None = None) -> TrialResult:
         """Build, check and score one candidate.
 
@@ -121,7 +126,7 @@ class Evaluator:
             excess, margins = self.budget.check(costs)
             if excess is not None:
                 return TrialResult(rejected=excess, margins=margins)
-            scores = self.scorer.score(self._students(first, params), [self.proxy])
+            scores = self.scorer.score(self._students(first, params), self.row)
             reported = {name: COSTS[name].value(costs) for name in self.costs}
         except SearchFailed:
             raise

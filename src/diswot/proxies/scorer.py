@@ -137,21 +137,21 @@ class Scorer:
         return (self.fresh(build, repeat) for repeat in range(len(self.batches)))
 
     def outcomes(
-        self, students: Iterable[nn.Module], proxies: Sequence[ProxyLike]
+        self, students: Iterable[nn.Module], proxies: Sequence[ProxyLike] | Mapping[str, Proxy]
     ) -> dict[str, list[Outcome]]:
         """Score a candidate; return values and errors, one a repeat, by proxy.
 
         Args:
             students: The candidate with the weights of each repeat. It is moved to the device of
                 the batches, and inherits from the teacher if `source` is given.
-            proxies: Names or functions, as `registry.get_proxy` takes them. A function's values
-                are found by its name.
+            proxies: Names or functions, as `registry.get_proxy` takes them; or rows by name. A
+                function's values are found by its name.
 
         Raises:
             UserError: A proxy is unknown, the candidate cannot be observed, or it has another
                 number of outputs.
         """
-        rows = get_proxies(proxies)
+        rows = proxies if isinstance(proxies, Mapping) else get_proxies(proxies)
         found: dict[str, list[Outcome]] = {name: [] for name in rows}
         repeats = zip(self.teachers, self.roughness, self.batches, students, strict=True)
         with exact(self.device):
@@ -167,7 +167,7 @@ class Scorer:
         return found
 
     def score(
-        self, students: Iterable[nn.Module], proxies: Sequence[ProxyLike]
+        self, students: Iterable[nn.Module], proxies: Sequence[ProxyLike] | Mapping[str, Proxy]
     ) -> dict[str, list[float]]:
         """Score a candidate; return finite values, one a repeat, by proxy.
 

@@ -132,8 +132,31 @@ def members(path: str, kinds: tuple[type, ...] = ()) -> dict[str, Any]:
     Raises:
         UserError: There is no such file or module, or the import fails.
     """
-    module = _file_module(path) if path.endswith(".py") else _named_module(path)
+    module = _home(path)
     return {k: v for k, v in vars(module).items() if callable(v) or isinstance(v, kinds)}
+
+
+def own_members(path: str, kinds: tuple[type, ...] = ()) -> dict[str, Any]:
+    """Return the members that a file or a module defines itself, without private ones.
+
+    Args:
+        path: As in `members`.
+        kinds: As in `members`.
+
+    Raises:
+        UserError: As in `members`.
+    """
+    module = _home(path)
+    return {
+        name: value
+        for name, value in members(path, kinds).items()
+        if not name.startswith("_")
+        and (isinstance(value, kinds) or getattr(value, "__module__", "") == module.__name__)
+    }
+
+
+def _home(path: str) -> ModuleType:
+    return _file_module(path) if path.endswith(".py") else _named_module(path)
 
 
 def _file_module(path: str) -> ModuleType:
