@@ -9,7 +9,11 @@ from typing import Annotated
 from typer import Option
 
 SpaceName = Annotated[
-    str, Option(help="Search space: a name (diswot list spaces) or FILE.py:FUNCTION.")
+    str,
+    Option(
+        help="Search space: a name (diswot list spaces), FILE.py:FUNCTION or "
+        "PACKAGE.MODULE:FUNCTION."
+    ),
 ]
 Proxies = Annotated[
     str,
@@ -48,7 +52,7 @@ class TeacherOptions:
 
     Attributes:
         teacher: Teacher network: a name (diswot list teachers), a library's model such as
-            timm:resnet50, or FILE.py:FUNCTION.
+            timm:resnet50, FILE.py:FUNCTION or PACKAGE.MODULE:FUNCTION.
         teacher_weights: File of the trained teacher's weights: safetensors or a PyTorch state dict.
         pretrained: Use the weights that the teacher's library offers; missing ones are downloaded.
         trained: The teacher's function (FILE.py:FUNCTION) loads trained weights itself.
