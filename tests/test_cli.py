@@ -543,7 +543,7 @@ class TestDistill:
 
     def test_users_own_student(self, run: Run, here: Path, tmp_path: Path) -> None:
         line = f"{TRAIN} --student nets.py:loud --teacher none --out {tmp_path / 'x'} --json"
-        assert run(line).json["student"] == "nets.py:loud"
+        assert run(line).json["student"] == f"{here.resolve()}/nets.py:loud"
 
     def test_what_belongs_to_the_search_goes_with_it(self, tmp_path: Path) -> None:
         config = {"teacher": "a", "teacher_weights": "w", "space": "s", "classes": 3}

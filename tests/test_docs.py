@@ -50,6 +50,24 @@ def test_the_tutorial_runs_as_written(tmp_path: Path) -> None:
         assert (tmp_path / "runs" / left).is_file()
 
 
+@pytest.mark.slow
+def test_own_functions_run_as_written(tmp_path: Path) -> None:
+    environment = {**os.environ, "PYTHONPATH": str(ROOT / "src")}
+    for kind, text in BLOCKS.findall((DOCS / "own_functions.md").read_text()):
+        if name := re.match(r"# (\w+\.py)\n", text):
+            (tmp_path / name[1]).write_text(text)
+            continue
+        lines = [line.removeprefix("$ ") for line in text.splitlines()]
+        for line in lines if kind == "console" else [text]:
+            words = ["-m", *shlex.split(line)] if kind == "console" else ["-c", line]
+            ran = subprocess.run(
+                [sys.executable, *words],
+                cwd=tmp_path, env=environment, capture_output=True, text=True,
+            )  # fmt: skip
+            assert ran.returncode == 0, (line, ran.stderr)
+    assert (tmp_path / "runs" / "own" / "report.html").is_file()
+
+
 PAGES = [ROOT / "README.md", *sorted(DOCS.rglob("*.md"))]
 
 

@@ -160,7 +160,9 @@ def test_teacher_that_cannot_take_the_images_is_told(tmp_path: Path) -> None:
 
 
 def test_space_that_cannot_be_pickled_is_told() -> None:
-    with pytest.raises(UserError, match="workers need a teacher and a space that can be pickled"):
+    with pytest.raises(
+        UserError, match="workers need a teacher, a space and a score that can be pickled"
+    ):
         run(lambda trial: toyspaces.tiny(trial))
 
 

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
+from pathlib import Path
 
 import optuna
 import pytest
@@ -10,7 +11,7 @@ from optuna.samplers import NSGAIISampler, RandomSampler, TPESampler
 from optuna.trial import BaseTrial
 
 from diswot.errors import UserError
-from diswot.nas.samplers import SAMPLERS, Listed, PerTrial
+from diswot.nas.samplers import SAMPLERS, Listed, PerTrial, create_sampler
 
 
 def space(trial: BaseTrial) -> float:
@@ -79,3 +80,40 @@ def test_listed_knows_nothing_else() -> None:
 def test_seeds_below_zero_are_refused(name: str) -> None:
     with pytest.raises(UserError, match="below zero"):
         SAMPLERS[name](-1)
+
+
+MINE = """
+from optuna.samplers import RandomSampler
+
+def random(seed=None):
+    return RandomSampler(seed=seed)
+
+def number(): return 3
+def raising(): return 1 / 0
+"""
+
+
+def test_samplers_of_a_user(tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text(MINE)
+    wanted = run(started(RandomSampler(seed=5)), 4)
+    assert run(started(create_sampler(f"{tmp_path}/mine.py:random", 5)), 4) == wanted
+    assert run(started(create_sampler(lambda seed: RandomSampler(seed=seed), 5)), 4) == wanted
+    assert run(started(create_sampler(RandomSampler, 5)), 4) == wanted
+    assert run(started(create_sampler("optuna.samplers:RandomSampler", 5)), 4) == wanted
+    own = RandomSampler()
+    assert create_sampler(own, 5) is own and create_sampler(lambda: own, 5) is own
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("{}:number", r"mine.py:number must return an Optuna sampler, not a int"),
+        ("{}:raising", r"mine.py:raising fails: ZeroDivisionError: division by zero \(line 8\)"),
+        ("{}:randm", r"unknown function in .*mine.py 'randm'; did you mean random"),
+        ("evolutions", "unknown sampler 'evolutions'; did you mean evolution"),
+    ],
+)
+def test_what_is_no_sampler(tmp_path: Path, name: str, said: str) -> None:
+    (tmp_path / "mine.py").write_text(MINE)
+    with pytest.raises(UserError, match=said):
+        create_sampler(name.format(tmp_path / "mine.py"), 0)

@@ -17,6 +17,7 @@ from diswot.cli.subject import Subject, subject_of
 from diswot.cli.training_options import SubjectOptions, TrainingOptions
 from diswot.errors import UserError
 from diswot.runs import folder
+from diswot.utils.user_code import rooted, short_name
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -170,7 +171,7 @@ def _train(
         on_read=lambda done, total: advance("reading images", done, total),
         **how,
     )
-    facts = {"student": begun.named, **chosen.facts(), "start": start.facts()}
+    facts = {"student": rooted(begun.named), **chosen.facts(), "start": start.facts()}
     result = {**facts, **_result(trained, recipe, images, out)}
     if trainings.main_process():
         folder.write_training(out, result, images.classes)
@@ -181,7 +182,7 @@ def _result(trained: Distilled, recipe: Recipe, images: Dataset, out: Path) -> d
     """Return the result of a training, for the table and the run folder."""
     last = trained.history[-1]
     return {
-        "losses": recipe.losses,
+        "losses": recipe.weights,
         "recipe": recipe.as_dict(),
         **{name: value for name, value in last.items() if name.startswith("test_")},
         "train_accuracy": last["train_accuracy"],
@@ -202,12 +203,14 @@ def _show(results: Mapping[str, dict[str, Any]]) -> None:
     rows = []
     for name, result in results.items():
         student = result["student"]
-        losses = ", ".join(f"{weight:g} {loss}" for loss, weight in result["losses"].items())
+        losses = ", ".join(
+            f"{weight:g} {short_name(loss)}" for loss, weight in result["losses"].items()
+        )
         rows.append(
             [
                 name,
-                student if isinstance(student, str) else console.show_params(student),
-                f"{result['teacher']}: {losses}" if result["teacher"] else "alone",
+                short_name(student) if isinstance(student, str) else console.show_params(student),
+                f"{short_name(result['teacher'])}: {losses}" if result["teacher"] else "alone",
                 trainings.tested(result),
                 show_count(result["model_params"]),
                 show_count(result["macs"]),

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from diswot.cli import budgets, console
 from diswot.runs import folder
 from diswot.storage.run_files import FRONT
+from diswot.utils.user_code import short_name
 
 if TYPE_CHECKING:
     from diswot.costs.latency import Setting
@@ -50,7 +51,7 @@ def keep(out: Path, result: dict[str, Any], proxy: str) -> None:
     if result["front"]:
         from diswot.reports import plots
 
-        plots.save(plots.front(plots.front_data(result, proxy)), out / FRONT)
+        plots.save(plots.front(plots.front_data(result, short_name(proxy))), out / FRONT)
 
 
 def show(result: dict[str, Any], proxy: str) -> None:

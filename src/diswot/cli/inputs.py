@@ -200,7 +200,7 @@ class NamedTeacher:
             return notes
         rows = {name: get_proxy(name) for name in proxies}
         fresh = [name for name, row in rows.items() if row.redraws_teacher]
-        unused = [name for name, row in rows.items() if not row.needs_teacher]
+        unused = [name for name, row in rows.items() if not row.uses_teacher]
         if fresh:
             notes.append(
                 f"the teacher's trained weights change nothing in {', '.join(fresh)}, for which "

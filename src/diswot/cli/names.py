@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 from typer import Argument, Option
 
 from diswot.cli import console
+from diswot.cli.file_functions import functions_of
 from diswot.errors import unknown
 
 if TYPE_CHECKING:
@@ -34,6 +35,7 @@ _DATA = {
         "",
     ],
     "FILE.parquet": ["encoded images and labels (extra hf)", ""],
+    "FILE.py:FUNCTION": ["a torch map data set of (image, label), or train and test", ""],
     "hf:NAME": ["a data set of the Hugging Face hub, hf:NAME[,CONFIG][:SPLIT] (extra hf)", ""],
 }
 
@@ -46,22 +48,36 @@ _What = Annotated[
         "all.",
     ),
 ]
+_File = Annotated[
+    str | None,
+    Option(
+        "--file",
+        help="File FILE.py, or module PACKAGE.MODULE, whose functions are listed instead, each "
+        "with the options that take it.",
+    ),
+]
 _Json = Annotated[bool, Option("--json", help="Print one JSON object on standard output.")]
 
 
-def list_names(what: _What = "all", *, as_json: _Json = False) -> None:
+def list_names(what: _What = "all", *, file: _File = None, as_json: _Json = False) -> None:
     """List the names that options take."""
-    lists = _lists()
-    if what != "all" and what not in lists:
-        raise unknown("list", what, lists)
-    wanted = {title: lists[title]() for title in (lists if what == "all" else [what])}
+    wanted = _wanted(what) if file is None else {file: functions_of(file)}
     if as_json:
         console.show_json(wanted)
         return
     for title, rows in wanted.items():
         lines = [[name, *row] for name, row in rows.items()]
-        columns = ["name", *_COLUMNS.get(title, ["what", "from"])]
+        usual = ["what", "from"] if file is None else ["options", "what"]
+        columns = ["name", *_COLUMNS.get(title, usual)]
         console.table(title, columns, lines, text=len(columns))
+
+
+def _wanted(what: str) -> dict[str, Rows]:
+    """Return one of the lists, or all."""
+    lists = _lists()
+    if what != "all" and what not in lists:
+        raise unknown("list", what, lists)
+    return {title: lists[title]() for title in (lists if what == "all" else [what])}
 
 
 def _lists() -> dict[str, Callable[[], Rows]]:

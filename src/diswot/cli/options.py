@@ -9,13 +9,17 @@ from typing import Annotated, ClassVar
 from typer import Option
 
 SpaceName = Annotated[
-    str, Option(help="Search space: a name (diswot list spaces) or FILE.py:FUNCTION.")
+    str,
+    Option(
+        help="Search space: a name (diswot list spaces), FILE.py:FUNCTION or "
+        "PACKAGE.MODULE:FUNCTION."
+    ),
 ]
 Proxies = Annotated[
     str,
     Option(
-        help="Scores (diswot list proxies), separated by commas, or all. Without a "
-        "trained teacher, all leaves out the scores that look at inherited weights."
+        help="Scores (diswot list proxies) or FILE.py:FUNCTION, separated by commas, or all. "
+        "Without a trained teacher, all leaves out the scores that look at inherited weights."
     ),
 ]
 Device = Annotated[
@@ -51,7 +55,7 @@ class TeacherOptions:
 
     Attributes:
         teacher: Teacher network: a name (diswot list teachers), a library's model such as
-            timm:resnet50, or FILE.py:FUNCTION.
+            timm:resnet50, FILE.py:FUNCTION or PACKAGE.MODULE:FUNCTION.
         teacher_weights: File of the trained teacher's weights: safetensors or a PyTorch state dict.
         pretrained: Use the weights that the teacher's library offers; missing ones are downloaded.
         trained: The teacher's function (FILE.py:FUNCTION) loads trained weights itself.
@@ -80,7 +84,8 @@ class DataOptions:
     """The images and how they are normalised.
 
     Attributes:
-        data: Images: a name (diswot list data), a folder, hf:NAME or FILE.parquet.
+        data: Images: a name (diswot list data), a folder, hf:NAME, FILE.parquet or
+            FILE.py:FUNCTION.
         mean: Mean of each channel, such as 0.5,0.5,0.5, for normalising images; needs --std.
             Default: the teacher's, or else the data's.
         std: Standard deviation of each channel, such as 0.5,0.5,0.5, for normalising images; needs
@@ -105,8 +110,8 @@ class SearchDataOptions(DataOptions):
     """The images that candidates are scored on, which must be named.
 
     Attributes:
-        data: Images: a name (diswot list data), a folder, hf:NAME or FILE.parquet; noise for random
-            ones.
+        data: Images: a name (diswot list data), a folder, hf:NAME, FILE.parquet or
+            FILE.py:FUNCTION; noise for random ones.
     """
 
     data: str = field(kw_only=True)
@@ -219,7 +224,8 @@ class VerifyOptions:
         recipe: Recipe of the short trainings: a name (diswot list recipes) or FILE.toml; needs
             --verify. Default: that of the student.
         losses: Distillation losses of the short trainings (diswot list losses) with their weights,
-            such as kd:0.9,relation:1; needs --verify. Default: those of the recipe, or else kd.
+            such as kd:0.9,relation:1 or FILE.py:FUNCTION:0.5; needs --verify. Default: those of the
+            recipe, or else kd.
     """
 
     verify: Annotated[int, Option(min=0, max=10)] = 0

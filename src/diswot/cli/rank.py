@@ -22,6 +22,7 @@ from diswot.cli.rank_study import rank_study
 from diswot.cli.study_file import TableSettings
 from diswot.errors import UserError
 from diswot.runs import folder
+from diswot.utils.user_code import short_name
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -193,7 +194,7 @@ def _show(result: dict[str, Any], rankings: dict[str, Ranking]) -> None:
     lines = []
     for name, row in rankings.items():
         cells = [_cell(row, statistic) for statistic in _COLUMNS]
-        lines.append([name, *cells, str(row.n)])
+        lines.append([short_name(name), *cells, str(row.n)])
     title = f"{result['target']} of {result['n']} architectures (below: 95 % interval)"
     console.table(title, ["score", *_COLUMNS.values(), "n"], lines)
 
@@ -217,5 +218,5 @@ def _remarks(rankings: dict[str, Ranking]) -> list[str]:
             f"{row.tied:.0%} of pairs tied": row.tied >= 0.01,
         }
         if held := ", ".join(text for text, there in facts.items() if there):
-            notes.append(f"{name}: {held}")
+            notes.append(f"{short_name(name)}: {held}")
     return notes

@@ -109,9 +109,9 @@ def _found(
 
 def _groups(names: list[str]) -> list[list[str]]:
     """Return one group of all proxies that share a forward pass, and one of every other proxy."""
-    from diswot.proxies.registry import PROXIES
+    from diswot.proxies.registry import get_proxy
 
-    sharing = [name for name in names if PROXIES[name].cost == "forward"]
+    sharing = [name for name in names if get_proxy(name).cost == "forward"]
     return [group for group in (sharing, *([n] for n in names if n not in sharing)) if group]
 
 
@@ -144,12 +144,12 @@ def _scores(found: Mapping[str, Found], *, every: bool) -> dict[str, Any]:
     Raises:
         UserError: A proxy that the user named has no score, or none that looks at a pass has one.
     """
-    from diswot.proxies.registry import PROXIES
+    from diswot.proxies.registry import get_proxy
     from diswot.proxies.scorer import standard_error
 
     values = {name: each for name, each in found.items() if not isinstance(each, str)}
     unscored = {name: each for name, each in found.items() if isinstance(each, str)}
-    if unscored and not (every and any(PROXIES[name].needs_forward for name in values)):
+    if unscored and not (every and any(get_proxy(name).needs_forward for name in values)):
         raise UserError(f"the student has no score: {next(iter(unscored.values()))}")
     return {
         "scores": {name: fmean(each) for name, each in values.items()},
@@ -180,9 +180,11 @@ def _costs(build: Callable[[], nn.Module], images: Dataset) -> dict[str, Any]:
 
 def _show(student: str, result: Mapping[str, Any]) -> None:
     """Print a row for each score under the sizes of the student."""
+    from diswot.utils.user_code import short_name
+
     errors = result["standard_errors"]
     rows = [
-        [name, f"{mean:.6g}", "" if errors[name] is None else f"{errors[name]:.2g}"]
+        [short_name(name), f"{mean:.6g}", "" if errors[name] is None else f"{errors[name]:.2g}"]
         for name, mean in result["scores"].items()
     ]
     columns = budgets.columns([result["costs"]])

@@ -11,7 +11,8 @@ from diswot.errors import UserError
 def proxy_names(text: str, teacher: TeacherOptions, init: str | None) -> list[str]:
     """Return the scores that `--proxies` names: separated by commas, or all.
 
-    If the teacher is not trained, `all` leaves out the scores that look at inherited weights.
+    A function of the user has an absolute path. If the teacher is not trained, `all` leaves out
+    the scores that look at inherited weights.
 
     Args:
         text: The names.
@@ -22,8 +23,9 @@ def proxy_names(text: str, teacher: TeacherOptions, init: str | None) -> list[st
         UserError: A name is unknown, or a score needs a trained teacher.
     """
     from diswot.proxies.registry import PROXIES, inherits
+    from diswot.utils.user_code import rooted
 
-    names = list(PROXIES) if text == "all" else [name.strip() for name in text.split(",")]
+    names = list(PROXIES) if text == "all" else [rooted(name.strip()) for name in text.split(",")]
     if text == "all" and init is None and not teacher.has_weights:
         names = [name for name in names if not inherits([name])]
     check_trained(names, init, trained=teacher.has_weights)
@@ -53,7 +55,7 @@ def check_trained(proxies: Iterable[str], init: str | None, *, trained: bool) ->
 
 
 def needs_teacher(proxies: Sequence[str], init: str | None) -> bool:
-    """Say whether one of the scores compares with a teacher, or looks at inherited weights."""
+    """Say whether one of the scores looks at a teacher, or at inherited weights."""
     from diswot.proxies.registry import get_proxy, inherits
 
-    return inherits(proxies, init) or any(get_proxy(name).needs_teacher for name in proxies)
+    return inherits(proxies, init) or any(get_proxy(name).uses_teacher for name in proxies)

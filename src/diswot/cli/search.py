@@ -27,6 +27,7 @@ from diswot.cli.options import (
 )
 from diswot.errors import UserError
 from diswot.runs import folder
+from diswot.utils.user_code import rooted, short_name
 
 if TYPE_CHECKING:
     from diswot.costs.budget import Budget
@@ -48,16 +49,17 @@ _Objectives = Annotated[
 _Proxy = Annotated[
     str | None,
     Option(
-        help="Score to maximise (diswot list proxies, which says which scores need a teacher). "
-        "Default: default; for sub-networks of a trained teacher, default_inherited.",
+        help="Score to maximise (diswot list proxies, which says which scores need a teacher), or "
+        "FILE.py:FUNCTION. Default: default; for sub-networks of a trained teacher, "
+        "default_inherited.",
         rich_help_panel="Scoring",
     ),
 ]
 _Sampler = Annotated[
     str | None,
     Option(
-        help="Sampler of the architectures: evolution, random, tpe or nsga2. Default: evolution; "
-        "with several objectives, nsga2.",
+        help="Sampler of the architectures: evolution, random, tpe, nsga2, or FILE.py:FUNCTION, "
+        "which returns an Optuna sampler. Default: evolution; with several objectives, nsga2.",
         rich_help_panel="Search",
     ),
 ]
@@ -99,7 +101,7 @@ def search(
         timed = "latency" in {*goals, *limits.limits, *copied}
         how = budgets.setting(timing, named.images.image_shape, wanted=timed)
         inherits = named.trained and scoring.init in (None, "inherited")
-        proxy = proxy or _default_proxy(space, inherits=inherits)
+        proxy = rooted(proxy or _default_proxy(space, inherits=inherits))
         like = alike.measured(budget.like, copied, named.images, space, how, out)
         limits = alike.tightened(limits, like)
         job = _Job(named, space, trials, proxy, goals, limits, like, how, sampler, scoring, study,
@@ -196,7 +198,7 @@ class _Job:
     def _recorded(self, config: dict[str, Any]) -> dict[str, Any]:
         """Return the configuration with the goal of the search, for the run folder."""
         goal = {"budget": asdict(self.limits), "objectives": self.objectives}
-        return {**config, **goal, **({"sampler": self.sampler} if self.sampler else {})}
+        return {**config, **goal, **({"sampler": rooted(self.sampler)} if self.sampler else {})}
 
     def _report(
         self, config: dict[str, Any], advance: console.Advance, progress: SearchProgress
@@ -216,9 +218,9 @@ class _Job:
         if as_json:
             console.show_json(result)
             return
-        outcome.show(result, self.proxy)
+        outcome.show(result, short_name(self.proxy))
         if "verified" in result:
-            verify.show(result, self.proxy)
+            verify.show(result, short_name(self.proxy))
 
     def notes(self, result: dict[str, Any], settings: str, as_json: bool) -> list[str]:
         """Return notes on the result; beside JSON, only those on the teacher."""

@@ -14,6 +14,7 @@ from diswot.cli.teachers import MatchedTeacher, matched_teacher
 from diswot.errors import UserError
 from diswot.runs import folder
 from diswot.storage.run_files import ALONE, DISTILLED
+from diswot.utils.user_code import rooted
 
 if TYPE_CHECKING:
     from diswot.cli.training_options import SubjectOptions
@@ -174,7 +175,7 @@ class Subject:
         """Return what a training records: the teacher, the search, and where things are."""
         named = not inputs.is_architecture(self.student)
         return {
-            "teacher": None if self.alone else self.teacher,
+            "teacher": None if self.alone else rooted(self.teacher),
             "teacher_weights": None if self.alone else inputs.absolute(self.weights),
             "space": None if named else inputs.from_root(self.space),
             "search": self.search,

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from diswot.cli import console
 from diswot.errors import UserError
+from diswot.utils.user_code import short_name
 
 if TYPE_CHECKING:
     from torch import nn
@@ -74,8 +75,10 @@ def recipe(
 
 def _chosen(name: str, made: Recipe) -> str:
     """Return the line that says what was chosen."""
-    weights = {"cross-entropy": made.cross_entropy, **made.losses}
-    losses = " + ".join(f"{weight:g} {loss}" for loss, weight in weights.items() if weight)
+    weights = {"cross-entropy": made.cross_entropy, **made.weights}
+    losses = " + ".join(
+        f"{weight:g} {short_name(loss)}" for loss, weight in weights.items() if weight
+    )
     epochs = f"{made.epochs} epoch{'s' * (made.epochs != 1)}"
     how = f"{epochs}, {made.schedule} up to lr {made.lr:g}, {losses}"
     return f"recipe {name}: {how} (--recipe names another)"

@@ -93,8 +93,8 @@ class TrainingOptions:
         milestones: Epochs after which the schedule step lowers the rate, such as 150,180;
             needs --schedule step.
         losses: Distillation losses or presets (diswot list losses) with their weights, such as
-            kd:0.9,relation:1. kd:published takes the published weights of kd and of the
-            cross-entropy. Default: kd; short has others.
+            kd:0.9,relation:1 or FILE.py:FUNCTION:0.5. kd:published takes the published weights of
+            kd and of the cross-entropy. Default: kd; short has others.
         temperature: Temperature of the losses that have one (diswot list losses). Default: each
             loss's own.
         ramp_epochs: Epochs in which the weights of the losses grow from zero. Default: 0, or the

@@ -13,6 +13,7 @@ from torch.nn.functional import interpolate
 
 from diswot.errors import UserError
 
+BATCH = 64  # images of a scoring batch
 READ_BATCH = 500
 UNLABELLED = -1  # label of a training image without one
 SPLIT_SEED = 0  # of the held-out 20 % of a data set without test images
@@ -126,7 +127,7 @@ class Dataset:
         std = torch.tensor(self.std, device=images.device).view(3, 1, 1)
         return (images.float() / 255 - mean) / std
 
-    def batch(self, size: int = 64, seed: int = 0, repeat: int = 0) -> Batch:
+    def batch(self, size: int = BATCH, seed: int = 0, repeat: int = 0) -> Batch:
         """Return the scoring batch of a repeat: training images, balanced over the classes.
 
         Args:
@@ -151,6 +152,14 @@ class Dataset:
             )
         chosen = balanced(self.train.labels.numpy(), size, random)
         return _laid_out(self.normalise(self.train.read(chosen)), self.train.targets(chosen))
+
+    def default_batch(self, seed: int = 0) -> Batch:
+        """Return a scoring batch of 64 images, or of all training images if there are fewer.
+
+        Args:
+            seed: The user's seed.
+        """
+        return self.batch(BATCH if self.train is None else min(BATCH, len(self.train)), seed)
 
 
 def whole(
@@ -184,6 +193,21 @@ def whole(
             masks.append(split.targets(part.tolist()).short())
         on_read(int(part[-1]) + 1)
     return images, (torch.cat(masks) if masks else split.labels).to(device)
+
+
+def subset(split: Split, chosen: np.ndarray) -> Split:
+    """Return some images of a split.
+
+    Args:
+        split: The images.
+        chosen: Their numbers.
+    """
+    indices = torch.as_tensor(chosen)
+
+    def read(wanted: Sequence[int]) -> Tensor:
+        return split.read(indices[torch.as_tensor(wanted)].tolist())
+
+    return Split(split.labels[indices], read)
 
 
 def resized(images: Tensor, side: int) -> Callable[[Sequence[int]], Tensor]:

@@ -16,8 +16,10 @@ from diswot.data.folder import folder
 from diswot.data.huggingface import PREFIX, hub
 from diswot.data.imagenet16 import imagenet16, imagenet16_120, is_imagenet16
 from diswot.data.masks import is_masks, masks
+from diswot.data.own import as_dataset, called
 from diswot.data.parquet import is_parquet, parquet
 from diswot.errors import UserError, unknown
+from diswot.utils.user_code import is_spec
 
 
 @dataclass(frozen=True)
@@ -58,7 +60,7 @@ def list_datasets() -> list[str]:
 
 
 def create_dataset(
-    name: str,
+    name: str | object,
     *,
     num_classes: int | None = None,
     img_size: int | None = None,
@@ -74,6 +76,8 @@ def create_dataset(
             Parquet file or a folder of Parquet files; a folder of downsampled ImageNet; a folder of
             images and masks, as `data.masks` reads it; or a folder that holds one folder of images
             a class, directly or in `train` and `test`.
+            `file.py:function` and `package.module:function` name a function that returns a data
+            set in any form that `as_dataset` takes; such a data set is taken itself, too.
         num_classes: Number of classes of noise, by default 100. Of downsampled ImageNet, only the
             first classes are read. Other data sets ignore the number.
         img_size: Height and width in pixels, S. None, the default: the published size, or the
@@ -87,16 +91,24 @@ def create_dataset(
     """
     if img_size is not None and img_size < 1:
         raise UserError(f"images need at least 1 pixel a side, not {img_size}")
+    if not isinstance(name, str):
+        return as_dataset(name, img_size=img_size)
     if name in SETS:
         options = {"num_classes": num_classes, "img_size": img_size}
         return SETS[name].load(name, **options, root=root, download=download)
     if name.startswith(PREFIX):
         return hub(name, img_size=img_size)
+    if is_spec(name):
+        return called(name, num_classes=num_classes, img_size=img_size)
     path = Path(name)
     if ("/" in name or path.suffix == ".parquet") and not path.exists():
         raise UserError(f"no such folder or file of images: {name}")
     if not name or not path.exists():
-        raise unknown("data", name, [*SETS, "a folder of images", "a .parquet file", "hf:NAME"])
+        raise unknown(
+            "data",
+            name,
+            [*SETS, "a folder of images", "a .parquet file", "hf:NAME", "file.py:NAME"],
+        )
     if is_parquet(path):
         return parquet(name, img_size=img_size)
     if not path.is_dir():

@@ -41,8 +41,8 @@ class Payload:
             return cls(user_code.loaded(), dumps(make))
         except Exception as error:  # pickling raises errors of any kind
             raise UserError(
-                f"workers need a teacher and a space that can be pickled, as functions of a "
-                f"module can: {one_line(error)}"
+                f"workers need a teacher, a space and a score that can be pickled, as functions of "
+                f"a module can: {one_line(error)}"
             ) from error
 
     def do(self, threads: int) -> Do:

@@ -5,7 +5,7 @@ Letters: N rows, K classes.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -14,8 +14,9 @@ from torch import Tensor, nn
 
 from diswot.errors import UserError
 from diswot.knowledge.adapters import LearnedAdapter
-from diswot.knowledge.registry import Knowledge, get_distance
+from diswot.knowledge.registry import Knowledge, Weights, get_distance
 from diswot.observation.observe import Observation
+from diswot.utils import user_code
 
 MIN_SHARED = 2  # classes, below which outputs say nothing
 
@@ -61,7 +62,7 @@ class Losses(nn.Module):
     """Weighted knowledge distances, by name.
 
     Args:
-        weights: Weight of each distance, by a key of `registry.KNOWLEDGE`.
+        weights: Weight of each distance, by its name or function as `get_distance` takes it.
         teacher: Observation from which shapes are taken.
         student: Observation from which shapes are taken.
         temperature: T of distances that soften outputs; by default the distances' own.
@@ -80,15 +81,16 @@ class Losses(nn.Module):
 
     def __init__(
         self,
-        weights: Mapping[str, float],
+        weights: Weights,
         teacher: Observation,
         student: Observation,
         temperature: float | None = None,
         classes: Sequence[int] | None = None,
     ) -> None:
         super().__init__()
-        rows = {name: get_distance(name) for name in weights}
-        self.weights = dict(weights)
+        rows = {user_code.name_of(name): get_distance(name) for name in weights}
+        self.weights = dict(zip(rows, weights.values(), strict=True))
+        self.facts = rows
         self.shared = None if classes is None else SharedClasses(tuple(classes))
         if self.shared is not None:
             for name, row in rows.items():
@@ -96,8 +98,8 @@ class Losses(nn.Module):
         self.needs_cam = any(row.needs_cam for row in rows.values())
         self.needs_labels = any(row.needs_labels for row in rows.values())
         self.outputs_alone = all(row.outputs_alone for row in rows.values())
-        made = {name: Loss(row, teacher, student, temperature) for name, row in rows.items()}
-        self.rows = nn.ModuleDict(made)
+        made = {n: Loss(row, teacher, student, temperature) for n, row in rows.items()}
+        self.rows = nn.ModuleDict({_key(name): loss for name, loss in made.items()})
 
     def forward(self, teacher: Observation, student: Observation) -> dict[str, Tensor]:
         """Return each distance times its weight."""
@@ -105,13 +107,18 @@ class Losses(nn.Module):
         return {name: self.weights[name] * self._value(name, *pair) for name in self.weights}
 
     def _value(self, name: str, teacher: Observation, student: Observation) -> Tensor:
-        row = get_distance(name)
+        row = self.facts[name]
         if self.shared is not None and row.outputs_alone:
             teacher, student = self.shared.select(teacher, student, labelled=row.needs_labels)
             if not len(student.logits):
                 return student.logits.sum()
-        value: Tensor = self.rows[name](teacher, student)
+        value: Tensor = self.rows[_key(name)](teacher, student)
         return value
+
+
+def _key(name: str) -> str:
+    """Return the name of a distance as a module's name, in which torch allows no dot."""
+    return name.replace(".", "_")
 
 
 @dataclass(frozen=True)

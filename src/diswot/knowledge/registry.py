@@ -10,12 +10,12 @@ prediction with a dense label map, and a classifier has neither.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from torch import Tensor, nn
 
-from diswot.errors import unknown
+from diswot.errors import UserError, unknown
 from diswot.knowledge.adapters import Adapter, adapt
 from diswot.knowledge.attention import at, cwd, nst
 from diswot.knowledge.channels import fsp, ickd
@@ -24,14 +24,18 @@ from diswot.knowledge.gradcam import gradcam
 from diswot.knowledge.kdsvd import kdsvd
 from diswot.knowledge.logits import dist, dkd, kd, wttm
 from diswot.knowledge.multi_level import mlkd
+from diswot.knowledge.own import own_distance, summary_of
 from diswot.knowledge.relation import relation
 from diswot.knowledge.relations import cc, cka, pkt, rkd, sp
 from diswot.knowledge.semantic import semantic
 from diswot.knowledge.semantic_class import semantic_class
 from diswot.knowledge.standardised import dist_standardised, dkd_standardised, kd_standardised
 from diswot.observation.observe import Observation
+from diswot.utils import user_code
 
 Distance = Callable[..., Tensor]
+# Weights of distances by name or function
+Weights = Mapping[str, float] | Mapping[Distance, float] | Mapping[str | Distance, float]
 
 
 @dataclass(frozen=True)
@@ -250,15 +254,38 @@ KNOWLEDGE: dict[str, Knowledge] = {
 }
 
 
-def get_distance(name: str) -> Knowledge:
+def get_distance(name: str | Distance) -> Knowledge:
     """Return the row of a knowledge distance.
 
     Args:
-        name: A key of `KNOWLEDGE`.
+        name: A key of `KNOWLEDGE`; `file.py:function` or `package.module:function`; or a function
+            of the observations of teacher and student. The text may also name a `Knowledge`, which
+            has the facts of the function.
 
     Raises:
-        UserError: The name is unknown; the message has the nearest names.
+        UserError: The name is unknown, and the message has the nearest names; or the function is
+            no distance.
     """
-    if name not in KNOWLEDGE:
+    if not isinstance(name, str):
+        return _of_function(name)
+    if name in KNOWLEDGE:
+        return KNOWLEDGE[name]
+    if not user_code.is_spec(name):
         raise unknown("knowledge distance", name, KNOWLEDGE)
+    found = user_code.find(name, (Knowledge,))
+    return found if isinstance(found, Knowledge) else _own(name, found)
+
+
+def _of_function(function: Distance) -> Knowledge:
+    """Return the row of a function; refuse one with the name of another distance."""
+    name = user_code.name_of(function)
+    if name not in KNOWLEDGE:
+        return _own(name, function)
+    if KNOWLEDGE[name].distance is not function:
+        raise UserError(f"{name} is a built-in distance; give your function another name")
     return KNOWLEDGE[name]
+
+
+def _own(name: str, function: Distance) -> Knowledge:
+    """Return the row of a user's function, which may depend on labels and needs no adapter."""
+    return Knowledge(own_distance(name, function), summary_of(function), "", needs_labels=True)

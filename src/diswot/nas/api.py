@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
@@ -16,6 +16,7 @@ from torch import nn
 from diswot.costs.budget import COSTS, Budget
 from diswot.costs.latency import Setting
 from diswot.data.dataset import Batch, Dataset
+from diswot.data.own import as_dataset, is_data
 from diswot.errors import UserError, unknown
 from diswot.executors.inline import Inline
 from diswot.executors.processes import process_pool
@@ -27,8 +28,8 @@ from diswot.nas.evaluator import EvaluatorSettings, Measurement
 from diswot.nas.peers import Peers
 from diswot.nas.proposal import Proposer
 from diswot.nas.result import SearchResult, search_result
-from diswot.nas.samplers import SAMPLERS
-from diswot.proxies.registry import get_proxy
+from diswot.nas.samplers import SamplerLike, create_sampler
+from diswot.proxies.registry import ProxyLike, get_proxy
 from diswot.spaces.registry import Params, build_network, enumerate_params
 from diswot.spaces.validation import Build
 from diswot.storage.run_files import LATENCIES
@@ -37,8 +38,8 @@ from diswot.utils.agreement import plain, require_same
 from diswot.utils.devices import CPU
 from diswot.utils.devices import kind as device_kind
 from diswot.utils.repeats import repeats_counted
+from diswot.utils.user_code import name_of, rooted
 
-BATCH = 64  # images of the batch of a data set
 PATIENCE = 4  # times the timeout of a candidate that one measurement of latency may take
 
 
@@ -47,7 +48,8 @@ class Scoring:
     """How candidates are scored.
 
     Attributes:
-        proxy: A key of `PROXIES`.
+        proxy: A key of `PROXIES`; `file.py:function` or `package.module:function`; or a function of
+            a `Candidate`, or of the observations of teacher and student.
         init: Initialisation of the weights, a key of `INITS`; that of the proxy if None.
         seed: Seed of the sampler and of all weights.
         trained_teacher: Whether the teacher keeps its weights; else fresh ones are drawn. True in
@@ -56,7 +58,7 @@ class Scoring:
             of classes of a data set that is given as such; else any that the labels fit.
     """
 
-    proxy: str = "default"
+    proxy: ProxyLike = "default"
     init: str | None = None
     seed: int = 0
     trained_teacher: bool = False
@@ -98,13 +100,13 @@ _SCORING, _COMPUTE, _STUDY = Scoring(), Compute(), StudySettings()
 def search(
     teacher: nn.Module | None,
     space: Build,
-    batches: Batch | Sequence[Batch] | Dataset,
+    batches: Batch | Sequence[Batch] | Dataset | object,
     *,
     n_trials: int = 100,
     objectives: Sequence[str] = ("score",),
     budget: Budget | None = None,
-    sampler: str | None = None,
-    scoring: Scoring | str = _SCORING,
+    sampler: SamplerLike | None = None,
+    scoring: Scoring | ProxyLike = _SCORING,
     compute: Compute | int = _COMPUTE,
     study: StudySettings | str | Path = _STUDY,
     callbacks: Sequence[Callback] = (),
@@ -118,12 +120,15 @@ def search(
         teacher: The teacher, observed once a batch; None where the proxy compares with none.
         space: Function of an Optuna trial that returns a network.
         batches: Normalised images B x C x H x W and labels B; or one such batch a repeat; or a data
-            set, of which one batch of 64 images is taken.
+            set, a torch map data set of (image, label) or a loader of one, of which one batch of 64
+            images is taken.
         n_trials: Number of candidates within the budget.
         objectives: `score`, which is maximised, and names of `COSTS`, which are minimised.
         budget: Limits; candidates outside are not scored.
-        sampler: A key of `SAMPLERS`; None is evolution, or nsga2 for several objectives.
-        scoring: How candidates are scored, or the name of a proxy alone.
+        sampler: A key of `SAMPLERS`, an Optuna sampler, or a function that returns one, by its
+            text or itself, as `create_sampler` takes it. None is evolution, or nsga2 for several
+            objectives.
+        scoring: How candidates are scored, or the name or function of a proxy alone.
         compute: Where candidates are evaluated, and how latency is measured; or the number of
             worker processes alone.
         study: Where the trials are kept; or the run folder or storage URL alone.
@@ -135,12 +140,14 @@ def search(
         SearchFailed: Every candidate failed.
     """
     _check_types(teacher, space, budget)
-    how = Scoring(scoring) if isinstance(scoring, str) else scoring
+    how = scoring if isinstance(scoring, Scoring) else Scoring(scoring)
+    how = replace(how, proxy=rooted(how.proxy))
     (repeats, num_classes), limits = _batches(batches, how), budget or Budget()
     compute = Compute(compute) if isinstance(compute, int) else compute
     study = StudySettings(study) if isinstance(study, str | Path) else study
     wanted = tuple(objectives.split(",") if isinstance(objectives, str) else objectives)
     chosen = _sampler(wanted, sampler)
+    proposals = create_sampler(chosen, how.seed)
     _check_latency({*wanted, *limits.limits}, compute)
     if n_trials < 1 or not repeats:
         raise UserError("a search needs at least one trial and one batch")
@@ -152,7 +159,7 @@ def search(
     )  # fmt: skip
     with torch.random.fork_rng(devices=[]), repeats_counted():
         plan = enumerate_params(space, n_trials)
-        with _driver(settings, chosen, compute, study) as driver:
+        with _driver(settings, proposals, name_of(chosen), compute, study) as driver:
             _drive(driver, plan, n_trials, callbacks)
             return search_result(driver, settings, exhaustive=plan is not None)
 
@@ -174,9 +181,10 @@ def _check_types(teacher: object, space: object, budget: object) -> None:
 
 def _batches(given: object, how: Scoring) -> tuple[tuple[Batch, ...], int | None]:
     """Return one batch a repeat, and the number of outputs that a student must have."""
+    if is_data(given):
+        given = as_dataset(given)
     if isinstance(given, Dataset):
-        batch = given.batch(min(BATCH, len(given.train or range(BATCH))), how.seed)
-        return (batch,), how.num_classes or len(given.classes)
+        return (given.default_batch(how.seed),), how.num_classes or len(given.classes)
     repeats = (given,) if isinstance(given, Batch) else given
     if not isinstance(repeats, Sequence) or not all(isinstance(each, Batch) for each in repeats):
         made = f"diswot.create_dataset({given!r})"
@@ -187,10 +195,14 @@ def _batches(given: object, how: Scoring) -> tuple[tuple[Batch, ...], int | None
 
 @contextlib.contextmanager
 def _driver(
-    settings: EvaluatorSettings, sampler: str, compute: Compute, study: StudySettings
+    settings: EvaluatorSettings,
+    proposals: optuna.samplers.BaseSampler,
+    sampler: str,
+    compute: Compute,
+    study: StudySettings,
 ) -> Iterator[Driver]:
     """Start the workers and open the study; stop and close them at the end."""
-    proposals, wanted = SAMPLERS[sampler](settings.seed), settings.objectives
+    wanted = settings.objectives
     with contextlib.ExitStack() as stack:
         evaluations = stack.enter_context(compute.executor(settings))
         measurements = stack.enter_context(_measurements(settings, compute, study))
@@ -224,8 +236,9 @@ def _drive(
 
 def _facts(settings: EvaluatorSettings, sampler: str, compute: Compute) -> dict[str, Any]:
     """Return what a resumed study must share."""
-    names = ("proxy", "init", "seed", "trained_teacher")
+    names = ("init", "seed", "trained_teacher")
     facts: dict[str, Any] = {name: getattr(settings, name) for name in names}
+    facts |= {"proxy": name_of(settings.proxy)}
     facts |= {"batches": [list(batch.images.shape) for batch in settings.batches]}
     facts |= {"sampler": sampler, "budget": asdict(settings.budget)}
     facts |= {"objectives": list(settings.objectives)}
@@ -291,16 +304,13 @@ def check_objectives(names: Sequence[str]) -> None:
         raise UserError("the objectives must be score and costs, each once, as score,latency")
 
 
-def _sampler(objectives: Sequence[str], sampler: str | None) -> str:
-    """Return the name of the sampler; refuse one that does not go with the objectives."""
+def _sampler(objectives: Sequence[str], sampler: SamplerLike | None) -> SamplerLike:
+    """Return the sampler; refuse one that does not go with the objectives."""
     check_objectives(objectives)
     several = len(objectives) > 1
-    sampler = sampler or ("nsga2" if several else "evolution")
-    if sampler not in SAMPLERS:
-        raise unknown("sampler", sampler, SAMPLERS)
     if several and sampler == "evolution":
         raise UserError("evolution has one objective; for several take nsga2, tpe or random")
-    return sampler
+    return rooted(sampler or ("nsga2" if several else "evolution"))
 
 
 def _check_latency(names: set[str], compute: Compute) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import statistics
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 
 import torch
 from torch import nn
@@ -18,10 +18,12 @@ from diswot.costs.counts import Shape
 from diswot.data.dataset import Batch
 from diswot.errors import SearchFailed, UserError
 from diswot.nas.trial_result import MEMORY, NOT_FINITE, RAISED, TrialResult
+from diswot.proxies.registry import Proxy, ProxyLike, get_proxies
 from diswot.proxies.scorer import NotScored, Scorer, scorer
 from diswot.spaces.registry import Params, build_network
 from diswot.spaces.validation import Build
 from diswot.utils.devices import get_device
+from diswot.utils.user_code import name_of
 
 Task = tuple[Params, float | None]  # parameters, and the measured latency in seconds
 Latency = Callable[[Params], float]  # seconds of one image, given the parameters
@@ -35,7 +37,7 @@ class EvaluatorSettings:
         teacher: The teacher; None where the proxy compares with none.
         space: The search space.
         batches: Images and labels, one batch a repeat.
-        proxy: A key of `PROXIES`.
+        proxy: Name or function of a proxy, as `get_proxy` takes it.
         budget: Limits.
         objectives: `score`, alone or with names of `COSTS`.
         init: A key of `INITS`.
@@ -48,7 +50,7 @@ class EvaluatorSettings:
     teacher: nn.Module | None
     space: Build
     batches: tuple[Batch, ...]
-    proxy: str
+    proxy: ProxyLike
     budget: Budget
     objectives: tuple[str, ...]
     init: str
@@ -92,7 +94,7 @@ class Evaluator:
     Attributes:
         space: Builds them.
         scorer: Scores them.
-        proxy: A key of `PROXIES`.
+        proxy: Name or function of a proxy, as `get_proxy` takes it.
         budget: Limits; a candidate outside is not scored.
         image_shape: C, H, W.
         costs: Names of the costs to report of each candidate.
@@ -100,10 +102,15 @@ class Evaluator:
 
     space: Build
     scorer: Scorer
-    proxy: str
+    proxy: ProxyLike
     budget: Budget
     image_shape: Shape
     costs: tuple[str, ...] = ()
+
+    @cached_property
+    def row(self) -> dict[str, Proxy]:
+        """The proxy by its name, looked up once: a user may edit a file during the search."""
+        return get_proxies([self.proxy])
 
     def evaluate(self, params: Params, latency: float | None = None) -> TrialResult:
         """Build, check and score one candidate.
@@ -119,13 +126,13 @@ class Evaluator:
             excess, margins = self.budget.check(costs)
             if excess is not None:
                 return TrialResult(rejected=excess, margins=margins)
-            scores = self.scorer.score(self._students(first, params), [self.proxy])
+            scores = self.scorer.score(self._students(first, params), self.row)
             reported = {name: COSTS[name].value(costs) for name in self.costs}
         except SearchFailed:
             raise
         except (Exception, SystemExit) as error:  # an error of a user's network is its failure
             return failure(error)
-        mean = statistics.fmean(scores[self.proxy])
+        mean = statistics.fmean(scores[name_of(self.proxy)])
         return TrialResult(mean, scores, costs.params, reported, margins)
 
     def _students(self, first: nn.Module, params: Params) -> Iterator[nn.Module]:

@@ -24,6 +24,7 @@ from diswot.spaces.registry import Params, build_network
 from diswot.utils.notebook import Curve, Mode, data_frame, figure, html_table
 from diswot.utils.pareto import front
 from diswot.utils.units import show_count
+from diswot.utils.user_code import name_of
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -256,7 +257,7 @@ def _student(settings: EvaluatorSettings, entry: Entry) -> Student:
     return Student(
         params=entry.params,
         score=result.score,
-        standard_error=standard_error(result.scores[settings.proxy]),
+        standard_error=standard_error(result.scores[name_of(settings.proxy)]),
         model_params=result.model_params,
         macs=counts.macs,
         memory=counts.memory,

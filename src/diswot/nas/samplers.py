@@ -11,8 +11,10 @@ from optuna.samplers import BaseSampler, NSGAIISampler, RandomSampler, TPESample
 from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
+from diswot.errors import UserError, unknown
 from diswot.models.initialization import derive_seed
 from diswot.nas.aging_evolution import AgingEvolutionSampler
+from diswot.utils import user_code
 
 T = TypeVar("T")
 
@@ -115,9 +117,44 @@ class Listed(_Opened[dict[str, Any]]):
         return self._open[trial.number][param_name]
 
 
+SamplerLike = str | BaseSampler | Callable[..., BaseSampler]
+
 SAMPLERS: dict[str, Callable[[int], BaseSampler]] = {
     "evolution": lambda seed: AgingEvolutionSampler(seed=seed),
     "random": lambda seed: PerTrial(lambda own: RandomSampler(seed=own), seed),
     "tpe": lambda seed: PerTrial(lambda own: TPESampler(seed=own), seed),
     "nsga2": lambda seed: PerTrial(lambda own: NSGAIISampler(seed=own, population_size=20), seed),
 }
+
+
+def create_sampler(name: SamplerLike, seed: int) -> BaseSampler:
+    """Return a sampler of architectures.
+
+    Args:
+        name: A key of `SAMPLERS`; `file.py:function` or `package.module:function`; a function that
+            returns an Optuna sampler and may take `seed`; or a sampler. A sampler of the user is
+            made once, so that a resumed search begins anew with the generator of the sampler.
+        seed: Seed of all proposals.
+
+    Raises:
+        UserError: The name is unknown, or the function fails or returns something else.
+    """
+    if isinstance(name, BaseSampler):
+        return name
+    if isinstance(name, str) and name in SAMPLERS:
+        return SAMPLERS[name](seed)
+    if isinstance(name, str) and not user_code.is_spec(name):
+        raise unknown("sampler", name, SAMPLERS)
+    said = user_code.name_of(name)
+    make = (
+        user_code.load(name, seed=seed)
+        if isinstance(name, str)
+        else user_code.bind(name, seed=seed)
+    )
+    try:
+        made = make()
+    except Exception as error:  # a user's function may raise anything
+        raise UserError(f"{said} fails: {user_code.explain(error, said)}") from error
+    if not isinstance(made, BaseSampler):
+        raise UserError(f"{said} must return an Optuna sampler, not a {type(made).__name__}")
+    return made

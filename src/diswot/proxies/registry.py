@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Any, Literal
 
-from diswot.errors import unknown
-from diswot.knowledge.registry import KNOWLEDGE, Knowledge
+from diswot.errors import UserError, unknown
+from diswot.knowledge.own import summary_of
+from diswot.knowledge.registry import KNOWLEDGE, Knowledge, get_distance
 from diswot.models.initialization import INHERITED
 from diswot.proxies import (
     activations,
@@ -22,10 +23,13 @@ from diswot.proxies.activation_codes import ActivationCodes
 from diswot.proxies.candidate import Candidate
 from diswot.proxies.diswot_score import diswot
 from diswot.proxies.layer_recorder import LayerRecorder
+from diswot.proxies.own import own_score
 from diswot.proxies.recorders import BlockEntropies, Recorder
 from diswot.proxies.synflow import synflow
+from diswot.utils import user_code
 
 Score = Callable[[Candidate], float]
+ProxyLike = str | Callable[..., Any]  # name or function of a proxy, or of a knowledge distance
 PassCost = Literal["free", "forward", "backward", "many"]
 
 
@@ -43,6 +47,7 @@ class Proxy:
         cost: `free`: no pass over the batch; `forward`: one forward pass, shared by all of these;
             `backward`: a forward and a backward pass; `many`: several passes.
         compares_observations: Whether the score compares the observations of teacher and student.
+        sees_observations: Whether the score may compare the observations, and needs no teacher.
         compares_first_block: Whether it compares their first blocks, with weights drawn for that
             alone.
         same_width: Whether teacher and student must have classifiers of one width.
@@ -60,6 +65,7 @@ class Proxy:
     paper: str
     cost: PassCost = "free"
     compares_observations: bool = False
+    sees_observations: bool = False
     compares_first_block: bool = False
     same_width: bool = False
     needs_labels: bool = False
@@ -80,9 +86,15 @@ class Proxy:
         return self.compares_observations or self.compares_first_block
 
     @property
+    def uses_teacher(self) -> bool:
+        """Whether the score needs a teacher, or looks at one that is there."""
+        return self.needs_teacher or self.sees_observations
+
+    @property
     def redraws_teacher(self) -> bool:
         """Whether the score compares with the teacher by newly drawn weights alone."""
-        return self.compares_first_block and not self.compares_observations
+        observes = self.compares_observations or self.sees_observations
+        return self.compares_first_block and not observes
 
 
 def _agreement(row: Knowledge) -> Proxy:
@@ -277,18 +289,64 @@ def list_proxies() -> list[str]:
     return list(PROXIES)
 
 
-def get_proxy(name: str) -> Proxy:
+def get_proxy(name: ProxyLike) -> Proxy:
     """Return the row of a proxy.
 
     Args:
-        name: A key of `PROXIES`.
+        name: A key of `PROXIES`; `file.py:function` or `package.module:function`; or a function.
+            A function takes a `Candidate` and returns a number; or it is a knowledge distance,
+            whose negative is the score. The text may also name a `Proxy` or a `Knowledge`, which
+            have the facts of the function.
 
     Raises:
-        UserError: The name is unknown; the message has the nearest names.
+        UserError: The name is unknown, and the message has the nearest names; or the function is
+            no proxy.
     """
-    if name not in PROXIES:
+    if not isinstance(name, str):
+        return _of_function(name)
+    if name in PROXIES:
+        return PROXIES[name]
+    if not user_code.is_spec(name):
         raise unknown("proxy", name, PROXIES)
+    found = user_code.find(name, (Proxy, Knowledge))
+    if isinstance(found, Proxy):
+        return found
+    return _agreement(found) if isinstance(found, Knowledge) else _own(name, found)
+
+
+def get_proxies(names: Iterable[ProxyLike]) -> dict[str, Proxy]:
+    """Return the rows of some proxies by name.
+
+    Args:
+        names: As in `get_proxy`.
+
+    Raises:
+        UserError: As in `get_proxy`, or two functions have one name.
+    """
+    wanted = list(dict.fromkeys(names))
+    rows = {user_code.name_of(name): get_proxy(name) for name in wanted}
+    if len(rows) < len(wanted):
+        raise UserError("two scores have one name; give one of the functions another name")
+    return rows
+
+
+def _of_function(function: Callable[..., Any]) -> Proxy:
+    """Return the row of a function; refuse one with the name of another proxy."""
+    name = user_code.name_of(function)
+    if name not in PROXIES:
+        return _own(name, function)
+    distance = KNOWLEDGE[name].distance if name in KNOWLEDGE else None
+    if function not in (distance, PROXIES[name].score):
+        raise UserError(f"{name} is a built-in score; give your function another name")
     return PROXIES[name]
+
+
+def _own(name: str, function: Callable[..., Any]) -> Proxy:
+    """Return the row of a user's function, of which no more is known than its arguments."""
+    if len(user_code.needed(function)) == 2:
+        return _agreement(get_distance(name if user_code.is_spec(name) else function))
+    score, summary = own_score(name, function), summary_of(function)
+    return Proxy(score, summary, "", "forward", sees_observations=True, init="default")
 
 
 def by_init(names: Iterable[str], init: str | None = None) -> dict[str, list[str]]:
@@ -297,7 +355,7 @@ def by_init(names: Iterable[str], init: str | None = None) -> dict[str, list[str
     A proxy that needs no pass fits any initialisation and joins the first group.
 
     Args:
-        names: Keys of `PROXIES`.
+        names: Names as `get_proxy` takes them.
         init: Initialisation of all of them; by default each proxy's own.
 
     Raises:
@@ -312,11 +370,11 @@ def by_init(names: Iterable[str], init: str | None = None) -> dict[str, list[str
     return found
 
 
-def inherits(names: Iterable[str], init: str | None = None) -> bool:
+def inherits(names: Iterable[ProxyLike], init: str | None = None) -> bool:
     """Say whether one of the proxies looks at weights that are inherited from a trained teacher.
 
     Args:
-        names: Keys of `PROXIES`.
+        names: Names or functions as `get_proxy` takes them.
         init: Initialisation of all of them; by default each proxy's own.
 
     Raises:

@@ -32,7 +32,8 @@ from typing import TYPE_CHECKING
 import torch
 from torch import nn
 
-from diswot.data.dataset import Batch
+from diswot.data.dataset import Batch, Dataset
+from diswot.data.own import as_dataset, is_data
 from diswot.errors import UserError, one_line, unknown
 from diswot.models.initialization import INHERITED, INITS, TEACHER, derive_seed, fresh
 from diswot.models.supported import refuse_unsupported
@@ -47,7 +48,7 @@ from diswot.proxies.checks import (
     teacher_errors,
 )
 from diswot.proxies.first_block import first_block_roughness
-from diswot.proxies.registry import PROXIES, Proxy, get_proxy, inherits
+from diswot.proxies.registry import PROXIES, Proxy, ProxyLike, get_proxies, inherits
 from diswot.utils.devices import CPU, exact
 
 if TYPE_CHECKING:
@@ -136,20 +137,21 @@ class Scorer:
         return (self.fresh(build, repeat) for repeat in range(len(self.batches)))
 
     def outcomes(
-        self, students: Iterable[nn.Module], proxies: Sequence[str]
+        self, students: Iterable[nn.Module], proxies: Sequence[ProxyLike] | Mapping[str, Proxy]
     ) -> dict[str, list[Outcome]]:
         """Score a candidate; return values and errors, one a repeat, by proxy.
 
         Args:
             students: The candidate with the weights of each repeat. It is moved to the device of
                 the batches, and inherits from the teacher if `source` is given.
-            proxies: Keys of `registry.PROXIES`.
+            proxies: Names or functions, as `registry.get_proxy` takes them; or rows by name. A
+                function's values are found by its name.
 
         Raises:
             UserError: A proxy is unknown, the candidate cannot be observed, or it has another
                 number of outputs.
         """
-        rows = {name: get_proxy(name) for name in proxies}
+        rows = proxies if isinstance(proxies, Mapping) else get_proxies(proxies)
         found: dict[str, list[Outcome]] = {name: [] for name in rows}
         repeats = zip(self.teachers, self.roughness, self.batches, students, strict=True)
         with exact(self.device):
@@ -165,7 +167,7 @@ class Scorer:
         return found
 
     def score(
-        self, students: Iterable[nn.Module], proxies: Sequence[str]
+        self, students: Iterable[nn.Module], proxies: Sequence[ProxyLike] | Mapping[str, Proxy]
     ) -> dict[str, list[float]]:
         """Score a candidate; return finite values, one a repeat, by proxy.
 
@@ -184,7 +186,7 @@ class Scorer:
 def scorer(
     teacher: nn.Module | None,
     batches: Sequence[Batch],
-    proxies: Sequence[str] | None = None,
+    proxies: Sequence[ProxyLike] | None = None,
     *,
     init: str = "gaussian",
     seed: int = 0,
@@ -201,7 +203,7 @@ def scorer(
     Args:
         teacher: Network, which is not changed. None if no proxy compares it.
         batches: One a repeat.
-        proxies: Proxies that will be asked for, keys of `registry.PROXIES`. By default all that a
+        proxies: Proxies that will be asked for, names or functions. By default all that a built-in
             proxy may need of the teacher is computed.
         init: Initialisation of the teacher and of candidates, a key of `initialization.INITS`.
         seed: Seed of the weights and of the proxies' random numbers.
@@ -220,9 +222,10 @@ def scorer(
         raise unknown("initialisation", init, INITS)
     place = batches[0].images.device if device is None else torch.device(device)
     moved = tuple(Batch(*(part.to(place) for part in batch)) for batch in batches)
-    rows = {name: get_proxy(name) for name in (PROXIES if proxies is None else proxies)}
+    wanted: Sequence[ProxyLike] = tuple(PROXIES) if proxies is None else proxies
+    rows = get_proxies(wanted)
     if teacher is None:
-        if inherits(rows, init):
+        if inherits(wanted, init):
             raise UserError("there is no teacher to inherit weights from")
         if proxies is not None:
             check_teacher_free(rows)
@@ -230,7 +233,7 @@ def scorer(
         return Scorer(nothing, nothing, moved, init, seed, None, num_classes)
     with teacher_errors(moved[0]):
         refuse_unsupported(teacher, float32=True)
-    source = _source(teacher) if inherits(rows, init) else None
+    source = _source(teacher) if inherits(wanted, init) else None
     rebuild = partial(_copy, teacher)
     compared = _compares_observations(rows)
     observations: list[Observation | None] = []
@@ -247,8 +250,8 @@ def scorer(
 def score(
     teacher: nn.Module | Observation | None,
     student: nn.Module,
-    batch: Batch,
-    proxies: Sequence[str] = ("default",),
+    batch: Batch | Dataset | object,
+    proxies: Sequence[ProxyLike] | ProxyLike = ("default",),
     *,
     seed: int = 0,
 ) -> dict[str, float]:
@@ -261,20 +264,26 @@ def score(
             block: `default`, `default_inherited` and `detail` need the network. None if no proxy
             needs a teacher.
         student: Network.
-        batch: Normalised images, B x 3 x H x W, and labels, B.
-        proxies: Keys of `registry.PROXIES`.
+        batch: Normalised images, B x 3 x H x W, and labels, B; or a data set, a torch map data set
+            of (image, label) or a loader of one, of which the batch of 64 images that `seed` draws
+            is taken.
+        proxies: Names (`list_proxies`), `file.py:function`, `package.module:function`, or functions
+            of a `Candidate`, or of the observations of teacher and student; or one of these.
         seed: Seed of the proxies that draw random numbers.
 
     Returns:
-        A finite number by proxy; higher is better.
+        A finite number by the name of the proxy; higher is better.
 
     Raises:
         UserError: A proxy is unknown, needs a teacher and there is none, or does not fit the two
             networks.
         NotScored: A score is not finite.
     """
+    if is_data(batch):
+        batch = as_dataset(batch).default_batch(seed)
     check_types(teacher, student, batch)
-    rows = {n: get_proxy(n) for n in ([proxies] if isinstance(proxies, str) else proxies)}
+    assert isinstance(batch, Batch)
+    rows = get_proxies([proxies] if isinstance(proxies, str) or callable(proxies) else proxies)
     number = derive_seed(seed, 0, PROXY)
     observation, rough = None, None
     with exact(batch.images.device):
@@ -309,7 +318,7 @@ def _inherit(teacher: TeacherLayers, student: nn.Module) -> None:
 
 
 def _compares_observations(rows: Mapping[str, Proxy]) -> bool:
-    return any(row.compares_observations for row in rows.values())
+    return any(row.compares_observations or row.sees_observations for row in rows.values())
 
 
 def _needs_cam(rows: Mapping[str, Proxy]) -> bool:

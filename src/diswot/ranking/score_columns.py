@@ -15,6 +15,7 @@ from diswot.ranking.score_table import Scores
 from diswot.ranking.tables.rows import AccuracyTable
 from diswot.spaces.registry import Params
 from diswot.utils import files
+from diswot.utils.user_code import is_spec
 
 _ERROR = "_se"
 _FIRST = ("name", "architecture")
@@ -82,8 +83,8 @@ def write_score_columns(path: Path, columns: ScoreColumns) -> None:
 def read_score_columns(path: Path) -> ScoreColumns:
     """Read a file that `write_score_columns` wrote.
 
-    Columns with the name of a proxy are scores, columns of standard errors end in `_se`, all
-    others are accuracies.
+    Columns with the name of a proxy or of a user's function are scores, columns of standard errors
+    end in `_se`, all others are accuracies.
 
     Raises:
         UserError: The file cannot be read, or has another form.
@@ -101,12 +102,13 @@ def read_score_columns(path: Path) -> ScoreColumns:
     except (ValueError, csv.Error) as error:
         raise UserError(f"{path} is not a file of scores that diswot rank wrote") from error
     columns = dict(zip(header[2:], values, strict=True))
-    errors = {f"{proxy}{_ERROR}": proxy for proxy in PROXIES}
+    scores = [name for name in columns if name in PROXIES or is_spec(name)]
+    errors = {f"{name}{_ERROR}": name for name in scores if f"{name}{_ERROR}" in columns}
     return ScoreColumns(
         tuple(names),
         params,
-        {k: v for k, v in columns.items() if k not in PROXIES and k not in errors},
-        {k: v for k, v in columns.items() if k in PROXIES},
+        {k: v for k, v in columns.items() if k not in scores and k not in errors},
+        {k: v for k, v in columns.items() if k in scores and k not in errors},
         {errors[k]: v for k, v in columns.items() if k in errors},
     )
 

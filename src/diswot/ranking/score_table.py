@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -19,7 +19,7 @@ from diswot.errors import UserError
 from diswot.executors.inline import Inline
 from diswot.executors.processes import process_pool
 from diswot.executors.protocol import Executor
-from diswot.proxies.registry import get_proxy
+from diswot.proxies.registry import Proxy, get_proxy
 from diswot.proxies.scorer import NotScored, Scorer, standard_error
 from diswot.spaces.registry import Params, build_network
 from diswot.spaces.validation import Build
@@ -81,7 +81,7 @@ def score_table(
         make: Returns the scorer and the space. Each worker process calls it, so it must be
             picklable if there are several.
         architectures: Parameters of the space by name.
-        proxies: Keys of `PROXIES`.
+        proxies: Names of proxies, as `get_proxy` takes them.
         keep: File of one JSON line a scored architecture, written after each. What it holds is not
             scored again.
         workers: Number of processes; the threads of the processor are split between them.
@@ -167,7 +167,8 @@ def _executor(makes: Sequence[Callable[[], Setting]], workers: int) -> Iterator[
 def _scoring(make: Callable[[], Setting]) -> Callable[[Task], Scores]:
     """Return the function that does an executor's tasks."""
     scorer, build = make()
-    return lambda task: score_one(scorer, build, *task)
+    row = cache(get_proxy)  # a user may edit a file meanwhile
+    return lambda task: score_one(scorer, build, task[0], {name: row(name) for name in task[1]})
 
 
 def _scored(executor: Executor, tasks: Mapping[str, Task]) -> Iterator[tuple[str, Scores]]:
@@ -188,7 +189,9 @@ def _unscored(proxies: Sequence[str], reason: str) -> Scores:
     return Scores({name: [math.nan] for name in proxies}, dict.fromkeys(proxies, reason))
 
 
-def score_one(scorer: Scorer, build: Build, params: Params, proxies: Sequence[str]) -> Scores:
+def score_one(
+    scorer: Scorer, build: Build, params: Params, proxies: Sequence[str] | Mapping[str, Proxy]
+) -> Scores:
     """Score one architecture; a proxy that fails is NaN, with the reason."""
     start = time.perf_counter()
     make = partial(build_network, build, params)

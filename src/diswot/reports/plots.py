@@ -21,6 +21,7 @@ from diswot.costs.budget import COSTS
 from diswot.ranking.rank import REFERENCE_ROWS, Interval, Ranking
 from diswot.ranking.score_columns import ScoreColumns
 from diswot.utils import files
+from diswot.utils.user_code import short_name
 
 GREY, BLUE, DARK = "#9a9a9a", "#2f6db3", "#333333"
 
@@ -103,7 +104,7 @@ def scatter_data(
         tau = rows[name].statistics["kendall"].value if name in rows else math.nan
         if pairs:
             scores, known = (list(column) for column in zip(*pairs, strict=True))
-            title = f"{name} (tau {tau:.2f})"
+            title = f"{short_name(name)} (tau {tau:.2f})"
             panels.append(ScorePoints(title, scores, known, name in REFERENCE_ROWS))
     return AccuracyScatter(target, sorted(panels, key=lambda points: points.reference))
 
@@ -117,7 +118,8 @@ def bars(data: TauBars) -> Figure:
         spread = np.array([[r.value - r.low, r.high - r.value] for r in rows.values()]).T
         colours = [GREY if name in REFERENCE_ROWS else BLUE for name in rows]
         known = np.nan_to_num(np.maximum(spread, 0)) if rows else None
-        axes.barh(list(rows), values, xerr=known, color=colours, ecolor=DARK)
+        axes.barh(range(len(rows)), values, xerr=known, color=colours, ecolor=DARK)
+        axes.set_yticks(range(len(rows)), list(map(short_name, rows)))
         axes.invert_yaxis()
         axes.axvline(0, color=DARK, linewidth=0.8)
         axes.set_title(title, fontsize=9)

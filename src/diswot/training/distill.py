@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from html import escape
 from pathlib import Path
 from types import MappingProxyType
@@ -18,12 +18,14 @@ import torch
 from torch import nn
 
 from diswot.data.dataset import Dataset
+from diswot.data.own import as_dataset
+from diswot.knowledge.registry import Weights
 from diswot.storage.run_files import FRESH
 from diswot.training.checkpoint import EpochRow, Settings
 from diswot.training.distributed import Processes
 from diswot.training.evaluation import frozen
 from diswot.training.loop import OnRead, OnStep, TrainingLoop
-from diswot.training.recipe import Recipe
+from diswot.training.recipe import Recipe, parse_losses
 from diswot.training.recipe_files import default_recipe, load_recipe
 from diswot.training.tensorboard import tensorboard_writer
 from diswot.training.trainable import check_trainable
@@ -129,9 +131,10 @@ class Distilled:
 def distill(
     teacher: nn.Module | None,
     student: nn.Module,
-    data: Dataset,
+    data: Dataset | object,
     recipe: Recipe | None = None,
     *,
+    losses: str | Weights | None = None,
     out: str | Path | None = None,
     resume: bool = False,
     hold: bool | None = None,
@@ -152,9 +155,13 @@ def distill(
     Args:
         teacher: Trained network, moved to Accelerate's device; None trains on the labels alone.
         student: Trained in place, on that device.
-        data: Training and test images. Images without a label (`UNLABELLED`) take part in the
-            distances alone; if no test image has one, agreement stands in for the accuracy.
+        data: Training and test images; or a torch map data set of (image, label), a loader of one,
+            or a pair of these, as `as_dataset` takes them. Images without a label (`UNLABELLED`)
+            take part in the distances alone; if no test image has one, agreement stands in for the
+            accuracy.
         recipe: Settings of the training; None for the recipe that `default_recipe` names.
+        losses: Weights of the knowledge distances, by name or function, in place of the recipe's;
+            or a text such as `kd:0.9,mine.py:gap:0.5`. Default: those of the recipe.
         out: Folder for the checkpoint, the history and the weights; None to keep nothing.
         resume: Whether to continue from the checkpoint in `out`, if there is one.
         hold: Whether all images are held on the device; None to hold them if they fit.
@@ -173,6 +180,10 @@ def distill(
         FloatingPointError: A loss or a weight is not finite.
     """
     recipe = recipe or load_recipe(default_recipe(student))
+    if losses is not None:
+        weights: Weights = parse_losses(losses) if isinstance(losses, str) else losses
+        recipe = replace(recipe, losses=weights)
+    data = as_dataset(data)
     check_trainable(teacher, student, data, recipe, teacher_classes)
     processes, folder = Processes(), Path(out) if out else None
     with torch.random.fork_rng(devices=processes.gpus), frozen(teacher):

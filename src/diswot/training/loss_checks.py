@@ -24,6 +24,7 @@ from diswot.training.distributed import Processes
 from diswot.training.finding import Finding
 from diswot.training.objective import Objective, create_losses
 from diswot.training.recipe import Recipe
+from diswot.utils import user_code
 
 FLAT, SHARP = 0.995, 0.02  # entropy of softened outputs over that of equal ones
 MIDDLE = 0.7  # entropy that a remedy aims at
@@ -49,8 +50,8 @@ def check_temperature(recipe: Recipe, logits: Tensor) -> list[Finding]:
         scores = logits
         if row.distance in _STANDARDISED:
             seen = outputs(logits, torch.zeros(len(logits), dtype=torch.int64))
-            scores = z_scores(name, seen, seen)[0].logits
-        findings.append(_temperature(name, warmth, scores))
+            scores = z_scores(user_code.name_of(name), seen, seen)[0].logits
+        findings.append(_temperature(user_code.name_of(name), warmth, scores))
     return findings
 
 
@@ -124,7 +125,7 @@ def _scales(
         text = f"{' and '.join(broken)} not finite at the first step"
         remedy = "check the weights of both networks and the normalisation of the images"
         return [Finding("loss scale", "wrong", text, remedy)]
-    weights = batches.recipe.losses.items()
+    weights = batches.recipe.weights.items()
     return [_scale(name, weight, values, slopes) for name, weight in weights if weight]
 
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 
 from diswot.errors import UserError, unknown
-from diswot.knowledge.registry import KNOWLEDGE, Published, get_distance
+from diswot.knowledge.registry import KNOWLEDGE, Published, Weights, get_distance
+from diswot.utils import user_code
 
 OPTIMIZERS = ("sgd", "adamw", "lamb")
 SCHEDULES = ("cosine", "onecycle", "step")
@@ -52,7 +52,8 @@ class Recipe:
         decay: Factor by which the schedule `step` multiplies the learning rate.
         cross_entropy: Weight of the cross-entropy with the labels.
         label_smoothing: Share of each label that is spread evenly over all classes.
-        losses: Weight of each knowledge distance to the teacher, by key of `KNOWLEDGE`.
+        losses: Weight of each knowledge distance to the teacher, by a name or a function as
+            `get_distance` takes it.
         temperature: T of the distances that soften outputs; None for the default of each.
         ramp_epochs: Epochs in which the weights of the distances grow linearly from zero, update by
             update; 0 for full weights from the start.
@@ -89,7 +90,7 @@ class Recipe:
     decay: float = 0.1
     cross_entropy: float = 1.0
     label_smoothing: float = 0.0
-    losses: Mapping[str, float] = field(default_factory=lambda: {"kd": 1.0})
+    losses: Weights = field(default_factory=lambda: {"kd": 1.0})
     temperature: float | None = None
     ramp_epochs: float = 0.0
     ema: float = 0.0
@@ -163,7 +164,7 @@ class Recipe:
     def _check_losses(self) -> None:
         for name, weight in self.losses.items():
             get_distance(name)
-            _check_weight(name, weight)
+            _check_weight(user_code.name_of(name), weight)
         if self.temperature is None:
             return
         if not 0 < self.temperature < LARGEST:
@@ -171,12 +172,18 @@ class Recipe:
             raise UserError(f"temperature must be above 0, below {LARGEST:g}, not {value}")
         softens = ["temperature" in get_distance(name).defaults for name in self.losses]
         if self.losses and not any(softens):
-            raise UserError(f"no temperature in {', '.join(self.losses)}; leave it out")
+            raise UserError(f"no temperature in {', '.join(self.weights)}; leave it out")
 
     def _need_outputs(self, what: str, wanted: bool) -> None:
         for name in self.losses if wanted else ():
             if not get_distance(name).outputs_alone:
-                raise UserError(f"{what} needs losses of outputs alone, and {name} sees more")
+                said = user_code.name_of(name)
+                raise UserError(f"{what} needs losses of outputs alone, and {said} sees more")
+
+    @property
+    def weights(self) -> dict[str, float]:
+        """The losses with a function's name in place of the function."""
+        return {user_code.name_of(name): weight for name, weight in self.losses.items()}
 
     @property
     def mixes(self) -> bool:
@@ -197,7 +204,7 @@ class Recipe:
     def as_dict(self) -> dict[str, object]:
         """Return the settings by name, as plain values."""
         named = {each.name: getattr(self, each.name) for each in fields(self)}
-        return {**named, "losses": dict(self.losses), "milestones": list(self.milestones)}
+        return {**named, "losses": self.weights, "milestones": list(self.milestones)}
 
 
 _LEAST = {
@@ -220,7 +227,8 @@ def parse_losses(text: str) -> dict[str, float]:
     """Read weighted knowledge distances such as `kd:0.9,relation:1`; the default weight is 1.
 
     The name of a preset stands for its distances; their weights are multiplied by the weight given.
-    The weight `published` is that of the distance's paper.
+    The weight `published` is that of the distance's paper. A distance of the user, as
+    `file.py:function:0.5`, is returned with an absolute path.
 
     Raises:
         UserError: A name is unknown or occurs twice, a weight is no number or not published, or no
@@ -239,8 +247,18 @@ def parse_losses(text: str) -> dict[str, float]:
 
 def _weighted(text: str) -> list[tuple[str, str]]:
     """Return the names and weights in a text, before they are checked."""
-    parts = (part.partition(":") for part in text.split(",") if part.strip())
-    return [(name.strip(), weight.strip()) for name, _, weight in parts]
+    return [_split(part.strip()) for part in text.split(",") if part.strip()]
+
+
+def _split(part: str) -> tuple[str, str]:
+    """Return a name and its weight, which is empty where there is none."""
+    own, _, weight = part.rpartition(":")
+    if user_code.is_spec(part):
+        own, weight = part, ""
+    if user_code.is_spec(own):
+        return user_code.absolute(own.strip()), weight.strip()
+    name, _, weight = part.partition(":")
+    return name.strip(), weight.strip()
 
 
 def _factor(name: str, weight: str) -> float:
@@ -287,6 +305,6 @@ def expand(name: str) -> dict[str, float]:
     """
     if name in PRESETS:
         return PRESETS[name]
-    if name not in KNOWLEDGE:
+    if name not in KNOWLEDGE and not user_code.is_spec(name):
         raise unknown("knowledge distance", name, [*KNOWLEDGE, *PRESETS])
-    return {name: 1.0}
+    return {user_code.rooted(name): 1.0}

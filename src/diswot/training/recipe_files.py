@@ -24,7 +24,10 @@ _KINDS: dict[str, tuple[tuple[type, ...], str]] = {
     "bool": ((bool,), "true or false"),
     "str": ((str,), "a text"),
     "tuple[float, ...]": ((list,), "a list of numbers"),
-    "Mapping[str, float]": ((dict, str), "a table of weights, or a text such as kd:0.9,at:1"),
+    "Weights": (
+        (dict, str),
+        "a table of weights, or a text such as kd:0.9,at:1",
+    ),
 }
 SHORT = 20  # epochs of a training, up to which `short` is the default recipe
 FRESH_TABLE = "fresh"  # in a file: settings for students with random weights

@@ -11,6 +11,7 @@ from diswot.errors import UserError
 from diswot.knowledge.losses import SharedClasses
 from diswot.knowledge.registry import get_distance
 from diswot.training.recipe import Recipe
+from diswot.utils import user_code
 
 
 def check_trainable(
@@ -47,7 +48,7 @@ def check_trainable(
     if teacher is not None and teacher_classes is not None:
         shared = SharedClasses(tuple(teacher_classes))
         for name in recipe.losses:
-            shared.check(name, get_distance(name))
+            shared.check(user_code.name_of(name), get_distance(name))
     if data.has_unlabelled:
         _check_unlabelled(teacher, data, recipe)
 
@@ -56,7 +57,7 @@ def _check_unlabelled(teacher: nn.Module | None, data: Dataset, recipe: Recipe) 
     """Refuse what makes images without labels useless."""
     if teacher is None or not any(recipe.losses.values()):
         raise UserError("images without labels teach only through a teacher and a loss to it")
-    needing = [name for name in recipe.losses if get_distance(name).needs_labels]
+    needing = [user_code.name_of(n) for n in recipe.losses if get_distance(n).needs_labels]
     if needing and not data.has_labels:
         raise UserError(
             f"{needing[0]} needs labels, and no training image has one; losses of outputs such as "

@@ -16,11 +16,10 @@ from pathlib import Path
 from typing import Any
 
 import optuna
-import torch
 from optuna.trial import FrozenTrial, TrialState
 from torch import nn
 
-from diswot.data.dataset import Dataset, Split, hold_out
+from diswot.data.dataset import Dataset, hold_out, subset
 from diswot.errors import SearchFailed, UserError, unknown
 from diswot.knowledge.registry import get_distance
 from diswot.models.initialization import fresh
@@ -34,6 +33,7 @@ from diswot.training.checkpoint import EpochRow
 from diswot.training.distill import distill
 from diswot.training.evaluation import accuracy_interval
 from diswot.training.recipe import Recipe
+from diswot.utils import user_code
 from diswot.utils.agreement import require_same
 
 REDUCTION = 3  # of this many trainings that reach a rung, one continues
@@ -170,18 +170,9 @@ def held_out(data: Dataset) -> Dataset:
     if data.train is None:
         raise UserError(f"{data.name} has no images to train on")
     train, test = (
-        _subset(data.train, part) for part in hold_out(data.train.labels.numpy(), data.classes)
+        subset(data.train, part) for part in hold_out(data.train.labels.numpy(), data.classes)
     )
     return replace(data, train=train, test=test)
-
-
-def _subset(split: Split, chosen: Any) -> Split:
-    indices = torch.as_tensor(chosen)
-
-    def read(wanted: Sequence[int]) -> torch.Tensor:
-        return split.read(indices[torch.as_tensor(wanted)].tolist())
-
-    return Split(split.labels[indices], read)
 
 
 def _temperature(trial: optuna.Trial, recipe: Recipe) -> Tuned:
@@ -194,12 +185,12 @@ def _rate(trial: optuna.Trial, recipe: Recipe) -> Tuned:
 
 
 def _weights(trial: optuna.Trial, recipe: Recipe) -> Tuned:
-    tuned = {
-        name: trial.suggest_float(f"weight_{name}", weight / WEIGHTS, weight * WEIGHTS, log=True)
-        for name, weight in recipe.losses.items()
-        if weight
-    }
-    return {"losses": {**recipe.losses, **tuned}}
+    losses: dict[Any, float] = dict(recipe.losses)
+    for name, weight in recipe.losses.items():
+        if weight:
+            key, limits = f"weight_{user_code.name_of(name)}", (weight / WEIGHTS, weight * WEIGHTS)
+            losses[name] = trial.suggest_float(key, *limits, log=True)
+    return {"losses": losses}
 
 
 TUNED: dict[str, Callable[[optuna.Trial, Recipe], Tuned]] = {
@@ -247,9 +238,11 @@ class _ShortTrainings:
         changes: Tuned = {}
         for name in self.tune:
             changes |= TUNED[name](trial, self.recipe)
-        trial.set_user_attr("changes", changes)
+        recipe = replace(self.recipe, **changes)
+        named = {"losses": recipe.weights} if "losses" in changes else {}
+        trial.set_user_attr("changes", {**changes, **named})
         try:
-            accuracy = self._accuracy(trial, place, replace(self.recipe, **changes))
+            accuracy = self._accuracy(trial, place, recipe)
         except optuna.TrialPruned:
             study.tell(trial, state=TrialState.PRUNED)
         except (FloatingPointError, UserError) as error:
@@ -279,7 +272,7 @@ class _ShortTrainings:
         if "temperature" in self.tune:
             plain["temperature"] = self.recipe.temperature or _own_temperature(self.recipe)
         if "weights" in self.tune:
-            weights = self.recipe.losses.items()
+            weights = self.recipe.weights.items()
             plain |= {f"weight_{name}": weight for name, weight in weights if weight}
         return plain
 

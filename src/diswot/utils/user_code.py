@@ -1,10 +1,12 @@
-"""Functions of a user's own file, named as `file.py:function`."""
+"""Functions of a user: `file.py:function`, or `package.module:function` of an own package."""
 
 from __future__ import annotations
 
 import builtins
+import importlib
 import importlib.util
 import inspect
+import os
 import re
 import sys
 import traceback
@@ -17,10 +19,13 @@ from importlib.util import decode_source
 from inspect import Parameter
 from pathlib import Path
 from types import ModuleType
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 from diswot.errors import UserError, one_line, unknown
 
+T = TypeVar("T")
+
+_MODULE = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)+:[^\W\d]\w*")
 # Usual names of parameters for the number of classes and for the side of the images in pixels.
 ALIASES = {
     "num_classes": ("num_classes", "classes", "n_classes"),
@@ -29,35 +34,156 @@ ALIASES = {
 
 
 def is_spec(name: str) -> bool:
-    """Say whether a name has the form `file.py:function` or `file.py`."""
+    """Say whether a name has the form `file.py:function`, `package.module:function` or `file.py`.
+
+    A module's name needs a dot: `timm:resnet50` is a model of a library.
+    """
+    return _is_file(name) or _MODULE.fullmatch(name) is not None
+
+
+def _is_file(name: str) -> bool:
     return name.endswith(".py") or name.rpartition(":")[0].endswith(".py")
 
 
 def absolute(name: str) -> str:
-    """Return a name with an absolute path, which is valid in any working folder."""
+    """Return a name with an absolute path, which is valid in any working folder.
+
+    A module's name has no path, and is returned unchanged.
+    """
+    if not _is_file(name) and _MODULE.fullmatch(name):
+        return name
     path, colon, function = name.rpartition(":")
     return f"{Path(path).resolve()}{colon}{function}" if path else str(Path(name).resolve())
 
 
-def load(name: str, **options: Any) -> Callable[..., Any]:
-    """Import `file.py` and return its `function` with the options bound, as by `bind`.
+def rooted(named: T) -> T | str:
+    """Return the text of a user's function with an absolute path; anything else unchanged."""
+    return absolute(named) if isinstance(named, str) and is_spec(named) else named
 
-    The import runs the code of the file. The file may import modules of the same folder, which come
-    first for its own imports, also where a library has the same name, and for these alone.
+
+def short_name(name: str) -> str:
+    """Return the text of a user's function without its folder, for a table or a legend."""
+    return name.rpartition("/")[2] if is_spec(name) else name
+
+
+def name_of(named: object) -> str:
+    """Return a text as it is, the name of a function, and the class of another object."""
+    if isinstance(named, str):
+        return named
+    if isinstance(named, partial):
+        return name_of(named.func)
+    return str(getattr(named, "__name__", type(named).__name__))
+
+
+def needed(function: Callable[..., Any]) -> list[Parameter]:
+    """Return the parameters that a caller must give by place: those without a default."""
+    by_place = (Parameter.POSITIONAL_ONLY, Parameter.POSITIONAL_OR_KEYWORD)
+    try:
+        parameters = inspect.signature(function).parameters.values()
+    except (TypeError, ValueError):  # a function of C without a signature
+        return []
+    return [p for p in parameters if p.kind in by_place and p.default is Parameter.empty]
+
+
+def load(name: str, **options: Any) -> Callable[..., Any]:
+    """Import a user's function and return it with the options bound, as by `bind`.
+
+    Args:
+        name: As in `find`.
+        options: Values of the parameters that the function may have.
 
     Raises:
-        UserError: The file or the function does not exist, or the import fails.
+        UserError: As in `find`.
+    """
+    return bind(find(name), **options)
+
+
+def find(name: str, kinds: tuple[type, ...] = ()) -> Any:
+    """Import `file.py` or `package.module` and return its `function`.
+
+    The import runs the code of the file, unless the file was imported before and has not changed.
+    The file may import modules of the same folder, which come first for its own imports, also
+    where a library has the same name, and for these alone.
+
+    Args:
+        name: `file.py:function`, or `package.module:function` of a package that is installed or in
+            the working folder.
+        kinds: Types of the objects that may be named in place of a function. Default: none.
+
+    Raises:
+        UserError: The file, the module or the function does not exist, or the import fails.
     """
     if name.endswith(".py"):
         raise UserError(f"name a function in {name}, as {name}:function")
     path, _, attribute = name.rpartition(":")
-    if not Path(path).is_file():
-        raise UserError(f"no such file: {path}")
-    module = _module(UserFile.read(path), path)
-    functions = {key: value for key, value in vars(module).items() if callable(value)}
+    functions = members(path, kinds)
     if attribute not in functions:
         raise unknown(f"function in {path}", attribute, functions)
-    return bind(functions[attribute], **options)
+    return functions[attribute]
+
+
+def members(path: str, kinds: tuple[type, ...] = ()) -> dict[str, Any]:
+    """Import a file or a module and return its functions, classes and other callables by name.
+
+    Args:
+        path: Path of a file, or name of a module.
+        kinds: Types of other objects that are returned, too. Default: none.
+
+    Raises:
+        UserError: There is no such file or module, or the import fails.
+    """
+    module = _home(path)
+    return {k: v for k, v in vars(module).items() if callable(v) or isinstance(v, kinds)}
+
+
+def own_members(path: str, kinds: tuple[type, ...] = ()) -> dict[str, Any]:
+    """Return the members that a file or a module defines itself, without private ones.
+
+    Args:
+        path: As in `members`.
+        kinds: As in `members`.
+
+    Raises:
+        UserError: As in `members`.
+    """
+    module = _home(path)
+    return {
+        name: value
+        for name, value in members(path, kinds).items()
+        if not name.startswith("_")
+        and (isinstance(value, kinds) or getattr(value, "__module__", "") == module.__name__)
+    }
+
+
+def _home(path: str) -> ModuleType:
+    return _file_module(path) if path.endswith(".py") else _named_module(path)
+
+
+def _file_module(path: str) -> ModuleType:
+    """Return the module of a file, which on another machine may have been imported already."""
+    known = {file.path: file for file in _imported()}
+    place = Path(path).resolve()
+    if not Path(path).is_file() and place not in known:
+        raise UserError(f"no such file: {path}")
+    file = UserFile.read(path) if Path(path).is_file() else known[place]
+    if known.get(place) == file:
+        return sys.modules[_unique(place)]
+    return _module(file, path)
+
+
+def _named_module(name: str) -> ModuleType:
+    """Import a module of a package that is installed or in the working folder."""
+    if os.getcwd() not in sys.path:
+        sys.path.append(os.getcwd())
+    try:
+        return importlib.import_module(name)
+    except (Exception, SystemExit) as error:  # a user's module may raise anything
+        missing = error.name if isinstance(error, ModuleNotFoundError) else None
+        if missing is not None and f"{name}.".startswith(f"{missing}."):
+            raise UserError(
+                f"no module {name}: install its package, or run in the folder that holds it"
+            ) from error
+        raise UserError(f"{name} fails to import: {one_line(error)}") from error
 
 
 def bind(function: Callable[..., Any], **options: Any) -> Callable[..., Any]:
@@ -230,7 +356,14 @@ def _run_beside(name: str, folder: Path) -> None:
 def explain(error: BaseException, name: str) -> str:
     """Describe an exception in one line, with the line number in the file of `name`."""
     text = one_line(error).removesuffix(":")
-    file = absolute(name).partition(".py")[0] + ".py"
+    file = _file_of(name)
     frames = traceback.extract_tb(error.__traceback__)
     lines = [frame.lineno for frame in frames if frame.filename == file]
     return f"{text} (line {lines[-1]})" if lines else text
+
+
+def _file_of(name: str) -> str | None:
+    """Return the path of the file of a user's function."""
+    if _is_file(name):
+        return absolute(name).partition(".py")[0] + ".py"
+    return getattr(sys.modules.get(name.partition(":")[0]), "__file__", None)
