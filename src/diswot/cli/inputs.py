@@ -68,6 +68,7 @@ class NamedImages:
         root: Folder of CIFAR or ImageNet16.
         mean: Mean of each channel on the scale 0 to 1. Default: the network's, or else the data's.
         std: Standard deviation of each channel; always with `mean`.
+        task: Task that the data must have; None for any.
     """
 
     name: str
@@ -76,6 +77,7 @@ class NamedImages:
     root: str | Path | None = None
     mean: Channels | None = None
     std: Channels | None = None
+    task: str | None = None
 
     def load(self, network: str | None = None, *, pretrained: bool = False) -> Dataset:
         """Load the images.
@@ -99,12 +101,23 @@ class NamedImages:
         images = create_dataset(from_root(name), num_classes=classes, img_size=size, root=root)
         if classes is not None and classes != len(images.classes):
             raise UserError(f"{name} has {len(images.classes)} classes, not {classes}")
+        _check_task(self.task, images)
         return self.normalised(images, wants)
 
     def normalised(self, images: Dataset, wants: InputConfig) -> Dataset:
         """Return images with the normalisation of the user, or else of the network or the data."""
         mean, std = self.mean or wants.mean or images.mean, self.std or wants.std or images.std
         return replace(images, mean=tuple(mean), std=tuple(std))
+
+
+def _check_task(task: str | None, images: Dataset) -> None:
+    """Refuse an unknown task, and one that the data does not have."""
+    from diswot.tasks.registry import TASKS
+
+    if task is not None and task not in TASKS:
+        raise unknown("task", task, TASKS)
+    if task not in (None, images.task):
+        raise UserError(f"{images.name} is data for {images.task}, not for {task}")
 
 
 def named_images(data: DataOptions) -> NamedImages:
@@ -114,7 +127,9 @@ def named_images(data: DataOptions) -> NamedImages:
         UserError: The normalisation is incomplete or impossible.
     """
     means = normalisation(data.mean, data.std)
-    return NamedImages(data.data, data.classes, data.image_size, data.data_root, **means)
+    return NamedImages(
+        data.data, data.classes, data.image_size, data.data_root, **means, task=data.task
+    )
 
 
 def image_facts(images: Dataset) -> dict[str, Any]:

@@ -34,6 +34,7 @@ _DATA = {
         "a folder of one folder of images a class, of Parquet files, or of ImageNet16",
         "",
     ],
+    "FOLDER of masks": ["images and masks of the same names, for segmentation", ""],
     "FILE.parquet": ["encoded images and labels (extra hf)", ""],
     "FILE.py:FUNCTION": ["a torch map data set of (image, label), or train and test", ""],
     "hf:NAME": ["a data set of the Hugging Face hub, hf:NAME[,CONFIG][:SPLIT] (extra hf)", ""],
@@ -44,8 +45,8 @@ _What = Annotated[
     str,
     Argument(
         metavar="LIST",
-        help="List to show: teachers, spaces, data, proxies, losses, recipes, samplers, inits or "
-        "all.",
+        help="List to show: tasks, teachers, spaces, data, proxies, losses, recipes, samplers, "
+        "inits or all.",
     ),
 ]
 _File = Annotated[
@@ -86,9 +87,11 @@ def _lists() -> dict[str, Callable[[], Rows]]:
     from diswot.models.initialization import INITS
     from diswot.nas.samplers import SAMPLERS
     from diswot.proxies.registry import PROXIES
+    from diswot.tasks.registry import TASKS
     from diswot.training.recipe_files import RECIPES
 
     return {
+        "tasks": lambda: {name: [row.summary, ""] for name, row in TASKS.items()},
         "teachers": _teachers,
         "spaces": _spaces,
         "data": lambda: {name: [row.summary, row.paper] for name, row in SETS.items()} | _DATA,

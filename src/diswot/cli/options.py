@@ -93,8 +93,9 @@ class DataOptions:
         data_root: Folder of ImageNet16, or of CIFAR, which is downloaded if missing.
             Default: ~/.cache/diswot.
         classes: Number of classes of noise or ImageNet16. For other data it is only checked.
-        image_size: Height and width of the images in pixels. Default: the teacher's, or else the
-            data's.
+        image_size: Height of the images in pixels, and width if they are square. Default: the
+            teacher's, or else the data's.
+        task: Task that the data must have: a name (diswot list tasks). Default: that of the data.
     """
 
     data: str = "noise"
@@ -103,6 +104,7 @@ class DataOptions:
     data_root: Path | None = None
     classes: int | None = None
     image_size: int | None = None
+    task: str | None = None
 
 
 @dataclass(frozen=True)
