@@ -165,6 +165,15 @@ SPACES: dict[str, Space] = {
         checks="check",
         example="subnet:resnet56",
     ),
+    "dense": Space(
+        "dense",
+        "networks for segmentation: a backbone of any space under lraspp or fpn",
+        "Howard et al., ICCV 2019; Lin et al., CVPR 2017",
+        constant="",
+        argument="parts",
+        checks="check",
+        example="dense:mobilenet+lraspp",
+    ),
 }
 
 
@@ -177,7 +186,8 @@ def create_space(name: str, num_classes: int = 100, img_size: int = 32) -> Build
     """Return the space of a name as a function of a trial.
 
     Args:
-        name: A key of `SPACES`; `timm_zoo:PATTERN` or `subnet:TEACHER`; or `file.py:function`, a
+        name: A key of `SPACES`; `timm_zoo:PATTERN`, `subnet:TEACHER` or
+            `dense:BACKBONE+DECODER`; or `file.py:function`, a
             function that takes a trial and may take `num_classes` and `img_size`. `check` tries a
             function of the user.
         num_classes: Number of logits of the networks, K.
