@@ -74,7 +74,7 @@ def _about(run: Path, student: RecordedStudent, model: nn.Module) -> StudentDesc
     from diswot.exporters.model_card import StudentDescription, sizes
 
     networks, named = student.networks, student.student
-    shape = (3, networks.image_size, networks.image_size)
+    shape = networks.image_shape
     counts = sizes(count_params(model), count_macs(model, shape), count_depth(model))
     classes, mean, std = _images(networks)
     return StudentDescription(

@@ -134,7 +134,8 @@ def named_images(data: DataOptions) -> NamedImages:
 
 def image_facts(images: Dataset) -> dict[str, Any]:
     """Return the size and the normalisation of images, for a run folder."""
-    return {"image_size": images.size, "mean": list(images.mean), "std": list(images.std)}
+    width = {} if images.width is None else {"image_width": images.width}
+    return {"image_size": images.size, **width, "mean": list(images.mean), "std": list(images.std)}
 
 
 def size_facts(model: nn.Module, images: Dataset) -> dict[str, int]:

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from diswot.errors import ExportFailed, UserError, one_line
 from diswot.exporters.model_card import StudentDescription
 from diswot.exporters.python_source import source
+from diswot.observation.rows import logits_of
 from diswot.utils import files
 
 TOLERANCE = 1e-4  # difference of a logit, relative to the largest logit if that exceeds 1
@@ -35,8 +36,9 @@ from safetensors.torch import load_file, save_file
 from student import load
 with torch.no_grad():
     model = load()
-    logits = {name: model(images) for name, images in load_file(sys.argv[2]).items()}
-save_file(logits, sys.argv[3])
+    found = {name: model(images) for name, images in load_file(sys.argv[2]).items()}
+found = {name: each["out"] if isinstance(each, dict) else each for name, each in found.items()}
+save_file(found, sys.argv[3])
 """
 
 
@@ -72,7 +74,7 @@ def check(model: nn.Module, folder: Path, kind: Format, description: StudentDesc
     generator = torch.Generator().manual_seed(0)
     images = [torch.randn(n, *description.image_shape, generator=generator) for n in BATCHES]
     with torch.no_grad():
-        expected = [model(batch) for batch in images]
+        expected = [logits_of(model(batch)) for batch in images]
     try:
         found = kind.run(folder, images)
     except Exception as error:  # a runtime may raise anything for a wrong file
@@ -95,15 +97,17 @@ def _write_onnx(model: nn.Module, folder: Path, description: StudentDescription)
         if importlib.util.find_spec(package) is None:
             raise UserError(f"ONNX needs the package {package}: pip install 'diswot[onnx]'")
 
+    returning, sizes = _returning_logits(model, description)
+
     def save(temporary: str) -> None:
         with quiet():
             torch.onnx.export(
-                model,
+                returning,
                 (_example(description),),
                 temporary,
                 input_names=["images"],
                 output_names=["logits"],
-                dynamic_shapes=({0: torch.export.Dim("batch")},),
+                dynamic_shapes=(sizes,),
                 external_data=False,
                 dynamo=True,
             )
@@ -124,9 +128,10 @@ def _run_onnx(folder: Path, images: list[Tensor]) -> list[Tensor]:
 
 
 def _write_torch(model: nn.Module, folder: Path, description: StudentDescription) -> list[Path]:
+    returning, _ = _returning_logits(model, description)
     with quiet():
         shapes = ({0: torch.export.Dim("batch")},)
-        program = torch.export.export(model, (_example(description),), dynamic_shapes=shapes)
+        program = torch.export.export(returning, (_example(description),), dynamic_shapes=shapes)
     path = folder / "student.pt2"
 
     def save(temporary: str) -> None:
@@ -173,6 +178,32 @@ def _run_safetensors(folder: Path, images: list[Tensor]) -> list[Tensor]:
             raise RuntimeError((ran.stderr.strip().splitlines() or ["no error message"])[-1])
         logits = load_file(outputs)
         return [logits[str(i)] for i in range(len(images))]
+
+
+class _Logits(nn.Module):
+    """A dense network that returns its logits alone."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, images: Tensor) -> Tensor:
+        return logits_of(self.model(images))
+
+
+def _returning_logits(
+    model: nn.Module, description: StudentDescription
+) -> tuple[nn.Module, dict[int, torch.export.Dim]]:
+    """Return a network whose output is one tensor, and the sizes that may vary in ONNX.
+
+    Images of a dense network may have any height and width there.
+    """
+    with torch.no_grad():
+        outputs = model(_example(description))
+    varying = {0: torch.export.Dim("batch")}
+    if logits_of(outputs).ndim == 4:
+        varying |= {2: torch.export.Dim("height"), 3: torch.export.Dim("width")}
+    return (model if isinstance(outputs, Tensor) else _Logits(model)), varying
 
 
 def _example(description: StudentDescription) -> Tensor:

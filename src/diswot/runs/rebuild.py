@@ -34,7 +34,15 @@ _PRETRAINED = (
     "since that may need a download; weights of a file (--teacher-weights) are"
 )
 
-_IMAGES = ("data", "data_root", "classes", "image_size", "mean", "std")  # facts of a training
+_IMAGES = (
+    "data",
+    "data_root",
+    "classes",
+    "image_size",
+    "image_width",
+    "mean",
+    "std",
+)  # facts of a training
 
 
 def student_builder(
@@ -74,8 +82,13 @@ class RecordedNetworks:
 
     @property
     def image_size(self) -> int:
-        """Height and width of the images in pixels, S."""
+        """Height of the images in pixels, and width if they are square."""
         return int(self.config["image_size"])
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """Channels, height and width of an image."""
+        return 3, self.image_size, int(self.config.get("image_width") or self.image_size)
 
     def images(self) -> Dataset:
         """Return the images, normalised as recorded.

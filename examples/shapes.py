@@ -1,7 +1,11 @@
-"""A folder of coloured shapes with masks: what tests of segmentation learn."""
+"""Draw a small data set for segmentation: `python examples/shapes.py DIR`.
+
+Each image has a disc and a square on noisy ground, and a mask with the class of each pixel.
+"""
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -37,3 +41,7 @@ def shapes(root: Path, train: int = 40, test: int = 10, size: tuple[int, int] = 
             mask.save(root / split / "masks" / f"{number}.png")
     (root / "classes.txt").write_text("\n".join(COLOURS))
     return str(root)
+
+
+if __name__ == "__main__":
+    print(shapes(Path(sys.argv[1])))
