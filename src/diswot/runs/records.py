@@ -70,10 +70,11 @@ class SearchRecord:
         return f"{name} ({show_costs(numbers(like))})" if name else ""
 
     def costs(self) -> list[str]:
-        """Return what the score is weighed against: params, and the costs that are objectives."""
+        """Return what the score is weighed against: params, limited costs and objectives."""
         objectives = self.config.get("objectives")
         named = map(str, objectives) if isinstance(objectives, list) else ()
-        return list(dict.fromkeys(["params", *(name for name in named if name != "score")]))
+        limited = [name.removeprefix("max_") for name in numbers(self.config.get("budget"))]
+        return list(dict.fromkeys(["params", *limited, *(n for n in named if n != "score")]))
 
     def scored(self) -> list[TrialRecord]:
         """Return the trials with a score of their own, the best first."""
