@@ -284,10 +284,12 @@ def accuracy_by_params(comparison: RunComparison, condition: Condition) -> Chart
         figure.add_scatter(
             x=curve.xs, y=curve.ys, mode="markers+text", name=curve.name,
             marker={"size": 9, "color": colour}, text=[escaped(text) for text in curve.texts],
-            textposition="top center",
+            textposition="top center", cliponaxis=False,
             hovertemplate="%{text}: %{x:.4s} params, %{y:.2f} %<extra>%{fullData.name}</extra>",
         )  # fmt: skip
-    figure.update_layout(xaxis_title="params", yaxis_title="test accuracy, %", showlegend=True)
+    figure.update_layout(
+        xaxis_title="params", yaxis_title=f"{condition.measure}, %", showlegend=True
+    )
     return _finished(figure)
 
 
