@@ -142,6 +142,18 @@ def test_hostile_names_do_nothing(chromium: Browser, page: Path) -> None:
     assert chromium.log() == []
 
 
+@pytest.mark.parametrize("size", [(1280, 900), (390, 844)])
+def test_a_comparison_is_drawn_without_an_error(
+    chromium: Browser, page: Path, size: tuple[int, int]
+) -> None:
+    place = page.with_name("comparison.html")
+    call("compare --quiet --json", page.parent / "run", "--out", place)
+    chromium.open(place, size=size)
+    assert chromium.until(DRAWN) == 1
+    assert chromium.run("return document.documentElement.scrollWidth") <= size[0]
+    assert chromium.log() == []
+
+
 def test_nothing_is_loaded(chromium: Browser, page: Path) -> None:
     chromium.open(page.with_name("clean.html"))
     for tab in TABS:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import optuna
 import pytest
@@ -147,6 +148,35 @@ def test_taus_with_their_intervals() -> None:
 
 def test_text_is_no_markup() -> None:
     assert charts.escaped('<a href="x">&') == '&lt;a href="x"&gt;&amp;'
+
+
+@pytest.mark.parametrize(
+    ("cost", "limit", "xs", "drawn", "name"),
+    [
+        ("params", 280.0, [100, 150, 200, 250, 300], 280, "limit 280"),
+        ("latency", 0.008, [1, 2, 3, 4, 6], 8, "limit 8ms"),
+    ],
+)
+def test_the_limit_of_the_budget_is_a_line(
+    cost: str, limit: float, xs: list[float], drawn: float, name: str
+) -> None:
+    timed = tuple(replace(c, extra={"latency": 0.001 * (c.trial + 1)}) for c in CANDIDATES)
+    config = {"budget": {f"max_{cost}": limit, "max_memory": None}}
+    search = SearchRecord(config, {}, timed, None, None)
+    points, *_, line = charts.score_by_cost(search, None, cost)["data"]
+    assert sorted(points["x"]) == pytest.approx(xs)
+    assert list(line["x"]) == [drawn, drawn] and list(line["y"]) == [1.0, 3.0]
+    assert line["name"] == name and line["line"]["dash"] == "dash"
+    assert search.costs() == list(dict.fromkeys(["params", cost]))
+
+
+def test_names_show_what_differs_from_the_winner() -> None:
+    winner = {"depth": 3, "width": 8, "kernel": 5}
+    assert charts.differing({"depth": 3, "width": 4, "kernel": 5}, winner) == "width=4"
+    assert charts.differing(winner, winner) == "depth=3 width=8 kernel=5"
+    assert charts.differing({"depth": 3, "heads": 2}, winner) == "heads=2"
+    (points, *_) = charts.score_by_trial(SEARCH, CANDIDATES[1])["data"]
+    assert points["text"][0].startswith("trial 0<br>width=0<br>")
 
 
 def test_brief() -> None:

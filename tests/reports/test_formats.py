@@ -26,7 +26,8 @@ def test_counts_and_figures() -> None:
 
 @pytest.mark.parametrize(
     ("value", "name", "said"),
-    [(0.00812, "latency", "8.12ms"), (1_572_864, "memory", "1.57MB"), (12.5, "other", "12.5"),
+    [(0.00812, "latency", "8.12 ms"), (0.00083, "latency", "0.83 ms"),
+     (1_572_864, "memory", "1.57MB"), (12.5, "other", "12.5"),
      (None, "memory", "-")],
 )  # fmt: skip
 def test_cost(value: object, name: str, said: str) -> None:

@@ -277,6 +277,28 @@ def test_students_that_were_verified(trained: Path, tmp_path: Path) -> None:
     assert figures(page)["verified"]["data"][0]["x"] == [row["student"]["score"] for row in rows]
 
 
+def test_the_winner_is_the_recorded_one_where_the_trials_cannot_be_read(copy: Path) -> None:
+    (copy / "study.journal").unlink()
+    winner = {"blocks1": 1, "blocks2": 1, "blocks3": 1}
+    change = {"params": winner, "score": 7.0, "trial": 77, "model_params": 78330, "accuracy": 93.0}
+    edited(copy / "found.json", lambda found: found["best"].update(change))
+    text = words(report(copy, networks=False).read_text())
+    assert "Student of s0, 78.3K params" in text
+    assert "blocks1=7 blocks2=3 blocks3=3" in text, "the first of the table differs in all"
+
+
+def test_candidates_are_named_by_what_differs_and_tables_scroll(folder: Path) -> None:
+    page = report(folder, folder.parent / "named.html", networks=False).read_text()
+    best = json.loads((folder / "found.json").read_text())["best"]["params"]
+    names = re.findall(r'<td><a href="#trial-\d+">([^<]+)</a>', page)
+    assert names[0] == "blocks1=7 blocks2=3 blocks3=3" and len(names) > 3
+    for name in names[1:]:
+        parts = dict(part.split("=") for part in name.split())
+        assert parts and all(str(best[key]) != value for key, value in parts.items())
+    assert page.count("<table") == page.count('<div class="scroll"><table')
+    assert "limit 300K" in json.dumps(figures(page)["against-params"])
+
+
 def test_trainings_alone(trained: Path, tmp_path: Path) -> None:
     text = words(report(trained / "alone", tmp_path / "page.html").read_text())
     result = json.loads((trained / "alone" / "trained.json").read_text())["result"]

@@ -55,13 +55,14 @@ def test_accuracies_of_other_epochs_or_images_share_no_row_and_no_axis(
     trained(tmp_path / "noise", 12.0, data="noise")
     found = compare_runs(with_trainings(copy), tmp_path / "noise")
 
-    conditions = [Condition("digits", 2), Condition("digits", 40), Condition("noise", 2)]
+    places = [("digits", 2), ("digits", 40), ("noise", 2)]
+    conditions = [Condition(data, epochs, "test accuracy") for data, epochs in places]
     assert found.conditions() == conditions
-    assert {title: cells for title, cells in found.table().items() if "test %" in title} == {
-        "test %, distilled, 2 epochs on digits": ["61.50 (mean of 2)", "-"],
-        "test %, alone, 2 epochs on digits": ["50.00", "-"],
-        "test %, distilled, 40 epochs on digits": ["90.00", "-"],
-        "test %, distilled, 2 epochs on noise": ["-", "12.00"],
+    assert {title: cells for title, cells in found.table().items() if "test accuracy" in title} == {
+        "test accuracy %, distilled, 2 epochs on digits": ["61.50 (mean of 2)", "-"],
+        "test accuracy %, alone, 2 epochs on digits": ["50.00", "-"],
+        "test accuracy %, distilled, 40 epochs on digits": ["90.00", "-"],
+        "test accuracy %, distilled, 2 epochs on noise": ["-", "12.00"],
     }
     traces = found.plot().data
     assert {(trace.xaxis, tuple(trace.y)) for trace in traces} == {
@@ -100,3 +101,10 @@ def test_what_cannot_be_compared(copy: Path, tmp_path: Path) -> None:
     (tmp_path / "begun" / "history.jsonl").write_text('{"epoch": 1, "loss": 2.0}\n')
     with pytest.raises(UserError, match="begun holds no search and no finished training"):
         compare_runs(tmp_path / "begun")
+
+
+def test_segmentation_has_a_row_of_its_own(copy: Path) -> None:
+    trained(with_trainings(copy) / "masks", 0.0, data="masks", test_accuracy=None, test_miou=41.5)
+    found = compare_runs(copy)
+    assert found.table()["test mIoU %, distilled, 2 epochs on masks"] == ["41.50"]
+    assert found.conditions()[-1] == Condition("masks", 2, "test mIoU")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 from diswot.runs.records import (
@@ -65,3 +66,18 @@ def test_the_network_whose_costs_were_the_limits() -> None:
     )
     for other in ({}, {"like": None}, {"like": 3}, {"like": {"params": 1}}):
         assert SearchRecord(other, {}, (), None, None).like() == ""
+
+
+def test_the_trials_as_a_data_frame_and_a_figure() -> None:
+    trials = (
+        TrialRecord(0, {"width": 8}, "scores", 1.5, None, 100, extra={"latency": 0.002}),
+        TrialRecord(1, {"width": 16}, "rejected"),
+        TrialRecord(2, {"width": 4}, "scores", 2.5, None, 50),
+    )
+    search = SearchRecord({}, {}, trials, None, None)
+    frame = search.to_dataframe()
+    assert list(frame.index) == [0, 1, 2] and list(frame["params_width"]) == [8, 16, 4]
+    assert frame["latency"][0] == 0.002 and math.isnan(frame["score"][1])
+    (points,) = search.plot().data
+    assert (list(points.x), list(points.y)) == ([50, 100], [2.5, 1.5])
+    assert list(points.text) == ["trial 2", "trial 0"]

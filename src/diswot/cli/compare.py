@@ -12,9 +12,7 @@ from diswot.cli.grouping import grouped
 from diswot.cli.help import USUAL
 from diswot.cli.options import OutputOptions
 
-_Runs = Annotated[
-    list[Path], Argument(metavar="RUN...", help="Folders of searches or of trainings.")
-]
+_Runs = Annotated[list[Path], Argument(metavar="RUN", help="Folders of searches or of trainings.")]
 _Out = Annotated[
     Path | None,
     Option(
@@ -29,6 +27,7 @@ _Out = Annotated[
 def compare(runs: _Runs, *, out: _Out = None, output: OutputOptions) -> None:
     """Compare several runs: their settings, costs and accuracies."""
     from diswot.runs.compared import compare_runs
+    from diswot.utils.units import show_number
 
     found = compare_runs(*runs)
     if out is not None:
@@ -40,6 +39,6 @@ def compare(runs: _Runs, *, out: _Out = None, output: OutputOptions) -> None:
         return
     rows = [[name, *cells] for name, cells in found.table().items()]
     names = [run.folder for run in found.runs]
-    console.table(f"{len(runs)} runs", ["", *names], rows, text=1 + len(names))
+    console.table(show_number(len(runs), "run"), ["", *names], rows, text=1 + len(names))
     if out is not None:
         console.note(f"written to {out}", quiet=output.quiet)

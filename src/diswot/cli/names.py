@@ -10,6 +10,7 @@ from typer import Argument, Option
 
 from diswot.cli import console
 from diswot.cli.file_functions import functions_of
+from diswot.cli.grouping import grouped
 from diswot.errors import unknown
 
 if TYPE_CHECKING:
@@ -60,6 +61,7 @@ _File = Annotated[
 _Json = Annotated[bool, Option("--json", help="Print one JSON object on standard output.")]
 
 
+@grouped()
 def list_names(what: _What = "all", *, file: _File = None, as_json: _Json = False) -> None:
     """List the names that options take."""
     wanted = _wanted(what) if file is None else {file: functions_of(file)}

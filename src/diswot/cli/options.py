@@ -170,16 +170,26 @@ class LatencyOptions:
     """How latency is measured.
 
     Attributes:
-        latency_engine: Engine that latency is measured with: torch or onnx; needs a limit, an
-            objective or a measurement of latency.
-        latency_threads: CPU threads of a latency measurement; needs a limit, an objective or a
-            measurement of latency.
+        latency_engine: Engine that latency is measured with: torch or onnx; needs --max-latency, or
+            latency among the --objectives.
+        latency_threads: CPU threads of a latency measurement; needs --max-latency, or latency among
+            the --objectives.
     """
 
     headings: ClassVar = {"Latency": "latency_engine latency_threads"}
 
     latency_engine: str = "torch"
     latency_threads: int = 1
+
+
+@dataclass(frozen=True)
+class ScoreLatencyOptions(LatencyOptions):
+    """How the latency of a scored student is measured.
+
+    Attributes:
+        latency_engine: Engine that latency is measured with: torch or onnx; needs --latency.
+        latency_threads: CPU threads of a latency measurement; needs --latency.
+    """
 
 
 @dataclass(frozen=True)

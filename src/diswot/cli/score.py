@@ -12,8 +12,8 @@ from diswot.cli import budgets, console, inputs, options, score_names, workers
 from diswot.cli.grouping import grouped
 from diswot.cli.options import (
     DataOptions,
-    LatencyOptions,
     OutputOptions,
+    ScoreLatencyOptions,
     ScoringOptions,
     TeacherOptions,
 )
@@ -51,7 +51,7 @@ def score(
     scoring: ScoringOptions,
     device: options.Device = None,
     latency: _Latency = False,
-    timing: LatencyOptions,
+    timing: ScoreLatencyOptions,
     output: OutputOptions,
 ) -> None:
     """Score one student, training nothing."""

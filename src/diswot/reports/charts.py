@@ -11,6 +11,7 @@ from typing import Any
 import optuna
 import plotly.graph_objects as go
 
+from diswot.costs.budget import COSTS
 from diswot.errors import UserError
 from diswot.ranking.rank import REFERENCE_ROWS
 from diswot.reports.formats import epochs
@@ -19,7 +20,7 @@ from diswot.runs.compared import Condition, RunComparison
 from diswot.runs.records import RankStudyRecord, SearchRecord, TrainingRecord, TrialRecord
 from diswot.runs.verification import Verification, VerifiedRow
 from diswot.utils.pareto import front as pareto_front
-from diswot.utils.untrusted import number
+from diswot.utils.untrusted import mapping, number
 
 BLUE, ORANGE, GREY, GREEN = "#3b82c4", "#e07b39", "#8b95a1", "#2a9d74"
 COLOURS = (BLUE, ORANGE, GREEN, "#b05fb8", "#c9a227", "#d1495b", "#5c6bc0", GREY)
@@ -27,7 +28,7 @@ MIN_SCORED = 4  # scored candidates that the importance of parameters needs
 MAX_POINTS = 4000  # points in a chart; more are subsampled evenly
 BLUE_SCALE = [[0.0, "#10243a"], [0.5, "#3b82c4"], [1.0, "#f4e9c9"]]
 
-UNITS = {"macs": "MACs", "latency": "latency, seconds per image", "memory": "memory, bytes"}
+UNITS = {"macs": "MACs", "latency": "latency, milliseconds per image", "memory": "memory, bytes"}
 
 Chart = dict[str, Any]
 
@@ -44,6 +45,12 @@ def brief(params: Mapping[str, Any], most: int = 8) -> str:
     return " ".join(parts[:most]) + more
 
 
+def differing(params: Mapping[str, Any], winner: Mapping[str, Any], most: int = 8) -> str:
+    """Format the parameters that differ from those of the winner; all of them for the winner."""
+    other = {name: value for name, value in params.items() if winner.get(name) != value}
+    return brief(other or params, most)
+
+
 def pareto_candidates(candidates: Sequence[TrialRecord], cost: str = "params") -> list[TrialRecord]:
     """Return the candidates on the Pareto front of score and cost, by rising cost."""
     known = [(c.cost(cost), c.score, c) for c in candidates]
@@ -55,16 +62,22 @@ def pareto_candidates(candidates: Sequence[TrialRecord], cost: str = "params") -
     return [points[place][3] for place in front]
 
 
-def score_by_trial(search: SearchRecord) -> Chart:
-    """Draw the score of each trial, and the best score so far."""
+def score_by_trial(search: SearchRecord, winner: TrialRecord | None = None) -> Chart:
+    """Draw the score of each trial, and the best score so far.
+
+    Args:
+        search: The search.
+        winner: Student that the names of candidates are compared with. Default: none.
+    """
     with_score = [c for c in search.trials if c.score is not None]
     scored = _subsampled([c for c in with_score if c.end == "scores"])
     reused = _subsampled([c for c in with_score if c.end == "reused"])
     best = best_so_far([c.score or 0.0 for c in with_score])
     figure = go.Figure()
-    figure.add_scatter(**_points(scored, [c.trial for c in scored], "scored", BLUE))
+    figure.add_scatter(**_points(scored, [c.trial for c in scored], "scored", BLUE, winner))
     if reused:
-        figure.add_scatter(**_points(reused, [c.trial for c in reused], "score reused", GREY))
+        trials = [c.trial for c in reused]
+        figure.add_scatter(**_points(reused, trials, "score reused", GREY, winner))
     figure.add_scatter(
         x=[c.trial for c in with_score], y=best, mode="lines", name="best so far",
         line={"color": ORANGE, "width": 2, "shape": "hv"}, hoverinfo="skip",
@@ -74,23 +87,33 @@ def score_by_trial(search: SearchRecord) -> Chart:
 
 
 def score_by_cost(search: SearchRecord, best: TrialRecord | None, cost: str = "params") -> Chart:
-    """Draw the score against a cost, with their Pareto front."""
+    """Draw the score against a cost, with their Pareto front and the limit of the budget."""
+    scale = 1000.0 if cost == "latency" else 1.0
     scored = [c for c in search.scored() if c.cost(cost) is not None]
     front = pareto_candidates(scored, cost)
     shown = _subsampled(scored)
     figure = go.Figure()
-    counts = [c.cost(cost) or 0.0 for c in shown]
-    figure.add_scatter(**_points(shown, counts, "candidate", BLUE))
+    counts = [scale * (c.cost(cost) or 0.0) for c in shown]
+    figure.add_scatter(**_points(shown, counts, "candidate", BLUE, best))
     figure.add_scatter(
-        x=[c.cost(cost) for c in front], y=[c.score for c in front], mode="lines+markers",
+        x=[scale * (c.cost(cost) or 0.0) for c in front], y=[c.score for c in front],
+        mode="lines+markers",
         name="Pareto front", line={"color": ORANGE, "width": 2, "shape": "hv"},
-        marker={"size": 7}, text=[_hover_text(c) for c in front], hoverinfo="text",
+        marker={"size": 7}, text=[_hover_text(c, best) for c in front], hoverinfo="text",
     )  # fmt: skip
-    if best is not None and best.cost(cost) is not None:
+    if best is not None and (own := best.cost(cost)) is not None:
         figure.add_scatter(
-            x=[best.cost(cost)], y=[best.score], mode="markers", name="the student",
-            marker={"symbol": "star", "size": 16, "color": GREEN}, text=[_hover_text(best)],
+            x=[scale * own], y=[best.score], mode="markers", name="the student",
+            marker={"symbol": "star", "size": 16, "color": GREEN}, text=[_hover_text(best, best)],
             hoverinfo="text",
+        )  # fmt: skip
+    limit = number(mapping(search.config.get("budget")).get(f"max_{cost}"))
+    if limit is not None and scored:
+        scores = [c.score or 0.0 for c in scored]
+        figure.add_scatter(
+            x=[scale * limit] * 2, y=[min(scores), max(scores)], mode="lines",
+            name=f"limit {COSTS[cost].show(limit)}", line={"color": GREY, "dash": "dash"},
+            hoverinfo="name",
         )  # fmt: skip
     kind = "log" if counts and max(counts) > 8 * min(counts) > 0 else "linear"
     figure.update_layout(xaxis_title=UNITS.get(cost, cost), yaxis_title="score", xaxis_type=kind)
@@ -110,7 +133,10 @@ def accuracy_by_score(tried: Verification) -> Chart:
             error_y=_error_bars(rows) if last else None,
             mode="markers", marker={"size": 10 if last else 7, "color": colour},
             hoverinfo="text", name=f"after {epochs(end)}",
-            text=[f"{escaped(brief(row.params))}<br>{row.outcome}" for row in rows],
+            text=[
+                f"{escaped(differing(row.params, tried.rows[0].params))}<br>{row.outcome}"
+                for row in rows
+            ],
         )  # fmt: skip
     figure.update_layout(xaxis_title="score", yaxis_title="accuracy on held-out images, %")
     return _finished(figure)
@@ -258,10 +284,12 @@ def accuracy_by_params(comparison: RunComparison, condition: Condition) -> Chart
         figure.add_scatter(
             x=curve.xs, y=curve.ys, mode="markers+text", name=curve.name,
             marker={"size": 9, "color": colour}, text=[escaped(text) for text in curve.texts],
-            textposition="top center",
+            textposition="top center", cliponaxis=False,
             hovertemplate="%{text}: %{x:.4s} params, %{y:.2f} %<extra>%{fullData.name}</extra>",
         )  # fmt: skip
-    figure.update_layout(xaxis_title="params", yaxis_title="test accuracy, %", showlegend=True)
+    figure.update_layout(
+        xaxis_title="params", yaxis_title=f"{condition.measure}, %", showlegend=True
+    )
     return _finished(figure)
 
 
@@ -279,7 +307,11 @@ def _bound(row: Mapping[str, Any], end: int) -> float | None:
 
 
 def _points(
-    shown: Sequence[TrialRecord], x: Sequence[Any], name: str, colour: str
+    shown: Sequence[TrialRecord],
+    x: Sequence[Any],
+    name: str,
+    colour: str,
+    winner: TrialRecord | None,
 ) -> dict[str, Any]:
     return {
         "x": x,
@@ -287,16 +319,17 @@ def _points(
         "mode": "markers",
         "name": name,
         "marker": {"color": colour, "size": 7, "opacity": 0.75},
-        "text": [_hover_text(c) for c in shown],
+        "text": [_hover_text(c, winner) for c in shown],
         "hoverinfo": "text",
     }
 
 
-def _hover_text(candidate: TrialRecord) -> str:
-    """Describe a candidate for the hover box of its point."""
+def _hover_text(candidate: TrialRecord, winner: TrialRecord | None = None) -> str:
+    """Describe a candidate for the hover box of its point, by what differs from the winner."""
+    name = differing(candidate.params, winner.params if winner else {})
     params = "" if candidate.model_params is None else f"<br>{candidate.model_params:,.0f} params"
     score = "" if candidate.score is None else f"<br>score {candidate.score:.5g}"
-    return f"trial {candidate.trial}<br>{escaped(brief(candidate.params))}{score}{params}"
+    return f"trial {candidate.trial}<br>{escaped(name)}{score}{params}"
 
 
 def _subsampled(candidates: Sequence[TrialRecord]) -> list[TrialRecord]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 from diswot.utils.environment import masked
-from diswot.utils.units import show_bytes, show_count, show_number, show_seconds
+from diswot.utils.units import show_bytes, show_count, show_number
 from diswot.utils.untrusted import number
 
 MISSING = "-"
@@ -24,12 +24,12 @@ def decimal(value: object, form: str = ".5g") -> str:
 
 
 def cost(value: object, name: str) -> str:
-    """Format a cost with its unit: seconds for `latency`, bytes for `memory`."""
+    """Format a cost, by its name, with its unit; latency is in milliseconds."""
     known = number(value)
     if known is None:
         return MISSING
     if name == "latency":
-        return show_seconds(known)
+        return f"{1000 * known:.3g} ms"
     return show_bytes(known) if name == "memory" else format(known, ".5g")
 
 

@@ -17,13 +17,14 @@ from markupsafe import Markup
 from diswot import __version__
 from diswot.errors import UserError
 from diswot.reports import formats
-from diswot.reports.charts import Chart, brief
+from diswot.reports.charts import Chart, brief, differing
 from diswot.reports.view import View, build_view
 from diswot.runs.records import Run
 from diswot.utils.environment import masked
 
 FILTERS = {
     "brief": brief,
+    "differing": differing,
     "count": formats.count,
     "epochs": formats.epochs,
     "decimal": formats.decimal,

@@ -20,6 +20,7 @@ from diswot.reports.networks import (
 )
 from diswot.runs.rebuild import RecordedNetworks
 from diswot.runs.records import RankStudyRecord, Run, SearchRecord, TrialRecord
+from diswot.runs.trials import top
 from diswot.runs.verification import Verification, verification
 from diswot.storage.run_files import DISTILLED
 from diswot.training.checkpoint import WEIGHTS
@@ -90,7 +91,9 @@ def _add_search(view: View, search: SearchRecord, networks: bool) -> None:
     """Add the student, its teacher, the tables and the charts of a search."""
     best = mapping(search.found.get("best"))
     ranked = search.scored()
-    chosen = [c for c in ranked if c.params == best.get("params")] or ranked
+    own = [c for c in ranked if c.params == best.get("params")]
+    recorded_best = top({"top": [best]}) if ranked and mapping(best.get("params")) else ()
+    chosen = own or list(recorded_best) or ranked
     view.best = chosen[0] if chosen else None
     view.verified = verification(search.found)
     recorded = RecordedNetworks(search.config)
@@ -102,7 +105,7 @@ def _add_search(view: View, search: SearchRecord, networks: bool) -> None:
     view.compared = _compared(view, recorded, networks)
     if ranked:
         view.headline = _headline(view, str(search.config.get("space", "unknown space")))
-        view.charts["trials"] = charts.score_by_trial(search)
+        view.charts["trials"] = charts.score_by_trial(search, view.best)
         for cost in search.costs():
             view.charts[f"against-{cost}"] = charts.score_by_cost(search, view.best, cost)
         if view.verified is not None:

@@ -13,6 +13,7 @@ from diswot.costs.budget import show_costs
 from diswot.errors import UserError
 from diswot.runs.read import load_run
 from diswot.runs.records import Run, SearchRecord, TrainingRecord
+from diswot.tasks.registry import TASKS
 from diswot.utils.notebook import Curve, data_frame, html_table, panels
 from diswot.utils.units import show_count, show_number, show_seconds
 from diswot.utils.untrusted import mapping, number, numbers
@@ -30,10 +31,12 @@ class Condition(NamedTuple):
     Attributes:
         data: Images of the training.
         epochs: Number of epochs of the training.
+        measure: Name of the test result, such as test accuracy.
     """
 
     data: str
     epochs: int
+    measure: str
 
     def __str__(self) -> str:
         return f"{show_number(self.epochs, 'epoch')} on {self.data}"
@@ -41,26 +44,28 @@ class Condition(NamedTuple):
 
 @dataclass(frozen=True)
 class TestedStudent:
-    """The accuracy of a run's student after trainings of one kind.
+    """The test result of a run's student after trainings of one kind.
 
     Attributes:
         way: `distilled` or `alone`.
         data: Images of the trainings.
         epochs: Number of epochs of each training.
-        accuracy: Accuracy on the test images in %, mean over the trainings.
+        measure: Name of the test result: test accuracy, or that of another task.
+        accuracy: Test result in %, mean over the trainings.
         trainings: Number of trainings.
     """
 
     way: str
     data: str
     epochs: int
+    measure: str
     accuracy: float
     trainings: int
 
     @property
     def condition(self) -> Condition:
         """What another accuracy must share to be compared with this one."""
-        return Condition(self.data, self.epochs)
+        return Condition(self.data, self.epochs, self.measure)
 
 
 @dataclass(frozen=True)
@@ -147,7 +152,7 @@ class RunComparison:
         """Return the cells of a table: a row for each fact, a column for each run."""
         rows = {name: [_cell(run, name) for run in self.runs] for name in _SHOWN}
         accuracies = {
-            f"test %, {way}, {condition}": [self._tested(run, condition, way) for run in self.runs]
+            f"{condition.measure} %, {way}, {condition}": self._tested(condition, way)
             for condition in self.conditions()
             for way in (DISTILLED, ALONE)
             if self.accuracies(condition, way)
@@ -155,12 +160,15 @@ class RunComparison:
         seconds = [_shown(run.seconds, "{:.1f}".format) for run in self.runs]
         return {**rows, **accuracies, "seconds": seconds}
 
-    def _tested(self, run: ComparedRun, condition: Condition, way: str) -> str:
-        for each in run.accuracies:
-            if (each.condition, each.way) == (condition, way):
-                mean = f" (mean of {each.trainings})" if each.trainings > 1 else ""
-                return f"{each.accuracy:.2f}{mean}"
-        return "-"
+    def _tested(self, condition: Condition, way: str) -> list[str]:
+        """Return the test results of one row of the table, a cell for each run."""
+        cells = []
+        for run in self.runs:
+            known = (e for e in run.accuracies if (e.condition, e.way) == (condition, way))
+            each = next(known, None)
+            mean = f" (mean of {each.trainings})" if each and each.trainings > 1 else ""
+            cells.append(f"{each.accuracy:.2f}{mean}" if each else "-")
+        return cells
 
     def as_dict(self) -> dict[str, Any]:
         """Return plain values, for JSON."""
@@ -195,7 +203,7 @@ class RunComparison:
         if not found:
             raise UserError("no student of these runs was trained; diswot distill RUN trains one")
         drawn = {f"{condition}": self.curves(condition) for condition in found}
-        return panels(drawn, "params", "test accuracy, %")
+        return panels(drawn, "params", "test result, %")
 
     def __repr__(self) -> str:
         return f"RunComparison({', '.join(run.folder for run in self.runs)})"
@@ -273,13 +281,16 @@ def _searched(name: str, search: SearchRecord, trainings: Sequence[TrainingRecor
 
 def _tests(trainings: Sequence[TrainingRecord], student: Any) -> tuple[TestedStudent, ...]:
     """Return the accuracies of a student, a mean for each way, data set and number of epochs."""
-    kinds: dict[tuple[str, str, int], list[float]] = {}
+    kinds: dict[tuple[str, str, int, str], list[float]] = {}
     for each in trainings:
         facts, epochs = each.result, number(each.result.get("epochs"))
-        if facts.get("student") == student and each.accuracy is not None and epochs is not None:
-            way = DISTILLED if facts.get("teacher") else ALONE
-            key = way, _text(facts.get("data")) or "unknown images", int(epochs)
-            kinds.setdefault(key, []).append(each.accuracy)
+        if facts.get("student") != student or epochs is None:
+            continue
+        way = DISTILLED if facts.get("teacher") else ALONE
+        data = _text(facts.get("data")) or "unknown images"
+        for task in TASKS.values():
+            if (value := number(facts.get(task.result))) is not None:
+                kinds.setdefault((way, data, int(epochs), task.measure), []).append(value)
     return tuple(
         TestedStudent(*key, statistics.fmean(values), len(values))
         for key, values in sorted(kinds.items())

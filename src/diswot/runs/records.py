@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import optuna
 
 from diswot.costs.budget import show_costs
+from diswot.utils.notebook import Curve, data_frame, figure
 from diswot.utils.units import show_number
 from diswot.utils.untrusted import Facts, mapping, number, numbers
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
+    from plotly.graph_objects import Figure
 
 
 @dataclass(frozen=True)
@@ -70,15 +76,44 @@ class SearchRecord:
         return f"{name} ({show_costs(numbers(like))})" if name else ""
 
     def costs(self) -> list[str]:
-        """Return what the score is weighed against: params, and the costs that are objectives."""
+        """Return what the score is weighed against: params, limited costs and objectives."""
         objectives = self.config.get("objectives")
         named = map(str, objectives) if isinstance(objectives, list) else ()
-        return list(dict.fromkeys(["params", *(name for name in named if name != "score")]))
+        limited = [name.removeprefix("max_") for name in numbers(self.config.get("budget"))]
+        return list(dict.fromkeys(["params", *limited, *(n for n in named if n != "score")]))
 
     def scored(self) -> list[TrialRecord]:
         """Return the trials with a score of their own, the best first."""
         there = [t for t in self.trials if t.end == "scores" and t.score is not None]
         return sorted(there, key=lambda t: (-(t.score or 0.0), t.trial))
+
+    def to_dataframe(self) -> DataFrame:
+        """Return a pandas data frame: a row for each trial, by its number.
+
+        Each parameter of the space has a column, such as `params_depth`.
+
+        Raises:
+            UserError: pandas is not installed.
+        """
+        rows = []
+        for each in self.trials:
+            facts = asdict(each)
+            params, extra = facts.pop("params"), facts.pop("extra")
+            named = {f"params_{name}": value for name, value in params.items()}
+            rows.append({**facts, **extra, **named})
+        return data_frame(rows, "trial")
+
+    def plot(self) -> Figure:
+        """Return a Plotly figure of the scored trials: score against parameters.
+
+        Raises:
+            UserError: Plotly is not installed.
+        """
+        known = [trial for trial in self.scored() if trial.model_params is not None]
+        sizes = [trial.model_params or 0.0 for trial in known]
+        texts = [f"trial {trial.trial}" for trial in known]
+        scores = [trial.score or 0.0 for trial in known]
+        return figure([Curve("students", sizes, scores, texts, "markers")], "params", "score")
 
     def __repr__(self) -> str:
         state = "finished" if self.found else "unfinished"

@@ -108,4 +108,5 @@
   });
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", redraw);
   follow();
+  drawVisible();
 })();
