@@ -109,6 +109,7 @@ TOGETHER = {
     "test_mirror",
     "test_notebooks",
     "test_observe_zoo",
+    "test_own_functions",
     "test_own_teacher",
     "test_recorded",
     "test_packaging",

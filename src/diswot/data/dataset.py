@@ -204,10 +204,11 @@ def subset(split: Split, chosen: np.ndarray) -> Split:
     """
     indices = torch.as_tensor(chosen)
 
-    def read(wanted: Sequence[int]) -> Tensor:
-        return split.read(indices[torch.as_tensor(wanted)].tolist())
+    def of(read: Callable[[Sequence[int]], Tensor]) -> Callable[[Sequence[int]], Tensor]:
+        return lambda wanted: read(indices[torch.as_tensor(wanted)].tolist())
 
-    return Split(split.labels[indices], read)
+    masks = None if split.masks is None else of(split.masks)
+    return Split(split.labels[indices], of(split.read), masks)
 
 
 def resized(images: Tensor, side: int) -> Callable[[Sequence[int]], Tensor]:
