@@ -907,7 +907,17 @@ class TestDoctor:
 class TestList:
     def test_all(self, run: Run) -> None:
         listed = run("list --json").json
-        kinds = {"teachers", "spaces", "data", "proxies", "losses", "recipes", "samplers", "inits"}
+        kinds = {
+            "tasks",
+            "teachers",
+            "spaces",
+            "data",
+            "proxies",
+            "losses",
+            "recipes",
+            "samplers",
+            "inits",
+        }
         assert listed.keys() == kinds
         for rows in listed.values():
             for name, (what, *_) in rows.items():

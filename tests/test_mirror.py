@@ -91,6 +91,7 @@ ELSEWHERE = {
 
 # Tests of several parts together, or of what is no module.
 TOGETHER = {
+    "exporters/test_dense",
     "knowledge/test_conformance",
     "proxies/test_default_tau",
     "reports/test_browser",
@@ -115,6 +116,7 @@ TOGETHER = {
     "test_packaging",
     "test_subnets",
     "test_words",
+    "training/test_segmentation",
 }
 
 
