@@ -33,7 +33,7 @@ OUT = Path("runs/demo")
 IMAGES, WEIGHTS = OUT / "numbers", OUT / "teacher" / "student.safetensors"
 DATA = f"--data {IMAGES} --mean 0.15 --std 0.28"
 TRAINING = "--crop 2 --no-flip"
-TEACHER_EPOCHS, BRIEF, LONG = 12, 1, 6
+TEACHER_EPOCHS, BRIEF, LONG = 12, 1, 4
 SEEDS = {BRIEF: 5, LONG: 3}  # trainings of each number of epochs
 HAND = json.dumps({f"depth_{i}": 3 for i in (1, 2, 3)} | {f"width_{i}": 0.5 for i in (1, 2, 3)})
 
