@@ -50,7 +50,7 @@ def test_demo(tmp_path: Path) -> None:
         assert student["model_params"] <= hand["model_params"]
         assert student["macs"] <= hand["macs"]
     assert fmean(accuracies("found-1", 5)) > fmean(accuracies("random-1", 5))
-    assert min(accuracies("found-4", 3)) > max(accuracies("alone-4", 3))
-    assert min(accuracies("fresh-4", 3)) > max(accuracies("alone-4", 3))
+    fresh = accuracies("fresh-4", 3) + accuracies("alone-4", 3)
+    assert min(accuracies("found-4", 3)) > max(fresh)
     for line in ("teacher: ResNet-20", "found, fresh, distilled", "searching: "):
         assert line in ran.stdout
