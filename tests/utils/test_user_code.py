@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import pickle
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,12 @@ def write(folder: Path, text: str, name: str = "mine.py") -> str:
         ("nets.py", True),
         ("nets.py:", True),
         ("nets:f", False),
+        ("package.nets:f", True),
+        ("a.b.c:f", True),
+        ("package.nets:0.5", False),
+        ("timm:mobilenetv3_small_050.lamb_in1k", False),
+        ("subnet:package.nets:f", False),
+        ("package.nets", False),
         ("resnet20", False),
         ("", False),
         (":", False),
@@ -42,6 +49,60 @@ def test_absolute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert user_code.absolute("nets.py:f") == f"{tmp_path.resolve() / 'nets.py'}:f"
     assert user_code.absolute("nets.py") == str(tmp_path.resolve() / "nets.py")
     assert user_code.absolute("folder") == str(tmp_path.resolve() / "folder")
+    assert user_code.absolute("package.nets:f") == "package.nets:f"
+    assert user_code.rooted("nets.py:f") == f"{tmp_path.resolve() / 'nets.py'}:f"
+    assert [user_code.rooted(each) for each in ("kd", "package.nets:f", 3)] == [
+        "kd",
+        "package.nets:f",
+        3,
+    ]
+
+
+def test_names_to_show() -> None:
+    assert user_code.short_name("/a/b/nets.py:f") == "nets.py:f"
+    assert [user_code.short_name(each) for each in ("kd", "a.b:f", "runs/x")] == [
+        "kd",
+        "a.b:f",
+        "runs/x",
+    ]
+    assert user_code.name_of("kd") == "kd"
+    assert user_code.name_of(partial(test_names_to_show)) == "test_names_to_show"
+    assert user_code.name_of(Path) == "Path" and user_code.name_of(3) == "int"
+
+
+@pytest.mark.parametrize(
+    ("parameters", "needed"),
+    [("a, b", ["a", "b"]), ("a, /, b=1, *c, d, **e", ["a"]), ("", []), ("*, a", [])],
+)
+def test_parameters_that_must_be_given(parameters: str, needed: list[str]) -> None:
+    names: dict[str, Any] = {}
+    exec(f"def f({parameters}): pass", names)
+    assert [each.name for each in user_code.needed(names["f"])] == needed
+
+
+def test_a_module_of_the_working_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    monkeypatch.chdir(tmp_path)
+    folder = tmp_path / "a_package_of_mine"
+    folder.mkdir()
+    write(folder, "from .inner import VALUE\ndef f(classes): return classes, VALUE\n", "nets.py")
+    write(folder, "VALUE = 5\n", "inner.py")
+    write(folder, "import nowhere_to_be_found\n", "broken.py")
+    assert user_code.load("a_package_of_mine.nets:f", num_classes=3)() == (3, 5)
+    with pytest.raises(UserError, match=r"unknown function in a_package_of_mine.nets 'g'"):
+        user_code.load("a_package_of_mine.nets:g")
+    with pytest.raises(UserError, match=r"^no module a_package_of_mine.nest: install its package"):
+        user_code.load("a_package_of_mine.nest:f")
+    with pytest.raises(UserError, match="broken fails to import: ModuleNotFoundError: No module"):
+        user_code.load("a_package_of_mine.broken:f")
+
+
+def test_two_functions_of_one_file_can_both_be_pickled(tmp_path: Path) -> None:
+    place = write(tmp_path, "CALLS = []\ndef f(): return CALLS\ndef g(): return CALLS\n")
+    first, second = user_code.find(f"{place}:f"), user_code.find(f"{place}:g")
+    assert first() is second()
+    assert pickle.loads(pickle.dumps(first)) is first
+    assert user_code.own_members(place) == {"f": first, "g": second}
 
 
 def test_binds_the_options_it_takes(tmp_path: Path) -> None:
