@@ -28,6 +28,7 @@ from typing import Any
 
 import optuna
 from headline_table import HAND, architecture, table
+from optuna.samplers import PartialFixedSampler
 from optuna.trial import TrialState
 from short_training import (
     CLASSES,
@@ -67,6 +68,7 @@ from diswot.utils import jsonl
 TWENTY = tuple(range(0, CLASSES, 5))  # of the hundred classes, by name
 TEACHER_SIZE = 32  # pixels a side of the images that the teacher sees
 SCORES = ("default", "default_inherited", "diswot", "params")
+LAST_WIDTH = "width_3"  # of the sub-networks of the teacher
 LEAST = 0.8  # share of one of the two costs that a random student needs
 UNIFORM = "uniform sub-network"
 RANDOM_SEED = 1000  # of the first random student; searches have seed 0
@@ -203,13 +205,17 @@ def found(place: LoadedCell, proxy: str, candidates: int) -> tuple[Params, int]:
     """Return what a search finds, and how many candidates it scored.
 
     `diswot` compares channels, so each of its candidates has a last map as wide as the teacher's
-    classifier reads; sub-networks of another width have no score.
+    classifier reads: the last stage of a sub-network keeps its width.
     """
     space, width = place.cell.space, plain(place.teacher).linear.in_features
     widened = proxy == "diswot" and not place.cell.sub_networks
+    sampler = None
+    if proxy == "diswot" and place.cell.sub_networks:
+        sampler = PartialFixedSampler({LAST_WIDTH: 1.0}, AgingEvolutionSampler(seed=0))
     result = search(
         place.teacher, partial(space, features=width) if widened else space,
         place.images.batch(64), n_trials=candidates, budget=place.cell.limit, scoring=proxy,
+        sampler=sampler,
     )  # fmt: skip
     params = dict(result.best.params)
     if widened:
