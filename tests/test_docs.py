@@ -51,6 +51,24 @@ def test_the_tutorial_runs_as_written(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+def test_segmentation_runs_as_written(tmp_path: Path) -> None:
+    (tmp_path / "examples").symlink_to(ROOT / "examples")
+    environment = {**os.environ, "PYTHONPATH": str(ROOT / "src")}
+    page = (DOCS / "segmentation.md").read_text()
+    commands = [line.removeprefix("$ ") for line in page.splitlines() if line.startswith("$ ")]
+    assert len(commands) > 6
+    for line in commands:
+        words = shlex.split(line)
+        words = words[1:] if words[0] == "python" else ["-m", *words]
+        ran = subprocess.run(
+            [sys.executable, *words], cwd=tmp_path, env=environment, capture_output=True, text=True
+        )
+        assert ran.returncode == 0, (line, ran.stderr)
+    assert (tmp_path / "runs" / "shapes" / "report.html").is_file()
+    assert (tmp_path / "runs" / "shapes" / "export" / "student.onnx").is_file()
+
+
+@pytest.mark.slow
 def test_own_functions_run_as_written(tmp_path: Path) -> None:
     environment = {**os.environ, "PYTHONPATH": str(ROOT / "src")}
     for kind, text in BLOCKS.findall((DOCS / "own_functions.md").read_text()):
