@@ -106,7 +106,9 @@ def test_curves_a_line_a_training() -> None:
     )
     assert [list(line["y"]) for line in chart["data"]] == [[2.0, 1.0], [2.0]]
     assert chart["data"][0]["name"] == "&lt;a&gt;"
-    assert list(charts.accuracy_by_epoch([TrainingRecord("a", rows, {})])["data"][0]["y"]) == [50.0]
+    assert list(
+        charts.result_by_epoch([TrainingRecord("a", rows, {})], "test accuracy")["data"][0]["y"]
+    ) == [50.0]
 
 
 def test_short_trainings_are_compared_at_equal_epochs() -> None:

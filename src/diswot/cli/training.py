@@ -93,11 +93,12 @@ def _numbers(text: str) -> tuple[float, ...]:
 
 def tested(result: Mapping[str, float]) -> str:
     """Return the test accuracy in %, the mean IoU, or the agreement with the teacher."""
-    if "test_miou" in result:
-        return f"{result['test_miou']:.2f} (mIoU)"
-    if "test_agreement" in result:
-        return f"{result['test_agreement']:.2f} (agreement)"
-    return f"{result['test_accuracy']:.2f}"
+    from diswot.tasks.registry import find_result
+
+    found = find_result(result)
+    if found is None:
+        return "nan"
+    return f"{found.percent:.2f}" + ("" if found.kind == "accuracy" else f" ({found.kind})")
 
 
 def main_process() -> bool:

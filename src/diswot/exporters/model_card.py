@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from diswot.costs.counts import Shape
+from diswot.tasks.registry import find_result
 from diswot.utils.units import show_count
 
 TITLE = "# Student of "
@@ -131,10 +132,8 @@ class StudentDescription:
             rows["distilled from"] = result.get("teacher") or "none: trained alone"
             rows["losses"] = weights or "cross-entropy"
             rows["epochs"] = result.get("epochs")
-            tested = next(
-                n for n in ("test_accuracy", "test_miou", "test_agreement") if n in result
-            )
-            rows[f"{tested.replace('_', ' ')}, %"] = f"{result[tested]:.2f}"
+            if (tested := find_result(result)) is not None:
+                rows[f"{tested.measure}, %"] = f"{tested.percent:.2f}"
             rows["training accuracy, %"] = f"{result['train_accuracy']:.2f}"
         return rows
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from html import escape
 from itertools import accumulate, cycle
 from typing import Any
@@ -19,6 +19,7 @@ from diswot.reports.networks import FeatureComparison
 from diswot.runs.compared import Condition, RunComparison
 from diswot.runs.records import RankStudyRecord, SearchRecord, TrainingRecord, TrialRecord
 from diswot.runs.verification import Verification, VerifiedRow
+from diswot.tasks.registry import find_result
 from diswot.utils.pareto import front as pareto_front
 from diswot.utils.untrusted import mapping, number
 
@@ -212,23 +213,38 @@ def _off_diagonal(matrix: list[list[float]]) -> list[float]:
     return [v for i, row in enumerate(matrix) for j, v in enumerate(row) if i != j]
 
 
-def accuracy_by_epoch(trainings: Sequence[TrainingRecord]) -> Chart:
-    """Draw the test accuracy by epoch, one line per training."""
-    return _curves(trainings, "test_accuracy", "test accuracy, %")
+def result_by_epoch(trainings: Sequence[TrainingRecord], measure: str) -> Chart:
+    """Draw the test result by epoch, one line per training.
+
+    Args:
+        trainings: The trainings.
+        measure: Name of the test result.
+    """
+
+    def percent(row: Mapping[str, float]) -> float | None:
+        found = find_result(row)
+        return found.percent if found else None
+
+    return _curves(trainings, percent, f"{measure}, %")
 
 
 def loss_by_epoch(trainings: Sequence[TrainingRecord]) -> Chart:
     """Draw the training loss by epoch, one line per training."""
-    return _curves(trainings, "loss", "training loss")
+    return _curves(trainings, lambda row: row.get("loss"), "training loss")
 
 
-def _curves(trainings: Sequence[TrainingRecord], column: str, title: str) -> Chart:
+def _curves(
+    trainings: Sequence[TrainingRecord],
+    value: Callable[[Mapping[str, float]], float | None],
+    title: str,
+) -> Chart:
     figure = go.Figure()
     for place, training in enumerate(trainings):
-        rows = [row for row in training.history if column in row and "epoch" in row]
+        read = [(row["epoch"], value(row)) for row in training.history if "epoch" in row]
+        points = [(epoch, y) for epoch, y in read if y is not None]
         figure.add_scatter(
-            x=[row["epoch"] for row in rows], y=[row[column] for row in rows],
-            mode="lines+markers" if len(rows) < 40 else "lines", name=escaped(training.name),
+            x=[epoch for epoch, _ in points], y=[y for _, y in points],
+            mode="lines+markers" if len(points) < 40 else "lines", name=escaped(training.name),
             line={"color": COLOURS[place % len(COLOURS)]}, marker={"size": 5},
             hovertemplate="epoch %{x}: %{y:.4g}<extra>%{fullData.name}</extra>",
         )  # fmt: skip

@@ -10,13 +10,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from diswot.costs.counts import count_depth, count_macs, count_params, count_trainable
+from diswot.costs.counts import Shape, count_depth, count_macs, count_params, count_trainable
 from diswot.data.dataset import Batch, Dataset
 from diswot.errors import UserError
 from diswot.knowledge.gradcam import class_activation
 from diswot.models.weights import load_weights
 from diswot.observation.functional import relation_matrix
 from diswot.observation.observe import Observation, observe
+from diswot.observation.rows import is_dense
 from diswot.reports.pictures import overlay, picture
 from diswot.runs.rebuild import RecordedNetworks
 
@@ -59,8 +60,8 @@ class FeatureComparison:
         title: Which weights the networks have.
         teacher: Relation matrix of the teacher, B x B.
         student: Relation matrix of the student, B x B.
-        labels: Class name of each sample.
-        maps: Class activation maps of at most `SHOWN` samples.
+        labels: Class name of each sample; in segmentation its number, in the order of the batch.
+        maps: Class activation maps of at most `SHOWN` samples; none in segmentation.
     """
 
     key: str
@@ -71,9 +72,9 @@ class FeatureComparison:
     maps: list[ActivationMaps]
 
 
-def sizes_of(model: nn.Module, image_size: int) -> Sizes:
-    """Return the sizes of a network for images of some height and width in pixels."""
-    macs = count_macs(model, (3, image_size, image_size))
+def sizes_of(model: nn.Module, image_shape: Shape) -> Sizes:
+    """Return the sizes of a network for images of some channels, height and width."""
+    macs = count_macs(model, image_shape)
     return Sizes(count_params(model), macs, count_depth(model), count_trainable(model))
 
 
@@ -99,17 +100,20 @@ def attempt(notes: list[str], what: str, make: Callable[[], Any]) -> Any:
 
 
 def compare_features(
-    networks: RecordedNetworks, params: dict[str, Any], trained: tuple[str, Path] | None
+    networks: RecordedNetworks,
+    images: Dataset,
+    params: dict[str, Any],
+    trained: tuple[str, Path] | None,
 ) -> list[FeatureComparison]:
     """Compare the features of teacher and student as scored, and as trained.
 
     Args:
         networks: Teacher and students of the search.
+        images: Images of the search.
         params: Parameters of the student.
         trained: Weights files of the teacher and of the student distilled from it; None if there
             are none.
     """
-    images = networks.images()
     batch = networks.batch(images)
     state = "student and teacher untrained"
     if networks.scored_trained():
@@ -127,12 +131,17 @@ def compare_features(
 def _features(
     key: str, title: str, teacher: nn.Module, student: nn.Module, batch: Batch, images: Dataset
 ) -> FeatureComparison:
-    order = batch.labels.argsort(stable=True)
-    batch = Batch(batch.images[order], batch.labels[order])
-    observed = [observe(model, *batch, cam=True) for model in (teacher, student)]
+    dense = is_dense(batch.labels)
+    if not dense:
+        order = batch.labels.argsort(stable=True)
+        batch = Batch(batch.images[order], batch.labels[order])
+    observed = [observe(model, *batch, cam=not dense) for model in (teacher, student)]
     of_teacher, of_student = (_rounded(relation_matrix(one.last)) for one in observed)
-    names = [images.classes[label] for label in batch.labels.tolist()]
-    maps = _maps(batch, observed, images, names)
+    if dense:
+        names, maps = [f"image {i + 1}" for i in range(len(batch.images))], []
+    else:
+        names = [images.classes[label] for label in batch.labels.tolist()]
+        maps = _maps(batch, observed, images, names)
     return FeatureComparison(key, title, of_teacher, of_student, names, maps)
 
 

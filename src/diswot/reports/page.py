@@ -20,6 +20,7 @@ from diswot.reports import formats
 from diswot.reports.charts import Chart, brief, differing
 from diswot.reports.view import View, build_view
 from diswot.runs.records import Run
+from diswot.tasks.registry import find_result
 from diswot.utils.environment import masked
 
 FILTERS = {
@@ -31,6 +32,7 @@ FILTERS = {
     "basename": formats.basename,
     "pretty": formats.pretty,
     "cost": formats.cost,
+    "tested": find_result,
     "duration": formats.duration,
 }
 
@@ -99,7 +101,7 @@ def _tabs(view: View) -> dict[str, str]:
     run = view.run
     tabs = {
         "search": "Search" if run.search else "",
-        "networks": "Features" if run.search else "",
+        "networks": "Features" if run.search or view.masks else "",
         "verified": "Verified" if view.verified else "",
         "candidates": "Candidates" if view.rows else "",
         "training": "Training" if run.trainings else "",

@@ -12,21 +12,25 @@ from PIL import Image
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-SIDE = 96  # width and height of a picture in pixels
+SIDE = 96  # width or height of a picture in pixels, the larger of the two
 
 
-def picture(pixels: Tensor) -> str:
-    """Encode an image as a PNG data URI of `SIDE` x `SIDE` pixels.
+def picture(pixels: Tensor, *, smooth: bool = True) -> str:
+    """Encode an image as a PNG data URI; its longer side gets `SIDE` pixels.
 
     An image of at most half that side is enlarged without smoothing.
 
     Args:
-        pixels: 3 x S x S, values of 0 to 1.
+        pixels: 3 x H x W, values of 0 to 1.
+        smooth: Whether a larger image is averaged; False keeps the colours of a mask.
     """
     values = (pixels.permute(1, 2, 0).numpy() * 255).round().astype(np.uint8)
     image = Image.fromarray(values)
-    small = max(image.size) <= SIDE // 2
-    image = image.resize((SIDE, SIDE), Image.Resampling.NEAREST if small else Image.Resampling.BOX)
+    longest = max(image.size)
+    averaged = smooth and longest > SIDE // 2
+    width, height = (max(1, round(SIDE * side / longest)) for side in image.size)
+    method = Image.Resampling.BOX if averaged else Image.Resampling.NEAREST
+    image = image.resize((width, height), method)
     stream = io.BytesIO()
     image.save(stream, "PNG", optimize=True)
     return "data:image/png;base64," + base64.b64encode(stream.getvalue()).decode()

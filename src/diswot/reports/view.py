@@ -7,10 +7,17 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
+from diswot.data.dataset import Dataset
 from diswot.errors import UserError
 from diswot.reports import charts
-from diswot.reports.comparison import ComparedNetwork, compared_students, compared_teacher
+from diswot.reports.comparison import (
+    ComparedNetwork,
+    compared_students,
+    compared_teacher,
+    shared_measure,
+)
 from diswot.reports.formats import basename, count
+from diswot.reports.masks import MaskComparison, recorded_masks
 from diswot.reports.networks import (
     FeatureComparison,
     Sizes,
@@ -19,12 +26,13 @@ from diswot.reports.networks import (
     sizes_of,
 )
 from diswot.runs.rebuild import RecordedNetworks
-from diswot.runs.records import RankStudyRecord, Run, SearchRecord, TrialRecord
+from diswot.runs.records import RankStudyRecord, Run, SearchRecord, TrainingRecord, TrialRecord
 from diswot.runs.trials import top
 from diswot.runs.verification import Verification, verification
 from diswot.storage.run_files import DISTILLED
+from diswot.tasks.registry import TASKS, Measured, find_result, task_of
 from diswot.training.checkpoint import WEIGHTS
-from diswot.utils.untrusted import mapping
+from diswot.utils.untrusted import Facts, mapping
 
 MAX_ROWS = 100  # rows of the table of the best candidates
 MAX_BUILT = 40  # networks built for MACs and depth in that table
@@ -48,10 +56,12 @@ class View:
         charts: Charts by element id.
         notes: What could not be shown, with the reason.
         best: The student; None without a scored candidate.
-        headline: What the student is: space, number of parameters, highest test accuracy.
+        headline: What the student is: space, number of parameters, highest test result.
+        measure: Name of the test result in the records, such as test accuracy.
         compared: Rows of the comparison table, the teacher first.
         rows: Rows of the table of the best candidates.
         features: Features of teacher and student.
+        masks: Masks that teacher and student predict; None for other tasks than segmentation.
         missing: Reason why a chart is absent, by element id.
         verified: The short trainings of the search; None without any.
     """
@@ -61,9 +71,11 @@ class View:
     notes: list[str] = field(default_factory=list)
     best: TrialRecord | None = None
     headline: str = ""
+    measure: str = ""
     compared: list[ComparedNetwork] = field(default_factory=list)
     rows: list[CandidateRow] = field(default_factory=list)
     features: list[FeatureComparison] = field(default_factory=list)
+    masks: MaskComparison | None = None
     missing: dict[str, str] = field(default_factory=dict)
     verified: Verification | None = None
 
@@ -78,13 +90,22 @@ def build_view(run: Run, networks: bool) -> View:
     view = View(run, notes=list(run.notes))
     if run.search is not None:
         _add_search(view, run.search, networks)
+    elif networks and run.trainings:
+        _add_masks(view, {}, run.trainings[0], None)
+    view.measure = shared_measure(_results(view))
     if run.trainings:
         shown = [training for training in run.trainings if training.history]
-        view.charts["accuracy"] = charts.accuracy_by_epoch(shown)
+        view.charts["results"] = charts.result_by_epoch(shown, view.measure)
         view.charts["loss"] = charts.loss_by_epoch(shown)
     for place, study in enumerate(run.studies):
         _add_study(view, place, study)
     return view
+
+
+def _results(view: View) -> list[Measured | None]:
+    """Return the test results that the page shows."""
+    rows = [each.result or each.history[-1] for each in view.run.trainings]
+    return [*map(find_result, rows), *(each.tested for each in view.compared)]
 
 
 def _add_search(view: View, search: SearchRecord, networks: bool) -> None:
@@ -101,6 +122,8 @@ def _add_search(view: View, search: SearchRecord, networks: bool) -> None:
         _add_features(view, recorded)
     else:
         view.missing["features"] = "No network was built for this report."
+        if networks:
+            _add_masks(view, search.config, _shown_training(view), None)
     view.rows = _rows(ranked, recorded if networks else None, view.notes)
     view.compared = _compared(view, recorded, networks)
     if ranked:
@@ -120,14 +143,46 @@ def _add_features(view: View, recorded: RecordedNetworks) -> None:
         return
     params, trained = view.best.params, _trained(view, recorded)
     notes: list[str] = []
-    view.features = (
-        attempt(notes, "features", lambda: compare_features(recorded, params, trained)) or []
-    )
+    images = attempt(notes, "features", recorded.images)
+    if images is not None:
+        make = partial(compare_features, recorded, images, params, trained)
+        view.features = attempt(notes, "features", make) or []
+        _add_masks(view, recorded.config, _shown_training(view), images)
     if notes:
         view.missing["features"] = "The features cannot be computed again: " + "; ".join(notes)
     for features in view.features:
         for who, matrix in (("teacher", features.teacher), ("student", features.student)):
             view.charts[f"{features.key}-{who}"] = charts.relation_heatmap(features, matrix, who)
+
+
+def _add_masks(
+    view: View, config: Facts, training: TrainingRecord | None, images: Dataset | None
+) -> None:
+    """Add the masks that teacher and student predict, if the task is segmentation.
+
+    Args:
+        view: Receives them.
+        config: Configuration of the search; empty without a search.
+        training: Training of the student; None if it is not trained.
+        images: Images of the search; None if they are not read.
+    """
+    task = TASKS["segmentation"]
+    tested = training.tested if training else None
+    if (images is not None and task_of(images) is task) or (tested and tested.name == task.result):
+        make = partial(recorded_masks, config, training, images)
+        view.masks = attempt(view.notes, "masks", make)
+
+
+def _shown_training(view: View) -> TrainingRecord | None:
+    """Return the training whose student is shown: the distillation, or else the first one."""
+    if view.best is None:
+        return None
+    known = [
+        training
+        for training in view.run.trainings
+        if training.weights and training.result.get("student") == view.best.params
+    ]
+    return min(known, key=lambda training: training.name != DISTILLED, default=None)
 
 
 def _trained(view: View, recorded: RecordedNetworks) -> tuple[str, Path] | None:
@@ -158,7 +213,7 @@ def _rows(
 
 
 def _student_sizes(recorded: RecordedNetworks, candidate: TrialRecord) -> Sizes:
-    return sizes_of(recorded.student(candidate.params), recorded.image_size)
+    return sizes_of(recorded.student(candidate.params), recorded.image_shape)
 
 
 def _compared(view: View, recorded: RecordedNetworks, networks: bool) -> list[ComparedNetwork]:
@@ -168,7 +223,7 @@ def _compared(view: View, recorded: RecordedNetworks, networks: bool) -> list[Co
         sizes = attempt(
             view.notes,
             "sizes of the teacher",
-            lambda: sizes_of(recorded.teacher(), recorded.image_size),
+            lambda: sizes_of(recorded.teacher(), recorded.image_shape),
         )
     teacher = compared_teacher(view.run, recorded.config, sizes)
     if view.best is None:
@@ -178,15 +233,18 @@ def _compared(view: View, recorded: RecordedNetworks, networks: bool) -> list[Co
 
 
 def _headline(view: View, space: str) -> str:
-    """Say what the student is: space, number of parameters, highest test accuracy."""
+    """Say what the student is: space, number of parameters, highest test result."""
     assert view.best is not None
     _, *students = view.compared
     sizes = next((student.sizes for student in students if student.sizes), None)
     kind, _, teacher = space.partition("subnet:")
     parts = [f"Sub-network of {basename(teacher)}" if teacher else f"Student of {basename(kind)}"]
     parts.append(f"{count(sizes.params if sizes else view.best.model_params)} params")
-    accuracies = [each.accuracy for each in students if each.accuracy is not None]
-    parts += [f"{max(accuracies):.2f} %"] if accuracies else []
+    results = [each.tested for each in students if each.tested is not None]
+    if results:
+        highest = max(results, key=lambda each: each.percent)
+        kind = "" if highest.kind == "accuracy" else f" {highest.kind}"
+        parts.append(f"{highest.percent:.2f} %{kind}")
     return ", ".join(parts)
 
 

@@ -13,7 +13,6 @@ from diswot.costs.budget import show_costs
 from diswot.errors import UserError
 from diswot.runs.read import load_run
 from diswot.runs.records import Run, SearchRecord, TrainingRecord
-from diswot.tasks.registry import TASKS
 from diswot.utils.notebook import Curve, data_frame, html_table, panels
 from diswot.utils.units import show_count, show_number, show_seconds
 from diswot.utils.untrusted import mapping, number, numbers
@@ -288,9 +287,8 @@ def _tests(trainings: Sequence[TrainingRecord], student: Any) -> tuple[TestedStu
             continue
         way = DISTILLED if facts.get("teacher") else ALONE
         data = _text(facts.get("data")) or "unknown images"
-        for task in TASKS.values():
-            if (value := number(facts.get(task.result))) is not None:
-                kinds.setdefault((way, data, int(epochs), task.measure), []).append(value)
+        if (tested := each.tested) is not None:
+            kinds.setdefault((way, data, int(epochs), tested.measure), []).append(tested.percent)
     return tuple(
         TestedStudent(*key, statistics.fmean(values), len(values))
         for key, values in sorted(kinds.items())

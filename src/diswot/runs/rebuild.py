@@ -26,6 +26,7 @@ from diswot.proxies.registry import get_proxy
 from diswot.runs import folder as run_folder
 from diswot.spaces.registry import Params, build_network, create_space
 from diswot.storage.run_files import DISTILLED, TRAINED
+from diswot.tasks.registry import find_result
 from diswot.training.checkpoint import WEIGHTS
 from diswot.utils.untrusted import Facts
 
@@ -34,7 +35,7 @@ _PRETRAINED = (
     "since that may need a download; weights of a file (--teacher-weights) are"
 )
 
-_IMAGES = (
+IMAGE_FACTS = (
     "data",
     "data_root",
     "classes",
@@ -227,7 +228,7 @@ def _of_search(run: Path, trained: Path | None) -> RecordedStudent:
             f"diswot export {folder} takes that one"
         )
     if result is not None:  # the training may be on other images
-        config = {**config, **{name: result[name] for name in _IMAGES if name in result}}
+        config = {**config, **{name: result[name] for name in IMAGE_FACTS if name in result}}
     facts = {name: config.get(name) for name in ("data", "teacher", "space")}
     facts["search"] = run_folder.search_command(run)
     return RecordedStudent(student, RecordedNetworks(config), facts, result, folder, True)
@@ -250,7 +251,6 @@ def _of_training(folder: Path) -> RecordedStudent:
 def _tested(folder: Path) -> Facts:
     """Return the result of a training, which must have its accuracies."""
     result = run_folder.training_result(folder)
-    tested = {"test_accuracy", "test_miou", "test_agreement"} & result.keys()
-    if not tested or "train_accuracy" not in result:
+    if find_result(result) is None or "train_accuracy" not in result:
         raise UserError(f"{folder}/{TRAINED} is not what diswot writes")
     return result

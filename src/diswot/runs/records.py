@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import optuna
 
 from diswot.costs.budget import show_costs
+from diswot.tasks.registry import Measured, find_result
 from diswot.utils.notebook import Curve, data_frame, figure
 from diswot.utils.units import show_number
 from diswot.utils.untrusted import Facts, mapping, number, numbers
@@ -138,8 +139,13 @@ class TrainingRecord:
     weights: Path | None = None
 
     @property
+    def tested(self) -> Measured | None:
+        """Result of the test images; None without it, as while a training is unfinished."""
+        return find_result(self.result)
+
+    @property
     def accuracy(self) -> float | None:
-        """Accuracy on the test images in %; None without it, as while a training is unfinished."""
+        """Accuracy on the test images in %; None without it, as in segmentation."""
         return number(self.result.get("test_accuracy"))
 
     def seconds(self) -> float:
@@ -148,7 +154,7 @@ class TrainingRecord:
 
     def __repr__(self) -> str:
         state = "finished" if self.result else "unfinished"
-        state = state if self.accuracy is None else f"accuracy {self.accuracy:.2f} %"
+        state = f"{self.tested.kind} {self.tested.percent:.2f} %" if self.tested else state
         return f"TrainingRecord({self.name!r}, {show_number(len(self.history), 'epoch')}, {state})"
 
 

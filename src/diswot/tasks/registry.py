@@ -5,14 +5,16 @@ Letters: B images, K classes, H x W pixels, h x w positions of the logits.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from diswot.data.dataset import Dataset
 from diswot.observation.rows import IGNORED, resized_logits
+from diswot.utils.untrusted import number
 
 
 @dataclass(frozen=True)
@@ -104,6 +106,44 @@ TASKS: dict[str, Task] = {
         mean_iou,
     ),
 }
+
+
+# names of the test results in records, and of their measures; agreement needs no labels
+MEASURES = {task.result: task.measure for task in TASKS.values()} | {
+    "test_agreement": "test agreement"
+}
+
+
+class Measured(NamedTuple):
+    """A test result of a record.
+
+    Attributes:
+        name: Name of the result in the record, such as `test_miou`.
+        percent: The result in %.
+    """
+
+    name: str
+    percent: float
+
+    @property
+    def measure(self) -> str:
+        """Name of the measure in tables, such as test mIoU."""
+        return MEASURES[self.name]
+
+    @property
+    def kind(self) -> str:
+        """Name of the measure without the images that it was measured on, such as mIoU."""
+        return self.measure.removeprefix("test ")
+
+
+def find_result(record: Mapping[str, object]) -> Measured | None:
+    """Return the test result in a row of a history or the result of a training; None without one.
+
+    Args:
+        record: Values by name.
+    """
+    known = ((name, number(record.get(name))) for name in MEASURES)
+    return next((Measured(name, value) for name, value in known if value is not None), None)
 
 
 def list_tasks() -> list[str]:

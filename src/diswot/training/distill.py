@@ -21,6 +21,7 @@ from diswot.data.dataset import Dataset
 from diswot.data.own import as_dataset
 from diswot.knowledge.registry import Weights
 from diswot.storage.run_files import FRESH
+from diswot.tasks.registry import MEASURES
 from diswot.training.checkpoint import EpochRow, Settings
 from diswot.training.distributed import Processes
 from diswot.training.evaluation import frozen
@@ -37,7 +38,7 @@ if TYPE_CHECKING:
 
 OnEpoch = Callable[[EpochRow], None]
 
-_MEASURES = {
+_CURVES = {
     "train_accuracy": "training images, augmented",
     "test_accuracy": "test images",
     "test_miou": "test images, mean IoU",
@@ -110,15 +111,14 @@ class Distilled:
             UserError: Plotly is not installed.
         """
         epochs = [row["epoch"] for row in self.history]
-        names = [name for name in _MEASURES if name in self.history[-1]]
+        names = [name for name in _CURVES if name in self.history[-1]]
         curves = [
-            Curve(_MEASURES[name], epochs, [row[name] for row in self.history]) for name in names
+            Curve(_CURVES[name], epochs, [row[name] for row in self.history]) for name in names
         ]
         return figure(curves, "epoch", "% of images")
 
     def __repr__(self) -> str:
-        measure = self._tested.replace("_", " ").replace("miou", "mIoU")
-        tested = f"{measure} {self.test_result:.2f} %"
+        tested = f"{MEASURES[self._tested]} {self.test_result:.2f} %"
         return f"Distilled({tested} after {len(self.history)} epochs, {self.seconds:.1f} s)"
 
     def _repr_html_(self) -> str:
