@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -33,6 +34,12 @@ def test_the_files_compute_the_logits(kind: str, tmp_path: Path) -> None:
     model = diswot.build_network(diswot.create_space("dense:s0+lraspp", 3, 24), PARAMS)
     written = export(model, tmp_path, kind, description())
     assert "Checked after writing" in written[-1].read_text()
+
+
+def test_the_card_names_the_mean_iou() -> None:
+    result = {"test_miou": 41.239, "train_accuracy": 80.0, "epochs": 1}
+    card = replace(description(), training=result).card("onnx", "", [], "")
+    assert "| test mIoU, % | `41.24` |" in card and "test accuracy" not in card
 
 
 def test_images_of_an_onnx_file_may_have_any_size(tmp_path: Path) -> None:

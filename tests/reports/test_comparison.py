@@ -8,9 +8,15 @@ from typing import Any
 
 import pytest
 
-from diswot.reports.comparison import ComparedNetwork, compared_students, compared_teacher
+from diswot.reports.comparison import (
+    ComparedNetwork,
+    compared_students,
+    compared_teacher,
+    shared_measure,
+)
 from diswot.reports.networks import Sizes
 from diswot.runs.records import Run, TrainingRecord
+from diswot.tasks.registry import Measured
 
 SIZES, PARAMS = Sizes(1, 2, 3, 1), {"blocks": 5}
 
@@ -74,3 +80,26 @@ def test_a_teacher_of_the_run_itself(tmp_path: Path) -> None:
     assert compared_teacher(run(tmp_path), config, None) == ComparedNetwork(
         "teacher: resnet56", None
     )
+
+
+@pytest.mark.parametrize(
+    ("results", "measure"),
+    [
+        (["test_miou", "test_miou"], "test mIoU"),
+        (["test_accuracy"], "test accuracy"),
+        (["test_accuracy", "test_agreement"], "test result"),
+        ([], "test result"),
+    ],
+)
+def test_the_measure_that_results_share(results: list[str], measure: str) -> None:
+    assert shared_measure([None, *(Measured(name, 50.0) for name in results)]) == measure
+
+
+def test_results_of_different_measures_are_not_averaged(tmp_path: Path) -> None:
+    taught = {"student": PARAMS, "teacher": "t"}
+    other = TrainingRecord("masks", (), {"test_miou": 40.0, "epochs": 8, **taught})
+    found = compared_students(run(tmp_path, training("a", 70.0, **taught), other), PARAMS, None)
+    assert [each.tested for each in found] == [
+        Measured("test_accuracy", 70.0),
+        Measured("test_miou", 40.0),
+    ]

@@ -44,6 +44,7 @@ def test_a_line_says_what_is_held() -> None:
     trainings = (
         TrainingRecord("distilled", rows, {"test_accuracy": 71.234}),
         TrainingRecord("alone", rows[:2], {}),
+        TrainingRecord("masks", rows[:1], {"test_miou": 41.5}),
     )
     study = RankStudyRecord("rank", {}, {}, {"kd": [1.0], "zen": [None]}, ("a",))
 
@@ -52,10 +53,11 @@ def test_a_line_says_what_is_held() -> None:
     assert list(map(repr, trainings)) == [
         "TrainingRecord('distilled', 7 epochs, accuracy 71.23 %)",
         "TrainingRecord('alone', 2 epochs, unfinished)",
+        "TrainingRecord('masks', 1 epoch, mIoU 41.50 %)",
     ]
     assert repr(study) == "RankStudyRecord('rank', 2 scores of 1 architecture)"
     whole = Run(Path("runs/a"), {}, search, trainings, (study,), ())
-    assert repr(whole) == f"Run('runs/a': {search!r}, 2 trainings, 1 rank study)"
+    assert repr(whole) == f"Run('runs/a': {search!r}, 3 trainings, 1 rank study)"
 
 
 def test_the_network_whose_costs_were_the_limits() -> None:

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from diswot.observation.rows import IGNORED
-from diswot.tasks.registry import TASKS, class_ious, list_tasks
+from diswot.tasks.registry import TASKS, class_ious, find_result, list_tasks
 
 
 def test_accuracy_is_the_share_of_right_images() -> None:
@@ -38,3 +38,23 @@ def test_logits_of_a_smaller_grid_are_enlarged() -> None:
 
 def test_tasks_are_listed() -> None:
     assert list_tasks() == ["classification", "segmentation"]
+
+
+@pytest.mark.parametrize(
+    ("record", "measure", "percent"),
+    [
+        ({"loss": 1.0, "test_accuracy": 71.5}, "test accuracy", 71.5),
+        ({"test_accuracy": None, "test_miou": 40}, "test mIoU", 40),
+        ({"test_agreement": 8.0}, "test agreement", 8.0),
+    ],
+)
+def test_the_result_of_a_record(record: dict[str, object], measure: str, percent: float) -> None:
+    found = find_result(record)
+    assert found is not None
+    assert (found.measure, found.percent) == (measure, percent)
+    assert found.kind == measure.removeprefix("test ")
+
+
+@pytest.mark.parametrize("record", [{}, {"test_miou": "much"}, {"test_accuracy": math.nan}])
+def test_a_record_without_a_result(record: dict[str, object]) -> None:
+    assert find_result(record) is None

@@ -187,7 +187,7 @@ def show(result: Mapping[str, Any], proxy: str) -> None:
         ]
         for each in tried.rows
     ]
-    title = f"distilled briefly: accuracy in % on {tried.held_out} held-out training images"
+    title = f"distilled briefly: {tried.measure} in % on {tried.held_out} held-out training images"
     after = [f"after {end} epoch{'s' * (end != 1)}" for end in tried.epochs]
     names = ["student", *["tuned"] * tuned, proxy, *after, "outcome"]
     console.table(title, names, rows, text=1 + tuned)

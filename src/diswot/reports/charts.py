@@ -139,7 +139,7 @@ def accuracy_by_score(tried: Verification) -> Chart:
                 for row in rows
             ],
         )  # fmt: skip
-    figure.update_layout(xaxis_title="score", yaxis_title="accuracy on held-out images, %")
+    figure.update_layout(xaxis_title="score", yaxis_title=f"{tried.measure} on held-out images, %")
     return _finished(figure)
 
 

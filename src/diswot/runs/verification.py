@@ -50,12 +50,14 @@ class Verification:
         epochs: Numbers of epochs after which a training ended, rising.
         held_out: Number of images that the accuracy was measured on.
         failed: Number of trainings that failed.
+        measure: What the accuracies are: `accuracy`, or `mIoU` in segmentation.
     """
 
     rows: tuple[VerifiedRow, ...]
     epochs: tuple[int, ...]
     held_out: int
     failed: int
+    measure: str
 
     def standing(self) -> str:
         """Say after how many epochs the winner won, how surely, and how the others stood."""
@@ -87,7 +89,8 @@ def verification(found: Facts) -> Verification | None:
     tied, best = _listed(facts.get("tied")), known[0]
     rows = tuple(_row(row, ends, _outcome(row, best, row.get("trial") in tied)) for row in known)
     held = int(number(facts.get("held_out")) or 0)
-    return Verification(rows, ends, held, int(number(facts.get("failed")) or 0))
+    measure = str(facts.get("measure") or "accuracy")
+    return Verification(rows, ends, held, int(number(facts.get("failed")) or 0), measure)
 
 
 def _whole(row: Facts) -> bool:

@@ -78,6 +78,7 @@ class Verified:
         tied: Trials of as many epochs as the best whose interval overlaps with that of the best.
         failed: Number of trainings that failed.
         held_out: Number of images that the accuracy was measured on.
+        measure: What the accuracies are: `accuracy`, or `mIoU` in segmentation.
     """
 
     best: Trained
@@ -85,6 +86,7 @@ class Verified:
     tied: tuple[int, ...]
     failed: int
     held_out: int
+    measure: str
 
     def as_dict(self) -> dict[str, Any]:
         """Return plain values, for JSON."""
@@ -334,7 +336,8 @@ def _verified(study: optuna.Study, students: Sequence[Student], held: Dataset) -
         for each in others
         if each.epochs == best.epochs and each.interval[1] >= best.interval[0]
     )
-    return Verified(best, tuple(trained), tied, len(ended) - len(trained), images)
+    failed, measure = len(ended) - len(trained), task_of(held).measure.removeprefix("test ")
+    return Verified(best, tuple(trained), tied, failed, images, measure)
 
 
 def _trained(trial: FrozenTrial, students: Sequence[Student], images: int) -> Trained:
