@@ -136,7 +136,7 @@ def test_colours_differ_and_none_is_grey() -> None:
 def dense(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A search in a space of the user for images with masks, and the training of its student."""
     place = tmp_path_factory.mktemp("dense")
-    images = shapes(place / "shapes", train=20, test=6)
+    images = shapes(place / "shapes", train=20, test=6, size=(32, 24))
     own = place / "own.py"
     own.write_text(TEACHER + SPACE)
     how = "--epochs 1 --batch-size 10 --precision fp32 --quiet"
