@@ -21,7 +21,7 @@ from full_disk import full_disk
 from PIL import Image
 
 import diswot
-from diswot.cli import main, score_names, starts
+from diswot.cli import main, score_names
 from diswot.cli.inputs import NamedImages
 from diswot.cli.names import _SAMPLERS
 from diswot.cli.options import TeacherOptions
@@ -499,7 +499,10 @@ class TestDistill:
         assert ran.json["start"] == {"from": "teacher", "share": 1.0, "channels": "norm"}
         assert "the student starts from its teacher: 100% of its parameters" in ran.err
         with monkeypatch.context() as patch:  # the checkpoint brings all weights
-            patch.setattr(starts, "_inherit", lambda *given: pytest.fail("inherited again"))
+            patch.setattr(
+                "diswot.training.starts.inherit",
+                lambda *given, **how: pytest.fail("inherited again"),
+            )
             again = run(f"{line} --out {tmp_path / 'a'} --resume --json")
         assert again.json["start"] == ran.json["start"] and "starts" not in again.err
         told = run(f"{line} --out {tmp_path / 'a'} --resume --start fresh").mistake()

@@ -52,13 +52,26 @@ def check(options: VerifyOptions, named: inputs.NamedTeacher, seed: int) -> None
     for name in _tuned(options):
         if name not in TUNED:
             raise unknown("setting to tune", name, TUNED)
-    _recipe(options, named.images, seed)
+    for fresh in (False, True):
+        _recipe(options, named.images, seed, fresh=fresh)
 
 
 def _recipe(
-    options: VerifyOptions, images: Dataset, seed: int, student: nn.Module | None = None
+    options: VerifyOptions,
+    images: Dataset,
+    seed: int,
+    student: nn.Module | None = None,
+    *,
+    fresh: bool = False,
 ) -> Recipe:
     """Return the recipe of the short trainings, by default that of the student.
+
+    Args:
+        options: The user's options.
+        images: The images.
+        seed: Seed of the trainings.
+        student: Chooses the default recipe. Default: a network that is no transformer.
+        fresh: Whether the recipe is for students that start with random weights.
 
     Raises:
         UserError: There is no such recipe, or a setting is impossible.
@@ -67,7 +80,7 @@ def _recipe(
 
     changes = {"epochs": options.verify_epochs or EPOCHS, "losses": options.losses, "seed": seed}
     name = options.recipe or default_recipe(student)
-    recipe = training.recipe(name, changes, alone=False).settings
+    recipe = training.recipe(name, changes, alone=False, fresh=fresh).settings
     return replace(recipe, flip=False) if images.name == "digits" else recipe
 
 
@@ -118,6 +131,7 @@ def verified(
         build,
         named.images,
         recipe,
+        fresh_recipe=_recipe(options, named.images, seed, best, fresh=True),
         tune=_tuned(options),
         trials=options.verify_trials,
         storage=kept,
@@ -194,6 +208,7 @@ def show(result: Mapping[str, Any], proxy: str) -> None:
     first = tried.rows[0]
     won = f"{console.show_params(first.params)}: {first.accuracy:.2f} % {tried.standing()}"
     console.line(f"winner: {won}")
+    console.line(tried.starts())
 
 
 def distill_options(options: VerifyOptions, result: Verified | None) -> str:
