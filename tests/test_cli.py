@@ -160,6 +160,24 @@ class TestVerify:
         assert starts[0].keys() == starts[1].keys()
         assert all(torch.equal(value, starts[1][name]) for name, value in starts[0].items())
 
+    def test_classes_of_the_teacher_are_matched_by_name(
+        self, run: Run, place: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        heads = []
+
+        def train(teacher: Any, *given: Any, **how: Any) -> Any:
+            heads.append(teacher.fc.weight.clone())
+            return distill(teacher, *given, **how)
+
+        monkeypatch.setattr("diswot.training.verify.distill", train)
+        names = [str(digit) for digit in reversed(range(10))]
+        monkeypatch.setattr("diswot.runs.folder.recorded_classes", lambda weights: names)
+        weights = place / "teacher" / "student.safetensors"
+        line = f"{self.LINE} --teacher-weights {weights} --verify 1 --verify-epochs 1 --json"
+        assert run(line).status == 0
+        own = load_weights(weights)["fc.weight"]
+        assert torch.equal(heads[0].cpu(), own.flip(0))
+
     @pytest.mark.parametrize(
         ("options", "message"),
         [

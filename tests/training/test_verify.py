@@ -95,7 +95,7 @@ def test_the_best_so_far_is_of_trainings_to_the_end(monkeypatch: pytest.MonkeyPa
     """Of a stopped training Optuna keeps an accuracy too, after fewer epochs."""
     after = {"first": [50.0, 40.0, 30.0], "second": [45.0]}
 
-    def train(teacher: Any, student: Any, data: Any, recipe: Any, on_epoch: Any) -> Any:
+    def train(teacher: Any, student: Any, data: Any, recipe: Any, on_epoch: Any, **how: Any) -> Any:
         rows = after.pop(next(iter(after)))
         for epoch, accuracy in enumerate(rows, 1):
             on_epoch({"epoch": epoch, "test_accuracy": accuracy})
@@ -244,6 +244,22 @@ def test_a_sub_network_starts_from_its_teacher(begun: list[tuple[nn.Module, Reci
     assert accuracies[0] == accuracies[1] > 30  # of five classes
     assert made.best.start == {"from": "teacher", "share": 1.0, "channels": "norm"}
     assert made.as_dict()["trained"][0]["start"] == made.best.start
+
+
+def test_the_teacher_may_have_its_classes_in_another_order(
+    begun: list[tuple[nn.Module, Recipe]],
+) -> None:
+    """The classifier that students inherit is in the order of the data's classes all the same."""
+    order, master = [3, 0, 4, 1, 2], teacher()
+    moved = copy.deepcopy(master)
+    assert isinstance(moved, LinearHead)
+    with torch.no_grad():
+        moved.fc.weight.copy_(moved.fc.weight[order])
+        moved.fc.bias.copy_(moved.fc.bias[order])
+    short = replace(RECIPE, epochs=1)
+    verify(students(4), master, space, digits(), short)
+    verify(students(4), moved, space, digits(), short, teacher_classes=order)
+    assert states_equal(begun[0][0], begun[1][0])
 
 
 def test_a_student_that_the_teacher_does_not_fit_starts_fresh(

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from diswot.cli import console, inputs, training
+from diswot.cli.teachers import matched_teacher
 from diswot.errors import UserError
 from diswot.storage.run_files import VERIFICATION
 
@@ -120,6 +121,7 @@ def verified(
     build = create_space(space, len(named.images.classes), named.images.size)
     best = fresh(partial(build_network, build, dict(found.best.params)), "default", seed)
 
+    taught = matched_teacher(named.name, named.images, named.weights, pretrained=named.pretrained)
     recipe = _recipe(options, named.images, seed, best)
     shown = _Shown(advance, recipe.epochs)
     kept = place / VERIFICATION if isinstance(place, Path) else place
@@ -127,11 +129,12 @@ def verified(
     begun = recorded_students(kept, name) if study.resume else []
     return verify(
         _students(found, options.verify, begun),
-        named.model(),
+        taught.model,
         build,
         named.images,
         recipe,
         fresh_recipe=_recipe(options, named.images, seed, best, fresh=True),
+        teacher_classes=taught.classes,
         tune=_tuned(options),
         trials=options.verify_trials,
         storage=kept,

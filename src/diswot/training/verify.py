@@ -104,6 +104,7 @@ def verify(
     recipe: Recipe,
     *,
     fresh_recipe: Recipe | None = None,
+    teacher_classes: Sequence[int] | None = None,
     tune: Sequence[str] = (),
     trials: int | None = None,
     storage: str | Path | None = None,
@@ -124,6 +125,8 @@ def verify(
         data: Its training images are split; its test images are not used.
         recipe: Settings of each training. Its seed is the seed of the tuning, too.
         fresh_recipe: Settings of the trainings that start with random weights. Default: `recipe`.
+        teacher_classes: Class of the data of each of the teacher's outputs, -1 for none. Default:
+            the teacher has the classes of the data, in their order.
         tune: Keys of `TUNED` that are searched with the architecture.
         trials: Number of trainings; None for one a student, or four if something is tuned.
         storage: Folder of the journal, or an Optuna storage URL; None for memory.
@@ -151,8 +154,9 @@ def verify(
     )
     inherits = study.user_attrs.get("verify", {"inherits": True}).get("inherits", False)
     brief = _ShortTrainings(
-        students, teacher, space, held, recipe, random_recipe, tune, on_epoch, inherits
-    )
+        students, teacher, teacher_classes, space, held, recipe, random_recipe, tune, on_epoch,
+        inherits,
+    )  # fmt: skip
     _agree(study, brief.facts())
     total = trials or len(students) * (4 if tune else 1)
     _queue(study, brief, total)
@@ -232,6 +236,7 @@ class _ShortTrainings:
 
     students: Sequence[Student]
     teacher: nn.Module
+    classes: Sequence[int] | None
     space: Build
     data: Dataset
     recipe: Recipe
@@ -258,7 +263,7 @@ class _ShortTrainings:
         model = fresh(build, "default", self.recipe.seed)
         if not self.inherits:
             return model, Start(FRESH), self.recipe
-        start = begin(None, self.teacher.cpu(), model, self.data, self.recipe)
+        start = begin(None, self.teacher.cpu(), model, self.data, self.recipe, self.classes)
         return model, start, self.fresh_recipe if start.place == FRESH else self.recipe
 
     def train(self, study: optuna.Study, trial: optuna.Trial) -> None:
@@ -296,7 +301,14 @@ class _ShortTrainings:
             if row["epoch"] < recipe.epochs and trial.should_prune():
                 raise optuna.TrialPruned
 
-        trained = distill(self.teacher, model, self.data, recipe, on_epoch=on_epoch)
+        trained = distill(
+            self.teacher,
+            model,
+            self.data,
+            recipe,
+            teacher_classes=self.classes,
+            on_epoch=on_epoch,
+        )
         return trained.test_result
 
     def untuned(self, place: int) -> dict[str, float]:
