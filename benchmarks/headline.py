@@ -47,7 +47,6 @@ from subnet_space import widest_uniforms
 from torch import nn
 from torchvision.models import mobilenet_v2
 
-from diswot.cli.starts import ENOUGH
 from diswot.costs.budget import Budget, Costs
 from diswot.costs.counts import count_depth
 from diswot.costs.latency import LatencyBench, Setting
@@ -63,6 +62,7 @@ from diswot.spaces import cifar_cnn
 from diswot.spaces.registry import Params, build_network, create_space
 from diswot.spaces.validation import Build
 from diswot.training.evaluation import measure_result
+from diswot.training.starts import ENOUGH
 from diswot.utils import jsonl
 
 TWENTY = tuple(range(0, CLASSES, 5))  # of the hundred classes, by name

@@ -19,9 +19,10 @@ import torch
 from commands import Ran, Run, call, without_waiting
 from full_disk import full_disk
 from PIL import Image
+from torch import nn
 
 import diswot
-from diswot.cli import main, score_names, starts
+from diswot.cli import main, score_names
 from diswot.cli.inputs import NamedImages
 from diswot.cli.names import _SAMPLERS
 from diswot.cli.options import TeacherOptions
@@ -33,6 +34,7 @@ from diswot.nas.samplers import SAMPLERS
 from diswot.proxies.registry import PROXIES
 from diswot.spaces import nasbench201
 from diswot.spaces.registry import build_network, create_space
+from diswot.training.distill import distill
 from diswot.utils.files import load_weights
 
 SMALL = "--data noise --classes 10 --batch-size 4 --image-size 8"
@@ -127,10 +129,54 @@ class TestVerify:
         low, high = found["verified"]["best"]["interval"]
         won = f"{trained[0]['accuracy']:.2f} % after 1 epoch (95 % interval {low:.2f} to {high:.2f}"
         assert re.search(rf"^winner: blocks1=.*: {re.escape(won)} %\); ", again.out, re.MULTILINE)
+        start = {"from": "teacher", "share": 1.0, "channels": "norm"}
+        assert [each["start"] for each in trained] == [start] * 3
+        said = "the trainings began with weights of the teacher, 100% of the parameters"
+        assert f"\n{said}\n" in again.out
         students = {json.dumps(each["student"]["params"]) for each in trained}
         assert students <= {json.dumps(each["params"]) for each in found["diverse"][:2]}
         lr = f"{trained[0]['changes']['lr']:.3g}"
         assert f"next: diswot distill {tmp_path / 'x'} --lr {lr}\n" in again.err
+
+    def test_students_start_as_distill_starts_them(
+        self, run: Run, place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """To the bit; but the statistics of a verification are not of the held-out images."""
+        starts = []
+
+        def train(teacher: Any, student: nn.Module, *given: Any, **how: Any) -> Any:
+            starts.append({name: value.clone() for name, value in student.named_parameters()})
+            return distill(teacher, student, *given, **how)
+
+        monkeypatch.setattr("diswot.training.verify.distill", train)
+        monkeypatch.setattr("diswot.training.distill.distill", train)
+        weights = place / "teacher" / "student.safetensors"
+        line = f"{self.LINE} --space subnet:resnet20 --teacher-weights {weights}"
+        line += f" --out {tmp_path / 'x'} --verify 1 --verify-epochs 1 --recipe short"
+        trained = run(f"{line} --json").json["verified"]["trained"]
+        result = run(f"distill {tmp_path / 'x'} --epochs 1 --start teacher --json").json
+        assert result["start"] == trained[0]["start"] and result["start"]["share"] == 1.0
+        assert result["student"] == trained[0]["student"]["params"]
+        assert starts[0].keys() == starts[1].keys()
+        assert all(torch.equal(value, starts[1][name]) for name, value in starts[0].items())
+
+    def test_classes_of_the_teacher_are_matched_by_name(
+        self, run: Run, place: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        heads = []
+
+        def train(teacher: Any, *given: Any, **how: Any) -> Any:
+            heads.append(teacher.fc.weight.clone())
+            return distill(teacher, *given, **how)
+
+        monkeypatch.setattr("diswot.training.verify.distill", train)
+        names = [str(digit) for digit in reversed(range(10))]
+        monkeypatch.setattr("diswot.runs.folder.recorded_classes", lambda weights: names)
+        weights = place / "teacher" / "student.safetensors"
+        line = f"{self.LINE} --teacher-weights {weights} --verify 1 --verify-epochs 1 --json"
+        assert run(line).status == 0
+        own = load_weights(weights)["fc.weight"]
+        assert torch.equal(heads[0].cpu(), own.flip(0))
 
     @pytest.mark.parametrize(
         ("options", "message"),
@@ -499,7 +545,10 @@ class TestDistill:
         assert ran.json["start"] == {"from": "teacher", "share": 1.0, "channels": "norm"}
         assert "the student starts from its teacher: 100% of its parameters" in ran.err
         with monkeypatch.context() as patch:  # the checkpoint brings all weights
-            patch.setattr(starts, "_inherit", lambda *given: pytest.fail("inherited again"))
+            patch.setattr(
+                "diswot.training.starts.inherit",
+                lambda *given, **how: pytest.fail("inherited again"),
+            )
             again = run(f"{line} --out {tmp_path / 'a'} --resume --json")
         assert again.json["start"] == ran.json["start"] and "starts" not in again.err
         told = run(f"{line} --out {tmp_path / 'a'} --resume --start fresh").mistake()

@@ -30,6 +30,7 @@ ELSEWHERE = {
         "cli/subject",
         "cli/training_options",
         "runs/folder",
+        "training/starts",
     ),
     "cli/test_budgets": ("cli/search",),
     "cli/test_compare": ("reports/compare_page",),

@@ -108,7 +108,8 @@ def test_old_verification_is_resumed(run: Run, old: Path) -> None:
     old_rows, rows = (each["verified"].pop("trained") for each in (kept, found))
     old_best, best = (each["verified"].pop("best") for each in (kept, found))
     for before, now in zip([*old_rows, old_best], [*rows, best], strict=True):
-        assert now.keys() - before.keys() == {"interval", "accuracies"}
+        assert now.keys() - before.keys() == {"interval", "accuracies", "start"}
+        assert now["start"] == {"from": "fresh"}
         now["student"] = as_recorded(now["student"])
         assert {name: now[name] for name in before} == before
     assert {name: found["verified"][name] for name in kept["verified"]} == kept["verified"]

@@ -273,6 +273,8 @@ def test_students_that_were_verified(trained: Path, tmp_path: Path) -> None:
         page
     )
     assert f"{best['accuracy']:.2f} % on the held-out split" in words(page)
+    assert {row["start"]["from"] for row in rows} == {"teacher"}
+    assert "The trainings began with weights of the teacher, 100% of the param" in words(page)
     assert figures(page)["verified"]["data"][0]["y"] == [row["accuracy"] for row in rows]
     assert figures(page)["verified"]["data"][0]["x"] == [row["student"]["score"] for row in rows]
 

@@ -50,6 +50,25 @@ def test_accuracies_are_of_the_epochs_that_a_training_ended_at() -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("shares", "said"),
+    [
+        ([0, 0], "the trainings began with random weights"),
+        ([1, 1], "the trainings began with weights of the teacher, 100% of the parameters"),
+        (
+            [0.75, 1, 0],
+            "2 of 3 trainings began with weights of the teacher, 75% to 100% of the parameters; "
+            "the others with random weights",
+        ),
+    ],
+)
+def test_starts(shares: list[float], said: str) -> None:
+    starts = [{"from": "teacher", "share": each} if each else {"from": "fresh"} for each in shares]
+    rows = [row(trial, 50, start=start) for trial, start in enumerate(starts)]
+    tried = verification({"verified": {"trained": rows}})
+    assert tried is not None and tried.starts() == said
+
+
 def test_one_student() -> None:
     tried = verification({"verified": {"trained": ROWS[3:4], "held_out": 9}})
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -13,16 +15,24 @@ import optuna
 import pytest
 import torch
 from optuna.trial import TrialState
-from tiny_training import SHORT, digits, teacher
+from tiny_training import SHORT, digits, states_equal, teacher
 from torch import nn
 from toys import CLASSES, LinearHead, seeded, stage
 
-from diswot.data.dataset import whole
+from diswot.data.dataset import Dataset, whole
 from diswot.errors import SearchFailed, UserError
+from diswot.models.inheritance import inherit
+from diswot.models.initialization import fresh
+from diswot.models.registry import create_teacher
 from diswot.nas.result import Student
+from diswot.spaces.registry import build_network, create_space
 from diswot.storage.study import open_storage
 from diswot.training import verify as module
-from diswot.training.evaluation import accuracy_interval
+from diswot.training.batches import augmented_batches
+from diswot.training.distill import distill
+from diswot.training.evaluation import accuracy_interval, measure_result
+from diswot.training.recipe import Recipe
+from diswot.training.starts import begin
 from diswot.training.verify import held_out, recorded_students, verify
 
 RECIPE = replace(SHORT, epochs=3, lr=0.2)
@@ -85,7 +95,7 @@ def test_the_best_so_far_is_of_trainings_to_the_end(monkeypatch: pytest.MonkeyPa
     """Of a stopped training Optuna keeps an accuracy too, after fewer epochs."""
     after = {"first": [50.0, 40.0, 30.0], "second": [45.0]}
 
-    def train(teacher: Any, student: Any, data: Any, recipe: Any, on_epoch: Any) -> Any:
+    def train(teacher: Any, student: Any, data: Any, recipe: Any, on_epoch: Any, **how: Any) -> Any:
         rows = after.pop(next(iter(after)))
         for epoch, accuracy in enumerate(rows, 1):
             on_epoch({"epoch": epoch, "test_accuracy": accuracy})
@@ -156,9 +166,12 @@ def test_stopped_and_resumed_is_the_same(tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
         verify(*given, storage=tmp_path, on_trial=stop_after(1))
     resumed = verify(*given, storage=tmp_path, resume=True)
-    assert {(t.student.trial, t.accuracy, t.epochs) for t in resumed.trained} == {
-        (t.student.trial, t.accuracy, t.epochs) for t in straight.trained
-    }
+    outcomes = [
+        {t.student.trial: (t.accuracy, t.epochs, t.start) for t in each.trained}
+        for each in (resumed, straight)
+    ]
+    assert outcomes[0] == outcomes[1]
+    assert [outcomes[0][place][2]["from"] for place in range(3)] == ["teacher", "teacher", "fresh"]
     calls: list[Any] = []
     again = verify(*given, storage=tmp_path, resume=True, on_trial=lambda *c: calls.append(c))
     assert again == resumed and calls == [(3, 3, again.best.accuracy)]
@@ -195,6 +208,90 @@ def test_a_verification_that_an_older_version_began(tmp_path: Path) -> None:
         del facts["recipe"][name]
     study.set_user_attr("verify", facts)
     assert verify(*given, storage=tmp_path, resume=True) == first
+
+
+@pytest.fixture
+def begun(monkeypatch: pytest.MonkeyPatch) -> list[tuple[nn.Module, Recipe]]:
+    """Each student as its training begins, and the recipe of the training."""
+    kept: list[tuple[nn.Module, Recipe]] = []
+
+    def train(teacher: Any, student: nn.Module, data: Dataset, recipe: Recipe, **how: Any) -> Any:
+        kept.append((copy.deepcopy(student), recipe))
+        return distill(teacher, student, data, recipe, **how)
+
+    monkeypatch.setattr(module, "distill", train)
+    return kept
+
+
+def test_a_sub_network_starts_from_its_teacher(begun: list[tuple[nn.Module, Recipe]]) -> None:
+    """Before any epoch it has what `inherit` gives it, and the accuracy of that."""
+    master = distill(
+        None, seeded(lambda: create_teacher("resnet20", CLASSES)), digits(),
+        replace(SHORT, losses={}, epochs=3, batch_size=16),
+    ).student  # fmt: skip
+    subs = create_space("subnet:resnet20", CLASSES, 8)
+    params = {f"depth_{n}": 2 for n in (1, 2, 3)} | {f"width_{n}": 1.0 for n in (1, 2, 3)}
+    student = replace(students(1)[0], params=params)
+    made = verify([student], master, subs, digits(), replace(RECIPE, epochs=1))
+
+    held, expected = held_out(digits()), seeded(lambda: build_network(subs, params), 5)
+    inherit(master, expected, augmented_batches(held, RECIPE))
+    assert states_equal(begun[0][0], expected)
+    asked = fresh(partial(build_network, subs, params), "default", RECIPE.seed)
+    begin("teacher", master, asked, held, RECIPE)  # as distill --start teacher
+    assert states_equal(begun[0][0], asked)
+    accuracies = [measure_result(each, held) for each in (begun[0][0], asked)]
+    assert accuracies[0] == accuracies[1] > 30  # of five classes
+    assert made.best.start == {"from": "teacher", "share": 1.0, "channels": "norm"}
+    assert made.as_dict()["trained"][0]["start"] == made.best.start
+
+
+def test_the_teacher_may_have_its_classes_in_another_order(
+    begun: list[tuple[nn.Module, Recipe]],
+) -> None:
+    """The classifier that students inherit is in the order of the data's classes all the same."""
+    order, master = [3, 0, 4, 1, 2], teacher()
+    moved = copy.deepcopy(master)
+    assert isinstance(moved, LinearHead)
+    with torch.no_grad():
+        moved.fc.weight.copy_(moved.fc.weight[order])
+        moved.fc.bias.copy_(moved.fc.bias[order])
+    short = replace(RECIPE, epochs=1)
+    verify(students(4), master, space, digits(), short)
+    verify(students(4), moved, space, digits(), short, teacher_classes=order)
+    assert states_equal(begun[0][0], begun[1][0])
+
+
+def test_a_student_that_the_teacher_does_not_fit_starts_fresh(
+    begun: list[tuple[nn.Module, Recipe]],
+) -> None:
+    """The recipe follows the start: one is for random weights, one for those of the teacher."""
+    cold = replace(RECIPE, epochs=1, lr=0.4)
+    made = verify(students(32, 4), teacher(), space, digits(), replace(cold, lr=0.1),
+                  fresh_recipe=cold, tune=["lr"], trials=2)  # fmt: skip
+    wide, narrow = sorted(made.trained, key=lambda each: each.trial)
+    assert wide.start == {"from": "fresh"} and narrow.start["from"] == "teacher"
+    assert [recipe.lr for _, recipe in begun] == pytest.approx([0.4, 0.1])
+    assert [each.changes["lr"] for each in (wide, narrow)] == pytest.approx([0.4, 0.1])
+    assert states_equal(begun[0][0], fresh(lambda: Width(32), "default", RECIPE.seed))
+
+
+def test_a_verification_that_began_with_random_weights_keeps_to_them(
+    tmp_path: Path, begun: list[tuple[nn.Module, Recipe]]
+) -> None:
+    """Version 0.1.0 recorded no start, and had one recipe."""
+    given = (students(4, 6), teacher(), space, digits(), replace(RECIPE, epochs=1))
+    with pytest.raises(KeyboardInterrupt):
+        verify(*given, storage=tmp_path, on_trial=stop_after(0))
+    study = optuna.load_study(study_name="verify", storage=open_storage(tmp_path))
+    facts = study.user_attrs["verify"]
+    assert facts.pop("inherits") and facts.pop("fresh_recipe")
+    study.set_user_attr("verify", facts)
+    cold = replace(RECIPE, epochs=1, lr=0.4)
+    made = verify(*given, fresh_recipe=cold, storage=tmp_path, resume=True)
+    assert [each.start for each in made.trained] == [{"from": "fresh"}] * 2
+    assert states_equal(begun[0][0], fresh(lambda: Width(4), "default", RECIPE.seed))
+    assert [recipe for _, recipe in begun] == [given[-1]] * 2
 
 
 def test_trainings_that_fail_are_counted() -> None:

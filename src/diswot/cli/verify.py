@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from diswot.cli import console, inputs, training
+from diswot.cli.teachers import matched_teacher
 from diswot.errors import UserError
 from diswot.storage.run_files import VERIFICATION
 
@@ -52,13 +53,26 @@ def check(options: VerifyOptions, named: inputs.NamedTeacher, seed: int) -> None
     for name in _tuned(options):
         if name not in TUNED:
             raise unknown("setting to tune", name, TUNED)
-    _recipe(options, named.images, seed)
+    for fresh in (False, True):
+        _recipe(options, named.images, seed, fresh=fresh)
 
 
 def _recipe(
-    options: VerifyOptions, images: Dataset, seed: int, student: nn.Module | None = None
+    options: VerifyOptions,
+    images: Dataset,
+    seed: int,
+    student: nn.Module | None = None,
+    *,
+    fresh: bool = False,
 ) -> Recipe:
     """Return the recipe of the short trainings, by default that of the student.
+
+    Args:
+        options: The user's options.
+        images: The images.
+        seed: Seed of the trainings.
+        student: Chooses the default recipe. Default: a network that is no transformer.
+        fresh: Whether the recipe is for students that start with random weights.
 
     Raises:
         UserError: There is no such recipe, or a setting is impossible.
@@ -67,7 +81,7 @@ def _recipe(
 
     changes = {"epochs": options.verify_epochs or EPOCHS, "losses": options.losses, "seed": seed}
     name = options.recipe or default_recipe(student)
-    recipe = training.recipe(name, changes, alone=False).settings
+    recipe = training.recipe(name, changes, alone=False, fresh=fresh).settings
     return replace(recipe, flip=False) if images.name == "digits" else recipe
 
 
@@ -107,6 +121,7 @@ def verified(
     build = create_space(space, len(named.images.classes), named.images.size)
     best = fresh(partial(build_network, build, dict(found.best.params)), "default", seed)
 
+    taught = matched_teacher(named.name, named.images, named.weights, pretrained=named.pretrained)
     recipe = _recipe(options, named.images, seed, best)
     shown = _Shown(advance, recipe.epochs)
     kept = place / VERIFICATION if isinstance(place, Path) else place
@@ -114,10 +129,12 @@ def verified(
     begun = recorded_students(kept, name) if study.resume else []
     return verify(
         _students(found, options.verify, begun),
-        named.model(),
+        taught.model,
         build,
         named.images,
         recipe,
+        fresh_recipe=_recipe(options, named.images, seed, best, fresh=True),
+        teacher_classes=taught.classes,
         tune=_tuned(options),
         trials=options.verify_trials,
         storage=kept,
@@ -194,6 +211,7 @@ def show(result: Mapping[str, Any], proxy: str) -> None:
     first = tried.rows[0]
     won = f"{console.show_params(first.params)}: {first.accuracy:.2f} % {tried.standing()}"
     console.line(f"winner: {won}")
+    console.line(tried.starts())
 
 
 def distill_options(options: VerifyOptions, result: Verified | None) -> str:

@@ -25,6 +25,8 @@ class VerifiedRow:
         interval: 95 % interval of the last accuracy; None if an older version kept none.
         outcome: `winner`, `interval overlaps` with that of the winner, `behind`, or `stopped after
             3 epochs`.
+        inherited: Share of the parameters that the student began with from its teacher, 0 to 1; 0
+            for random weights.
     """
 
     student: Facts
@@ -34,6 +36,7 @@ class VerifiedRow:
     by_epoch: Mapping[int, float]
     interval: tuple[float, float] | None
     outcome: str
+    inherited: float
 
     @property
     def params(self) -> Facts:
@@ -58,6 +61,17 @@ class Verification:
     held_out: int
     failed: int
     measure: str
+
+    def starts(self) -> str:
+        """Say which weights the students began with."""
+        shares = [row.inherited for row in self.rows if row.inherited]
+        if not shares:
+            return "the trainings began with random weights"
+        share = " to ".join(dict.fromkeys((f"{min(shares):.0%}", f"{max(shares):.0%}")))
+        text = f"trainings began with weights of the teacher, {share} of the parameters"
+        if len(shares) == len(self.rows):
+            return f"the {text}"
+        return f"{len(shares)} of {len(self.rows)} {text}; the others with random weights"
 
     def standing(self) -> str:
         """Say after how many epochs the winner won, how surely, and how the others stood."""
@@ -118,6 +132,7 @@ def _row(row: Facts, ends: tuple[int, ...], outcome: str) -> VerifiedRow:
         by_epoch={end: after[end] for end in ends if end in after and end <= epochs},
         interval=(interval[0], interval[1]) if len(interval) == 2 else None,
         outcome=outcome,
+        inherited=number(mapping(row.get("start")).get("share")) or 0.0,
     )
 
 

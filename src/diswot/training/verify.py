@@ -3,14 +3,15 @@
 A score predicts; a short training measures, at a price. Successive halving (Jamieson and
 Talwalkar, AISTATS 2016; asynchronous: Li et al., MLSys 2020) stops the trainings that are behind.
 The accuracy is measured on a fifth of the training images, which is held out from these trainings;
-the test images decide nothing. Settings of the training can be searched together with the
-architecture, in one Optuna study.
+the test images decide nothing. A student starts from its teacher where `diswot distill` would
+start it there. Settings of the training can be searched together with the architecture, in one
+Optuna study.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,7 @@ from diswot.models.initialization import fresh
 from diswot.nas.result import Student
 from diswot.spaces.registry import Params, build_network
 from diswot.spaces.validation import Build
+from diswot.storage.run_files import FRESH
 from diswot.storage.study import name_metrics, open_storage, open_study, opened
 from diswot.tasks.registry import task_of
 from diswot.training import checkpoint
@@ -33,6 +35,7 @@ from diswot.training.checkpoint import EpochRow
 from diswot.training.distill import distill
 from diswot.training.evaluation import accuracy_interval
 from diswot.training.recipe import Recipe
+from diswot.training.starts import Start, begin
 from diswot.utils import user_code
 from diswot.utils.agreement import require_same
 
@@ -56,6 +59,7 @@ class Trained:
         epochs: Epochs of this training; fewer than the recipe's if it was stopped.
         changes: Tuned settings of the recipe.
         trial: Number of the trial.
+        start: Where the weights are from that the training began with, as `Start.facts` says it.
     """
 
     student: Student
@@ -65,6 +69,7 @@ class Trained:
     epochs: int
     changes: Mapping[str, Any]
     trial: int
+    start: Mapping[str, Any] = field(default_factory=lambda: Start(FRESH).facts())
 
 
 @dataclass(frozen=True)
@@ -100,6 +105,8 @@ def verify(
     data: Dataset,
     recipe: Recipe,
     *,
+    fresh_recipe: Recipe | None = None,
+    teacher_classes: Sequence[int] | None = None,
     tune: Sequence[str] = (),
     trials: int | None = None,
     storage: str | Path | None = None,
@@ -110,18 +117,25 @@ def verify(
 ) -> Verified:
     """Distil each student briefly and return the most accurate.
 
+    A student starts from its teacher if more than half of its parameters fit, and else with random
+    weights.
+
     Args:
         students: Students of the search, the best by score first.
         teacher: A trained network.
         space: Builds the students.
         data: Its training images are split; its test images are not used.
         recipe: Settings of each training. Its seed is the seed of the tuning, too.
+        fresh_recipe: Settings of the trainings that start with random weights. Default: `recipe`.
+        teacher_classes: Class of the data of each of the teacher's outputs, -1 for none. Default:
+            the teacher has the classes of the data, in their order.
         tune: Keys of `TUNED` that are searched with the architecture.
         trials: Number of trainings; None for one a student, or four if something is tuned.
         storage: Folder of the journal, or an Optuna storage URL; None for memory.
         study_name: Name of the study in the storage.
         resume: Whether to continue the study in the storage. A training that was interrupted
-            starts again.
+            starts again. If the version that began the study started all students with random
+            weights, the others do too, by `recipe`.
         on_trial: Called at first and after each training, with the number of finished trainings,
             the number of all, and the best accuracy so far.
         on_epoch: Called after each epoch of each training with its row, whose test accuracy is that
@@ -131,14 +145,20 @@ def verify(
         UserError: There are no images to train on, or a setting to tune is unknown.
         SearchFailed: Every training failed.
     """
-    _check_tuned(recipe, tune)
+    random_recipe = fresh_recipe or recipe
+    for each in (recipe, random_recipe):
+        _check_tuned(each, tune)
     held = held_out(data)
     sampler = optuna.samplers.TPESampler(seed=recipe.seed, n_startup_trials=len(students))
     study = open_study(open_storage(storage), study_name, sampler, resume=resume)
     study.pruner = optuna.pruners.SuccessiveHalvingPruner(
         min_resource=1, reduction_factor=REDUCTION
     )
-    brief = _ShortTrainings(students, teacher, space, held, recipe, tune, on_epoch)
+    inherits = study.user_attrs.get("verify", {"inherits": True}).get("inherits", False)
+    brief = _ShortTrainings(
+        students, teacher, teacher_classes, space, held, recipe, random_recipe, tune, on_epoch,
+        inherits,
+    )  # fmt: skip
     _agree(study, brief.facts())
     total = trials or len(students) * (4 if tune else 1)
     _queue(study, brief, total)
@@ -218,33 +238,43 @@ class _ShortTrainings:
 
     students: Sequence[Student]
     teacher: nn.Module
+    classes: Sequence[int] | None
     space: Build
     data: Dataset
     recipe: Recipe
+    fresh_recipe: Recipe
     tune: Sequence[str]
     on_epoch: Callable[[EpochRow], None]
+    inherits: bool
 
     def facts(self) -> dict[str, Any]:
         """Return what a resumed verification must share."""
+        start = {"inherits": True, "fresh_recipe": self.fresh_recipe.as_dict()}
         return {
             "recipe": self.recipe.as_dict(),
             "tune": list(self.tune),
             "data": self.data.name,
             "teacher": checkpoint.checksum(self.teacher),
             "students": [dict(each.params) for each in self.students],
+            **(start if self.inherits else {}),
         }
+
+    def begin(self, place: int) -> tuple[nn.Module, Start, Recipe]:
+        """Build a student with its first weights, and choose the recipe that goes with them."""
+        build = partial(build_network, self.space, self.students[place].params)
+        model = fresh(build, "default", self.recipe.seed)
+        if not self.inherits:
+            return model, Start(FRESH), self.recipe
+        start = begin(None, self.teacher.cpu(), model, self.data, self.recipe, self.classes)
+        return model, start, self.fresh_recipe if start.place == FRESH else self.recipe
 
     def train(self, study: optuna.Study, trial: optuna.Trial) -> None:
         """Do one training and tell the study its result."""
         place = trial.suggest_categorical("candidate", list(range(len(self.students))))
-        changes: Tuned = {}
-        for name in self.tune:
-            changes |= TUNED[name](trial, self.recipe)
-        recipe = replace(self.recipe, **changes)
-        named = {"losses": recipe.weights} if "losses" in changes else {}
-        trial.set_user_attr("changes", {**changes, **named})
         try:
-            accuracy = self._accuracy(trial, place, recipe)
+            model, start, recipe = self.begin(place)
+            trial.set_user_attr("start", start.facts())
+            accuracy = self._accuracy(trial, model, self._tuned(trial, recipe))
         except optuna.TrialPruned:
             study.tell(trial, state=TrialState.PRUNED)
         except (FloatingPointError, UserError) as error:
@@ -253,7 +283,17 @@ class _ShortTrainings:
         else:
             study.tell(trial, accuracy)
 
-    def _accuracy(self, trial: optuna.Trial, place: int, recipe: Recipe) -> float:
+    def _tuned(self, trial: optuna.Trial, recipe: Recipe) -> Recipe:
+        """Return a recipe with the settings that a trial suggests, which the trial keeps."""
+        changes: Tuned = {}
+        for name in self.tune:
+            changes |= TUNED[name](trial, recipe)
+        tuned = replace(recipe, **changes)
+        named = {"losses": tuned.weights} if "losses" in changes else {}
+        trial.set_user_attr("changes", {**changes, **named})
+        return tuned
+
+    def _accuracy(self, trial: optuna.Trial, model: nn.Module, recipe: Recipe) -> float:
         """Train a student, unless the pruner stops it; return its accuracy in %."""
         measure = task_of(self.data).result
 
@@ -263,18 +303,26 @@ class _ShortTrainings:
             if row["epoch"] < recipe.epochs and trial.should_prune():
                 raise optuna.TrialPruned
 
-        build = partial(build_network, self.space, self.students[place].params)
-        model = fresh(build, "default", self.recipe.seed)
-        trained = distill(self.teacher, model, self.data, recipe, on_epoch=on_epoch)
+        trained = distill(
+            self.teacher,
+            model,
+            self.data,
+            recipe,
+            teacher_classes=self.classes,
+            on_epoch=on_epoch,
+        )
         return trained.test_result
 
-    def untuned(self) -> dict[str, float]:
-        """Return the tuned parameters of a trial at which the recipe is as it was given."""
-        plain: dict[str, float] = {"lr": self.recipe.lr} if "lr" in self.tune else {}
+    def untuned(self, place: int) -> dict[str, float]:
+        """Return the tuned parameters of a trial at which a student's recipe is as given."""
+        if not self.tune:
+            return {}
+        recipe = self.begin(place)[2]
+        plain: dict[str, float] = {"lr": recipe.lr} if "lr" in self.tune else {}
         if "temperature" in self.tune:
-            plain["temperature"] = self.recipe.temperature or _own_temperature(self.recipe)
+            plain["temperature"] = recipe.temperature or _own_temperature(recipe)
         if "weights" in self.tune:
-            weights = self.recipe.weights.items()
+            weights = recipe.weights.items()
             plain |= {f"weight_{name}": weight for name, weight in weights if weight}
         return plain
 
@@ -292,8 +340,11 @@ def _agree(study: optuna.Study, facts: dict[str, Any]) -> None:
         study.set_user_attr("verify", facts)
         name_metrics(study, ["held-out accuracy"])
         return
-    recipe = {**Recipe().as_dict(), **before["recipe"]}  # an older version had fewer settings
-    require_same({**before, "recipe": recipe}, facts, "the verification to resume")
+    own = Recipe().as_dict()  # an older version had fewer settings
+    recipes = {
+        name: {**own, **before[name]} for name in ("recipe", "fresh_recipe") if name in before
+    }
+    require_same({**before, **recipes}, facts, "the verification to resume")
 
 
 def _queue(study: optuna.Study, brief: _ShortTrainings, total: int) -> None:
@@ -305,7 +356,7 @@ def _queue(study: optuna.Study, brief: _ShortTrainings, total: int) -> None:
     seen |= {trial.system_attrs["fixed_params"]["candidate"] for trial in waiting}
     for place in range(min(len(brief.students), total)):
         if place not in seen:
-            study.enqueue_trial({"candidate": place, **brief.untuned()})
+            study.enqueue_trial({"candidate": place, **brief.untuned(place)})
 
 
 def _ended(study: optuna.Study) -> list[FrozenTrial]:
@@ -350,4 +401,5 @@ def _trained(trial: FrozenTrial, students: Sequence[Student], images: int) -> Tr
         len(accuracies),
         trial.user_attrs["changes"],
         trial.number,
+        trial.user_attrs.get("start", Start(FRESH).facts()),
     )
