@@ -303,15 +303,8 @@ class _ShortTrainings:
             if row["epoch"] < recipe.epochs and trial.should_prune():
                 raise optuna.TrialPruned
 
-        trained = distill(
-            self.teacher,
-            model,
-            self.data,
-            recipe,
-            teacher_classes=self.classes,
-            on_epoch=on_epoch,
-        )
-        return trained.test_result
+        given = self.teacher, model, self.data, recipe
+        return distill(*given, teacher_classes=self.classes, on_epoch=on_epoch).test_result
 
     def untuned(self, place: int) -> dict[str, float]:
         """Return the tuned parameters of a trial at which a student's recipe is as given."""
