@@ -150,7 +150,7 @@ def fill(place: Path, left: int, **options: Any) -> bytes:
     return recorded[: recorded.rindex(b"\n") + 1]
 
 
-@pytest.mark.parametrize("left", [700, 1501, 3002, 4999, 7000])
+@pytest.mark.parametrize("left", [700, 1300, 1501, 1750, 3002, 4999, 7000])
 def test_full_disk_loses_nothing(left: int, tmp_path: Path) -> None:
     kept = fill(tmp_path, left)
 

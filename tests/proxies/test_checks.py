@@ -117,7 +117,7 @@ def test_a_forward_pass_in_inference_mode_is_named() -> None:
     [
         ("resnet20", net(nn.Identity()), DATA.batch(5), "the teacher must be a network, not a str"),
         (None, "resnet20", DATA.batch(5), "the student must be a network, not a str"),
-        (None, net(nn.Identity()), DATA, "the images must be a batch"),
+        (None, net(nn.Identity()), 5, "the images must be a batch"),
     ],
 )
 def test_names_in_place_of_networks(

@@ -15,7 +15,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 
 import optuna
-from optuna.exceptions import UpdateFinishedTrialError
+from optuna.exceptions import StorageInternalError, UpdateFinishedTrialError
 from optuna.trial import FrozenTrial, TrialState
 
 from diswot.costs.budget import COSTS, Budget, Excess
@@ -29,6 +29,7 @@ from diswot.nas.samplers import Listed
 from diswot.nas.trial_result import ATTRIBUTE, KILLED, TrialResult
 from diswot.spaces.registry import Params
 from diswot.storage.compat import set_constraints, trial_id
+from diswot.storage.journal import NotWritten
 
 STALLED = 2000  # proposals in a row outside the budget and no nearer to it, before sampling stops
 MAX_FAILED = 20  # failed candidates without a scored one, before sampling stops
@@ -238,6 +239,8 @@ class Driver:
                 return
         try:
             proposal = self.propose(trial)
+        except (NotWritten, StorageInternalError):
+            raise  # the study's own error, as its parameters are stored
         except (Exception, SystemExit) as error:  # an error of the user's space is its failure
             self._record(trial, trial.params, failure(error))
             return

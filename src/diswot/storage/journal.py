@@ -68,6 +68,10 @@ class Storage(JournalStorage):
         return waiting
 
 
+class NotWritten(OSError):
+    """Error of a journal that cannot be written, such as on a full disk."""
+
+
 class Journal(BaseJournalBackend):
     """Optuna's log of a study in one file.
 
@@ -81,8 +85,15 @@ class Journal(BaseJournalBackend):
         self._next = 0, 0  # number of the next log, and position of the line that holds it
 
     def append_logs(self, logs: list[dict[str, Any]]) -> None:
-        """Append one line a log."""
-        jsonl.append(self.path, logs, sync=any("datetime_complete" in log for log in logs))
+        """Append one line a log.
+
+        Raises:
+            NotWritten: The file cannot be written.
+        """
+        try:
+            jsonl.append(self.path, logs, sync=any("datetime_complete" in log for log in logs))
+        except OSError as error:
+            raise NotWritten(*error.args) from error
 
     def read_logs(self, log_number_from: int) -> Iterator[dict[str, Any]]:
         """Yield the logs from a number on: 0, or the number at which the last reading ended.
