@@ -70,6 +70,15 @@ def test_the_loss_is_the_mean_over_pixels_with_a_class() -> None:
     torch.testing.assert_close(mean_cross_entropy({"out": logits, "aux": None}, targets), expected)
 
 
+def test_without_classes_the_loss_is_zero_and_teaches_nothing() -> None:
+    logits = torch.randn(2, CLASSES, 4, 5, requires_grad=True)
+    loss = mean_cross_entropy(logits, torch.full((2, 4, 5), IGNORED))
+    loss.backward()
+    assert loss == 0
+    assert logits.grad is not None
+    assert not logits.grad.any()
+
+
 def test_the_summed_loss_counts_each_image_once() -> None:
     targets, logits = masks(3, 4, 5), torch.randn(3, CLASSES, 4, 5)
     targets[2] = IGNORED

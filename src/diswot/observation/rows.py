@@ -60,15 +60,24 @@ def resized_logits(logits: Tensor, size: tuple[int, int]) -> Tensor:
 def mean_cross_entropy(outputs: object, targets: Tensor, smoothing: float = 0.0) -> Tensor:
     """Return the mean cross-entropy of a network's outputs, over all pixels that have a target.
 
+    It is 0 if no pixel has one.
+
     Args:
         outputs: As for `logits_of`; the logits are B x K or B x K x h x w.
         targets: Class indices, B or B x H x W; `IGNORED` for a pixel without one.
         smoothing: Share of the target that is spread over all classes.
     """
     logits = logits_of(outputs)
-    if is_dense(targets):
-        logits = _fitting(logits, targets)
-    return cross_entropy(logits, targets, ignore_index=IGNORED, label_smoothing=smoothing)
+    if not is_dense(targets):
+        return cross_entropy(logits, targets, label_smoothing=smoothing)
+    total = cross_entropy(
+        _fitting(logits, targets),
+        targets,
+        ignore_index=IGNORED,
+        label_smoothing=smoothing,
+        reduction="sum",
+    )
+    return total / (targets != IGNORED).sum().clamp_min(1)
 
 
 def summed_cross_entropy(outputs: object, targets: Tensor) -> Tensor:
