@@ -27,20 +27,24 @@ def hooks() -> ModuleType:
     return module
 
 
+def run(words: list[str], folder: Path) -> None:
+    """Run Python with some words in a folder; it must succeed."""
+    environment = {**os.environ, "PYTHONPATH": str(ROOT / "src")}
+    ran = subprocess.run(
+        [sys.executable, *words], cwd=folder, env=environment, capture_output=True, text=True
+    )
+    assert ran.returncode == 0, (words, ran.stderr)
+
+
 @pytest.mark.slow
 def test_the_tutorial_runs_as_written(tmp_path: Path) -> None:
     blocks = BLOCKS.findall((DOCS / "tutorial.md").read_text())
     assert len(blocks) > 8
-    environment = {**os.environ, "PYTHONPATH": str(ROOT / "src")}
     for kind, text in blocks:
         lines = [line for line in text.splitlines() if line] if kind == "console" else [text]
         for line in lines:
             words = ["-m", *shlex.split(line)] if kind == "console" else ["-c", line]
-            ran = subprocess.run(
-                [sys.executable, *words],
-                cwd=tmp_path, env=environment, capture_output=True, text=True,
-            )  # fmt: skip
-            assert ran.returncode == 0, (line, ran.stderr)
+            run(words, tmp_path)
     for left in (
         "first/report.html",
         "first/export/student.py",
@@ -53,24 +57,19 @@ def test_the_tutorial_runs_as_written(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_segmentation_runs_as_written(tmp_path: Path) -> None:
     (tmp_path / "examples").symlink_to(ROOT / "examples")
-    environment = {**os.environ, "PYTHONPATH": str(ROOT / "src")}
     page = (DOCS / "segmentation.md").read_text()
     commands = [line.removeprefix("$ ") for line in page.splitlines() if line.startswith("$ ")]
     assert len(commands) > 6
     for line in commands:
         words = shlex.split(line)
         words = words[1:] if words[0] == "python" else ["-m", *words]
-        ran = subprocess.run(
-            [sys.executable, *words], cwd=tmp_path, env=environment, capture_output=True, text=True
-        )
-        assert ran.returncode == 0, (line, ran.stderr)
+        run(words, tmp_path)
     assert (tmp_path / "runs" / "shapes" / "report.html").is_file()
     assert (tmp_path / "runs" / "shapes" / "export" / "student.onnx").is_file()
 
 
 @pytest.mark.slow
 def test_own_functions_run_as_written(tmp_path: Path) -> None:
-    environment = {**os.environ, "PYTHONPATH": str(ROOT / "src")}
     for kind, text in BLOCKS.findall((DOCS / "own_functions.md").read_text()):
         if name := re.match(r"# (\w+\.py)\n", text):
             (tmp_path / name[1]).write_text(text)
@@ -78,11 +77,7 @@ def test_own_functions_run_as_written(tmp_path: Path) -> None:
         lines = [line.removeprefix("$ ") for line in text.splitlines()]
         for line in lines if kind == "console" else [text]:
             words = ["-m", *shlex.split(line)] if kind == "console" else ["-c", line]
-            ran = subprocess.run(
-                [sys.executable, *words],
-                cwd=tmp_path, env=environment, capture_output=True, text=True,
-            )  # fmt: skip
-            assert ran.returncode == 0, (line, ran.stderr)
+            run(words, tmp_path)
     assert (tmp_path / "runs" / "own" / "report.html").is_file()
 
 

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from diswot.errors import UserError
 
+_TURNED = (5, 6, 7, 8)  # orientations of EXIF that swap width and height
 LARGEST = 224  # default limit of the image size, in pixels
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
@@ -40,6 +41,27 @@ def opened(source: str | bytes, name: str) -> Any:
         raise
     except Exception as error:  # a damaged file makes a decoder raise anything
         raise UserError(f"{name} cannot be read as an image") from error
+
+
+def size_of(path: str) -> tuple[int, int]:
+    """Return width and height of an image file, rotated as its EXIF says, without decoding it.
+
+    Args:
+        path: Path of an image file.
+
+    Raises:
+        UserError: The image is damaged.
+    """
+    from PIL import ExifTags, Image
+
+    try:
+        with Image.open(path) as image:
+            turned = image.getexif().get(ExifTags.Base.Orientation) in _TURNED
+            return image.size[::-1] if turned else image.size
+    except MemoryError:
+        raise
+    except Exception as error:  # a damaged file makes a decoder raise anything
+        raise UserError(f"{path} cannot be read as an image") from error
 
 
 def opened_mask(path: str) -> Any:

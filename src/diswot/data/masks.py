@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from diswot.data.dataset import SPLIT_SEED, UNLABELLED, Dataset, Split
-from diswot.data.decode import IMAGENET_MEAN, IMAGENET_STD, fitted, opened, opened_mask
+from diswot.data.decode import IMAGENET_MEAN, IMAGENET_STD, fitted, opened, opened_mask, size_of
 from diswot.data.image_files import files_below, subfolders
 from diswot.data.split_folders import split_folders
 from diswot.errors import UserError
@@ -102,8 +102,8 @@ def is_masks(path: Path) -> bool:
         return False
     if _is_voc(path) or _pair_folders(path):
         return True
-    inner = [each for each in subfolders(path) if _pair_folders(each)]
-    return bool(inner) and len(inner) == len(subfolders(path))
+    inner = subfolders(path)
+    return bool(inner) and all(map(_pair_folders, inner))
 
 
 def masks(name: str, *, img_size: int | None) -> Dataset:
@@ -126,8 +126,8 @@ def masks(name: str, *, img_size: int | None) -> Dataset:
     if test is None:
         train, test = _held_out(root, train)
     classes = _classes(root, (*train.masks, *test.masks))
-    width, height = opened(train.images[0], train.images[0]).size
-    side = img_size or int(height)
+    width, height = size_of(train.images[0])
+    side = img_size or height
     across = max(1, round(width * side / height))
     splits = [_split(pairs, classes, (side, across)) for pairs in (train, test)]
     return Dataset(name, classes.names, side, IMAGENET_MEAN, IMAGENET_STD, *splits, width=across)
@@ -259,7 +259,7 @@ def _read_masks(
     for place, index in enumerate(indices):
         path = pairs.masks[index]
         mask = opened_mask(path)
-        width, height = opened(pairs.images[index], pairs.images[index]).size
+        width, height = size_of(pairs.images[index])
         if abs(mask.width * height - mask.height * width) > max(width, height):
             raise UserError(
                 f"{path} has {mask.width} x {mask.height} pixels, its image {width} x {height}"
