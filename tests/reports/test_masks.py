@@ -71,7 +71,7 @@ def bright_data(count: int) -> Dataset:
         lambda indices: TRUTH.repeat(len(indices), 1, 1),
     )
     half = (0.5,) * 3
-    return Dataset("made", ("a", "b", "c"), 2, half, half, None, test, width=4)
+    return Dataset("made", ("a", "b", "c"), 2, half, half, None, test, width=4, task="segmentation")
 
 
 def pixels(uri: str) -> np.ndarray:

@@ -20,7 +20,11 @@ SPLIT_SEED = 0  # of the held-out 20 % of a data set without test images
 
 
 class Batch(NamedTuple):
-    """Normalised images, B x 3 x H x W, and their labels, B, or those of pixels, B x H x W."""
+    """Normalised images, B x 3 x H x W, and their targets.
+
+    Labels are class indices of the images, B, or of the pixels, B x H x W; or boxes, B x M x 6, as
+    `observation.boxes` describes them.
+    """
 
     images: Tensor
     labels: Tensor
@@ -42,21 +46,22 @@ class Split:
 
     Attributes:
         labels: Class indices, N; `UNLABELLED` for an image without a label. Zeros if there are
-            masks.
+            annotations.
         read: Function that returns the images of n indices as bytes, n x 3 x H x W.
-        masks: Function that returns the class indices of the pixels of n images, n x H x W, with
-            `UNLABELLED` for a pixel that is ignored. None if an image has one label.
+        annotations: Function that returns the targets of n images: the class indices of their
+            pixels, n x H x W, with `UNLABELLED` for a pixel that is ignored; or their boxes,
+            n x M x 6, as `observation.boxes` describes them. None if an image has one label.
     """
 
     labels: Tensor
     read: Callable[[Sequence[int]], Tensor]
-    masks: Callable[[Sequence[int]], Tensor] | None = None
+    annotations: Callable[[Sequence[int]], Tensor] | None = None
 
     def targets(self, indices: Sequence[int]) -> Tensor:
-        """Return the labels of some images, n, or of their pixels, n x H x W."""
-        if self.masks is None:
+        """Return the labels of some images, n, of their pixels, n x H x W, or their boxes."""
+        if self.annotations is None:
             return self.labels[torch.as_tensor(indices, dtype=torch.int64)]
-        return self.masks(indices)
+        return self.annotations(indices)
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -78,6 +83,7 @@ class Dataset:
         train: Images for training; None for noise.
         test: Images for testing; None for noise.
         width: Width of the images in pixels; None, the default, for square ones.
+        task: Name of the task, a row of `tasks.registry`.
     """
 
     name: str
@@ -88,6 +94,7 @@ class Dataset:
     train: Split | None
     test: Split | None
     width: int | None = field(default=None, kw_only=True)
+    task: str = field(default="classification", kw_only=True)
 
     def __repr__(self) -> str:
         parts = {"training": self.train, "test": self.test}
@@ -99,12 +106,6 @@ class Dataset:
     def image_shape(self) -> tuple[int, int, int]:
         """Channels, height and width of an image."""
         return 3, self.size, self.width or self.size
-
-    @property
-    def task(self) -> str:
-        """What is predicted: `segmentation` if pixels have labels, else `classification`."""
-        dense = any(part is not None and part.masks for part in (self.train, self.test))
-        return "segmentation" if dense else "classification"
 
     @property
     def has_unlabelled(self) -> bool:
@@ -175,13 +176,13 @@ def whole(
         on_read: Called after each part with the number of images read so far.
 
     Returns:
-        The images, and class indices, N, int64; or those of pixels, N x H x W, int16.
+        The images, and class indices, N, int64; or those of pixels, N x H x W, int16; or boxes.
 
     Raises:
         UserError: The images are not bytes.
     """
     parts = torch.split(torch.arange(len(split)), READ_BATCH)
-    images, masks = torch.empty(0), []
+    images, targets = torch.empty(0), []
     for part in parts:
         read = split.read(part.tolist())
         if read.dtype != torch.uint8:
@@ -189,10 +190,11 @@ def whole(
         if not len(images):
             images = torch.empty(len(split), *read.shape[1:], dtype=torch.uint8, device=device)
         images[part[0] : part[-1] + 1] = read
-        if split.masks is not None:
-            masks.append(split.targets(part.tolist()).short())
+        if split.annotations is not None:
+            found = split.targets(part.tolist())
+            targets.append(found if found.is_floating_point() else found.short())
         on_read(int(part[-1]) + 1)
-    return images, (torch.cat(masks) if masks else split.labels).to(device)
+    return images, (torch.cat(targets) if targets else split.labels).to(device)
 
 
 def subset(split: Split, chosen: np.ndarray) -> Split:
@@ -207,8 +209,8 @@ def subset(split: Split, chosen: np.ndarray) -> Split:
     def of(read: Callable[[Sequence[int]], Tensor]) -> Callable[[Sequence[int]], Tensor]:
         return lambda wanted: read(indices[torch.as_tensor(wanted)].tolist())
 
-    masks = None if split.masks is None else of(split.masks)
-    return Split(split.labels[indices], of(split.read), masks)
+    annotations = None if split.annotations is None else of(split.annotations)
+    return Split(split.labels[indices], of(split.read), annotations)
 
 
 def resized(images: Tensor, side: int) -> Callable[[Sequence[int]], Tensor]:

@@ -130,7 +130,8 @@ def masks(name: str, *, img_size: int | None) -> Dataset:
     side = img_size or height
     across = max(1, round(width * side / height))
     splits = [_split(pairs, classes, (side, across)) for pairs in (train, test)]
-    return Dataset(name, classes.names, side, IMAGENET_MEAN, IMAGENET_STD, *splits, width=across)
+    look = IMAGENET_MEAN, IMAGENET_STD
+    return Dataset(name, classes.names, side, *look, *splits, width=across, task="segmentation")
 
 
 def _splits(root: Path) -> tuple[_Pairs, _Pairs | None]:

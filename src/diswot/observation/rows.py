@@ -26,7 +26,7 @@ _SEED = 0  # of the pixels that are drawn
 
 def is_dense(targets: Tensor) -> bool:
     """Say whether each pixel has a target, B x H x W, and not each image, B."""
-    return targets.ndim == 3
+    return targets.ndim == 3 and not targets.is_floating_point()
 
 
 def logits_of(outputs: object) -> Tensor:

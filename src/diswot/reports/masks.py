@@ -103,7 +103,7 @@ def recorded_masks(
     recorded = RecordedNetworks(facts)
     if images is None or any(facts.get(name) != config.get(name) for name in IMAGE_FACTS):
         images = recorded.images()
-    if images.test is None or images.test.masks is None:
+    if images.test is None or images.task != "segmentation":
         return None
     networks = {}
     source = result if result.get("teacher") else config

@@ -152,5 +152,5 @@ def list_tasks() -> list[str]:
 
 
 def task_of(data: Dataset) -> Task:
-    """Return the task of a data set: segmentation if its pixels have labels."""
+    """Return the task of a data set."""
     return TASKS[data.task]
