@@ -173,9 +173,9 @@ def make_trainings(options: argparse.Namespace) -> None:
     for row, key in trainings(options):
         if any(all(line[k] == str(v) for k, v in key.items()) for line in lines(options.out)):
             continue
-        line = {**key, "model_params": row["model_params"], "macs": row["macs"],
-                "layers": row["layers"],
-                **train(teacher, data, partial(build, options, row["params"]), key), **machine()}  # fmt: skip
+        sizes = {name: row[name] for name in ("model_params", "macs", "layers")}
+        made = train(teacher, data, partial(build, options, row["params"]), key)
+        line = {**key, **sizes, **made, **machine()}
         append(options.out, line)
         print(line, flush=True)
 
