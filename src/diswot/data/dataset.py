@@ -17,6 +17,7 @@ BATCH = 64  # images of a scoring batch
 READ_BATCH = 500
 UNLABELLED = -1  # label of a training image without one
 SPLIT_SEED = 0  # of the held-out 20 % of a data set without test images
+_HELD_OUT = 0.2
 
 
 class Batch(NamedTuple):
@@ -45,8 +46,9 @@ class Split:
     """Labelled images that are read on demand.
 
     Attributes:
-        labels: Class indices, N; `UNLABELLED` for an image without a label. Zeros if there are
-            annotations.
+        labels: Class indices, N; `UNLABELLED` for an image without a label. Zeros if the
+            annotations are of pixels; if they are boxes, the class of an image's rarest box, and K
+            for an image without boxes.
         read: Function that returns the images of n indices as bytes, n x 3 x H x W.
         annotations: Function that returns the targets of n images: the class indices of their
             pixels, n x H x W, with `UNLABELLED` for a pixel that is ignored; or their boxes,
@@ -131,6 +133,8 @@ class Dataset:
     def batch(self, size: int = BATCH, seed: int = 0, repeat: int = 0) -> Batch:
         """Return the scoring batch of a repeat: training images, balanced over the classes.
 
+        Images without boxes are drawn if there are too few images with boxes.
+
         Args:
             size: Number of images, B, at least 2.
             seed: The user's seed.
@@ -151,7 +155,7 @@ class Dataset:
                 f"{self.name} has {len(self.train)} training images, and the scoring batch takes "
                 f"{size}; --batch-size {len(self.train)} takes all"
             )
-        chosen = balanced(self.train.labels.numpy(), size, random)
+        chosen = balanced(self.train.labels.numpy(), size, random, len(self.classes))
         return _laid_out(self.normalise(self.train.read(chosen)), self.train.targets(chosen))
 
     def default_batch(self, seed: int = 0) -> Batch:
@@ -231,15 +235,42 @@ def _laid_out(images: Tensor, labels: Tensor) -> Batch:
     return Batch(images.contiguous(memory_format=torch.channels_last), labels)
 
 
-def balanced(labels: np.ndarray, size: int, random: np.random.Generator) -> list[int]:
-    """Draw the indices of `size` samples, round-robin over the classes in random order."""
+def balanced(
+    labels: np.ndarray, size: int, random: np.random.Generator, last: int | None = None
+) -> list[int]:
+    """Draw the indices of `size` samples, round-robin over the classes in random order.
+
+    Args:
+        labels: Class of each sample.
+        size: Number of samples.
+        random: Random generator.
+        last: Class whose samples come after all others. Default: none.
+    """
     shuffled = random.permutation(len(labels))
     order = random.permutation(int(labels.max()) + 1)[labels[shuffled]]
     turn = np.empty(len(labels), dtype=np.int64)
     for label in np.unique(order):
         members = np.flatnonzero(order == label)
         turn[members] = np.arange(len(members))
+    turn[labels[shuffled] == last] += len(labels)
     return [int(i) for i in shuffled[np.lexsort((order, turn))[:size]]]
+
+
+def hold_out_any(name: str, count: int) -> tuple[list[int], list[int]]:
+    """Return the numbers of images for training and those of a random, held-out 20 %.
+
+    Args:
+        name: Name of the data set, for the error.
+        count: Number of images.
+
+    Raises:
+        UserError: There are too few images.
+    """
+    held = round(_HELD_OUT * count)
+    if not held:
+        raise UserError(f"{name} has {count} images, too few to hold out 20 % for testing")
+    order = np.random.default_rng(SPLIT_SEED).permutation(count)
+    return sorted(map(int, order[held:])), sorted(map(int, order[:held]))
 
 
 def hold_out(labels: np.ndarray, classes: Sequence[str] = ()) -> tuple[np.ndarray, np.ndarray]:
@@ -257,7 +288,10 @@ def hold_out(labels: np.ndarray, classes: Sequence[str] = ()) -> tuple[np.ndarra
     try:
         return tuple(
             train_test_split(
-                np.arange(len(labels)), test_size=0.2, stratify=labels, random_state=SPLIT_SEED
+                np.arange(len(labels)),
+                test_size=_HELD_OUT,
+                stratify=labels,
+                random_state=SPLIT_SEED,
             )
         )
     except ValueError as error:

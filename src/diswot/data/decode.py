@@ -101,6 +101,33 @@ def fitted(image: Any, height: int, width: int | None = None) -> Tensor:
     return torch.from_numpy(pixels).permute(2, 0, 1)
 
 
+def inner_size(of: tuple[int, int], size: tuple[int, int]) -> tuple[int, int]:
+    """Return height and width of an image that is resized to fit into H x W pixels.
+
+    Args:
+        of: Width and height of the image.
+        size: H and W.
+    """
+    scale = min(size[1] / of[0], size[0] / of[1])
+    down, across = round(of[1] * scale), round(of[0] * scale)
+    return min(size[0], max(1, down)), min(size[1], max(1, across))
+
+
+def padded(image: Any, size: tuple[int, int], colour: tuple[int, int, int]) -> Tensor:
+    """Resize an image to fit into H x W pixels, at the top left; return bytes, 3 x H x W.
+
+    Args:
+        image: Decoded image.
+        size: Height and width in pixels.
+        colour: Colour of the space below or beside the image.
+    """
+    down, across = inner_size(image.size, size)
+    whole = torch.tensor(colour, dtype=torch.uint8).view(3, 1, 1).repeat(1, *size)
+    inner = image if image.size == (across, down) else image.resize((across, down))
+    whole[:, :down, :across] = torch.from_numpy(np.array(inner)).permute(2, 0, 1)
+    return whole
+
+
 def side_of(image: Any) -> int:
     """Return the default S of a data set from its first image: the shorter side, at most 224."""
     width, height = image.size

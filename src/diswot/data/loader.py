@@ -23,7 +23,7 @@ class Held:
 
     Attributes:
         images: Bytes, N x 3 x S x S.
-        labels: Class indices, N, or those of pixels, N x H x W.
+        labels: Class indices, N, or those of pixels, N x H x W; or boxes, N x M x 6.
     """
 
     images: Tensor
@@ -33,7 +33,8 @@ class Held:
         """Yield the images and labels of each part, a tensor of indices."""
         for part in parts:
             chosen = part.to(self.labels.device)
-            yield self.images[chosen], self.labels[chosen].long()
+            labels = self.labels[chosen]
+            yield self.images[chosen], labels if labels.is_floating_point() else labels.long()
 
 
 @dataclass(frozen=True)

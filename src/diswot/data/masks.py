@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from diswot.data.dataset import SPLIT_SEED, UNLABELLED, Dataset, Split
+from diswot.data.dataset import UNLABELLED, Dataset, Split, hold_out_any
 from diswot.data.decode import IMAGENET_MEAN, IMAGENET_STD, fitted, opened, opened_mask, size_of
 from diswot.data.image_files import files_below, subfolders
 from diswot.data.split_folders import split_folders
@@ -29,7 +29,6 @@ MASKS = ("masks", "mask", "labels", "annotations", "segmentationclass", "gt")
 NAMES = ("classes.txt", "labels.txt")  # one class a line, with its colour if masks are coloured
 VOID = 255  # value of a pixel without a class, in Pascal VOC and elsewhere
 _VOC = ("JPEGImages", "SegmentationClass", "ImageSets/Segmentation")
-_HELD_OUT = 0.2
 
 Colour = tuple[int, int, int]
 
@@ -124,7 +123,7 @@ def masks(name: str, *, img_size: int | None) -> Dataset:
     root = Path(name)
     train, test = _splits(root)
     if test is None:
-        train, test = _held_out(root, train)
+        train, test = map(train.some, hold_out_any(name, len(train.images)))
     classes = _classes(root, (*train.masks, *test.masks))
     width, height = size_of(train.images[0])
     side = img_size or height
@@ -188,16 +187,6 @@ def _paired(images: Path, labels: Path, wanted: set[str] | None = None) -> _Pair
 
 def _by_stem(path: Path) -> dict[str, str]:
     return {Path(each).stem: each for each in files_below(path).images}
-
-
-def _held_out(root: Path, pairs: _Pairs) -> tuple[_Pairs, _Pairs]:
-    count = round(_HELD_OUT * len(pairs.images))
-    if not count:
-        raise UserError(
-            f"{root} has {len(pairs.images)} images with masks, too few to hold out 20 %"
-        )
-    order = np.random.default_rng(SPLIT_SEED).permutation(len(pairs.images))
-    return pairs.some(sorted(order[count:])), pairs.some(sorted(order[:count]))
 
 
 def _classes(root: Path, paths: Sequence[str]) -> MaskClasses:

@@ -18,6 +18,7 @@ from diswot.data.imagenet16 import imagenet16, imagenet16_120, is_imagenet16
 from diswot.data.masks import is_masks, masks
 from diswot.data.own import as_dataset, called
 from diswot.data.parquet import is_parquet, parquet
+from diswot.data.voc import is_voc, voc
 from diswot.errors import UserError, unknown
 from diswot.utils.user_code import is_spec
 
@@ -52,6 +53,12 @@ SETS: dict[str, BuiltinDataset] = {
         "Chrabaszcz et al., 2017",
     ),
 }
+
+
+FOLDERS: tuple[tuple[Callable[[Path], bool], Callable[..., Dataset]], ...] = (
+    (is_voc, voc),
+    (is_masks, masks),
+)
 
 
 def list_datasets() -> list[str]:
@@ -115,6 +122,5 @@ def create_dataset(
         raise UserError(f"{name} is a file; name a folder of images, or a .parquet file")
     if is_imagenet16(path):
         return imagenet16(name, num_classes=num_classes, img_size=img_size)
-    if is_masks(path):
-        return masks(name, img_size=img_size)
-    return folder(name, img_size=img_size)
+    read = next((read for known, read in FOLDERS if known(path)), folder)
+    return read(name, img_size=img_size)
