@@ -134,14 +134,14 @@ class _Counts:
 
     def note(self, name: str) -> None:
         """Log the numbers in one line, if there are any."""
-        told = {
+        noted = {
             f"kept {_counted(self.empty, 'image')} without boxes": self.empty,
             f"clipped {_counted(self.clipped, 'box')} to the image": self.clipped,
             f"dropped {_counted(self.sizeless, 'box')} of no size": self.sizeless,
             f"dropped {_counted(self.twice, 'box')} for being there twice": self.twice,
             f"{_counted(self.crowds, 'box')} of crowds or difficult objects": self.crowds,
         }
-        if parts := [text for text, count in told.items() if count]:
+        if parts := [text for text, count in noted.items() if count]:
             _log.warning("%s: %s", name, "; ".join(parts))
 
 

@@ -120,10 +120,10 @@ def annotated(note: str, image: str) -> Annotated:
     """
     root = _parsed(note)
     size = size_of(image)
-    told = tuple(_number(root, f"size/{side}", note, 0) for side in ("width", "height"))
-    if all(told) and told != size:
+    stated = tuple(_number(root, f"size/{side}", note, 0) for side in ("width", "height"))
+    if all(stated) and stated != size:
         raise UserError(
-            f"{note} is for an image of {told[0]:g} x {told[1]:g} pixels, and {image} has "
+            f"{note} is for an image of {stated[0]:g} x {stated[1]:g} pixels, and {image} has "
             f"{size[0]} x {size[1]}"
         )
     return Annotated(image, size, [_object(each, note) for each in root.iterfind("object")])
