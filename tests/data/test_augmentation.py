@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Generator, Tensor
 
-from diswot.data.augmentation import Changes, Drawn, apply, draw, some
+from diswot.data.augmentation import Changes, Drawn, apply, apply_to_boxes, draw, some
 
 
 def generator(seed: int = 0) -> Generator:
@@ -110,3 +110,79 @@ class TestAugment:
         mirror = Changes(flip=True)
         made = augment(image.expand(2000, -1, -1, -1), mirror, torch.Generator().manual_seed(0))
         assert 900 < int((made[:, 0, 2, 0] == 4).sum()) < 1100
+
+
+class TestBoxes:
+    """A drawn rectangle and its box are moved alike."""
+
+    SIZE = (60, 90)  # height and width
+
+    def rectangles(self, count: int) -> tuple[Tensor, Tensor]:
+        """Images with a filled rectangle of ones, count x 1 x 60 x 90, and their boxes."""
+        random = generator(7)
+        images, boxes = torch.zeros(count, 1, *self.SIZE), torch.zeros(count, 2, 6)
+        boxes[:, 1, 4] = -1
+        for image, box in zip(images, boxes, strict=True):
+            width, height = torch.randint(8, 40, (2,), generator=random).tolist()
+            left = int(torch.randint(0, 90 - width + 1, (), generator=random))
+            top = int(torch.randint(0, 60 - height + 1, (), generator=random))
+            image[:, top : top + height, left : left + width] = 1
+            box[0] = torch.tensor([left, top, left + width, top + height, 2, 1])
+        return images, boxes
+
+    def moved(self, changes: Changes, count: int) -> tuple[Tensor, Tensor, Tensor]:
+        images, boxes = self.rectangles(count)
+        drawn = draw(changes, count, self.SIZE, generator(1))
+        made = apply_to_boxes(boxes, changes, drawn, self.SIZE)
+        assert (made[:, 1] == torch.tensor([0.0, 0, 0, 0, -1, 0])).all()
+        return apply(images, changes, drawn)[:, 0], made[:, 0], boxes[:, 0]
+
+    @staticmethod
+    def extent(image: Tensor) -> Tensor:
+        """x1, y1, x2, y2 of the bright pixels."""
+        rows, columns = (image > 0.5).nonzero().T
+        return torch.stack((columns.min(), rows.min(), columns.max() + 1, rows.max() + 1))
+
+    def test_shifts_and_mirrors_are_exact(self) -> None:
+        images, made, old = self.moved(Changes(crop=12, flip=True), 200)
+        kept = made[:, 4] == 2
+        assert 150 < kept.sum() < 200 or kept.all()
+        for image, box in zip(images[kept], made[kept], strict=True):
+            assert box.tolist() == [*self.extent(image).tolist(), 2, 1]
+        assert not torch.equal(made, old)
+
+    def test_crops_shifts_and_mirrors_are_those_of_the_pixels(self) -> None:
+        changes = Changes(crop=5, area=0.2, flip=True)
+        images, made, _ = self.moved(changes, 300)
+        kept = made[:, 4] == 2
+        assert 200 < kept.sum() < 290
+        for image, box in zip(images[kept], made[kept], strict=True):
+            assert (self.extent(image) - box[:4]).abs().max() <= 1.01
+
+    def test_a_box_of_which_little_remains_becomes_padding(self) -> None:
+        changes = Changes(area=0.25)
+        frames = torch.tensor([[-0.5, -0.5, 0.5, 0.5]])  # the quarter at the top left
+        boxes = torch.tensor(
+            [
+                [40.0, 10, 50, 20, 0, 0],  # half of its width is inside
+                [43.2, 10, 51.2, 20, 1, 0],  # 22 %
+                [43.6, 10, 51.6, 20, 2, 0],  # 17 %
+                [50.0, 10, 60, 20, 3, 0],  # outside
+                [10.0, 10, 10.4, 20, 4, 0],  # 0.8 pixels wide when enlarged
+                [10.0, 10, 10.6, 20, 5, 0],  # 1.2
+            ]
+        )[None]
+        made = apply_to_boxes(boxes, changes, Drawn(frames=frames), self.SIZE)[0]
+        assert made[:, 4].tolist() == [0, 1, -1, -1, -1, 5]
+        assert made[0].tolist() == pytest.approx([80, 20, 90, 40, 0, 0], abs=1e-4)
+        assert made[3].tolist() == [0, 0, 0, 0, -1, 0]
+
+    def test_what_a_crop_has_cut_off_a_shift_does_not_bring_back(self) -> None:
+        drawn = Drawn(frames=torch.tensor([[0.5, 0.0, 0.5, 1.0]]), shifts=torch.tensor([[9, 0]]))
+        boxes = torch.tensor([[[40.0, 0, 50, 60, 0, 0]]])  # from -10 to 10 in the crop, then + 9
+        made = apply_to_boxes(boxes, Changes(crop=9, area=0.5), drawn, self.SIZE)
+        assert made[0, 0].tolist() == pytest.approx([9, 0, 19, 60, 0, 0], abs=1e-4)
+
+    def test_nothing_is_nothing(self) -> None:
+        _, boxes = self.rectangles(3)
+        assert torch.equal(apply_to_boxes(boxes, Changes(), Drawn(), self.SIZE), boxes)

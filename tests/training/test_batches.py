@@ -14,8 +14,8 @@ from tiny_training import SHORT, digits, distill, teacher
 from torch.nn.functional import pad
 from toys import CLASSES, LinearHead, seeded
 
-from diswot.data.dataset import whole
-from diswot.data.loader import Held
+from diswot.data.dataset import Dataset, Split, whole
+from diswot.data.loader import Held, Streamed
 from diswot.errors import UserError
 from diswot.knowledge.losses import outputs
 from diswot.knowledge.registry import get_distance
@@ -159,3 +159,38 @@ def test_the_loss_of_two_views_is_their_mean() -> None:
     trained = distill(master, student, digits(), recipe)
     assert trained.history[0]["mlkd"] == pytest.approx(0.5 * sum(values) / 2, rel=1e-4)
     assert abs(values[0] - values[1]) > 1e-3 * values[0]
+
+
+def rectangles() -> Dataset:
+    """Eight images of a bright rectangle and its box, with a row of padding."""
+    images, boxes = torch.zeros(8, 3, 40, 60, dtype=torch.uint8), torch.zeros(8, 2, 6)
+    boxes[:, 1, 4] = -1
+    for number, (image, box) in enumerate(zip(images, boxes, strict=True)):
+        image[:, 10 : 20 + number, 20 : 40 - number] = 255
+        box[0, :4] = torch.tensor([20, 10, 40 - number, 20 + number])
+    split = Split(torch.zeros(8, dtype=torch.int64), lambda i: images[i], lambda i: boxes[i])
+    look = ((0.5,) * 3, (0.5,) * 3)
+    return Dataset("drawn", ("one",), 40, *look, split, split, width=60, task="detection")
+
+
+@pytest.mark.parametrize("held", [True, False])
+def test_boxes_move_with_their_images(held: bool) -> None:
+    data = rectangles()
+    assert data.train is not None
+    recipe = replace(SHORT, crop=8, flip=True, batch_size=4)
+    source = Held(*whole(data.train)) if held else Streamed(data.train, torch.device("cpu"))
+    moved = 0
+    for (part,) in Batches(data, recipe, of(0, 1)).epoch(source, 3):
+        for image, boxes, index in zip(part.images, part.labels, part.indices, strict=True):
+            rows, columns = (image[0] > 0).nonzero().T
+            seen = (columns.min(), rows.min(), columns.max() + 1, rows.max() + 1)
+            assert boxes[0].tolist() == [*map(int, seen), 0, 0]
+            assert boxes[1].tolist() == [0, 0, 0, 0, -1, 0]
+            moved += not torch.equal(boxes, data.train.targets([int(index)])[0])
+    assert moved > 4
+
+
+@pytest.mark.parametrize("mixed", [{"mixup": 0.5}, {"randaugment": 9}])
+def test_boxes_are_not_mixed(mixed: dict[str, Any]) -> None:
+    with pytest.raises(UserError, match="are for one label an image"):
+        Batches(rectangles(), replace(SHORT, batch_size=4, **mixed), of(0, 1))

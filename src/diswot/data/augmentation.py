@@ -15,6 +15,7 @@ from torch.nn.functional import affine_grid, grid_sample, pad
 
 from diswot.data.dataset import UNLABELLED
 
+LEAST_LEFT = 0.2  # share of a box's area that must remain in the image
 STRETCH = 4 / 3  # the largest aspect ratio of a random crop, as in Szegedy et al., CVPR 2015
 
 
@@ -117,6 +118,48 @@ def apply_to_masks(masks: Tensor, changes: Changes, drawn: Drawn) -> Tensor:
         mirrored = drawn.mirrored.to(device)[:, None, None, None]
         moved = torch.where(mirrored, moved.flip(3), moved)
     return moved[:, 0]
+
+
+def apply_to_boxes(
+    targets: Tensor, changes: Changes, drawn: Drawn, size: tuple[int, int]
+) -> Tensor:
+    """Move boxes, B x M x 6, as `apply` moves the images, and clip them.
+
+    A box becomes padding if less than 20 % of its area remains, or less than a pixel of its width
+    or its height. A square of zeros keeps the boxes.
+
+    Args:
+        targets: Boxes as `observation.boxes` describes them.
+        changes: Settings.
+        drawn: Random numbers of the B images.
+        size: Height and width of the images in pixels.
+    """
+    device = targets.device
+    sides = torch.tensor(size[::-1]).to(targets)  # x before y, as in a box
+    corners = targets[..., :4].unflatten(-1, (2, 2))
+    whole = _area(corners)
+    if drawn.frames is not None:
+        middle, half = drawn.frames.to(device)[:, None, None].chunk(2, -1)
+        corners = ((2 * corners / sides - 1 - middle) / half + 1) / 2 * sides
+        whole = whole / half.prod(-1)[..., 0]
+        corners = torch.minimum(corners.clamp(min=0), sides)
+    if drawn.shifts is not None:
+        shifts = drawn.shifts.to(device).flip(1)[:, None, None]
+        corners = torch.minimum((corners + changes.crop - shifts).clamp(min=0), sides)
+    if drawn.mirrored is not None:
+        x, y = corners.unbind(-1)
+        turned = torch.stack((sides[0] - x.flip(-1), y), -1)
+        corners = torch.where(drawn.mirrored.to(device)[:, None, None, None], turned, corners)
+    kept = ((corners[..., 1, :] - corners[..., 0, :]) >= 1).all(-1)
+    kept &= (_area(corners) >= LEAST_LEFT * whole) & (targets[..., 4] != UNLABELLED)
+    padding = torch.zeros_like(targets)
+    padding[..., 4] = UNLABELLED
+    moved = torch.cat((corners.flatten(-2), targets[..., 4:]), -1)
+    return torch.where(kept[..., None], moved, padding)
+
+
+def _area(corners: Tensor) -> Tensor:
+    return (corners[..., 1, :] - corners[..., 0, :]).prod(-1)
 
 
 def _cut(images: Tensor, frames: Tensor, mode: str = "bilinear") -> Tensor:

@@ -10,11 +10,12 @@ from typing import NamedTuple
 import torch
 from torch import Generator, Tensor
 
-from diswot.data.augmentation import Changes, apply, apply_to_masks, draw, some
+from diswot.data.augmentation import Changes, apply, apply_to_boxes, apply_to_masks, draw, some
 from diswot.data.dataset import Dataset
 from diswot.data.loader import Source
 from diswot.errors import UserError
 from diswot.models.initialization import derive_seed
+from diswot.observation.boxes import is_boxes
 from diswot.observation.rows import is_dense
 from diswot.training import mixing
 from diswot.training.distributed import Processes
@@ -29,6 +30,7 @@ class Part(NamedTuple):
     Attributes:
         images: Normalised, B x 3 x H x W.
         labels: B; of a mixed image the label with the larger share. Of pixels, B x H x W.
+            Boxes, B x M x 6.
         targets: Probability of each class, B x K; None where no images are mixed.
         indices: Numbers of the training images, B.
     """
@@ -84,7 +86,7 @@ class Batches:
             )
         if self.size < 2 * parts:
             raise UserError(f"{self.count} images are too few for a batch in {parts} parts")
-        if self.data.task == "segmentation" and (self.recipe.mixes or self.recipe.randaugment):
+        if self.data.task != "classification" and (self.recipe.mixes or self.recipe.randaugment):
             raise UserError("mixup, cutmix and RandAugment are for one label an image")
         share = self.part_size // self.processes.count
         if self.recipe.mixes and share % 2:
@@ -154,6 +156,9 @@ class Batches:
         images = apply(images, changes, some(drawn, share))
         if is_dense(labels):
             labels = apply_to_masks(labels, changes, some(drawn, share))
+        elif is_boxes(labels):
+            size = self.data.image_shape[1:]
+            labels = apply_to_boxes(labels, changes, some(drawn, share), size)
         if recipe.randaugment:
             seeds = torch.randint(SEEDS, (self.part_size,), generator=generator)
             images = mixing.rand_augment(images, recipe.randaugment, seeds[share])
