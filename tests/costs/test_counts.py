@@ -12,6 +12,7 @@ from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
 from diswot.costs.counts import count
+from diswot.models.registry import create_teacher
 from diswot.spaces.registry import construct, create_space
 from diswot.spaces.trials import EnumeratingTrial
 
@@ -195,3 +196,33 @@ def test_a_space_is_counted_whole_and_as_torch_counts(name: str) -> None:
     assert counts.macs >= counter.get_total_flops() // 2 > 0
     if name in ("s0", "nasbench201"):  # torch does not see the fused kernels of attention
         assert counts.macs == counter.get_total_flops() // 2
+
+
+@pytest.mark.parametrize("name", ["ssdlite320_mobilenet_v3_large", "fcos_resnet50_fpn"])
+def test_a_detector_is_its_backbone_and_its_heads(name: str) -> None:
+    model = create_teacher(f"torchvision:{name}", 3, 64).eval()
+    padded = torch.zeros(1, 3, 64, 100 if name.startswith("ssd") else 128)
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        maps = model.get_submodule("backbone")(padded)
+        model.get_submodule("head")(list(maps.values()))
+
+    counts = count(model, (3, 64, 100))
+
+    assert (counts.macs, counts.uncounted) == (counter.get_total_flops() // 2, ())
+    assert counts.memory > 4 * sum(each.numel() for each in maps.values())
+
+
+def test_the_heads_of_a_two_stage_detector_are_counted_at_each_proposal() -> None:
+    """Two linear layers of 1,024, and the outputs for 4 classes and their boxes."""
+    model = create_teacher("torchvision:fasterrcnn_mobilenet_v3_large_fpn", 3, 64).eval()
+    met: list[int] = []
+    roi = model.get_submodule("roi_heads.box_head")
+    roi.register_forward_pre_hook(lambda _, given: met.append(len(given[0])))
+    counts = count(model, (3, 64, 64))
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        maps = list(model.get_submodule("backbone")(torch.zeros(1, 3, 64, 64)).values())
+        model.get_submodule("rpn.head")(maps)
+
+    heads = met[0] * (256 * 7 * 7 * 1024 + 1024 * 1024 + 1024 * (4 + 16))
+
+    assert counts.all_macs() == counter.get_total_flops() // 2 + heads and met[0] > 0

@@ -78,7 +78,7 @@ def test_a_fresh_head_for_the_data(name: str, pixels: int) -> None:
             "torchvision:resnet33",
             "unknown network of torchvision .*; did you mean resnet34",
         ),
-        ("torchvision:fasterrcnn_resnet50_fpn", "unknown network of torchvision"),
+        ("torchvision:raft_small", "unknown network of torchvision"),
         ("tim:resnet50", r"unknown teacher 'tim:resnet50'; did you mean timm:resnet50"),
         ("timm:", r"unknown teacher 'timm:'; did you mean timm:resnet50"),
     ],
@@ -152,3 +152,64 @@ def test_timm_loads_its_weights(classes: int, monkeypatch: pytest.MonkeyPatch) -
 def test_networks_for_segmentation_start_from_nothing() -> None:
     model = create_teacher("torchvision:lraspp_mobilenet_v3_large", 5, 32)
     assert model.eval()(torch.zeros(2, 3, 32, 48))["out"].shape == (2, 5, 32, 48)
+
+
+DETECTORS = [
+    "ssdlite320_mobilenet_v3_large",
+    "fcos_resnet50_fpn",
+    "retinanet_resnet50_fpn",
+    "fasterrcnn_mobilenet_v3_large_fpn",
+]
+BOXES = {"boxes": torch.tensor([[4.0, 6.0, 40.0, 50.0]]), "labels": torch.tensor([3])}
+
+
+@pytest.mark.parametrize("name", DETECTORS)
+def test_detectors_see_the_images_as_they_are(name: str) -> None:
+    """K + 1 outputs, and the backbone gets the images unchanged but for padding."""
+    model = create_teacher(f"torchvision:{name}", 3, 64)
+    seen: list[torch.Tensor] = []
+    model.get_submodule("backbone").register_forward_pre_hook(
+        lambda _, given: seen.append(given[0])
+    )
+    images = torch.randn(2, 3, 64, 100)
+    losses = model(list(images), [BOXES, BOXES])
+    assert all(loss.isfinite() for loss in losses.values())
+    found = model.eval()(images)
+    assert [set(each) for each in found] == [{"boxes", "labels", "scores"}] * 2
+    assert all(torch.equal(each[..., :100], images) for each in seen)
+    assert {each.shape[3] for each in seen} == {100 if name.startswith("ssd") else 128}
+    whole = models.get_model(name, num_classes=4, weights_backbone=None)
+    assert {n: v.shape for n, v in model.state_dict().items()} == {
+        n: v.shape for n, v in whole.state_dict().items()
+    }
+
+
+def test_input_config_of_a_trained_detector() -> None:
+    """The first of the 91 categories of torchvision is the background."""
+    found = input_config("torchvision:ssdlite320_mobilenet_v3_large", True)
+    assert replace(found, classes=None) == InputConfig(90, None, (0.5,) * 3, (0.5,) * 3)
+    assert found.classes is not None and found.classes[0] == ("person",)
+
+
+@pytest.mark.parametrize("classes", [90, 7])
+@pytest.mark.parametrize("name", [DETECTORS[0], DETECTORS[3]])
+def test_a_detector_takes_what_fits(
+    name: str, classes: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trained = models.get_model(name, weights_backbone=None)
+    for value in trained.parameters():
+        nn.init.constant_(value, 0.25)
+    monkeypatch.setattr(
+        "torchvision.models._api.load_state_dict_from_url", lambda *_, **__: trained.state_dict()
+    )
+    model = create_teacher(f"torchvision:{name}", classes, pretrained=True)
+    state = model.state_dict()
+    kept = {k for k, v in trained.state_dict().items() if state[k].shape == v.shape}
+    assert all((state[k] == 0.25).all() for k, _ in model.named_parameters() if k in kept)
+    heads = {k for k in state if k not in kept}
+    assert bool(heads) == (classes == 7) and all("cl" in k or "predictor" in k for k in heads)
+
+
+def test_detectors_of_masks_are_refused() -> None:
+    with pytest.raises(UserError, match="unknown network of torchvision 'maskrcnn_resnet50_fpn'"):
+        create_teacher("torchvision:maskrcnn_resnet50_fpn")

@@ -27,7 +27,7 @@ LIBRARIES: dict[str, Library] = {
     "torchvision": Library(
         timm_torchvision.torchvision_input_config,
         timm_torchvision.torchvision_build,
-        "any image classifier of torchvision",
+        "any image classifier of torchvision, and its networks for segmentation and detection",
         "torchvision:resnet34",
     ),
     "hf": Library(

@@ -1,10 +1,11 @@
-"""Image classifiers of timm and torchvision, by name."""
+"""Networks of timm and torchvision, by name: classifiers, and torchvision's dense networks."""
 
 from __future__ import annotations
 
 import warnings
 from typing import Any
 
+import torch
 from torch import nn
 
 from diswot.errors import UserError, unknown
@@ -19,6 +20,7 @@ _REMOTE = (
 )  # prefixes of names that timm looks up itself
 _OLD: dict[str, Any] = {"aux_logits": False, "init_weights": True}
 _AUXILIARY = ("googlenet", "inception_v3")  # networks with a second classifier in training
+_MORE_THAN_BOXES = ("maskrcnn", "keypointrcnn")  # detectors that need masks or points, too
 
 
 def timm_input_config(name: str, pretrained: bool) -> InputConfig:
@@ -88,57 +90,95 @@ def torchvision_input_config(name: str, pretrained: bool) -> InputConfig:
     """Read the input configuration of torchvision's default weights; else only a fixed size."""
     from torchvision import models
 
-    _check_torchvision(name)
+    detects = _kind(name) == "detection"
     if not pretrained:
         return InputConfig(img_size=224 if _sized(name) else None)
     weights = models.get_model_weights(name).DEFAULT
+    names = tuple((name,) for name in weights.meta["categories"])
+    if detects:  # the first name is that of the background
+        return InputConfig(len(names) - 1, None, *_detector_look(name), names[1:])
     look = weights.transforms()
     mean, std = tuple(map(float, look.mean)), tuple(map(float, look.std))
-    names = tuple((name,) for name in weights.meta["categories"])
     return InputConfig(len(names), int(look.crop_size[0]), mean, std, names)
+
+
+def _detector_look(name: str) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Return mean and deviation of the images of a detector, which its transform has."""
+    from torchvision import models
+
+    with torch.device("meta"):
+        look: Any = models.get_model(name, weights_backbone=None).transform
+    return tuple(look.image_mean), tuple(look.image_std)
 
 
 def torchvision_build(name: str, classes: int, size: int | None, pretrained: bool) -> nn.Module:
     """Build a network; it takes all pretrained weights whose shapes are those of the network."""
     from torchvision import models
 
-    _check_torchvision(name)
+    kind = _kind(name)
+    outputs = classes + (kind == "detection")
     options = dict(_OLD) if name in _AUXILIARY else {}
-    if _dense(name):
+    if kind != "classification":
         options["weights_backbone"] = None
     if (key := _sized(name)) and size is not None:
         options[key] = size if key == "image_size" else (size, size)
     with one_line_errors(f"torchvision:{name}", "cannot be made"), warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)
-        model: nn.Module = models.get_model(name, num_classes=classes, **options)
+        model: nn.Module = models.get_model(name, num_classes=outputs, **options)
     if pretrained:
         with one_line_errors(f"torchvision:{name}", FETCHING):
             given = models.get_model(name, weights="DEFAULT").state_dict()
-        _take(model, given, f"torchvision:{name}", classes)
+        trained = len(models.get_model_weights(name).DEFAULT.meta["categories"])
+        _take(model, given, f"torchvision:{name}", outputs / trained)
+    if kind == "detection":
+        from diswot.models.detectors import at_own_size  # loads torchvision
+
+        return at_own_size(model)
     return model
 
 
-def _take(model: nn.Module, given: dict[str, Any], name: str, classes: int) -> None:
+def _take(model: nn.Module, given: dict[str, Any], name: str, ratio: float) -> None:
+    """Load what fits.
+
+    Args:
+        model: The network, whose outputs may be more or fewer than those of the weights.
+        given: The weights.
+        name: Name of the network, for the error.
+        ratio: Outputs of the network over those of the weights.
+
+    Raises:
+        UserError: Another layer than one of the outputs differs.
+    """
     own = model.state_dict()
     fitting = {k: v for k, v in given.items() if k in own and v.shape == own[k].shape}
-    heads = {k for k in own if own[k].ndim and len(own[k]) == classes}
-    if misfits := own.keys() - fitting.keys() - heads:
-        raise UserError(f"{name} takes other images with its weights: {min(misfits)} differs")
+    for key in own.keys() - fitting.keys():
+        shape, wanted = given[key].shape if key in given else (), own[key].shape
+        counts = key.endswith("num_batches_tracked")  # frozen batch norms have none
+        if not counts and not (
+            shape and shape[1:] == wanted[1:] and round(shape[0] * ratio) == wanted[0]
+        ):
+            raise UserError(f"{name} takes other images with its weights: {key} differs")
     model.load_state_dict(fitting, strict=False)
 
 
-def _check_torchvision(name: str) -> None:
+def _kind(name: str) -> str:
+    """Return the task of a network of torchvision.
+
+    Raises:
+        UserError: There is no network of this name, or it needs masks or points of objects.
+    """
     from torchvision import models
 
-    names = [*models.list_models(module=models), *models.list_models(module=models.segmentation)]
+    modules = {
+        "classification": models,
+        "segmentation": models.segmentation,
+        "detection": models.detection,
+    }
+    names = {each: kind for kind, module in modules.items() for each in models.list_models(module)}
+    names = {each: kind for each, kind in names.items() if not each.startswith(_MORE_THAN_BOXES)}
     if name not in names:
         raise unknown("network of torchvision", name, names)
-
-
-def _dense(name: str) -> bool:
-    from torchvision import models
-
-    return name in models.list_models(module=models.segmentation)
+    return names[name]
 
 
 def _sized(name: str) -> str:
