@@ -6,16 +6,17 @@ import pytest
 import torch
 
 from diswot.observation.rows import IGNORED
-from diswot.tasks.registry import TASKS, class_ious, find_result, list_tasks
+from diswot.tasks.registry import TASKS, find_result, list_tasks
+from diswot.tasks.segmentation import class_ious
 
 
 def test_accuracy_is_the_share_of_right_images() -> None:
     row = TASKS["classification"]
     logits = torch.tensor([[1.0, 0.0], [0.0, 1.0], [2.0, 0.0]])
     counts = row.count(logits, torch.tensor([0, 1, 1]))
-    assert row.percent(counts) == pytest.approx(200 / 3)
-    more = counts + row.count(logits[:1], torch.tensor([0]))
-    assert row.percent(more) == 75
+    assert row.results(counts) == {"test_accuracy": pytest.approx(200 / 3)}
+    more = row.combine([counts, row.count(logits[:1], torch.tensor([0]))])
+    assert row.results(more) == {"test_accuracy": 75}
 
 
 def test_mean_iou_by_hand() -> None:
@@ -24,20 +25,21 @@ def test_mean_iou_by_hand() -> None:
     predicted = torch.tensor([[[0, 1, 0, 1, 2]]])
     logits = torch.nn.functional.one_hot(predicted, 4).permute(0, 3, 1, 2).float()
     counts = row.count(logits, torch.tensor([[[0, 0, 1, 1, IGNORED]]]))
-    ious = class_ious(counts).tolist()
+    ious = class_ious(counts, 4).tolist()
     assert ious[:2] == pytest.approx([100 / 3, 100 / 3])
     assert all(math.isnan(each) for each in ious[2:])
-    assert row.percent(counts) == pytest.approx(100 / 3)
+    assert row.results(counts) == {"test_miou": pytest.approx(100 / 3)}
 
 
 def test_logits_of_a_smaller_grid_are_enlarged() -> None:
     row = TASKS["segmentation"]
     logits = torch.tensor([[[[9.0, -9.0]], [[-9.0, 9.0]]]])
-    assert row.percent(row.count(logits, torch.tensor([[[0, 0, 1, 1], [0, 0, 1, 1]]]))) == 100
+    counts = row.count(logits, torch.tensor([[[0, 0, 1, 1], [0, 0, 1, 1]]]))
+    assert row.results(counts) == {"test_miou": 100}
 
 
 def test_tasks_are_listed() -> None:
-    assert list_tasks() == ["classification", "segmentation"]
+    assert list_tasks() == ["classification", "segmentation", "detection"]
 
 
 @pytest.mark.parametrize(
@@ -45,6 +47,7 @@ def test_tasks_are_listed() -> None:
     [
         ({"loss": 1.0, "test_accuracy": 71.5}, "test accuracy", 71.5),
         ({"test_accuracy": None, "test_miou": 40}, "test mIoU", 40),
+        ({"test_map": 12.5, "test_map50": 30.0}, "test mAP", 12.5),
         ({"test_agreement": 8.0}, "test agreement", 8.0),
     ],
 )

@@ -22,7 +22,8 @@ from diswot.observation.rows import IGNORED, resized_logits
 from diswot.reports.pictures import picture
 from diswot.runs.rebuild import IMAGE_FACTS, RecordedNetworks
 from diswot.runs.records import TrainingRecord
-from diswot.tasks.registry import class_ious, task_of
+from diswot.tasks.registry import task_of
+from diswot.tasks.segmentation import class_ious
 from diswot.training.evaluation import batch_size, frozen, predict
 from diswot.utils.untrusted import Facts
 
@@ -196,7 +197,10 @@ def _predicted(
             counts.append(task.count(logits, targets))
             masks.append(resized_logits(logits, (height, width)).argmax(1))
     total = torch.stack(counts).sum(0)
-    return torch.cat(masks), [*class_ious(total).tolist(), task.percent(total)]
+    return torch.cat(masks), [
+        *class_ious(total, len(total)).tolist(),
+        task.results(total)[task.result],
+    ]
 
 
 def _rows(classes: tuple[str, ...], percents: Mapping[str, list[float]]) -> list[ClassIou]:

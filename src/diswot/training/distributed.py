@@ -76,6 +76,13 @@ class Processes:
         """Return the sum over all processes."""
         return _sum(value) if self.count > 1 else value
 
+    def collect(self, value: Tensor) -> list[Tensor]:
+        """Return the values of all processes, whose first dimensions may differ, on the CPU."""
+        found: list[Any] = [value.cpu()] * self.count
+        if self.count > 1:
+            torch.distributed.all_gather_object(found, value.cpu())
+        return found
+
     def gather(self, value: Tensor) -> Tensor:
         """Return the whole batch from the shares of all processes; gradients flow back."""
         if self.count == 1:

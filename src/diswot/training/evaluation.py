@@ -13,18 +13,17 @@ from diswot.data.loader import Source, Streamed
 from diswot.errors import UserError
 from diswot.observation.rows import logits_of
 from diswot.tasks.registry import task_of
+from diswot.tasks.task import Fit, Network
 
 BATCH = 500
 NORMAL = 1.959964  # 97.5 % quantile of the normal distribution
 _PART = 100  # images of a test that are in memory at once
 
-Network = Callable[[Tensor], object]
-
 
 def sum_counts(
     model: nn.Module, data: Dataset, source: Source, indices: Tensor, bf16: bool = False
 ) -> Tensor:
-    """Return the counts of the data's task on some images, in evaluation mode.
+    """Return what the data's task counts on some images, in evaluation mode.
 
     Args:
         model: On the device of the images; its mode comes back.
@@ -36,9 +35,10 @@ def sum_counts(
     training = model.training
     model.eval()
     batches = source.batches(torch.split(indices, batch_size(data)))
-    counts = [task_of(data).count(*each) for each in predict(model, data, batches, bf16)]
+    task = task_of(data)
+    counts = [task.count(*each) for each in predict(model, data, batches, bf16)]
     model.train(training)
-    return torch.stack(counts).sum(0)
+    return task.combine(counts)
 
 
 def batch_size(data: Dataset) -> int:
@@ -51,12 +51,26 @@ def batch_size(data: Dataset) -> int:
 def measure_result(
     model: nn.Module, data: Dataset, on_read: Callable[[int], None] = lambda done: None
 ) -> float:
-    """Return the result on all test images, in %: accuracy, or the mean IoU of segmentation.
+    """Return the result on all test images, in %: accuracy, mean IoU, or mean average precision.
 
     Args:
         model: On the CPU; its mode comes back.
         data: With test images.
         on_read: Called after each part with the number of images tested so far.
+    """
+    task = task_of(data)
+    return task.results(count_all(model, data, on_read))[task.result]
+
+
+def count_all(
+    model: nn.Module, data: Dataset, on_read: Callable[[int], None] = lambda done: None
+) -> Tensor:
+    """Return what the data's task counts on all test images, in evaluation mode.
+
+    Args:
+        model: As in `measure_result`.
+        data: As in `measure_result`.
+        on_read: As in `measure_result`.
     """
     split = data.test
     assert split is not None
@@ -64,11 +78,11 @@ def measure_result(
     parts = torch.split(torch.arange(len(split)), min(_PART, batch_size(data)))
     batches = ((split.read(part.tolist()), split.targets(part.tolist())) for part in parts)
     with frozen(model):
-        for logits, targets in predict(model, data, batches):
-            counts.append(task.count(logits, targets))
+        for predicted, targets in predict(model, data, batches):
+            counts.append(task.count(predicted, targets))
             done += len(targets)
             on_read(done)
-    return task.percent(torch.stack(counts).sum(0))
+    return task.combine(counts)
 
 
 def accuracy_interval(accuracy: float, images: int) -> tuple[float, float]:
@@ -109,12 +123,13 @@ def predict(
     batches: Iterable[tuple[Tensor, Tensor]],
     bf16: bool = False,
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """Yield logits and labels for batches of images, as bytes, and labels."""
+    """Yield predictions, as the data's task makes them, and labels for batches of bytes."""
+    task = task_of(data)
     for images, labels in batches:
         batch = data.normalise(images).contiguous(memory_format=torch.channels_last)
         with torch.autocast(images.device.type, torch.bfloat16, enabled=bf16):
-            logits = logits_of(model(batch))
-        yield logits, labels
+            predicted = task.predictions(task.outputs(model, batch))
+        yield predicted, labels
 
 
 @contextmanager
@@ -182,35 +197,11 @@ def check_fit(
     Raises:
         UserError: The network does not.
     """
+    task = task_of(data)
     try:
-        outputs = model(torch.zeros(2, *data.image_shape, device=device))
+        outputs = task.outputs(model, torch.zeros(2, *data.image_shape, device=device))
     except Exception as error:  # a user's network may raise anything
         reason = " ".join(str(error).split())
         what = f"the {role} cannot take images of shape {data.image_shape}"
         raise UserError(f"{what}: {reason}") from error
-    if data.task == "segmentation":
-        outputs = _positions(role, outputs)
-    shape = tuple(outputs.shape) if isinstance(outputs, Tensor) else type(outputs).__name__
-    if classes is not None and shape != (2, len(classes)):
-        raise UserError(f"the {role} gives {shape} for 2 images, and has {len(classes)} classes")
-    if classes is None and shape != (2, len(data.classes)):
-        if isinstance(outputs, Tensor) and outputs.shape[:1] == (2,) and outputs.ndim == 2:
-            has = f"{data.name} has {len(data.classes)}"
-            raise UserError(f"the {role} gives logits for {outputs.shape[1]} classes, and {has}")
-        wanted = f"{data.name} with {len(data.classes)} classes"
-        raise UserError(f"the {role} gives {shape} for 2 images, which does not fit {wanted}")
-
-
-def _positions(role: str, outputs: object) -> Tensor:
-    """Return the logits of a dense network, averaged over positions.
-
-    Raises:
-        UserError: It gives no logits for each position.
-    """
-    logits = logits_of(outputs)
-    if logits.ndim != 4:
-        raise UserError(
-            f"the {role} gives logits of shape {tuple(logits.shape)}, and segmentation needs them "
-            "for each position: B x K x H x W"
-        )
-    return logits.mean((2, 3))
+    task.check(Fit(role, model, data, classes), outputs)

@@ -20,7 +20,8 @@ from diswot.errors import UserError
 from diswot.models.initialization import derive_seed
 from diswot.models.resized import ResizedInput
 from diswot.storage.run_files import FRESH
-from diswot.tasks.registry import Task, task_of
+from diswot.tasks.registry import task_of
+from diswot.tasks.task import Task
 from diswot.training import checkpoint
 from diswot.training.batches import Batches
 from diswot.training.checkpoint import EpochRow, Settings
@@ -176,8 +177,7 @@ class TrainingLoop:
         total = self._train(step, on_step)
         trained = time.perf_counter() - start
         row = {"epoch": len(self.history) + 1, **{n: value / steps for n, value in total.items()}}
-        task = task_of(self.data)
-        row["test_agreement" if self.data.tests_agreement else task.result] = self._test(task)
+        row.update(self._test(task_of(self.data)))
         row["lr"] = step.rate
         row["seconds"] = time.perf_counter() - start
         row["images_per_second"] = steps * self.batches.size / trained
@@ -224,16 +224,17 @@ class TrainingLoop:
         when = f"at step {update}, in epoch {len(self.history) + 1}"
         return FloatingPointError(f"{what} not finite {when}; try a lower lr{kept}")
 
-    def _test(self, task: Task) -> float:
-        """Return the result on the test images, in %; each process tests its share.
+    def _test(self, task: Task) -> dict[str, float]:
+        """Return the results on the test images, in %; each process tests its share.
 
-        Without labels the accuracy is the share of images that student and teacher classify alike.
+        Without labels the result is the share of images that student and teacher classify alike.
         """
         assert self.data.test is not None
         model = self.student if self.average is None else self.average.module
         indices = torch.arange(len(self.data.test))[self.processes.rank :: self.processes.count]
         counts = sum_counts(model, self.data, self.test, indices, self.bf16)
-        return task.percent(self.processes.sum(counts))
+        results = task.results(task.combine(self.processes.collect(counts)))
+        return {"test_agreement": results[task.result]} if self.data.tests_agreement else results
 
     def _settings(self) -> dict[str, Any]:
         """Return what a resumed training must share."""

@@ -22,9 +22,10 @@ from diswot.observation.rows import (
     mean_cross_entropy,
     resized_logits,
 )
+from diswot.tasks.task import Network
 from diswot.training.batches import Part
 from diswot.training.distributed import Processes
-from diswot.training.evaluation import Network, predict
+from diswot.training.evaluation import predict
 from diswot.training.recipe import Recipe
 
 LossParts = dict[str, Tensor]

@@ -1,0 +1,70 @@
+"""Classification: one class an image, measured by the accuracy.
+
+Letters: B images, K classes.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from diswot.errors import UserError
+from diswot.observation.rows import logits_of
+from diswot.tasks.task import Fit, Task, of_batch, summed
+
+
+def count_correct(logits: Tensor, labels: Tensor) -> Tensor:
+    """Return the number of images whose label has the highest logit, and the number of images.
+
+    Args:
+        logits: B x K.
+        labels: Class indices, B.
+    """
+    correct = (logits.argmax(1) == labels).sum()
+    return torch.stack((correct, correct.new_tensor(len(labels)))).double()
+
+
+def accuracy(counts: Tensor) -> dict[str, float]:
+    """Return the share of the images that `count_correct` counts as correct, in %."""
+    correct, images = map(float, counts)
+    return {"test_accuracy": 100 * correct / images}
+
+
+def check_logits(fit: Fit, outputs: object) -> None:
+    """Check that the outputs for two images are one logit a class.
+
+    Args:
+        fit: The network and the data.
+        outputs: What the network returns.
+
+    Raises:
+        UserError: They are not.
+    """
+    shape = tuple(outputs.shape) if isinstance(outputs, Tensor) else type(outputs).__name__
+    role, data, classes = fit.role, fit.data, fit.classes
+    if classes is not None and shape != (2, len(classes)):
+        raise UserError(f"the {role} gives {shape} for 2 images, and has {len(classes)} classes")
+    if classes is not None or shape == (2, len(data.classes)):
+        return
+    if isinstance(outputs, Tensor) and outputs.shape[:1] == (2,) and outputs.ndim == 2:
+        has = f"{data.name} has {len(data.classes)}"
+        raise UserError(f"the {role} gives logits for {outputs.shape[1]} classes, and {has}")
+    wanted = f"{data.name} with {len(data.classes)} classes"
+    raise UserError(f"the {role} gives {shape} for 2 images, which does not fit {wanted}")
+
+
+CLASSIFICATION = Task(
+    summary="one class an image",
+    row="an image",
+    result="test_accuracy",
+    measure="test accuracy",
+    class_measure="",
+    outputs=of_batch,
+    predictions=logits_of,
+    count=count_correct,
+    combine=summed,
+    results=accuracy,
+    class_results=None,
+    check=check_logits,
+    share=True,
+)

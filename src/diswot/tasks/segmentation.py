@@ -1,0 +1,81 @@
+"""Segmentation: one class a pixel, measured by the mean intersection over union.
+
+Letters: B images, K classes, H x W pixels, h x w positions of the logits.
+"""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from diswot.errors import UserError
+from diswot.observation.rows import IGNORED, logits_of, resized_logits
+from diswot.tasks.classification import check_logits
+from diswot.tasks.task import Fit, Task, of_batch, summed
+
+
+def confusion(logits: Tensor, targets: Tensor) -> Tensor:
+    """Return how many pixels of each class are predicted to be of each class, K x K.
+
+    Args:
+        logits: B x K x h x w.
+        targets: Class indices, B x H x W; `IGNORED` for a pixel that is not counted.
+    """
+    from torchmetrics.functional.classification import multiclass_confusion_matrix
+
+    height, width = targets.shape[1:]
+    predicted = resized_logits(logits, (height, width)).argmax(1)
+    counts = multiclass_confusion_matrix(
+        predicted, targets, num_classes=logits.shape[1], ignore_index=IGNORED, validate_args=False
+    )
+    return counts.double()
+
+
+def class_ious(counts: Tensor, classes: int) -> Tensor:
+    """Return the intersection over union of each class, in %; NaN for one that never occurs.
+
+    Args:
+        counts: K x K, as `confusion` returns them.
+        classes: K.
+    """
+    hits = counts.diagonal()[:classes]
+    return 100 * hits / (counts.sum(0) + counts.sum(1) - hits)
+
+
+def mean_iou(counts: Tensor) -> dict[str, float]:
+    """Return the mean over classes of `class_ious`, in %, without those that never occur."""
+    return {"test_miou": float(class_ious(counts, len(counts)).nanmean())}
+
+
+def check_positions(fit: Fit, outputs: object) -> None:
+    """Check that the outputs for two images are one logit a class for each position.
+
+    Args:
+        fit: The network and the data.
+        outputs: What the network returns, as for `logits_of`.
+
+    Raises:
+        UserError: They are not.
+    """
+    logits = logits_of(outputs)
+    if logits.ndim != 4:
+        raise UserError(
+            f"the {fit.role} gives logits of shape {tuple(logits.shape)}, and segmentation needs "
+            "them for each position: B x K x H x W"
+        )
+    check_logits(fit, logits.mean((2, 3)))
+
+
+SEGMENTATION = Task(
+    summary="one class a pixel: folders of images and masks",
+    row="a pixel that is not ignored",
+    result="test_miou",
+    measure="test mIoU",
+    class_measure="IoU",
+    outputs=of_batch,
+    predictions=logits_of,
+    count=confusion,
+    combine=summed,
+    results=mean_iou,
+    class_results=class_ious,
+    check=check_positions,
+)

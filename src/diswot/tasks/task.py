@@ -1,0 +1,82 @@
+"""What a task is: its rows, its predictions and how they are measured.
+
+Letters: B images, K classes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from torch import Tensor, nn
+
+from diswot.data.dataset import Dataset
+
+Network = Callable[..., object]
+
+
+@dataclass(frozen=True)
+class Fit:
+    """A network that must fit some data.
+
+    Attributes:
+        role: What an error calls the network.
+        model: The network.
+        data: Names the classes.
+        classes: Class of the data of each of the network's outputs. Default: those of the data.
+    """
+
+    role: str
+    model: nn.Module
+    data: Dataset
+    classes: Sequence[int] | None = None
+
+
+@dataclass(frozen=True)
+class Task:
+    """A task: what a network predicts for an image, and how the predictions are measured.
+
+    Attributes:
+        summary: One line.
+        row: What a row is: it has one target.
+        result: Name of the test result in the history of a training.
+        measure: Name of the measure in tables.
+        class_measure: Name of the measure of one class; empty if there is none.
+        outputs: Function of a network in evaluation mode and normalised images, B x 3 x H x W: what
+            the network returns for them.
+        predictions: Function of these outputs: one tensor whose first dimension is B.
+        count: Function of the predictions and the targets of some test images: what `combine`
+            makes one tensor from, over all images and processes.
+        combine: Function of several such tensors: the one of all their images.
+        results: Function of the tensor of all images: the test results by name, in %; `result`
+            is the first.
+        class_results: Function of the tensor of all images and of K: the result of each class, in
+            %, NaN for one that never occurs. None if no class has one.
+        check: Function of a network with its data, and of its outputs for two images in evaluation
+            mode: raises a `UserError` if they do not fit.
+        share: Whether the test result is a share of the test images.
+    """
+
+    summary: str
+    row: str
+    result: str
+    measure: str
+    class_measure: str
+    outputs: Callable[[Network, Tensor], object]
+    predictions: Callable[[object], Tensor]
+    count: Callable[[Tensor, Tensor], Tensor]
+    combine: Callable[[Sequence[Tensor]], Tensor]
+    results: Callable[[Tensor], dict[str, float]]
+    class_results: Callable[[Tensor, int], Tensor] | None
+    check: Callable[[Fit, object], None]
+    share: bool = False
+
+
+def of_batch(model: Network, images: Tensor) -> object:
+    """Return the outputs of a network that takes its images as one tensor."""
+    return model(images)
+
+
+def summed(counts: Sequence[Tensor]) -> Tensor:
+    """Return the sum of counts of several parts of the test images."""
+    return sum(counts[1:], counts[0])
