@@ -136,7 +136,7 @@ def apply_to_boxes(
     """
     device = targets.device
     sides = torch.tensor(size[::-1]).to(targets)  # x before y, as in a box
-    corners = targets[..., :4].unflatten(-1, (2, 2))
+    corners = targets[..., :4].reshape(*targets.shape[:2], 2, 2)
     whole = _area(corners)
     if drawn.frames is not None:
         middle, half = drawn.frames.to(device)[:, None, None].chunk(2, -1)

@@ -10,10 +10,11 @@ Letters: N images, n boxes of an image, M boxes of a row of targets, K classes, 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any
+from pathlib import Path
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -22,6 +23,8 @@ from torch import Tensor
 from diswot.data.dataset import UNLABELLED, Dataset, Split, hold_out_any
 from diswot.data.decode import IMAGENET_MEAN, IMAGENET_STD, inner_size, opened, padded
 from diswot.errors import UserError
+
+T = TypeVar("T")
 
 _log = logging.getLogger("diswot")
 
@@ -77,6 +80,25 @@ def image_files(
 def array(boxes: Sequence[Sequence[float]]) -> np.ndarray:
     """Return the boxes of an image as an array, n x 6."""
     return np.array(boxes, dtype=np.float32).reshape(-1, COLUMNS)
+
+
+def train_and_test(root: Path, splits: Mapping[str, T]) -> tuple[T, T | None]:
+    """Return what is for training and what is for testing: `test`, or else `val`.
+
+    One line of the log names a `val` that is left out.
+
+    Args:
+        root: Folder of the data set.
+        splits: A value of `train`, and perhaps of `val` and `test`.
+
+    Raises:
+        UserError: There is no `train`.
+    """
+    if "train" not in splits:
+        raise UserError(f"{root} has images with boxes for {' and '.join(splits)}, none for train")
+    if "val" in splits and "test" in splits:
+        _log.warning("%s: left out the split val, as there is a split test", root)
+    return splits["train"], splits.get("test", splits.get("val"))
 
 
 def boxed(

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from diswot.data.builtin import digits, noise
 from diswot.data.cifar import cifar
+from diswot.data.coco import coco, is_coco
 from diswot.data.dataset import Dataset
 from diswot.data.folder import folder
 from diswot.data.huggingface import PREFIX, hub
@@ -57,6 +58,7 @@ SETS: dict[str, BuiltinDataset] = {
 
 FOLDERS: tuple[tuple[Callable[[Path], bool], Callable[..., Dataset]], ...] = (
     (is_voc, voc),
+    (is_coco, coco),
     (is_masks, masks),
 )
 

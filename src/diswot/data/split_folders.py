@@ -82,6 +82,18 @@ def _chosen(root: Path, inner: Sequence[Path], splits: Mapping[Path, str]) -> Sp
     return SplitFolders(train[0] if train else None, tests[0] if tests else None, unused)
 
 
+def split_of(name: str) -> str | None:
+    """Return `train`, `val` or `test` if a name has the words of that split alone, else None.
+
+    Args:
+        name: Such as `instances_train2017` or `valid`.
+    """
+    words = {*_words(name)}
+    kinds = (("train", TRAIN_NAMES), ("test", TEST_NAMES[:3]), ("val", TEST_NAMES[3:]))
+    found = [kind for kind, names in kinds if words & {*names}]
+    return found[0] if len(found) == 1 else None
+
+
 def _role(name: str) -> str | None:
     words = set(_words(name))
     is_train, is_test = (bool(words & {*names}) for names in (TRAIN_NAMES, TEST_NAMES))

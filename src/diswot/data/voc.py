@@ -10,7 +10,7 @@ from typing import NamedTuple
 from xml.etree import ElementTree
 from xml.etree.ElementTree import Element
 
-from diswot.data.boxes import BoxedImages, array, boxed, image_files
+from diswot.data.boxes import BoxedImages, array, boxed, image_files, train_and_test
 from diswot.data.dataset import Dataset
 from diswot.data.decode import size_of
 from diswot.data.image_files import is_image
@@ -20,7 +20,7 @@ _log = logging.getLogger("diswot")
 
 IMAGES, ANNOTATIONS, LISTS = "JPEGImages", "Annotations", "ImageSets/Main"
 NAMES = "classes.txt"  # one class a line, to fix their order
-_TRAIN, _TEST = ("train", "trainval"), ("test", "val")
+_TRAIN = ("train", "trainval")
 _CORNERS = ("xmin", "ymin", "xmax", "ymax")
 
 
@@ -68,19 +68,19 @@ def voc(name: str, *, img_size: int | None) -> Dataset:
         UserError: A list names no image, or an annotation cannot be read.
     """
     root = Path(name)
-    listed = {path.stem for path in (root / LISTS).glob("*.txt")}
-    train = next(split for split in _TRAIN if split in listed)
-    test = (
-        next((split for split in _TEST if split in listed), None)
-        if train == "train"
-        else ("test" if "test" in listed else None)
-    )
-    if train == "train" and test == "test" and "val" in listed:
-        _log.warning("%s: left out the images of %s/val.txt", root, LISTS)
+    train, test = train_and_test(root, _lists(root))
     splits = [_listed(root, split) for split in (train, test) if split is not None]
     classes = _classes(root, splits)
     parts = [_part(split, classes) for split in splits]
     return boxed(name, tuple(classes), parts[0], parts[1] if test else None, img_size)
+
+
+def _lists(root: Path) -> dict[str, str]:
+    """Return the name of the list of each split."""
+    listed = {path.stem for path in (root / LISTS).glob("*.txt")}
+    if "train" in listed:
+        return {split: split for split in ("train", "val", "test") if split in listed}
+    return {"train": "trainval"} | ({"test": "test"} if "test" in listed else {})
 
 
 def _listed(root: Path, split: str) -> list[Annotated]:

@@ -1,0 +1,89 @@
+"""Pascal VOC as data for detection."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from data.drawn_boxes import SIZE, loaded, picture, rows, voc_folder, xml
+
+from diswot.errors import UserError
+
+WHOLE = ("cat", 1, 1, *SIZE)  # of an image, in coordinates from 1
+ONE = {"a": xml(WHOLE), "b": xml(WHOLE), "c": xml(WHOLE), "d": xml(WHOLE), "e": xml(WHOLE)}
+
+
+def test_coordinates_from_1_and_flags(tmp_path: Path) -> None:
+    notes = {
+        "a b": xml(WHOLE, ("ant", 11, 6, 20, 15, "difficult")),
+        "b": xml(size=None),
+        "c": xml(("bee", "3.5", 2, 9, 9), size=(0, 0)),
+    }
+    root = voc_folder(tmp_path, notes, test="c", val="b")
+    (root / "ImageSets/Main/train.txt").write_text("a b\nb\n\n")
+    data, train, test = loaded(root)
+    assert data.classes == ("ant", "bee", "cat") and data.image_shape == (3, 30, 40)
+    assert rows(train) == [[[0, 0, 40, 30, 2, 0], [10, 5, 20, 15, 0, 1]], []]
+    assert rows(test) == [[[2.5, 1, 9, 9, 1, 0]]]
+    assert train.labels.tolist() == [2, 3] and train.read([0, 1]).shape == (2, 3, 30, 40)
+
+
+@pytest.mark.parametrize(
+    ("lists", "counts"),
+    [
+        ({"train": "a b c", "val": "d", "test": "e"}, (3, 1)),
+        ({"train": "a b c", "val": "d e"}, (3, 2)),
+        ({"trainval": "a b c", "val": "c", "test": "d e"}, (3, 2)),
+        ({"trainval": "a b c d e", "val": "c d"}, (4, 1)),
+        ({"train": "a b c d e"}, (4, 1)),
+    ],
+)
+def test_splits(
+    tmp_path: Path,
+    lists: dict[str, str],
+    counts: tuple[int, int],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    _, train, test = loaded(voc_folder(tmp_path, ONE, **lists))
+    assert (len(train), len(test)) == counts
+    left_out = "left out the split val, as there is a split test" in caplog.text
+    assert left_out == (lists.keys() == {"train", "val", "test"})
+
+
+def test_listed_classes(tmp_path: Path) -> None:
+    root = voc_folder(tmp_path, ONE, train="a b c", val="d e")
+    (root / "classes.txt").write_text("dog\n\ncat\n")
+    data, train, _ = loaded(root)
+    assert data.classes == ("dog", "cat") and rows(train)[0][0][4] == 1
+    (root / "classes.txt").write_text("dog\n")
+    with pytest.raises(UserError, match=r"a\.jpg: cat is none of the classes in classes\.txt"):
+        loaded(root)
+
+
+def test_listed_images_that_are_not_there(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    root = voc_folder(tmp_path, ONE, train="a b c x", val="d e")
+    picture(root / "JPEGImages" / "x.jpg")
+    _, train, _ = loaded(root)
+    assert len(train) == 3 and "left out 1 without an image or an annotation, such as x" in (
+        caplog.text
+    )
+    (root / "ImageSets/Main/train.txt").write_text("x\n")
+    with pytest.raises(UserError, match=r"train\.txt names no image that has a file in"):
+        loaded(root)
+
+
+@pytest.mark.parametrize(
+    ("note", "message"),
+    [
+        ("<annotation>", "cannot be read as XML"),
+        ("<!DOCTYPE a [<!ENTITY b 'c'>]><annotation/>", "has a document type"),
+        (xml(("", 1, 2, 3, 4)), "has an object without a name"),
+        (xml(("cat", 1, 2, "x", 4)), "bndbox/xmax is 'x', not a number"),
+        (xml(("cat", 1, 2, "nan", 4)), "has a box whose coordinates are no numbers"),
+        (xml(WHOLE).replace("bndbox", "box"), "bndbox/xmin is '', not a number"),
+        (xml(WHOLE, size=SIZE[::-1]), "is for an image of 30 x 40 pixels, and .*a.jpg has 40 x 30"),
+    ],
+)
+def test_a_wrong_annotation_is_refused(tmp_path: Path, note: str, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        loaded(voc_folder(tmp_path, {**ONE, "a": note}, train="a b c", val="d e"))
