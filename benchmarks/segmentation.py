@@ -32,11 +32,12 @@ from diswot.costs.budget import Budget, Costs
 from diswot.costs.counts import count_depth
 from diswot.data.dataset import Dataset
 from diswot.data.registry import create_dataset
+from diswot.models.backbones import StageMaps
 from diswot.models.inheritance import inherit
 from diswot.models.initialization import fresh
 from diswot.models.weights import load_weights
 from diswot.nas.api import search
-from diswot.spaces.dense import PyramidSegmenter, StageMaps
+from diswot.spaces.dense import PyramidSegmenter
 from diswot.spaces.registry import Params, build_network, create_space
 from diswot.training.batches import augmented_batches
 from diswot.training.distill import distill

@@ -13,8 +13,9 @@ import diswot
 import diswot.observation.modes
 from diswot.costs.counts import count_params
 from diswot.errors import UserError
+from diswot.models.backbones import StageMaps, split
 from diswot.observation.observe import observe
-from diswot.spaces.dense import DECODERS, StageMaps, split
+from diswot.spaces.dense import DECODERS
 
 NAMES = [f"dense:{backbone}+{decoder}" for backbone in ("s0", "mobilenet") for decoder in DECODERS]
 
@@ -86,7 +87,7 @@ def test_a_copy_reads_its_own_maps() -> None:
     ("name", "message"),
     [
         ("dense", "dense needs a parts, such as dense:mobilenet"),
-        ("dense:mobilenet", "names no decoder"),
+        ("dense:mobilenet", "has no plus; such as dense:mobilenet"),
         ("dense:mobilenet+unet", "unknown decoder 'unet'"),
         ("dense:nothing+fpn", "unknown space 'nothing'"),
     ],
@@ -97,4 +98,4 @@ def test_wrong_names(name: str, message: str) -> None:
 
 
 def test_the_decoder_is_what_follows_the_last_plus() -> None:
-    assert split("a+b.py:f+fpn") == ("a+b.py:f", "fpn")
+    assert split("a+b.py:f+fpn", "dense:a+b") == ("a+b.py:f", "fpn")

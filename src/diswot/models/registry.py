@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from diswot.errors import UserError, unknown
-from diswot.models import huggingface, timm_torchvision
+from diswot.models import huggingface, named_detectors, timm_torchvision
 from diswot.models.cifar_resnet import CifarResNet
 from diswot.models.preprocessing import InputConfig, Library
 from diswot.models.supported import usable
@@ -35,6 +35,12 @@ LIBRARIES: dict[str, Library] = {
         huggingface.build,
         "an image classifier of transformers, by name or local folder (extra hf)",
         "hf:microsoft/resnet-18",
+    ),
+    "detector": Library(
+        named_detectors.input_config,
+        named_detectors.build,
+        "a classifier with a name under a pyramid and the heads of fcos or retinanet",
+        named_detectors.EXAMPLE,
     ),
 }
 

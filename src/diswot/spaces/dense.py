@@ -10,52 +10,20 @@ Letters: B images, K classes, C channels, H x W pixels.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Mapping, Sequence
-from functools import partial
-from typing import Any, NamedTuple
+from collections.abc import Callable, Sequence
 
-import torch
 from optuna.trial import BaseTrial
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
 from torchvision.models.segmentation import LRASPP
 from torchvision.ops import FeaturePyramidNetwork
 
-from diswot.errors import UserError, unknown
-from diswot.observation.hooks import Trace, run
-from diswot.observation.modes import measuring
-from diswot.spaces.registry import SPACES, create_space
-from diswot.utils import user_code
+from diswot.models.backbones import Stage, StageMaps, remove_classifier, split
+from diswot.spaces.registry import check_parts, create_space
 
 WIDTHS = (32, 64, 128)  # of the decoder
+EXAMPLE = "dense:mobilenet+lraspp"
 _FINEST, _LOW = 4, 8  # strides of the finest map of the pyramid, and of the low map of LR-ASPP
-
-
-class StageMaps(nn.Module):
-    """A classifier without its last layer, as the maps that end its stages.
-
-    Attributes:
-        network: The network.
-        names: Modules that give the maps, by their names in the result.
-    """
-
-    def __init__(self, network: nn.Module, names: Mapping[str, str]) -> None:
-        super().__init__()
-        self.network, self.names = network, dict(names)
-        self._maps: dict[str, Tensor] = {}
-        for place, name in self.names.items():
-            network.get_submodule(name).register_forward_hook(partial(self._keep, place))
-
-    def _keep(self, place: str, module: nn.Module, inputs: object, output: Any) -> None:
-        self._maps[place] = output
-
-    def forward(self, images: Tensor) -> dict[str, Tensor]:
-        """Return the maps by name, B x C x h x w each, from the largest to the smallest."""
-        self._maps.clear()
-        self.network(images)
-        maps = {place: self._maps[place] for place in self.names}
-        self._maps.clear()
-        return maps
 
 
 class PyramidSegmenter(nn.Module):
@@ -109,40 +77,13 @@ def _fpn(network: nn.Module, stages: Sequence[Stage], width: int, num_classes: i
 DECODERS: dict[str, Callable[..., nn.Module]] = {"lraspp": _lraspp, "fpn": _fpn}
 
 
-class Stage(NamedTuple):
-    """The module that ends a resolution stage.
-
-    Attributes:
-        name: Name of the module.
-        channels: Channels of its map.
-        stride: Height of the images over that of the map.
-    """
-
-    name: str
-    channels: int
-    stride: float
-
-
 def check(parts: str, num_classes: int, img_size: int) -> None:
     """Check the text after `dense:`.
 
     Raises:
         UserError: It does not name a space and a decoder.
     """
-    backbone, decoder = split(parts)
-    if decoder not in DECODERS:
-        raise unknown("decoder", decoder, DECODERS)
-    if backbone.partition(":")[0] not in SPACES and not user_code.is_spec(backbone):
-        raise unknown("space", backbone, SPACES)
-    create_space(backbone, num_classes, img_size)
-
-
-def split(parts: str) -> tuple[str, str]:
-    """Return the names of the backbone's space and of the decoder."""
-    backbone, plus, decoder = parts.rpartition("+")
-    if not plus:
-        raise UserError(f"dense:{parts} names no decoder; such as dense:mobilenet+lraspp")
-    return backbone, decoder
+    check_parts(parts, "decoder", DECODERS, EXAMPLE, num_classes, img_size)
 
 
 def build(trial: BaseTrial, parts: str, num_classes: int = 21, img_size: int = 224) -> nn.Module:
@@ -157,33 +98,8 @@ def build(trial: BaseTrial, parts: str, num_classes: int = 21, img_size: int = 2
     Raises:
         UserError: The backbone has one map alone, or its classifier is no linear layer.
     """
-    backbone, decoder = split(parts)
+    backbone, decoder = split(parts, EXAMPLE)
     network = create_space(backbone, num_classes, img_size)(trial)
     width = trial.suggest_categorical("decoder_width", WIDTHS)
-    return DECODERS[decoder](network, _stages(network, img_size, backbone), width, num_classes)
-
-
-def _stages(network: nn.Module, img_size: int, name: str) -> list[Stage]:
-    """Return the modules that end the stages; the classifier becomes the identity."""
-    device = next(network.parameters()).device
-    with torch.no_grad(), measuring(network):
-        trace = run(network, torch.zeros(2, 3, img_size, img_size, device=device), {})
-    _remove_classifier(network, trace, name)
-    stages = [
-        Stage(each.name, each.map.shape[1], img_size / each.map.shape[2])
-        for each in trace.stage_maps
-        if not each.after_pooling and each.origin is each.map
-    ]
-    if len(stages) < 2:
-        raise UserError(f"a network of {name} has no two maps of different sizes")
-    return stages
-
-
-def _remove_classifier(network: nn.Module, trace: Trace, name: str) -> None:
-    logits = trace.logits
-    assert logits is not None
-    heads = [each for each, head in trace.heads.items() if head.output.shape == logits.shape]
-    if not heads:
-        raise UserError(f"a network of {name} has no linear classifier to remove")
-    parent, _, child = heads[-1].rpartition(".")
-    setattr(network.get_submodule(parent), child, nn.Identity())
+    stages = remove_classifier(network, img_size, backbone)
+    return DECODERS[decoder](network, stages, width, num_classes)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import inspect
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from inspect import Parameter
@@ -16,6 +16,7 @@ from optuna.trial import BaseTrial
 from torch import nn
 
 from diswot.errors import UserError, unknown
+from diswot.models.backbones import split
 from diswot.models.supported import usable
 from diswot.models.weightless import Weightless
 from diswot.spaces.trials import EnumeratingTrial, FixedParamsTrial
@@ -174,6 +175,15 @@ SPACES: dict[str, Space] = {
         checks="check",
         example="dense:mobilenet+lraspp",
     ),
+    "detector": Space(
+        "detector",
+        "detectors: a backbone of any space under a pyramid and the heads of fcos or retinanet",
+        "Tian et al., ICCV 2019; Lin et al., ICCV 2017",
+        constant="",
+        argument="parts",
+        checks="check",
+        example="detector:mobilenet+fcos",
+    ),
 }
 
 
@@ -186,8 +196,8 @@ def create_space(name: str, num_classes: int = 100, img_size: int = 32) -> Build
     """Return the space of a name as a function of a trial.
 
     Args:
-        name: A key of `SPACES`; `timm_zoo:PATTERN`, `subnet:TEACHER` or
-            `dense:BACKBONE+DECODER`; or `file.py:function`, a
+        name: A key of `SPACES`; `timm_zoo:PATTERN`, `subnet:TEACHER`,
+            `dense:BACKBONE+DECODER` or `detector:BACKBONE+HEADS`; or `file.py:function`, a
             function that takes a trial and may take `num_classes` and `img_size`. `check` tries a
             function of the user.
         num_classes: Number of logits of the networks, K.
@@ -211,6 +221,30 @@ def create_space(name: str, num_classes: int = 100, img_size: int = 32) -> Build
         raise UserError(f"{plain} is no list of networks, to choose from by {text!r}")
     user_code.bind(row.check, **options)(text)
     return user_code.bind(row.build, **options, **{row.argument: text})
+
+
+def check_parts(
+    parts: str, what: str, tops: Mapping[str, object], example: str, num_classes: int, img_size: int
+) -> None:
+    """Check the name of a space of backbones and of what stands on them.
+
+    Args:
+        parts: Both names with a plus between them.
+        what: What stands on the backbone, for the error.
+        tops: The names that may stand there.
+        example: A whole name for the error.
+        num_classes: Number of logits, K.
+        img_size: Height and width of the images in pixels.
+
+    Raises:
+        UserError: A name is unknown.
+    """
+    backbone, top = split(parts, example)
+    if top not in tops:
+        raise unknown(what, top, tops)
+    if backbone.partition(":")[0] not in SPACES and not user_code.is_spec(backbone):
+        raise unknown("space", backbone, SPACES)
+    create_space(backbone, num_classes, img_size)
 
 
 def _own(name: str, build: Build) -> Build:
