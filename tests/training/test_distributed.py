@@ -13,7 +13,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 from tiny_training import curve, distill, made
-from torch import nn
+from torch import Tensor, nn
 from toys import LinearHead, seeded
 
 from diswot.training.distributed import Processes, _sync_batch_norm, has_unused_weights
@@ -104,9 +104,10 @@ def test_alone_nothing_is_changed() -> None:
     assert (processes.count, processes.rank, processes.main) == (1, 0, True)
     value = torch.rand(3, requires_grad=True)
     assert processes.gather(value) is value and processes.sum(value) is value
+    assert [each is value for each in processes.collect(value)] == [True]
     assert processes.share(5).tolist() == [0, 1, 2, 3, 4]
     student = seeded(LinearHead)
-    with processes.parallel(student, torch.zeros(2, 3, 8, 8)) as network:
+    with processes.parallel(student, lambda: student(torch.zeros(2, 3, 8, 8)).sum()) as network:
         assert network is student
 
 
@@ -124,12 +125,16 @@ def test_shares_are_a_batch(size: int, count: int) -> None:
 
 
 def test_weights_without_a_gradient_are_found() -> None:
-    student, images = seeded(LinearHead), torch.zeros(2, 3, 8, 8)
-    assert not has_unused_weights(student, images)
+    student = seeded(LinearHead)
+
+    def loss() -> Tensor:
+        return student(torch.zeros(2, 3, 8, 8)).sum()
+
+    assert not has_unused_weights(student, loss)
     student.idle = nn.Linear(2, 2)
-    assert has_unused_weights(student, images)
+    assert has_unused_weights(student, loss)
     student.idle.requires_grad_(False)
-    assert not has_unused_weights(student, images)
+    assert not has_unused_weights(student, loss)
     assert all(weight.grad is None for weight in student.parameters())
 
 

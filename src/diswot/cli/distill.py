@@ -184,8 +184,8 @@ def _result(trained: Distilled, recipe: Recipe, images: Dataset, out: Path) -> d
     return {
         "losses": recipe.weights,
         "recipe": recipe.as_dict(),
-        **{name: value for name, value in last.items() if name.startswith("test_")},
-        "train_accuracy": last["train_accuracy"],
+        **{name: last[name] for name in last if name.startswith("test_")},
+        **{name: last[name] for name in ("train_accuracy",) if name in last},
         **inputs.size_facts(trained.student, images),
         "epochs": recipe.epochs,
         "seconds": trained.seconds,

@@ -9,6 +9,7 @@ from typing import Any
 from diswot.costs.counts import Shape
 from diswot.tasks.registry import find_result
 from diswot.utils.units import show_count
+from diswot.utils.untrusted import number
 
 TITLE = "# Student of "
 LICENCE = (
@@ -134,7 +135,8 @@ class StudentDescription:
             rows["epochs"] = result.get("epochs")
             if (tested := find_result(result)) is not None:
                 rows[f"{tested.measure}, %"] = f"{tested.percent:.2f}"
-            rows["training accuracy, %"] = f"{result['train_accuracy']:.2f}"
+            if (seen := number(result.get("train_accuracy"))) is not None:
+                rows["training accuracy, %"] = f"{seen:.2f}"
         return rows
 
 

@@ -1,8 +1,9 @@
 """Detection: boxes with classes, measured by the mean average precision.
 
-Predictions are boxes as targets are, with the score in the place of the crowd flag: B x 100 x 6,
-in float32: x1, y1, x2, y2 in pixels, the class index, and the score. Rows that are no box have the
-class `IGNORED`. Networks follow torchvision's convention: a list of images in, a dict an image out.
+Networks follow torchvision's convention: a list of images in, a dict an image out. Predictions are
+boxes as targets are, with the score in the place of the crowd flag: B x 100 x 6, in float32: x1,
+y1, x2, y2 in pixels, the class index, and the score. Rows that are no box have the class `IGNORED`.
+Coordinates in bf16 would be multiples of 2 pixels from 256 pixels on.
 
 Letters: B images, N images of the test, M true boxes an image, K classes.
 """
@@ -16,14 +17,23 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import pad
 
+from diswot.data.dataset import Dataset
 from diswot.errors import UserError
 from diswot.observation.boxes import BACKGROUND
+from diswot.observation.detectors import run_detector
 from diswot.observation.rows import IGNORED
 from diswot.tasks.task import Fit, Network, Task
 from diswot.utils.optional_imports import imported
 
 DETECTIONS = 100  # boxes of the highest scores in an image that COCO's protocol counts
 _KEYS = ("boxes", "labels", "scores")
+
+
+def two_boxes(data: Dataset) -> Tensor:
+    """Return a box of the first class in the middle of each of two images, 2 x 1 x 6."""
+    _, height, width = data.image_shape
+    box = [width / 4, height / 4, 3 * width / 4, 3 * height / 4, 0, 0]
+    return torch.tensor([[box]] * 2)
 
 
 def of_list(model: Network, images: Tensor) -> object:
@@ -163,6 +173,8 @@ DETECTION = Task(
     result="test_map",
     measure="test mAP",
     class_measure="AP",
+    example=two_boxes,
+    loss=run_detector,
     outputs=of_list,
     predictions=highest_boxes,
     count=put_beside,
@@ -170,4 +182,5 @@ DETECTION = Task(
     results=mean_average_precision,
     class_results=class_precisions,
     check=check_boxes,
+    bf16=False,
 )

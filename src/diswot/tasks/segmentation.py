@@ -5,12 +5,19 @@ Letters: B images, K classes, H x W pixels, h x w positions of the logits.
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 
+from diswot.data.dataset import Dataset
 from diswot.errors import UserError
 from diswot.observation.rows import IGNORED, logits_of, resized_logits
 from diswot.tasks.classification import check_logits
-from diswot.tasks.task import Fit, Task, of_batch, summed
+from diswot.tasks.task import Fit, Task, cross_entropy_loss, of_batch, summed
+
+
+def two_masks(data: Dataset) -> Tensor:
+    """Return the first class as that of all pixels of two images, 2 x H x W."""
+    return torch.zeros(2, *data.image_shape[1:], dtype=torch.int64)
 
 
 def confusion(logits: Tensor, targets: Tensor) -> Tensor:
@@ -71,6 +78,8 @@ SEGMENTATION = Task(
     result="test_miou",
     measure="test mIoU",
     class_measure="IoU",
+    example=two_masks,
+    loss=cross_entropy_loss,
     outputs=of_batch,
     predictions=logits_of,
     count=confusion,

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 
 from diswot.data.dataset import Dataset
+from diswot.observation.rows import mean_cross_entropy
 
 Network = Callable[..., object]
 
@@ -42,6 +43,8 @@ class Task:
         result: Name of the test result in the history of a training.
         measure: Name of the measure in tables.
         class_measure: Name of the measure of one class; empty if there is none.
+        example: Function of the data: targets of two images, with which every loss has a gradient.
+        loss: Function of a network, images and targets: the losses of a training by name.
         outputs: Function of a network in evaluation mode and normalised images, B x 3 x H x W: what
             the network returns for them.
         predictions: Function of these outputs: one tensor whose first dimension is B.
@@ -55,6 +58,7 @@ class Task:
         check: Function of a network with its data, and of its outputs for two images in evaluation
             mode: raises a `UserError` if they do not fit.
         share: Whether the test result is a share of the test images.
+        bf16: Whether predictions in bf16 are precise enough.
     """
 
     summary: str
@@ -62,6 +66,8 @@ class Task:
     result: str
     measure: str
     class_measure: str
+    example: Callable[[Dataset], Tensor]
+    loss: Callable[[nn.Module, Tensor, Tensor], dict[str, Tensor]]
     outputs: Callable[[Network, Tensor], object]
     predictions: Callable[[object], Tensor]
     count: Callable[[Tensor, Tensor], Tensor]
@@ -70,6 +76,12 @@ class Task:
     class_results: Callable[[Tensor, int], Tensor] | None
     check: Callable[[Fit, object], None]
     share: bool = False
+    bf16: bool = True
+
+
+def cross_entropy_loss(model: nn.Module, images: Tensor, targets: Tensor) -> dict[str, Tensor]:
+    """Return the mean cross-entropy of the rows as the only loss."""
+    return {"cross_entropy": mean_cross_entropy(model(images), targets)}
 
 
 def of_batch(model: Network, images: Tensor) -> object:

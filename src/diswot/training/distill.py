@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from html import escape
 from pathlib import Path
 from types import MappingProxyType
@@ -24,7 +25,7 @@ from diswot.storage.run_files import FRESH
 from diswot.tasks.registry import MEASURES
 from diswot.training.checkpoint import EpochRow, Settings
 from diswot.training.distributed import Processes
-from diswot.training.evaluation import frozen
+from diswot.training.evaluation import example_loss, frozen
 from diswot.training.loop import OnRead, OnStep, TrainingLoop
 from diswot.training.recipe import Recipe, parse_losses
 from diswot.training.recipe_files import default_recipe, load_recipe
@@ -42,6 +43,8 @@ _CURVES = {
     "train_accuracy": "training images, augmented",
     "test_accuracy": "test images",
     "test_miou": "test images, mean IoU",
+    "test_map": "test images, mAP",
+    "test_map50": "test images, mAP at an IoU of 0.5",
     "test_agreement": "test images, agreement with the teacher",
 }
 
@@ -53,9 +56,10 @@ class Distilled:
     Attributes:
         student: The trained network, in evaluation mode.
         history: One row an epoch: `epoch`, `loss` and its named parts, `train_accuracy` and
-            `test_accuracy` in % (`test_agreement` without labels, `test_miou` in segmentation,
-            where accuracies are those of pixels), `lr` of the last update,
-            `seconds`, and `images_per_second` of the training images.
+            `test_accuracy` in % (`test_agreement` without labels; `test_miou` in segmentation,
+            where accuracies are those of pixels; `test_map` and `test_map50` in detection, which
+            has no `train_accuracy`), `lr` of the last update, `seconds`, and `images_per_second`
+            of the training images.
         seconds: Duration of all epochs, those before a resume included.
     """
 
@@ -95,6 +99,14 @@ class Distilled:
         NaN in classification.
         """
         return self.history[-1].get("test_miou", math.nan)
+
+    @property
+    def test_map(self) -> float:
+        """Mean average precision after the last epoch, over IoUs of 0.5 to 0.95, in %.
+
+        NaN for other tasks than detection.
+        """
+        return self.history[-1].get("test_map", math.nan)
 
     def to_dataframe(self) -> DataFrame:
         """Return a pandas data frame with a row for each epoch.
@@ -148,9 +160,9 @@ def distill(
 ) -> Distilled:
     """Train a student with a teacher, or alone.
 
-    The loss is the cross-entropy with the labels plus weighted knowledge distances to the teacher,
-    which sees the same augmented images in evaluation mode. The same call gives the same curve on
-    one machine, also when it was stopped and resumed.
+    The loss is the cross-entropy with the labels, or the losses of a detector, plus weighted
+    knowledge distances to the teacher, which sees the same augmented images in evaluation mode. The
+    same call gives the same curve on one machine, also when it was stopped and resumed.
 
     Args:
         teacher: Trained network, moved to Accelerate's device; None trains on the labels alone.
@@ -208,8 +220,8 @@ def _writers(loop: TrainingLoop, *, tensorboard: bool) -> list[OnEpoch]:
 
 def _run_epochs(loop: TrainingLoop, on_step: OnStep, listeners: list[OnEpoch]) -> None:
     """Train to the last epoch."""
-    images = torch.zeros(2, *loop.data.image_shape, device=loop.device)
-    with loop.processes.parallel(loop.student, images) as network:
+    loss = partial(example_loss, loop.student, loop.data, loop.device)
+    with loop.processes.parallel(loop.student, loss) as network:
         step = loop.create_step(network)
         while not loop.finished:
             row = loop.run_epoch(step, on_step)

@@ -13,7 +13,7 @@ computes them, so that two processes on a CPU can be held to one in a test.
 from __future__ import annotations
 
 import atexit
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import fields, replace
 from functools import partial
@@ -117,7 +117,7 @@ class Processes:
                 gradient.copy_(mean.view_as(gradient))
 
     @contextmanager
-    def parallel(self, student: nn.Module, images: Tensor) -> Iterator[nn.Module]:
+    def parallel(self, student: nn.Module, loss: Callable[[], Tensor]) -> Iterator[nn.Module]:
         """Yield the network to call in training; the student is a plain network again at the end.
 
         In several processes that network is a DistributedDataParallel around the student, with
@@ -125,13 +125,13 @@ class Processes:
 
         Args:
             student: On the device.
-            images: Any two images, B x 3 x S x S, to see whether all weights have a gradient.
+            loss: Computes a loss of the student, to see whether all weights have a gradient.
         """
         if self.count == 1:
             yield student
             return
         self._accelerator.ddp_handler = DistributedDataParallelKwargs(
-            find_unused_parameters=has_unused_weights(student, images)
+            find_unused_parameters=has_unused_weights(student, loss)
         )
         gpu = self.device.type == "cuda"
         with _sync_batch_norm(student) if gpu else self._whole_statistics(student):
@@ -185,11 +185,11 @@ def _sum(value: Tensor) -> Tensor:
     return total
 
 
-def has_unused_weights(student: nn.Module, images: Tensor) -> bool:
-    """Whether some weights have no influence on the logits, in the student's present mode."""
+def has_unused_weights(student: nn.Module, loss: Callable[[], Tensor]) -> bool:
+    """Whether some weights have no influence on a loss, in the student's present mode."""
     weights = [weight for weight in student.parameters() if weight.requires_grad]
     with torch.enable_grad():
-        slopes = torch.autograd.grad(student(images).sum(), weights, allow_unused=True)
+        slopes = torch.autograd.grad(loss(), weights, allow_unused=True)
     return any(slope is None for slope in slopes)
 
 

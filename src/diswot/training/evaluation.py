@@ -11,7 +11,6 @@ from torch import Tensor, nn
 from diswot.data.dataset import Dataset, Split
 from diswot.data.loader import Source, Streamed
 from diswot.errors import UserError
-from diswot.observation.rows import logits_of
 from diswot.tasks.registry import task_of
 from diswot.tasks.task import Fit, Network
 
@@ -43,7 +42,7 @@ def sum_counts(
 
 def batch_size(data: Dataset) -> int:
     """Return how many test images are in memory at once: as many pixels as 500 of 32 x 32."""
-    if data.task == "classification":
+    if data.test is None or data.test.annotations is None:
         return BATCH
     return max(1, BATCH * 32 * 32 // torch.Size(data.image_shape[1:]).numel())
 
@@ -149,7 +148,7 @@ def frozen(model: nn.Module | None) -> Iterator[None]:
 
 
 def check_gradient(model: nn.Module, data: Dataset, device: torch.device) -> None:
-    """Check that a student's logits have a gradient in its weights.
+    """Check that a student's loss has a gradient in its weights.
 
     Args:
         model: Student in evaluation mode, on the device.
@@ -157,24 +156,38 @@ def check_gradient(model: nn.Module, data: Dataset, device: torch.device) -> Non
         device: Any device.
 
     Raises:
-        UserError: They have none.
+        UserError: It has none.
     """
     weights = [weight for weight in model.parameters() if weight.requires_grad]
     if not weights:
         return  # the optimizer refuses it
     with torch.random.fork_rng(devices=[]):
         try:
-            logits = logits_of(model(torch.zeros(2, *data.image_shape, device=device)))
-            if logits.requires_grad:
-                torch.autograd.grad(logits.sum(), weights, allow_unused=True)
+            loss = example_loss(model, data, device)
+            if loss.requires_grad:
+                torch.autograd.grad(loss, weights, allow_unused=True)
         except Exception as error:  # a user's network may raise anything
             reason = " ".join(str(error).split()) or type(error).__name__
             raise UserError(f"the student cannot be trained here: {reason}") from error
-    if not logits.requires_grad:
+    if not loss.requires_grad:
         raise UserError(
             "the student cannot be trained: its outputs have no gradient, as under "
             "torch.no_grad or after detach"
         )
+
+
+def example_loss(model: nn.Module, data: Dataset, device: torch.device) -> Tensor:
+    """Return the loss of a network for two blank images, with its gradient.
+
+    Args:
+        model: On the device, in any mode.
+        data: Names the task and the shape of an image.
+        device: Any device.
+    """
+    task = task_of(data)
+    images = torch.zeros(2, *data.image_shape, device=device)
+    losses = task.loss(model, images, task.example(data).to(device))
+    return torch.stack(list(losses.values())).sum()
 
 
 @torch.no_grad()
@@ -185,7 +198,7 @@ def check_fit(
     device: torch.device,
     classes: Sequence[int] | None = None,
 ) -> None:
-    """Check that a network in evaluation mode gives one logit a class for the data's images.
+    """Check that a network in evaluation mode gives what the task predicts for the data's images.
 
     Args:
         role: What an error calls the network.

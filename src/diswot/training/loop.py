@@ -84,7 +84,8 @@ class TrainingLoop:
                 classes = self.classes if model is self.teacher else None
                 check_fit(role, model, self.data, self.device, classes)
         check_gradient(self.student, self.data, self.device)
-        auto = recipe.precision == "auto" and computes_in_bf16(self.device)
+        task = task_of(self.data)
+        auto = recipe.precision == "auto" and task.bf16 and computes_in_bf16(self.device)
         self.bf16 = auto or recipe.precision == "bf16"
         self.batches = Batches(self.data, recipe, self.processes)
         _seed(derive_seed(recipe.seed), self.device)
@@ -232,7 +233,8 @@ class TrainingLoop:
         assert self.data.test is not None
         model = self.student if self.average is None else self.average.module
         indices = torch.arange(len(self.data.test))[self.processes.rank :: self.processes.count]
-        counts = sum_counts(model, self.data, self.test, indices, self.bf16)
+        bf16 = self.bf16 and task.bf16
+        counts = sum_counts(model, self.data, self.test, indices, bf16)
         results = task.results(task.combine(self.processes.collect(counts)))
         return {"test_agreement": results[task.result]} if self.data.tests_agreement else results
 

@@ -1,4 +1,4 @@
-"""The loss of a student: cross-entropy, and knowledge distances to its teacher."""
+"""The loss of a student: cross-entropy or a detector's losses, and distances to its teacher."""
 
 from __future__ import annotations
 
@@ -13,6 +13,8 @@ from diswot.data.dataset import UNLABELLED, Dataset
 from diswot.data.loader import Source
 from diswot.knowledge.losses import Losses, outputs
 from diswot.models.resized import entered
+from diswot.observation.boxes import is_boxes
+from diswot.observation.detectors import run_detector
 from diswot.observation.observe import Observation, observe, record
 from diswot.observation.rows import (
     IGNORED,
@@ -22,6 +24,7 @@ from diswot.observation.rows import (
     mean_cross_entropy,
     resized_logits,
 )
+from diswot.tasks.registry import task_of
 from diswot.tasks.task import Network
 from diswot.training.batches import Part
 from diswot.training.distributed import Processes
@@ -56,8 +59,10 @@ class Objective:
     kept: Tensor | None = None
     unlabelled: bool = False
 
-    def __call__(self, part: Part, ramp: float = 1.0) -> tuple[LossParts, Tensor]:
+    def __call__(self, part: Part, ramp: float = 1.0) -> tuple[LossParts, Tensor | None]:
         """Return the weighted losses, and which rows of the whole batch are classified right.
+
+        A detector's losses have names of their own, and none of its rows is said to be right.
 
         With mixed images, the cross-entropy takes the mixed labels. The knowledge distances and
         the accuracy take the label with the larger share.
@@ -66,6 +71,8 @@ class Objective:
             part: The images.
             ramp: Factor of the weights of the distances.
         """
+        if is_boxes(part.labels):
+            return self._of_boxes(part.images, part.labels, ramp), None
         distances, logits, labels = self._distances(part)
         given = part.labels if part.targets is None else part.targets
         loss = self._cross_entropy(logits, self.processes.gather(given))
@@ -78,6 +85,19 @@ class Objective:
         else:
             correct = logits.argmax(1) == labels
         return {"cross_entropy": weighted, **ramped}, correct
+
+    def _of_boxes(self, images: Tensor, boxes: Tensor, ramp: float) -> LossParts:
+        """Return the weighted losses of a detector, those of the share of this process."""
+        with torch.autocast(images.device.type, torch.bfloat16, enabled=self.bf16):
+            if self.losses is None:
+                own, distances = run_detector(self.student, images, boxes), {}
+            else:
+                taught, _ = self._watched_teacher(self.losses, images, boxes)
+                seen = record(self.student, images, boxes)
+                own = getattr(seen, "losses", {})
+                distances = self.losses(taught, seen)
+        weighted = {name: self.recipe.cross_entropy * value for name, value in own.items()}
+        return {**weighted, **{name: ramp * value for name, value in distances.items()}}
 
     def _cross_entropy(self, logits: Tensor, targets: Tensor) -> Tensor:
         """Return the mean cross-entropy of the rows that have a label; 0 if none has."""
@@ -143,7 +163,7 @@ class Objective:
         """
         assert self.teacher is not None
         model, images = entered(self.teacher, images)
-        if is_dense(labels):
+        if labels.ndim > 1:  # of pixels, or boxes
             return record(model, images, labels, cam=losses.needs_cam), labels
         if losses.shared is not None:  # no distance of maps looks at the labels
             taught = record(model, images, torch.zeros_like(labels))
@@ -189,12 +209,11 @@ def create_losses(
     """
     if teacher is None or not recipe.losses:
         return None
-    labels = torch.zeros(2, dtype=torch.int64, device=device)
-    if recipe.outputs_alone:
-        nothing = outputs(torch.zeros(2, len(data.classes), device=device), labels)
+    labels = task_of(data).example(data).to(device)
+    if recipe.outputs_alone and not is_boxes(labels):
+        zeros = torch.zeros(2, len(data.classes), device=device)
+        nothing = outputs(zeros, torch.zeros(2, dtype=torch.int64, device=device))
         return Losses(recipe.losses, nothing, nothing, recipe.temperature, classes)
-    if data.task == "segmentation":
-        labels = torch.zeros(2, *data.image_shape[1:], dtype=torch.int64, device=device)
     images = torch.zeros(2, *data.image_shape, device=device)
     pairs = (entered(model, images) for model in (teacher, student))
     taught, seen = (observe(*pair, labels, cam=True) for pair in pairs)

@@ -62,7 +62,8 @@ class TrainingStep:
         losses, correct = self.objective(part, grown)
         loss = torch.stack(list(losses.values())).sum()
         torch.autograd.backward(loss / parts)
-        return {"loss": loss, **losses, "train_accuracy": 100 * correct.float().mean()}
+        values = {"loss": loss, **losses}
+        return values if correct is None else {**values, "train_accuracy": _percent(correct)}
 
     def _update(self) -> None:
         self.rate = float(self.optimizer.param_groups[0]["lr"])
@@ -71,3 +72,7 @@ class TrainingStep:
         self.set_rate(self.updates)
         if self.average is not None:
             self.average.update(self.student, self.updates)
+
+
+def _percent(correct: Tensor) -> Tensor:
+    return 100 * correct.float().mean()

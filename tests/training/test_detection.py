@@ -1,0 +1,176 @@
+"""Training of detectors."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from detectors import CLASSES, SIZE, faster_rcnn, fcos, ssd
+from torch import Tensor, nn
+
+from diswot.data.dataset import Dataset, Split, subset
+from diswot.errors import UserError
+from diswot.observation.detectors import run_detector
+from diswot.observation.rows import IGNORED
+from diswot.training.distill import distill
+from diswot.training.evaluation import check_fit, check_gradient, measure_result
+from diswot.training.recipe import Recipe
+
+RECIPE = Recipe(
+    epochs=2, batch_size=8, optimizer="adamw", lr=0.01, crop=0, precision="fp32", losses={}
+)
+CPU = torch.device("cpu")
+
+
+def draw_square(random: torch.Generator) -> tuple[Tensor, Tensor]:
+    """Draw a square of one of three colours on noise; return 3 x H x W bytes, and 2 x 6."""
+    image = torch.randint(0, 60, (3, *SIZE), generator=random, dtype=torch.uint8)
+    side = int(torch.randint(16, 33, (), generator=random))
+    x, y = (int(torch.randint(0, e - side, (), generator=random)) for e in (SIZE[1], SIZE[0]))
+    label = int(torch.randint(CLASSES, (), generator=random))
+    image[label, y : y + side, x : x + side] = 230
+    return image, torch.tensor([[x, y, x + side, y + side, label, 0], [IGNORED] * 6])
+
+
+def split(count: int, seed: int) -> Split:
+    random = torch.Generator().manual_seed(seed)
+    drawn = [draw_square(random) for _ in range(count)]
+    images, boxes = (torch.stack(each) for each in zip(*drawn, strict=True))
+
+    def of(values: Tensor) -> Callable[[Sequence[int]], Tensor]:
+        return lambda indices: values[torch.as_tensor(indices)]
+
+    return Split(torch.zeros(count, dtype=torch.int64), of(images), of(boxes.float()))
+
+
+@pytest.fixture(scope="module")
+def data() -> Dataset:
+    mean = std = (0.25,) * 3
+    parts = split(48, 0), split(12, 1)
+    return Dataset(
+        "squares", ("red", "green", "blue"), SIZE[0], mean, std, *parts,
+        width=SIZE[1], task="detection",
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def few(data: Dataset) -> Dataset:
+    assert data.train and data.test
+    parts = subset(data.train, np.arange(16)), subset(data.test, np.arange(4))
+    return replace(data, train=parts[0], test=parts[1])
+
+
+def seeded(build: Callable[..., nn.Module] = fcos, width: int = 4) -> nn.Module:
+    torch.manual_seed(0)
+    return build(width)
+
+
+@pytest.fixture(scope="module")
+def teacher(data: Dataset) -> nn.Module:
+    return distill(None, seeded(width=8), data, replace(RECIPE, epochs=5)).student
+
+
+def test_it_learns(data: Dataset, teacher: nn.Module) -> None:
+    """An untrained detector finds next to nothing."""
+    assert measure_result(seeded(width=8), data) < 2
+    assert measure_result(teacher, data) > 15
+
+
+@pytest.mark.parametrize("build", [fcos, ssd, faster_rcnn])
+def test_losses_have_the_names_of_the_detector(
+    few: Dataset, build: Callable[..., nn.Module]
+) -> None:
+    """Their sum with the weight of the recipe is the loss."""
+    student = seeded(build)
+    images, boxes = torch.zeros(2, 3, *SIZE), torch.zeros(2, 1, 6)
+    boxes[..., 2:4] = 20
+    names = run_detector(student, images, boxes).keys()
+    made = distill(None, student, few, replace(RECIPE, epochs=1, cross_entropy=0.5))
+    row = made.history[-1]
+    rest = {"epoch", "loss", "test_map", "test_map50", "lr", "seconds", "images_per_second"}
+    assert row.keys() == rest | names
+    assert row["loss"] == pytest.approx(sum(row[name] for name in names))
+    assert made.test_map == made.test_result == pytest.approx(measure_result(student, few))
+    assert row["test_map50"] >= row["test_map"] and "test mAP" in repr(made)
+
+
+def test_held_and_streamed_images_give_one_curve(few: Dataset) -> None:
+    curves = [
+        [row["loss"] for row in distill(None, seeded(), few, RECIPE, hold=hold).history]
+        for hold in (True, False)
+    ]
+    assert curves[0] == pytest.approx(curves[1])
+
+
+def test_a_training_is_resumed(few: Dataset, tmp_path: Path) -> None:
+    whole = distill(None, seeded(), few, RECIPE, out=tmp_path / "whole")
+    calls = 0
+
+    def stop(*_: object) -> None:
+        nonlocal calls
+        calls += 1
+        if calls == 3:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        distill(None, seeded(), few, RECIPE, out=tmp_path / "part", on_step=stop)
+    resumed = distill(None, seeded(), few, RECIPE, out=tmp_path / "part", resume=True)
+    assert len(resumed.history) == 2
+    timed = "seconds", "images_per_second"
+    rows = [
+        {k: v for k, v in each.history[-1].items() if k not in timed} for each in (resumed, whole)
+    ]
+    assert rows[0] == rows[1]
+
+
+@pytest.mark.parametrize("setting", [{"mixup": 0.2}, {"cutmix": 1.0}, {"randaugment": 5}])
+def test_augmentation_of_whole_images_is_refused(few: Dataset, setting: dict[str, float]) -> None:
+    with pytest.raises(UserError, match="are for one label an image"):
+        distill(None, seeded(), few, replace(RECIPE, **setting))
+
+
+class Classifier(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(()))
+
+    def forward(self, images: object, targets: object = None) -> Tensor:
+        return self.weight.expand(2, CLASSES)
+
+
+class Detached(nn.Module):
+    """A detector whose losses have no gradient."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner = seeded()
+
+    def forward(self, images: object, targets: object = None) -> object:
+        self.inner.training = self.training
+        with torch.no_grad():
+            return self.inner(images, targets)
+
+
+def test_a_network_that_fits(few: Dataset) -> None:
+    model = seeded().eval()
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    check_fit("student", model, few, CPU)
+    check_gradient(model, few, CPU)
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+    assert not model.training and all(weight.grad is None for weight in model.parameters())
+
+
+def test_a_network_that_does_not_fit(few: Dataset) -> None:
+    with pytest.raises(UserError, match="the teacher gives Tensor for 2 images, and squares needs"):
+        check_fit("teacher", Classifier().eval(), few, CPU)
+    two = replace(few, classes=("red", "green"))
+    with pytest.raises(UserError, match="outputs for 4 classes, the background included, and"):
+        check_fit("student", seeded().eval(), two, CPU)
+    with pytest.raises(UserError, match="must return a dict of losses"):
+        check_gradient(Classifier().eval(), few, CPU)
+    with pytest.raises(UserError, match="its outputs have no gradient, as under"):
+        check_gradient(Detached().eval(), few, CPU)
