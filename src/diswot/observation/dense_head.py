@@ -90,11 +90,7 @@ def head_inputs(
     parts = []
     for each in heads:
         module, padding = each.module, each.module.padding
-        if (
-            each.module.groups > 1
-            or each.module.padding_mode != "zeros"
-            or isinstance(padding, str)
-        ):
+        if module.groups > 1 or module.padding_mode != "zeros" or isinstance(padding, str):
             return None
         windows = _windows(each, *padding)
         read = [rows.read(window, align_corners=align_corners) for window in windows]
