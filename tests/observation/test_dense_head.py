@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import cross_entropy, interpolate, relu
+from torch.nn.functional import cross_entropy, interpolate, relu, unfold
 
 from diswot.errors import UserError
+from diswot.observation.dense_head import RanConvolution, head_inputs
 from diswot.observation.observe import Observation, observe, record
 from diswot.observation.rows import PixelRows, logits_of
 
@@ -201,3 +203,27 @@ def test_a_network_without_a_convolution_of_k_outputs_has_no_classifier() -> Non
 
     with pytest.raises(UserError, match="no classifier found: a convolution of 3 outputs"):
         observe(Tokens(), *batch())
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"kernel_size": 3, "padding": 1},
+        {"kernel_size": (3, 2), "padding": (2, 1), "dilation": (2, 1)},
+        {"kernel_size": 3, "stride": (2, 1)},
+    ],
+)
+def test_inputs_of_a_kernel_are_its_patches(options: dict[str, Any]) -> None:
+    layer = nn.Conv2d(4, CLASSES, bias=False, **options)
+    features = torch.randn(2, 4, 9, 11)
+    output = layer(features)
+    targets = torch.zeros(2, *output.shape[2:], dtype=torch.int64)
+    rows = PixelRows(targets)
+    found = head_inputs(
+        [RanConvolution("head", layer, features, output)], rows, align_corners=False
+    )
+    patches = unfold(features, layer.kernel_size, layer.dilation, layer.padding, layer.stride)
+
+    assert found is not None
+    assert torch.equal(found, patches.transpose(1, 2).flatten(0, 1))
+    assert torch.allclose(found @ layer.weight.flatten(1).T, rows.read(output), atol=1e-5)

@@ -37,7 +37,7 @@ from diswot.spaces.trials import size
 from diswot.spaces.validation import Build
 
 CLASSES = 3
-PLAIN = [name for name, row in SPACES.items() if not row.argument]
+PLAIN = [n for n, row in SPACES.items() if not row.argument and row.task == "classification"]
 NAMES = [*PLAIN, "timm_zoo:test_*", "subnet:resnet20"]
 STAGES = {"autoformer": 1, "vit": 1}
 FIXED = (

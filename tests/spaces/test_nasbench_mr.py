@@ -74,6 +74,21 @@ def test_maps() -> None:
     assert [stage.shape[2] for stage in seen.stages] == [32, 16, 8, 4, 2]
 
 
+def test_a_network_for_segmentation_merges_at_the_finest_size() -> None:
+    """The layers are those of the network for classification, and so are their weights."""
+    plain = network(MIXED, 19)
+    dense = build_network(create_space("nasbench_mr_seg", 19), nasbench_mr.from_arch(MIXED))
+    weights = plain.state_dict()
+    weights["classifier.weight"] = weights["classifier.weight"][..., None, None]
+    dense.load_state_dict(weights)
+    images = torch.randn(2, 3, 64, 64)
+
+    assert dense(images).shape == (2, 19, 16, 16)
+    seen = observe(dense, images, torch.randint(19, (2, 64, 64)))
+    assert tuple(seen.last.shape[1:]) == (128, 16, 16)
+    assert [stage.shape[2] for stage in seen.stages] == [32, 16, 8, 4, 2, 16]
+
+
 def test_images_whose_size_is_no_multiple_of_32() -> None:
     assert network(LEAST)(torch.randn(2, 3, 50, 50)).shape == (2, 50)
 

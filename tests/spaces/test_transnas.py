@@ -127,6 +127,44 @@ def test_what_is_no_cell(text: str, part: str) -> None:
         transnas.from_micro(text)
 
 
+def test_parameters_of_the_decoder_for_segmentation() -> None:
+    """Eight layers from 128 channels: 1,024, then halved five times, 32 again, and the logits."""
+    model = build_network(create_space("transnas_macro_seg", 17), transnas.from_macro("1-3-2-3"))
+    widths = [128, 1024, 512, 256, 128, 64, 32, 32]
+    norms = sum(2 * width for width in widths[1:])
+    layers = sum(9 * a * b + b for a, b in itertools.pairwise([*widths, 17]))
+
+    assert count_params(model.decoder) == layers + norms
+    assert count_params(model.encoder) == count_params(macro("1-3-2-3")) - 128 * 75 - 75
+
+
+@pytest.mark.parametrize(("text", "halvings"), [("1-1-2-3", 3), ("1-3-2-3", 4), ("4-3-3-3", 6)])
+def test_the_decoder_returns_to_the_size_of_the_images(text: str, halvings: int) -> None:
+    model = build_network(create_space("transnas_macro_seg", 17), transnas.from_macro(text))
+    doubling = [isinstance(layer[0], nn.ConvTranspose2d) for layer in model.decoder[:-1]]
+
+    with torch.no_grad():
+        assert model(torch.zeros(2, 3, 64, 128)).shape == (2, 17, 64, 128)
+    assert doubling == [False] * (7 - halvings) + [True] * halvings
+
+
+def test_a_micro_network_for_segmentation_is_observed() -> None:
+    build = create_space("transnas_micro_seg", 5)
+    model = build_network(build, transnas.from_micro("1-2-0-1-0-2"))
+    images, labels = torch.randn(2, 3, 64, 64), torch.randint(5, (2, 64, 64))
+    seen = observe(model, images, labels)
+
+    assert [tuple(stage.shape[1:]) for stage in seen.stages] == [
+        (32, 32, 32),
+        (64, 16, 16),
+        (128, 8, 8),
+        (256, 4, 4),
+        (512, 2, 2),
+        (32, 64, 64),
+    ]
+    assert seen.head_input.shape == (4096, 32 * 9)
+
+
 @pytest.mark.slow
 def test_all_macro_networks_are_enumerated() -> None:
     found = enumerate_params(create_space("transnas_macro", 2), 5000)

@@ -9,12 +9,13 @@ positions.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import unfold
+from torch.nn.functional import pad
 
 from diswot.observation.rows import PixelRows
 
@@ -88,19 +89,20 @@ def head_inputs(
     """
     parts = []
     for each in heads:
-        patches = _patches(each)
-        if patches is None:
+        module, padding = each.module, each.module.padding
+        if module.groups > 1 or module.padding_mode != "zeros" or isinstance(padding, str):
             return None
-        parts.append(rows.read(patches, align_corners=align_corners))
+        windows = _windows(each, *padding)
+        read = [rows.read(window, align_corners=align_corners) for window in windows]
+        parts.append(torch.stack(read, 2).flatten(1))
     return torch.cat(parts, 1) if parts else None
 
 
-def _patches(ran: RanConvolution) -> Tensor | None:
-    """Return the patch of each position, B x D x h x w."""
-    module, features = ran.module, ran.input
-    if module.groups > 1 or module.padding_mode != "zeros" or isinstance(module.padding, str):
-        return None
-    if module.kernel_size == (1, 1) and module.stride == (1, 1) and module.padding == (0, 0):
-        return features
-    patches = unfold(features, module.kernel_size, module.dilation, module.padding, module.stride)
-    return patches.view(*patches.shape[:2], *ran.output.shape[2:])
+def _windows(ran: RanConvolution, down: int, across: int) -> Iterator[Tensor]:
+    """Yield what each entry of the kernel reads, B x C x h x w, row by row of the kernel."""
+    module, (height, width) = ran.module, ran.output.shape[2:]
+    padded = pad(ran.input, (across, across, down, down)) if down or across else ran.input
+    for row, column in itertools.product(*map(range, module.kernel_size)):
+        top, left = row * module.dilation[0], column * module.dilation[1]
+        rows, columns = module.stride
+        yield padded[:, :, top::rows, left::columns][:, :, :height, :width]

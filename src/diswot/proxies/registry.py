@@ -25,6 +25,7 @@ from diswot.proxies.diswot_score import diswot
 from diswot.proxies.layer_recorder import LayerRecorder
 from diswot.proxies.own import own_score
 from diswot.proxies.recorders import BlockEntropies, Recorder
+from diswot.proxies.stage_entropy import stage_entropy
 from diswot.proxies.synflow import synflow
 from diswot.utils import user_code
 
@@ -252,6 +253,12 @@ PROXIES: dict[str, Proxy] = {
         activations.zen,
         "log of the effect of a disturbance of noise images",
         "Lin et al., ICCV 2021",
+        "many",
+    ),
+    "stage_entropy": Proxy(
+        stage_entropy,
+        "log deviations of the maps of the last three stages, weighted 1:1:6",
+        "MAE-DET, Sun et al., ICML 2022",
         "many",
     ),
     "expressivity": Proxy(

@@ -5,12 +5,15 @@
 The stem returns B x C x H/4 x W/4. Stage s has s branches; branch b has H/2^(b+1) x W/2^(b+1)
 positions. A stage is 1 to 4 modules. A module fuses each branch before it with its neighbours, and
 runs 1 to 4 residual blocks in each branch. The merge brings all branches to the size of the last.
+The network for segmentation has the same layers, but merges at the size of the first branch, and
+classifies each position:
+
+    images -> stem -> module1_1 -> module1_2 -> ... -> merge -> classifier
 
 Paper: Ding et al., "Learning Versatile Neural Architectures by Propagating Network Codes", ICLR
-2022, arXiv 2103.13253. Here is its network for classification. That for segmentation has the same
-layers, but merges at the size of the first branch. The parameters in the published table are those
-of 50 classes. Its FLOPs are the multiply-adds of one image of 128 x 128, and two more for each
-output of a batch norm, and one for each logit.
+2022, arXiv 2103.13253. The parameters in the published table are those of 50 classes. Its FLOPs are
+the multiply-adds of one image of 128 x 128, and two more for each output of a batch norm, and one
+for each logit.
 """
 
 from __future__ import annotations
@@ -136,13 +139,14 @@ class ParallelModule(nn.Module):
 
 
 class MultiResolutionNet(nn.Module):
-    """A network of parallel resolutions with a head for classification.
+    """A network of parallel resolutions with a head for classification, or for segmentation.
 
     Args:
         stem: Channels of the two convolutions of the stem.
         stages: The four stages.
         last: Channels of the merged map.
         num_classes: Number of logits, K.
+        dense: Whether the network classifies each position. Default: each image.
     """
 
     def __init__(
@@ -151,6 +155,8 @@ class MultiResolutionNet(nn.Module):
         stages: Sequence[BranchedStage],
         last: int,
         num_classes: int = 100,
+        *,
+        dense: bool = False,
     ) -> None:
         super().__init__()
         self.stem = nn.Sequential(
@@ -164,19 +170,22 @@ class MultiResolutionNet(nn.Module):
                 self.add_module(self.names[-1], ParallelModule(widths, stage))
                 widths = stage.widths
         self.merge = _convolution(sum(widths), last, 1)
-        self.pool = nn.AdaptiveAvgPool2d(1)
-        self.flatten = nn.Flatten()
-        self.classifier = nn.Linear(last, num_classes)
+        self.dense = dense
+        self.pool = nn.Identity() if dense else nn.AdaptiveAvgPool2d(1)
+        self.flatten = nn.Identity() if dense else nn.Flatten()
+        self.classifier = nn.Conv2d(last, num_classes, 1) if dense else nn.Linear(last, num_classes)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Map images B x 3 x H x W to logits B x K."""
+        """Map images B x 3 x H x W to logits B x K, or B x K x H/4 x W/4 of a dense network."""
         branches = [self.stem(x)]
         for name in self.names:
             branches = getattr(self, name)(branches)
-        *finer, coarsest = branches
-        size = coarsest.shape[2:]
-        maps = [interpolate(each, size, mode="bilinear") for each in finer]
-        merged = self.merge(torch.cat([*maps, coarsest], dim=1))
+        size = branches[0 if self.dense else -1].shape[2:]
+        maps = [
+            each if each.shape[2:] == size else interpolate(each, size, mode="bilinear")
+            for each in branches
+        ]
+        merged = self.merge(torch.cat(maps, dim=1))
         logits: Tensor = self.classifier(self.flatten(self.pool(merged)))
         return logits
 
@@ -191,6 +200,21 @@ def build(trial: BaseTrial, num_classes: int = 100) -> MultiResolutionNet:
         trial: Chooses the 27 parameters.
         num_classes: Number of logits, K.
     """
+    return MultiResolutionNet(*_choices(trial), num_classes)
+
+
+def build_seg(trial: BaseTrial, num_classes: int = 19) -> MultiResolutionNet:
+    """Build a network for segmentation; the parameters are those of `build`.
+
+    Args:
+        trial: Chooses the 27 parameters.
+        num_classes: Number of classes of the pixels, K.
+    """
+    return MultiResolutionNet(*_choices(trial), num_classes, dense=True)
+
+
+def _choices(trial: BaseTrial) -> tuple[tuple[int, int], list[BranchedStage], int]:
+    """Return the channels of the stem, the stages, and the channels of the merged map."""
 
     def width(name: str) -> int:
         return trial.suggest_int(name, WIDTHS[0], WIDTHS[-1], step=WIDTHS[0])
@@ -207,7 +231,7 @@ def build(trial: BaseTrial, num_classes: int = 100) -> MultiResolutionNet:
         )
         for s in STAGES
     ]
-    return MultiResolutionNet(stem, stages, width("last"), num_classes)
+    return stem, stages, width("last")
 
 
 def from_arch(text: str) -> dict[str, int]:

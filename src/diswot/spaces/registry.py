@@ -41,6 +41,8 @@ class Space:
         argument: Parameter of the function for the text after a colon; empty for none.
         checks: Name of the function that checks that text.
         example: A name with such text, if the space needs it.
+        task: Task of the networks, a key of `tasks.registry.TASKS`; empty if the text after the
+            colon decides.
     """
 
     module: str
@@ -51,6 +53,7 @@ class Space:
     argument: str = ""
     checks: str = ""
     example: str = ""
+    task: str = "classification"
 
     @property
     def build(self) -> Callable[..., nn.Module]:
@@ -125,6 +128,22 @@ SPACES: dict[str, Space] = {
         function="build_macro",
         constant="SIZE_MACRO",
     ),
+    "transnas_micro_seg": Space(
+        "transnas",
+        "transnas_micro with the benchmark's decoder for segmentation",
+        "Duan et al., CVPR 2021",
+        function="build_micro_seg",
+        constant="SIZE_MICRO",
+        task="segmentation",
+    ),
+    "transnas_macro_seg": Space(
+        "transnas",
+        "transnas_macro with the benchmark's decoder for segmentation",
+        "Duan et al., CVPR 2021",
+        function="build_macro_seg",
+        constant="SIZE_MACRO",
+        task="segmentation",
+    ),
     "nasbench_macro": Space(
         "nasbench_macro",
         "8 layers in 3 stages, each the identity or one of two inverted residuals",
@@ -134,6 +153,13 @@ SPACES: dict[str, Space] = {
         "nasbench_mr",
         "networks of four parallel resolutions in 4 stages of up to 4 modules",
         "Ding et al., ICLR 2022",
+    ),
+    "nasbench_mr_seg": Space(
+        "nasbench_mr",
+        "nasbench_mr with the benchmark's head for segmentation",
+        "Ding et al., ICLR 2022",
+        function="build_seg",
+        task="segmentation",
     ),
     "autoformer": Space(
         "autoformer",
@@ -165,6 +191,7 @@ SPACES: dict[str, Space] = {
         argument="teacher",
         checks="check",
         example="subnet:resnet56",
+        task="",
     ),
     "dense": Space(
         "dense",
@@ -174,6 +201,7 @@ SPACES: dict[str, Space] = {
         argument="parts",
         checks="check",
         example="dense:mobilenet+lraspp",
+        task="segmentation",
     ),
     "detector": Space(
         "detector",

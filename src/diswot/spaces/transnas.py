@@ -4,7 +4,10 @@
 
 The stem returns B x 64 x H/4 x W/4. A module is two cells, or two residual blocks, of which the
 first may double the channels and halve height and width. The networks of the benchmark saw images
-of 256 x 256, and have a decoder for each task; here is that of classification.
+of 256 x 256, and have a decoder for each task; here are those of classification and of
+segmentation:
+
+    encoder (stem -> module1 -> ...) -> decoder -> logits of each pixel
 
 Paper: Duan et al., "TransNAS-Bench-101: Improving Transferability and Generalizability of
 Cross-Task Neural Architecture Search", CVPR 2021, arXiv 2105.11871.
@@ -30,7 +33,11 @@ MODULES = (4, 5, 6)
 HALVINGS = (1, 2, 3, 4)  # numbers of modules that may halve height and width
 DOUBLINGS = (1, 2, 3)  # numbers of modules that may double the channels
 
+DECODER = 1024  # most channels of the decoder for segmentation
+HALVED = 5  # layers of the decoder that halve the channels
+
 Block = Callable[[int, int, int], nn.Module]
+Encoder = tuple["OrderedDict[str, nn.Module]", int, int]  # layers, channels, halvings
 
 
 def positions(modules: int, counts: Iterable[int]) -> list[str]:
@@ -104,13 +111,28 @@ def build_micro(trial: BaseTrial, num_classes: int = 100) -> nn.Module:
         trial: Chooses `op_1_0`, `op_2_0`, `op_2_1`, `op_3_0`, `op_3_1` and `op_3_2`.
         num_classes: Number of logits, K.
     """
+    encoder, width, _ = _micro(trial)
+    return nn.Sequential(OrderedDict([*encoder.items(), *_classifier(width, num_classes)]))
+
+
+def build_micro_seg(trial: BaseTrial, num_classes: int = 17) -> nn.Module:
+    """Build a network of `build_micro` with the benchmark's decoder for segmentation.
+
+    Args:
+        trial: As in `build_micro`.
+        num_classes: Number of classes of the pixels, K.
+    """
+    return _segmenter(*_micro(trial), num_classes)
+
+
+def _micro(trial: BaseTrial) -> Encoder:
     operations = {name: trial.suggest_categorical(name, OPERATIONS) for name in EDGES}
 
     def cell(inputs: int, outputs: int, stride: int) -> nn.Module:
         make = partial(_operation, shape=(inputs, outputs, stride))
         return Cell(operations, make, outputs, stride)
 
-    return _network(cell, 5, doubled={1, 3, 5}, halved={1, 3, 5}, num_classes=num_classes)
+    return _encoder(cell, 5, doubled={1, 3, 5}, halved={1, 3, 5})
 
 
 def build_macro(trial: BaseTrial, num_classes: int = 100) -> nn.Module:
@@ -123,13 +145,28 @@ def build_macro(trial: BaseTrial, num_classes: int = 100) -> nn.Module:
         trial: Chooses `modules`, n, first, as the other parameters depend on it.
         num_classes: Number of logits, K.
     """
+    encoder, width, _ = _macro(trial)
+    return nn.Sequential(OrderedDict([*encoder.items(), *_classifier(width, num_classes)]))
+
+
+def build_macro_seg(trial: BaseTrial, num_classes: int = 17) -> nn.Module:
+    """Build a network of `build_macro` with the benchmark's decoder for segmentation.
+
+    Args:
+        trial: As in `build_macro`.
+        num_classes: Number of classes of the pixels, K.
+    """
+    return _segmenter(*_macro(trial), num_classes)
+
+
+def _macro(trial: BaseTrial) -> Encoder:
     count = trial.suggest_categorical("modules", MODULES)
     chosen = [
         trial.suggest_categorical(f"{name}_{count}", positions(count, counts))
         for name, counts in (("halved", HALVINGS), ("doubled", DOUBLINGS))
     ]
     halved, doubled = ({int(place) for place in text.split("-")} for text in chosen)
-    return _network(ResidualBlock, count, doubled, halved, num_classes)
+    return _encoder(ResidualBlock, count, doubled, halved)
 
 
 def from_micro(text: str) -> dict[str, str]:
@@ -186,9 +223,7 @@ def _operation(kind: str, source: int, shape: tuple[int, int, int]) -> nn.Module
     return nn.Sequential(nn.ReLU(), ShiftedConvolutions(inputs, outputs), nn.BatchNorm2d(outputs))
 
 
-def _network(
-    block: Block, modules: int, doubled: set[int], halved: set[int], num_classes: int
-) -> nn.Module:
+def _encoder(block: Block, modules: int, doubled: set[int], halved: set[int]) -> Encoder:
     layers: OrderedDict[str, nn.Module] = OrderedDict()
     layers["stem"] = nn.Sequential(
         nn.Conv2d(3, STEM // 2, 3, stride=2, padding=1, bias=False),
@@ -200,7 +235,35 @@ def _network(
         inputs, width = width, width * (2 if place in doubled else 1)
         first = block(inputs, width, 2 if place in halved else 1)
         layers[f"module{place}"] = nn.Sequential(first, block(width, width, 1))
-    layers["pool"] = nn.AdaptiveAvgPool2d(1)
-    layers["flatten"] = nn.Flatten()
-    layers["classifier"] = nn.Linear(width, num_classes)
-    return nn.Sequential(layers)
+    return layers, width, 2 + len(halved)
+
+
+def _classifier(width: int, num_classes: int) -> list[tuple[str, nn.Module]]:
+    pooled = [("pool", nn.AdaptiveAvgPool2d(1)), ("flatten", nn.Flatten())]
+    return [*pooled, ("classifier", nn.Linear(width, num_classes))]
+
+
+def _segmenter(
+    encoder: OrderedDict[str, nn.Module], width: int, halvings: int, num_classes: int
+) -> nn.Module:
+    """Build a network with the decoder, which doubles height and width `halvings` times.
+
+    The first of its eight layers widens to 1,024 channels. Five halve them, of which the last
+    `halvings` - 1 double height and width. Then one doubles these alone, and one gives the logits.
+    """
+    widths = [DECODER >> halving for halving in range(HALVED + 1)]
+    layers: list[nn.Module] = [_decoding(width, DECODER, doubles=False)]
+    for number, (inputs, outputs) in enumerate(itertools.pairwise(widths), 1):
+        layers.append(_decoding(inputs, outputs, doubles=number > HALVED + 1 - halvings))
+    layers.append(_decoding(widths[-1], widths[-1], doubles=True))
+    layers.append(nn.Conv2d(widths[-1], num_classes, 3, padding=1))
+    parts = [("encoder", nn.Sequential(encoder)), ("decoder", nn.Sequential(*layers))]
+    return nn.Sequential(OrderedDict(parts))
+
+
+def _decoding(inputs: int, outputs: int, *, doubles: bool) -> nn.Sequential:
+    if doubles:
+        linear: nn.Module = nn.ConvTranspose2d(inputs, outputs, 3, 2, padding=1, output_padding=1)
+    else:
+        linear = nn.Conv2d(inputs, outputs, 3, padding=1)
+    return nn.Sequential(linear, nn.BatchNorm2d(outputs), nn.LeakyReLU(0.2))

@@ -59,8 +59,11 @@ NOTATIONS: dict[str, Notation] = {
     "pit": Notation(kind=dict),
     "transnas_micro": Notation(function="from_micro"),
     "transnas_macro": Notation(function="from_macro"),
+    "transnas_micro_seg": Notation(function="from_micro"),
+    "transnas_macro_seg": Notation(function="from_macro"),
     "nasbench_macro": Notation(),
     "nasbench_mr": Notation("embedding"),
+    "nasbench_mr_seg": Notation("embedding"),
     "timm_zoo": Notation("model", also=("tag", "img_size")),
 }
 
