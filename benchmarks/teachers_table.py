@@ -1,6 +1,6 @@
 """A table of students under several teachers: does the best student depend on the teacher?
 
-    python benchmarks/teachers_table.py --data CIFAR100 --weights FOLDER --out docs/tables/teachers.csv
+    python benchmarks/teachers_table.py --data CIFAR100 --weights FOLDER
     python benchmarks/teachers_table.py --show
 
 24 students (`teachers_draw.py`) of S0, of the space for small images, and of NAS-Bench-201 with one
