@@ -141,39 +141,34 @@ def detectable(students: int, teachers: int, seeds: int, residual: float) -> flo
     return float(residual * np.sqrt((ratio - 1) / seeds))
 
 
-def estimate(y: Array, statistic: Callable[[Array], float], resamples: int = RESAMPLES) -> Estimate:
+def estimate(y: Array, statistic: Callable[[Array], float]) -> Estimate:
     """Return a statistic of the accuracies with its interval."""
     random = np.random.default_rng(0)
-    drawn = [statistic(y[random.integers(len(y), size=len(y))]) for _ in range(resamples)]
+    drawn = [statistic(y[random.integers(len(y), size=len(y))]) for _ in range(RESAMPLES)]
     return _estimate(statistic(y), np.array(drawn))
 
 
-def tau(x: Array, y: Array, resamples: int = RESAMPLES) -> Estimate:
+def tau(x: Array, y: Array) -> Estimate:
     """Return Kendall's tau-b of two columns of S values, with its interval; NaN if one is constant.
 
     Students without one of the values are left out.
     """
-    return lead([(x, y)], [], resamples)
+    return lead([(x, y)], [])
 
 
-def lead(
-    pairs: Sequence[tuple[Array, Array]],
-    others: Sequence[tuple[Array, Array]],
-    resamples: int = RESAMPLES,
-) -> Estimate:
+def lead(pairs: Sequence[tuple[Array, Array]], others: Sequence[tuple[Array, Array]]) -> Estimate:
     """Return the mean tau of some pairs of columns less that of others, with its interval.
 
     Args:
         pairs: Columns of S values each.
         others: Columns of the same students; none for a mean of 0.
-        resamples: Number of resamples of the students.
     """
     every = np.array([column for pair in [*pairs, *others] for column in pair], dtype=float)
     there = ~np.isnan(every).any(0)
     count = int(there.sum())
     if count < 3:
         return Estimate(np.nan, np.nan, np.nan)
-    draws = np.random.default_rng(0).multinomial(count, np.full(count, 1 / count), resamples)
+    draws = np.random.default_rng(0).multinomial(count, np.full(count, 1 / count), RESAMPLES)
     weights = np.concatenate([np.ones((1, count)), draws])
     found = np.array([kendall(x[there], y[there], weights) for x, y in [*pairs, *others]])
     value = found[: len(pairs)].mean(0)

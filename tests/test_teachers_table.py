@@ -306,3 +306,68 @@ def test_complete_students_of_a_partial_table(analysis: Any) -> None:
     assert names == ["b"] and y.tolist() == [[[0, 1], [10, 11]]]
     names, y = analysis.complete([], columns, [0, 1])
     assert names == [] and y.shape == (0, 2, 2)
+
+
+# The page
+
+
+def made_rows(table: Any, space: Any, seeds: int, students: int, interaction: float) -> list[Any]:
+    """Return lines whose accuracies are drawn: students differ by 5 points, seeds by 0.5."""
+    random = np.random.default_rng(0)
+    rows = []
+    for row in list(space.students().values())[:students]:
+        own = 50 + 5 * random.normal()
+        for teacher, loss in table.COLUMNS:
+            shift = own + interaction * random.normal()
+            for seed in range(seeds):
+                key = {"teacher": teacher, "loss": loss, "seed": seed, "epochs": 8}
+                result = {"accuracy": f"{shift + 0.5 * random.normal():.2f}"}
+                result |= {"teacher_test": "" if teacher == "none" else "61.00", "seconds": "40"}
+                line = table.line(row, key, result)
+                rows.append({name: str(value) for name, value in line.items()})
+    return rows
+
+
+@pytest.fixture
+def pages(imported: Callable[[str], Any], monkeypatch: pytest.MonkeyPatch) -> Any:
+    monkeypatch.setattr(imported("teachers_analysis"), "RESAMPLES", 20)
+    page = imported("teachers_page")
+    return page
+
+
+def test_page_says_that_an_interaction_is_beyond_noise(pages: Any, table: Any, space: Any) -> None:
+    text = pages.page(made_rows(table, space, 2, 12, 3.0), [])
+    assert "120 of 240 trainings are there" in text
+    assert "Of 12 students and 2 seeds, the interaction of student and teacher is beyond" in text
+    assert "| labels alone | - | 12 | 12 | 12 |" in text
+    assert "n = 12 students, 2 seeds." in text
+
+
+def test_page_says_what_one_seed_cannot_say(pages: Any, table: Any, space: Any) -> None:
+    text = pages.page(made_rows(table, space, 1, 5, 0.0), [])
+    assert "Of 5 students there is one seed" in text
+    assert "student x teacher" in text and "residual" not in text.split("## Rankings")[0]
+
+
+def test_page_of_next_to_nothing(pages: Any, table: Any, space: Any) -> None:
+    text = pages.page(made_rows(table, space, 1, 2, 0.0)[:7], [])
+    assert "7 of 240" in text and "##" not in text
+    assert "0 of 240" in pages.page([], [])
+
+
+def test_scores_are_ranked_with_columns_and_differences(pages: Any, table: Any, space: Any) -> None:
+    """A score that is the accuracy under each teacher knows both; one without a teacher neither."""
+    rows = made_rows(table, space, 1, 6, 3.0)
+    scored = []
+    for row in rows:
+        if row["loss"] == table.LOGITS:
+            empty = dict.fromkeys(pages.SCORES, "")
+            given = {"default": row["accuracy"], "params": str(-float(row["accuracy"]))}
+            where = {"student": row["student"], "teacher": row["teacher"], "weights": "fresh"}
+            scored.append({**where, **empty, **given})
+    text = pages.scores(scored, pages.sample(rows))
+    lines = {line.split(" | ")[0].strip("| "): line.split(" | ") for line in text.splitlines()}
+    assert lines["default"][1:4] == ["1.00"] * 3
+    assert lines["default"][5].startswith("1.00 (1.00")
+    assert lines["params"][1:4] == ["-1.00"] * 3
+    assert lines["params"][5].strip("| ") == "-"
