@@ -22,7 +22,8 @@ from diswot.spaces.cells import EDGES
 from diswot.spaces.trials import FixedParamsTrial
 from diswot.utils import jsonl
 
-STUDENTS = Path(__file__).parents[1] / "docs/tables/teachers_students.jsonl"
+TABLES = Path(__file__).parents[1] / "docs/tables"
+STUDENTS = TABLES / "teachers_students.jsonl"
 FEATURES = 64  # channels that enter each classifier
 VGG = ((32, 1), (32, 1), (64, 2), (64, 1), (64, 2), (64, 1))  # channels and stride
 PATCH, MIXERS, KERNEL = 2, 4, 5  # of the ConvMixer

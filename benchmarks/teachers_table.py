@@ -1,7 +1,6 @@
 """A table of students under several teachers: does the best student depend on the teacher?
 
-    python benchmarks/teachers_table.py --data CIFAR100 --weights FOLDER --out docs/tables/teachers.csv
-    python benchmarks/teachers_table.py --show
+    python benchmarks/teachers_table.py --data CIFAR100 --weights FOLDER
 
 24 students (`teachers_draw.py`) of S0, of the space for small images, and of NAS-Bench-201 with one
 cell a stage. Each is trained on the labels alone, under each of three teachers by standardised
@@ -11,7 +10,7 @@ images: 20 classes of CIFAR-100, those of the cell `quarter` of `headline.py`, w
 Every training adds a line to the table when it ends; what is there is not repeated. All students
 see the same augmented images of a seed, so the logits of a teacher are computed once and kept
 beside its weights. Seed 0 of all students comes first, all columns of a student in a row.
-`--show` writes the page of the analysis (`teachers_page.py`).
+`teachers_scores.py` scores the students, and `teachers_page.py` writes the page of the analysis.
 """
 
 from __future__ import annotations
@@ -200,19 +199,18 @@ def identity(key: Mapping[str, Any]) -> tuple[str, ...]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--data", type=Path, help="CIFAR-100 as a folder of images; trains")
-    parser.add_argument("--weights", type=Path, help="folder of the teachers' weights and logits")
+    parser.add_argument("--data", type=Path, required=True, help="CIFAR-100 as a folder of images")
+    parser.add_argument(
+        "--weights", type=Path, required=True, help="folder of the teachers' weights and logits"
+    )
     parser.add_argument("--out", type=Path, default=Path("docs/tables/teachers.csv"))
-    parser.add_argument("--show", action="store_true", help="write the page of what is there")
     parser.add_argument("--students", type=int, help="only the first of them")
     parser.add_argument("--seeds", type=int, default=2)
     parser.add_argument("--epochs", type=int, default=EPOCHS)
     parser.add_argument("--teacher-epochs", type=int, default=TEACHER_EPOCHS)
     parser.add_argument("--images", type=int, default=IMAGES, help="training images of each class")
     parser.add_argument("--tests", type=int, default=100, help="test images of each class")
-    options = parser.parse_args()
-    if options.data is not None:
-        make(options)
+    make(parser.parse_args())
 
 
 if __name__ == "__main__":

@@ -1,0 +1,250 @@
+"""The page of `teachers_table.py`: what a table of any number of lines says.
+
+    python benchmarks/teachers_page.py
+
+Writes docs/teachers_table.md between its marks. Intervals are those of 1,000 resamples of the
+students. What needs two seeds takes the students that have both, and says how many there are.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import fmean
+
+import numpy as np
+import teachers_analysis as analysis
+from distill_study import write_page
+from pages import DOCS, markdown, number
+from short_training import lines
+from teachers_analysis import Estimate
+from teachers_scores import COMPARING, FRESH, SCORED, SCORES, TRAINED
+from teachers_space import TABLES, TEACHERS
+from teachers_table import COLUMNS, LOGITS
+
+from diswot.ranking.statistics import Array
+
+TABLE, PAGE = TABLES / "teachers.csv", DOCS / "teachers_table.md"
+FEWEST = 3  # students for a statistic
+TAUGHT = [(teacher, LOGITS) for teacher in TEACHERS]
+Rows = Sequence[Mapping[str, str]]
+
+
+def interval(found: Estimate, digits: int = 2) -> str:
+    if math.isnan(found.value):
+        return "-"
+    text = number(found.value, digits)
+    if math.isnan(found.low):
+        return text
+    return f"{text} ({number(found.low, digits)} to {number(found.high, digits)})"
+
+
+def column_name(teacher: str, loss: str) -> str:
+    if teacher == "none":
+        return "labels alone"
+    return teacher if loss == LOGITS else f"{teacher}, with maps"
+
+
+def present(rows: Rows) -> str:
+    """Return how many students each column has, how they do, and what the teacher adds."""
+    cells = []
+    for teacher, loss in COLUMNS:
+        own = [r for r in rows if (r["teacher"], r["loss"]) == (teacher, loss)]
+        test = next((r["teacher_test"] for r in own if r["teacher_test"]), "-")
+        counts = [sum(r["seed"] == str(seed) for r in own) for seed in (0, 1)]
+        mean, deviation, gain = "-", "-", "-"
+        names, y = analysis.complete(rows, [COLUMNS[0], (teacher, loss)], [0])
+        if len(names) >= FEWEST:
+            mean, deviation = number(y[:, 1].mean()), number(y[:, 1, 0].std(ddof=1))
+            gained = analysis.estimate(y, lambda v: float((v[:, 1] - v[:, 0]).mean()))
+            gain = interval(gained) if teacher != "none" else "-"
+        seconds = number(fmean(float(r["seconds"]) for r in own), 0) if own else "-"
+        cells.append([column_name(teacher, loss), test, *map(str, counts), str(len(names)), mean,
+                      deviation, gain, seconds])  # fmt: skip
+    heads = ["column", "teacher %", "seed 0", "seed 1", "n", "mean %", "deviation", "gain",
+             "seconds"]  # fmt: skip
+    return markdown(heads, cells)
+
+
+@dataclass(frozen=True)
+class Sample:
+    """The students that have every column of logits, and the seeds that they have.
+
+    Attributes:
+        names: Names of the S students.
+        y: Accuracies, S x T x R.
+    """
+
+    names: list[str]
+    y: Array
+
+    @property
+    def seeds(self) -> int:
+        return self.y.shape[2]
+
+
+def sample(rows: Rows) -> Sample:
+    """Return the students with two seeds if there are a few, else those with one."""
+    for seeds in ([0, 1], [0]):
+        names, y = analysis.complete(rows, TAUGHT, seeds)
+        if len(names) >= FEWEST:
+            break
+    return Sample(names, y)
+
+
+def variance(taken: Sample) -> str:
+    """Return the analysis of variance, with the standard deviation of each source."""
+    found = analysis.analysis_of_variance(taken.y)
+    cells = []
+    for name, line in found.items():
+        if not line.df:
+            continue
+        size = analysis.estimate(taken.y, lambda y, name=name: analysis.deviations(y)[name])
+        p = "-" if math.isnan(line.p) else f"{line.p:.2g}"
+        cells.append([name, str(line.df), number(line.mean), number(line.f), p, interval(size)])
+    heads = ["source", "df", "mean square", "F", "p", "deviation in points"]
+    return markdown(heads, cells)
+
+
+def verdict(taken: Sample) -> str:
+    """Say whether the interaction is beyond noise, and how large a one would have been seen."""
+    s, t, r = taken.y.shape
+    sizes = analysis.deviations(taken.y)
+    if r == 1:
+        return (
+            f"Of {s} students there is one seed. So what the teacher changes and noise cannot be "
+            f"told apart: together they have a deviation of {sizes[analysis.INTERACTION]:.2f} "
+            f"points, beside {sizes[analysis.STUDENT]:.2f} between students."
+        )
+    line = analysis.analysis_of_variance(taken.y)[analysis.INTERACTION]
+    least = analysis.detectable(s, t, r, sizes[analysis.RESIDUAL])
+    beyond = "is beyond noise" if line.p < analysis.LEVEL else "is not beyond noise"
+    return (
+        f"Of {s} students and {r} seeds, the interaction of student and teacher {beyond} "
+        f"(F = {line.f:.2f}, p = {line.p:.2g}). Its deviation is estimated as "
+        f"{sizes[analysis.INTERACTION]:.2f} points, that of a seed's residual as "
+        f"{sizes[analysis.RESIDUAL]:.2f}, and that between students as "
+        f"{sizes[analysis.STUDENT]:.2f}. A table like this one shows an interaction of "
+        f"{least:.2f} points in four of five cases."
+    )
+
+
+def agreements(taken: Sample) -> str:
+    """Return the taus between rankings, of which one row is what the teacher changes."""
+    found = analysis.agreement(taken.y)
+    rows = {
+        "one teacher, two seeds": found.seeds,
+        "two teachers, one seed": found.teachers,
+        "two teachers, two seeds": found.both,
+        "first row less third": found.lead,
+    }
+    cells = [[name, interval(each)] for name, each in rows.items() if not math.isnan(each.value)]
+    return markdown(["rankings compared", "mean tau"], cells)
+
+
+def winners(taken: Sample, count: int = 3) -> str:
+    """Return the best students under each teacher."""
+    mean = taken.y.mean(2)
+    cells = []
+    for place, (teacher, _) in enumerate(TAUGHT):
+        best = np.argsort(-mean[:, place])[:count]
+        cells.append([teacher, *(f"{taken.names[i]}: {mean[i, place]:.1f}" for i in best)])
+    return markdown(["teacher", *(f"student {i + 1}" for i in range(count))], cells)
+
+
+def alone(rows: Rows) -> str:
+    """Return the tau of the accuracy alone with that of each column of seed 0."""
+    cells = []
+    for teacher, loss in COLUMNS[1:]:
+        names, y = analysis.complete(rows, [COLUMNS[0], (teacher, loss)], [0])
+        if len(names) >= FEWEST:
+            tau = analysis.tau(y[:, 0, 0], y[:, 1, 0])
+            cells.append([column_name(teacher, loss), str(len(names)), interval(tau)])
+    names, y = analysis.complete(rows, COLUMNS[:1], [0, 1])
+    if len(names) >= FEWEST:
+        tau = analysis.tau(y[:, 0, 0], y[:, 0, 1])
+        cells.append(["labels alone, another seed", str(len(names)), interval(tau)])
+    return markdown(["column", "n", "tau with labels alone"], cells)
+
+
+def score_of(scored: Rows, names: Sequence[str], teacher: str, weights: str, score: str) -> Array:
+    """Return a score of some students; NaN where there is none."""
+    found = {
+        r["student"]: r[score] for r in scored if (r["teacher"], r["weights"]) == (teacher, weights)
+    }
+    return np.array([float(found.get(name) or "nan") for name in names])
+
+
+def scores(scored: Rows, taken: Sample) -> str:
+    """Return the tau of each score with each teacher's column, their mean and the differences.
+
+    The difference is the mean over pairs of teachers of the tau between the difference of their
+    scores and that of their accuracies: what a score knows of the teacher.
+    """
+    mean = taken.y.mean(2)
+    cells = []
+    for weights in (FRESH, TRAINED):
+        for score in SCORES if weights == FRESH else COMPARING:
+            x = np.array([score_of(scored, taken.names, t, weights, score) for t in TEACHERS]).T
+            if np.isnan(x).all():
+                continue
+            own = [analysis.tau(x[:, j], mean[:, j]).value for j in range(len(TEACHERS))]
+            pairs = [(i, j) for i in range(len(TEACHERS)) for j in range(i)]
+            differences = [(x[:, i] - x[:, j], mean[:, i] - mean[:, j]) for i, j in pairs]
+            knows = "-"
+            if score in COMPARING:
+                knows = interval(analysis.lead(differences, []))
+            name = score if weights == FRESH else f"{score}, trained teacher"
+            overall = analysis.tau(x.mean(1), mean.mean(1))
+            cells.append([name, *map(number, own), interval(overall), knows])
+    return markdown(["score", *TEACHERS, "mean", "differences"], cells)
+
+
+def predictors(scored: Rows, taken: Sample) -> str:
+    """Return the tau of scores without a teacher with the difference of two teachers."""
+    mean = taken.y.mean(2)
+    names = list(TEACHERS)
+    pairs = [(i, j) for j in range(len(names)) for i in range(j)]
+    cells = []
+    for score in (each for each in SCORES if each not in COMPARING):
+        x = score_of(scored, taken.names, names[0], FRESH, score)
+        taus = [analysis.tau(x, mean[:, i] - mean[:, j]) for i, j in pairs]
+        if not np.isnan(x).all():
+            cells.append([score, *map(interval, taus)])
+    return markdown(["score", *(f"{names[i]} less {names[j]}" for i, j in pairs)], cells)
+
+
+def page(rows: Rows, scored: Rows) -> str:
+    """Return the part of the page that is made."""
+    taken = sample(rows)
+    head = f"{len(rows)} of {24 * len(COLUMNS) * 2} trainings are there.\n\n{present(rows)}"
+    if len(taken.names) < FEWEST:
+        return head
+    sizes = f"n = {len(taken.names)} students, {taken.seeds} seed{'s' * (taken.seeds > 1)}."
+    parts = {
+        "Does the teacher change the order?": f"{verdict(taken)}\n\n{variance(taken)}",
+        "Rankings": f"{sizes}\n\n{agreements(taken)}",
+        "Which students win": f"{sizes} Accuracy in %.\n\n{winners(taken)}",
+        "Alone and distilled": alone(rows),
+        "Scores": f"{sizes} Kendall's tau.\n\n{scores(scored, taken)}",
+        "Whom a teacher favours": f"{sizes} Kendall's tau.\n\n{predictors(scored, taken)}",
+    }
+    machines = sorted({f"torch {r['torch']}, {r['processor']}" for r in rows})
+    text = "\n\n".join(f"## {title}\n\n{part}" for title, part in parts.items())
+    return f"{head}\n\n{text}\n\n{'; '.join(machines)}."
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--table", type=Path, default=TABLE)
+    parser.add_argument("--scores", type=Path, default=SCORED)
+    parser.add_argument("--page", type=Path, default=PAGE)
+    options = parser.parse_args()
+    write_page(page(lines(options.table), lines(options.scores)), options.page)
+
+
+if __name__ == "__main__":
+    main()
