@@ -83,7 +83,7 @@ class Levels(nn.Module):
 
 def ssd(width: int = 4) -> SSD:
     boxes = DefaultBoxGenerator([[2], [2], [2]])
-    return SSD(Levels(width), boxes, SIZE, CLASSES + 1, **UNCHANGED)
+    return SSD(Levels(width), boxes, SIZE[::-1], CLASSES + 1, **UNCHANGED)  # width, height
 
 
 def faster_rcnn(width: int = 4) -> FasterRCNN:

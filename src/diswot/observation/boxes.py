@@ -21,7 +21,7 @@ BACKGROUND = 0  # class of torchvision's detectors that is no object
 
 def is_boxes(targets: Tensor) -> bool:
     """Say whether the targets of a batch are boxes, B x M x 6."""
-    return targets.ndim == 3 and targets.is_floating_point()
+    return targets.ndim == 3 and targets.is_floating_point() and targets.shape[2] == COLUMNS
 
 
 def box_dicts(targets: Tensor) -> list[dict[str, Tensor]]:

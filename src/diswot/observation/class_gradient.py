@@ -30,7 +30,7 @@ def linear_class_gradient(head_input: Tensor, logits: Tensor, targets: Tensor) -
 
 
 def autograd_class_gradient(
-    rerun: Callable[[], Tensor], logits: Tensor, targets: Tensor, weight: Tensor
+    rerun: Callable[[], Tensor], logits: Tensor, targets: Tensor, *weights: Tensor
 ) -> Tensor:
     """Return the class gradient of any classifier by a backward pass.
 
@@ -38,24 +38,28 @@ def autograd_class_gradient(
         rerun: Runs the model again with a graph; called only if `logits` have none.
         logits: Outputs of the model, N x K.
         targets: Class indices, N.
-        weight: Weight of the classifier, K x ...; it need not be trainable.
+        weights: Weights of the classifier, K x ..., or of several whose columns stand side by side;
+            they need not be trainable. A weight of several anchors, AK x ..., is summed over them.
 
     Returns:
-        K x D, D the number of entries of the weight a class; differentiable if `logits` are.
+        K x D, D the number of entries of the weights a class; differentiable if `logits` are.
 
     Raises:
         UserError: The model was built in `torch.inference_mode()`.
     """
-    if weight.is_inference():
+    if any(weight.is_inference() for weight in weights):
         raise UserError("a model that was built in torch.inference_mode() has no gradients")
     keep_graph = logits.requires_grad
-    trainable = weight.requires_grad
+    trainable = [weight.requires_grad for weight in weights]
     try:
         with torch.enable_grad():
-            weight.requires_grad_(True)
+            for weight in weights:
+                weight.requires_grad_(True)
             outputs = logits if keep_graph else rerun()
             loss = cross_entropy(outputs.float(), targets)
-            (gradient,) = torch.autograd.grad(loss, weight, create_graph=keep_graph)
+            found = torch.autograd.grad(loss, weights, create_graph=keep_graph)
     finally:
-        weight.requires_grad_(trainable)
-    return gradient.flatten(1)
+        for weight, before in zip(weights, trainable, strict=True):
+            weight.requires_grad_(before)
+    classes = logits.shape[1]
+    return torch.cat([g.reshape(-1, classes, g[0].numel()).sum(0) for g in found], 1)

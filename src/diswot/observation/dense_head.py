@@ -57,7 +57,7 @@ def head_convolutions(
     for heads in _candidates(fitting):
         for aligned in (False, True):
             found = sum(rows.read(each.output, align_corners=aligned) for each in heads)
-            if torch.is_tensor(found) and _same(found, logits):
+            if torch.is_tensor(found) and agree(found, logits):
                 return heads, aligned
     return (), False
 
@@ -69,7 +69,8 @@ def _candidates(fitting: Sequence[RanConvolution]) -> Iterator[tuple[RanConvolut
         yield tuple(each for each in fitting if each.output.shape == shape)
 
 
-def _same(found: Tensor, logits: Tensor) -> bool:
+def agree(found: Tensor, logits: Tensor) -> bool:
+    """Say whether the outputs of a layer are the logits, up to rounding."""
     difference = (found.detach().float() - logits.detach().float()).abs().amax()
     return bool(difference <= _ROUNDING * logits.detach().float().abs().amax())
 
@@ -89,8 +90,8 @@ def head_inputs(
     """
     parts = []
     for each in heads:
-        module, padding = each.module, each.module.padding
-        if module.groups > 1 or module.padding_mode != "zeros" or isinstance(padding, str):
+        padding = zero_padding(each.module)
+        if padding is None:
             return None
         windows = _windows(each, *padding)
         read = [rows.read(window, align_corners=align_corners) for window in windows]
@@ -106,3 +107,15 @@ def _windows(ran: RanConvolution, down: int, across: int) -> Iterator[Tensor]:
         top, left = row * module.dilation[0], column * module.dilation[1]
         rows, columns = module.stride
         yield padded[:, :, top::rows, left::columns][:, :, :height, :width]
+
+
+def zero_padding(module: nn.Conv2d) -> tuple[int, int] | None:
+    """Return by how many zeros a convolution of whole patches pads each side.
+
+    Returns:
+        Height and width; None if the convolution has groups, or pads with anything but zeros.
+    """
+    padding = module.padding
+    if module.groups > 1 or module.padding_mode != "zeros" or isinstance(padding, str):
+        return None
+    return padding[0], padding[1]

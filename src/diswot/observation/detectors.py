@@ -20,12 +20,14 @@ from torch import Tensor, nn
 
 from diswot.errors import UserError
 from diswot.observation.boxes import BACKGROUND, box_dicts
+from diswot.observation.dense_head import RanConvolution
 from diswot.observation.rows import IGNORED
 
 # Methods by which the parts of torchvision's detectors are known, also in other libraries' copies
 _PROPOSES = "filter_proposals"  # of a RegionProposalNetwork
 _SAMPLES = "select_training_samples"  # of RoIHeads
 _LOSS = "compute_loss"  # of SSD, RetinaNetHead and FCOSHead, which are handed `matched_idxs`
+_HEAD = "classification_head"  # of their heads
 
 
 @dataclass(frozen=True)
@@ -38,14 +40,17 @@ class Matches:
         boxes: Image, x1, y1, x2 and y2 of each, A x 5, in pixels of the images that the backbone
             takes.
         sigmoid: Whether each class has a probability of its own.
-        count: Number of anchors or points an image; 0 for proposals, whose number differs.
+        convolutions: The calls of the convolutions that end the head, a level each, from the first
+            level; none if they are not found.
+        linear: The linear layer that gives the logits, and its inputs, A x D; None without one.
     """
 
     logits: Tensor
     classes: Tensor
     boxes: Tensor
     sigmoid: bool
-    count: int
+    convolutions: tuple[RanConvolution, ...] = ()
+    linear: tuple[nn.Linear, Tensor] | None = None
 
 
 def run_detector(model: nn.Module, images: Tensor, targets: Tensor) -> dict[str, Tensor]:
@@ -124,16 +129,13 @@ def _matching(model: nn.Module) -> Iterator[list[Matches]]:
     found: list[Matches] = []
     samplers = [module for module in model.modules() if hasattr(module, _SAMPLES)]
     owners = [module for module in model.modules() if _is_handed_matches(module)]
-    with ExitStack() as stack:
-        if samplers:
-            stack.enter_context(_proposal_matches(samplers[0], found))
-        elif owners:
-            sigmoid = owners[0] is not model  # SSD's own loss is that of a softmax
-
-            def record(targets: Any, outputs: Any, anchors: Any, matched_idxs: Any) -> None:
-                found.append(_anchor_matches(targets, outputs, anchors, matched_idxs, sigmoid))
-
-            stack.enter_context(_shadowed(owners[0], _LOSS, before=record))
+    if samplers:
+        with _proposal_matches(samplers[0], found):
+            yield found
+    elif owners:
+        with _anchor_matches(owners[0], found, sigmoid=owners[0] is not model):
+            yield found
+    else:
         yield found
 
 
@@ -173,43 +175,92 @@ def _shadowed(
             vars(module)[name] = own
 
 
-def _anchor_matches(
-    targets: list[dict[str, Tensor]],
-    outputs: dict[str, Tensor],
-    anchors: list[Tensor],
-    matched: list[Tensor],
-    sigmoid: bool,
-) -> Matches:
-    """Return the matches of a one-stage detector: -1 is the background, -2 has no loss."""
-    classes = []
-    for target, indices in zip(targets, matched, strict=True):
-        found = torch.where(indices == -1, BACKGROUND, IGNORED)
-        found[indices >= 0] = target["labels"][indices[indices >= 0]]
-        classes.append(found)
-    logits = outputs["cls_logits"]
-    return Matches(
-        logits.flatten(0, 1), torch.cat(classes), _numbered(anchors), sigmoid, logits.shape[1]
-    )
+@contextmanager
+def _anchor_matches(owner: nn.Module, found: list[Matches], *, sigmoid: bool) -> Iterator[None]:
+    """Record the matches of a one-stage detector.
+
+    Args:
+        owner: The detector or its head, whose loss is handed them.
+        found: Takes the matches.
+        sigmoid: Whether each class has a probability of its own. The loss of a softmax is that of
+            the detector itself, as in SSD.
+    """
+    ran: list[RanConvolution] = []
+
+    def keep(module: nn.Conv2d, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        ran.append(RanConvolution("", module, inputs[0], output))
+
+    def record(targets: Any, outputs: Any, anchors: Any, matched_idxs: Any) -> None:
+        classes = torch.cat(list(map(_classes, targets, matched_idxs)))
+        logits = outputs["cls_logits"].flatten(0, 1)
+        found.append(Matches(logits, classes, _numbered(anchors), sigmoid, tuple(ran)))
+        ran.clear()
+
+    with ExitStack() as stack:
+        for module in _last_convolutions(owner):
+            stack.enter_context(module.register_forward_hook(keep))
+        stack.enter_context(_shadowed(owner, _LOSS, before=record))
+        yield
+
+
+def _classes(target: Mapping[str, Tensor], matched: Tensor) -> Tensor:
+    """Return the class of each anchor of an image: -1 is the background, -2 has no loss."""
+    found = torch.where(matched == -1, BACKGROUND, IGNORED)
+    found[matched >= 0] = target["labels"][matched[matched >= 0]]
+    return found
+
+
+def _last_convolutions(owner: nn.Module) -> list[nn.Conv2d]:
+    """Return the last convolution of the head, or of each of its parts for a level of its own."""
+    named = dict(owner.named_modules())
+    heads = [head for name, head in named.items() if name.rpartition(".")[2] == _HEAD]
+    if not heads:
+        return []
+    lists = [part for part in heads[0].children() if isinstance(part, nn.ModuleList)]
+    parts = list(lists[0]) if lists else heads[:1]
+    found = [[m for m in part.modules() if isinstance(m, nn.Conv2d)] for part in parts]
+    return [convolutions[-1] for convolutions in found if convolutions]
 
 
 @contextmanager
 def _proposal_matches(heads: nn.Module, found: list[Matches]) -> Iterator[None]:
-    """Record the proposals that a two-stage detector samples, and their logits."""
-    sampled: list[tuple[list[Tensor], list[Tensor]]] = []
+    """Record the proposals that a two-stage detector samples, and their logits.
 
-    def keep(result: tuple[list[Tensor], Any, list[Tensor], Any]) -> None:
+    Args:
+        heads: RoIHeads.
+        found: Takes the matches.
+    """
+    sampled: list[tuple[list[Tensor], list[Tensor]]] = []
+    ran: list[tuple[nn.Linear, Tensor, Tensor]] = []
+
+    def sample(result: tuple[list[Tensor], Any, list[Tensor], Any]) -> None:
         sampled.append((result[0], result[2]))
+
+    def keep(module: nn.Linear, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        ran.append((module, inputs[0], output))
 
     def record(module: nn.Module, inputs: object, output: tuple[Tensor, Tensor]) -> None:
         proposals, labels = sampled[-1]
-        found.append(Matches(output[0], torch.cat(labels), _numbered(proposals), False, 0))
+        linear = [(m, entering) for m, entering, given in ran if given is output[0]]
+        found.append(
+            Matches(
+                output[0],
+                torch.cat(labels),
+                _numbered(proposals),
+                False,
+                linear=linear[0] if linear else None,
+            )
+        )
+        ran.clear()
 
-    handle = heads.get_submodule("box_predictor").register_forward_hook(record)
-    try:
-        with _shadowed(heads, _SAMPLES, after=keep):
-            yield
-    finally:
-        handle.remove()
+    predictor = heads.get_submodule("box_predictor")
+    with ExitStack() as stack:
+        for module in predictor.modules():
+            if isinstance(module, nn.Linear):
+                stack.enter_context(module.register_forward_hook(keep))
+        stack.enter_context(predictor.register_forward_hook(record))
+        stack.enter_context(_shadowed(heads, _SAMPLES, after=sample))
+        yield
 
 
 def _numbered(boxes: list[Tensor]) -> Tensor:

@@ -12,9 +12,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
 
 from diswot.errors import UserError, unknown
 from diswot.observation.dense_head import RanConvolution
+from diswot.observation.detectors import Matches, run_matching
 from diswot.observation.feature_maps import StageMap, add_stage_map, as_map, block_depths
 from diswot.observation.rows import logits_of
 
@@ -22,6 +24,7 @@ Layers = Mapping[str, str | Sequence[str]]
 
 _LAST_CONVOLUTIONS = 6  # whose outputs are kept, of a dense network with several heads
 _ENCODERS = ("backbone", "encoder")  # usual names in the libraries
+_BODIES = ("body", "features")  # of a backbone, before the levels that torchvision adds
 
 _NEVER_A_MAP = (nn.Dropout, nn.Dropout2d, nn.Softmax, nn.Identity, nn.Flatten)
 
@@ -53,7 +56,7 @@ class Trace:
     """The record of one forward pass: the last map of each resolution, and the linear layers.
 
     Attributes:
-        image_size: Height and width in pixels.
+        image_size: Height and width in pixels, of what the backbone takes.
         copy: Whether maps are copied, for a model that overwrites them.
         stage_maps: Maps that end the stages, and what follows global pooling.
         named: Outputs of the modules that the user named as maps, with their version counters.
@@ -63,9 +66,12 @@ class Trace:
         last_convolution: Name and input of the last convolution that ran; it may classify.
         logits: Output of the model, N x K, or B x K x h x w of a dense network.
         dense: Whether the model gives logits for each position.
-        encoder: Name of the encoder of a dense network, whose maps alone end stages; empty if it
-            has no usual name.
+        encoder: Name of the encoder of a dense network or a detector, whose maps alone end stages;
+            empty if it has no usual name, None if all maps may end stages.
         convolutions: The convolutions of a dense network that ran last.
+        levels: Levels of a detector's pyramid, which its backbone returns, B x C x H x W each.
+        losses: Losses of a detector by name.
+        matches: Anchors of a detector as it matched them; None if it does not show them.
     """
 
     image_size: tuple[int, int]
@@ -78,10 +84,13 @@ class Trace:
     last_convolution: tuple[str, Tensor] | None = None
     logits: Tensor | None = None
     dense: bool = False
-    encoder: str = ""
+    encoder: str | None = None
     convolutions: deque[RanConvolution] = field(
         default_factory=lambda: deque(maxlen=_LAST_CONVOLUTIONS)
     )
+    levels: tuple[Tensor, ...] = ()
+    losses: dict[str, Tensor] = field(default_factory=dict)
+    matches: Matches | None = None
 
     def add_map(
         self, name: str, module: nn.Module, depth: int, inputs: Tensor, output: Tensor
@@ -96,14 +105,16 @@ class Trace:
             output: Its output, of any shape.
         """
         features = as_map(output, self.image_size)
-        if features is None or (self.dense and not self._encodes(name, features)):
+        if features is None or not self._encodes(name, features):
             return
         found = StageMap(name, depth, features, output, output._version, after_pooling=False)
         if add_stage_map(self.stage_maps, found, module, inputs) and self.copy:
             found.map = features.clone()
 
     def _encodes(self, name: str, features: Tensor) -> bool:
-        """Whether a map belongs to the stages of a dense network, which never enlarge."""
+        """Whether a map may end a stage; those of an encoder never enlarge."""
+        if self.encoder is None:
+            return True
         if self.encoder and not name.startswith(f"{self.encoder}."):
             return False
         cells = features.shape[2:].numel()
@@ -145,16 +156,23 @@ class Trace:
 
 
 def run(
-    model: nn.Module, images: Tensor, layers: Layers, *, copy: bool = False, dense: bool = False
+    model: nn.Module,
+    images: Tensor,
+    layers: Layers,
+    *,
+    copy: bool = False,
+    dense: bool = False,
+    boxes: Tensor | None = None,
 ) -> Trace:
     """Run a model once with hooks, which are removed afterwards, also if the model raises.
 
     Args:
-        model: Any classifier.
+        model: Any classifier, dense network or detector.
         images: B x C x H x W, at least two images.
         layers: Names of modules, as in `observe.observe`.
         copy: Whether maps are copied.
         dense: Whether the model gives logits for each position, not for each image.
+        boxes: Boxes of a detector's images, B x M x 6; None for other networks.
 
     Raises:
         UserError: The images do not fit the model, a name is unknown, or the model does not
@@ -165,13 +183,17 @@ def run(
     wanted = _named_maps(layers, modules)
     depths = block_depths(modules)
     trace = Trace((images.shape[2], images.shape[3]), copy, dense=dense)
-    trace.encoder = _encoder(modules) if dense else ""
+    trace.encoder = _encoder(modules) if dense or boxes is not None else None
     handles = []
     try:
         for name, module in modules.items():
             if name:
                 hook = _hook(trace, name, depths[name], len(images), name in wanted)
                 handles.append(module.register_forward_hook(hook))
+        if boxes is not None:
+            handles += _watch_levels(trace, modules)
+            trace.losses, trace.matches = run_matching(model, images, boxes)
+            return trace
         logits = model(images)
     except RuntimeError as error:
         _check_channels(images, error)
@@ -203,6 +225,25 @@ def _encoder(modules: Mapping[str, nn.Module]) -> str:
     """Return the outermost module with the name of an encoder; empty if there is none."""
     named = [name for name in modules if name.rpartition(".")[2] in _ENCODERS]
     return min(named, key=lambda name: name.count("."), default="")
+
+
+def _watch_levels(trace: Trace, modules: Mapping[str, nn.Module]) -> list[RemovableHandle]:
+    """Record what a detector's backbone takes and returns; its body alone has stages."""
+    name = trace.encoder or ""
+    bodies = [f"{name}.{part}" for part in _BODIES if f"{name}.{part}" in modules]
+    trace.encoder = bodies[0] if bodies else name
+
+    def enter(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        trace.image_size = inputs[0].shape[2], inputs[0].shape[3]
+
+    def leave(module: nn.Module, inputs: object, output: object) -> None:
+        found = list(output.values()) if isinstance(output, Mapping) else []
+        trace.levels = tuple(each for each in found if isinstance(each, Tensor) and each.ndim == 4)
+
+    if not name:
+        return []
+    backbone = modules[name]
+    return [backbone.register_forward_pre_hook(enter), backbone.register_forward_hook(leave)]
 
 
 def _hook(

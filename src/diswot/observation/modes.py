@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from diswot.utils.compat import BatchNorm, BatchNormBase
 
+_SEED = 0  # of what a model draws while it is measured
 _Statistics = tuple[bool, Tensor | None, Tensor | None]
 
 
@@ -37,8 +38,9 @@ def _without_inference(tensor: Tensor) -> Tensor:
 def measuring(model: nn.Module) -> Iterator[None]:
     """Put a model into measuring mode: batch statistics, no dropout, no stochastic depth.
 
-    Afterwards each module has the mode, running statistics and buffers that it had before, and
-    the global random state is as before, also if the block raises.
+    A model that draws random numbers, as a detector that samples proposals, draws the same ones
+    each time. Afterwards each module has the mode, running statistics and buffers that it had
+    before, and the global random state is as before, also if the block raises.
 
     Modes are set in the modules' `__dict__`, since `Module.__setattr__` takes longer than the
     layers of a small network. If a module overrides `train()`, the method is called before and
@@ -56,6 +58,7 @@ def measuring(model: nn.Module) -> Iterator[None]:
     devices = {p.device.index for p in own if p.is_cuda}
     with torch.random.fork_rng(devices=sorted(devices)):
         try:
+            _seed(devices)
             if overridden:
                 model.eval()
             _set_modes(modules, [isinstance(module, BatchNormBase) for module in modules])
@@ -68,6 +71,13 @@ def measuring(model: nn.Module) -> Iterator[None]:
             _set_modes(modules, modes)
             for norm, before in zip(norms, statistics, strict=True):
                 _set_statistics(norm, before)
+
+
+def _seed(devices: Iterable[int]) -> None:
+    """Seed the random generators of the CPU and of some GPUs alone."""
+    torch.default_generator.manual_seed(_SEED)
+    for device in devices:
+        torch.cuda.default_generators[device].manual_seed(_SEED)
 
 
 @torch.no_grad()

@@ -1,22 +1,28 @@
 """One forward pass of any network, and everything that the scores need from it.
 
-Letters: B images, N rows (in classification a row is an image, so N = B; in segmentation a pixel),
-K classes, C channels, D features that enter the classifier, H x W positions.
+Letters: B images, N rows (in classification a row is an image, so N = B; in segmentation a pixel;
+in detection an anchor, a point or a proposal), K classes, C channels, D features that enter the
+classifier, H x W positions.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import pad
 
 from diswot.errors import UserError
 from diswot.observation import gradcam as cams
+from diswot.observation.box_rows import BoxRows
+from diswot.observation.boxes import is_boxes
 from diswot.observation.class_gradient import autograd_class_gradient, linear_class_gradient
 from diswot.observation.dense_head import RanConvolution, head_convolutions, head_inputs
+from diswot.observation.detectors import Matches, run_matching
 from diswot.observation.feature_maps import as_map
 from diswot.observation.hooks import Layers, Trace, kind, run
 from diswot.observation.modes import measuring, recordable
@@ -27,6 +33,7 @@ _log = logging.getLogger("diswot")
 _GUESS: Layers = {}
 
 Rerun = Callable[[], Tensor]
+Rematch = Callable[[], Matches | None]
 
 
 class NoClassifier(UserError):
@@ -51,17 +58,25 @@ class Observation:
     Attributes:
         stages: Map that ends each resolution stage, B x C x H x W each, from the largest to the
             smallest. Tokens are laid out as a map. The map that a dense network's classifier reads
-            follows the stages of its encoder.
+            follows the stages of its encoder. Of a detector with several levels, these are the
+            stages.
         last: Map before global pooling, B x C x H x W; of a dense network the map that the
-            classifier reads.
+            classifier reads; of a detector the smallest map of its backbone, before the pyramid.
         head_input: Inputs of the classifier H, N x D.
-        logits: Outputs of the model Z, N x K.
-        targets: Class indices y of the rows, N.
+        logits: Outputs of the model Z, N x K; of a detector with the background, N x (K + 1), as
+            `BoxRows.logits` describes.
+        targets: Class indices y of the rows, N; of a detector from 1 to K, or 0 for the background.
         class_gradient: Gradient G of the mean cross-entropy in the classifier's weight, K x D.
         cam_weights: Influence of each channel of `last` on the target's logit, B x C, as in
             Grad-CAM. None if they would have cost another pass and were not asked for, and for
             dense networks.
         positions: Logits of a dense network for all positions, B x K x h x w; None for others.
+        losses: Losses of a detector by name; None for other networks.
+        anchors: Image and box of each row, N x 5, of a detector; None for other networks.
+        strides: Pixels a position of each stage, of a detector; empty for other networks.
+
+    What a detector does not show has no entries: the rows if it has no matcher of torchvision's,
+    their inputs and the class gradient if the head's last convolutions are not found.
     """
 
     stages: tuple[Tensor, ...]
@@ -72,11 +87,14 @@ class Observation:
     class_gradient: Tensor
     cam_weights: Tensor | None = None
     positions: Tensor | None = None
+    losses: Mapping[str, Tensor] | None = None
+    anchors: Tensor | None = None
+    strides: tuple[float, ...] = ()
 
     def __repr__(self) -> str:
         stages = ", ".join(str(tuple(stage.shape)) for stage in self.stages)
-        images, classes = self.logits.shape
-        return f"Observation({images} rows, {classes} classes, stages {stages})"
+        rows, classes = self.logits.shape if self.logits.numel() else (0, 0)
+        return f"Observation({rows} rows, {classes} classes, stages {stages})"
 
 
 def observe(
@@ -100,10 +118,11 @@ def observe(
 
     Args:
         model: Any network that maps images to logits: one tensor, N x K; or of a dense network
-            B x K x h x w, as `rows.logits_of` finds them.
+            B x K x h x w, as `rows.logits_of` finds them; or a detector that follows torchvision's
+            convention.
         images: B x 3 x H x W, on the model's device.
         targets: Class indices below K, int64, N; or those of pixels, B x H x W, where
-            `rows.IGNORED` is no class.
+            `rows.IGNORED` is no class; or boxes, B x M x 6, as `boxes` describes them.
         layers: Names of modules, where the guess is wrong: `classifier` and `last` (one name
             each), `stages` (a list of names). Guessed by default.
         cam: Whether to compute `cam_weights` also if they cost another forward pass and a backward
@@ -114,18 +133,12 @@ def observe(
             images do not fit the model.
     """
     with recordable(images, targets) as (images, targets):
-
-        def rerun() -> Tensor:
-            with measuring(model):
-                return logits_of(model(images))
-
-        dense = is_dense(targets)
         with measuring(model):
-            trace = run(model, images, layers, dense=dense)
+            trace = _run(model, images, targets, layers)
         if trace.overwritten():
             with measuring(model):
-                trace = run(model, images, layers, copy=True, dense=dense)
-        return _observation(model, trace, rerun, targets, layers, cam)
+                trace = _run(model, images, targets, layers, copy=True)
+        return _observation(model, trace, images, targets, layers, cam, measuring)
 
 
 def record(
@@ -149,15 +162,45 @@ def record(
         UserError: As in `observe`, or the model overwrites a map in place, so that the observation
             would be wrong.
     """
-    trace = run(model, images, layers, dense=is_dense(targets))
+    trace = _run(model, images, targets, layers)
     if trace.overwritten():
         raise UserError("the model overwrites a stage's map in place; name other stages in layers")
-    return _observation(model, trace, lambda: logits_of(model(images)), targets, layers, cam)
+    return _observation(model, trace, images, targets, layers, cam, nullcontext)
+
+
+def _run(
+    model: nn.Module, images: Tensor, targets: Tensor, layers: Layers, *, copy: bool = False
+) -> Trace:
+    boxes = targets if is_boxes(targets) else None
+    if targets.ndim == 3 and targets.is_floating_point() and boxes is None:
+        raise UserError(
+            "labels must be one int64 class index a pixel, or boxes, float B x M x 6, not "
+            f"{kind(targets)}"
+        )
+    return run(model, images, layers, copy=copy, dense=is_dense(targets), boxes=boxes)
 
 
 def _observation(
-    model: nn.Module, trace: Trace, rerun: Rerun, targets: Tensor, layers: Layers, cam: bool
+    model: nn.Module,
+    trace: Trace,
+    images: Tensor,
+    targets: Tensor,
+    layers: Layers,
+    cam: bool,
+    mode: Callable[[nn.Module], AbstractContextManager[object]],
 ) -> Observation:
+    if is_boxes(targets):
+
+        def rematch() -> Matches | None:
+            with mode(model):
+                return run_matching(model, images, targets)[1]
+
+        return _box_observation(trace, rematch, layers)
+
+    def rerun() -> Tensor:
+        with mode(model):
+            return logits_of(model(images))
+
     logits = trace.logits
     assert logits is not None
     _check_targets(targets, logits)
@@ -200,6 +243,40 @@ def _dense_observation(
     last = _named_map(trace, str(layers["last"])) if "last" in layers else classifier.input
     stages = named or (*(each.map for each in trace.stage_maps if each.map is not last), last)
     return Observation(stages, last, entering, logits, targets, gradient, positions=outputs)
+
+
+def _box_observation(trace: Trace, rematch: Rematch, layers: Layers) -> Observation:
+    named = tuple(_named_map(trace, stage) for stage in layers.get("stages", ()))
+    body = tuple(each.map for each in trace.stage_maps)
+    stages = named or (trace.levels if len(trace.levels) > 1 else body)
+    if not stages:
+        raise UserError("no feature map found in the detector; name some in layers['stages']")
+    last = _named_map(trace, str(layers["last"])) if "last" in layers else (body or stages)[-1]
+    nothing = last.new_empty(0)
+    strides = tuple(trace.image_size[0] / stage.shape[2] for stage in stages)
+    seen = Observation(
+        stages, last, nothing, nothing, nothing, nothing, losses=trace.losses, strides=strides
+    )
+    if trace.matches is None:
+        return seen
+    rows = BoxRows(trace.matches)
+    seen = replace(seen, logits=rows.logits(), targets=rows.classes, anchors=rows.anchors)
+    if not rows.layers:
+        return seen
+    entering, linear = rows.head_input()
+    return replace(
+        seen, head_input=entering, class_gradient=_box_gradient(rows, entering, linear, rematch)
+    )
+
+
+def _box_gradient(rows: BoxRows, entering: Tensor, linear: bool, rematch: Rematch) -> Tensor:
+    """Return the class gradient of a detector; zero for the background where it has no output."""
+    logits, targets = rows.logits(), rows.classes
+    if linear:
+        gradient = linear_class_gradient(entering, logits, targets)
+        return pad(gradient[1:], (0, 0, 1, 0)) if rows.matches.sigmoid else gradient
+    weights = [layer.get_parameter("weight") for layer in rows.layers]
+    return autograd_class_gradient(lambda: rows.logits(rematch()), logits, targets, *weights)
 
 
 def _dense_classifier(trace: Trace, logits: Tensor, layers: Layers) -> RanConvolution:
