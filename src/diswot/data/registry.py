@@ -20,6 +20,7 @@ from diswot.data.masks import is_masks, masks
 from diswot.data.own import as_dataset, called
 from diswot.data.parquet import is_parquet, parquet
 from diswot.data.voc import is_voc, voc
+from diswot.data.yolo import is_yolo, yolo
 from diswot.errors import UserError, unknown
 from diswot.utils.user_code import is_spec
 
@@ -59,6 +60,7 @@ SETS: dict[str, BuiltinDataset] = {
 FOLDERS: tuple[tuple[Callable[[Path], bool], Callable[..., Dataset]], ...] = (
     (is_voc, voc),
     (is_coco, coco),
+    (is_yolo, yolo),
     (is_masks, masks),
 )
 
@@ -120,8 +122,10 @@ def create_dataset(
         )
     if is_parquet(path):
         return parquet(name, img_size=img_size)
-    if not path.is_dir():
-        raise UserError(f"{name} is a file; name a folder of images, or a .parquet file")
+    if not path.is_dir() and not is_yolo(path):
+        raise UserError(
+            f"{name} is a file; name a folder of images, a .parquet file, or a .yaml file of YOLO"
+        )
     if is_imagenet16(path):
         return imagenet16(name, num_classes=num_classes, img_size=img_size)
     read = next((read for known, read in FOLDERS if known(path)), folder)
