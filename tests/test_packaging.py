@@ -17,7 +17,7 @@ PROJECT = tomllib.loads((ROOT.parent.parent / "pyproject.toml").read_text())["pr
 TOOLS = {"dev", "docs", "fuzz"}  # extras for who works on the project
 
 # Names under which distributions are imported, where the two differ.
-DISTRIBUTIONS = {"PIL": "pillow", "sklearn": "scikit-learn"}
+DISTRIBUTIONS = {"PIL": "pillow", "sklearn": "scikit-learn", "yaml": "pyyaml"}
 
 # What other libraries import for us.
 INDIRECT = {

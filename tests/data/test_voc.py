@@ -6,7 +6,9 @@ from pathlib import Path
 
 import pytest
 from data.drawn_boxes import SIZE, loaded, picture, rows, voc_folder, xml
+from PIL import Image
 
+from diswot.data.registry import create_dataset
 from diswot.errors import UserError
 
 WHOLE = ("cat", 1, 1, *SIZE)  # of an image, in coordinates from 1
@@ -87,3 +89,20 @@ def test_listed_images_that_are_not_there(tmp_path: Path, caplog: pytest.LogCapt
 def test_a_wrong_annotation_is_refused(tmp_path: Path, note: str, message: str) -> None:
     with pytest.raises(UserError, match=message):
         loaded(voc_folder(tmp_path, {**ONE, "a": note}, train="a b c", val="d e"))
+
+
+def test_a_folder_that_has_masks_too(tmp_path: Path) -> None:
+    """As Pascal VOC itself, whose masks come first."""
+    root = voc_folder(tmp_path, ONE, train="a b c", val="d e")
+    (root / "ImageSets" / "Segmentation").mkdir()
+    (root / "SegmentationClass").mkdir()
+    for split, stems in (("train", "ab"), ("val", "c")):
+        listed = "\n".join(stems)
+        (root / "ImageSets" / "Segmentation" / f"{split}.txt").write_text(listed)
+        for stem in stems:
+            mask = Image.new("L", SIZE)
+            mask.putpixel((0, 0), 1)
+            mask.save(root / "SegmentationClass" / f"{stem}.png")
+    assert create_dataset(str(root)).task == "segmentation"
+    _, train, _ = loaded(root, task="detection")
+    assert len(train) == 3

@@ -98,7 +98,9 @@ class NamedImages:
             raise UserError(f"--data-root goes with {', '.join(_ROOTED)}, not with {name}")
         wants = models.input_config(network, pretrained) if network else InputConfig()
         size = wants.img_size if self.size is None else self.size
-        images = create_dataset(from_root(name), num_classes=classes, img_size=size, root=root)
+        images = create_dataset(
+            from_root(name), num_classes=classes, img_size=size, root=root, task=self.task
+        )
         if classes is not None and classes != len(images.classes):
             raise UserError(f"{name} has {len(images.classes)} classes, not {classes}")
         _check_task(self.task, images)
@@ -133,9 +135,9 @@ def named_images(data: DataOptions) -> NamedImages:
 
 
 def image_facts(images: Dataset) -> dict[str, Any]:
-    """Return the size and the normalisation of images, for a run folder."""
-    width = {} if images.width is None else {"image_width": images.width}
-    return {"image_size": images.size, **width, "mean": list(images.mean), "std": list(images.std)}
+    """Return the size, the normalisation and a dense task of images, for a run folder."""
+    dense = {} if images.width is None else {"image_width": images.width, "task": images.task}
+    return {"image_size": images.size, **dense, "mean": list(images.mean), "std": list(images.std)}
 
 
 def size_facts(model: nn.Module, images: Dataset) -> dict[str, int]:

@@ -34,7 +34,7 @@ _HEAD = 1 << 16  # bytes of a JSON file in which one of its lists begins
 
 def is_coco(root: Path) -> bool:
     """Say whether a folder holds the JSON of COCO, in any of the layouts of `coco`."""
-    return bool(_annotations(root))
+    return root.is_dir() and bool(_annotations(root))
 
 
 def coco(name: str, *, img_size: int | None) -> Dataset:

@@ -43,11 +43,12 @@ def opened(source: str | bytes, name: str) -> Any:
         raise UserError(f"{name} cannot be read as an image") from error
 
 
-def size_of(path: str) -> tuple[int, int]:
-    """Return width and height of an image file, rotated as its EXIF says, without decoding it.
+def size_of(source: str | bytes, name: str | None = None) -> tuple[int, int]:
+    """Return width and height of an image, rotated as its EXIF says, without decoding it.
 
     Args:
-        path: Path of an image file.
+        source: Path or bytes of an image file.
+        name: Name of the image in an error. Default: the path.
 
     Raises:
         UserError: The image is damaged.
@@ -55,13 +56,13 @@ def size_of(path: str) -> tuple[int, int]:
     from PIL import ExifTags, Image
 
     try:
-        with Image.open(path) as image:
+        with Image.open(BytesIO(source) if isinstance(source, bytes) else source) as image:
             turned = image.getexif().get(ExifTags.Base.Orientation) in _TURNED
             return image.size[::-1] if turned else image.size
     except MemoryError:
         raise
     except Exception as error:  # a damaged file makes a decoder raise anything
-        raise UserError(f"{path} cannot be read as an image") from error
+        raise UserError(f"{name or source!s} cannot be read as an image") from error
 
 
 def opened_mask(path: str) -> Any:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from diswot.data.dataset import Dataset
-from diswot.data.parquet import encoded
+from diswot.data.huggingface_boxes import encoded_images, has_boxes, hub_boxes
 from diswot.data.tabular import ImageTable, data, image_column, label_column
 from diswot.errors import UserError
 from diswot.utils.optional_imports import imported, one_line_errors
@@ -19,6 +18,8 @@ TEST_SPLITS = ("test", "validation", "valid", "val")
 
 def hub(name: str, *, img_size: int | None) -> Dataset:
     """Return the images of `hf:NAME[,CONFIG][:SPLIT]`, which the library downloads and caches.
+
+    If a column holds boxes, the data set is one for detection; see `hub_boxes`.
 
     Args:
         name: NAME is a name of the hub or a local folder. SPLIT may be a slice such as
@@ -38,6 +39,8 @@ def hub(name: str, *, img_size: int | None) -> Dataset:
     datasets = imported("datasets", "hf")
     with one_line_errors(name, "is not here, and cannot be fetched"):
         found = datasets.load_dataset(path, config or None, split=split or None)
+    if has_boxes(found if split else next(iter(found.values()))):
+        return hub_boxes(name, {"train": found} if split else found, img_size)
     if split:
         return data(name, _image_table(found, name), None, img_size)
     train = "train" if "train" in found else next(iter(found))
@@ -70,9 +73,4 @@ def _image_table(table: Any, name: str) -> ImageTable:
     classes = tuple(kind.names) if isinstance(kind, datasets.ClassLabel) else None
     raw = table.select_columns([image]).cast_column(image, datasets.Image(decode=False))
     labels = table.select_columns([label])[label][:]
-    return ImageTable(name, labels, classes, partial(_fetch, raw, image, name))
-
-
-def _fetch(table: Any, image: str, name: str, rows: Sequence[int]) -> list[bytes | str]:
-    cells = table[list(rows)][image]
-    return [encoded(cell, f"row {row} of {name}") for row, cell in zip(rows, cells, strict=True)]
+    return ImageTable(name, labels, classes, partial(encoded_images, raw, image, name))

@@ -99,7 +99,7 @@ def is_masks(path: Path) -> bool:
     """Say whether a folder holds images and masks for segmentation, perhaps in splits."""
     if not path.is_dir():
         return False
-    if _is_voc(path) or _pair_folders(path):
+    if is_voc_masks(path) or _pair_folders(path):
         return True
     inner = subfolders(path)
     return bool(inner) and all(map(_pair_folders, inner))
@@ -134,7 +134,7 @@ def masks(name: str, *, img_size: int | None) -> Dataset:
 
 
 def _splits(root: Path) -> tuple[_Pairs, _Pairs | None]:
-    if _is_voc(root):
+    if is_voc_masks(root):
         return _voc(root, "train"), _voc(root, "val")
     if found := _pair_folders(root):
         return _paired(*found), None
@@ -158,7 +158,8 @@ def _pair_folders(path: Path) -> tuple[Path, Path] | None:
     return (images[0], labels[0]) if images and labels else None
 
 
-def _is_voc(root: Path) -> bool:
+def is_voc_masks(root: Path) -> bool:
+    """Say whether a folder has the folders of Pascal VOC, with masks."""
     return all((root / part).is_dir() for part in _VOC)
 
 

@@ -18,6 +18,7 @@ from torch.utils.data import DataLoader, IterableDataset, Subset
 
 from diswot.data.dataset import Dataset, Split, hold_out, subset
 from diswot.data.decode import IMAGENET_MEAN, IMAGENET_STD, LARGEST, fitted
+from diswot.data.own_boxes import has_boxes, own_boxes
 from diswot.data.own_images import Normalisation, normalisation_of, rgb, undivided
 from diswot.errors import UserError, one_line
 from diswot.utils import user_code
@@ -70,7 +71,8 @@ def as_dataset(given: object, *, name: str | None = None, img_size: int | None =
     its mean and deviation become those of the result.
 
     Args:
-        given: A `Dataset`; a map data set that returns (image, label); a `DataLoader`, of which the
+        given: A `Dataset`; a map data set that returns (image, label), or (image, target) as
+            torchvision's detectors take it, see `own_boxes`; a `DataLoader`, of which the
             data set alone is used; or a pair of these for training and testing. Without test
             images, a stratified 20 % is held out.
         name: Name of the result. Default: that of the class.
@@ -89,6 +91,8 @@ def as_dataset(given: object, *, name: str | None = None, img_size: int | None =
         )
     pair = given if isinstance(given, tuple) else (given,)
     parts = [_Part.of(name or type(_inner(each)).__name__, _inner(each)) for each in pair]
+    if has_boxes(parts[0].item(0)[1]):
+        return own_boxes(parts, img_size)
     side = img_size or parts[0].side()
     labels = [part.labels() for part in parts]
     count = max(int(each.max()) for each in labels) + 1
@@ -198,13 +202,20 @@ class _Part:
         """Return some images as bytes, n x 3 x S x S."""
         return torch.stack([self.pixels(int(i), side) for i in indices])
 
-    def pixels(self, index: int, side: int | None) -> Tensor:
-        """Return an image as bytes, 3 x S x S; of its own height and width if S is None."""
-        image, _ = self.item(index)
+    def picture(self, index: int) -> Any:
+        """Return an image as a PIL image in RGB.
+
+        Raises:
+            UserError: It is no image of a known form.
+        """
         try:
-            plain = rgb(image, self.normalisation)
+            return rgb(self.item(index)[0], self.normalisation)
         except UserError as error:
             raise UserError(f"{self.name}: image {index}: {error}") from error
+
+    def pixels(self, index: int, side: int | None) -> Tensor:
+        """Return an image as bytes, 3 x S x S; of its own height and width if S is None."""
+        plain = self.picture(index)
         if side is None:
             return torch.from_numpy(np.array(plain)).permute(2, 0, 1)
         return fitted(plain, side)

@@ -75,6 +75,8 @@ def _columns(schema: Any, name: str) -> tuple[str, str, tuple[str, ...] | None]:
     features = facts.get("info", {}).get("features", {})
     kinds = {field.name: str(field.type) for field in schema}
     binary = [n for n, kind in kinds.items() if "binary" in kind and not kind.startswith("list")]
+    if "objects" in kinds:
+        raise UserError(f"{name} has boxes; write hf: before its folder to read them")
     classed = {n: f["names"] for n, f in features.items() if f.get("names")}
     image = image_column(list(kinds), binary, name)
     label = label_column(list(kinds), list(classed), name)

@@ -16,10 +16,11 @@ from diswot.data.dataset import Dataset
 from diswot.data.folder import folder
 from diswot.data.huggingface import PREFIX, hub
 from diswot.data.imagenet16 import imagenet16, imagenet16_120, is_imagenet16
-from diswot.data.masks import is_masks, masks
+from diswot.data.masks import is_masks, is_voc_masks, masks
 from diswot.data.own import as_dataset, called
 from diswot.data.parquet import is_parquet, parquet
 from diswot.data.voc import is_voc, voc
+from diswot.data.yolo import is_yolo, yolo
 from diswot.errors import UserError, unknown
 from diswot.utils.user_code import is_spec
 
@@ -56,10 +57,27 @@ SETS: dict[str, BuiltinDataset] = {
 }
 
 
-FOLDERS: tuple[tuple[Callable[[Path], bool], Callable[..., Dataset]], ...] = (
-    (is_voc, voc),
-    (is_coco, coco),
-    (is_masks, masks),
+@dataclass(frozen=True)
+class FolderLayout:
+    """A layout of a folder that is recognised.
+
+    Attributes:
+        known: Function that says whether a path has the layout.
+        load: Function that takes the path and the height of the images.
+        task: Task of the data.
+    """
+
+    known: Callable[[Path], bool]
+    load: Callable[..., Dataset]
+    task: str
+
+
+LAYOUTS = (
+    FolderLayout(is_voc_masks, masks, "segmentation"),
+    FolderLayout(is_voc, voc, "detection"),
+    FolderLayout(is_coco, coco, "detection"),
+    FolderLayout(is_yolo, yolo, "detection"),
+    FolderLayout(is_masks, masks, "segmentation"),
 )
 
 
@@ -75,24 +93,30 @@ def create_dataset(
     img_size: int | None = None,
     root: str | Path | None = None,
     download: bool = True,
+    task: str | None = None,
 ) -> Dataset:
     """Return the data set of a name.
 
-    Without test images, a stratified 20 % is held out for testing.
+    Without test images, a stratified 20 % is held out for testing; of images with masks or boxes a
+    random 20 %.
 
     Args:
         name: A key of `SETS`; `hf:NAME[,CONFIG][:SPLIT]` for a data set of the Hugging Face hub; a
             Parquet file or a folder of Parquet files; a folder of downsampled ImageNet; a folder of
-            images and masks, as `data.masks` reads it; or a folder that holds one folder of images
-            a class, directly or in `train` and `test`.
+            images and masks, as `data.masks` reads it; a folder of images and boxes in the layout
+            of Pascal VOC, COCO or YOLO, or a YAML file of YOLO; or a folder that holds one folder
+            of images a class, directly or in `train` and `test`.
             `file.py:function` and `package.module:function` name a function that returns a data
             set in any form that `as_dataset` takes; such a data set is taken itself, too.
         num_classes: Number of classes of noise, by default 100. Of downsampled ImageNet, only the
             first classes are read. Other data sets ignore the number.
         img_size: Height and width in pixels, S. None, the default: the published size, or the
-            shorter side of the first image file, at most 224; with masks, the first image's height.
+            shorter side of the first image file, at most 224; with masks or boxes, the first
+            image's height.
         root: Folder of CIFAR or of ImageNet16, by default `~/.cache/diswot`.
         download: Whether CIFAR may be downloaded.
+        task: Task of a folder that has both masks and boxes, as Pascal VOC has. Default:
+            segmentation.
 
     Raises:
         UserError: The name is unknown, the folder holds no images, or CIFAR is missing and cannot
@@ -120,9 +144,12 @@ def create_dataset(
         )
     if is_parquet(path):
         return parquet(name, img_size=img_size)
-    if not path.is_dir():
-        raise UserError(f"{name} is a file; name a folder of images, or a .parquet file")
+    if not path.is_dir() and not is_yolo(path):
+        raise UserError(
+            f"{name} is a file; name a folder of images, a .parquet file, or a .yaml file of YOLO"
+        )
     if is_imagenet16(path):
         return imagenet16(name, num_classes=num_classes, img_size=img_size)
-    read = next((read for known, read in FOLDERS if known(path)), folder)
-    return read(name, img_size=img_size)
+    known = [layout for layout in LAYOUTS if layout.known(path)]
+    wanted = [layout for layout in known if layout.task == task] or known
+    return (wanted[0].load if wanted else folder)(name, img_size=img_size)

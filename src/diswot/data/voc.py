@@ -86,7 +86,9 @@ def _lists(root: Path) -> dict[str, str]:
 def _listed(root: Path, split: str) -> list[Annotated]:
     """Return the images of a list; one line of the log counts those that are not there."""
     listing = root / LISTS / f"{split}.txt"
-    stems = dict.fromkeys(filter(None, map(str.strip, listing.read_text().splitlines())))
+    stems = dict.fromkeys(
+        filter(None, map(str.strip, listing.read_text(errors="replace").splitlines()))
+    )
     images = _by_stem(root / IMAGES, is_image)
     notes = _by_stem(root / ANNOTATIONS, lambda name: name.lower().endswith(".xml"))
     there = [stem for stem in stems if stem in images and stem in notes]
@@ -161,7 +163,7 @@ def _classes(root: Path, splits: Iterable[Sequence[Annotated]]) -> Mapping[str, 
     """Return the number of each class by its name."""
     listing = root / NAMES
     names = (
-        list(filter(None, map(str.strip, listing.read_text().splitlines())))
+        list(filter(None, map(str.strip, listing.read_text(errors="replace").splitlines())))
         if listing.is_file()
         else sorted({each.name for split in splits for image in split for each in image.objects})
     )

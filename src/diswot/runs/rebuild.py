@@ -41,6 +41,7 @@ IMAGE_FACTS = (
     "classes",
     "image_size",
     "image_width",
+    "task",
     "mean",
     "std",
 )  # facts of a training
@@ -98,9 +99,10 @@ class RecordedNetworks:
             UserError: They are not there any more.
         """
         root = self.config.get("data_root")
+        name, task = str(self.config["data"]), self.config.get("task")
         size, classes = self.config.get("image_size"), self.config.get("classes")
-        name = str(self.config["data"])
-        images = create_dataset(name, num_classes=classes, img_size=size, root=root, download=False)
+        given = {"num_classes": classes, "img_size": size, "task": task}
+        images = create_dataset(name, **given, root=root, download=False)
         mean, std = self.config.get("mean"), self.config.get("std")
         return replace(images, mean=tuple(mean or images.mean), std=tuple(std or images.std))
 

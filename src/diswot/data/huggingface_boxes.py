@@ -1,0 +1,101 @@
+"""Data sets of the Hugging Face hub with boxes, through the library `datasets`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from diswot.data.box_tables import BOX, CATEGORIES, BoxTable, box_data
+from diswot.data.boxes import train_and_test
+from diswot.data.dataset import Dataset
+from diswot.data.parquet import encoded
+from diswot.data.split_folders import split_of
+from diswot.data.tabular import image_column
+from diswot.errors import UserError
+from diswot.utils.optional_imports import imported
+
+_SIDES = ("width", "height")
+
+
+def has_boxes(table: Any) -> bool:
+    """Say whether a table of `datasets` has a column of boxes."""
+    return _column(table) is not None
+
+
+def hub_boxes(name: str, splits: Mapping[str, Any], img_size: int | None) -> Dataset:
+    """Return tables of `datasets` as a data set for detection.
+
+    A column such as `objects` holds `bbox`, as x, y, width and height in pixels, and `category`.
+    The split `test` is for testing if its boxes are known, or else `validation`. Without these, or
+    with one split alone, a random 20 % are held out.
+
+    Args:
+        name: Name of the data set.
+        splits: Table of each split.
+        img_size: Height in pixels. None: that of the first image.
+
+    Raises:
+        UserError: A table has no images, or its boxes have no categories.
+    """
+    tables = {split: _table(each, f"{name}:{split}") for split, each in splits.items()}
+    known = {split_of(split): table for split, table in tables.items() if any(table.objects)}
+    if "train" not in known:
+        known = {"train": next(iter(tables.values()))}
+    train, test = train_and_test(
+        Path(name), {split: each for split, each in known.items() if split}
+    )
+    return box_data(name, train, test, img_size)
+
+
+def _column(table: Any) -> str | None:
+    """Return the name of the first column that holds `bbox`, `objects` before all others."""
+    names = sorted(table.features, key=lambda name: name != "objects")
+    return next((name for name in names if BOX in _fields(table.features[name])), None)
+
+
+def _fields(kind: Any) -> Mapping[str, Any]:
+    """Return the fields of a column that is a mapping of lists, or a list of mappings."""
+    kind = getattr(kind, "feature", kind)
+    return kind if isinstance(kind, dict) else {}
+
+
+def _table(table: Any, name: str) -> BoxTable:
+    datasets, column = imported("datasets", "hf"), _column(table)
+    if column is None:
+        raise UserError(f"{name} has no column with bbox")
+    images = [n for n, kind in table.features.items() if isinstance(kind, datasets.Image)]
+    image = image_column(list(table.features), images, name)
+    fields = _fields(table.features[column])
+    label = next((fields[key] for key in CATEGORIES if key in fields), None)
+    label = getattr(label, "feature", label)
+    classes = tuple(label.names) if isinstance(label, datasets.ClassLabel) else None
+    plain = table.select_columns([n for n in table.features if n != image]).with_format("arrow")
+    raw = table.select_columns([image]).cast_column(image, datasets.Image(decode=False))
+    objects = plain[column][:].to_pylist()
+    return BoxTable(
+        name, objects, classes, _sizes(plain), partial(encoded_images, raw, image, name)
+    )
+
+
+def _sizes(table: Any) -> list[tuple[int, int]] | None:
+    """Return the columns of width and height; None if they are not there."""
+    if not {*_SIDES} <= {*table.features}:
+        return None
+    columns = [table[side][:].to_pylist() for side in _SIDES]
+    whole = all(isinstance(value, int) and value > 0 for column in columns for value in column)
+    return list(zip(*columns, strict=True)) if whole else None
+
+
+def encoded_images(table: Any, image: str, name: str, rows: Sequence[int]) -> list[bytes | str]:
+    """Return the encoded images of some rows, as bytes or paths of files.
+
+    Args:
+        table: Table of `datasets` whose column of images is not decoded.
+        image: Name of that column.
+        name: Name of the table in an error.
+        rows: Numbers of the rows.
+    """
+    cells = table[list(rows)][image]
+    return [encoded(cell, f"row {row} of {name}") for row, cell in zip(rows, cells, strict=True)]

@@ -1,0 +1,122 @@
+"""Data sets of a user with boxes: pairs (image, target) as torchvision's detectors take them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+
+from diswot.data.boxes import BoxedImages, array, boxed
+from diswot.data.dataset import Dataset
+from diswot.data.decode import IMAGENET_MEAN, IMAGENET_STD
+from diswot.data.own_images import Normalisation, rgb, undivided
+from diswot.errors import UserError
+
+_BACKGROUND = ("background", "__background__")
+_CROWDS = ("iscrowd", "difficult")
+
+
+class Items(Protocol):
+    """The images of a user's data set."""
+
+    @property
+    def name(self) -> str:
+        """Name of the data set, for errors."""
+
+    @property
+    def data(self) -> Any:
+        """The map data set."""
+
+    @property
+    def normalisation(self) -> Normalisation | None:
+        """Mean and deviation by which its transforms normalise; None if they do not."""
+
+    def item(self, index: int) -> tuple[Any, Any]:
+        """Return an image with its target."""
+
+    def picture(self, index: int) -> Any:
+        """Return an image as a PIL image in RGB."""
+
+
+def has_boxes(target: object) -> bool:
+    """Say whether the target of an image is one of torchvision's detectors."""
+    return isinstance(target, Mapping) and "boxes" in target
+
+
+def own_boxes(parts: Sequence[Items], img_size: int | None) -> Dataset:
+    """Return pairs (image, target) as a data set for detection. All images are read once.
+
+    A target has `boxes`, n x 4 in pixels of the image, as x1, y1, x2, y2 or as torchvision's
+    `BoundingBoxes` of another format; and `labels`, n, from 1, as 0 is the background. It may have
+    `iscrowd` or `difficult`, n. The attribute `classes` of the data set names the classes.
+
+    Args:
+        parts: Images for training and for testing; without the latter, a random 20 % are held out.
+        img_size: Height in pixels. None: that of the first image.
+
+    Raises:
+        UserError: A target has another form.
+    """
+    names = [f"{part.name}: image" for part in parts]
+    read = [[_read(part, index) for index in range(len(part.data))] for part in parts]
+    labels = [int(boxes[:, 4].max()) for images in read for _, boxes in images if len(boxes)]
+    classes = _classes(parts[0].data, max(labels, default=0) + 1)
+    images = [
+        BoxedImages(
+            [f"{name} {index}" for index in range(len(found))],
+            [size for size, _ in found],
+            [boxes for _, boxes in found],
+            part.picture,
+        )
+        for name, part, found in zip(names, parts, read, strict=True)
+    ]
+    normalisation = parts[0].normalisation or (IMAGENET_MEAN, IMAGENET_STD)
+    test = images[1] if len(images) > 1 else None
+    return boxed(parts[0].name, classes, images[0], test, img_size, normalisation)
+
+
+def _classes(data: Any, count: int) -> tuple[str, ...]:
+    """Return the names of the classes: those of the data set, or else their labels from 1."""
+    names = getattr(undivided(data), "classes", None)
+    known = [str(name) for name in names] if isinstance(names, list | tuple) else []
+    if known and known[0].lower() in _BACKGROUND:
+        known = known[1:]
+    return tuple(known) if len(known) >= count else tuple(map(str, range(1, count + 1)))
+
+
+def _read(part: Items, index: int) -> tuple[tuple[int, int], np.ndarray]:
+    """Return width and height of an image, and its boxes, n x 6."""
+    where, (image, target) = f"{part.name}: image {index}", part.item(index)
+    if not has_boxes(target) or "labels" not in target:
+        raise UserError(f"{where} has no target with boxes and labels")
+    try:
+        boxes = torch.as_tensor(target["boxes"]).double().reshape(-1, 4)
+        labels = torch.as_tensor(target["labels"]).double().reshape(-1)
+        crowds = [torch.as_tensor(target[key]).reshape(-1) for key in _CROWDS if key in target]
+        crowd = sum((each != 0 for each in crowds), torch.zeros(len(labels)))
+        rows = torch.cat((_corners(target["boxes"], boxes), labels[:, None], crowd[:, None] > 0), 1)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise UserError(
+            f"{where}: boxes must be n x 4, and labels (and iscrowd) n numbers"
+        ) from error
+    if (labels != labels.floor()).any() or (labels < 1).any():
+        raise UserError(
+            f"{where} has the label {labels.min():g}; labels count from 1, as torchvision's "
+            "detectors take them, and 0 is the background"
+        )
+    rows[:, 4] -= 1
+    try:
+        width, height = rgb(image, part.normalisation).size
+    except UserError as error:
+        raise UserError(f"{where}: {error}") from error
+    return (width, height), array(rows.tolist())
+
+
+def _corners(given: Any, boxes: torch.Tensor) -> torch.Tensor:
+    """Return boxes as x1, y1, x2, y2, from the format of torchvision's `BoundingBoxes`."""
+    from torchvision.ops import box_convert
+
+    form = getattr(getattr(given, "format", None), "value", "XYXY").lower()
+    return boxes if form == "xyxy" else box_convert(boxes, form, "xyxy")
