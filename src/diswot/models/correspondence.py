@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from diswot.models.weighted_layers import (
@@ -31,7 +31,8 @@ def corresponding(teacher: Outline, student: Outline) -> list[LayerPair]:
     """Pair all layers of a student with layers of a teacher.
 
     Stages correspond by their number. Block i of m corresponds to block round(i (n - 1) / (m - 1))
-    of n, or to the nearest block whose main path has the same kinds of layers.
+    of n, or to the nearest block whose main path has the same kinds of layers. In the heads of
+    detectors convolutions correspond as blocks do, and levels of the pyramid from the coarsest on.
     """
     pairs = list(_pair(teacher.stem, student.stem))
     for number, stage in enumerate(student.stages):
@@ -42,7 +43,7 @@ def corresponding(teacher: Outline, student: Outline) -> list[LayerPair]:
             main, side = (source.main, source.shortcut) if source else ([], [])
             pairs += _pair(main, block.main)
             pairs += _pair(side, block.shortcut)
-    pairs += _pair(teacher.head, student.head)
+    pairs += _pair_heads(teacher.head, student.head)
     return _with_classifier(teacher.layers, pairs)
 
 
@@ -56,7 +57,7 @@ def _corresponding_block(
     if not blocks:
         return None
     wanted = form(students[place].main)
-    target = int(place * (len(blocks) - 1) / max(1, len(students) - 1) + 0.5)
+    target = _at(place, students, blocks)
     numbers = range(len(blocks))
     if place == 0:
         numbers = range(1)
@@ -77,6 +78,56 @@ def _pair(teacher: Layers, student: Layers) -> Iterator[LayerPair]:
         elif kind in (FREE, SCALE, SQUEEZE, LINEAR):
             taken |= _by_name(others, ours)
     return (LayerPair(layer, taken.get(layer)) for layer in student)
+
+
+# Parts of torchvision's detectors, by what their layers' paths contain, and whether their layers
+# are counted from the last; the layers of other parts correspond by their relative place.
+_PARTS: Mapping[str, bool] = {
+    "fpn.inner_blocks.": True,
+    "fpn.layer_blocks.": True,
+    "fpn.extra_blocks.": False,
+    "classification_head.conv.": False,
+    "classification_head.cls_logits": False,
+    "regression_head.conv.": False,
+    "regression_head.bbox_reg": False,
+    "regression_head.bbox_ctrness": False,
+}
+
+
+def _pair_heads(teacher: Layers, student: Layers) -> Iterator[LayerPair]:
+    """Pair the layers after the last block: part by part in detectors, else as in any place."""
+    others, ours = _by_part(teacher), _by_part(student)
+    for part, layers in ours.items():
+        given = others.get(part, [])
+        if part:
+            yield from _pair_part(given, layers, from_last=_PARTS[part])
+        else:
+            yield from _pair(given, layers)
+
+
+def _by_part(layers: Layers) -> dict[str, list[WeightedLayer]]:
+    found: dict[str, list[WeightedLayer]] = {}
+    for layer in layers:
+        part = next((part for part in _PARTS if part in layer.name), "")
+        found.setdefault(part, []).append(layer)
+    return found
+
+
+def _pair_part(teacher: Layers, student: Layers, *, from_last: bool) -> Iterator[LayerPair]:
+    taken: dict[WeightedLayer, WeightedLayer] = {}
+    for kind in dict.fromkeys(layer.kind for layer in student):
+        ours = [layer for layer in student if layer.kind == kind]
+        others = [layer for layer in teacher if layer.kind == kind]
+        for place, layer in enumerate(ours):
+            source = place + len(others) - len(ours) if from_last else _at(place, ours, others)
+            if 0 <= source < len(others):
+                taken[layer] = others[source]
+    return (LayerPair(layer, taken.get(layer)) for layer in student)
+
+
+def _at(place: int, students: Sequence[object], teachers: Sequence[object]) -> int:
+    """Return the number among the teacher's at the same relative depth."""
+    return int(place * (len(teachers) - 1) / max(1, len(students) - 1) + 0.5)
 
 
 def _by_name(teacher: Layers, student: Layers) -> dict[WeightedLayer, WeightedLayer]:

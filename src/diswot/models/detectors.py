@@ -1,8 +1,8 @@
 """Detectors of torchvision for images of any size, on any backbone.
 
-Such a detector maps a list of images and a dict of boxes an image to a dict of losses in training
-mode, and a list of images to a dict of boxes, labels and scores an image in evaluation mode. Its
-class outputs are K + 1, and output 0 is the background.
+In training mode such a detector maps a list of images and their boxes to a dict of losses. In
+evaluation mode it maps a list of images to the boxes that it finds, one dict an image. It has K + 1
+class outputs, and output 0 is the background.
 
 Letters: B images, K classes, C channels, h x w positions of a map, H x W pixels.
 """

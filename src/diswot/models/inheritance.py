@@ -16,7 +16,8 @@ from torch import Tensor, nn
 
 from diswot.errors import UserError, unknown
 from diswot.models.channels import ChannelMaps
-from diswot.models.correspondence import LayerPair, classifier, corresponding
+from diswot.models.class_outputs import class_outputs, output_maps
+from diswot.models.correspondence import LayerPair, corresponding
 from diswot.models.hidden_channels import Graphs, HiddenChannels, hidden_channels
 from diswot.models.inherited_weights import WeightCopier
 from diswot.models.weighted_layers import Outline, WeightedLayer, outline
@@ -174,7 +175,13 @@ def inherit(
         pairs,
         given.layers,
         ChannelMaps(pairs, channels == "norm", hidden),
-        _class_map(given, own, teacher_classes, student_classes),
+        output_maps(
+            class_outputs(parts.model, given.layers),
+            class_outputs(student, own.layers),
+            pairs,
+            teacher_classes,
+            student_classes,
+        ),
     )
     rows = tuple(_row(pair, copier.copy(*pair)) for pair in pairs)
     if not any(row.share for row in rows):
@@ -198,34 +205,6 @@ def _is_whole(teacher: Outline, pairs: Sequence[LayerPair]) -> bool:
 
 def _images(batch: Tensor | tuple[Tensor, Tensor]) -> Tensor:
     return batch if isinstance(batch, Tensor) else batch[0]
-
-
-def _class_map(
-    teacher: Outline,
-    student: Outline,
-    teacher_classes: Sequence[str] | None,
-    student_classes: Sequence[str] | None,
-) -> Tensor | None:
-    """Return the teacher's class of each class of the student, or -1; None if none is known.
-
-    Raises:
-        UserError: The names are not as many as the logits.
-    """
-    last, own = classifier(teacher.layers), classifier(student.layers)
-    if last is None or own is None:
-        return None
-    if teacher_classes is None or student_classes is None:
-        return torch.arange(own.outputs) if last.outputs == own.outputs else None
-    for role, names, layer in (
-        ("teacher", teacher_classes, last),
-        ("student", student_classes, own),
-    ):
-        if len(names) != layer.outputs:
-            raise UserError(
-                f"{len(names)} class names for the {layer.outputs} classes of the {role}"
-            )
-    places = {name: place for place, name in enumerate(teacher_classes)}
-    return torch.tensor([places.get(name, -1) for name in student_classes])
 
 
 def _hidden(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -26,13 +26,14 @@ class WeightCopier:
         pairs: All layers of the student in order, with those of the teacher.
         teacher: All layers of the teacher in order.
         maps: Index maps of the channels.
-        classes: The teacher's class of each class of the student, or -1; None if none is known.
+        last: The teacher's output of each output of the student's last layers, or -1; None for a
+            layer whose outputs are none of the teacher's.
     """
 
     pairs: Sequence[LayerPair]
     teacher: Sequence[WeightedLayer]
     maps: ChannelMaps
-    classes: Tensor | None
+    last: Mapping[WeightedLayer, Tensor | None]
 
     def copy(self, student: WeightedLayer, teacher: WeightedLayer | None) -> int:
         """Copy the weights of a layer; return the number of parameters that are inherited."""
@@ -41,8 +42,7 @@ class WeightCopier:
         if student.kind == FREE:
             return self._copy_free(student, teacher)
         outputs: Tensor | None = self.maps.outputs(student, teacher)
-        if student in self.classifiers:
-            outputs = self.classes
+        outputs = self.last.get(student, outputs)
         if outputs is None:
             return 0
         taken = 0
@@ -61,13 +61,6 @@ class WeightCopier:
                 for part in parts:
                     part.zero_()
         return taken
-
-    @cached_property
-    def classifiers(self) -> list[WeightedLayer]:
-        """The last map of the student, and those beside it, such as DeiT's second head."""
-        maps = [pair.student for pair in self.pairs if pair.student.is_map]
-        last = maps[-1] if maps else None
-        return [layer for layer in maps if last is not None and _is_beside(layer, last)]
 
     @cached_property
     def _positions(self) -> dict[WeightedLayer, int]:
@@ -125,11 +118,6 @@ class WeightCopier:
             else:
                 return 0
         return _take(parts, source, maps, fill=False)
-
-
-def _is_beside(layer: WeightedLayer, last: WeightedLayer) -> bool:
-    sizes = [(each.kind, each.inputs, each.outputs) for each in (layer, last)]
-    return layer is last or (sizes[0] == sizes[1] and last.name.startswith(layer.name))
 
 
 def _lines(part: Tensor) -> Tensor:

@@ -3,19 +3,43 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 
 import torch
 from torch import nn
 
 from diswot.errors import UserError, unknown
-from diswot.models import huggingface, named_detectors, timm_torchvision
+from diswot.models import huggingface, timm_torchvision
+from diswot.models.backbones import split
 from diswot.models.cifar_resnet import CifarResNet
 from diswot.models.preprocessing import InputConfig, Library
 from diswot.models.supported import usable
 from diswot.utils import user_code
 
 TEACHERS = {f"resnet{6 * n + 2}": partial(CifarResNet, (n, n, n)) for n in (3, 5, 7, 9, 18)}
+
+_DETECTOR, _DETECTOR_SIZE = "detector:timm:resnet18+fcos", 320  # pixels, without another size
+
+
+def _detector_config(name: str, pretrained: bool) -> InputConfig:
+    """Return the input configuration of a detector's classifier, for any number of classes."""
+    from diswot.models.detectors import HEADS  # loads torchvision
+
+    backbone, heads = split(name, _DETECTOR)
+    if heads not in HEADS:
+        raise unknown("detector", heads, HEADS)
+    return replace(input_config(backbone, pretrained), num_classes=None, classes=None)
+
+
+def _build_detector(name: str, classes: int, size: int | None, pretrained: bool) -> nn.Module:
+    """Build a detector; pretrained weights are those of its classifier."""
+    from diswot.models.detectors import build_detector, padded
+
+    (backbone, heads), pixels = split(name, _DETECTOR), size or _DETECTOR_SIZE
+    network = create_teacher(backbone, classes, padded(pixels), pretrained=pretrained)
+    return build_detector(network, heads, classes, pixels, backbone)
+
 
 LIBRARIES: dict[str, Library] = {
     "timm": Library(
@@ -37,10 +61,10 @@ LIBRARIES: dict[str, Library] = {
         "hf:microsoft/resnet-18",
     ),
     "detector": Library(
-        named_detectors.input_config,
-        named_detectors.build,
+        _detector_config,
+        _build_detector,
         "a classifier with a name under a pyramid and the heads of fcos or retinanet",
-        named_detectors.EXAMPLE,
+        _DETECTOR,
     ),
 }
 
@@ -62,8 +86,9 @@ def create_teacher(
 
     Args:
         name: A key of `TEACHERS` (CIFAR ResNets, He et al., CVPR 2016); a name of a library in
-            `LIBRARIES`, such as `timm:resnet50`; or `file.py:function`, a function that returns a
-            network and may take `num_classes` and `img_size`.
+            `LIBRARIES`, such as `timm:resnet50`; `detector:CLASSIFIER+HEADS`, such as
+            `detector:timm:resnet18+fcos`; or `file.py:function`, a function that returns a network
+            and may take `num_classes` and `img_size`.
         num_classes: Number of logits, K.
         img_size: Height and width of the images in pixels, S, for networks that need to know. None,
             the default: the network's own size.
