@@ -86,6 +86,7 @@ def test_the_winner_is_named_with_its_interval_and_those_that_overlap() -> None:
     made = verify(students(32, 32, 1), teacher(), space, digits(), replace(CLEAR, epochs=1))
     assert [each.epochs for each in made.trained] == [1, 1, 1]
     assert made.best.trial == 0 and made.tied == (1,)
+    assert made.best.interval is not None and made.trained[2].interval is not None
     low, high = made.best.interval
     assert low < made.best.accuracy < high and made.trained[2].interval[1] < low
     assert made.best.interval == accuracy_interval(made.best.accuracy, 66)
@@ -117,6 +118,22 @@ def test_students_of_a_verification_that_has_begun(tmp_path: Path) -> None:
     verify(students(4, 8), teacher(), space, digits(), replace(RECIPE, epochs=1), storage=tmp_path)
     assert recorded_students(tmp_path, "verify") == [{"width": 4}, {"width": 8}]
     assert recorded_students(tmp_path, "other") == []
+
+
+def test_a_mean_average_precision_has_no_interval(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is no share of the images; neither are there students that tie."""
+    after = [40.0, 39.9]
+
+    def train(teacher: Any, student: Any, data: Any, recipe: Any, on_epoch: Any, **how: Any) -> Any:
+        result = after.pop(0)
+        on_epoch({"epoch": 1, "test_map": result, "test_map50": 70.0})
+        return SimpleNamespace(test_result=result)
+
+    monkeypatch.setattr(module, "distill", train)
+    boxes = replace(digits(), task="detection")
+    made = verify(students(32, 32), teacher(), space, boxes, replace(CLEAR, epochs=1))
+    assert (made.measure, made.tied, made.best.accuracy) == ("mAP", (), 40.0)
+    assert [each.interval for each in made.trained] == [None, None]
 
 
 def test_same_call_same_outcome_and_test_images_do_not_matter() -> None:

@@ -22,7 +22,7 @@ class VerifiedRow:
         epochs: Epochs of the training.
         accuracy: Accuracy on the held-out images after the last of them, in %.
         by_epoch: That accuracy after each epoch that students are compared at.
-        interval: 95 % interval of the last accuracy; None if an older version kept none.
+        interval: 95 % interval of the last accuracy; None if none is recorded.
         outcome: `winner`, `interval overlaps` with that of the winner, `behind`, or `stopped after
             3 epochs`.
         inherited: Share of the parameters that the student began with from its teacher, 0 to 1; 0
@@ -53,7 +53,7 @@ class Verification:
         epochs: Numbers of epochs after which a training ended, rising.
         held_out: Number of images that the accuracy was measured on.
         failed: Number of trainings that failed.
-        measure: What the accuracies are: `accuracy`, or `mIoU` in segmentation.
+        measure: What the accuracies are: `accuracy`, `mIoU` in segmentation, `mAP` in detection.
     """
 
     rows: tuple[VerifiedRow, ...]

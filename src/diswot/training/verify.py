@@ -44,6 +44,7 @@ RANGE = 4.0  # a tuned learning rate moves by up to this factor, up and down
 WEIGHTS = 10.0  # a tuned weight moves by up to this factor, up and down
 TEMPERATURES = (1.0, 16.0)
 
+Interval = tuple[float, float]
 Tuned = dict[str, Any]  # settings of a recipe
 
 
@@ -54,7 +55,8 @@ class Trained:
     Attributes:
         student: The student of the search, with its score.
         accuracy: Accuracy on the held-out images after the last epoch of this training, in %.
-        interval: 95 % interval of that accuracy by Wilson's score, in %.
+        interval: 95 % interval of that accuracy by Wilson's score, in %; None for a measure that is
+            no share of the images, such as the mean IoU or the mean average precision.
         accuracies: Accuracy after each epoch, in %.
         epochs: Epochs of this training; fewer than the recipe's if it was stopped.
         changes: Tuned settings of the recipe.
@@ -64,7 +66,7 @@ class Trained:
 
     student: Student
     accuracy: float
-    interval: tuple[float, float]
+    interval: Interval | None
     accuracies: tuple[float, ...]
     epochs: int
     changes: Mapping[str, Any]
@@ -80,10 +82,11 @@ class Verified:
         best: The most accurate student of those trained for the most epochs. As the maximum of
             several, its accuracy is optimistic.
         trained: All trained students: more epochs first, then the more accurate.
-        tied: Trials of as many epochs as the best whose interval overlaps with that of the best.
+        tied: Trials of as many epochs as the best whose interval overlaps with that of the best;
+            none without intervals.
         failed: Number of trainings that failed.
         held_out: Number of images that the accuracy was measured on.
-        measure: What the accuracies are: `accuracy`, or `mIoU` in segmentation.
+        measure: What the accuracies are: `accuracy`, `mIoU` in segmentation, `mAP` in detection.
     """
 
     best: Trained
@@ -368,7 +371,7 @@ def _highest(study: optuna.Study) -> float | None:
 def _verified(study: optuna.Study, students: Sequence[Student], held: Dataset) -> Verified:
     ended = _ended(study)
     assert held.test is not None
-    images = len(held.test)
+    images = len(held.test) if task_of(held).share else None
     trained = [_trained(t, students, images) for t in ended if "failed" not in t.user_attrs]
     trained.sort(key=lambda each: (-each.epochs, -each.accuracy, each.trial))
     if not trained:
@@ -378,18 +381,29 @@ def _verified(study: optuna.Study, students: Sequence[Student], held: Dataset) -
     tied = tuple(
         each.trial
         for each in others
-        if each.epochs == best.epochs and each.interval[1] >= best.interval[0]
+        if each.epochs == best.epochs and _overlap(each.interval, best.interval)
     )
     failed, measure = len(ended) - len(trained), task_of(held).measure.removeprefix("test ")
-    return Verified(best, tuple(trained), tied, failed, images, measure)
+    return Verified(best, tuple(trained), tied, failed, len(held.test), measure)
 
 
-def _trained(trial: FrozenTrial, students: Sequence[Student], images: int) -> Trained:
+def _overlap(lower: Interval | None, higher: Interval | None) -> bool:
+    return lower is not None and higher is not None and lower[1] >= higher[0]
+
+
+def _trained(trial: FrozenTrial, students: Sequence[Student], images: int | None) -> Trained:
+    """Return a training that came to an end.
+
+    Args:
+        trial: Its trial.
+        students: The students.
+        images: Number of images that the accuracy is a share of; None if it is no share.
+    """
     accuracies = tuple(trial.intermediate_values[n] for n in sorted(trial.intermediate_values))
     return Trained(
         students[trial.params["candidate"]],
         accuracies[-1],
-        accuracy_interval(accuracies[-1], images),
+        None if images is None else accuracy_interval(accuracies[-1], images),
         accuracies,
         len(accuracies),
         trial.user_attrs["changes"],
