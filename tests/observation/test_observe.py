@@ -527,6 +527,14 @@ def test_a_named_last_leaves_the_guessed_stages() -> None:
 
 
 @both
+def test_a_model_names_its_own_layers(look) -> None:
+    model = seeded(toys.LinearHead)
+    model.diswot_layers = {"stages": ["block1"]}
+    assert shapes(look(model, *batch()).stages) == [(4, 8, 8)]
+    assert shapes(look(model, *batch(), layers={"last": "block1"}).stages) == [(4, 8, 8), (6, 4, 4)]
+
+
+@both
 @pytest.mark.parametrize(
     ("layers", "message"),
     [

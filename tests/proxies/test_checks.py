@@ -82,11 +82,9 @@ def test_a_head_without_a_weight_is_refused_with_what_can_be_done() -> None:
     batch = DATA.batch(10)
     model = net(Cosine("means"))
 
-    with pytest.raises(
-        NoClassifier, match=r"no layer has a weight of 5 outputs; name it in layers"
-    ):
+    with pytest.raises(NoClassifier, match=r"no layer has a weight of 5 outputs; name it: model"):
         observe(model, *batch)
-    said = "5 outputs; scores without a forward pass need none: params"
+    said = "'classifier': NAME}; scores without a forward pass need none: params"
     with pytest.raises(UserError, match=f"the teacher: .*{said}"):
         diswot.search(model, space(5), DATA, n_trials=1, scoring="relation")
     with pytest.raises(SearchFailed, match=said):

@@ -30,25 +30,15 @@ from diswot.observation.rows import IGNORED, PixelRows, is_dense, logits_of
 
 _log = logging.getLogger("diswot")
 
-_GUESS: Layers = {}
+NAMES = "model.diswot_layers"
+_NAME_IT = f"name it: {NAMES} = {{'classifier': NAME}}"
 
 Rerun = Callable[[], Tensor]
 Rematch = Callable[[], Matches | None]
 
 
 class NoClassifier(UserError):
-    """Error of a network whose classifier is not found.
-
-    Attributes:
-        reason: What was looked for.
-    """
-
-    def __init__(self, reason: str) -> None:
-        super().__init__(f"{reason}; name it in layers['classifier']")
-        self.reason = reason
-
-    def __reduce__(self) -> tuple[object, ...]:
-        return type(self), (self.reason,)
+    """Error of a network whose classifier is not found."""
 
 
 @dataclass(frozen=True, repr=False)
@@ -102,7 +92,7 @@ def observe(
     images: Tensor,
     targets: Tensor,
     *,
-    layers: Layers = _GUESS,
+    layers: Layers | None = None,
     cam: bool = False,
 ) -> Observation:
     """Run a model once, without gradients, and return what the pass shows.
@@ -124,7 +114,8 @@ def observe(
         targets: Class indices below K, int64, N; or those of pixels, B x H x W, where
             `rows.IGNORED` is no class; or boxes, B x M x 6, as `boxes` describes them.
         layers: Names of modules, where the guess is wrong: `classifier` and `last` (one name
-            each), `stages` (a list of names). Guessed by default.
+            each), `stages` (a list of names). Default: the model's attribute `diswot_layers`, which
+            a function of a teacher or a space may set; without one they are guessed.
         cam: Whether to compute `cam_weights` also if they cost another forward pass and a backward
             pass down to the last map.
 
@@ -132,6 +123,7 @@ def observe(
         UserError: No classifier or no feature map is found, a layer's name is unknown, or the
             images do not fit the model.
     """
+    layers = _given(model) if layers is None else layers
     with recordable(images, targets) as (images, targets):
         with measuring(model):
             trace = _run(model, images, targets, layers)
@@ -146,7 +138,7 @@ def record(
     images: Tensor,
     targets: Tensor,
     *,
-    layers: Layers = _GUESS,
+    layers: Layers | None = None,
     cam: bool = False,
 ) -> Observation:
     """Observe the forward pass of a training step, in the model's own mode and with gradients.
@@ -162,10 +154,17 @@ def record(
         UserError: As in `observe`, or the model overwrites a map in place, so that the observation
             would be wrong.
     """
+    layers = _given(model) if layers is None else layers
     trace = _run(model, images, targets, layers)
     if trace.overwritten():
         raise UserError("the model overwrites a stage's map in place; name other stages in layers")
     return _observation(model, trace, images, targets, layers, cam, nullcontext)
+
+
+def _given(model: nn.Module) -> Layers:
+    """Return the names of modules that a model brings with it; none by default."""
+    given: Layers = getattr(model, NAMES.rpartition(".")[2], {})
+    return given
 
 
 def _run(
@@ -250,7 +249,9 @@ def _box_observation(trace: Trace, rematch: Rematch, layers: Layers) -> Observat
     body = tuple(each.map for each in trace.stage_maps)
     stages = named or (trace.levels if len(trace.levels) > 1 else body)
     if not stages:
-        raise UserError("no feature map found in the detector; name some in layers['stages']")
+        raise UserError(
+            f"no feature map found in the detector; name some: {NAMES} = {{'stages': [NAME, ...]}}"
+        )
     last = _named_map(trace, str(layers["last"])) if "last" in layers else (body or stages)[-1]
     nothing = last.new_empty(0)
     strides = tuple(trace.image_size[0] / stage.shape[2] for stage in stages)
@@ -286,7 +287,7 @@ def _dense_classifier(trace: Trace, logits: Tensor, layers: Layers) -> RanConvol
         if each.name == named or (named is None and each.output.shape[1] == logits.shape[1]):
             return each
     wanted = f"a convolution of {logits.shape[1]} outputs" if named is None else repr(named)
-    raise NoClassifier(f"no classifier found: {wanted} is not among the last that ran")
+    raise NoClassifier(f"no classifier found: {wanted} is not among the last that ran; {_NAME_IT}")
 
 
 def _maps(trace: Trace, classifier: str, layers: Layers) -> tuple[tuple[Tensor, ...], Tensor]:
@@ -295,7 +296,7 @@ def _maps(trace: Trace, classifier: str, layers: Layers) -> tuple[tuple[Tensor, 
     stages = stages or trace.stages(classifier)
     last = _named_map(trace, str(layers["last"])) if "last" in layers else None
     if last is None and not stages:
-        raise UserError("no feature map found in the model; name one in layers['last']")
+        raise UserError(f"no feature map found in the model; name one: {NAMES} = {{'last': NAME}}")
     last = stages[-1] if last is None else last
     return stages or (last,), last
 
@@ -325,7 +326,9 @@ def _classifier(trace: Trace, logits: Tensor, layers: Layers) -> tuple[str, Tens
             if name not in given:
                 _warn_if_several(trace, name, logits.shape[1])
             return name, weight
-    raise NoClassifier(f"no classifier found: no layer has a weight of {logits.shape[1]} outputs")
+    raise NoClassifier(
+        f"no classifier found: no layer has a weight of {logits.shape[1]} outputs; {_NAME_IT}"
+    )
 
 
 def _warn_if_several(trace: Trace, taken: str, classes: int) -> None:
@@ -333,10 +336,10 @@ def _warn_if_several(trace: Trace, taken: str, classes: int) -> None:
     heads = [name for name, head in trace.heads.items() if head.output.shape[1] == classes]
     if len(heads) > 1:
         _log.warning(
-            "several layers may be the classifier: %s; %s is taken, unless layers['classifier'] "
-            "names another",
+            "several layers may be the classifier: %s; %s is taken, unless %s names another",
             ", ".join(heads),
             taken,
+            NAMES,
         )
 
 

@@ -24,7 +24,7 @@ def classifier_errors() -> Iterator[None]:
     try:
         yield
     except NoClassifier as error:
-        raise UserError(f"{error.reason}; {_SIZES}") from error
+        raise UserError(f"{error}; {_SIZES}") from error
 
 
 def check_types(teacher: object, student: object, batch: object) -> None:
