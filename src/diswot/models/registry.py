@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from diswot.errors import UserError, unknown
-from diswot.models import huggingface, timm_torchvision
+from diswot.models import huggingface, segmentation_models, timm_torchvision
 from diswot.models.cifar_resnet import CifarResNet
 from diswot.models.preprocessing import InputConfig, Library
 from diswot.models.supported import usable
@@ -33,8 +33,14 @@ LIBRARIES: dict[str, Library] = {
     "hf": Library(
         huggingface.input_config,
         huggingface.build,
-        "an image classifier of transformers, by name or local folder (extra hf)",
+        "a network of transformers, by name or local folder (extra hf)",
         "hf:microsoft/resnet-18",
+    ),
+    "smp": Library(
+        segmentation_models.input_config,
+        segmentation_models.build,
+        "a decoder and an encoder for segmentation (extra segmentation)",
+        "smp:fpn-resnet18",
     ),
 }
 

@@ -103,10 +103,10 @@ class Trace:
             found.map = features.clone()
 
     def _encodes(self, name: str, features: Tensor) -> bool:
-        """Whether a map belongs to the stages of a dense network, which never enlarge."""
-        if self.encoder and not name.startswith(f"{self.encoder}."):
-            return False
+        """Whether a map is of the encoder of a dense network, which without a name never grows."""
         cells = features.shape[2:].numel()
+        if self.encoder:
+            return cells > 1 and name.startswith(f"{self.encoder}.")
         smallest = self.stage_maps[-1].map.shape[2:].numel() if self.stage_maps else cells
         return 1 < cells <= smallest
 
@@ -200,8 +200,14 @@ def _dense_logits(outputs: object, images: Tensor) -> Tensor:
 
 
 def _encoder(modules: Mapping[str, nn.Module]) -> str:
-    """Return the outermost module with the name of an encoder; empty if there is none."""
+    """Return the outermost module with the name of an encoder; empty if there is none.
+
+    Networks of transformers have the name in `base_model_prefix`.
+    """
     named = [name for name in modules if name.rpartition(".")[2] in _ENCODERS]
+    prefixes = {n: getattr(module, "base_model_prefix", None) for n, module in modules.items()}
+    bases = [f"{n}.{prefix}".removeprefix(".") for n, prefix in prefixes.items() if prefix]
+    named += [name for name in bases if name in modules]
     return min(named, key=lambda name: name.count("."), default="")
 
 
