@@ -1,4 +1,4 @@
-"""Image classifiers of Hugging Face transformers, by name or local folder."""
+"""Networks of Hugging Face transformers for classification or segmentation, by name or folder."""
 
 from __future__ import annotations
 
@@ -15,14 +15,17 @@ _BYTES = 1 / 255
 
 
 class Classifier(nn.Module):
-    """A classifier of transformers whose forward pass returns only the logits, B x K."""
+    """A network of transformers whose forward pass returns only the logits.
+
+    They are B x K, or B x K x h x w of a network for segmentation.
+    """
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
         self.model = model
 
     def forward(self, images: Tensor) -> Tensor:
-        """Map images B x 3 x S x S to logits B x K."""
+        """Map images B x 3 x H x W to the logits."""
         logits: Tensor = self.model(pixel_values=images).logits
         return logits
 
@@ -45,7 +48,7 @@ def build(name: str, classes: int, size: int | None, pretrained: bool) -> nn.Mod
     """Build a network with a head for K classes, which is new if the weights have another K."""
     transformers = imported("transformers", "hf")
     config = _config(name)
-    auto, trained = transformers.AutoModelForImageClassification, config.num_labels
+    auto, trained = getattr(transformers, _auto_class(config)), config.num_labels
     if not pretrained:
         config.num_labels = classes
         if size is not None and hasattr(config, "image_size"):
@@ -67,6 +70,13 @@ def _config(name: str) -> Any:
         raise UserError(f"no such folder: {name}")
     with one_line_errors(f"hf:{name}", "is not here, and cannot be fetched"):
         return transformers.AutoConfig.from_pretrained(name)
+
+
+def _auto_class(config: Any) -> str:
+    """Return the class of transformers that builds a network of the task that it was made for."""
+    made_for = getattr(config, "architectures", None) or ()
+    dense = any(name.endswith("ForSemanticSegmentation") for name in made_for)
+    return "AutoModelForSemanticSegmentation" if dense else "AutoModelForImageClassification"
 
 
 def _classes(config: Any) -> tuple[Aliases, ...] | None:

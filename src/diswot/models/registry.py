@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from diswot.errors import UserError, unknown
-from diswot.models import huggingface, timm_torchvision
+from diswot.models import huggingface, segmentation_models, timm_torchvision
 from diswot.models.backbones import split
 from diswot.models.cifar_resnet import CifarResNet
 from diswot.models.preprocessing import InputConfig, Library
@@ -57,7 +57,7 @@ LIBRARIES: dict[str, Library] = {
     "hf": Library(
         huggingface.input_config,
         huggingface.build,
-        "an image classifier of transformers, by name or local folder (extra hf)",
+        "a network of transformers, by name or local folder (extra hf)",
         "hf:microsoft/resnet-18",
     ),
     "detector": Library(
@@ -65,6 +65,12 @@ LIBRARIES: dict[str, Library] = {
         _build_detector,
         "a classifier with a name under a pyramid and the heads of fcos or retinanet",
         _DETECTOR,
+    ),
+    "smp": Library(
+        segmentation_models.input_config,
+        segmentation_models.build,
+        "a decoder and an encoder for segmentation (extra segmentation)",
+        "smp:fpn-resnet18",
     ),
 }
 

@@ -112,12 +112,12 @@ class Trace:
             found.map = features.clone()
 
     def _encodes(self, name: str, features: Tensor) -> bool:
-        """Whether a map may end a stage; those of an encoder never enlarge."""
+        """Whether a map may end a stage: of an encoder's; without its name, one that never grows."""
         if self.encoder is None:
             return True
-        if self.encoder and not name.startswith(f"{self.encoder}."):
-            return False
         cells = features.shape[2:].numel()
+        if self.encoder:
+            return cells > 1 and name.startswith(f"{self.encoder}.")
         smallest = self.stage_maps[-1].map.shape[2:].numel() if self.stage_maps else cells
         return 1 < cells <= smallest
 
@@ -222,8 +222,14 @@ def _dense_logits(outputs: object, images: Tensor) -> Tensor:
 
 
 def _encoder(modules: Mapping[str, nn.Module]) -> str:
-    """Return the outermost module with the name of an encoder; empty if there is none."""
+    """Return the outermost module with the name of an encoder; empty if there is none.
+
+    Networks of transformers have the name in `base_model_prefix`.
+    """
     named = [name for name in modules if name.rpartition(".")[2] in _ENCODERS]
+    prefixes = {n: getattr(module, "base_model_prefix", None) for n, module in modules.items()}
+    bases = [f"{n}.{prefix}".removeprefix(".") for n, prefix in prefixes.items() if prefix]
+    named += [name for name in bases if name in modules]
     return min(named, key=lambda name: name.count("."), default="")
 
 

@@ -183,6 +183,16 @@ SPACES: dict[str, Space] = {
         argument="pattern",
         checks="names",
     ),
+    "smp_zoo": Space(
+        "smp_zoo",
+        "networks of segmentation-models-pytorch of a pattern",
+        "Iakubovskii, 2019",
+        constant="",
+        argument="pattern",
+        checks="names",
+        example="smp_zoo:fpn-tu-mobilenetv3*",
+        task="segmentation",
+    ),
     "subnet": Space(
         "subnet",
         "sub-networks of a teacher of yours, a depth and a width of each of its stages",
@@ -224,7 +234,7 @@ def create_space(name: str, num_classes: int = 100, img_size: int = 32) -> Build
     """Return the space of a name as a function of a trial.
 
     Args:
-        name: A key of `SPACES`; `timm_zoo:PATTERN`, `subnet:TEACHER`,
+        name: A key of `SPACES`; `timm_zoo:PATTERN`, `smp_zoo:PATTERN`, `subnet:TEACHER`,
             `dense:BACKBONE+DECODER` or `detector:BACKBONE+HEADS`; or `file.py:function`, a
             function that takes a trial and may take `num_classes` and `img_size`. `check` tries a
             function of the user.
