@@ -134,10 +134,10 @@ def observe(
     """
     with recordable(images, targets) as (images, targets):
         with measuring(model):
-            trace = _run(model, images, targets, layers)
+            trace = run(model, images, layers, targets=targets)
         if trace.overwritten():
             with measuring(model):
-                trace = _run(model, images, targets, layers, copy=True)
+                trace = run(model, images, layers, copy=True, targets=targets)
         return _observation(model, trace, images, targets, layers, cam, measuring)
 
 
@@ -162,22 +162,10 @@ def record(
         UserError: As in `observe`, or the model overwrites a map in place, so that the observation
             would be wrong.
     """
-    trace = _run(model, images, targets, layers)
+    trace = run(model, images, layers, targets=targets)
     if trace.overwritten():
         raise UserError("the model overwrites a stage's map in place; name other stages in layers")
     return _observation(model, trace, images, targets, layers, cam, nullcontext)
-
-
-def _run(
-    model: nn.Module, images: Tensor, targets: Tensor, layers: Layers, *, copy: bool = False
-) -> Trace:
-    boxes = targets if is_boxes(targets) else None
-    if targets.ndim == 3 and targets.is_floating_point() and boxes is None:
-        raise UserError(
-            "labels must be one int64 class index a pixel, or boxes, float B x M x 6, not "
-            f"{kind(targets)}"
-        )
-    return run(model, images, layers, copy=copy, dense=is_dense(targets), boxes=boxes)
 
 
 def _observation(
