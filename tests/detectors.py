@@ -101,6 +101,18 @@ def faster_rcnn(width: int = 4) -> FasterRCNN:
     )
 
 
+class Other(nn.Module):
+    """A detector that follows the convention, and has no matcher of torchvision's."""
+
+    def __init__(self, width: int = 4) -> None:
+        super().__init__()
+        self.backbone = pyramid(width)
+
+    def forward(self, images: list[Tensor], targets: Any = None) -> Any:
+        levels = self.backbone(torch.stack(images))
+        return {"all": sum(level.mean() for level in levels.values())} if self.training else []
+
+
 ONE_STAGE = {"fcos": fcos, "retinanet": retinanet, "ssd": ssd}
 ALL = ONE_STAGE | {"faster_rcnn": faster_rcnn}
 

@@ -45,7 +45,7 @@ def per_sample(seen: Observation, change: Callable[[Tensor], Tensor]) -> Observa
     changed = {
         field.name: change(getattr(seen, field.name))
         for field in fields(seen)
-        if field.name not in ("stages", "class_gradient", "positions")
+        if isinstance(getattr(seen, field.name), Tensor) and field.name != "class_gradient"
     }
     return replace(seen, stages=tuple(change(stage) for stage in seen.stages), **changed)
 

@@ -23,7 +23,7 @@ ONE_NUMBER_OF_CLASSES = {
     *{"semantic", "semantic_class", "kd", "dkd", "dist", "wttm", "mlkd"},
     *STANDARDISED,
 }
-SCALE_COUNTS = {"kd", "dkd", "dist", "wttm", "mlkd", "fitnet", "fsp", "ab", "vid", "cwd"}
+SCALE_COUNTS = {"kd", "dkd", "dist", "wttm", "mlkd", "fitnet", "fsp", "ab", "vid", "cwd", "mgd"}
 
 every_row = pytest.mark.parametrize("name", KNOWLEDGE)
 
@@ -34,7 +34,7 @@ def value(name: str, teacher: Observation, student: Observation) -> float:
 
 def test_the_table_is_complete() -> None:
     wanted = "semantic semantic_class gradcam relation kd dkd dist fitnet at nst fsp ab ickd kdsvd"
-    wanted += " vid sp rkd pkt cc cka wttm mlkd cwd pkd"
+    wanted += " vid sp rkd pkt cc cka wttm mlkd cwd pkd mgd"
     assert set(wanted.split()) | STANDARDISED <= set(KNOWLEDGE)
 
 

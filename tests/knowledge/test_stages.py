@@ -19,6 +19,7 @@ from diswot.knowledge.stages import (
     comparable_pairs,
     pair_indices,
     pair_stages,
+    pair_strides,
 )
 
 
@@ -53,9 +54,41 @@ def test_pairs_are_in_order_distinct_and_end_with_the_last() -> None:
 
 def test_maps_are_paired_as_their_indices_are() -> None:
     teacher, student = made(0), made(1, THREE[:2])
-    ours, theirs = pair_stages(teacher.stages, student.stages)
+    ours, theirs = pair_stages(teacher, student)
     assert ours[0] is teacher.stages[1] and ours[1] is student.stages[0]
     assert theirs[0] is teacher.stages[2] and theirs[1] is student.stages[1]
+
+
+@pytest.mark.parametrize(
+    ("teacher", "student", "expected"),
+    [
+        ((4, 8, 16, 32, 64), (8, 16, 32, 64, 128), [(1, 0), (2, 1), (3, 2), (4, 3)]),
+        ((8, 16), (8, 16), [(0, 0), (1, 1)]),
+        ((16, 32, 64, 106.7, 160, 320), (8, 16, 32, 64, 128), [(0, 1), (1, 2), (2, 3), (3, 4)]),
+        ((8, 16, 32), (12, 16, 23), [(1, 1), (2, 2)]),  # 12 is nearer to 16, which has its own
+        ((32,), (4, 8, 16, 32), [(0, 3)]),
+        ((8,), (5.7,), [(0, 0)]),  # 0.49 octaves
+    ],
+)
+def test_levels_of_detectors_are_pairs_by_stride(
+    teacher: tuple[float, ...], student: tuple[float, ...], expected: list[tuple[int, int]]
+) -> None:
+    assert pair_strides(teacher, student) == expected
+    assert pair_strides(student, teacher) == [(j, i) for i, j in expected]
+
+
+def test_detectors_without_levels_of_one_stride_are_told() -> None:
+    with pytest.raises(UserError, match=r"of one stride: teacher 4, 8, student 16, 32\.5"):
+        pair_strides((4, 8), (16, 32.5))
+
+
+def test_maps_of_detectors_are_paired_by_stride_and_others_by_depth() -> None:
+    teacher, student = replace(made(0), strides=(4, 8, 16)), made(1)
+    deeper = replace(student, strides=(8, 16, 32))
+    first, second = pair_stages(teacher, deeper)
+    assert first[0] is teacher.stages[1] and first[1] is deeper.stages[0]
+    assert second[0] is teacher.stages[2] and second[1] is deeper.stages[1]
+    assert pair_stages(teacher, student)[0][0] is teacher.stages[0]
 
 
 def test_other_numbers_of_stages_are_told() -> None:

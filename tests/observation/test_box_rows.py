@@ -13,10 +13,10 @@ from detectors import (
     SIZE,
     SIZES,
     Body,
+    Other,
     batch,
     faster_rcnn,
     fcos,
-    pyramid,
     retinanet,
     ssd,
 )
@@ -286,18 +286,6 @@ def test_another_head_has_its_class_gradient_by_autograd(kind: str) -> None:
     torch.testing.assert_close(seen.class_gradient, expected, rtol=1e-4, atol=1e-7)
     width = 32 if kind != "doubled" else 32 * 9
     assert seen.head_input.shape == (len(seen.targets), width)
-
-
-class Other(nn.Module):
-    """A detector that follows the convention, and has no matcher of torchvision's."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.backbone = pyramid()
-
-    def forward(self, images: list[Tensor], targets: Any = None) -> Any:
-        levels = self.backbone(torch.stack(images))
-        return {"all": sum(level.mean() for level in levels.values())} if self.training else []
 
 
 def test_a_detector_without_a_matcher_has_maps_and_losses() -> None:

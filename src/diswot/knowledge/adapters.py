@@ -1,9 +1,9 @@
 """What brings a student's maps to the teacher's shape, before a distance that needs one shape.
 
-An adapter returns observations whose `stages` are pairs by relative depth. Where a distance needs
-one grid, both maps are pooled to the smaller grid. Where it needs one width, the student's
-channels are mapped to the teacher's: in a proxy by a fixed random orthogonal matrix, in a loss by
-a learned 1x1 convolution that starts as that matrix.
+An adapter returns observations whose `stages` are pairs, as `stages.pair_stages` forms them. Where
+a distance needs one grid, both maps are pooled to the smaller grid. Where it needs one width, the
+student's channels are mapped to the teacher's: in a proxy by a fixed random orthogonal matrix, in a
+loss by a learned 1x1 convolution that starts as that matrix.
 
 Letters: B images, C channels, H x W positions.
 """
@@ -147,7 +147,7 @@ def pool(maps: Tensor, grid: tuple[int, int]) -> Tensor:
 
 def _pairs(adapter: Adapter, teacher: Observation, student: Observation) -> list[Pair]:
     """Return the pairs of maps that are compared, before channels are mapped."""
-    pairs = pair_stages(teacher.stages, student.stages)
+    pairs = pair_stages(teacher, student)
     chosen = {"all": slice(None), "last": slice(-1, None)}
     middle = len(pairs) // 2
     pairs = pairs[chosen.get(adapter.stages, slice(middle, middle + 1))]
@@ -170,4 +170,4 @@ def _with_stages(
     teacher: Observation, student: Observation, pairs: list[Pair]
 ) -> tuple[Observation, Observation]:
     maps_t, maps_s = zip(*pairs, strict=True)
-    return replace(teacher, stages=maps_t), replace(student, stages=maps_s)
+    return replace(teacher, stages=maps_t, strides=()), replace(student, stages=maps_s, strides=())

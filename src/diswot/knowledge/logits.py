@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.nn.functional import kl_div, one_hot
 
 from diswot.errors import UserError
+from diswot.knowledge.rows import check_rows
 from diswot.knowledge.stages import Pair, at_least_float32, centred
 from diswot.observation.functional import unit_rows
 from diswot.observation.observe import Observation
@@ -151,8 +152,10 @@ def same_classes(name: str, teacher: Observation, student: Observation) -> Pair:
         student: Its `logits`, N x K.
 
     Raises:
-        UserError: Teacher and student have different numbers of classes.
+        UserError: Teacher and student have different numbers of classes, or are detectors with
+            different anchors.
     """
+    check_rows(name, teacher, student, "logits")
     if teacher.logits.shape != student.logits.shape:
         raise UserError(
             f"{name} needs one number of classes: teacher {teacher.logits.shape[1]}, "

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from diswot.errors import UserError
 from diswot.knowledge.adapters import LearnedAdapter
 from diswot.knowledge.registry import Knowledge, Weights, get_distance
+from diswot.knowledge.rows import check_rows
 from diswot.observation.observe import Observation
 from diswot.utils import user_code
 
@@ -168,12 +169,17 @@ class SharedClasses:
             student: Observation of outputs, whose targets are the labels.
             labelled: Whether to drop the rows whose label is not shared.
         """
-        targets = translated(student.targets, self.places)
-        logits_t, logits_s = teacher.logits[:, self.outputs], student.logits[:, self.places]
-        if labelled:
-            kept = targets >= 0
-            logits_t, logits_s, targets = logits_t[kept], logits_s[kept], targets[kept]
-        return outputs(logits_t, targets), outputs(logits_s, targets)
+        check_rows("a distance of outputs", teacher, student, "logits")
+        shared = self if student.anchors is None else self.with_background
+        targets = translated(student.targets, shared.places)
+        kept = targets >= 0 if labelled else torch.ones_like(targets, dtype=torch.bool)
+        logits_t, logits_s = teacher.logits[:, shared.outputs], student.logits[:, shared.places]
+        return outputs(logits_t[kept], targets[kept]), outputs(logits_s[kept], targets[kept])
+
+    @property
+    def with_background(self) -> SharedClasses:
+        """The classes with that of a detector's background, which comes first in both networks."""
+        return SharedClasses((0, *(place + 1 if place >= 0 else -1 for place in self.classes)))
 
     def answers(self, logits: Tensor) -> Tensor:
         """Return the student's class with the teacher's highest logit, N; -1 if none is shared.

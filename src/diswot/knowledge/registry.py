@@ -23,6 +23,7 @@ from diswot.knowledge.features import Variances, ab, fitnet, pkd, vid
 from diswot.knowledge.gradcam import gradcam
 from diswot.knowledge.kdsvd import kdsvd
 from diswot.knowledge.logits import dist, dkd, kd, wttm
+from diswot.knowledge.mgd import Generators, mgd
 from diswot.knowledge.multi_level import mlkd
 from diswot.knowledge.own import own_distance, summary_of
 from diswot.knowledge.relation import relation
@@ -209,6 +210,13 @@ KNOWLEDGE: dict[str, Knowledge] = {
         "Cao et al., NeurIPS 2022",
         adapter=_SHAPES,
         published=Published(6.0),
+    ),
+    "mgd": Knowledge(
+        mgd,
+        "values of maps that are generated from masked ones",
+        "Yang et al., ECCV 2022",
+        adapter=_SHAPES,
+        learned=Generators,
     ),
     "nst": Knowledge(
         nst, "distributions of the channels' maps", "Huang and Wang, 2017", adapter=_GRIDS

@@ -1,6 +1,7 @@
 """Distances of the relations among images or rows, for any widths.
 
-Of more than 1,024 rows, such as the pixels of a batch, 256 are compared with each other.
+Of more than 1,024 rows, such as the pixels of a batch, or of more than 256 anchors, 256 are
+compared with each other.
 
 Letters: B images, N rows, D features that enter the classifier.
 """
@@ -13,6 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import mse_loss, smooth_l1_loss
 
+from diswot.knowledge.rows import check_rows
 from diswot.knowledge.stages import (
     at_least_float32,
     average,
@@ -130,7 +132,11 @@ def rkd(
 
     Returns:
         A scalar, at least 0.
+
+    Raises:
+        UserError: Teacher and student are detectors with different anchors.
     """
+    check_rows("rkd", teacher, student, "head_input")
     (lengths_t, angles_t), (lengths_s, angles_s) = (
         _geometry(_compared_rows(seen)) for seen in (teacher, student)
     )
@@ -142,7 +148,7 @@ def rkd(
 def _compared_rows(seen: Observation) -> Tensor:
     """Return the inputs of the classifier; of many rows, evenly spaced ones."""
     rows = at_least_float32(seen.head_input)
-    if len(rows) <= _MANY_ROWS:
+    if len(rows) <= (_MANY_ROWS if seen.anchors is None else _COMPARED_ROWS):
         return rows
     return rows[torch.linspace(0, len(rows) - 1, _COMPARED_ROWS).long().to(rows.device)]
 
@@ -173,7 +179,11 @@ def pkt(teacher: Observation, student: Observation) -> Tensor:
 
     Returns:
         A scalar, at least 0.
+
+    Raises:
+        UserError: Teacher and student are detectors with different anchors.
     """
+    check_rows("pkt", teacher, student, "head_input")
     p, q = _neighbours(teacher), _neighbours(student)
     return (p * ((p + 1e-7).log() - (q + 1e-7).log())).sum(1).mean()
 
@@ -205,7 +215,11 @@ def cc(teacher: Observation, student: Observation, gamma: float = 0.4, order: in
 
     Returns:
         A scalar, at least 0.
+
+    Raises:
+        UserError: Teacher and student are detectors with different anchors.
     """
+    check_rows("cc", teacher, student, "head_input")
     kernel_t, kernel_s = (
         _gaussian(unit_rows(_compared_rows(seen)), gamma, order) for seen in (teacher, student)
     )

@@ -8,6 +8,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from diswot.errors import UserError
+from diswot.knowledge.rows import check_rows
 from diswot.observation.functional import rank_one_distance
 from diswot.observation.observe import Observation
 
@@ -36,6 +37,7 @@ def semantic(teacher: Observation, student: Observation) -> Tensor:
     Raises:
         UserError: The class gradients have different shapes.
     """
+    check_rows("semantic", teacher, student, "class_gradient", same=False)
     shapes = tuple(teacher.class_gradient.shape), tuple(student.class_gradient.shape)
     if shapes[0] != shapes[1]:
         raise UserError(

@@ -8,6 +8,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from diswot.errors import UserError
+from diswot.knowledge.rows import check_rows
 from diswot.observation.functional import class_similarity
 from diswot.observation.observe import Observation
 
@@ -30,6 +31,7 @@ def semantic_class(teacher: Observation, student: Observation) -> Tensor:
     Raises:
         UserError: Teacher and student have different numbers of classes.
     """
+    check_rows("semantic_class", teacher, student, "class_gradient", same=False)
     classes = len(teacher.class_gradient), len(student.class_gradient)
     if classes[0] != classes[1]:
         raise UserError(

@@ -1,11 +1,14 @@
 """Which feature maps of a teacher and of a student are compared: pairs by relative depth.
 
+The levels of two detectors are pairs by stride.
+
 Letters: B images, C channels, H x W positions.
 """
 
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, TypeVar, cast
 
@@ -45,14 +48,61 @@ def _at(i: int, count: int, stages: int) -> int:
     return (2 * i * stages + count) // (2 * count) - 1
 
 
-def pair_stages(teacher: Sequence[Tensor], student: Sequence[Tensor]) -> list[Pair]:
-    """Return the pairs of maps that `pair_indices` selects.
+def pair_strides(teacher: Sequence[float], student: Sequence[float]) -> list[tuple[int, int]]:
+    """Pair the levels of two detectors by stride.
+
+    A pair are two levels, each of which has the stride that is nearest to the other's, on a
+    logarithmic scale, if neither is more than the square root of 2 times the other. So the levels
+    of strides 4 to 64 and those of strides 8 to 128 have four pairs, 8 to 64.
 
     Args:
-        teacher: Map of each stage, B x C x H x W each.
-        student: Map of each stage, B x C x H x W each.
+        teacher: Pixels a position of each level.
+        student: Pixels a position of each level.
+
+    Returns:
+        Indices of the teacher and of the student, counted from zero, in order of the stride.
+
+    Raises:
+        UserError: There is no pair.
     """
-    return [(teacher[i], student[j]) for i, j in pair_indices(len(teacher), len(student))]
+
+    def gap(i: int, j: int) -> float:
+        return abs(math.log2(teacher[i] / student[j]))
+
+    ours, theirs = range(len(teacher)), range(len(student))
+    nearest = [(i, min(theirs, key=lambda j: gap(i, j))) for i in ours]
+    pairs = [
+        (i, j)
+        for i, j in nearest
+        if gap(i, j) <= 0.5 and i == min(ours, key=lambda other: gap(other, j))
+    ]
+    if not pairs:
+        raise UserError(
+            "teacher and student have no levels of one stride: "
+            f"teacher {_listed(teacher)}, student {_listed(student)}"
+        )
+    return pairs
+
+
+def _listed(strides: Sequence[float]) -> str:
+    return ", ".join(f"{stride:g}" for stride in strides)
+
+
+def pair_stages(teacher: Observation, student: Observation) -> list[Pair]:
+    """Return the pairs of stages: by stride for two detectors, otherwise by depth.
+
+    Args:
+        teacher: Its `stages` are used.
+        student: Its `stages` are used.
+
+    Raises:
+        UserError: Two detectors have no levels of one stride.
+    """
+    if teacher.strides and student.strides:
+        indices = pair_strides(teacher.strides, student.strides)
+    else:
+        indices = pair_indices(len(teacher.stages), len(student.stages))
+    return [(teacher.stages[i], student.stages[j]) for i, j in indices]
 
 
 def comparable_pairs(

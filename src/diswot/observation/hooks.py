@@ -15,10 +15,11 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from diswot.errors import UserError, unknown
+from diswot.observation.boxes import is_boxes
 from diswot.observation.dense_head import RanConvolution
 from diswot.observation.detectors import Matches, run_matching
 from diswot.observation.feature_maps import StageMap, add_stage_map, as_map, block_depths
-from diswot.observation.rows import logits_of
+from diswot.observation.rows import is_dense, logits_of
 
 Layers = Mapping[str, str | Sequence[str]]
 
@@ -112,7 +113,7 @@ class Trace:
             found.map = features.clone()
 
     def _encodes(self, name: str, features: Tensor) -> bool:
-        """Whether a map may end a stage: of an encoder's; without its name, one that never grows."""
+        """Whether a map may end a stage: that of an encoder, or one that does not grow."""
         if self.encoder is None:
             return True
         cells = features.shape[2:].numel()
@@ -161,8 +162,7 @@ def run(
     layers: Layers,
     *,
     copy: bool = False,
-    dense: bool = False,
-    boxes: Tensor | None = None,
+    targets: Tensor | None = None,
 ) -> Trace:
     """Run a model once with hooks, which are removed afterwards, also if the model raises.
 
@@ -171,17 +171,20 @@ def run(
         images: B x C x H x W, at least two images.
         layers: Names of modules, as in `observe.observe`.
         copy: Whether maps are copied.
-        dense: Whether the model gives logits for each position, not for each image.
-        boxes: Boxes of a detector's images, B x M x 6; None for other networks.
+        targets: Targets of the images. Those of pixels are for a dense network, boxes for a
+            detector; None, the default, for a classifier.
 
     Raises:
         UserError: The images do not fit the model, a name is unknown, or the model does not
             return the logits.
     """
     _check_images(images)
+    _check_boxes(targets)
     modules = dict(model.named_modules())
     wanted = _named_maps(layers, modules)
     depths = block_depths(modules)
+    dense = targets is not None and is_dense(targets)
+    boxes = targets if targets is not None and is_boxes(targets) else None
     trace = Trace((images.shape[2], images.shape[3]), copy, dense=dense)
     trace.encoder = _encoder(modules) if dense or boxes is not None else None
     handles = []
@@ -321,6 +324,16 @@ def _check_images(images: Tensor) -> None:
         raise UserError(f"images must be a float tensor B x C x H x W, not {kind(images)}")
     if len(images) < 2:
         raise UserError("batch statistics need at least two images")
+
+
+def _check_boxes(targets: Tensor | None) -> None:
+    if targets is None or targets.ndim != 3 or not targets.is_floating_point():
+        return
+    if not is_boxes(targets):
+        raise UserError(
+            "labels must be one int64 class index a pixel, or boxes, float B x M x 6, not "
+            f"{kind(targets)}"
+        )
 
 
 def kind(value: object) -> str:

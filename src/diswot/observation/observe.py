@@ -126,10 +126,10 @@ def observe(
     layers = _given(model) if layers is None else layers
     with recordable(images, targets) as (images, targets):
         with measuring(model):
-            trace = _run(model, images, targets, layers)
+            trace = run(model, images, layers, targets=targets)
         if trace.overwritten():
             with measuring(model):
-                trace = _run(model, images, targets, layers, copy=True)
+                trace = run(model, images, layers, copy=True, targets=targets)
         return _observation(model, trace, images, targets, layers, cam, measuring)
 
 
@@ -155,7 +155,7 @@ def record(
             would be wrong.
     """
     layers = _given(model) if layers is None else layers
-    trace = _run(model, images, targets, layers)
+    trace = run(model, images, layers, targets=targets)
     if trace.overwritten():
         raise UserError("the model overwrites a stage's map in place; name other stages in layers")
     return _observation(model, trace, images, targets, layers, cam, nullcontext)
@@ -165,18 +165,6 @@ def _given(model: nn.Module) -> Layers:
     """Return the names of modules that a model brings with it; none by default."""
     given: Layers = getattr(model, NAMES.rpartition(".")[2], {})
     return given
-
-
-def _run(
-    model: nn.Module, images: Tensor, targets: Tensor, layers: Layers, *, copy: bool = False
-) -> Trace:
-    boxes = targets if is_boxes(targets) else None
-    if targets.ndim == 3 and targets.is_floating_point() and boxes is None:
-        raise UserError(
-            "labels must be one int64 class index a pixel, or boxes, float B x M x 6, not "
-            f"{kind(targets)}"
-        )
-    return run(model, images, layers, copy=copy, dense=is_dense(targets), boxes=boxes)
 
 
 def _observation(

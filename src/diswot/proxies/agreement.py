@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from diswot.errors import UserError
+from diswot.knowledge.logits import same_classes
 from diswot.observation.observe import Observation
 from diswot.proxies.candidate import Candidate
 
@@ -24,7 +24,8 @@ def agreement(candidate: Candidate) -> float:
         candidate: The student, with an observation of the teacher.
 
     Raises:
-        UserError: The numbers of classes differ, or there is no teacher.
+        UserError: The numbers of classes differ, two detectors have different anchors, or there is
+            no teacher.
     """
     teacher, student = (logits.log_softmax(1) for logits in _logits(*candidate.observations))
     return float((teacher.exp() * (student - teacher)).sum(1).mean())
@@ -37,7 +38,8 @@ def agreement_top1(candidate: Candidate) -> float:
         candidate: The student, with an observation of the teacher.
 
     Raises:
-        UserError: The numbers of classes differ, or there is no teacher.
+        UserError: The numbers of classes differ, two detectors have different anchors, or there is
+            no teacher.
     """
     teacher, student = (logits.argmax(1) for logits in _logits(*candidate.observations))
     return float((teacher == student).float().mean())
@@ -45,9 +47,5 @@ def agreement_top1(candidate: Candidate) -> float:
 
 def _logits(teacher: Observation, student: Observation) -> tuple[Tensor, Tensor]:
     """Return the logits of both networks, N x K, in float32."""
-    classes = teacher.logits.shape[1], student.logits.shape[1]
-    if classes[0] != classes[1]:
-        raise UserError(
-            f"agreement needs one number of classes: teacher {classes[0]}, student {classes[1]}"
-        )
-    return teacher.logits.float(), student.logits.float()
+    one, other = same_classes("agreement", teacher, student)
+    return one.float(), other.float()

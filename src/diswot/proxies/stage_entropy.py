@@ -13,7 +13,6 @@ import torch
 from diswot.errors import UserError
 from diswot.observation.hooks import run
 from diswot.observation.modes import measuring
-from diswot.observation.rows import is_dense
 from diswot.proxies import passes
 from diswot.proxies.candidate import Candidate
 
@@ -31,7 +30,8 @@ def stage_entropy(candidate: Candidate) -> float:
     layers enlarge the deviation.
 
     Unlike there, residual connections and gates stay, and the computation is in float64 instead of
-    in steps that are scaled. Of a dense network the stages are those of the encoder.
+    in steps that are scaled. Of a dense network the stages are those of the encoder, of a detector
+    those of the backbone before its pyramid.
 
     A network of fewer than three stages, such as a plain transformer, has fewer terms.
 
@@ -43,7 +43,7 @@ def stage_entropy(candidate: Candidate) -> float:
     shape = (min(_IMAGES, len(images)), *images.shape[1:])
     noise = torch.randn(shape, generator=candidate.generator(), dtype=torch.float64)
     with torch.no_grad(), measuring(model), passes.without_norms(model):
-        trace = run(model, noise.to(images.device), {}, copy=True, dense=is_dense(labels))
+        trace = run(model, noise.to(images.device), {}, copy=True, targets=labels[:_IMAGES])
     maps = [each.map for each in trace.stage_maps if not each.after_pooling][-len(WEIGHTS) :]
     if not maps:
         raise UserError("stage_entropy needs a network with a feature map")
