@@ -70,8 +70,8 @@ def boxes(root: Path, train: int = 40, test: int = 10, size: tuple[int, int] = (
 
 
 def teacher(num_classes: int, img_size: int) -> nn.Module:
-    """Build FCOS on a ResNet-14."""
-    params = {"blocks1": 2, "blocks2": 2, "blocks3": 2}
+    """Build FCOS on a small ResNet."""
+    params = {"blocks1": 1, "blocks2": 1, "blocks3": 3}
     heads = {"pyramid_width": 64, "head_width": 64, "head_depth": 1}
     space = diswot.create_space("detector:s0+fcos", num_classes, img_size)
     return diswot.build_network(space, {**params, **heads})
