@@ -55,17 +55,18 @@ def test_the_tutorial_runs_as_written(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_segmentation_runs_as_written(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("page", "out"), [("segmentation", "shapes"), ("detection", "boxes")])
+def test_a_dense_task_runs_as_written(tmp_path: Path, page: str, out: str) -> None:
     (tmp_path / "examples").symlink_to(ROOT / "examples")
-    page = (DOCS / "segmentation.md").read_text()
-    commands = [line.removeprefix("$ ") for line in page.splitlines() if line.startswith("$ ")]
+    text = (DOCS / f"{page}.md").read_text()
+    commands = [line.removeprefix("$ ") for line in text.splitlines() if line.startswith("$ ")]
     assert len(commands) > 6
     for line in commands:
         words = shlex.split(line)
         words = words[1:] if words[0] == "python" else ["-m", *words]
         run(words, tmp_path)
-    assert (tmp_path / "runs" / "shapes" / "report.html").is_file()
-    assert (tmp_path / "runs" / "shapes" / "export" / "student.onnx").is_file()
+    assert (tmp_path / "runs" / out / "report.html").is_file()
+    assert (tmp_path / "runs" / out / "export" / "student.onnx").is_file()
 
 
 @pytest.mark.slow
