@@ -16,7 +16,8 @@ import torch_pruning as tp
 from torch import Tensor, nn
 
 from diswot.models.coupled import Axis, ChannelSlice, CoupledChannels, SizeAttribute
-from diswot.utils.compat import ConvBase, tree_leaves
+from diswot.models.traceable import traced_outputs
+from diswot.utils.compat import ConvBase
 
 _HEADS = ("num_heads", "num_attention_heads", "n_heads", "heads")
 _WIDTHS = ("attn_dim", "all_head_size", "inner_dim", "hidden_dim", "embed_dim", "hidden_size")
@@ -99,9 +100,9 @@ def _timed(graph: Any) -> _Clock:
     return clock
 
 
-def _logits(output: Any) -> Tensor:
-    """Return the logits as a result of their own, which torch-pruning marks as the output."""
-    return next(leaf for leaf in tree_leaves(output) if isinstance(leaf, Tensor)).clone()
+def _logits(output: Any) -> list[Tensor]:
+    """Return the logits as results of their own, which torch-pruning marks as the outputs."""
+    return [each.clone() for each in traced_outputs(output)]
 
 
 def _removable(group: Any) -> bool:

@@ -16,8 +16,8 @@ from diswot.models.block_runs import BlockRun, block_runs
 from diswot.models.channel_dependencies import coupled_channels
 from diswot.models.coupled import CoupledChannels
 from diswot.models.subnetworks import SHARES, PrunableStage, SubNetworks
+from diswot.models.traceable import traceable, traced_outputs
 from diswot.models.weightless import Weightless
-from diswot.utils.compat import tree_leaves
 from diswot.utils.optional_imports import reason
 
 _log = logging.getLogger("diswot")
@@ -49,12 +49,12 @@ def sub_networks(build: Callable[[], nn.Module], img_size: int, name: str) -> Su
 def _traced(build: Callable[[], nn.Module], size: int, name: str, device: str) -> SubNetworks:
     def made() -> nn.Module:
         with Weightless() if device == "meta" else nullcontext():
-            return build().eval().requires_grad_()
+            return traceable(build()).eval().requires_grad_()
 
     with torch.random.fork_rng(devices=[]), torch.device(device):
         model, images = made(), torch.zeros(2, 3, size, size)
         try:
-            shape = _run(model, images)
+            shapes = _run(model, images)
         except _Failed as error:
             raise UserError(f"{name} cannot run on images of {size} pixels: {error}") from error
         runs = block_runs(model, images)
@@ -63,7 +63,7 @@ def _traced(build: Callable[[], nn.Module], size: int, name: str, device: str) -
         except Exception as error:  # torch-pruning may raise anything
             groups, failed = [], [("it", error)]
         whys = [f"torch-pruning cannot follow {layer}: {reason(why)}" for layer, why in failed]
-        return _Trials(made, images, shape, name).checked(_stages(model, runs, groups), whys)
+        return _Trials(made, images, shapes, name).checked(_stages(model, runs, groups), whys)
 
 
 def _stages(
@@ -106,8 +106,8 @@ class _Failed(Exception):
     """A network that does not run, with the module."""
 
 
-def _run(model: nn.Module, images: Tensor) -> tuple[int, ...]:
-    """Return the shape of the logits.
+def _run(model: nn.Module, images: Tensor) -> list[tuple[int, ...]]:
+    """Return the shapes of the outputs that stay.
 
     Raises:
         _Failed: The network raises anything.
@@ -124,15 +124,14 @@ def _run(model: nn.Module, images: Tensor) -> tuple[int, ...]:
     each = [(m.register_forward_pre_hook(begin), m.register_forward_hook(end)) for m in names]
     try:
         with torch.no_grad():
-            output = model(images)
-        logits = next(leaf for leaf in tree_leaves(output) if isinstance(leaf, Tensor))
+            outputs = traced_outputs(model(images))
     except Exception as error:  # a network may raise anything
         place = running[-1] if running and running[-1] else "the network"
         raise _Failed(f"{place}: {reason(error)}") from error
     finally:
         for hook in (hook for pair in each for hook in pair):
             hook.remove()
-    return tuple(logits.shape)
+    return [tuple(output.shape) for output in outputs]
 
 
 @dataclass(frozen=True)
@@ -142,13 +141,13 @@ class _Trials:
     Attributes:
         build: Function that builds the network in evaluation mode.
         images: Images, 2 x 3 x S x S.
-        shape: Shape of the logits.
+        shapes: Shapes of the outputs that stay.
         name: Name of the network, for messages.
     """
 
     build: Callable[[], nn.Module]
     images: Tensor
-    shape: tuple[int, ...]
+    shapes: list[tuple[int, ...]]
     name: str
 
     def checked(self, found: SubNetworks, whys: Sequence[str]) -> SubNetworks:
@@ -211,7 +210,9 @@ class _Trials:
         except Exception as error:  # torch-pruning may raise anything
             return reason(error)
         try:
-            shape = _run(model, self.images)
+            shapes = _run(model, self.images)
         except _Failed as error:
             return str(error)
-        return "" if shape == self.shape else f"the logits have the shape {shape}"
+        changed = (own for own, kept in zip(shapes, self.shapes, strict=True) if own != kept)
+        shape = next(changed, None)
+        return "" if shape is None else f"the logits have the shape {shape}"

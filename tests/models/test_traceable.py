@@ -1,0 +1,99 @@
+"""Sub-networks of detectors, which are traced from the images to the last layers."""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+
+import pytest
+import timm
+import torch
+from torch import nn
+
+from diswot.costs.counts import count_params
+from diswot.errors import UserError
+from diswot.models.detectors import build_detector
+from diswot.models.registry import create_teacher
+from diswot.models.traceable import traceable
+from diswot.spaces import subnet
+from diswot.spaces.registry import build_network, create_space
+from diswot.spaces.trials import EnumeratingTrial
+
+BOXES = {"boxes": torch.tensor([[4.0, 6.0, 40.0, 50.0]]), "labels": torch.tensor([3])}
+OWN = '''
+from torch import nn
+from torchvision.models.detection import FCOS
+from torchvision.models.detection.anchor_utils import AnchorGenerator
+
+
+def detector(num_classes):
+    """One level of stride 4; the transform is torchvision's."""
+    body = nn.Sequential(
+        nn.Conv2d(3, 32, 3, 4, 1), nn.BatchNorm2d(32), nn.ReLU(),
+        nn.Conv2d(32, 64, 3, 1, 1), nn.BatchNorm2d(64), nn.ReLU(),
+    )
+    body.out_channels = 64
+    anchors = AnchorGenerator(((4,),), ((1.0,),))
+    return FCOS(body, num_classes + 1, min_size=64, max_size=64, anchor_generator=anchors)
+'''
+
+
+def small(heads: str) -> nn.Module:
+    network = timm.create_model("test_resnet", num_classes=3)
+    return build_detector(network, heads, 3, 64, "it", width=64, head_width=64, head_depth=1).eval()
+
+
+@pytest.mark.parametrize("heads", ["fcos", "retinanet", "ssdlite320_mobilenet_v3_large"])
+def test_the_last_maps_are_the_outputs_of_the_heads(heads: str) -> None:
+    """Sorted, since the heads of torchvision put the anchors of a map one after another."""
+    name = f"torchvision:{heads}"
+    model = create_teacher(name, 3, 64).eval() if heads.startswith("ssd") else small(heads)
+    images = torch.randn(2, 3, 64, 64)
+    with torch.no_grad():
+        levels = list(model.get_submodule("backbone")(images).values())
+        expected = model.get_submodule("head")(levels)
+        maps = traceable(copy.copy(model))(images)
+    numbers = torch.cat([each.relu().flatten() for each in maps])
+    wanted = torch.cat([each.relu().flatten() for each in expected.values()])
+    assert torch.allclose(numbers.sort().values, wanted.sort().values)
+
+
+def test_other_networks_stay_as_they_are() -> None:
+    model = create_teacher("resnet20", 3)
+    assert traceable(model) is model and "forward" not in vars(model)
+
+
+def test_a_users_own_detector_and_its_sub_networks(tmp_path: Path) -> None:
+    """The full one is the teacher; the smallest finds boxes, and has the teacher's weights."""
+    path = tmp_path / "own.py"
+    path.write_text(OWN)
+    name = f"{path}:detector"
+    teacher = create_teacher(name, 3, 64)
+    space = create_space(f"subnet:{name}", 3, 64)
+    first, last = EnumeratingTrial(), EnumeratingTrial(last=True)
+    space(first)
+    assert count_params(space(last)) == count_params(teacher)
+    assert set(first.params.values()) == {0.25}
+    model = build_network(space, first.params)
+    widths = [
+        model.get_parameter(f"{layer}.weight").shape[1]
+        for layer in ("backbone.3", "head.regression_head.conv.0", "head.regression_head.bbox_reg")
+    ]
+    assert widths == [8, 16, 32]  # each of 32 groups of a norm keeps a channel
+    losses = model([torch.randn(3, 64, 64)] * 2, [BOXES, BOXES])
+    sum(losses.values()).backward()
+    assert all(p.grad is not None for p in model.parameters())
+    assert set(model.eval()(torch.randn(1, 3, 64, 64))[0]) == {"boxes", "labels", "scores"}
+    cut = subnet.from_teacher(teacher, first.params, name, 3, 64)
+    own, given = (
+        m.get_parameter("head.classification_head.cls_logits.bias") for m in (cut, teacher)
+    )
+    assert torch.equal(own, given)
+    weight = cut.get_parameter("backbone.0.weight")
+    assert torch.equal(weight, teacher.get_parameter("backbone.0.weight")[::4])
+
+
+def test_detectors_of_two_stages_are_refused() -> None:
+    message = "detectors of two stages cannot be traced"
+    with pytest.raises(UserError, match=message):
+        create_space("subnet:torchvision:fasterrcnn_mobilenet_v3_large_fpn", 3, 64)
