@@ -18,8 +18,10 @@ from torch import Tensor, nn
 
 from diswot.data.dataset import UNLABELLED, Dataset, Split
 from diswot.data.registry import create_dataset
-from diswot.reports import masks
-from diswot.reports.masks import class_colours, coloured, compare_masks
+from diswot.reports import predictions
+from diswot.reports.drawing import class_colours
+from diswot.reports.masks import coloured
+from diswot.reports.predictions import compare_predictions
 from diswot.reports.report import report
 
 TRUTH = torch.tensor([[0, 0, 1, 1], [0, UNLABELLED, 1, 1]])
@@ -82,24 +84,24 @@ def pixels(uri: str) -> np.ndarray:
 
 def test_iou_and_pictures_by_hand() -> None:
     """Predicted are 2 pixels of class a, all true; of class b 5 that count, of which 4 are true."""
-    found = compare_masks(bright_data(30), {"student": Bright()})
-    rows = {row.name: row.percents["student"] for row in found.ious}
+    found = compare_predictions(bright_data(30), {"student": Bright()})
+    rows = {row.name: row.percents["student"] for row in found.rows}
     assert rows == {
         "a": pytest.approx(200 / 3),
         "b": pytest.approx(80.0),
         "c": None,
         "mean": pytest.approx((200 / 3 + 80) / 2),
     }
-    assert (found.images, len(found.pictures), found.void) == (20, 6, True)
-    assert [entry.name for entry in found.legend] == ["a", "b"]
+    assert (found.images, len(found.pictures)) == (30, 6)
+    assert [entry.name for entry in found.legend] == ["a", "b", "void"]
 
-    a, b = ([int(entry.colour[i : i + 2], 16) for i in (1, 3, 5)] for entry in found.legend)
-    truth = pixels(found.pictures[0].masks["truth"])
+    a, b, _ = ([int(entry.colour[i : i + 2], 16) for i in (1, 3, 5)] for entry in found.legend)
+    truth = pixels(found.pictures[0]["truth"])
     assert truth.shape == (48, 96, 3)
     cells = truth[12::24, 12::24]
     assert cells[0].tolist() == [a, a, b, b] and cells[1, 0].tolist() == a
     assert cells[1, 1].tolist() == [128] * 3
-    student = pixels(found.pictures[0].masks["student"])[12::24, 12::24]
+    student = pixels(found.pictures[0]["student"])[12::24, 12::24]
     assert student.tolist() == [[a, b, b, b]] * 2
 
 
@@ -112,15 +114,15 @@ def test_costly_networks_predict_fewer_images(monkeypatch: pytest.MonkeyPatch) -
         def forward(self, images: Tensor) -> dict[str, Tensor]:
             return super().forward(images + 0 * self.layer(images))
 
-    monkeypatch.setattr(masks, "MAX_MACS", 3 * 72)
-    found = compare_masks(bright_data(30), {"student": Costly()})
+    monkeypatch.setattr(predictions, "MAX_MACS", 3 * 72)
+    found = compare_predictions(bright_data(30), {"student": Costly()})
     assert (found.images, len(found.pictures)) == (3, 3)
 
 
 def test_without_a_network_the_true_masks_are_drawn() -> None:
-    found = compare_masks(bright_data(2), {})
-    assert [list(each.masks) for each in found.pictures] == [["truth"]] * 2
-    assert found.ious == []
+    found = compare_predictions(bright_data(2), {})
+    assert [list(each) for each in found.pictures] == [["image", "truth"]] * 2
+    assert found.rows == []
 
 
 def test_colours_differ_and_none_is_grey() -> None:
@@ -181,9 +183,9 @@ def test_the_page_of_a_segmentation_run(dense: Path) -> None:
     assert curve["data"][0]["y"] == [result["test_miou"]]
     assert set(re.findall(r'data-chart="([^"]*)"', page)) == set(figures)
 
-    shown = re.findall(r'alt="([^"]*)"', card(page, "masks"))
-    assert shown == ["image", "mask: truth", "mask: teacher", "mask: student"] * 6
-    rows = re.findall(r"<td>([^<]*)</td>", card(page, "ious"))
+    shown = re.findall(r'alt="([^"]*)"', card(page, "predictions"))
+    assert shown == ["image", "masks: truth", "masks: teacher", "masks: student"] * 6
+    rows = re.findall(r"<td>([^<]*)</td>", card(page, "classes"))
     names = [*create_dataset(str(dense / "shapes")).classes, "mean"]
     assert rows[::3] == names == ["ground", "disc", "square", "mean"]
     assert rows[-2:] == [f"{taught['test_miou']:.2f}", f"{result['test_miou']:.2f}"]
@@ -193,12 +195,12 @@ def test_the_page_of_a_segmentation_run(dense: Path) -> None:
 
     alone = report(folder / "distilled", dense / "alone.html").read_text()
     assert f"<h1>{result['test_miou']:.2f} % mIoU on the test images</h1>" in alone
-    assert re.findall(r"<td>([^<]*)</td>", card(alone, "ious")) == rows
+    assert re.findall(r"<td>([^<]*)</td>", card(alone, "classes")) == rows
 
 
 def test_the_page_of_an_untrained_student_of_a_users_space(dense: Path) -> None:
     folder = searched(dense, f"{dense / 'own.py'}:space", "own")
     page = report(folder).read_text()
     assert "What could not be shown" not in words(page)
-    shown = re.findall(r'alt="([^"]*)"', card(page, "masks"))
-    assert shown == ["image", "mask: truth", "mask: teacher"] * 6
+    shown = re.findall(r'alt="([^"]*)"', card(page, "predictions"))
+    assert shown == ["image", "masks: truth", "masks: teacher"] * 6

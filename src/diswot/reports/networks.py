@@ -17,7 +17,6 @@ from diswot.knowledge.gradcam import class_activation
 from diswot.models.weights import load_weights
 from diswot.observation.functional import relation_matrix
 from diswot.observation.observe import Observation, observe
-from diswot.observation.rows import is_dense
 from diswot.reports.pictures import overlay, picture
 from diswot.runs.rebuild import RecordedNetworks
 
@@ -60,8 +59,8 @@ class FeatureComparison:
         title: Which weights the networks have.
         teacher: Relation matrix of the teacher, B x B.
         student: Relation matrix of the student, B x B.
-        labels: Class name of each sample; in segmentation its number, in the order of the batch.
-        maps: Class activation maps of at most `SHOWN` samples; none in segmentation.
+        labels: Class name of each sample; in dense tasks its number, in the order of the batch.
+        maps: Class activation maps of at most `SHOWN` samples; none in dense tasks.
     """
 
     key: str
@@ -131,7 +130,7 @@ def compare_features(
 def _features(
     key: str, title: str, teacher: nn.Module, student: nn.Module, batch: Batch, images: Dataset
 ) -> FeatureComparison:
-    dense = is_dense(batch.labels)
+    dense = batch.labels.ndim > 1  # of pixels, or boxes
     if not dense:
         order = batch.labels.argsort(stable=True)
         batch = Batch(batch.images[order], batch.labels[order])

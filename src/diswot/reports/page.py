@@ -101,7 +101,7 @@ def _tabs(view: View) -> dict[str, str]:
     run = view.run
     tabs = {
         "search": "Search" if run.search else "",
-        "networks": "Features" if run.search or view.masks else "",
+        "networks": "Features" if run.search or view.predictions else "",
         "verified": "Verified" if view.verified else "",
         "candidates": "Candidates" if view.rows else "",
         "training": "Training" if run.trainings else "",

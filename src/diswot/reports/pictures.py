@@ -24,13 +24,28 @@ def picture(pixels: Tensor, *, smooth: bool = True) -> str:
         pixels: 3 x H x W, values of 0 to 1.
         smooth: Whether a larger image is averaged; False keeps the colours of a mask.
     """
+    return encoded(resized(pixels, SIDE, smooth=smooth))
+
+
+def resized(pixels: Tensor, side: int, *, smooth: bool = True) -> Image.Image:
+    """Return an image whose longer side has `side` pixels.
+
+    Args:
+        pixels: As in `picture`.
+        side: Width or height in pixels, the larger of the two.
+        smooth: As in `picture`.
+    """
     values = (pixels.permute(1, 2, 0).numpy() * 255).round().astype(np.uint8)
     image = Image.fromarray(values)
     longest = max(image.size)
-    averaged = smooth and longest > SIDE // 2
-    width, height = (max(1, round(SIDE * side / longest)) for side in image.size)
+    averaged = smooth and longest > side // 2
+    width, height = (max(1, round(side * each / longest)) for each in image.size)
     method = Image.Resampling.BOX if averaged else Image.Resampling.NEAREST
-    image = image.resize((width, height), method)
+    return image.resize((width, height), method)
+
+
+def encoded(image: Image.Image) -> str:
+    """Encode an image as a PNG data URI."""
     stream = io.BytesIO()
     image.save(stream, "PNG", optimize=True)
     return "data:image/png;base64," + base64.b64encode(stream.getvalue()).decode()

@@ -17,7 +17,6 @@ from diswot.reports.comparison import (
     shared_measure,
 )
 from diswot.reports.formats import basename, count
-from diswot.reports.masks import MaskComparison, recorded_masks
 from diswot.reports.networks import (
     FeatureComparison,
     Sizes,
@@ -25,12 +24,13 @@ from diswot.reports.networks import (
     compare_features,
     sizes_of,
 )
+from diswot.reports.predictions import DRAWINGS, PredictionComparison, recorded_predictions
 from diswot.runs.rebuild import RecordedNetworks
 from diswot.runs.records import RankStudyRecord, Run, SearchRecord, TrainingRecord, TrialRecord
 from diswot.runs.trials import top
 from diswot.runs.verification import Verification, verification
 from diswot.storage.run_files import DISTILLED
-from diswot.tasks.registry import TASKS, Measured, find_result, task_of
+from diswot.tasks.registry import TASKS, Measured, find_result
 from diswot.training.checkpoint import WEIGHTS
 from diswot.utils.untrusted import Facts, mapping
 
@@ -61,7 +61,7 @@ class View:
         compared: Rows of the comparison table, the teacher first.
         rows: Rows of the table of the best candidates.
         features: Features of teacher and student.
-        masks: Masks that teacher and student predict; None for other tasks than segmentation.
+        predictions: What teacher and student predict; None for a task that is not drawn.
         missing: Reason why a chart is absent, by element id.
         verified: The short trainings of the search; None without any.
     """
@@ -75,7 +75,7 @@ class View:
     compared: list[ComparedNetwork] = field(default_factory=list)
     rows: list[CandidateRow] = field(default_factory=list)
     features: list[FeatureComparison] = field(default_factory=list)
-    masks: MaskComparison | None = None
+    predictions: PredictionComparison | None = None
     missing: dict[str, str] = field(default_factory=dict)
     verified: Verification | None = None
 
@@ -91,7 +91,7 @@ def build_view(run: Run, networks: bool) -> View:
     if run.search is not None:
         _add_search(view, run.search, networks)
     elif networks and run.trainings:
-        _add_masks(view, {}, run.trainings[0], None)
+        _add_predictions(view, {}, run.trainings[0], None)
     view.measure = shared_measure(_results(view))
     if run.trainings:
         shown = [training for training in run.trainings if training.history]
@@ -123,7 +123,7 @@ def _add_search(view: View, search: SearchRecord, networks: bool) -> None:
     else:
         view.missing["features"] = "No network was built for this report."
         if networks:
-            _add_masks(view, search.config, _shown_training(view), None)
+            _add_predictions(view, search.config, _shown_training(view), None)
     view.rows = _rows(ranked, recorded if networks else None, view.notes)
     view.compared = _compared(view, recorded, networks)
     if ranked:
@@ -147,7 +147,7 @@ def _add_features(view: View, recorded: RecordedNetworks) -> None:
     if images is not None:
         make = partial(compare_features, recorded, images, params, trained)
         view.features = attempt(notes, "features", make) or []
-        _add_masks(view, recorded.config, _shown_training(view), images)
+        _add_predictions(view, recorded.config, _shown_training(view), images)
     if notes:
         view.missing["features"] = "The features cannot be computed again: " + "; ".join(notes)
     for features in view.features:
@@ -155,10 +155,10 @@ def _add_features(view: View, recorded: RecordedNetworks) -> None:
             view.charts[f"{features.key}-{who}"] = charts.relation_heatmap(features, matrix, who)
 
 
-def _add_masks(
+def _add_predictions(
     view: View, config: Facts, training: TrainingRecord | None, images: Dataset | None
 ) -> None:
-    """Add the masks that teacher and student predict, if the task is segmentation.
+    """Add what teacher and student predict, if the task is drawn.
 
     Args:
         view: Receives them.
@@ -166,11 +166,12 @@ def _add_masks(
         training: Training of the student; None if it is not trained.
         images: Images of the search; None if they are not read.
     """
-    task = TASKS["segmentation"]
     tested = training.tested if training else None
-    if (images is not None and task_of(images) is task) or (tested and tested.name == task.result):
-        make = partial(recorded_masks, config, training, images)
-        view.masks = attempt(view.notes, "masks", make)
+    tasks = {TASKS[name].result: name for name in DRAWINGS}
+    name = images.task if images is not None else tasks.get(tested.name if tested else "")
+    if name in DRAWINGS:
+        make = partial(recorded_predictions, config, training, images)
+        view.predictions = attempt(view.notes, DRAWINGS[name].name, make)
 
 
 def _shown_training(view: View) -> TrainingRecord | None:

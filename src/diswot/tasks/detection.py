@@ -182,5 +182,6 @@ DETECTION = Task(
     results=mean_average_precision,
     class_results=class_precisions,
     check=check_boxes,
+    means=("mean", "mean at an IoU of 0.5"),
     bf16=False,
 )

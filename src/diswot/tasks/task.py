@@ -55,6 +55,7 @@ class Task:
             is the first.
         class_results: Function of the tensor of all images and of K: the result of each class, in
             %, NaN for one that never occurs. None if no class has one.
+        means: Names of the test results in a table of classes, in the order of `results`.
         check: Function of a network with its data, and of its outputs for two images in evaluation
             mode: raises a `UserError` if they do not fit.
         share: Whether the test result is a share of the test images.
@@ -75,6 +76,7 @@ class Task:
     results: Callable[[Tensor], dict[str, float]]
     class_results: Callable[[Tensor, int], Tensor] | None
     check: Callable[[Fit, object], None]
+    means: tuple[str, ...] = ("mean",)
     share: bool = False
     bf16: bool = True
 
@@ -92,3 +94,18 @@ def of_batch(model: Network, images: Tensor) -> object:
 def summed(counts: Sequence[Tensor]) -> Tensor:
     """Return the sum of counts of several parts of the test images."""
     return sum(counts[1:], counts[0])
+
+
+def table(task: Task, counts: Tensor, classes: Sequence[str]) -> list[tuple[str, float]]:
+    """Return the result of each class and the means in %, by name; NaN for one that never occurs.
+
+    Args:
+        task: A task.
+        counts: The tensor of all images, as `combine` returns it.
+        classes: Names of the K classes.
+    """
+    if task.class_results is None:
+        return []
+    found = task.class_results(counts, len(classes)).tolist()
+    means = zip(task.means, task.results(counts).values(), strict=True)
+    return [*zip(classes, found, strict=True), *means]
