@@ -99,6 +99,46 @@ def run_matching(
     return losses, found[-1] if found else None
 
 
+class ImagesAlone(nn.Module):
+    """A detector as a function of images alone, without boxes, losses and suppression.
+
+    Its output is what the head says about classes at all positions of all levels, B x ...: the
+    class logits of a one-stage detector, the objectness of a two-stage one. Of a detector without
+    such a head it is the maps that its backbone returns.
+
+    Args:
+        model: Detector with a `backbone`.
+
+    Raises:
+        UserError: The model has no backbone.
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.detector = model
+        inner = detector(model)._modules
+        if inner.get("backbone") is None:
+            raise UserError("scores that run a detector on images alone need its module `backbone`")
+
+    def enter(self, images: Tensor) -> Tensor:
+        """Return images as the backbone takes them: resized, normalised and padded."""
+        transform = detector(self.detector)._modules.get("transform")
+        return images if transform is None else transform(list(images))[0].tensors
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Return the output for images that `enter` returns."""
+        parts = detector(self.detector)._modules
+        backbone, proposer = parts["backbone"], parts.get("rpn")
+        assert backbone is not None
+        levels = backbone(images)
+        maps = list(levels.values()) if isinstance(levels, Mapping) else [levels]
+        head = parts.get("head") if proposer is None else proposer._modules.get("head")
+        given = maps if head is None else head(maps)
+        given = [given["cls_logits"]] if isinstance(given, Mapping) else given
+        given = given[0] if isinstance(given, tuple) else given
+        return torch.cat([each.flatten(1) for each in given], 1)
+
+
 def detector(model: nn.Module) -> nn.Module:
     """Return the detector inside a model that is compiled or parallel over processes."""
     for name in ("module", "_orig_mod"):

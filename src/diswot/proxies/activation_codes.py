@@ -80,7 +80,7 @@ class ActivationCodes(Recorder):
 
     def _record(self, inputs: Tensor, rectified: Tensor | None) -> None:
         """Add a code; it is computed once if several rectifiers take one tensor, as in a cell."""
-        if not self.active or inputs.ndim < 2 or inputs.shape[0] % self.images.shape[0]:
+        if not self.active or not self._of_images(inputs):
             return
         counted = self._counted.get(inputs)
         if counted is None or counted[0] != inputs._version:
@@ -88,6 +88,14 @@ class ActivationCodes(Recorder):
             counted = self._counted[inputs] = inputs._version, _both(code), code.shape[1]
         self.both += counted[1]
         self.units += counted[2]
+
+    def _of_images(self, inputs: Tensor) -> bool:
+        """Say whether the first dimension is that of images, or of their parts in turn.
+
+        Vectors of another number than the images are those of a detector's proposals.
+        """
+        count, images = len(inputs) if inputs.ndim else 0, len(self.images)
+        return inputs.ndim > 1 and (count == images or (inputs.ndim > 2 and count % images == 0))
 
     def _code(self, rectified: Tensor) -> Tensor:
         """Return one row an image in a reused buffer, which is faster than a comparison."""

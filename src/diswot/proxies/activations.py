@@ -14,7 +14,6 @@ from torch import Tensor, nn
 
 from diswot.errors import UserError
 from diswot.observation.observe import observe
-from diswot.observation.rows import is_dense
 from diswot.proxies.activation_codes import ActivationCodes
 from diswot.proxies.candidate import Candidate
 from diswot.proxies.eigen import eigenvalues
@@ -70,9 +69,9 @@ def epe_nas(candidate: Candidate) -> float:
     gives all networks the same score.
 
     Raises:
-        UserError: The targets are those of pixels.
+        UserError: The targets are those of pixels, or boxes.
     """
-    if is_dense(candidate.batch.labels):
+    if candidate.batch.labels.ndim > 1:
         raise UserError("epe_nas needs one label an image")
     labels = candidate.batch.labels
     members = [labels == label for label in sorted(set(labels.tolist()))]

@@ -65,10 +65,10 @@ def trainability(candidate: Candidate) -> float:
     Raises:
         UserError: No two successive blocks give a map and depend on one another.
     """
-    model, images = candidate.student, candidate.batch.images
+    model, images = candidate.network, candidate.images
     random = candidate.generator()
     with passes.differentiating(model):
-        _, outputs = passes.block_outputs(model, images)
+        outputs = passes.block_outputs(model, images)
         _check_blocks(len(outputs), 2)
         norms = [_spectral_norm(*pair, images, random) for pair in pairwise(outputs)]
     scores = [2 - s - 1 / s if s else -math.inf for s in norms if s is not None]

@@ -15,6 +15,8 @@ from torch import Generator, Tensor, nn
 
 from diswot.data.dataset import Batch
 from diswot.errors import UserError
+from diswot.observation.boxes import is_boxes
+from diswot.observation.detectors import ImagesAlone
 from diswot.observation.observe import Observation, observe
 from diswot.proxies import passes
 from diswot.proxies.first_block import first_block_roughness
@@ -79,11 +81,21 @@ class Candidate:
 
     @cached_property
     def _pass(self) -> tuple[Observation, dict[type[Recorder], Recorder]]:
-        recorders = {kind: kind(self.student, self.batch.images) for kind in self.recorders}
+        recorders = {kind: kind(self.student, self.images) for kind in self.recorders}
         with ExitStack() as stack:
             for recorder in recorders.values():
                 stack.enter_context(recorder)
             return observe(self.student, *self.batch, cam=self.cam), recorders
+
+    @cached_property
+    def network(self) -> nn.Module:
+        """The student as a function of images alone: itself, unless it is a detector."""
+        return images_alone(self.student, self.batch)[0]
+
+    @cached_property
+    def images(self) -> Tensor:
+        """The images as `network` takes them, B x 3 x H x W: a detector may resize and pad them."""
+        return images_alone(self.student, self.batch)[1]
 
     @cached_property
     def roughness(self) -> tuple[float, float]:
@@ -96,7 +108,7 @@ class Candidate:
         """
         if self.teacher_roughness is None:
             raise UserError("needs the first block of the teacher: give the teacher itself")
-        found = first_block_roughness(self.student, self.batch.images, self.seed)
+        found = first_block_roughness(self.network, self.images, self.seed)
         if found is None:
             raise UserError("no block of the student gives a map of the images")
         return self.teacher_roughness, found
@@ -110,21 +122,38 @@ class Candidate:
         learn.
         """
         seen = self.observation
-        return _constant(seen.logits) and _constant(seen.head_input)
+        rows = seen.logits, seen.head_input
+        return all(each.numel() and _constant(each) for each in rows)
 
     @cached_property
     def weight_gradients(self) -> dict[str, Tensor]:
-        """The gradient of the mean cross-entropy in each weight, by name."""
+        """The gradient of the loss in each weight, by name; see `losses.mean_loss`."""
         return passes.weight_gradients(self.student, self.batch)
 
     @cached_property
     def input_jacobian(self) -> Tensor:
         """The gradient of the sum of all logits in each image, B x 3HW."""
-        return passes.input_jacobian(self.student, self.batch.images)
+        return passes.input_jacobian(self.network, self.images)
 
     def generator(self) -> Generator:
         """Return a random generator from the seed alone, the same for each proxy."""
         return torch.Generator().manual_seed(self.seed)
+
+
+def images_alone(model: nn.Module, batch: Batch) -> tuple[nn.Module, Tensor]:
+    """Return a network as a function of images alone, and the images as it takes them.
+
+    Args:
+        model: Any network.
+        batch: Its targets say whether the network is a detector.
+
+    Raises:
+        UserError: The network is a detector without a backbone.
+    """
+    if not is_boxes(batch.labels):
+        return model, batch.images
+    network = ImagesAlone(model)
+    return network, network.enter(batch.images)
 
 
 def _constant(rows: Tensor) -> bool:

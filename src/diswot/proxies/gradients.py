@@ -1,7 +1,7 @@
 """Scores from the gradient of the loss in the weights, at initialisation.
 
-The loss is the mean cross-entropy on the batch. Weights are the trainable matrices and kernels
-(`blocks.weights`). Sums over all weights are in float64.
+The loss is the mean cross-entropy on the batch, or the sum of a detector's own losses. Weights are
+the trainable matrices and kernels (`blocks.weights`). Sums over all weights are in float64.
 
 Letters: B images, C channels.
 """
@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from diswot.data.dataset import Batch
 from diswot.errors import UserError
-from diswot.observation.rows import mean_cross_entropy, summed_cross_entropy
+from diswot.observation.losses import mean_loss, summed_loss
 from diswot.proxies import passes
 from diswot.proxies.blocks import layers, weights
 from diswot.proxies.candidate import Candidate
@@ -57,9 +57,8 @@ def grasp(candidate: Candidate) -> float:
         UserError: PyTorch cannot differentiate the network twice, as with Hardsigmoid.
     """
     parameters = list(weights(candidate.student).values())
-    images, labels = candidate.batch
     with passes.differentiating(candidate.student):
-        loss = mean_cross_entropy(candidate.student(images), labels)
+        loss = mean_loss(candidate.student, *candidate.batch)
         first = passes.gradients(loss, parameters, twice=True)
         products = [(g * g.detach()).sum() for g in first if g.requires_grad]
         second = _second_gradients(torch.stack(products).sum(), parameters)
@@ -84,7 +83,8 @@ def fisher(candidate: Candidate) -> float:
     "BlockSwap", ICLR 2020: each channel counts once. The activations a are the outputs of
     convolutions and linear layers, before normalisation. g is the gradient of the batch's summed
     loss in them, so that each image contributes the gradient of its own loss. Layers that run
-    inside a function, such as those of `nn.MultiheadAttention`, are not included.
+    inside a function, such as those of `nn.MultiheadAttention`, are not included, nor are those
+    that run on a detector's proposals instead of images.
 
     Abdelfattah et al., ICLR 2021, differ. The text of section 3 squares a g at each position and
     then sums. Their code sums first, as here, but takes the mean loss (1/B^2 of this), and adds a
@@ -95,6 +95,8 @@ def fisher(candidate: Candidate) -> float:
     channels: list[int] = []
 
     def keep(module: nn.Module, inputs: object, output: Tensor) -> Tensor:
+        if output.ndim == 2 and len(output) != len(batch.images):
+            return output
         outputs.append(output)
         channels.append(-1 if isinstance(module, nn.Linear) else 1)
         return output.clone()  # a following layer that works in place changes the copy
@@ -102,7 +104,7 @@ def fisher(candidate: Candidate) -> float:
     handles = [layer.register_forward_hook(keep) for layer in layers(model)]
     try:
         with passes.differentiating(model):
-            loss = summed_cross_entropy(model(batch.images), batch.labels)
+            loss = summed_loss(model, *batch)
             slopes = passes.gradients(loss, outputs)
     finally:
         for handle in handles:

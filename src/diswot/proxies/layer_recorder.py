@@ -22,7 +22,8 @@ class LayerSize(NamedTuple):
 
     Attributes:
         weights: Number of weights, without biases.
-        activations: Number of values that these weights give for one image.
+        activations: Number of values that these weights give for one image, in the largest call
+            if the layer runs several times.
     """
 
     weights: int
@@ -68,7 +69,7 @@ class LayerRecorder(Recorder):
             # the projection to queries, keys and values gives three maps
             maps = 3 if weight is getattr(layer, "in_proj_weight", None) else 1
             size = LayerSize(weight.numel(), maps * result.numel() / len(self.images))
-            self.sizes[weight] = size
+            self.sizes[weight] = max(size, self.sizes.get(weight, size))
 
     def _record_block(
         self, block: nn.Module, args: tuple[object, ...], kwargs: dict[str, object], output: object

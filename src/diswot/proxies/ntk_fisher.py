@@ -21,7 +21,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from diswot.errors import UserError
 from diswot.observation.modes import measuring
-from diswot.observation.rows import is_dense, logits_of
+from diswot.observation.rows import logits_of
 from diswot.proxies import passes
 from diswot.proxies.blocks import weights
 from diswot.proxies.candidate import Candidate
@@ -42,7 +42,7 @@ def ntk_cond(candidate: Candidate) -> float:
     batch statistics, that is so for each network with a batch normalisation right before its
     classifier, since its outputs sum to a constant.
     """
-    model, images = candidate.student, candidate.batch.images[:_IMAGES]
+    model, images = candidate.network, candidate.images[:_IMAGES]
     parameters = list(weights(model).values())
     with passes.differentiating(model):
         outputs = logits_of(model(images)).flatten(1).sum(1)
@@ -71,9 +71,9 @@ def vkdnw(candidate: Candidate) -> float:
     softmax may need. Here F is exact.
 
     Raises:
-        UserError: The targets are those of pixels.
+        UserError: The targets are those of pixels, or boxes.
     """
-    if is_dense(candidate.batch.labels):
+    if candidate.batch.labels.ndim > 1:
         raise UserError("vkdnw needs one label an image")
     model, images = candidate.student, candidate.batch.images[:_IMAGES]
     chosen = _draw(weights(model), candidate.generator())

@@ -16,8 +16,9 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from diswot.data.dataset import Batch
+from diswot.observation.losses import mean_loss
 from diswot.observation.modes import measuring
-from diswot.observation.rows import logits_of, mean_cross_entropy
+from diswot.observation.rows import logits_of
 from diswot.proxies.blocks import map_of, primary_blocks, weights
 from diswot.utils.compat import BatchNormBase
 
@@ -70,10 +71,10 @@ def gradients(
 
 
 def weight_gradients(model: nn.Module, batch: Batch) -> dict[str, Tensor]:
-    """Return the gradient of the mean cross-entropy in each of `blocks.weights`, by name."""
+    """Return the gradient of `losses.mean_loss` in each of `blocks.weights`, by name."""
     by_name = weights(model)
     with differentiating(model):
-        loss = mean_cross_entropy(model(batch.images), batch.labels)
+        loss = mean_loss(model, *batch)
         return dict(zip(by_name, gradients(loss, list(by_name.values())), strict=True))
 
 
@@ -83,7 +84,7 @@ def input_jacobian(model: nn.Module, images: Tensor) -> Tensor:
     Batch statistics tie the images together, so a row is not of the image's own logits alone.
 
     Args:
-        model: Any classifier.
+        model: Any network of images alone.
         images: B x 3 x H x W.
 
     Returns:
@@ -95,15 +96,12 @@ def input_jacobian(model: nn.Module, images: Tensor) -> Tensor:
     return gradient.flatten(1)
 
 
-def block_outputs(model: nn.Module, images: Tensor) -> tuple[Tensor, list[Tensor]]:
-    """Run a model and return the logits and the outputs of its primary blocks.
+def block_outputs(model: nn.Module, images: Tensor) -> list[Tensor]:
+    """Run a model and return the outputs of its primary blocks that are maps, in running order.
 
     Args:
-        model: Any classifier.
+        model: Any network of images alone.
         images: B x 3 x H x W.
-
-    Returns:
-        The logits, B x K, and in running order the outputs that are maps of the images.
     """
     outputs: list[Tensor] = []
 
@@ -113,8 +111,8 @@ def block_outputs(model: nn.Module, images: Tensor) -> tuple[Tensor, list[Tensor
 
     handles = [block.register_forward_hook(keep) for block in primary_blocks(model)]
     try:
-        logits = logits_of(model(images))
+        model(images)
     finally:
         for handle in handles:
             handle.remove()
-    return logits, outputs
+    return outputs

@@ -37,10 +37,12 @@ from diswot.data.own import as_dataset, is_data
 from diswot.errors import UserError, one_line, unknown
 from diswot.models.initialization import INHERITED, INITS, TEACHER, derive_seed, fresh
 from diswot.models.supported import refuse_unsupported
+from diswot.observation.boxes import is_boxes
 from diswot.observation.modes import measuring, recordable
 from diswot.observation.observe import Observation, observe
-from diswot.proxies.candidate import Candidate
+from diswot.proxies.candidate import Candidate, images_alone
 from diswot.proxies.checks import (
+    check_detector,
     check_outputs,
     check_teacher_free,
     check_types,
@@ -338,8 +340,9 @@ def _roughness(
     """Measure the roughness of the teacher's first block if a proxy compares it."""
     if not any(row.compares_first_block for row in rows.values()):
         return None
-    with recordable(*batch) as (images, _):
-        return first_block_roughness(_on_device(teacher, images.device), images, seed)
+    with recordable(*batch) as inputs:
+        moved = _on_device(teacher, inputs[0].device)
+        return first_block_roughness(*images_alone(moved, Batch(*inputs)), seed)
 
 
 def _copy(model: nn.Module) -> nn.Module:
@@ -366,7 +369,11 @@ def _outcomes(
         candidate = Candidate(
             student, teacher, Batch(*inputs), seed, tuple(recorders), _needs_cam(rows), rough
         )
-        if any(row.needs_forward for row in rows.values()):
+        passing = any(row.needs_forward for row in rows.values())
+        if num_classes is not None and is_boxes(batch.labels):
+            check_detector(student, num_classes)
+            num_classes = None
+        if passing:
             with classifier_errors():
                 logits = candidate.observation.logits
             check_outputs(logits, num_classes)

@@ -32,8 +32,8 @@ def synflow(candidate: Candidate) -> float:
     Raises:
         UserError: The result depends on the powers, as with deep attention.
     """
-    model = candidate.student
-    ones = torch.ones_like(candidate.batch.images[:1], dtype=torch.float64)
+    model = candidate.network
+    ones = torch.ones_like(candidate.images[:1], dtype=torch.float64)
     state = _positive(model)
     with passes.differentiating(model), passes.without_norms(model):
         flow = _log_flow(model, state, ones)
