@@ -1,7 +1,8 @@
-"""Networks of Hugging Face transformers for classification or segmentation, by name or folder."""
+"""Networks of Hugging Face transformers for any task, by name or local folder."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -36,32 +37,36 @@ def input_config(name: str, pretrained: bool) -> InputConfig:
     channels = getattr(config, "num_channels", 3)
     if channels != 3:
         raise UserError(f"hf:{name} takes {channels} channels, and images have 3")
-    size = _side(getattr(config, "image_size", None))
+    detects = _detects(config)  # images of any size
+    size = None if detects else _side(getattr(config, "image_size", None))
     if not pretrained:
         return InputConfig(img_size=size)
     look = _processor(name)
-    size = size or _side(look.get("crop_size")) or _side(look.get("size"))
+    if not detects:
+        size = size or _side(look.get("crop_size")) or _side(look.get("size"))
     return InputConfig(config.num_labels, size, *_normalisation(name, look), _classes(config))
 
 
 def build(name: str, classes: int, size: int | None, pretrained: bool) -> nn.Module:
     """Build a network with a head for K classes, which is new if the weights have another K."""
-    transformers = imported("transformers", "hf")
     config = _config(name)
-    auto, trained = getattr(transformers, _auto_class(config)), config.num_labels
+    (auto, adapted), trained = _auto_class(config), config.num_labels
     if not pretrained:
         config.num_labels = classes
-        if size is not None and hasattr(config, "image_size"):
+        if size is not None and hasattr(config, "image_size") and not _detects(config):
             config.image_size = size
+        if getattr(config, "use_pretrained_backbone", False):
+            config.use_pretrained_backbone = False
         with one_line_errors(f"hf:{name}", "cannot be made"):
-            return Classifier(auto.from_config(config))
+            return adapted(auto.from_config(config))
     options = {"num_labels": classes, "ignore_mismatched_sizes": True, "use_safetensors": True}
     with one_line_errors(f"hf:{name}", FETCHING):
         model, info = auto.from_pretrained(name, output_loading_info=True, **options)
     lacking = sorted(info["missing_keys"])
     if classes == trained and (lacking or info["mismatched_keys"]):
-        raise UserError(f"the weights of hf:{name} are not a classifier's: they lack {lacking}")
-    return Classifier(model)
+        what = "detector" if _detects(config) else "classifier"
+        raise UserError(f"the weights of hf:{name} are not a {what}'s: they lack {lacking}")
+    return adapted(model)
 
 
 def _config(name: str) -> Any:
@@ -72,11 +77,23 @@ def _config(name: str) -> Any:
         return transformers.AutoConfig.from_pretrained(name)
 
 
-def _auto_class(config: Any) -> str:
-    """Return the class of transformers that builds a network of the task that it was made for."""
+def _auto_class(config: Any) -> tuple[Any, Callable[[nn.Module], nn.Module]]:
+    """Return the class of transformers for the task that a network was made for, and its adapter."""
+    transformers = imported("transformers", "hf")
+    if _detects(config):
+        from diswot.models.huggingface_detector import HuggingFaceDetector  # loads torchvision
+
+        return transformers.AutoModelForObjectDetection, HuggingFaceDetector
     made_for = getattr(config, "architectures", None) or ()
-    dense = any(name.endswith("ForSemanticSegmentation") for name in made_for)
-    return "AutoModelForSemanticSegmentation" if dense else "AutoModelForImageClassification"
+    if any(name.endswith("ForSemanticSegmentation") for name in made_for):
+        return transformers.AutoModelForSemanticSegmentation, Classifier
+    return transformers.AutoModelForImageClassification, Classifier
+
+
+def _detects(config: Any) -> bool:
+    """Say whether a configuration is that of a detector."""
+    auto = imported("transformers.models.auto.modeling_auto", "hf")
+    return type(config) in auto.MODEL_FOR_OBJECT_DETECTION_MAPPING
 
 
 def _classes(config: Any) -> tuple[Aliases, ...] | None:
