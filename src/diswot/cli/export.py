@@ -14,10 +14,15 @@ from diswot.cli.options import OutputOptions
 from diswot.errors import UserError
 
 if TYPE_CHECKING:
-    from torch import nn
+    from collections.abc import Mapping
 
+    from torch import Tensor, nn
+
+    from diswot.data.dataset import Dataset
     from diswot.exporters.model_card import StudentDescription
     from diswot.runs.rebuild import RecordedNetworks, RecordedStudent
+
+SAMPLES = 3  # test images that the file of a detector is checked on
 
 _Run = Annotated[Path, Argument(metavar="RUN", help="Folder of a search or of a training.")]
 _Format = Annotated[str, Option("--format", help="File format: onnx, torch or safetensors.")]
@@ -76,11 +81,15 @@ def _about(run: Path, student: RecordedStudent, model: nn.Module) -> StudentDesc
     networks, named = student.networks, student.student
     shape = networks.image_shape
     counts = sizes(count_params(model), count_macs(model, shape), count_depth(model))
-    classes, mean, std = _images(networks)
+    images = _images(networks)
+    mean, std = (
+        tuple(networks.config.get(name) or ()) if images is None else getattr(images, name)
+        for name in ("mean", "std")
+    )
     return StudentDescription(
         name=run.resolve().name,
         image_shape=shape,
-        classes=classes,
+        classes=() if images is None else images.classes,
         mean=mean,
         std=std,
         params={"network": named} if isinstance(named, str) else named,
@@ -88,19 +97,35 @@ def _about(run: Path, student: RecordedStudent, model: nn.Module) -> StudentDesc
         training=student.training,
         timm_model=_timm(networks, named),
         found=student.found,
+        task=_task(images, student.training),
+        samples=_samples(images),
     )
 
 
-def _images(
-    networks: RecordedNetworks,
-) -> tuple[tuple[str, ...], tuple[float, ...], tuple[float, ...]]:
-    """Return class names, means and deviations, as far as they are recorded or can be read."""
+def _images(networks: RecordedNetworks) -> Dataset | None:
+    """Return the images; None if they cannot be read."""
     try:
-        images = networks.images()
+        return networks.images()
     except UserError:
-        mean, std = networks.config.get("mean"), networks.config.get("std")
-        return (), tuple(mean or ()), tuple(std or ())
-    return images.classes, images.mean, images.std
+        return None
+
+
+def _task(images: Dataset | None, training: Mapping[str, Any] | None) -> str:
+    """Return the name of the task: that of the images, or else of the recorded test result."""
+    from diswot.tasks.registry import TASKS, find_result
+
+    if images is not None:
+        return images.task
+    tested = find_result(training or {})
+    named = {task.result: name for name, task in TASKS.items()}
+    return named.get(tested.name if tested else "", "classification")
+
+
+def _samples(images: Dataset | None) -> Tensor | None:
+    """Return some test images of a detector, normalised; None for other tasks."""
+    if images is None or images.test is None or images.task != "detection":
+        return None
+    return images.normalise(images.test.read(range(min(SAMPLES, len(images.test)))))
 
 
 def _timm(networks: RecordedNetworks, student: Any) -> tuple[str, dict[str, Any]] | None:

@@ -78,6 +78,8 @@ def calibration_images(student: RecordedStudent, options: Int8Options) -> Datase
         raise UserError(
             f"--int8 needs the images of the run; name them with --data: {error}"
         ) from error
+    if images.task != "classification":
+        raise UserError(f"--int8 is for classification, and {images.name} is for {images.task}")
     if not images.train or not images.test:
         part = "test" if images.train else "training"
         raise UserError(f"--int8: {images.name} has no {part} images; name others with --data")

@@ -8,6 +8,7 @@ from pathlib import Path
 from torch import nn
 
 from diswot.errors import ExportFailed, UserError, unknown
+from diswot.exporters.detectors import USE, check_detector, write_detector
 from diswot.exporters.formats import FORMATS, check, reason_of
 from diswot.exporters.model_card import TITLE, StudentDescription, with_other_formats
 from diswot.training.evaluation import frozen
@@ -19,7 +20,7 @@ CARD = "README.md"
 def export(
     student: nn.Module, out: str | Path, kind: str, description: StudentDescription
 ) -> list[Path]:
-    """Write a network in one format, read it back and compare its logits with the network's.
+    """Write a network in one format, read it back and compare its outputs with the network's.
 
     Args:
         student: Network on the CPU; it is left unchanged.
@@ -33,30 +34,39 @@ def export(
     Raises:
         UserError: The format is unknown, needs a package that is not installed, or cannot express
             this network; or a file cannot be written.
-        ExportFailed: The exported file computes other logits than the network; it is removed.
+        ExportFailed: The exported file computes other outputs than the network; it is removed.
     """
     if kind not in FORMATS:
         raise unknown("format", kind, FORMATS)
-    chosen, folder = FORMATS[kind], Path(out)
+    chosen, folder, detects = FORMATS[kind], Path(out), description.task == "detection"
+    if detects and kind != "onnx":
+        raise UserError(
+            f"a detector is written as onnx alone: {kind} cannot express how many boxes it finds"
+        )
     card = folder / CARD
     before = read_card(card)
     with frozen(student):
         try:
-            written = chosen.write(student, folder, description)
+            write = write_detector if detects else chosen.write
+            written = write(student, folder, description)
         except (UserError, ExportFailed):
             raise
         except Exception as error:  # an exporter may raise anything for a network it cannot trace
             reason = reason_of(error)
             raise UserError(f"the network cannot be written as {kind}: {reason}") from error
         try:
-            difference = check(student, folder, chosen, description)
+            if detects:
+                checked = check_detector(student, folder, description)
+            else:
+                within = check(student, folder, chosen, description)
+                checked = f"Checked after writing: logits within {within:.1g} of the network's."
         except ExportFailed:
             for path in written:
                 with suppress(OSError):
                     path.unlink()
             raise
-    checked = f"Checked after writing: logits within {difference:.1g} of the network's."
-    text = description.card(kind, chosen.use, [path.name for path in written], checked)
+    use = USE if detects else chosen.use
+    text = description.card(kind, use, [path.name for path in written], checked)
     write_card(card, with_other_formats(text, before))
     return [*written, card]
 

@@ -92,11 +92,19 @@ def check(model: nn.Module, folder: Path, kind: Format, description: StudentDesc
     return worst
 
 
-def _write_onnx(model: nn.Module, folder: Path, description: StudentDescription) -> list[Path]:
+def needs_onnx() -> None:
+    """Refuse to write ONNX where a package for it is missing.
+
+    Raises:
+        UserError: One is not installed.
+    """
     for package in ("onnx", "onnxscript", "onnxruntime"):
         if importlib.util.find_spec(package) is None:
             raise UserError(f"ONNX needs the package {package}: pip install 'diswot[onnx]'")
 
+
+def _write_onnx(model: nn.Module, folder: Path, description: StudentDescription) -> list[Path]:
+    needs_onnx()
     returning, sizes = _returning_logits(model, description)
 
     def save(temporary: str) -> None:

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from torch import Tensor
+
 from diswot.costs.counts import Shape
 from diswot.tasks.registry import find_result
 from diswot.utils.units import show_count
@@ -33,6 +35,9 @@ class StudentDescription:
         training: Result of the training that made the weights; None if untrained.
         timm_model: Name and options of a model that timm builds; None for other models.
         found: Whether a search found the student; the default is True.
+        task: Name of the task; the default is classification.
+        samples: Some normalised images of the data, B x C x H x W, on which a detector is checked.
+            Default: none.
     """
 
     name: str
@@ -45,6 +50,8 @@ class StudentDescription:
     training: Mapping[str, Any] | None
     timm_model: tuple[str, Mapping[str, Any]] | None = field(default=None)
     found: bool = True
+    task: str = "classification"
+    samples: Tensor | None = field(default=None, repr=False, compare=False)
 
     def header(self) -> str:
         """Return the beginning of the Python file."""
@@ -116,25 +123,38 @@ class StudentDescription:
         if self.mean:
             scaled = f"(image / 255 - {list(self.mean)}) / {list(self.std)}"
             shape = " x ".join(map(str, self.image_shape))
-            lines += ["## Images", "", f"float32, B x {shape}: `{scaled}` for each channel.", ""]
+            batch = 1 if self.task == "detection" else "B"
+            lines += [
+                "## Images",
+                "",
+                f"float32, {batch} x {shape}: `{scaled}` for each channel.",
+                "",
+            ]
         if self.classes:
             shown = ", ".join(_code(name) for name in self.classes)
-            lines += [f"Classes in the order of the logits: {shown}.", ""]
+            order = "labels, from 1" if self.task == "detection" else "logits"
+            lines += [f"Classes in the order of the {order}: {shown}.", ""]
         lines += [f"## Files ({kind})", "", ", ".join(map(_code, names)) + ". " + checked, ""]
         lines += ["```python", use, "```", "", "## Licence", "", LICENCE, ""]
         return "\n".join(lines)
 
+    def _own_loss(self) -> str:
+        return "the detector's own" if self.task == "detection" else "cross-entropy"
+
     def _rows(self) -> dict[str, Any]:
-        rows = {key: value for key, value in self.facts.items() if value not in (None, "", {})}
+        rows: dict[str, Any] = {} if self.task == "classification" else {"task": self.task}
+        rows |= {key: value for key, value in self.facts.items() if value not in (None, "", {})}
         if self.training is not None:
             result = self.training
             losses = result.get("losses") or {}
             weights = ", ".join(f"{w:g} {name}" for name, w in losses.items())
             rows["distilled from"] = result.get("teacher") or "none: trained alone"
-            rows["losses"] = weights or "cross-entropy"
+            rows["losses"] = weights or self._own_loss()
             rows["epochs"] = result.get("epochs")
             if (tested := find_result(result)) is not None:
                 rows[f"{tested.measure}, %"] = f"{tested.percent:.2f}"
+            if (coarse := number(result.get("test_map50"))) is not None:
+                rows["test mAP at an IoU of 0.5, %"] = f"{coarse:.2f}"
             if (seen := number(result.get("train_accuracy"))) is not None:
                 rows["training accuracy, %"] = f"{seen:.2f}"
         return rows

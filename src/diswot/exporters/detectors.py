@@ -1,0 +1,139 @@
+"""Export of detectors as ONNX, with what chooses the boxes, checked box by box.
+
+torchvision's detectors are written by the exporter that traces a pass: the number of boxes depends
+on the image, which the exporter of `torch.export` does not take.
+
+Letters: n boxes of an image.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from diswot.errors import ExportFailed
+from diswot.exporters.formats import TOLERANCE, needs_onnx, quiet, reason_of
+from diswot.exporters.model_card import StudentDescription
+from diswot.utils import files
+
+OUTPUTS = ("boxes", "labels", "scores")
+NOISE = 3  # random images of the check
+USE = """import onnxruntime
+
+session = onnxruntime.InferenceSession("student.onnx")
+boxes, labels, scores = session.run(None, {"images": image})  # float32, 1 x C x H x W
+# boxes: n x 4, as x1, y1, x2, y2 in pixels; labels: n, from 1, as 0 is the background; scores: n"""
+
+Found = tuple[Tensor, ...]
+
+
+class OneImage(nn.Module):
+    """A detector that takes one image as a batch and returns tensors: boxes, labels, scores."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, images: Tensor) -> Found:
+        """Return the boxes of the first image, n x 4, their labels and their scores, n each."""
+        found = self.model([images[0]])[0]
+        return tuple(found[name] for name in OUTPUTS)
+
+
+def write_detector(model: nn.Module, folder: Path, description: StudentDescription) -> list[Path]:
+    """Write a detector as ONNX for one image of fixed size; return the path of the file.
+
+    Args:
+        model: Detector in evaluation mode, as torchvision's.
+        folder: Folder of the file.
+        description: Names the shape of an image.
+
+    Raises:
+        UserError: A package is missing, or the file cannot be written.
+    """
+    needs_onnx()
+    example = torch.zeros(1, *description.image_shape)
+
+    def save(temporary: str) -> None:
+        with quiet():
+            torch.onnx.export(
+                OneImage(model).eval(),
+                (example,),
+                temporary,
+                input_names=["images"],
+                output_names=list(OUTPUTS),
+                dynamic_axes={name: {0: "n"} for name in OUTPUTS},
+                dynamo=False,
+            )
+
+    path = folder / "student.onnx"
+    files.write(path, save)
+    return [path]
+
+
+def check_detector(model: nn.Module, folder: Path, description: StudentDescription) -> str:
+    """Compare boxes, labels and scores of the file with those of the detector; say what was found.
+
+    Args:
+        model: The detector, in evaluation mode.
+        folder: Folder of the written file.
+        description: Names the shape of an image, and has some images of the data.
+
+    Raises:
+        ExportFailed: A difference exceeds `TOLERANCE`, or the file cannot be run.
+    """
+    generator = torch.Generator().manual_seed(0)
+    images = list(torch.randn(NOISE, *description.image_shape, generator=generator))
+    images += [] if description.samples is None else list(description.samples)
+    network, worst, count = OneImage(model).eval(), 0.0, 0
+    for image in images:
+        with torch.no_grad():
+            expected = network(image[None])
+        try:
+            found = _run(folder, image[None])
+        except Exception as error:  # a runtime may raise anything for a wrong file
+            raise ExportFailed(f"the exported file cannot be run: {reason_of(error)}") from error
+        worst = max(worst, difference(expected, found, max(description.image_shape)))
+        count += len(expected[0])
+    if not worst <= TOLERANCE:
+        raise ExportFailed(f"the exported file differs from the network by {worst:.2g}")
+    if not count:
+        return f"Checked after writing: like the network it finds no box in {len(images)} images."
+    return (
+        f"Checked after writing: {count} boxes and scores in {len(images)} images are within "
+        f"{worst:.1g} of the network's."
+    )
+
+
+def difference(expected: Found, found: Found, side: int) -> float:
+    """Return the largest difference of a box from the one most like it, in either direction.
+
+    Boxes of equal scores may come in another order. Infinity if there are more boxes on one side,
+    or a label has no counterpart.
+
+    Args:
+        expected: Boxes in pixels, n x 4, labels and scores, n each.
+        found: The same of the exported file.
+        side: Side of the image in pixels, to which differences of coordinates are relative.
+    """
+    if len(expected[0]) != len(found[0]):
+        return float("inf")
+    if not len(expected[0]):
+        return 0.0
+    boxes, labels, scores = (
+        one[:, None] - other[None] for one, other in zip(expected, found, strict=True)
+    )
+    apart = torch.maximum(boxes.abs().amax(2) / side, scores.abs())
+    apart = apart.masked_fill(labels != 0, float("inf"))
+    return float(torch.maximum(apart.amin(0).amax(), apart.amin(1).amax()))
+
+
+def _run(folder: Path, image: Tensor) -> Found:
+    import onnxruntime
+
+    path = str(folder / "student.onnx")
+    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    given = {"images": image.numpy()}
+    return tuple(torch.from_numpy(each) for each in session.run(list(OUTPUTS), given))
