@@ -117,7 +117,7 @@ def _head(inputs: int, num_classes: int) -> list[nn.Module]:
 
 
 TEACHERS: Mapping[str, Callable[[int], nn.Module]] = {
-    "resnet56": resnet56,
     "vgg": vgg,
     "convmixer": convmixer,
+    "resnet56": resnet56,
 }

@@ -9,7 +9,7 @@ images: 20 classes of CIFAR-100, those of the cell `quarter` of `headline.py`, w
 
 Every training adds a line to the table when it ends; what is there is not repeated. All students
 see the same augmented images of a seed, so the logits of a teacher are computed once and kept
-beside its weights. Seed 0 of all students comes first, all columns of a student in a row.
+beside its weights. Seed 0 of all students comes first, and in it the labels and two teachers.
 `teachers_scores.py` scores the students, and `teachers_page.py` writes the page of the analysis.
 """
 
@@ -21,6 +21,7 @@ import json
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +51,7 @@ LOSSES: Mapping[str, tuple[float, str]] = {
 }
 MAPS_OF = "vgg"  # the teacher of which maps are shown: they cannot be kept, and it is cheap
 COLUMNS = [(NOBODY, LABELS), *((name, LOGITS) for name in TEACHERS), (MAPS_OF, MAPS)]
+FIRST = 3  # columns of all students that come before the others of the same seed
 KEYS = ("student", "teacher", "loss", "seed", "epochs")
 
 
@@ -156,8 +158,8 @@ def trainings(options: argparse.Namespace) -> Iterator[tuple[dict[str, Any], dic
     """Yield a student and the identity of each training, in their order."""
     rows = list(students().values())[: options.students]
     for seed in range(options.seeds):
-        for row in rows:
-            for teacher, loss in COLUMNS:
+        for columns in (COLUMNS[:FIRST], COLUMNS[FIRST:]):
+            for row, (teacher, loss) in product(rows, columns):
                 yield row, {"student": row["student"], "teacher": teacher, "loss": loss,
                             "seed": seed, "epochs": options.epochs}  # fmt: skip
 
