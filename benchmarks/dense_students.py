@@ -28,7 +28,6 @@ from pathlib import Path
 from typing import Any
 
 from short_training import append, lines, machine
-from subnet_space import widest_uniforms
 from timm.models.resnet import BasicBlock, ResNet
 from torch import nn
 
@@ -51,8 +50,8 @@ from diswot.training.recipe import Recipe, parse_losses
 from diswot.utils import files, jsonl
 
 FILE = "benchmarks/dense_students.py"
-HAND, UNIFORM = "by hand", "uniform sub-network"
-PICKS = (HAND, UNIFORM, "default_inherited", "params")
+HAND = "by hand"
+PICKS = (HAND, "default_inherited", "params")
 SCORED = 8  # images of a scoring batch
 ALONE, LABELS = "alone", "labels"  # from random weights, and from those of the teacher
 
@@ -168,9 +167,7 @@ def make_picks(cell: Cell, data: Dataset, options: argparse.Namespace) -> None:
         if pick in ready:
             continue
         start, params = time.process_time(), None
-        if pick == UNIFORM:
-            params = next(widest_uniforms(partial(_macs_within, cell, limit, data.image_shape)))
-        elif pick != HAND:
+        if pick != HAND:
             teacher = load_teacher(cell, options.weights)
             result = search(
                 teacher, cell.space(), data.batch(SCORED), scoring=pick,
@@ -187,13 +184,6 @@ def make_picks(cell: Cell, data: Dataset, options: argparse.Namespace) -> None:
         }  # fmt: skip
         jsonl.append(options.picked, [row])
         print(row, flush=True)
-
-
-def _macs_within(
-    cell: Cell, limit: Budget, shape: tuple[int, int, int], params: Params
-) -> float | None:
-    made = Costs(cell.make(params), shape)
-    return None if limit.check(made)[0] else made.counts.macs
 
 
 def trainings(cell: Cell, options: argparse.Namespace) -> Iterator[tuple[dict[str, Any], ...]]:
