@@ -21,6 +21,7 @@ from diswot.proxies.blocks import layers, weights
 from diswot.proxies.candidate import Candidate
 
 _BATCHES = 2  # as in the experiments of ZiCo
+_NEVER_TWICE = ("is not implemented", "not supported")  # in errors of torch and torchvision
 
 
 def grad_norm(candidate: Candidate) -> float:
@@ -70,7 +71,7 @@ def _second_gradients(output: Tensor, parameters: list[nn.Parameter]) -> list[Te
     try:
         return passes.gradients(output, parameters)
     except RuntimeError as error:
-        if "is not implemented" not in str(error):
+        if not any(words in str(error) for words in _NEVER_TWICE):
             raise
         reason = str(error).splitlines()[0]
         raise UserError(f"grasp cannot differentiate this network twice: {reason}") from error
