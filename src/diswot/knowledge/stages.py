@@ -48,12 +48,16 @@ def _at(i: int, count: int, stages: int) -> int:
     return (2 * i * stages + count) // (2 * count) - 1
 
 
-def pair_strides(teacher: Sequence[float], student: Sequence[float]) -> list[tuple[int, int]]:
+_CLOSE = 0.5  # octaves between the strides of a pair
+
+
+def pair_strides(teacher: tuple[float, ...], student: tuple[float, ...]) -> list[tuple[int, int]]:
     """Pair the levels of two detectors by stride.
 
     A pair are two levels, each of which has the stride that is nearest to the other's, on a
     logarithmic scale, if neither is more than the square root of 2 times the other. So the levels
-    of strides 4 to 64 and those of strides 8 to 128 have four pairs, 8 to 64.
+    of strides 4 to 64 and those of strides 8 to 128 have four pairs, 8 to 64. Of several levels of
+    one stride, the first of one network is paired with the first of the other, and so on.
 
     Args:
         teacher: Pixels a position of each level.
@@ -66,15 +70,16 @@ def pair_strides(teacher: Sequence[float], student: Sequence[float]) -> list[tup
         UserError: There is no pair.
     """
 
-    def gap(i: int, j: int) -> float:
-        return abs(math.log2(teacher[i] / student[j]))
+    def gap(i: int, j: int) -> tuple[float, int]:
+        turns = teacher[:i].count(teacher[i]), student[:j].count(student[j])
+        return abs(math.log2(teacher[i] / student[j])), abs(turns[0] - turns[1])
 
     ours, theirs = range(len(teacher)), range(len(student))
     nearest = [(i, min(theirs, key=lambda j: gap(i, j))) for i in ours]
     pairs = [
         (i, j)
         for i, j in nearest
-        if gap(i, j) <= 0.5 and i == min(ours, key=lambda other: gap(other, j))
+        if gap(i, j)[0] <= _CLOSE and i == min(ours, key=lambda other: gap(other, j))
     ]
     if not pairs:
         raise UserError(
