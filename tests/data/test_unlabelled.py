@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from data.drawn_boxes import voc_folder, xml
 from data.pictures import as_bytes, folder, paint, save
 
 from diswot.data.dataset import UNLABELLED, whole
@@ -103,3 +104,10 @@ def test_no_labels_at_all(tmp_path: Path) -> None:
 def test_too_few_images_alone(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="has 3 images, and a training needs at least 5"):
         unlabelled_alone(pool(tmp_path), ["cat", "dog"])
+
+
+def test_images_without_labels_beside_boxes_are_refused(tmp_path: Path) -> None:
+    notes = {stem: xml(("ant", 1, 1, 9, 9)) for stem in "ab"}
+    data = create_dataset(str(voc_folder(tmp_path / "data", notes, train="a", test="b")))
+    with pytest.raises(UserError, match="is data for detection, which has no unlabelled images"):
+        with_unlabelled(data, pool(tmp_path / "pool"))

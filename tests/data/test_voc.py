@@ -70,7 +70,7 @@ def test_listed_images_that_are_not_there(tmp_path: Path, caplog: pytest.LogCapt
         caplog.text
     )
     (root / "ImageSets/Main/train.txt").write_text("x\n")
-    with pytest.raises(UserError, match=r"train\.txt names no image that has a file in"):
+    with pytest.raises(UserError, match=r"train\.txt has no image with an annotation"):
         loaded(root)
 
 
@@ -106,3 +106,32 @@ def test_a_folder_that_has_masks_too(tmp_path: Path) -> None:
     assert create_dataset(str(root)).task == "segmentation"
     _, train, _ = loaded(root, task="detection")
     assert len(train) == 3
+
+
+def test_folders_of_splits(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """As Roboflow exports: images and annotations side by side."""
+    for split, stems in (("train", "abc"), ("valid", "d"), ("test", "ef")):
+        for stem in stems:
+            picture(tmp_path / split / f"{stem}.jpg").with_suffix(".xml").write_text(xml(WHOLE))
+    _, train, test = loaded(tmp_path)
+    assert (len(train), len(test)) == (3, 2)
+    assert "left out the split val, as there is a split test" in caplog.text
+
+
+def test_one_folder_of_annotations(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    (tmp_path / "annotations").mkdir()
+    for number in range(11):
+        picture(tmp_path / "images" / f"{number}.png")
+        (tmp_path / "annotations" / f"{number}.xml").write_text(xml(WHOLE))
+    (tmp_path / "annotations" / "10.xml").unlink()
+    _, train, test = loaded(tmp_path)
+    assert (len(train), len(test)) == (8, 2)
+    assert "left out 1 without an image or an annotation, such as 10" in caplog.text
+
+
+def test_other_xml_is_no_annotation(tmp_path: Path) -> None:
+    for name in ("ant", "bee"):
+        for number in range(5):
+            picture(tmp_path / name / f"{number}.jpg")
+    (tmp_path / "about.xml").write_text("<about/>")
+    assert create_dataset(str(tmp_path)).task == "classification"

@@ -153,6 +153,16 @@ def test_held_out_images_are_not_trained_on() -> None:
     assert len(held.train) == 264 and len(held.test) == 66
 
 
+def test_a_class_of_a_single_image_with_boxes_is_no_obstacle() -> None:
+    data = replace(digits(), task="detection")
+    assert data.train is not None
+    labels = torch.zeros_like(data.train.labels)
+    labels[7] = 1
+    held = held_out(replace(data, train=replace(data.train, labels=labels)))
+    assert held.train is not None and held.test is not None
+    assert (len(held.train), len(held.test)) == (264, 66)
+
+
 def test_tuned_with_the_architecture() -> None:
     recipe = replace(RECIPE, losses={"kd": 2.0, "relation": 1.0}, epochs=1)
     tune = ("temperature", "weights", "lr")

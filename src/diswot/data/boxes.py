@@ -53,7 +53,7 @@ class BoxedImages:
     boxes: Sequence[np.ndarray]
     open: Callable[[int], Any]
 
-    def some(self, chosen: Sequence[int]) -> BoxedImages:
+    def some(self, chosen: np.ndarray) -> BoxedImages:
         """Return the images of some numbers."""
         kept = [int(i) for i in chosen]
         return BoxedImages(

@@ -256,7 +256,7 @@ def balanced(
     return [int(i) for i in shuffled[np.lexsort((order, turn))[:size]]]
 
 
-def hold_out_any(name: str, count: int) -> tuple[list[int], list[int]]:
+def hold_out_any(name: str, count: int) -> tuple[np.ndarray, np.ndarray]:
     """Return the numbers of images for training and those of a random, held-out 20 %.
 
     Args:
@@ -270,7 +270,7 @@ def hold_out_any(name: str, count: int) -> tuple[list[int], list[int]]:
     if not held:
         raise UserError(f"{name} has {count} images, too few to hold out 20 % for testing")
     order = np.random.default_rng(SPLIT_SEED).permutation(count)
-    return sorted(map(int, order[held:])), sorted(map(int, order[:held]))
+    return np.sort(order[held:]), np.sort(order[:held])
 
 
 def hold_out(labels: np.ndarray, classes: Sequence[str] = ()) -> tuple[np.ndarray, np.ndarray]:

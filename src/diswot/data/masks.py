@@ -91,7 +91,7 @@ class _Pairs:
     images: tuple[str, ...]
     masks: tuple[str, ...]
 
-    def some(self, chosen: Sequence[int]) -> _Pairs:
+    def some(self, chosen: np.ndarray) -> _Pairs:
         return _Pairs(*(tuple(each[i] for i in chosen) for each in (self.images, self.masks)))
 
 

@@ -62,9 +62,11 @@ def with_unlabelled(data: Dataset, path: str | Path) -> Dataset:
         path: Folder of image files. The names of its subfolders mean nothing.
 
     Raises:
-        UserError: There are no images in the folder.
+        UserError: There are no images in the folder, or the data has masks or boxes.
     """
     assert data.train is not None
+    if data.train.annotations is not None:
+        raise UserError(f"{data.name} is data for {data.task}, which has no unlabelled images")
     train, paths = data.train, _image_files(Path(path))
     count = len(train)
 

@@ -1,9 +1,8 @@
-"""Detection data in the folders of Pascal VOC: `JPEGImages`, `Annotations`, `ImageSets/Main`."""
+"""Detection data in the XML of Pascal VOC: a file with the objects of each image."""
 
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -13,14 +12,16 @@ from xml.etree.ElementTree import Element
 from diswot.data.boxes import BoxedImages, array, boxed, image_files, train_and_test
 from diswot.data.dataset import Dataset
 from diswot.data.decode import size_of
-from diswot.data.image_files import is_image
+from diswot.data.image_files import files_below, subfolders
+from diswot.data.split_folders import split_of
 from diswot.errors import UserError
 
 _log = logging.getLogger("diswot")
 
 IMAGES, ANNOTATIONS, LISTS = "JPEGImages", "Annotations", "ImageSets/Main"
 NAMES = "classes.txt"  # one class a line, to fix their order
-_TRAIN = ("train", "trainval")
+_NOTES = ("annotations", "annotation", "xml", "xmls", "labels")
+_HEAD = 4096  # bytes of an annotation in which its first tag is
 _CORNERS = ("xmin", "ymin", "xmax", "ymax")
 
 
@@ -46,19 +47,29 @@ class Annotated(NamedTuple):
     objects: list[Object]
 
 
+class _Place(NamedTuple):
+    """Folder of the images and annotations of a split, and the list of its images if there is one.
+
+    Without a list, all images with an annotation are meant.
+    """
+
+    folder: Path
+    listing: Path | None = None
+
+
 def is_voc(root: Path) -> bool:
-    """Say whether a folder has the folders of Pascal VOC, with lists for detection."""
-    return all((root / part).is_dir() for part in (IMAGES, ANNOTATIONS, LISTS)) and any(
-        (root / LISTS / f"{name}.txt").is_file() for name in _TRAIN
-    )
+    """Say whether a folder has the XML of Pascal VOC, in any of the layouts of `voc`."""
+    return root.is_dir() and bool(_places(root))
 
 
 def voc(name: str, *, img_size: int | None) -> Dataset:
-    """Return a folder of Pascal VOC as a data set for detection.
+    """Return a folder with the XML of Pascal VOC as a data set for detection.
 
-    `train.txt` lists the training images, or else `trainval.txt`; `test.txt` lists the test images,
-    or else `val.txt`. Without these, a random 20 % of the images are held out. Classes are sorted
-    by name, unless a file `classes.txt` lists them. Coordinates of Pascal VOC count pixels from 1.
+    In the folders of Pascal VOC, `ImageSets/Main/train.txt` lists the training images, or else
+    `trainval.txt`; `test.txt` lists the test images, or else `val.txt`. Elsewhere images and
+    annotations of the same names are in folders such as `train` and `valid`, or in one for all.
+    Without test images, a random 20 % are held out. Classes are sorted by name, unless a file
+    `classes.txt` lists them. Coordinates of Pascal VOC count pixels from 1.
 
     Args:
         name: Path of the folder.
@@ -68,46 +79,59 @@ def voc(name: str, *, img_size: int | None) -> Dataset:
         UserError: A list names no image, or an annotation cannot be read.
     """
     root = Path(name)
-    train, test = train_and_test(root, _lists(root))
-    splits = [_listed(root, split) for split in (train, test) if split is not None]
+    places = [place for place in train_and_test(root, _places(root)) if place is not None]
+    splits = [_annotated_images(place) for place in places]
     classes = _classes(root, splits)
     parts = [_part(split, classes) for split in splits]
-    return boxed(name, tuple(classes), parts[0], parts[1] if test else None, img_size)
+    return boxed(name, tuple(classes), parts[0], parts[1] if len(parts) > 1 else None, img_size)
 
 
-def _lists(root: Path) -> dict[str, str]:
-    """Return the name of the list of each split."""
-    listed = {path.stem for path in (root / LISTS).glob("*.txt")}
-    if "train" in listed:
-        return {split: split for split in ("train", "val", "test") if split in listed}
-    return {"train": "trainval"} | ({"test": "test"} if "test" in listed else {})
+def _places(root: Path) -> dict[str, _Place]:
+    """Return the images of each split; those without a split are that of `train`."""
+    if all((root / each).is_dir() for each in (IMAGES, ANNOTATIONS, LISTS)):
+        lists = {path.stem: _Place(root, path) for path in (root / LISTS).glob("*.txt")}
+        wanted = ("train", "val", "test") if "train" in lists else ("trainval", "test")
+        found = {split: lists[split] for split in wanted if split in lists}
+        if wanted[0] in found:
+            return {"train": found.pop(wanted[0]), **found}
+    named = ((split_of(path.name), path) for path in subfolders(root))
+    splits = {split: _Place(path) for split, path in named if split and _has_notes(path)}
+    return splits or ({"train": _Place(root)} if _has_notes(root) else {})
 
 
-def _listed(root: Path, split: str) -> list[Annotated]:
-    """Return the images of a list; one line of the log counts those that are not there."""
-    listing = root / LISTS / f"{split}.txt"
-    stems = dict.fromkeys(
-        filter(None, map(str.strip, listing.read_text(errors="replace").splitlines()))
-    )
-    images = _by_stem(root / IMAGES, is_image)
-    notes = _by_stem(root / ANNOTATIONS, lambda name: name.lower().endswith(".xml"))
+def _has_notes(folder: Path) -> bool:
+    """Say whether a folder has annotations, directly or in a folder for them."""
+    inner = [path for path in subfolders(folder) if path.name.casefold() in _NOTES]
+    for each in (folder, *inner):
+        for path in each.glob("*.xml"):
+            with path.open("rb") as file:
+                return b"<annotation" in file.read(_HEAD)
+    return False
+
+
+def _annotated_images(place: _Place) -> list[Annotated]:
+    """Return the images of a split; one line of the log counts those that are not there."""
+    folder, listing = place
+    within = [folder / each if listing else folder for each in (IMAGES, ANNOTATIONS)]
+    images = {Path(path).stem: path for path in files_below(within[0]).images}
+    others = files_below(within[1]).others
+    notes = {Path(path).stem: path for path in others if path.lower().endswith(".xml")}
+    stems = _lines(listing) if listing else sorted(images.keys() | notes.keys())
     there = [stem for stem in stems if stem in images and stem in notes]
     if not there:
-        raise UserError(
-            f"{listing} names no image that has a file in {IMAGES} and one in {ANNOTATIONS}"
-        )
+        raise UserError(f"{listing or folder} has no image with an annotation of the same name")
     if lone := [stem for stem in stems if stem not in images or stem not in notes]:
         _log.warning(
-            "%s: left out %d without an image or an annotation, such as %s",
-            listing, len(lone), lone[0],
-        )  # fmt: skip
+            "%s: left out %s without an image or an annotation, such as %s",
+            *(listing or folder, f"{len(lone):,}", lone[0]),
+        )
     return [annotated(notes[stem], images[stem]) for stem in there]
 
 
-def _by_stem(path: Path, wanted: object) -> dict[str, str]:
-    assert callable(wanted)
-    names = sorted(name for name in os.listdir(path) if wanted(name))
-    return {os.path.splitext(name)[0]: str(path / name) for name in names}
+def _lines(path: Path) -> list[str]:
+    """Return the lines of a file that are not empty, each once."""
+    lines = map(str.strip, path.read_text(errors="replace").splitlines())
+    return list(dict.fromkeys(filter(None, lines)))
 
 
 def annotated(note: str, image: str) -> Annotated:
@@ -163,7 +187,7 @@ def _classes(root: Path, splits: Iterable[Sequence[Annotated]]) -> Mapping[str, 
     """Return the number of each class by its name."""
     listing = root / NAMES
     names = (
-        list(filter(None, map(str.strip, listing.read_text(errors="replace").splitlines())))
+        _lines(listing)
         if listing.is_file()
         else sorted({each.name for split in splits for image in split for each in image.objects})
     )

@@ -20,7 +20,7 @@ import optuna
 from optuna.trial import FrozenTrial, TrialState
 from torch import nn
 
-from diswot.data.dataset import Dataset, hold_out, subset
+from diswot.data.dataset import Dataset, hold_out, hold_out_any, subset
 from diswot.errors import SearchFailed, UserError, unknown
 from diswot.knowledge.registry import get_distance
 from diswot.models.initialization import fresh
@@ -194,9 +194,11 @@ def held_out(data: Dataset) -> Dataset:
     """
     if data.train is None:
         raise UserError(f"{data.name} has no images to train on")
-    train, test = (
-        subset(data.train, part) for part in hold_out(data.train.labels.numpy(), data.classes)
-    )
+    if data.task == "detection":  # a class may be that of a single image
+        parts = hold_out_any(data.name, len(data.train))
+    else:
+        parts = hold_out(data.train.labels.numpy(), data.classes)
+    train, test = (subset(data.train, part) for part in parts)
     return replace(data, train=train, test=test)
 
 
