@@ -101,10 +101,11 @@ def test_images_are_padded_and_nothing_else() -> None:
 
 
 def test_the_look_of_images_is_that_of_the_classifier() -> None:
+    """Its weights are those of 1,000 classes, for which no detector was trained."""
     imagenet = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
     assert input_config("detector:resnet20+fcos") == InputConfig()
     found = input_config("detector:torchvision:resnet18+fcos", True)
-    assert found == InputConfig(None, 224, *imagenet)
+    assert found == InputConfig(1000, None, *imagenet)
 
 
 @pytest.mark.parametrize(

@@ -78,7 +78,7 @@ def _config(name: str) -> Any:
 
 
 def _auto_class(config: Any) -> tuple[Any, Callable[[nn.Module], nn.Module]]:
-    """Return the class of transformers for the task that a network was made for, and its adapter."""
+    """Return the class of transformers for the task of a network, and its adapter."""
     transformers = imported("transformers", "hf")
     if _detects(config):
         from diswot.models.huggingface_detector import HuggingFaceDetector  # loads torchvision

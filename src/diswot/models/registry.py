@@ -23,13 +23,17 @@ _DETECTOR, _DETECTOR_SIZE = "detector:timm:resnet18+fcos", 320  # pixels, withou
 
 
 def _detector_config(name: str, pretrained: bool) -> InputConfig:
-    """Return the input configuration of a detector's classifier, for any number of classes."""
+    """Return the input configuration of a detector's classifier, for images of any size if it can.
+
+    The classes of pretrained weights are the classifier's, so that the detector is no teacher yet.
+    """
     from diswot.models.detectors import HEADS  # loads torchvision
 
     backbone, heads = split(name, _DETECTOR)
     if heads not in HEADS:
         raise unknown("detector", heads, HEADS)
-    return replace(input_config(backbone, pretrained), num_classes=None, classes=None)
+    size = input_config(backbone).img_size
+    return replace(input_config(backbone, pretrained), img_size=size, classes=None)
 
 
 def _build_detector(name: str, classes: int, size: int | None, pretrained: bool) -> nn.Module:
