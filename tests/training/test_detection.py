@@ -2,71 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 from detectors import CLASSES, SIZE, faster_rcnn, fcos, ssd
+from squares import RECIPE, few_squares, seeded, squares
 from torch import Tensor, nn
 
-from diswot.data.dataset import Dataset, Split, subset
+from diswot.data.dataset import Dataset
 from diswot.errors import UserError
 from diswot.observation.detectors import run_detector
-from diswot.observation.rows import IGNORED
 from diswot.training.distill import distill
 from diswot.training.evaluation import check_fit, check_gradient, measure_result
-from diswot.training.recipe import Recipe
 
-RECIPE = Recipe(
-    epochs=2, batch_size=8, optimizer="adamw", lr=0.01, crop=0, precision="fp32", losses={}
-)
 CPU = torch.device("cpu")
-
-
-def draw_square(random: torch.Generator) -> tuple[Tensor, Tensor]:
-    """Draw a square of one of three colours on noise; return 3 x H x W bytes, and 2 x 6."""
-    image = torch.randint(0, 60, (3, *SIZE), generator=random, dtype=torch.uint8)
-    side = int(torch.randint(16, 33, (), generator=random))
-    x, y = (int(torch.randint(0, e - side, (), generator=random)) for e in (SIZE[1], SIZE[0]))
-    label = int(torch.randint(CLASSES, (), generator=random))
-    image[label, y : y + side, x : x + side] = 230
-    return image, torch.tensor([[x, y, x + side, y + side, label, 0], [IGNORED] * 6])
-
-
-def split(count: int, seed: int) -> Split:
-    random = torch.Generator().manual_seed(seed)
-    drawn = [draw_square(random) for _ in range(count)]
-    images, boxes = (torch.stack(each) for each in zip(*drawn, strict=True))
-
-    def of(values: Tensor) -> Callable[[Sequence[int]], Tensor]:
-        return lambda indices: values[torch.as_tensor(indices)]
-
-    return Split(torch.zeros(count, dtype=torch.int64), of(images), of(boxes.float()))
 
 
 @pytest.fixture(scope="module")
 def data() -> Dataset:
-    mean = std = (0.25,) * 3
-    parts = split(48, 0), split(12, 1)
-    return Dataset(
-        "squares", ("red", "green", "blue"), SIZE[0], mean, std, *parts,
-        width=SIZE[1], task="detection",
-    )  # fmt: skip
+    return squares(48, 12)
 
 
 @pytest.fixture(scope="module")
-def few(data: Dataset) -> Dataset:
-    assert data.train and data.test
-    parts = subset(data.train, np.arange(16)), subset(data.test, np.arange(4))
-    return replace(data, train=parts[0], test=parts[1])
-
-
-def seeded(build: Callable[..., nn.Module] = fcos, width: int = 4) -> nn.Module:
-    torch.manual_seed(0)
-    return build(width)
+def few() -> Dataset:
+    return few_squares()
 
 
 @pytest.fixture(scope="module")
@@ -96,6 +58,18 @@ def test_losses_have_the_names_of_the_detector(
     assert row["loss"] == pytest.approx(sum(row[name] for name in names))
     assert made.test_map == made.test_result == pytest.approx(measure_result(student, few))
     assert row["test_map50"] >= row["test_map"] and "test mAP" in repr(made)
+
+
+@pytest.mark.parametrize(
+    "losses", [{"at": 1.0}, {"cwd": 0.1, "mgd": 1.0}, {"kd": 1.0, "semantic_class": 1.0}]
+)
+def test_losses_teach_detectors(few: Dataset, teacher: nn.Module, losses: dict[str, float]) -> None:
+    before = {name: value.clone() for name, value in teacher.state_dict().items()}
+    row = distill(teacher, seeded(), few, replace(RECIPE, epochs=1), losses=losses).history[-1]
+    own = "classification", "bbox_regression", "bbox_ctrness"
+    assert row["loss"] == pytest.approx(sum(row[name] for name in (*own, *losses)))
+    assert all(row[name] > 0 for name in losses)
+    assert all(torch.equal(value, before[name]) for name, value in teacher.state_dict().items())
 
 
 def test_held_and_streamed_images_give_one_curve(few: Dataset) -> None:

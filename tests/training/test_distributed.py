@@ -7,6 +7,7 @@ import os
 import socket
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -16,6 +17,7 @@ from tiny_training import curve, distill, made
 from torch import Tensor, nn
 from toys import LinearHead, seeded
 
+from diswot.training.distill import Distilled
 from diswot.training.distributed import Processes, _sync_batch_norm, has_unused_weights
 from diswot.training.recipe import Recipe
 from diswot.utils.files import load_weights
@@ -83,6 +85,39 @@ def same_as_one(folder: Path, rel: float) -> None:
     weights = load_weights(folder / "student.safetensors")
     for name, value in one.student.state_dict().items():
         assert torch.allclose(weights[name], value.cpu(), rtol=5 * rel, atol=rel), name
+
+
+BOXES = f"""
+import sys
+sys.path[:0] = {[str(Path(__file__).parent), str(Path(__file__).parents[1])]!r}
+import torch
+torch.set_num_threads(1)
+from test_distributed import *
+train_boxes(sys.argv[1])
+"""
+
+
+def train_boxes(out: str | None) -> Distilled:
+    """Train a RetinaNet, whose losses are means over images, so that shares do not matter."""
+    import detectors
+    from squares import RECIPE as BRIEF
+    from squares import few_squares
+    from squares import seeded as detector
+
+    how = replace(BRIEF, flip=True, losses={"at": 1.0})
+    pair = detector(detectors.retinanet, 8), detector(detectors.retinanet)
+    return distill(*pair, few_squares(), how, out=out)
+
+
+@pytest.mark.slow
+def test_detectors_in_two_processes_give_the_curve_of_one(tmp_path: Path) -> None:
+    start([sys.executable, "-c", BOXES, str(tmp_path)], 2)
+    one = train_boxes(None)
+    lines = (tmp_path / "history.jsonl").read_text().splitlines()
+    for row, line in zip(curve(one), lines, strict=True):
+        other = json.loads(line)
+        for name, value in row.items():
+            assert other[name] == pytest.approx(value, rel=2e-3, abs=1e-3), name
 
 
 @pytest.mark.slow

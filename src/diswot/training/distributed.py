@@ -76,6 +76,10 @@ class Processes:
         """Return the sum over all processes."""
         return _sum(value) if self.count > 1 else value
 
+    def mean(self, value: Tensor) -> Tensor:
+        """Return the mean over all processes; gradients flow back."""
+        return self.sum(value) / self.count if self.count > 1 else value
+
     def collect(self, value: Tensor) -> list[Tensor]:
         """Return the values of all processes, whose first dimensions may differ, on the CPU."""
         found: list[Any] = [value.cpu()] * self.count

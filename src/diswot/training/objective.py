@@ -87,17 +87,21 @@ class Objective:
         return {"cross_entropy": weighted, **ramped}, correct
 
     def _of_boxes(self, images: Tensor, boxes: Tensor, ramp: float) -> LossParts:
-        """Return the weighted losses of a detector, those of the share of this process."""
+        """Return the weighted losses of a detector: means over the shares of all processes.
+
+        Distances compare the share of each process, as the rows of two shares differ in number.
+        """
         with torch.autocast(images.device.type, torch.bfloat16, enabled=self.bf16):
             if self.losses is None:
                 own, distances = run_detector(self.student, images, boxes), {}
             else:
                 taught, _ = self._watched_teacher(self.losses, images, boxes)
                 seen = record(self.student, images, boxes)
-                own = getattr(seen, "losses", {})
+                own = dict(seen.losses or {})
                 distances = self.losses(taught, seen)
-        weighted = {name: self.recipe.cross_entropy * value for name, value in own.items()}
-        return {**weighted, **{name: ramp * value for name, value in distances.items()}}
+        parts = {name: self.recipe.cross_entropy * value for name, value in own.items()}
+        parts |= {name: ramp * value for name, value in distances.items()}
+        return {name: self.processes.mean(value) for name, value in parts.items()}
 
     def _cross_entropy(self, logits: Tensor, targets: Tensor) -> Tensor:
         """Return the mean cross-entropy of the rows that have a label; 0 if none has."""
