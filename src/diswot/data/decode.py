@@ -65,11 +65,12 @@ def size_of(source: str | bytes, name: str | None = None) -> tuple[int, int]:
         raise UserError(f"{name or source!s} cannot be read as an image") from error
 
 
-def opened_mask(path: str) -> Any:
+def opened_mask(source: str | bytes, name: str | None = None) -> Any:
     """Decode a mask as it is stored: class indices, or the indices or colours of a palette.
 
     Args:
-        path: Path of the mask.
+        source: Path or bytes of the mask.
+        name: Name of the mask in an error. Default: the path.
 
     Raises:
         UserError: The mask is damaged, or has more than 8 bits a channel.
@@ -77,15 +78,17 @@ def opened_mask(path: str) -> Any:
     from PIL import Image
 
     try:
-        with Image.open(path) as mask:
+        with Image.open(BytesIO(source) if isinstance(source, bytes) else source) as mask:
             if mask.mode[0] in "IF":
-                raise UserError(f"{path} has more than 8 bits a pixel; convert it first")
+                raise UserError(
+                    f"{name or source!s} has more than 8 bits a pixel; convert it first"
+                )
             mask.load()
             return mask if mask.mode in ("L", "P") else mask.convert("RGB")
     except (UserError, MemoryError):
         raise
     except Exception as error:  # a damaged file makes a decoder raise anything
-        raise UserError(f"{path} cannot be read as a mask") from error
+        raise UserError(f"{name} cannot be read as a mask") from error
 
 
 def fitted(image: Any, height: int, width: int | None = None) -> Tensor:

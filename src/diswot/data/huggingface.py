@@ -8,6 +8,7 @@ from typing import Any
 
 from diswot.data.dataset import Dataset
 from diswot.data.huggingface_boxes import encoded_images, has_boxes, hub_boxes
+from diswot.data.huggingface_masks import has_masks, hub_masks
 from diswot.data.tabular import ImageTable, data, image_column, label_column
 from diswot.errors import UserError
 from diswot.utils.optional_imports import imported, one_line_errors
@@ -19,7 +20,8 @@ TEST_SPLITS = ("test", "validation", "valid", "val")
 def hub(name: str, *, img_size: int | None) -> Dataset:
     """Return the images of `hf:NAME[,CONFIG][:SPLIT]`, which the library downloads and caches.
 
-    If a column holds boxes, the data set is one for detection; see `hub_boxes`.
+    If a column holds boxes, the data set is one for detection; see `hub_boxes`. If a second column
+    holds images that are masks, it is one for segmentation; see `hub_masks`.
 
     Args:
         name: NAME is a name of the hub or a local folder. SPLIT may be a slice such as
@@ -39,16 +41,20 @@ def hub(name: str, *, img_size: int | None) -> Dataset:
     datasets = imported("datasets", "hf")
     with one_line_errors(name, "is not here, and cannot be fetched"):
         found = datasets.load_dataset(path, config or None, split=split or None)
-    if has_boxes(found if split else next(iter(found.values()))):
-        return hub_boxes(name, {"train": found} if split else found, img_size)
+    tables = {"train": found} if split else found
+    first = next(iter(tables.values()))
+    if has_boxes(first):
+        return hub_boxes(name, tables, img_size)
+    if has_masks(first):
+        return hub_masks(name, tables, img_size)
     if split:
         return data(name, _image_table(found, name), None, img_size)
     train = "train" if "train" in found else next(iter(found))
     test = next(
         (s for s in TEST_SPLITS if s in found and s != train and _has_labels(found[s])), None
     )
-    tables = [_image_table(found[s], f"{name}:{s}") for s in (train, test) if s is not None]
-    return data(name, tables[0], tables[1] if test else None, img_size)
+    read = [_image_table(found[s], f"{name}:{s}") for s in (train, test) if s is not None]
+    return data(name, read[0], read[1] if test else None, img_size)
 
 
 def _columns(table: Any, name: str) -> tuple[str, str]:

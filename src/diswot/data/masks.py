@@ -255,12 +255,17 @@ def _read_masks(
             raise UserError(
                 f"{path} has {mask.width} x {mask.height} pixels, its image {width} x {height}"
             )
-        found[place] = torch.from_numpy(classes.read(_fitted_mask(mask, size), path))
+        found[place] = torch.from_numpy(classes.read(fitted_mask(mask, size), path))
     return found
 
 
-def _fitted_mask(mask: Any, size: tuple[int, int]) -> Any:
-    """Cut and resize a mask as its image, without a new value."""
+def fitted_mask(mask: Any, size: tuple[int, int]) -> Any:
+    """Cut and resize a mask as its image, without a new value.
+
+    Args:
+        mask: PIL image of one byte a pixel, or of colours.
+        size: Height and width in pixels.
+    """
     from PIL import Image, ImageOps
 
     return ImageOps.fit(mask, size[::-1], Image.Resampling.NEAREST)

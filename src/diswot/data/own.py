@@ -1,4 +1,4 @@
-"""Data sets of a user: map data sets of (image, label), as torchvision's, and loaders of these.
+"""Data sets of a user: map data sets of (image, target), as torchvision's, and loaders of these.
 
 Letters: N images of K classes, S x S pixels.
 """
@@ -20,6 +20,7 @@ from diswot.data.dataset import Dataset, Split, hold_out, subset
 from diswot.data.decode import IMAGENET_MEAN, IMAGENET_STD, LARGEST, fitted
 from diswot.data.own_boxes import has_boxes, own_boxes
 from diswot.data.own_images import Normalisation, normalisation_of, rgb, undivided
+from diswot.data.own_masks import has_mask, own_masks
 from diswot.errors import UserError, one_line
 from diswot.utils import user_code
 
@@ -71,10 +72,11 @@ def as_dataset(given: object, *, name: str | None = None, img_size: int | None =
     its mean and deviation become those of the result.
 
     Args:
-        given: A `Dataset`; a map data set that returns (image, label), or (image, target) as
-            torchvision's detectors take it, see `own_boxes`; a `DataLoader`, of which the
-            data set alone is used; or a pair of these for training and testing. Without test
-            images, a stratified 20 % is held out.
+        given: A `Dataset`; a map data set that returns (image, label), (image, mask) as
+            `own_masks` takes it, or (image, target) as torchvision's detectors take it, see
+            `own_boxes`; a `DataLoader`, of which the data set alone is used; or a pair of these
+            for training and testing. Without test images, a stratified 20 % is held out; of
+            images with masks or boxes a random 20 %.
         name: Name of the result. Default: that of the class.
         img_size: Height and width in pixels, S. None: the shorter side of the first image, at most
             224.
@@ -91,8 +93,9 @@ def as_dataset(given: object, *, name: str | None = None, img_size: int | None =
         )
     pair = given if isinstance(given, tuple) else (given,)
     parts = [_Part.of(name or type(_inner(each)).__name__, _inner(each)) for each in pair]
-    if has_boxes(parts[0].item(0)[1]):
-        return own_boxes(parts, img_size)
+    first = parts[0].item(0)[1]
+    if has_boxes(first) or has_mask(first):
+        return (own_boxes if has_boxes(first) else own_masks)(parts, img_size)
     side = img_size or parts[0].side()
     labels = [part.labels() for part in parts]
     count = max(int(each.max()) for each in labels) + 1
