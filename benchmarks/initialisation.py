@@ -12,7 +12,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
+from itertools import product
 from statistics import fmean, stdev
 
 import torch
@@ -20,8 +22,9 @@ from pages import markdown
 from torch import Tensor, nn
 from torch.nn.functional import avg_pool2d, relu
 
+from diswot.knowledge.semantic import EPSILON, semantic
 from diswot.models.cifar_resnet import CifarResNet
-from diswot.models.initialization import TEACHER, fresh
+from diswot.models.initialization import STUDENT, TEACHER, fresh
 from diswot.observation.functional import relation_matrix, unit_rows
 from diswot.observation.observe import Observation, observe
 
@@ -149,24 +152,104 @@ def relation_distance(teacher: Tensor, student: Tensor) -> float:
 # The class gradient
 
 
-def uniformity(gradient: Tensor) -> Tensor:
-    """Return of each class how far all channels move together, K numbers from 0 to 1.
+@dataclass(frozen=True)
+class ClassNumbers:
+    """What `semantic` sees of a class gradient whose channels come in random order, K numbers each.
 
-    The mean over channels of the signs, times the mean of the entries over their root mean square.
+    Attributes:
+        nonzero: Mean square of the lengths s of the rows that `semantic` compares: the share of the
+            entries that are not zero.
+        uniformity: How far all channels move together: the mean of s times the mean of the entries
+            over their root mean square; between 0 and 1.
+        size: Mean of s times entry, over the root mean square.
     """
-    signs = gradient.sign().mean(1)
-    return signs * gradient.mean(1) / gradient.square().mean(1).sqrt().clamp_min(1e-30)
+
+    nonzero: Tensor
+    uniformity: Tensor
+    size: Tensor
+
+
+def class_numbers(gradient: Tensor) -> ClassNumbers:
+    """Return these numbers of a class gradient, K x D."""
+    rows = gradient * torch.linalg.vector_norm(gradient, dim=1, keepdim=True)
+    s = rows / rows.abs().clamp_min(EPSILON)
+    root = gradient.square().mean(1).sqrt().clamp_min(1e-30)
+    uniformity = s.mean(1) * gradient.mean(1) / root
+    return ClassNumbers(s.square().mean(1), uniformity, (s * gradient).mean(1) / root)
 
 
 def expected_semantic(teacher: Tensor, student: Tensor) -> float:
-    """Return `semantic` to the first order, of class gradients without zeros in random channels."""
-    return 2 - 2 * float((uniformity(teacher) * uniformity(student)).mean())
+    """Return the mean of `semantic` over all orders of the student's channels, exactly."""
+    t, s = class_numbers(teacher), class_numbers(student)
+    common = t.uniformity * s.uniformity
+    rest = (t.size - t.uniformity) * (s.size - s.uniformity) / (teacher.shape[1] - 1)
+    return float((t.nonzero + s.nonzero - 2 * (common + rest)).mean())
 
 
-def observed(
-    blocks: tuple[int, int, int], batch: tuple[Tensor, Tensor], seed: int, role: int, init: str
-) -> Observation:
-    """Observe a CIFAR ResNet with random weights."""
-    classes = int(batch[1].max()) + 1
+# The tables of the page
+
+
+def resnet(blocks: int, classes: int, seed: int, role: int = STUDENT) -> nn.Module:
+    """Build a CIFAR ResNet of equal stages with random weights."""
+    return fresh(partial(CifarResNet, (blocks,) * 3, classes), "default", seed, 0, role)
+
+
+def seen(model: nn.Module, images: Tensor, labels: Tensor) -> Observation:
     with torch.no_grad():
-        return observe(fresh(partial(CifarResNet, blocks, classes), init, seed, 0, role), *batch)
+        return observe(model, images, labels)
+
+
+def depth_table(depth: int = 8) -> str:
+    """Return the distances of kernels from those of a teacher of 8 layers, times B."""
+    x = smooth_images()
+    cells = []
+    for teacher, student in product(KERNELS, KERNELS):
+        found = [limit(KERNELS[teacher](x, depth), KERNELS[student](x, each)) for each in DEPTHS]
+        cells.append([f"{teacher}, {student}", *(f"{each:.4f}" for each in found)])
+    return markdown(["teacher of 8 layers, student", *map(str, DEPTHS)], cells)
+
+
+def width_table(depth: int = 8, draws: int = 8) -> str:
+    """Return the distances of networks from a teacher of 8 layers of equal width, times B."""
+    x = smooth_images()
+    cells = []
+    for width in (16, 64, 256):
+        teachers = [measured(x, width, depth, False, seed) for seed in range(draws)]
+        row = []
+        for layers in (4, 8, 16):
+            found = [
+                relation_distance(teacher, measured(x, width, layers, False, draws + seed))
+                for seed, teacher in enumerate(teachers)
+            ]
+            row.append(f"{fmean(found):.4f} ± {stdev(found):.4f}")
+        cells.append([str(width), *row])
+    limits = [limit(chain_kernel(x, depth), chain_kernel(x, each)) for each in (4, 8, 16)]
+    cells.append(["no end", *(f"{each:.4f}" for each in limits)])
+    return markdown(["channels", "student of 4 layers", "8", "16"], cells)
+
+
+def semantic_table(seeds: int = 6) -> str:
+    """Return `semantic` of ResNets against a fresh ResNet-14 on noise, and what is expected."""
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(40, 3, 16, 16, generator=generator)
+    y = torch.arange(40) % 20
+    teacher = seen(resnet(2, 20, 0, TEACHER), x, y)
+    cells = []
+    for blocks in (1, 2, 4, 6):
+        found, expected, uniform = [], [], []
+        for seed in range(seeds):
+            student = seen(resnet(blocks, 20, seed), x, y)
+            found.append(float(semantic(teacher, student)))
+            expected.append(expected_semantic(teacher.class_gradient, student.class_gradient))
+            uniform.append(float(class_numbers(student.class_gradient).uniformity.mean()))
+        cells.append([f"ResNet-{6 * blocks + 2}", f"{fmean(found):.3f} ± {stdev(found):.3f}",
+                      f"{fmean(expected):.3f}", f"{fmean(uniform):.2f}"])  # fmt: skip
+    return markdown(["student", "semantic", "expected", "uniformity"], cells)
+
+
+def main() -> None:
+    print(depth_table(), width_table(), semantic_table(), sep="\n\n")
+
+
+if __name__ == "__main__":
+    main()

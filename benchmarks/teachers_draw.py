@@ -26,8 +26,8 @@ COUNTS = {"s0": 6, "cifar_cnn": 10, "nasbench201": 8}
 MAX_MACS = {"s0": 32e6, "cifar_cnn": 15e6, "nasbench201": 20e6}
 DRAWN = 40  # students of a space within the limit, of which the strata are
 MAX_DEPTH = 3  # blocks of a stage that a draw takes: deeper ones are rarely within the limit
-# Choices of `cifar_cnn` that a draw takes: others are rarely within the limit, and a processor takes
-# as long for a depthwise convolution on large maps as for several times as many multiply-adds.
+# Choices of `cifar_cnn` that a draw takes: others are rarely within the limit, and depthwise
+# convolutions on large maps take a processor several times as long as their multiply-adds suggest.
 PLAIN = ("basic", "bottleneck")
 SMALL: Mapping[str, tuple[Any, ...]] = {
     "stem": (8, 16), "block_1": PLAIN, "block_2": PLAIN,
