@@ -148,6 +148,12 @@ def test_whole_splits_keep_boxes() -> None:
     assert boxes.tolist() == [[[0, 0, 9.5, 9, 1, 0]], [[0, 0, 0, 0, -1, 0]]]
 
 
+def test_a_box_far_outside_is_clipped() -> None:
+    data = made([(-1e300, 5, 1e300, 9, 0, 0)])
+    assert data.train is not None
+    assert rows(data.train) == [[[0, 5, 40, 9, 0, 0]]]
+
+
 @pytest.mark.parametrize("wrong", [float("nan"), float("inf")])
 def test_coordinates_are_numbers(wrong: float) -> None:
     with pytest.raises(UserError, match="1 has a box whose coordinates are no numbers"):

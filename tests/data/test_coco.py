@@ -97,8 +97,9 @@ def test_numbers_of_categories_are_those_of_each_file(tmp_path: Path) -> None:
     assert rows(train)[0][0][4] == 1 and rows(test)[0][0][4] == 0
 
 
-def test_sizes_that_are_not_stated_are_those_of_the_images(tmp_path: Path) -> None:
-    root = folders(tmp_path, coco_facts(TRAIN, width=0, height=0), coco_facts(TEST))
+@pytest.mark.parametrize("width", [0, 10**9])
+def test_sizes_that_are_not_stated_are_those_of_the_images(tmp_path: Path, width: int) -> None:
+    root = folders(tmp_path, coco_facts(TRAIN, width=width, height=0), coco_facts(TEST))
     picture(root / "train2017" / "a.jpg", (80, 30))
     data, train, _ = loaded(root)
     assert data.image_shape == (3, 30, 80) and train.read([0, 1]).shape == (2, 3, 30, 80)
@@ -119,6 +120,7 @@ def test_images_that_are_not_there(tmp_path: Path, caplog: pytest.LogCaptureFixt
         ({"category_id": []}, "the box 0 has no known category"),
         ({"bbox": [1, 2, 3]}, "the box 0 has no bbox of four numbers"),
         ({"bbox": [1, 2, 3, "4"]}, "the box 0 has no bbox of four numbers"),
+        ({"bbox": [1, 2, 3, 10**400]}, "the box 0 has no bbox of four numbers"),
         ({"bbox": None}, "the box 0 has no bbox of four numbers"),
         ({"image_id": 5}, "the box 0 is of no image of the list, but of 5"),
         ({"image_id": {}}, "the box 0 is of no image of the list"),

@@ -114,6 +114,7 @@ def test_a_wrong_label_is_refused(tmp_path: Path, label: str, message: str) -> N
     ("listing", "message"),
     [
         (f"train: x\nval: images/val\n{NAMES}", "no such folder or file for train: .*x"),
+        (f"train: {'x' * 400}\n{NAMES}", "no such folder or file for train"),
         (f"train: labels/train\n{NAMES}", "no images for train in labels/train"),
         (f"train: 3\n{NAMES}", "train must be a path, or a list of paths"),
         (f"train: more.txt\n{NAMES}", "more.txt lists y.jpg, which is not there"),

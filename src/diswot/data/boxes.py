@@ -31,6 +31,7 @@ _log = logging.getLogger("diswot")
 COLUMNS = 6  # x1, y1, x2, y2, class index, whether it is a crowd or a difficult object
 LONGEST_SIDE = 1333  # default limit of the longer side in pixels, as in torchvision's detectors
 _SLACK = 1.0  # pixels by which a box may leave its image, from rounding
+_FARTHEST = 1e9  # coordinate in pixels that float32 still holds well
 _THINNEST = 0.01  # least width and height of a box in pixels of the image file
 
 Normalisation = tuple[tuple[float, ...], tuple[float, ...]]  # mean and deviation of each channel
@@ -79,7 +80,9 @@ def image_files(
 
 def array(boxes: Sequence[Sequence[float]]) -> np.ndarray:
     """Return the boxes of an image as an array, n x 6."""
-    return np.array(boxes, dtype=np.float32).reshape(-1, COLUMNS)
+    found = np.array(boxes, dtype=np.float64).reshape(-1, COLUMNS)
+    near = np.where(np.isfinite(found), found.clip(-_FARTHEST, _FARTHEST), np.nan)
+    return near.astype(np.float32)
 
 
 def train_and_test(root: Path, splits: Mapping[str, T]) -> tuple[T, T | None]:

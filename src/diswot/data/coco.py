@@ -29,6 +29,7 @@ _OTHER = re.compile("captions|keypoints|panoptic|stuff|image_info|unlabel")  # C
 _LISTS = re.compile(rb'"(images|annotations|categories)"\s*:\s*\[')
 _NAMED = {"images": "file_name", "categories": "name"}
 _LOOKED = 100  # images that are looked for to find their folder
+_LARGEST_SIDE = 1e6  # pixels that a file may state
 _HEAD = 1 << 16  # bytes of a JSON file in which one of its lists begins
 
 
@@ -153,7 +154,7 @@ class _File:
         """
         boxes = self._boxes(classes)
         paths = {key: self.folder / each["file_name"] for key, each in self.images.items()}
-        there = {key: str(path) for key, path in paths.items() if path.is_file()}
+        there = {key: str(path) for key, path in paths.items() if os.path.isfile(path)}
         if missing := [str(path) for key, path in paths.items() if key not in there]:
             count = f"{len(missing):,} of {len(paths):,} images"
             _log.warning(
@@ -222,12 +223,13 @@ def _image_folder(root: Path, path: Path, names: Sequence[str]) -> Path:
     inside += [path.parent, *(root / name for name in IMAGES), root, path.parent.parent]
     inside += [path.parent / name for name in IMAGES]
     for folder in inside:
-        if any((folder / name).is_file() for name in names[:_LOOKED]):
+        if any(os.path.isfile(folder / name) for name in names[:_LOOKED]):
             return folder
     raise UserError(f"{path}: its images are in none of the usual folders, such as {inside[0]}")
 
 
 def _size(entry: Entry) -> tuple[int, int] | None:
-    """Return the width and the height that a file states; None if it states none."""
+    """Return the width and the height that a file states; None if it states none of an image."""
     width, height = (number(entry.get(key)) for key in ("width", "height"))
-    return (int(width), int(height)) if width and height and min(width, height) >= 1 else None
+    known = width and height and 1 <= min(width, height) <= max(width, height) <= _LARGEST_SIDE
+    return (int(width), int(height)) if width and height and known else None

@@ -108,7 +108,7 @@ def _listing(path: Path, facts: Mapping[str, Any]) -> _Listing:
         if paths:
             splits[split] = paths
     stated = path.parent / str(facts.get("path") or ".")
-    folder = stated if stated.is_dir() else path.parent
+    folder = stated if os.path.isdir(stated) else path.parent
     return _Listing(path, folder, tuple(map(str, names)), splits)
 
 
@@ -140,7 +140,7 @@ def _images(listing: _Listing, split: str) -> list[str]:
     for each in listing.splits[split]:
         # Roboflow writes ../train/images for a folder beside the YAML.
         near = (listing.folder / each, listing.path.parent / each.lstrip("./"))
-        place = next((path for path in near if path.exists()), None)
+        place = next((path for path in near if os.path.exists(path)), None)
         if place is None:
             if split == "train":
                 raise UserError(f"{listing.path}: no such folder or file for train: {near[0]}")
@@ -156,7 +156,7 @@ def _named(path: Path, folder: Path) -> Iterator[str]:
     """Yield the paths of a text file that lists images."""
     for line in filter(None, map(str.strip, path.read_text(errors="replace").splitlines())):
         place = (path.parent if line.startswith("./") else folder) / line
-        if not place.is_file():
+        if not os.path.isfile(place):
             raise UserError(f"{path} lists {line}, which is not there")
         yield str(place)
 
