@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -10,6 +12,8 @@ from PIL import Image
 
 from diswot.data.registry import create_dataset
 from diswot.errors import UserError
+
+BCCD = Path(__file__).parents[3] / "shared" / "data" / "bccd.zip"
 
 WHOLE = ("cat", 1, 1, *SIZE)  # of an image, in coordinates from 1
 ONE = {"a": xml(WHOLE), "b": xml(WHOLE), "c": xml(WHOLE), "d": xml(WHOLE), "e": xml(WHOLE)}
@@ -135,3 +139,28 @@ def test_other_xml_is_no_annotation(tmp_path: Path) -> None:
             picture(tmp_path / name / f"{number}.jpg")
     (tmp_path / "about.xml").write_text("<about/>")
     assert create_dataset(str(tmp_path)).task == "classification"
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not BCCD.exists(), reason="the images are in ../shared/data")
+def test_blood_cells(tmp_path: Path) -> None:
+    """Each box of the files, found by a pattern, is a box of the data set, once."""
+    with zipfile.ZipFile(BCCD) as archive:
+        archive.extractall(tmp_path)
+    root = tmp_path / "bccd"
+    data, train, test = loaded(root)
+    assert data.classes == ("Platelets", "RBC", "WBC") and data.image_shape == (3, 240, 320)
+    for name, split, count in (("train", train, 205), ("test", test, 72)):
+        stems = (root / "ImageSets" / "Main" / f"{name}.txt").read_text().split()
+        assert len(stems) == len(split) == count
+        for stem, boxes in zip(stems, rows(split), strict=True):
+            text = (root / "Annotations" / f"{stem}.xml").read_text()
+            names = re.findall(r"<name>(\w+)</name>", text)
+            numbers = map(int, re.findall(r"<[xy]m\w+>(\d+)<", text))
+            corners = zip(*[numbers] * 4, strict=True)
+            expected = {
+                (max(a - 1, 0), max(b - 1, 0), c, d, data.classes.index(label), 0)
+                for label, (a, b, c, d) in zip(names, corners, strict=True)
+                if c >= a and d >= b
+            }
+            assert {tuple(box) for box in boxes} == expected and len(boxes) == len(expected)
