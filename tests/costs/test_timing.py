@@ -3,6 +3,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Iterator
 
+import detectors
 import pytest
 import torch
 import toys
@@ -134,3 +135,11 @@ def test_onnx_runs_the_same_network() -> None:
     (logits,) = timing.with_onnx(model, SHAPE, Setting(SHAPE, engine="onnx"))()
 
     assert logits.shape == (1, toys.CLASSES)
+
+
+def test_onnx_runs_a_detector_with_what_selects_its_boxes() -> None:
+    """The boxes themselves are held to those of torch in the tests of the export."""
+    pytest.importorskip("onnxruntime")
+    shape = (3, *detectors.SIZE)
+    boxes, labels, scores = timing.with_onnx(detectors.ssd(), shape, Setting(shape, "onnx"))()
+    assert boxes.shape == (len(scores), 4) and len(labels) == len(scores) > 0

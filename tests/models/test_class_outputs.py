@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import copy
+
 import pytest
 import timm
 import torch
 from torch import nn
 
 from diswot.errors import UserError
+from diswot.models.class_names import select_classes
 from diswot.models.class_outputs import class_outputs
 from diswot.models.detectors import build_detector
 from diswot.models.inheritance import Inheritance, inherit
@@ -125,3 +128,23 @@ def test_statistics_are_estimated_on_batches() -> None:
     teacher, student = detector(), detector(width=32)
     found = inherit(teacher, student, [(torch.randn(2, 3, 64, 64), torch.zeros(2, 1, 6))])
     assert found.images == 2
+
+
+@pytest.mark.parametrize("name", HEADS)
+def test_a_detector_is_cut_down_to_some_classes(name: str) -> None:
+    """What it says of the background, c and a stays; boxes of classes go with them."""
+    model = create_teacher(f"torchvision:{name}", 3, 64).eval()
+    whole = copy.deepcopy(model)
+    select_classes(model, [2, 0], (3, 64, 64))
+    given, own = (class_outputs(m, outline(m).layers) for m in (whole, model))
+    assert [each.classes for each in own] == [2 * bool(each.classes) for each in given]
+    for before, after in zip(given, own, strict=True):
+        weight, cut = (each.layer.weights["weight"][0] for each in (before, after))
+        if before.classes:
+            shape = before.anchors, 4, before.unit, *weight.shape[1:]
+            weight = weight.reshape(shape)[:, [0, 3, 1]].reshape(cut.shape)
+        assert torch.equal(weight, cut)
+    boxes = {"boxes": torch.tensor([[4.0, 6.0, 40.0, 50.0]]), "labels": torch.tensor([2])}
+    losses = model.train()([torch.randn(3, 64, 64)] * 2, [boxes, boxes])
+    assert all(loss.isfinite() for loss in losses.values())
+    assert all((each["labels"] <= 2).all() for each in model.eval()(torch.randn(2, 3, 64, 64)))

@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 from diswot.costs.counts import Shape
+from diswot.costs.onnx_program import onnx_program
 from diswot.errors import UserError
 
 resource: ModuleType | None
@@ -162,13 +163,10 @@ def with_onnx(model: nn.Module, image_shape: Shape, place: Place) -> Callable[[]
     except ImportError as error:
         raise UserError("ONNX Runtime is not installed: pip install 'diswot[onnx]'") from error
     image = torch.randn(1, *image_shape)
-    exported = torch.onnx.export(model.eval(), (image,), dynamo=True, verbose=False)
-    assert exported is not None
+    program = onnx_program(model.eval(), image)
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = place.threads
-    session = onnxruntime.InferenceSession(
-        exported.model_proto.SerializeToString(), options, providers=["CPUExecutionProvider"]
-    )
+    session = onnxruntime.InferenceSession(program, options, providers=["CPUExecutionProvider"])
     feed = {session.get_inputs()[0].name: image.numpy()}
     return lambda: session.run(None, feed)
 

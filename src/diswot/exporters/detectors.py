@@ -13,12 +13,12 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from diswot.costs.onnx_program import BOXES, OneImage
 from diswot.errors import ExportFailed
 from diswot.exporters.formats import TOLERANCE, needs_onnx, quiet, reason_of
 from diswot.exporters.model_card import StudentDescription
 from diswot.utils import files
 
-OUTPUTS = ("boxes", "labels", "scores")
 NOISE = 3  # random images of the check
 USE = """import onnxruntime
 
@@ -27,19 +27,6 @@ boxes, labels, scores = session.run(None, {"images": image})  # float32, 1 x C x
 # boxes: n x 4, as x1, y1, x2, y2 in pixels; labels: n, from 1, as 0 is the background; scores: n"""
 
 Found = tuple[Tensor, ...]
-
-
-class OneImage(nn.Module):
-    """A detector that takes one image as a batch and returns tensors: boxes, labels, scores."""
-
-    def __init__(self, model: nn.Module) -> None:
-        super().__init__()
-        self.model = model
-
-    def forward(self, images: Tensor) -> Found:
-        """Return the boxes of the first image, n x 4, their labels and their scores, n each."""
-        found = self.model([images[0]])[0]
-        return tuple(found[name] for name in OUTPUTS)
 
 
 def write_detector(model: nn.Module, folder: Path, description: StudentDescription) -> list[Path]:
@@ -63,8 +50,8 @@ def write_detector(model: nn.Module, folder: Path, description: StudentDescripti
                 (example,),
                 temporary,
                 input_names=["images"],
-                output_names=list(OUTPUTS),
-                dynamic_axes={name: {0: "n"} for name in OUTPUTS},
+                output_names=list(BOXES),
+                dynamic_axes={name: {0: "n"} for name in BOXES},
                 dynamo=False,
             )
 
@@ -136,4 +123,4 @@ def _run(folder: Path, image: Tensor) -> Found:
     path = str(folder / "student.onnx")
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
     given = {"images": image.numpy()}
-    return tuple(torch.from_numpy(each) for each in session.run(list(OUTPUTS), given))
+    return tuple(torch.from_numpy(each) for each in session.run(list(BOXES), given))

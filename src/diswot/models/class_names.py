@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 from diswot.errors import UserError
+from diswot.models.class_outputs import select_detector_classes
 from diswot.models.preprocessing import Aliases
 from diswot.observation.hooks import run
 
@@ -71,13 +72,16 @@ def select_classes(model: nn.Module, outputs: Sequence[int], image_shape: Sequen
     """Cut the classifier of a network down to some of its outputs, in another order.
 
     Args:
-        model: In any mode, which comes back. Its classifier is a linear layer.
+        model: In any mode, which comes back. Its classifier is a linear layer, or it is a detector
+            of torchvision, whose background stays.
         outputs: Numbers of the outputs that are kept.
         image_shape: Channels, height and width of the images that it takes.
 
     Raises:
         UserError: The logits are not the output of a linear layer.
     """
+    if select_detector_classes(model, outputs):
+        return
     training = model.training
     images = torch.zeros(2, *image_shape, device=next(model.parameters()).device)
     with torch.no_grad():

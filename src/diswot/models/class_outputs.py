@@ -6,6 +6,7 @@ Letters: K classes, A anchors of a position.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import product
 from typing import Any, NamedTuple
 
 import torch
@@ -14,7 +15,9 @@ from torch import Tensor, nn
 from diswot.errors import UserError
 from diswot.models.channels import repeated
 from diswot.models.correspondence import LayerPair, classifier
-from diswot.models.weighted_layers import WeightedLayer
+from diswot.models.weighted_layers import WeightedLayer, weighted_layers
+
+_CLASSIFIES = "ClassificationHead"  # end of class names of torchvision
 
 
 class ClassOutputs(NamedTuple):
@@ -58,7 +61,7 @@ def _of_detector(model: nn.Module) -> Iterator[tuple[Any, ...]]:
     for module in model.modules():
         own: Any = module
         kind = type(module).__name__
-        if kind.endswith("ClassificationHead") and hasattr(module, "cls_logits"):
+        if kind.endswith(_CLASSIFIES) and hasattr(module, "cls_logits"):
             yield own.cls_logits, own.num_classes - 1, 1, own.num_anchors, 1
         elif kind.endswith("RegressionHead") and hasattr(module, "bbox_reg"):
             yield from ((own._modules.get(name), 0) for name in ("bbox_reg", "bbox_ctrness"))
@@ -70,7 +73,7 @@ def _of_detector(model: nn.Module) -> Iterator[tuple[Any, ...]]:
             for level in own.module_list:  # of SSD: classes and background, or the 4 of a box
                 last = level[-1] if isinstance(level, nn.Sequential) else level
                 anchors = last.out_channels // own.num_columns
-                if kind.endswith("ClassificationHead"):
+                if kind.endswith(_CLASSIFIES):
                     yield last, own.num_columns - 1, 1, anchors, 1
                 else:
                     yield last, 0
@@ -120,6 +123,31 @@ def output_maps(
             classes = torch.tensor([places.get(name, -1) for name in student_classes])
             found[own.layer] = _outputs(classes, own, other)
     return found
+
+
+def select_detector_classes(model: nn.Module, classes: Sequence[int]) -> bool:
+    """Cut the outputs of a detector down to some of its classes, in another order.
+
+    Args:
+        model: Any network; only a detector of torchvision is changed.
+        classes: Numbers of the classes that are kept, from 0.
+
+    Returns:
+        Whether the network is such a detector.
+    """
+    found = [each for each in class_outputs(model, weighted_layers(model)) if each.background]
+    for each in found:
+        chosen = _outputs(torch.as_tensor(classes), each, each)
+        layer: Any = each.layer.module
+        for name in ("weight", "bias"):
+            if (old := getattr(layer, name)) is not None:
+                setattr(layer, name, nn.Parameter(old.detach()[chosen.to(old.device)].clone()))
+        setattr(layer, "out_channels" if layer.weight.ndim > 2 else "out_features", len(chosen))
+    heads = [each for each in model.modules() if type(each).__name__.endswith(_CLASSIFIES)]
+    for head, name in product(heads, ("num_classes", "num_columns")):
+        if found and hasattr(head, name):
+            setattr(head, name, len(classes) + 1)
+    return bool(found)
 
 
 def _outputs(classes: Tensor, own: ClassOutputs, other: ClassOutputs) -> Tensor:
