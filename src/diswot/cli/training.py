@@ -76,7 +76,10 @@ def recipe(
 
 def _chosen(name: str, made: Recipe) -> str:
     """Return the line that says what was chosen."""
-    weights = {"cross-entropy": made.cross_entropy, **made.weights}
+    from diswot.training.recipe_files import DETECTOR
+
+    own = "its own losses" if name == DETECTOR else "cross-entropy"
+    weights = {own: made.cross_entropy, **made.weights}
     losses = " + ".join(
         f"{weight:g} {short_name(loss)}" for loss, weight in weights.items() if weight
     )
