@@ -66,6 +66,9 @@ ELSEWHERE = {
     "exporters/test_int8": ("cli/int8", "exporters/int8_comparison"),
     "exporters/test_export": ("cli/export", "exporters/model_card", "exporters/formats"),
     "reports/test_page": ("cli/report", "reports/report", "reports/networks", "reports/view"),
+    # tasks and their pictures by the table of tasks
+    "reports/test_masks": ("reports/drawing", "reports/predictions"),
+    "tasks/test_registry": ("tasks/classification", "tasks/segmentation", "tasks/task"),
     # sub-networks from their parts
     "models/test_subnetworks": (
         "models/block_runs",
@@ -117,6 +120,7 @@ TOGETHER = {
     "test_packaging",
     "test_subnets",
     "test_words",
+    "training/test_detection",
     "training/test_segmentation",
 }
 

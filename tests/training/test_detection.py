@@ -16,6 +16,7 @@ from diswot.data.dataset import Dataset
 from diswot.errors import UserError
 from diswot.observation.detectors import run_detector
 from diswot.training.distill import distill
+from diswot.training.doctor import diagnose
 from diswot.training.evaluation import check_fit, check_gradient, measure_result
 
 CPU = torch.device("cpu")
@@ -58,6 +59,8 @@ def test_losses_have_the_names_of_the_detector(
     assert row["loss"] == pytest.approx(sum(row[name] for name in names))
     assert made.test_map == made.test_result == pytest.approx(measure_result(student, few))
     assert row["test_map50"] >= row["test_map"] and "test mAP" in repr(made)
+    assert list(made.by_class) == ["red", "green", "blue", "mean", "mean at an IoU of 0.5"]
+    assert made.by_class["mean"] == made.test_map
 
 
 @pytest.mark.parametrize(
@@ -93,7 +96,9 @@ def test_a_training_is_resumed(few: Dataset, tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
         distill(None, seeded(), few, RECIPE, out=tmp_path / "part", on_step=stop)
     resumed = distill(None, seeded(), few, RECIPE, out=tmp_path / "part", resume=True)
-    assert len(resumed.history) == 2
+    assert len(resumed.history) == 2 and list(resumed.by_class) == list(whole.by_class)
+    again = distill(None, seeded(), few, RECIPE, out=tmp_path / "part", resume=True)
+    assert again.by_class == pytest.approx(whole.by_class, nan_ok=True)
     timed = "seconds", "images_per_second"
     rows = [
         {k: v for k, v in each.history[-1].items() if k not in timed} for each in (resumed, whole)
@@ -148,3 +153,19 @@ def test_a_network_that_does_not_fit(few: Dataset) -> None:
         check_gradient(Classifier().eval(), few, CPU)
     with pytest.raises(UserError, match="its outputs have no gradient, as under"):
         check_gradient(Detached().eval(), few, CPU)
+
+
+def test_the_doctor_looks_at_detectors(few: Dataset, teacher: nn.Module) -> None:
+    found = {
+        each.check: each
+        for each in diagnose(teacher, seeded(), few, replace(RECIPE, losses={"at": 1.0}))
+    }
+    assert (
+        found["teacher's result"].level == "good"
+        and "on 4 images" in found["teacher's result"].text
+    )
+    assert "times that of the loss of the labels" in found["loss scale"].text
+    assert "training images a class" in found["label balance"].text
+    assert found["sizes"].level == "good"
+    untaught = diagnose(seeded(width=8), seeded(), few, replace(RECIPE, losses={"kd": 1.0}))
+    assert [each.level for each in untaught if each.check == "teacher's result"] == ["warning"]

@@ -7,6 +7,7 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
+import detectors
 import optuna
 import pytest
 import torch
@@ -26,7 +27,15 @@ def first(space: str) -> nn.Module:
 
 
 def test_all_are_here() -> None:
-    assert {"cifar", "fast", "imagenet", "plain", "short", "transformer"} == RECIPES.keys()
+    assert {
+        "cifar",
+        "detector",
+        "fast",
+        "imagenet",
+        "plain",
+        "short",
+        "transformer",
+    } == RECIPES.keys()
 
 
 def test_cifar() -> None:
@@ -53,6 +62,13 @@ def test_imagenet() -> None:
     assert (made.randaugment, made.mixup, made.cutmix) == (6, 0.1, 1.0)
 
 
+def test_detector() -> None:
+    """The rate of a student that starts from its teacher is lower."""
+    made, fresh = load_recipe("detector"), load_recipe("detector", fresh=True)
+    assert (made.optimizer, made.lr, fresh.lr) == ("adamw", 1e-3, 3e-3)
+    assert made.losses == {"pkd": 6.0} and made.cross_entropy == 1
+
+
 def test_plain() -> None:
     assert load_recipe("plain") == Recipe()
 
@@ -69,6 +85,8 @@ def test_transformer() -> None:
         (toys.LinearHead, "plain"),
         (toys.NoMap, "plain"),
         (toys.Nested, "plain"),  # normalises batches, and in its head a vector
+        (detectors.fcos, "detector"),
+        (detectors.faster_rcnn, "detector"),
         (toys.ClassToken, "transformer"),
         (lambda: create_model("convnext_atto"), "transformer"),
         (lambda: create_model("mobilenetv3_small_050"), "plain"),

@@ -91,6 +91,7 @@ def distill(
         return
     in_run = run is not None and place.parent == run
     _show(folder.training_results(place.parent) if in_run else {str(place): result})
+    trainings.show_classes(str(place), result)
     console.note(f"kept in {place}, the weights in student.safetensors", quiet=output.quiet)
 
 
@@ -186,6 +187,7 @@ def _result(trained: Distilled, recipe: Recipe, images: Dataset, out: Path) -> d
         "recipe": recipe.as_dict(),
         **{name: last[name] for name in last if name.startswith("test_")},
         **{name: last[name] for name in ("train_accuracy",) if name in last},
+        **({"by_class": console.finite(trained.by_class)} if trained.by_class else {}),
         **inputs.size_facts(trained.student, images),
         "epochs": recipe.epochs,
         "seconds": trained.seconds,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from diswot.cli import console, inputs
+from diswot.cli import console, inputs, training
 from diswot.cli.grouping import grouped
 from diswot.cli.options import EvaluationDataOptions, OutputOptions, TrainedTeacherOptions
 from diswot.errors import UserError
@@ -19,7 +19,8 @@ def evaluate(
 ) -> None:
     """Test a trained teacher: do weights, size and scale fit the data?"""
     from diswot.tasks.registry import task_of
-    from diswot.training.evaluation import measure_result
+    from diswot.tasks.task import table
+    from diswot.training.evaluation import count_all
 
     if not teacher.has_weights:
         raise UserError("name the trained weights: --teacher-weights, --pretrained or --trained")
@@ -30,19 +31,22 @@ def evaluate(
             raise UserError(f"{images.name} has no images to test on; name others with --data")
         total = len(images.test)
         task = task_of(images)
-        measured = measure_result(model, images, lambda done: advance("testing", done, total))
+        counts = count_all(model, images, lambda done: advance("testing", done, total))
+    by_class = table(task, counts, images.classes)
     result = {
         "teacher": teacher.teacher,
         "data": images.name,
-        task.result: measured,
+        **task.results(counts),
+        **({"by_class": dict(by_class)} if by_class else {}),
         "test_images": total,
         **inputs.size_facts(model, images),
         **inputs.image_facts(images),
     }
     if output.as_json:
-        console.show_json(result)
+        console.show_json(console.finite(result))
         return
     _show(result, images)
+    training.show_classes(teacher.teacher, result)
     for text in named.remarks():
         console.note(text, quiet=output.quiet)
 

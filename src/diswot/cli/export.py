@@ -112,13 +112,11 @@ def _images(networks: RecordedNetworks) -> Dataset | None:
 
 def _task(images: Dataset | None, training: Mapping[str, Any] | None) -> str:
     """Return the name of the task: that of the images, or else of the recorded test result."""
-    from diswot.tasks.registry import TASKS, find_result
+    from diswot.tasks.registry import tested_task
 
     if images is not None:
         return images.task
-    tested = find_result(training or {})
-    named = {task.result: name for name, task in TASKS.items()}
-    return named.get(tested.name if tested else "", "classification")
+    return tested_task(training or {}) or "classification"
 
 
 def _samples(images: Dataset | None) -> Tensor | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import time
 from collections.abc import Callable, Mapping
@@ -75,7 +76,10 @@ def recipe(
 
 def _chosen(name: str, made: Recipe) -> str:
     """Return the line that says what was chosen."""
-    weights = {"cross-entropy": made.cross_entropy, **made.weights}
+    from diswot.training.recipe_files import DETECTOR
+
+    own = "its own losses" if name == DETECTOR else "cross-entropy"
+    weights = {own: made.cross_entropy, **made.weights}
     losses = " + ".join(
         f"{weight:g} {short_name(loss)}" for loss, weight in weights.items() if weight
     )
@@ -99,6 +103,24 @@ def tested(result: Mapping[str, float]) -> str:
     if found is None:
         return "nan"
     return f"{found.percent:.2f}" + ("" if found.kind == "accuracy" else f" ({found.kind})")
+
+
+def show_classes(name: str, result: Mapping[str, Any]) -> None:
+    """Print a row for each class with its test result in %, and the means in the last rows.
+
+    Args:
+        name: Name of the network or the folder.
+        result: Result with `by_class`; nothing is printed without it, as in classification.
+    """
+    from diswot.tasks.registry import TASKS, tested_task
+
+    task, by_class = tested_task(result), result.get("by_class")
+    if task is None or not by_class:
+        return
+    measure = TASKS[task].class_measure
+    shown = {n: "-" if v is None or math.isnan(v) else f"{v:.2f}" for n, v in by_class.items()}
+    rows = [[each, value] for each, value in shown.items()]
+    console.table(f"{short_name(name)}: {measure} of each class", ["class", f"{measure} %"], rows)
 
 
 def main_process() -> bool:

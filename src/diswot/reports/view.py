@@ -30,7 +30,7 @@ from diswot.runs.records import RankStudyRecord, Run, SearchRecord, TrainingReco
 from diswot.runs.trials import top
 from diswot.runs.verification import Verification, verification
 from diswot.storage.run_files import DISTILLED
-from diswot.tasks.registry import TASKS, Measured, find_result
+from diswot.tasks.registry import Measured, find_result, tested_task
 from diswot.training.checkpoint import WEIGHTS
 from diswot.utils.untrusted import Facts, mapping
 
@@ -166,9 +166,8 @@ def _add_predictions(
         training: Training of the student; None if it is not trained.
         images: Images of the search; None if they are not read.
     """
-    tested = training.tested if training else None
-    tasks = {TASKS[name].result: name for name in DRAWINGS}
-    name = images.task if images is not None else tasks.get(tested.name if tested else "")
+    known = training.result if training else {}
+    name = images.task if images is not None else tested_task(known)
     if name in DRAWINGS:
         make = partial(recorded_predictions, config, training, images)
         view.predictions = attempt(view.notes, DRAWINGS[name].name, make)

@@ -11,7 +11,7 @@ from torch import Tensor
 from diswot.data.dataset import Dataset
 from diswot.errors import UserError
 from diswot.observation.rows import logits_of
-from diswot.tasks.task import Fit, Task, cross_entropy_loss, of_batch, summed
+from diswot.tasks.task import Fit, Task, of_batch, summed
 
 
 def two_labels(_: Dataset) -> Tensor:
@@ -66,7 +66,6 @@ CLASSIFICATION = Task(
     measure="test accuracy",
     class_measure="",
     example=two_labels,
-    loss=cross_entropy_loss,
     outputs=of_batch,
     predictions=logits_of,
     count=count_correct,

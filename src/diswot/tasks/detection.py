@@ -20,7 +20,6 @@ from torch.nn.functional import pad
 from diswot.data.dataset import Dataset
 from diswot.errors import UserError
 from diswot.observation.boxes import BACKGROUND
-from diswot.observation.detectors import run_detector
 from diswot.observation.rows import IGNORED
 from diswot.tasks.task import Fit, Network, Task
 from diswot.utils.optional_imports import imported
@@ -174,7 +173,6 @@ DETECTION = Task(
     measure="test mAP",
     class_measure="AP",
     example=two_boxes,
-    loss=run_detector,
     outputs=of_list,
     predictions=highest_boxes,
     count=put_beside,

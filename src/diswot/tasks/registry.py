@@ -57,6 +57,17 @@ def find_result(record: Mapping[str, object]) -> Measured | None:
     return next((Measured(name, value) for name, value in known if value is not None), None)
 
 
+def tested_task(record: Mapping[str, object]) -> str | None:
+    """Return the name of the task whose test result is in a record; None without one.
+
+    Args:
+        record: Values by name, as for `find_result`.
+    """
+    found = find_result(record)
+    named = {task.result: name for name, task in TASKS.items()}
+    return named.get(found.name) if found else None
+
+
 def list_tasks() -> list[str]:
     """List the names of the tasks."""
     return list(TASKS)

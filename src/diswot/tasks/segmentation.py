@@ -12,7 +12,7 @@ from diswot.data.dataset import Dataset
 from diswot.errors import UserError
 from diswot.observation.rows import IGNORED, logits_of, resized_logits
 from diswot.tasks.classification import check_logits
-from diswot.tasks.task import Fit, Task, cross_entropy_loss, of_batch, summed
+from diswot.tasks.task import Fit, Task, of_batch, summed
 
 
 def two_masks(data: Dataset) -> Tensor:
@@ -79,7 +79,6 @@ SEGMENTATION = Task(
     measure="test mIoU",
     class_measure="IoU",
     example=two_masks,
-    loss=cross_entropy_loss,
     outputs=of_batch,
     predictions=logits_of,
     count=confusion,

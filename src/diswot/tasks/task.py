@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 
 from diswot.data.dataset import Dataset
-from diswot.observation.rows import mean_cross_entropy
 
 Network = Callable[..., object]
 
@@ -44,7 +43,6 @@ class Task:
         measure: Name of the measure in tables.
         class_measure: Name of the measure of one class; empty if there is none.
         example: Function of the data: targets of two images, with which every loss has a gradient.
-        loss: Function of a network, images and targets: the losses of a training by name.
         outputs: Function of a network in evaluation mode and normalised images, B x 3 x H x W: what
             the network returns for them.
         predictions: Function of these outputs: one tensor whose first dimension is B.
@@ -68,7 +66,6 @@ class Task:
     measure: str
     class_measure: str
     example: Callable[[Dataset], Tensor]
-    loss: Callable[[nn.Module, Tensor, Tensor], dict[str, Tensor]]
     outputs: Callable[[Network, Tensor], object]
     predictions: Callable[[object], Tensor]
     count: Callable[[Tensor, Tensor], Tensor]
@@ -79,11 +76,6 @@ class Task:
     means: tuple[str, ...] = ("mean",)
     share: bool = False
     bf16: bool = True
-
-
-def cross_entropy_loss(model: nn.Module, images: Tensor, targets: Tensor) -> dict[str, Tensor]:
-    """Return the mean cross-entropy of the rows as the only loss."""
-    return {"cross_entropy": mean_cross_entropy(model(images), targets)}
 
 
 def of_batch(model: Network, images: Tensor) -> object:

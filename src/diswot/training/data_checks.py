@@ -5,10 +5,12 @@ from __future__ import annotations
 import torch
 
 from diswot.data.dataset import UNLABELLED, Dataset, Split
+from diswot.observation.boxes import is_boxes
 from diswot.training.finding import Finding, Sample
 
 UNBALANCED = 10  # times the images of the rarest class
 DARK = 16  # of 255
+MOST = 1000  # images with masks or boxes that are looked at
 FLAT = 0.5  # share of images of one colour
 CENTRE, SPREAD = 2.0, (0.2, 5.0)  # limits of normalised pixels
 
@@ -36,8 +38,16 @@ def check_labels(data: Dataset) -> Finding:
 
 
 def _counts(split: Split, classes: int) -> torch.Tensor:
-    known = split.labels[split.labels != UNLABELLED]
-    return torch.bincount(known, minlength=classes)
+    """Return the number of images of each class; of annotated ones, those in which it occurs."""
+    if split.annotations is None:
+        known = split.labels[split.labels != UNLABELLED]
+        return torch.bincount(known, minlength=classes)
+    counts = torch.zeros(classes, dtype=torch.int64)
+    for index in range(min(MOST, len(split))):
+        targets = split.targets([index])
+        found = (targets[..., 4] if is_boxes(targets) else targets).long().flatten()
+        counts[torch.unique(found[found != UNLABELLED])] += 1
+    return counts
 
 
 def check_range(data: Dataset, sample: Sample) -> Finding:

@@ -7,8 +7,8 @@ An epoch drops the images that fill no whole batch. Several processes, started b
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import partial
 from html import escape
 from pathlib import Path
@@ -61,11 +61,14 @@ class Distilled:
             has no `train_accuracy`), `lr` of the last update, `seconds`, and `images_per_second`
             of the training images.
         seconds: Duration of all epochs, those before a resume included.
+        by_class: Test result of each class after the last epoch, in %, NaN for a class that never
+            occurs, and their means; empty in classification.
     """
 
     student: nn.Module
     history: tuple[EpochRow, ...]
     seconds: float
+    by_class: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def _tested(self) -> str:
@@ -208,7 +211,7 @@ def distill(
             loop.read(on_read, hold)
             _run_epochs(loop, on_step, listeners)
         loop.finish()
-    return Distilled(student, tuple(loop.history), loop.seconds)
+    return Distilled(student, tuple(loop.history), loop.seconds, loop.by_class)
 
 
 def _writers(loop: TrainingLoop, *, tensorboard: bool) -> list[OnEpoch]:

@@ -27,6 +27,7 @@ from diswot.training.teacher_checks import (
     check_augmentation,
     check_normalisation,
     check_order,
+    check_result,
     outputs_of,
 )
 
@@ -102,18 +103,25 @@ class _Look:
         train = draw_sample(data.train, self.images, recipe.seed)
         findings = [check_labels(data), check_range(data, train)]
         on_check(1, 4, "testing the teacher")
+        if data.train.annotations is not None:
+            findings.append(check_result(self.teacher, data, self.images))
+            return [*findings, *self._last(on_check)]
         logits = outputs_of(self.teacher, data, train.images)
         seen = train.labelled_as(self.classes).right(logits)
         findings += self._of_teacher(draw_sample(data.test, self.images, recipe.seed), seen)
-        on_check(3, 4, "computing losses")
         altered = recipe, seen, self.images, self.processes, self.classes
         findings.append(check_augmentation(self.teacher, data, *altered))
         if len(self.shared) >= MIN_SHARED:
             findings += check_temperature(recipe, logits)
+        return [*findings, *self._last(on_check)]
+
+    def _last(self, on_check: OnCheck) -> list[Finding]:
+        """Compute the losses, and compare the sizes."""
+        on_check(3, 4, "computing losses")
         pair = self.teacher, self.student
-        findings += check_losses(*pair, data, recipe, self.processes, self.classes)
+        found = check_losses(*pair, self.data, self.recipe, self.processes, self.classes)
         on_check(4, 4, "done")
-        return [*findings, _sizes(*pair)]
+        return [*found, _sizes(*pair)]
 
     def _of_teacher(self, test: Sample, seen: Tensor) -> list[Finding]:
         """Check what the teacher says of test images whose label it knows.

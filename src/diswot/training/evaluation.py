@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from diswot.data.dataset import Dataset, Split
 from diswot.data.loader import Source, Streamed
 from diswot.errors import UserError
+from diswot.observation.losses import mean_loss
 from diswot.tasks.registry import task_of
 from diswot.tasks.task import Fit, Network
 
@@ -184,10 +185,8 @@ def example_loss(model: nn.Module, data: Dataset, device: torch.device) -> Tenso
         data: Names the task and the shape of an image.
         device: Any device.
     """
-    task = task_of(data)
     images = torch.zeros(2, *data.image_shape, device=device)
-    losses = task.loss(model, images, task.example(data).to(device))
-    return torch.stack(list(losses.values())).sum()
+    return mean_loss(model, images, task_of(data).example(data).to(device))
 
 
 @torch.no_grad()

@@ -21,7 +21,7 @@ from diswot.models.initialization import derive_seed
 from diswot.models.resized import ResizedInput
 from diswot.storage.run_files import FRESH
 from diswot.tasks.registry import task_of
-from diswot.tasks.task import Task
+from diswot.tasks.task import Task, table
 from diswot.training import checkpoint
 from diswot.training.batches import Batches
 from diswot.training.checkpoint import EpochRow, Settings
@@ -36,6 +36,7 @@ from diswot.utils import files
 OnStep = Callable[[int, int, EpochRow], None]
 OnRead = Callable[[int, int], None]
 
+_BY_CLASS = "by_class"  # in a checkpoint
 LAG = {"cuda": 1}  # updates after which a loss is read from a device that computes ahead
 
 
@@ -63,6 +64,8 @@ class TrainingLoop:
         classes: Class of the data of each of the teacher's outputs, -1 for none; None if the
             teacher has the classes of the data.
         history: One row for each finished epoch.
+        by_class: Test result of each class after the last epoch, and their means; empty before it,
+            and in classification.
     """
 
     teacher: nn.Module | None
@@ -75,6 +78,7 @@ class TrainingLoop:
     notes: Settings = field(default_factory=dict)
     classes: Sequence[int] | None = None
     history: list[EpochRow] = field(default_factory=list)
+    by_class: dict[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         recipe, self.device = self.recipe, self.processes.device
@@ -123,6 +127,7 @@ class TrainingLoop:
             raise UserError(f"{self.out} holds a training already; resume it, or choose another")
         plain = {**Recipe().as_dict(), "start": FRESH}
         self.history = checkpoint.load(self.out, self.settings, self._parts(), plain)
+        self.by_class = checkpoint.recorded(self.out).get(_BY_CLASS, {})
 
     def read(self, on_read: OnRead, hold: bool | None) -> None:
         """Open the training and test images; read them onto the device where they are held."""
@@ -184,7 +189,8 @@ class TrainingLoop:
         row["images_per_second"] = steps * self.batches.size / trained
         self.history.append(row)
         if self.out is not None and self.processes.main:
-            checkpoint.save(self.out, self.settings, self._parts(), self.history, self.notes)
+            notes = {**self.notes, _BY_CLASS: self.by_class}
+            checkpoint.save(self.out, self.settings, self._parts(), self.history, notes)
         return row
 
     def _train(self, step: TrainingStep, on_step: OnStep) -> Counter[str]:
@@ -235,7 +241,10 @@ class TrainingLoop:
         indices = torch.arange(len(self.data.test))[self.processes.rank :: self.processes.count]
         bf16 = self.bf16 and task.bf16
         counts = sum_counts(model, self.data, self.test, indices, bf16)
-        results = task.results(task.combine(self.processes.collect(counts)))
+        counts = task.combine(self.processes.collect(counts))
+        if len(self.history) + 1 == self.recipe.epochs:
+            self.by_class = dict(table(task, counts, self.data.classes))
+        results = task.results(counts)
         return {"test_agreement": results[task.result]} if self.data.tests_agreement else results
 
     def _settings(self) -> dict[str, Any]:

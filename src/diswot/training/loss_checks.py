@@ -31,6 +31,8 @@ MIDDLE = 0.7  # entropy that a remedy aims at
 TEMPERATURES = tuple(2.0**power for power in range(-4, 6))
 LOUD, FAINT = 100.0, 0.01  # gradient of a loss over that of the cross-entropy
 
+OWN = "loss of the labels"
+
 _STANDARDISED = (kd_standardised, dkd_standardised, dist_standardised)
 
 
@@ -132,12 +134,12 @@ def _scales(
 def _scale(
     name: str, weight: float, values: Mapping[str, float], slopes: Mapping[str, float]
 ) -> Finding:
-    base = slopes["cross_entropy"]
+    base = slopes[OWN]
     text = f"{weight:g} {name} is {values[name]:.3g} at the first step"
     if not base:
-        return Finding("loss scale", "good", f"{text}; there is no cross-entropy")
+        return Finding("loss scale", "good", f"{text}; the labels have no weight")
     ratio = slopes[name] / base
-    text += f", and its gradient {ratio:.2g} times that of the cross-entropy"
+    text += f", and its gradient {ratio:.2g} times that of the loss of the labels"
     if FAINT <= ratio <= LOUD:
         return Finding("loss scale", "good", text)
     if not ratio:
@@ -154,7 +156,7 @@ def _first_step(
 ) -> tuple[dict[str, float], dict[str, float]]:
     """Return the losses of the first part of a batch, and the norms of their gradients.
 
-    The cross-entropy has the weight 1.
+    The cross-entropy, or the sum of a detector's losses, is named `OWN` and has the weight 1.
     """
     data, recipe, processes = batches.data, batches.recipe, batches.processes
     assert data.train is not None
@@ -164,8 +166,11 @@ def _first_step(
         teacher, trained, losses, recipe, processes, bf16=False, unlabelled=data.has_unlabelled
     )
     parts, _ = objective(part)
-    if recipe.cross_entropy:
-        parts["cross_entropy"] = parts["cross_entropy"] / recipe.cross_entropy
+    own = torch.stack([value for name, value in parts.items() if name not in losses.weights]).sum()
+    parts = {
+        OWN: own / (recipe.cross_entropy or 1),
+        **{name: parts[name] for name in losses.weights},
+    }
     slopes = {name: _slope(value, trained) for name, value in parts.items()}
     return {name: float(value.detach()) for name, value in parts.items()}, slopes
 

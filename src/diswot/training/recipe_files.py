@@ -5,6 +5,7 @@ from __future__ import annotations
 import tomllib
 from collections.abc import Mapping
 from dataclasses import fields
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
@@ -30,21 +31,25 @@ _KINDS: dict[str, tuple[tuple[type, ...], str]] = {
     ),
 }
 SHORT = 20  # epochs of a training, up to which `short` is the default recipe
+DETECTOR = "detector"  # the default recipe of detectors
 FRESH_TABLE = "fresh"  # in a file: settings for students with random weights
 _TYPES = {each.name: str(each.type) for each in fields(Recipe)}
 
 
 def default_recipe(student: nn.Module | None, epochs: int | None = None) -> str:
-    """Name the recipe when the user names none: `transformer`, `short` or `plain`.
+    """Name the recipe when the user names none: `detector`, `transformer`, `short` or `plain`.
 
+    A detector is recognised by the `targets` that it takes beside images, as torchvision's do.
     A transformer is recognised by its normalisation: it normalises layers (LayerNorm, RMSNorm) and
     no batches. ConvNeXt and MLP-Mixer do so too, and train well with the same recipe. `short` is
     for all other networks in trainings of 20 epochs or fewer.
 
     Args:
-        student: Network that is trained; None for one that is no transformer.
+        student: Network that is trained; None for one that is no detector and no transformer.
         epochs: Epochs of the training. Default: those of the recipe, 240.
     """
+    if student is not None and "targets" in signature(student.forward).parameters:
+        return DETECTOR
     modules = [] if student is None else list(student.modules())
     layers = any(isinstance(module, nn.LayerNorm | nn.RMSNorm) for module in modules)
     batches = any(isinstance(module, BatchNorm) for module in modules)

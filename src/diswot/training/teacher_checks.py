@@ -16,9 +16,10 @@ from torch import Tensor, nn
 from diswot.data.dataset import UNLABELLED, Dataset
 from diswot.data.loader import Streamed
 from diswot.knowledge.losses import translated
+from diswot.tasks.registry import task_of
 from diswot.training.batches import Batches
 from diswot.training.distributed import Processes
-from diswot.training.evaluation import predict
+from diswot.training.evaluation import predict, sum_counts
 from diswot.training.finding import Finding, Sample
 from diswot.training.recipe import Recipe
 
@@ -27,6 +28,7 @@ SIGMAS = 3  # standard deviations beyond which a difference is no chance
 GAIN = 0.01  # smallest share of images by which another reading must be better
 HARMFUL = 0.1  # share of images that a wrong normalisation costs, beyond which it is no detail
 OVERFITTED = 0.3  # more of the training images than of the test images are classified right
+WEAK = 5.0  # %, below which a teacher of masks or boxes is suspicious
 LOST = 0.2  # share of images that augmentation makes the teacher classify wrong
 
 Normalisation = tuple[tuple[float, ...], tuple[float, ...]]
@@ -77,6 +79,26 @@ def check_accuracy(test: Tensor, train: Tensor, labels: Tensor) -> Finding:
         remedy = "teach with images new to the teacher (--unlabelled), or train it for fewer epochs"
         return Finding(name, "warning", f"{text}, and {seen:.1%} of training images", remedy)
     return Finding(name, "good", text)
+
+
+def check_result(teacher: nn.Module, data: Dataset, count: int) -> Finding:
+    """Measure a teacher on test images that have masks or boxes.
+
+    Args:
+        teacher: In evaluation mode.
+        data: With test images.
+        count: Most images to look at.
+    """
+    assert data.test is not None
+    device, task = next(teacher.parameters()).device, task_of(data)
+    chosen = torch.linspace(0, len(data.test) - 1, min(count, len(data.test))).long()
+    counts = sum_counts(teacher, data, Streamed(data.test, device), chosen)
+    measured = task.results(task.combine([counts.cpu()]))[task.result]
+    text = f"{task.measure} {measured:.1f} % on {len(chosen)} images"
+    if not measured < WEAK:
+        return Finding("teacher's result", "good", text)
+    remedy = "look at its weights, its classes and the normalisation; it has little to teach"
+    return Finding("teacher's result", "warning", text, remedy)
 
 
 def check_order(logits: Tensor, labels: Tensor, classes: tuple[str, ...]) -> Finding:
