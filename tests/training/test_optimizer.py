@@ -57,6 +57,12 @@ def test_step_by_hand() -> None:
     assert found == pytest.approx([LR * 0.1**drop for drop in drops], rel=1e-12)
 
 
+def test_poly_by_hand() -> None:
+    found = rates(schedule="poly")
+    expected = [LR * (1 - update / TOTAL) ** 0.9 for update in range(TOTAL)]
+    assert found == pytest.approx(expected, rel=1e-12)
+
+
 def test_one_cycle_by_hand() -> None:
     """From a 25th up to the highest at 30 % of the updates, then down to 4e-6 times that."""
     found = rates(schedule="onecycle")
@@ -82,7 +88,12 @@ def test_warm_up_rises_in_a_line_and_joins_the_schedule(warmup: float) -> None:
 @pytest.mark.parametrize("done", [1, 5, 18, 59])
 @pytest.mark.parametrize(
     "settings",
-    [{"warmup_epochs": 2}, {"schedule": "onecycle"}, {"schedule": "step", "milestones": (4,)}],
+    [
+        {"warmup_epochs": 2},
+        {"schedule": "onecycle"},
+        {"schedule": "poly"},
+        {"schedule": "step", "milestones": (4,)},
+    ],
 )
 def test_rates_after_a_resume_are_those_of_the_whole_training(
     settings: dict[str, Any], done: int

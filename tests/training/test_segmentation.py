@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,8 @@ from diswot.data.augmentation import Changes, apply, apply_to_masks, draw
 from diswot.data.dataset import UNLABELLED, Dataset
 from diswot.data.registry import create_dataset
 from diswot.errors import UserError
+from diswot.models.registry import create_teacher
+from diswot.training.dice import dice_loss
 from diswot.training.distill import distill
 from diswot.training.evaluation import measure_result
 from diswot.training.recipe import Recipe
@@ -68,6 +71,30 @@ def test_losses_teach_pixels(data: Dataset, teacher: nn.Module, losses: dict[str
     assert "test_accuracy" not in row
     assert made.test_miou == made.test_result == pytest.approx(measure_result(made.student, data))
     assert row["loss"] < made.history[0]["loss"]
+
+
+def test_dice_of_two_pixels_by_hand() -> None:
+    """Probabilities 0.75 and 0.5 of class 0, the target of the first; the third pixel is void.
+
+    Class 0: 1 - (2 * 0.75 + 1) / (1.25 + 1 + 1); class 1: 1 - (2 * 0.5 + 1) / (0.75 + 1 + 1);
+    class 2 has no pixel and is left out.
+    """
+    shares = torch.tensor([[0.75, 0.25, 0.0], [0.5, 0.5, 0.0], [0.0, 0.0, 1.0]])
+    logits = (shares + 1e-30).log().T.reshape(1, 3, 1, 3)
+    targets = torch.tensor([[[0, 1, UNLABELLED]]])
+    expected = ((1 - 2.5 / 3.25) + (1 - 2 / 2.75)) / 2
+
+    assert float(dice_loss(logits, targets)) == pytest.approx(expected)
+    assert float(dice_loss(logits, torch.full_like(targets, UNLABELLED))) == 0
+
+
+def test_dice_joins_the_loss_of_pixels_alone(data: Dataset) -> None:
+    recipe = replace(RECIPE, epochs=1, dice=0.5, schedule="poly")
+    history = distill(None, seeded(), data, recipe).history
+    assert 0 < history[-1]["dice"] < 0.5
+
+    with pytest.raises(UserError, match="dice is a loss of segmentation"):
+        distill(None, create_teacher("resnet20", 10), create_dataset("digits"), recipe)
 
 
 def test_held_and_streamed_images_give_one_curve(data: Dataset) -> None:

@@ -87,7 +87,7 @@ class TrainingOptions:
         optimizer: Optimizer: sgd, adamw or lamb. Default: the recipe's.
         lr: Highest learning rate. Default: 0.05; short has 0.03 from the teacher, 0.1 from random.
         weight_decay: Weight decay, not of biases and norms. Default: 0.0005.
-        schedule: Learning-rate schedule: cosine, onecycle or step. Default: the recipe's.
+        schedule: Learning-rate schedule: cosine, onecycle, poly or step. Default: the recipe's.
         warmup_epochs: Epochs in which the learning rate rises to its highest value. Default: the
             recipe's.
         milestones: Epochs after which the schedule step lowers the rate, such as 150,180;
@@ -100,6 +100,7 @@ class TrainingOptions:
         ramp_epochs: Epochs in which the weights of the losses grow from zero. Default: 0, or the
             published ones of dkd:published.
         cross_entropy: Weight of the cross-entropy with the labels. Default: 1.
+        dice: Weight of the Dice loss of pixels, for segmentation. Default: 0.
         label_smoothing: Share of each label that is spread over all classes. Default: 0.
         ema: Decay per step of a moving average of the weights, such as 0.998. Default: no average.
         crop: Largest random shift of an image, in pixels. Default: 4.
@@ -118,7 +119,7 @@ class TrainingOptions:
             "recipe epochs batch_size optimizer lr weight_decay schedule warmup_epochs milestones "
             "ema seed"
         ),
-        "Losses": "losses temperature ramp_epochs cross_entropy label_smoothing",
+        "Losses": "losses temperature ramp_epochs cross_entropy dice label_smoothing",
         "Augmentation": "views crop area flip cutout",
         "Compute": "accumulate cache precision compile",
     }
@@ -138,6 +139,7 @@ class TrainingOptions:
     temperature: float | None = None
     ramp_epochs: float | None = None
     cross_entropy: float | None = None
+    dice: float | None = None
     label_smoothing: float | None = None
     ema: float | None = None
     crop: int | None = None

@@ -11,6 +11,7 @@ from torch.nn.functional import cross_entropy
 
 from diswot.data.dataset import UNLABELLED, Dataset
 from diswot.data.loader import Source
+from diswot.errors import UserError
 from diswot.knowledge.losses import Losses, outputs
 from diswot.models.resized import entered
 from diswot.observation.boxes import is_boxes
@@ -27,6 +28,7 @@ from diswot.observation.rows import (
 from diswot.tasks.registry import task_of
 from diswot.tasks.task import Network
 from diswot.training.batches import Part
+from diswot.training.dice import dice_loss
 from diswot.training.distributed import Processes
 from diswot.training.evaluation import predict
 from diswot.training.recipe import Recipe
@@ -76,7 +78,9 @@ class Objective:
         distances, logits, labels = self._distances(part)
         given = part.labels if part.targets is None else part.targets
         loss = self._cross_entropy(logits, self.processes.gather(given))
-        weighted = self.recipe.cross_entropy * loss
+        own = {"cross_entropy": self.recipe.cross_entropy * loss}
+        if self.recipe.dice:
+            own["dice"] = self.recipe.dice * dice_loss(logits, self._pixels(labels))
         ramped = {name: ramp * distance for name, distance in distances.items()}
         if is_dense(labels):
             height, width = labels.shape[1:]
@@ -84,7 +88,13 @@ class Objective:
             correct = (logits.argmax(1) == labels)[labels != IGNORED]
         else:
             correct = logits.argmax(1) == labels
-        return {"cross_entropy": weighted, **ramped}, correct
+        return {**own, **ramped}, correct
+
+    def _pixels(self, labels: Tensor) -> Tensor:
+        """Return the labels of pixels, which alone have a Dice loss."""
+        if not is_dense(labels):
+            raise UserError("dice is a loss of segmentation; the labels are those of images")
+        return labels
 
     def _of_boxes(self, images: Tensor, boxes: Tensor, ramp: float) -> LossParts:
         """Return the weighted losses of a detector: means over the shares of all processes.

@@ -12,6 +12,7 @@ from timm.optim import (  # type: ignore[attr-defined]
 from timm.scheduler import (  # type: ignore[attr-defined]
     CosineLRScheduler,
     MultiStepLRScheduler,
+    PolyLRScheduler,
 )
 from torch import nn
 from torch.optim import Optimizer
@@ -21,6 +22,7 @@ from diswot.errors import UserError
 from diswot.training.recipe import Recipe
 
 WARMUP_START = 0.01  # share of the highest learning rate at the first update of a warm-up
+POWER = 0.9  # of the polynomial schedule
 
 SetRate = Callable[[int], object]
 """Sets the learning rate of the next update, given the number of updates so far."""
@@ -84,9 +86,12 @@ def create_schedule(optimizer: Optimizer, recipe: Recipe, steps: int, done: int)
         "warmup_prefix": False,
         "t_in_epochs": False,
     }
-    scheduler: CosineLRScheduler | MultiStepLRScheduler
+    scheduler: CosineLRScheduler | PolyLRScheduler | MultiStepLRScheduler
+    total = recipe.epochs * steps
     if recipe.schedule == "cosine":  # of one cycle; a decay of 1 would log a warning
-        scheduler = CosineLRScheduler(optimizer, recipe.epochs * steps, cycle_decay=0.0, **warmup)
+        scheduler = CosineLRScheduler(optimizer, total, cycle_decay=0.0, **warmup)
+    elif recipe.schedule == "poly":
+        scheduler = PolyLRScheduler(optimizer, total, POWER, cycle_decay=0.0, **warmup)
     else:  # timm lowers the rate one update before a milestone
         updates: list[Any] = [epoch * steps + 1 for epoch in recipe.milestones]
         scheduler = MultiStepLRScheduler(optimizer, updates, recipe.decay, **warmup)

@@ -9,7 +9,7 @@ from diswot.knowledge.registry import KNOWLEDGE, Published, Weights, get_distanc
 from diswot.utils import user_code
 
 OPTIMIZERS = ("sgd", "adamw", "lamb")
-SCHEDULES = ("cosine", "onecycle", "step")
+SCHEDULES = ("cosine", "onecycle", "poly", "step")
 PRECISIONS = ("auto", "fp32", "bf16")
 LARGEST = 1e9  # of learning rates and weights: single precision overflows beyond
 PUBLISHED = "published"  # in place of a weight: that of the distance's paper
@@ -45,12 +45,14 @@ class Recipe:
         momentum: Momentum of `sgd`. The other optimizers ignore it.
         weight_decay: Weight decay of matrices and kernels. Biases, normalisation layers and the
             parameters that a network lists in `no_weight_decay()` do not decay.
-        schedule: `cosine`, `onecycle` or `step`. The learning rate changes at each update.
+        schedule: `cosine`, `onecycle`, `poly` (a power of 0.9, as is usual for segmentation) or
+            `step`. The learning rate changes at each update.
         warmup_epochs: Epochs in which the learning rate rises linearly from a hundredth of `lr`;
             0 for none. They count as epochs of the schedule. `onecycle` warms up by itself.
         milestones: Epochs after which the schedule `step` lowers the learning rate.
         decay: Factor by which the schedule `step` multiplies the learning rate.
         cross_entropy: Weight of the cross-entropy with the labels.
+        dice: Weight of the Dice loss of pixels; 0 for none.
         label_smoothing: Share of each label that is spread evenly over all classes.
         losses: Weight of each knowledge distance to the teacher, by a name or a function as
             `get_distance` takes it.
@@ -89,6 +91,7 @@ class Recipe:
     milestones: tuple[float, ...] = ()
     decay: float = 0.1
     cross_entropy: float = 1.0
+    dice: float = 0.0
     label_smoothing: float = 0.0
     losses: Weights = field(default_factory=lambda: {"kd": 1.0})
     temperature: float | None = None
@@ -132,6 +135,7 @@ class Recipe:
         for name in (
             "weight_decay",
             "cross_entropy",
+            "dice",
             "mixup",
             "cutmix",
             "warmup_epochs",
