@@ -170,7 +170,7 @@ def test_mean_over_all_orders_of_the_channels(wide: Any) -> None:
 
 
 def test_without_a_common_direction_nothing_but_the_width_is_seen(wide: Any) -> None:
-    """Independent normal entries: about 2 - 4 / (pi D), whatever the networks are.
+    """Independent normal entries: about 2 - 4 / (pi D), for any two networks.
 
     The mean of an entry of a random unit vector is exact here.
     """
@@ -194,6 +194,30 @@ def test_a_uniform_student_beats_the_teachers_twin(wide: Any) -> None:
     teacher, twin = random_gradients(20, 64)
     uniform = torch.ones_like(twin)
     assert wide.expected_semantic(teacher, uniform) < wide.expected_semantic(teacher, twin)
+
+
+def test_a_deep_chain_moves_all_channels_together(wide: Any) -> None:
+    """Its images differ by the length of their maps alone, and all channels share the length.
+
+    Of maps that are wholly parallel, the uniformity is the mean over the root mean square of the
+    channels, for any images.
+    """
+    x, labels = wide.smooth_images(20), torch.arange(20) % 5
+    residual = 1 / 5 - torch.nn.functional.one_hot(labels, 5).float()
+    found = {}
+    for layers in (2, 8, 32):
+        uniform = []
+        for seed in range(3):
+            features = wide.Chain(32, layers, False, seed)(x).mean((2, 3))
+            gradient = residual.T @ features / len(x)
+            uniform.append(wide.class_numbers(gradient).uniformity.mean())
+        found[layers] = float(torch.stack(uniform).mean())
+    direction = features.mean(0)
+    parallel = torch.rand(20, 1, generator=torch.Generator().manual_seed(0)) * direction
+    limit = float(direction.mean() / direction.square().mean().sqrt())
+    assert found[2] < found[8] < found[32] < limit
+    uniform = wide.class_numbers(residual.T @ parallel).uniformity
+    torch.testing.assert_close(uniform.float(), torch.full((5,), limit), rtol=1e-4, atol=0)
 
 
 Pair = tuple[torch.Tensor, torch.Tensor]
