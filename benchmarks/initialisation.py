@@ -1,6 +1,6 @@
 """What `semantic` and `relation` see of networks with random weights: the numbers of the page.
 
-    python benchmarks/initialisation.py
+    python benchmarks/initialisation.py --s0 S0.csv
 
 Letters: B images, C channels, H x W positions, L layers. The kernel of a wide network holds the
 mean over channels of the product of two images' maps at one position, B x B x H x W. Networks here
@@ -10,18 +10,24 @@ that their kernels have closed forms.
 
 from __future__ import annotations
 
+import argparse
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import product
+from pathlib import Path
 from statistics import fmean, stdev
 
 import torch
 from pages import markdown
+from scipy import stats
+from short_training import lines
 from torch import Tensor, nn
 from torch.nn.functional import avg_pool2d, relu
 
+from diswot.data.registry import create_dataset
+from diswot.knowledge.relation import relation
 from diswot.knowledge.semantic import EPSILON, semantic
 from diswot.models.cifar_resnet import CifarResNet
 from diswot.models.initialization import STUDENT, TEACHER, fresh
@@ -170,10 +176,11 @@ class ClassNumbers:
 
 
 def class_numbers(gradient: Tensor) -> ClassNumbers:
-    """Return these numbers of a class gradient, K x D."""
+    """Return these numbers of a class gradient, K x D, which may be tiny."""
+    gradient = gradient.double()
     rows = gradient * torch.linalg.vector_norm(gradient, dim=1, keepdim=True)
     s = rows / rows.abs().clamp_min(EPSILON)
-    root = gradient.square().mean(1).sqrt().clamp_min(1e-30)
+    root = gradient.square().mean(1).sqrt().clamp_min(1e-150)
     uniformity = s.mean(1) * gradient.mean(1) / root
     return ClassNumbers(s.square().mean(1), uniformity, (s * gradient).mean(1) / root)
 
@@ -189,9 +196,11 @@ def expected_semantic(teacher: Tensor, student: Tensor) -> float:
 # The tables of the page
 
 
-def resnet(blocks: int, classes: int, seed: int, role: int = STUDENT) -> nn.Module:
-    """Build a CIFAR ResNet of equal stages with random weights."""
-    return fresh(partial(CifarResNet, (blocks,) * 3, classes), "default", seed, 0, role)
+def resnet(
+    blocks: Sequence[int], classes: int, seed: int, role: int = STUDENT, init: str = "default"
+) -> nn.Module:
+    """Build a CIFAR ResNet with random weights."""
+    return fresh(partial(CifarResNet, tuple(blocks), classes), init, seed, 0, role)
 
 
 def seen(model: nn.Module, images: Tensor, labels: Tensor) -> Observation:
@@ -229,26 +238,63 @@ def width_table(depth: int = 8, draws: int = 8) -> str:
 
 
 def semantic_table(seeds: int = 6) -> str:
-    """Return `semantic` of ResNets against a fresh ResNet-14 on noise, and what is expected."""
+    """Return the distances of ResNets from a fresh ResNet-14 on noise, and what is expected."""
     generator = torch.Generator().manual_seed(0)
     x = torch.randn(40, 3, 16, 16, generator=generator)
     y = torch.arange(40) % 20
-    teacher = seen(resnet(2, 20, 0, TEACHER), x, y)
+    teacher = seen(resnet((2, 2, 2), 20, 0, TEACHER), x, y)
     cells = []
     for blocks in (1, 2, 4, 6):
-        found, expected, uniform = [], [], []
+        found, expected, uniform, relations = [], [], [], []
         for seed in range(seeds):
-            student = seen(resnet(blocks, 20, seed), x, y)
+            student = seen(resnet((blocks,) * 3, 20, seed), x, y)
             found.append(float(semantic(teacher, student)))
             expected.append(expected_semantic(teacher.class_gradient, student.class_gradient))
             uniform.append(float(class_numbers(student.class_gradient).uniformity.mean()))
-        cells.append([f"ResNet-{6 * blocks + 2}", f"{fmean(found):.3f} ± {stdev(found):.3f}",
-                      f"{fmean(expected):.3f}", f"{fmean(uniform):.2f}"])  # fmt: skip
-    return markdown(["student", "semantic", "expected", "uniformity"], cells)
+            relations.append(len(x) * float(relation(teacher, student)))
+        spreads = [f"{fmean(each):.3f} ± {stdev(each):.3f}" for each in (found, relations)]
+        name, means = f"ResNet-{6 * blocks + 2}", [fmean(expected), fmean(uniform)]
+        cells.append([name, spreads[0], *(f"{mean:.3f}" for mean in means), spreads[1]])
+    heads = ["student", "semantic", "expected", "uniformity", "relation x B"]
+    return markdown(heads, cells)
+
+
+def s0_table(path: Path) -> str:
+    """Return what `semantic` depends on in S0: taus over its 64 students, for three draws.
+
+    The batch is noise, 64 images of 100 classes, and the teacher is ResNet-56 unless it is named.
+
+    Args:
+        path: Table with the columns `blocks1` to `blocks3` and `distilled_acc`.
+    """
+    rows = lines(path)
+    blocks = [[int(row[f"blocks{i}"]) for i in (1, 2, 3)] for row in rows]
+    accuracy = [float(row["distilled_acc"]) for row in rows]
+    batch = create_dataset("noise", num_classes=100, img_size=32).batch(64)
+    cells = []
+    for init in ("default", "kaiming", "gaussian"):
+        teachers = [seen(resnet((n,) * 3, 100, 0, TEACHER, init), *batch) for n in (3, 9)]
+        students = [seen(resnet(each, 100, 0, init=init), *batch) for each in blocks]
+        small, large = ([float(semantic(t, s)) for s in students] for t in teachers)
+        gradients = [s.class_gradient for s in students]
+        expected = [expected_semantic(teachers[1].class_gradient, g) for g in gradients]
+        own = [float(class_numbers(g).uniformity.mean()) for g in gradients]
+        pairs = [(large, expected), (small, large), (large, own), (large, accuracy),
+                 (own, accuracy), *((large, [b[i] for b in blocks]) for i in range(3))]  # fmt: skip
+        taus = [f"{float(stats.kendalltau(*pair).statistic):.2f}" for pair in pairs]
+        cells.append([init, *taus])
+    heads = ["weights", "expected", "teacher ResNet-20", "uniformity", "accuracy",
+             "uniformity with accuracy", "blocks 1", "blocks 2", "blocks 3"]  # fmt: skip
+    return markdown(heads, cells)
 
 
 def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--s0", type=Path, help="accuracies of S0: blocks1 to 3, distilled_acc")
+    options = parser.parse_args()
     print(depth_table(), width_table(), semantic_table(), sep="\n\n")
+    if options.s0 is not None:
+        print(f"\n{s0_table(options.s0)}")
 
 
 if __name__ == "__main__":

@@ -11,12 +11,10 @@ from itertools import permutations
 from statistics import fmean, stdev
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
-from numpy.polynomial.hermite_e import hermegauss
+from scipy import integrate, stats
 from tiny_training import LONG, digits
-from torch.nn.functional import relu
 
 from diswot.knowledge.relation import relation
 from diswot.knowledge.semantic import semantic
@@ -37,19 +35,18 @@ def wide(imported: Callable[[str], Any]) -> Any:
 
 
 def test_kernel_of_a_relu_is_the_mean_over_normal_numbers(wide: Any) -> None:
-    """E relu(u) relu(v) by Gauss's rule in u, and in closed form in v given u."""
-    nodes, weights = hermegauss(400)
-    weights = weights / weights.sum()
+    """E relu(u) relu(v) by integration over u, and in closed form over v given u."""
     for a, b, cov in ((1.0, 1.0, 0.3), (2.0, 0.5, -0.6), (1.5, 3.0, 2.0)):
-        u = math.sqrt(a) * nodes
-        mean, deviation = cov / a * u, math.sqrt(b - cov**2 / a)
-        z = mean / deviation
-        density = np.exp(-(z**2) / 2) / math.sqrt(2 * math.pi)
-        below = np.array([0.5 * math.erfc(-each / math.sqrt(2)) for each in z])
-        given = mean * below + deviation * density
-        expected = float((weights * np.maximum(u, 0) * given).sum())
+
+        def integrand(u: float, a: float = a, b: float = b, cov: float = cov) -> float:
+            mean, deviation = cov / a * u, math.sqrt(b - cov**2 / a)
+            z = mean / deviation
+            given = mean * stats.norm.cdf(z) + deviation * stats.norm.pdf(z)
+            return float(u * given * stats.norm.pdf(u, scale=math.sqrt(a)))
+
+        expected = integrate.quad(integrand, 0, 20)[0]
         kernel = torch.tensor([[a, cov], [cov, b]], dtype=torch.float64).view(2, 2, 1, 1)
-        assert float(wide.rectified(kernel)[0, 1]) == pytest.approx(expected, abs=2e-3)
+        assert float(wide.rectified(kernel)[0, 1]) == pytest.approx(expected, abs=1e-7)
         assert float(wide.rectified(kernel)[0, 0]) == pytest.approx(a / 2)
 
 
@@ -64,7 +61,7 @@ def test_one_layer_has_its_kernel_in_the_mean(wide: Any) -> None:
 
 @pytest.mark.parametrize("shortcuts", [False, True])
 def test_relations_of_wide_networks_are_those_of_the_kernel(wide: Any, shortcuts: bool) -> None:
-    """The error falls with the root of the width: 4 times for 16 times as many channels."""
+    """The error falls with the root of the width: 2.8 times for 8 times as many channels."""
     x, layers = wide.smooth_images(), 4
     kernel = wide.KERNELS["shortcuts" if shortcuts else "chain"](x, layers)
     matrix = wide.kernel_relation(kernel)
@@ -73,12 +70,12 @@ def test_relations_of_wide_networks_are_those_of_the_kernel(wide: Any, shortcuts
             float(
                 (wide.measured(x, width, layers, shortcuts, seed) - matrix).square().mean().sqrt()
             )
-            for seed in range(8)
+            for seed in range(6)
         )
-        for width in (16, 256)
+        for width in (16, 128)
     }
-    assert 2.5 < errors[16] / errors[256] < 6.5
-    assert errors[256] < 0.06 * float(matrix.square().mean().sqrt()) * 2
+    assert 1.8 < errors[16] / errors[128] < 4.5
+    assert errors[128] < 0.15 * float(matrix.square().mean().sqrt())
 
 
 def test_a_chain_forgets_the_images_as_the_square_of_its_depth(wide: Any) -> None:
@@ -105,11 +102,12 @@ def test_relation_is_lowest_at_the_depth_of_the_teacher(wide: Any) -> None:
         assert found[4] > 2 * found[16]  # half the depth costs more than twice the depth
 
 
-def test_two_layers_with_shortcuts_are_as_one_without(wide: Any) -> None:
-    x = wide.smooth_images()
+def test_two_layers_with_shortcuts_are_about_one_without(wide: Any) -> None:
+    """Twice as many in the limit of many layers; 18 instead of 16 for 8."""
+    x = wide.smooth_images(8)
     teacher = wide.chain_kernel(x, 8)
-    found = {depth: wide.limit(teacher, wide.residual_kernel(x, depth)) for depth in range(4, 33)}
-    assert min(found, key=found.__getitem__) in (15, 16, 17)
+    found = {depth: wide.limit(teacher, wide.residual_kernel(x, depth)) for depth in range(8, 25)}
+    assert min(found, key=found.__getitem__) in range(15, 20)
     assert found[16] < found[8] / 50
 
 
@@ -127,26 +125,26 @@ def test_at_few_channels_chance_is_larger_than_depth(wide: Any) -> None:
     x = wide.smooth_images()
 
     def between_draws(width: int) -> list[float]:
-        pairs = ((wide.measured(x, width, 8, False, s) for s in (n, 100 + n)) for n in range(8))
+        pairs = ((wide.measured(x, width, 8, False, s) for s in (n, 100 + n)) for n in range(6))
         return [wide.relation_distance(*pair) for pair in pairs]
 
-    narrow, broad = between_draws(16), between_draws(512)
+    narrow, broad = between_draws(16), between_draws(128)
     depth = wide.limit(wide.chain_kernel(x, 8), wide.chain_kernel(x, 4))
     assert fmean(narrow) > 3 * depth
-    assert fmean(broad) < fmean(narrow) / 5
+    assert fmean(broad) < fmean(narrow) / 2
     assert stdev(narrow) > depth
 
 
 def test_relation_is_of_the_order_of_one_over_the_batch(wide: Any) -> None:
     """B times the distance stays; its deviation between batches falls."""
     found = {}
-    for count in (8, 64):
-        batches = [wide.smooth_images(count, seed) for seed in range(10)]
+    for count in (8, 32):
+        batches = [wide.smooth_images(count, seed) for seed in range(6)]
         found[count] = [
             wide.limit(wide.chain_kernel(x, 8), wide.chain_kernel(x, 3)) for x in batches
         ]
-    assert 0.4 < fmean(found[64]) / fmean(found[8]) < 1.2
-    assert stdev(found[64]) < stdev(found[8])
+    assert 0.4 < fmean(found[32]) / fmean(found[8]) < 1.2
+    assert stdev(found[32]) < stdev(found[8])
 
 
 # Semantic
@@ -157,6 +155,8 @@ def random_gradients(classes: int, channels: int) -> tuple[torch.Tensor, torch.T
     shape = (2, classes, channels)
     both = torch.randn(shape, generator=generator) + torch.randn(2, classes, 1, generator=generator)
     both[0, 0, 1] = 0
+    both[0, 1] *= 1e-7  # so that the rows that are compared are shorter than epsilon
+    both[1, 2] *= 1e-30
     return both[0].double(), both[1].double()
 
 
@@ -170,12 +170,17 @@ def test_mean_over_all_orders_of_the_channels(wide: Any) -> None:
 
 
 def test_without_a_common_direction_nothing_but_the_width_is_seen(wide: Any) -> None:
-    """Independent normal entries: 2 - 4 / (pi D), whatever the networks are."""
+    """Independent normal entries: about 2 - 4 / (pi D), for any two networks.
+
+    The mean of an entry of a random unit vector is exact here.
+    """
     generator = torch.Generator().manual_seed(0)
     for channels in (16, 64):
         teacher, student = torch.randn(2, 20_000, channels, generator=generator)
-        expected = 2 - 4 / (math.pi * channels)
-        assert float(rank_one_distance(teacher, student)) == pytest.approx(expected, abs=3e-3)
+        ratio = math.exp(math.lgamma(channels / 2) - math.lgamma((channels + 1) / 2))
+        expected = 2 - 2 * ratio**2 / math.pi
+        assert float(rank_one_distance(teacher, student)) == pytest.approx(expected, abs=2.5e-3)
+        assert expected == pytest.approx(2 - 4 / (math.pi * channels), abs=3e-3)
 
 
 def test_semantic_does_not_see_the_direction(wide: Any) -> None:
@@ -191,8 +196,32 @@ def test_a_uniform_student_beats_the_teachers_twin(wide: Any) -> None:
     assert wide.expected_semantic(teacher, uniform) < wide.expected_semantic(teacher, twin)
 
 
+def test_a_deep_chain_moves_all_channels_together(wide: Any) -> None:
+    """Its images differ by the length of their maps alone, and all channels share the length.
+
+    Of maps that are wholly parallel, the uniformity is the mean over the root mean square of the
+    channels, for any images.
+    """
+    x, labels = wide.smooth_images(20), torch.arange(20) % 5
+    residual = 1 / 5 - torch.nn.functional.one_hot(labels, 5).float()
+    found = {}
+    for layers in (2, 8, 32):
+        uniform = []
+        for seed in range(3):
+            features = wide.Chain(32, layers, False, seed)(x).mean((2, 3))
+            gradient = residual.T @ features / len(x)
+            uniform.append(wide.class_numbers(gradient).uniformity.mean())
+        found[layers] = float(torch.stack(uniform).mean())
+    direction = features.mean(0)
+    parallel = torch.rand(20, 1, generator=torch.Generator().manual_seed(0)) * direction
+    limit = float(direction.mean() / direction.square().mean().sqrt())
+    assert found[2] < found[8] < found[32] < limit
+    uniform = wide.class_numbers(residual.T @ parallel).uniformity
+    torch.testing.assert_close(uniform.float(), torch.full((5,), limit), rtol=1e-4, atol=0)
+
+
 Pair = tuple[torch.Tensor, torch.Tensor]
-BLOCKS = (1, 4)
+BLOCKS = (1, 3)
 
 
 @pytest.fixture(scope="module")
@@ -214,8 +243,8 @@ def trained(teacher: torch.nn.Module) -> torch.nn.Module:
 
 @pytest.fixture(scope="module")
 def students(batch: Pair) -> dict[int, list[Observation]]:
-    """Observations of six draws of a shallow and of a deep student."""
-    return {n: [seen(student(n, seed), batch) for seed in range(1, 7)] for n in BLOCKS}
+    """Observations of five draws of a shallow and of a deep student."""
+    return {n: [seen(student(n, seed), batch) for seed in range(1, 6)] for n in BLOCKS}
 
 
 def student(blocks: int, seed: int) -> torch.nn.Module:
@@ -242,8 +271,8 @@ def test_random_networks_have_the_expected_semantic(
         assert mean[blocks] == pytest.approx(expected, abs=0.06)
         numbers = [wide.class_numbers(each.class_gradient).uniformity.mean() for each in draws]
         uniform[blocks] = float(torch.stack(numbers).mean())
-    assert uniform[4] > uniform[1] + 0.1
-    assert mean[4] < mean[1] - 0.1
+    assert uniform[3] > uniform[1] + 0.1
+    assert mean[3] < mean[1] - 0.1
 
 
 def test_a_trained_teacher_hides_the_students_from_semantic(
@@ -258,7 +287,7 @@ def test_a_trained_teacher_hides_the_students_from_semantic(
     for name, model in (("fresh", teacher), ("trained", trained)):
         given = seen(model, batch)
         means = {n: fmean(float(semantic(given, each)) for each in students[n]) for n in BLOCKS}
-        gaps[name] = means[1] - means[4]
+        gaps[name] = means[1] - means[3]
     uniform = [
         float(wide.class_numbers(seen(model, batch).class_gradient).uniformity.mean())
         for model in (teacher, trained)
@@ -282,12 +311,10 @@ def test_a_student_that_inherits_is_seen(
     assert float(semantic(given, seen(twin, batch))) == pytest.approx(0, abs=1e-5)
 
 
-def test_relu_of_a_chain_is_homogeneous(wide: Any) -> None:
-    """Relation does not see the scale of the weights: one factor changes nothing."""
+def test_relation_does_not_see_the_scale_of_the_weights(wide: Any) -> None:
     x = wide.smooth_images()
     chain = wide.Chain(16, 3, False, 0)
     before = wide.relation_matrix(chain(x))
     for layer in chain.layers:
         layer.weight.data *= 3
     torch.testing.assert_close(wide.relation_matrix(chain(x)), before)
-    assert torch.equal(relu(x), x.clamp_min(0))
