@@ -130,12 +130,20 @@ def test_without_boxes_a_detector_of_two_stages_gives_its_objectness() -> None:
     assert torch.equal(found, torch.cat([each.flatten(1) for each in objectness], 1))
 
 
-def test_without_a_head_a_detector_gives_its_levels_and_without_a_backbone_nothing() -> None:
+def test_without_a_head_a_detector_gives_its_levels() -> None:
     model, images = made(Other), batch()[0]
     levels = model.backbone(images).values()
     assert torch.equal(ImagesAlone(model)(images), torch.cat([m.flatten(1) for m in levels], 1))
-    with pytest.raises(UserError, match="need its module `backbone`"):
-        ImagesAlone(nn.Linear(1, 1))
+
+
+def test_without_a_backbone_a_detector_gives_the_scores_of_its_boxes() -> None:
+    class Scores(nn.Module):
+        def forward(self, images: list[Tensor]) -> list[dict[str, Tensor]]:
+            return [{"scores": image[0, :number]} for number, image in enumerate(images, 1)]
+
+    images = batch()[0]
+    expected = torch.stack([images[0, 0, :1].sum(), images[1, 0, :2].sum()])
+    assert torch.equal(ImagesAlone(Scores())(images), expected)
 
 
 def test_images_are_those_that_enter_the_backbone() -> None:

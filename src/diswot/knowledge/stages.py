@@ -74,12 +74,12 @@ def pair_strides(teacher: tuple[float, ...], student: tuple[float, ...]) -> list
         turns = teacher[:i].count(teacher[i]), student[:j].count(student[j])
         return abs(math.log2(teacher[i] / student[j])), abs(turns[0] - turns[1])
 
-    ours, theirs = range(len(teacher)), range(len(student))
-    nearest = [(i, min(theirs, key=lambda j: gap(i, j))) for i in ours]
+    firsts, seconds = range(len(teacher)), range(len(student))
+    nearest = [(i, min(seconds, key=lambda j: gap(i, j))) for i in firsts]
     pairs = [
         (i, j)
         for i, j in nearest
-        if gap(i, j)[0] <= _CLOSE and i == min(ours, key=lambda other: gap(other, j))
+        if gap(i, j)[0] <= _CLOSE and i == min(firsts, key=lambda other: gap(other, j))
     ]
     if not pairs:
         raise UserError(

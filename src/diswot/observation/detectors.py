@@ -54,7 +54,7 @@ class Matches:
 
 
 def run_detector(model: nn.Module, images: Tensor, targets: Tensor) -> dict[str, Tensor]:
-    """Run a detector once and return its own losses by name, whatever mode its layers are in.
+    """Run a detector once and return its own losses by name, in any mode of its layers.
 
     Only the detector itself and torchvision's parts that propose and sample boxes are in training
     mode during the call. Normalisation and dropout stay in their mode.
@@ -103,22 +103,17 @@ class ImagesAlone(nn.Module):
     """A detector as a function of images alone, without boxes, losses and suppression.
 
     Its output is what the head says about classes at all positions of all levels, B x ...: the
-    class logits of a one-stage detector, the objectness of a two-stage one. Of a detector without
-    such a head it is the maps that its backbone returns.
+    class logits of a one-stage detector, the objectness of a two-stage one. Of a detector with a
+    backbone and another head it is the maps that the backbone returns. Of a detector without
+    `backbone` it is the sum of the scores of an image's boxes.
 
     Args:
-        model: Detector with a `backbone`.
-
-    Raises:
-        UserError: The model has no backbone.
+        model: Detector; without `backbone` in evaluation mode.
     """
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
         self.detector = model
-        inner = detector(model)._modules
-        if inner.get("backbone") is None:
-            raise UserError("scores that run a detector on images alone need its module `backbone`")
 
     def enter(self, images: Tensor) -> Tensor:
         """Return images as the backbone takes them: resized, normalised and padded."""
@@ -128,8 +123,9 @@ class ImagesAlone(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         """Return the output for images that `enter` returns."""
         parts = detector(self.detector)._modules
-        backbone, proposer = parts["backbone"], parts.get("rpn")
-        assert backbone is not None
+        backbone, proposer = parts.get("backbone"), parts.get("rpn")
+        if backbone is None:
+            return torch.stack([each["scores"].sum() for each in self.detector(list(images))])
         levels = backbone(images)
         maps = list(levels.values()) if isinstance(levels, Mapping) else [levels]
         head = parts.get("head") if proposer is None else proposer._modules.get("head")

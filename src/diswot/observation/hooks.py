@@ -24,7 +24,8 @@ from diswot.observation.rows import is_dense, logits_of
 Layers = Mapping[str, str | Sequence[str]]
 
 _LAST_CONVOLUTIONS = 6  # whose outputs are kept, of a dense network with several heads
-_ENCODERS = ("backbone", "encoder")  # usual names in the libraries
+_BACKBONE = "backbone"
+_ENCODERS = (_BACKBONE, "encoder")  # usual names in the libraries
 _BODIES = ("body", "features")  # of a backbone, before the levels that torchvision adds
 
 _NEVER_A_MAP = (nn.Dropout, nn.Dropout2d, nn.Softmax, nn.Identity, nn.Flatten)
@@ -238,12 +239,14 @@ def _encoder(modules: Mapping[str, nn.Module]) -> str:
 
 def _watch_levels(trace: Trace, modules: Mapping[str, nn.Module]) -> list[RemovableHandle]:
     """Record what a detector's backbone takes and returns; its body alone has stages."""
-    name = trace.encoder or ""
+    named = [name for name in modules if name.rpartition(".")[2] == _BACKBONE]
+    name = min(named, key=lambda name: name.count("."), default=trace.encoder or "")
     bodies = [f"{name}.{part}" for part in _BODIES if f"{name}.{part}" in modules]
     trace.encoder = bodies[0] if bodies else name
 
     def enter(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-        trace.image_size = inputs[0].shape[2], inputs[0].shape[3]
+        if inputs and inputs[0].ndim == 4:
+            trace.image_size = inputs[0].shape[2], inputs[0].shape[3]
 
     def leave(module: nn.Module, inputs: object, output: object) -> None:
         found = list(output.values()) if isinstance(output, Mapping) else []

@@ -146,9 +146,6 @@ def images_alone(model: nn.Module, batch: Batch) -> tuple[nn.Module, Tensor]:
     Args:
         model: Any network.
         batch: Its targets say whether the network is a detector.
-
-    Raises:
-        UserError: The network is a detector without a backbone.
     """
     if not is_boxes(batch.labels):
         return model, batch.images
