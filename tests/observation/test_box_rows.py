@@ -295,6 +295,21 @@ def test_a_detector_without_a_matcher_has_maps_and_losses() -> None:
     assert repr(seen).startswith("Observation(0 rows")
 
 
+def test_levels_that_the_head_overwrites_are_copied() -> None:
+    model, plain = made(fcos), made(fcos)
+
+    def rectify(module: nn.Module, inputs: tuple[list[Tensor], ...]) -> None:
+        for level in inputs[0]:
+            level.relu_()
+
+    model.head.register_forward_pre_hook(rectify)
+    seen, expected = observe(model, *batch()), observe(plain, *batch())
+    assert any((stage < 0).any() for stage in seen.stages)
+    assert all(map(torch.equal, seen.stages, expected.stages))
+    with pytest.raises(UserError, match="overwrites a stage's map"):
+        record(model, *batch())
+
+
 def test_named_maps_of_a_detector() -> None:
     layers = {
         "stages": ["backbone.body.layer0", "backbone.body.layer3"],
