@@ -48,6 +48,7 @@ ELSEWHERE = {
     "training/test_verify": ("cli/verify",),
     # tables and data sets from their parts
     "data/test_folder": ("data/image_files", "data/split_folders"),
+    "data/test_huggingface_boxes": ("data/box_tables",),
     "data/test_parquet": ("data/huggingface", "data/tabular"),
     "ranking/tables/test_read": (
         "ranking/tables/conditions",
