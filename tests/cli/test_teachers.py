@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from toys import LinearHead, seeded
 
 from diswot.cli import inputs
 from diswot.cli.teachers import matched_teacher
+from diswot.data.dataset import Dataset, Split
 from diswot.errors import UserError
 from diswot.models import registry
 from diswot.models.preprocessing import InputConfig
@@ -169,3 +171,40 @@ def test_a_scoring_teacher_of_other_classes_is_named(weights: Any) -> None:
         assert (
             inputs.NamedTeacher("resnet20", weights(*names), False, digits(), True).remarks() == []
         )
+
+
+def boxes(*classes: str) -> Dataset:
+    """Return a data set of two images of noise with a box each."""
+
+    def read(wanted: Sequence[int]) -> torch.Tensor:
+        return torch.zeros(len(wanted), 3, 64, 64, dtype=torch.uint8)
+
+    def targets(wanted: Sequence[int]) -> torch.Tensor:
+        box = torch.tensor([4.0, 4.0, 40.0, 50.0, 0.0, 0.0])
+        return box.expand(len(wanted), 1, 6).clone()
+
+    split = Split(torch.zeros(2, dtype=torch.int64), read, targets)
+    look = (0.5,) * 3
+    return Dataset("boxes", classes, 64, look, look, split, split, task="detection")
+
+
+DETECTOR = "torchvision:ssdlite320_mobilenet_v3_large"
+
+
+def test_classes_of_a_detector_are_matched_by_name(tmp_path: Path) -> None:
+    """The first output of each anchor is the background's."""
+    trained = registry.create_teacher(DETECTOR, 3, 64)
+    save_weights(trained, tmp_path / "w.safetensors")
+    found = matched_teacher(
+        DETECTOR, boxes("c", "a"), tmp_path / "w.safetensors", own=["a", "b", "c"]
+    )
+    assert found.classes is None and found.lines == ()
+    name = "head.classification_head.module_list.0.1.weight"
+    given, own = trained.get_parameter(name), found.model.get_parameter(name)
+    assert torch.equal(own.view(6, 3, -1), given.view(6, 4, -1)[:, [0, 3, 1]])
+
+
+def test_a_detector_sees_images_of_one_size() -> None:
+    message = "a detector sees images of the data's size, .* 64 pixels high, not 96"
+    with pytest.raises(UserError, match=message):
+        matched_teacher(DETECTOR, boxes("a"), None, size=96)

@@ -79,6 +79,11 @@ def matched_teacher(
         )
     outputs = len(known) if known is not None else trained or count
     side = size or (wants.img_size if pretrained else None) or images.size
+    if images.task == "detection" and side != images.size:
+        raise UserError(
+            f"a detector sees images of the data's size, as its boxes are in pixels of them: "
+            f"{images.size} pixels high, not {side}"
+        )
     shown = replace(images, size=side)
     model = inputs.built_teacher(name, shown, weights, outputs, pretrained=pretrained)
     found = (
