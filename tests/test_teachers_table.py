@@ -353,7 +353,7 @@ def test_page_says_what_one_seed_cannot_say(pages: Any, table: Any, space: Any) 
 
 
 def test_sample_of_a_table_under_way(pages: Any, table: Any, space: Any) -> None:
-    """Four students have two teachers, three of them the third too: 4 of freedom, and 3 of two teachers alone."""
+    """Four students have two teachers, three of them a third: 3 and 4 degrees of freedom."""
     rows = made_rows(table, space, 1, 4, 1.0)
     last = [row for row in rows if row["student"] == rows[-1]["student"]]
     rows = [row for row in rows if row not in last or row["teacher"] != "resnet56"]
