@@ -12,6 +12,7 @@ import argparse
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import combinations
 from pathlib import Path
 from statistics import fmean
 
@@ -29,7 +30,6 @@ from diswot.ranking.statistics import Array
 
 TABLE, PAGE = TABLES / "teachers.csv", DOCS / "teachers_table.md"
 FEWEST = 3  # students for a statistic
-TAUGHT = [(teacher, LOGITS) for teacher in TEACHERS]
 Rows = Sequence[Mapping[str, str]]
 
 
@@ -71,28 +71,45 @@ def present(rows: Rows) -> str:
 
 @dataclass(frozen=True)
 class Sample:
-    """The students that have every column of logits, and the seeds that they have.
+    """Students that have the columns of logits of some teachers, and the seeds that they have.
 
     Attributes:
         names: Names of the S students.
+        teachers: Names of the T teachers.
         y: Accuracies, S x T x R.
     """
 
     names: list[str]
+    teachers: tuple[str, ...]
     y: Array
 
     @property
-    def seeds(self) -> int:
-        return self.y.shape[2]
+    def freedom(self) -> int:
+        """Degrees of freedom of the interaction; 0 if there are too few students."""
+        students, teachers, _ = self.y.shape
+        return (students - 1) * (teachers - 1) if students >= FEWEST else 0
+
+    @property
+    def sizes(self) -> str:
+        students, _, seeds = self.y.shape
+        names = ", ".join(self.teachers)
+        return f"n = {students} students, {seeds} seed{'s' * (seeds > 1)}, teachers {names}."
 
 
-def sample(rows: Rows) -> Sample:
-    """Return the students with two seeds if there are a few, else those with one."""
-    for seeds in ([0, 1], [0]):
-        names, y = analysis.complete(rows, TAUGHT, seeds)
-        if len(names) >= FEWEST:
-            break
-    return Sample(names, y)
+def samples(rows: Rows, seeds: Sequence[int]) -> list[Sample]:
+    """Return the complete students of each choice of two or more teachers."""
+    found = []
+    for count in range(len(TEACHERS), 1, -1):
+        for teachers in combinations(TEACHERS, count):
+            columns = [(teacher, LOGITS) for teacher in teachers]
+            names, y = analysis.complete(rows, columns, seeds)
+            found.append(Sample(names, teachers, y))
+    return found
+
+
+def largest(found: Sequence[Sample]) -> Sample:
+    """Return the sample that knows the most of the interaction; the first of equals."""
+    return max(found, key=lambda each: each.freedom)
 
 
 def variance(taken: Sample) -> str:
@@ -115,7 +132,7 @@ def verdict(taken: Sample) -> str:
     sizes = analysis.deviations(taken.y)
     if r == 1:
         return (
-            f"Of {s} students there is one seed. So what the teacher changes and noise cannot be "
+            f"There is one seed. So what the teacher changes and noise cannot be "
             f"told apart: together they have a deviation of {sizes[analysis.INTERACTION]:.2f} "
             f"points, beside {sizes[analysis.STUDENT]:.2f} between students."
         )
@@ -123,7 +140,7 @@ def verdict(taken: Sample) -> str:
     least = analysis.detectable(s, t, r, sizes[analysis.RESIDUAL])
     beyond = "is beyond noise" if line.p < analysis.LEVEL else "is not beyond noise"
     return (
-        f"Of {s} students and {r} seeds, the interaction of student and teacher {beyond} "
+        f"The interaction of student and teacher {beyond} "
         f"(F = {line.f:.2f}, p = {line.p:.2g}). Its deviation is estimated as "
         f"{sizes[analysis.INTERACTION]:.2f} points, that of a seed's residual as "
         f"{sizes[analysis.RESIDUAL]:.2f}, and that between students as "
@@ -149,7 +166,7 @@ def winners(taken: Sample, count: int = 3) -> str:
     """Return the best students under each teacher."""
     mean = taken.y.mean(2)
     cells = []
-    for place, (teacher, _) in enumerate(TAUGHT):
+    for place, teacher in enumerate(taken.teachers):
         best = np.argsort(-mean[:, place])[:count]
         cells.append([teacher, *(f"{taken.names[i]}: {mean[i, place]:.1f}" for i in best)])
     return markdown(["teacher", *(f"student {i + 1}" for i in range(count))], cells)
@@ -188,11 +205,12 @@ def scores(scored: Rows, taken: Sample) -> str:
     cells = []
     for weights in (FRESH, TRAINED):
         for score in SCORES if weights == FRESH else COMPARING:
-            x = np.array([score_of(scored, taken.names, t, weights, score) for t in TEACHERS]).T
+            columns = [score_of(scored, taken.names, t, weights, score) for t in taken.teachers]
+            x = np.array(columns).T
             if np.isnan(x).all():
                 continue
-            own = [analysis.tau(x[:, j], mean[:, j]).value for j in range(len(TEACHERS))]
-            pairs = [(i, j) for i in range(len(TEACHERS)) for j in range(i)]
+            own = [analysis.tau(x[:, j], mean[:, j]).value for j in range(x.shape[1])]
+            pairs = list(combinations(range(x.shape[1]), 2))
             differences = [(x[:, i] - x[:, j], mean[:, i] - mean[:, j]) for i, j in pairs]
             knows = "-"
             if score in COMPARING:
@@ -200,14 +218,14 @@ def scores(scored: Rows, taken: Sample) -> str:
             name = score if weights == FRESH else f"{score}, trained teacher"
             overall = analysis.tau(x.mean(1), mean.mean(1))
             cells.append([name, *map(number, own), interval(overall), knows])
-    return markdown(["score", *TEACHERS, "mean", "differences"], cells)
+    return markdown(["score", *taken.teachers, "mean", "differences"], cells)
 
 
 def predictors(scored: Rows, taken: Sample) -> str:
     """Return the tau of scores without a teacher with the difference of two teachers."""
     mean = taken.y.mean(2)
-    names = list(TEACHERS)
-    pairs = [(i, j) for j in range(len(names)) for i in range(j)]
+    names = taken.teachers
+    pairs = list(combinations(range(len(names)), 2))
     cells = []
     for score in (each for each in SCORES if each not in COMPARING):
         x = score_of(scored, taken.names, names[0], FRESH, score)
@@ -219,18 +237,21 @@ def predictors(scored: Rows, taken: Sample) -> str:
 
 def page(rows: Rows, scored: Rows) -> str:
     """Return the part of the page that is made."""
-    taken = sample(rows)
     head = f"{len(rows)} of {24 * len(COLUMNS) * 2} trainings are there.\n\n{present(rows)}"
-    if len(taken.names) < FEWEST:
+    one, two = (largest(samples(rows, seeds)) for seeds in ([0], [0, 1]))
+    most = largest([two, one])
+    if not most.freedom:
         return head
-    sizes = f"n = {len(taken.names)} students, {taken.seeds} seed{'s' * (taken.seeds > 1)}."
+    tested = two if two.freedom else one
     parts = {
-        "Does the teacher change the order?": f"{verdict(taken)}\n\n{variance(taken)}",
-        "Rankings": f"{sizes}\n\n{agreements(taken)}",
-        "Which students win": f"{sizes} Accuracy in %.\n\n{winners(taken)}",
+        "Does the teacher change the order?": (
+            f"{tested.sizes} {verdict(tested)}\n\n{variance(tested)}"
+        ),
+        "Rankings": f"{tested.sizes}\n\n{agreements(tested)}",
+        "Which students win": f"{most.sizes} Accuracy in %.\n\n{winners(most)}",
         "Alone and distilled": alone(rows),
-        "Scores": f"{sizes} Kendall's tau.\n\n{scores(scored, taken)}",
-        "Whom a teacher favours": f"{sizes} Kendall's tau.\n\n{predictors(scored, taken)}",
+        "Scores": f"{most.sizes} Kendall's tau.\n\n{scores(scored, most)}",
+        "Whom a teacher favours": f"{most.sizes} Kendall's tau.\n\n{predictors(scored, most)}",
     }
     machines = sorted({f"torch {r['torch']}, {r['processor']}" for r in rows})
     text = "\n\n".join(f"## {title}\n\n{part}" for title, part in parts.items())

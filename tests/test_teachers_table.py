@@ -174,7 +174,8 @@ def test_rank_reads_the_table(table: Any, space: Any, tmp_path: Path) -> None:
     found = read_table(path, "benchmarks/teachers_space.py:build", where)
 
     assert [row.params["student"] for row in found.rows] == list(space.students())[:3]
-    assert found.accuracies["accuracy"] == [70, 71, 72]
+    first = 50 + 10 * table.COLUMNS.index(("vgg", table.LOGITS))
+    assert found.accuracies["accuracy"] == [first, first + 1, first + 2]
     from diswot.ranking.tables.targets import choose_target
 
     assert choose_target(found.accuracies) == "accuracy"
@@ -340,15 +341,29 @@ def pages(imported: Callable[[str], Any], monkeypatch: pytest.MonkeyPatch) -> An
 def test_page_says_that_an_interaction_is_beyond_noise(pages: Any, table: Any, space: Any) -> None:
     text = pages.page(made_rows(table, space, 2, 12, 3.0), [])
     assert "120 of 240 trainings are there" in text
-    assert "Of 12 students and 2 seeds, the interaction of student and teacher is beyond" in text
+    sizes = "n = 12 students, 2 seeds, teachers vgg, convmixer, resnet56."
+    assert f"{sizes} The interaction of student and teacher is beyond noise" in text
     assert "| labels alone | - | 12 | 12 | 12 |" in text
-    assert "n = 12 students, 2 seeds." in text
 
 
 def test_page_says_what_one_seed_cannot_say(pages: Any, table: Any, space: Any) -> None:
     text = pages.page(made_rows(table, space, 1, 5, 0.0), [])
-    assert "Of 5 students there is one seed" in text
+    assert "n = 5 students, 1 seed, teachers vgg, convmixer, resnet56. There is one seed" in text
     assert "student x teacher" in text and "residual" not in text.split("## Rankings")[0]
+
+
+def test_sample_of_a_table_under_way(pages: Any, table: Any, space: Any) -> None:
+    """Four students have two teachers, three of them a third: 3 and 4 degrees of freedom."""
+    rows = made_rows(table, space, 1, 4, 1.0)
+    last = [row for row in rows if row["student"] == rows[-1]["student"]]
+    rows = [row for row in rows if row not in last or row["teacher"] != "resnet56"]
+    found = pages.largest(pages.samples(rows, [0]))
+    assert (found.teachers, len(found.names)) == (("vgg", "convmixer", "resnet56"), 3)
+    rows = [row for row in rows if row["teacher"] != "resnet56"]
+    found = pages.largest(pages.samples(rows, [0]))
+    assert (found.teachers, len(found.names), found.freedom) == (("vgg", "convmixer"), 4, 3)
+    assert pages.largest(pages.samples(rows, [0, 1])).freedom == 0
+    assert "## Rankings" in pages.page(rows, [])
 
 
 def test_page_of_next_to_nothing(pages: Any, table: Any, space: Any) -> None:
@@ -367,7 +382,7 @@ def test_scores_are_ranked_with_columns_and_differences(pages: Any, table: Any, 
             given = {"default": row["accuracy"], "params": str(-float(row["accuracy"]))}
             where = {"student": row["student"], "teacher": row["teacher"], "weights": "fresh"}
             scored.append({**where, **empty, **given})
-    text = pages.scores(scored, pages.sample(rows))
+    text = pages.scores(scored, pages.largest(pages.samples(rows, [0])))
     lines = {line.split(" | ")[0].strip("| "): line.split(" | ") for line in text.splitlines()}
     assert lines["default"][1:4] == ["1.00"] * 3
     assert lines["default"][5].startswith("1.00 (1.00")
