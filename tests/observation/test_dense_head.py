@@ -227,3 +227,20 @@ def test_inputs_of_a_kernel_are_its_patches(options: dict[str, Any]) -> None:
     assert found is not None
     assert torch.equal(found, patches.transpose(1, 2).flatten(0, 1))
     assert torch.allclose(found @ layer.weight.flatten(1).T, rows.read(output), atol=1e-5)
+
+
+def test_a_head_inside_of_what_is_called_the_encoder() -> None:
+    class Wrapped(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.backbone = Dense()
+
+        def forward(self, images: Tensor) -> object:
+            return self.backbone(images)
+
+    model, images = Wrapped(), torch.randn(2, 3, *SIZE)
+    targets = torch.randint(CLASSES, (2, *SIZE))
+    whole, inner = observe(model, images, targets), observe(model.backbone, images, targets)
+
+    assert torch.equal(whole.class_gradient, inner.class_gradient)
+    assert whole.last.shape == inner.last.shape

@@ -20,6 +20,7 @@ from torch.nn.functional import pad
 from diswot.observation.rows import PixelRows
 
 _ROUNDING = 1e-4  # of the largest logit
+_STEP = 16  # of the rows at which outputs are compared with the logits
 
 
 @dataclass(frozen=True)
@@ -54,6 +55,7 @@ def head_convolutions(
         their outputs were interpolated with aligned corners.
     """
     fitting = [each for each in ran if each.output.shape[1] == logits.shape[1]]
+    rows, logits = rows.every(_STEP), logits[::_STEP]
     for heads in _candidates(fitting):
         for aligned in (False, True):
             found = sum(rows.read(each.output, align_corners=aligned) for each in heads)

@@ -125,6 +125,10 @@ class Trace:
         smallest = self.stage_maps[-1].map.shape[2:].numel() if self.stage_maps else cells
         return 1 < cells <= smallest
 
+    def decodes(self, name: str) -> bool:
+        """Whether a module of a dense network is outside of the encoder, as its classifier is."""
+        return not self.encoder or not name.startswith(f"{self.encoder}.")
+
     def add_named(self, name: str, output: Tensor) -> None:
         """Record the output of a module that the user named.
 
@@ -190,6 +194,8 @@ def run(
     boxes = targets if targets is not None and is_boxes(targets) else None
     trace = Trace((images.shape[2], images.shape[3]), copy, dense=dense)
     trace.encoder = _encoder(modules) if dense or boxes is not None else None
+    if dense and not any(isinstance(m, nn.Conv2d) and trace.decodes(n) for n, m in modules.items()):
+        trace.encoder = ""
     handles = []
     try:
         for name, module in modules.items():
@@ -283,7 +289,7 @@ def _hook(
             return
         if isinstance(module, nn.Conv2d):
             trace.last_convolution = name, inputs[0]
-            if trace.dense:
+            if trace.dense and trace.decodes(name):
                 trace.convolutions.append(RanConvolution(name, module, inputs[0], output))
         if not isinstance(module, _NEVER_A_MAP):
             trace.add_map(name, module, depth, inputs[0], output)

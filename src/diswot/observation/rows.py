@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy, interpolate
@@ -122,9 +123,9 @@ class PixelRows:
         if not len(flat):
             raise UserError("all pixels of the batch are ignored")
         if len(flat) > MOST_ROWS:
-            random = torch.Generator().manual_seed(_SEED)
-            drawn = torch.randperm(len(flat), generator=random)[:MOST_ROWS].sort().values
-            flat = flat[drawn.to(flat.device)]
+            random = np.random.default_rng(_SEED)  # torch would permute all pixels
+            drawn = np.sort(random.choice(len(flat), MOST_ROWS, replace=False, shuffle=False))
+            flat = flat[torch.from_numpy(drawn).to(flat.device)]
         height, width = self.targets.shape[1:]
         inside = flat % (height * width)
         return flat // (height * width), inside // width, inside % width
@@ -134,6 +135,12 @@ class PixelRows:
         """Targets of the rows, N."""
         image, row, column = self.places
         return self.targets[image, row, column]
+
+    def every(self, step: int) -> PixelRows:
+        """Return every row of a step, from the first."""
+        some = PixelRows(self.targets)
+        vars(some)["places"] = tuple(each[::step] for each in self.places)
+        return some
 
     def read(self, maps: Tensor, *, align_corners: bool = False) -> Tensor:
         """Return the values of a map at the rows, as bilinear interpolation to H x W gives them.
