@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -110,6 +111,25 @@ def test_a_training_is_resumed(few: Dataset, tmp_path: Path) -> None:
 def test_augmentation_of_whole_images_is_refused(few: Dataset, setting: dict[str, float]) -> None:
     with pytest.raises(UserError, match="are for one label an image"):
         distill(None, seeded(), few, replace(RECIPE, **setting))
+
+
+@pytest.mark.parametrize("setting", [{"label_smoothing": 0.1}, {"cache": True, "flip": False}])
+def test_settings_of_logits_are_refused(few: Dataset, setting: dict[str, Any]) -> None:
+    with pytest.raises(UserError, match="is for networks that return logits, not for detectors"):
+        distill(None, seeded(), few, replace(RECIPE, **setting))
+
+
+def test_a_teacher_of_other_classes_teaches_by_maps_alone(few: Dataset, teacher: nn.Module) -> None:
+    how = replace(RECIPE, epochs=1)
+    with pytest.raises(UserError, match="kd needs a detector with the classes of the data"):
+        distill(teacher, seeded(), few, how, losses={"kd": 1.0}, teacher_classes=(0, 2, -1))
+    made = distill(teacher, seeded(), few, how, losses={"at": 1.0}, teacher_classes=(0, 2, -1))
+    assert made.history[-1]["at"] > 0
+
+
+def test_an_average_of_the_weights_is_tested(few: Dataset) -> None:
+    made = distill(None, seeded(), few, replace(RECIPE, ema=0.5, views=2))
+    assert made.test_map == pytest.approx(measure_result(made.student, few), nan_ok=True)
 
 
 class Classifier(nn.Module):

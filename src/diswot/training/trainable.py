@@ -51,6 +51,8 @@ def check_trainable(
             shared.check(user_code.name_of(name), get_distance(name))
     if data.has_unlabelled:
         _check_unlabelled(teacher, data, recipe)
+    if data.task == "detection":
+        _check_detection(recipe, teacher_classes)
 
 
 def _check_unlabelled(teacher: nn.Module | None, data: Dataset, recipe: Recipe) -> None:
@@ -65,3 +67,16 @@ def _check_unlabelled(teacher: nn.Module | None, data: Dataset, recipe: Recipe) 
         )
     if recipe.mixes:
         raise UserError("mixup and cutmix mix labels, which some images do not have; set both to 0")
+
+
+def _check_detection(recipe: Recipe, teacher_classes: Sequence[int] | None) -> None:
+    """Refuse settings that have no meaning for a detector, which has rows and losses of its own."""
+    for name in ("cache", "label_smoothing"):
+        if getattr(recipe, name):
+            raise UserError(f"{name} is for networks that return logits, not for detectors")
+    rows = [user_code.name_of(n) for n in recipe.losses if get_distance(n).outputs_alone]
+    if rows and teacher_classes is not None:
+        raise UserError(
+            f"{rows[0]} needs a detector with the classes of the data as its teacher; losses of "
+            "feature maps, such as pkd or at, do with any"
+        )
