@@ -33,6 +33,7 @@ from diswot.utils import files
 
 TABLE, PAGE = TABLES / "teachers.csv", DOCS / "teachers_table.md"
 PICTURE = "pictures/teachers_table.svg"
+TOO_FEW = "Fewer than three students have two teachers, so nothing can be said yet."
 FEWEST = 3  # students for a statistic
 Rows = Sequence[Mapping[str, str]]
 
@@ -260,7 +261,7 @@ def page(rows: Rows, scored: Rows) -> str:
     one, two = (largest(samples(rows, seeds)) for seeds in ([0], [0, 1]))
     most = largest([two, one])
     if not most.freedom:
-        return head
+        return f"{head}\n\n{TOO_FEW}"
     tested = two if two.freedom else one
     parts = {
         "Does the teacher change the order?": (
