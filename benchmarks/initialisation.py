@@ -24,7 +24,7 @@ from pages import markdown
 from scipy import stats
 from short_training import lines
 from torch import Tensor, nn
-from torch.nn.functional import avg_pool2d, relu
+from torch.nn.functional import avg_pool2d, batch_norm, relu
 
 from diswot.data.registry import create_dataset
 from diswot.knowledge.relation import relation
@@ -122,11 +122,21 @@ def limit(teacher: Tensor, student: Tensor) -> float:
 
 
 class Chain(nn.Module):
-    """L convolutions of C channels, of which those after the first may have shortcuts."""
+    """L convolutions of C channels.
 
-    def __init__(self, width: int, layers: int, shortcuts: bool, seed: int) -> None:
+    Args:
+        width: Channels, C.
+        layers: Number of convolutions, L.
+        shortcuts: Whether those after the first have shortcuts.
+        seed: Seed of the weights.
+        norm: Whether a batch norm with the statistics of the batch follows each convolution.
+    """
+
+    def __init__(
+        self, width: int, layers: int, shortcuts: bool, seed: int, norm: bool = False
+    ) -> None:
         super().__init__()
-        self.shortcuts = shortcuts
+        self.shortcuts, self.norm = shortcuts, norm
         generator = torch.Generator().manual_seed(seed)
         inputs = [3, *[width] * (layers - 1)]
         self.layers = nn.ModuleList(
@@ -138,11 +148,22 @@ class Chain(nn.Module):
     @torch.no_grad()
     def forward(self, x: Tensor) -> Tensor:
         """Map images B x 3 x H x W to the last map B x C x H x W."""
-        first, *others = self.layers
+        first, *others = map(self._normalised, self.layers)
         x = first(x)
         for layer in others:
             x = x + layer(relu(x)) if self.shortcuts else layer(relu(x))
         return relu(x)
+
+    def _normalised(self, layer: nn.Module) -> Callable[[Tensor], Tensor]:
+        if not self.norm:
+            return layer
+        return lambda x: batch_norm(layer(x), None, None, training=True)
+
+
+def cosines(images: Tensor, chain: Chain) -> Tensor:
+    """Return the cosines between the last maps of different images, B x (B - 1)."""
+    rows = unit_rows(chain(images).flatten(1))
+    return (rows @ rows.T)[~torch.eye(len(rows), dtype=torch.bool)].view(len(rows), -1)
 
 
 def measured(images: Tensor, width: int, layers: int, shortcuts: bool, seed: int) -> Tensor:

@@ -12,6 +12,7 @@ import argparse
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import combinations
 from pathlib import Path
 from statistics import fmean
@@ -19,6 +20,7 @@ from statistics import fmean
 import numpy as np
 import teachers_analysis as analysis
 from distill_study import write_page
+from matplotlib.figure import Figure
 from pages import DOCS, markdown, number
 from short_training import lines
 from teachers_analysis import Estimate
@@ -27,8 +29,11 @@ from teachers_space import TABLES, TEACHERS
 from teachers_table import COLUMNS, LOGITS
 
 from diswot.ranking.statistics import Array
+from diswot.utils import files
 
 TABLE, PAGE = TABLES / "teachers.csv", DOCS / "teachers_table.md"
+PICTURE = "pictures/teachers_table.svg"
+TOO_FEW = "Fewer than three students have two teachers, so nothing can be said yet."
 FEWEST = 3  # students for a statistic
 Rows = Sequence[Mapping[str, str]]
 
@@ -187,6 +192,21 @@ def alone(rows: Rows) -> str:
     return markdown(["column", "n", "tau with labels alone"], cells)
 
 
+def picture(rows: Rows) -> Figure:
+    """Draw the accuracy alone against that under each teacher, students of seed 0."""
+    figure = Figure(figsize=(5.5, 4.5), layout="constrained")
+    axes = figure.add_subplot(xlabel="labels alone, %", ylabel="distilled, %")
+    ends: list[float] = []
+    for (teacher, loss), marker in zip(COLUMNS[1:], "os^x", strict=True):
+        names, y = analysis.complete(rows, [COLUMNS[0], (teacher, loss)], [0])
+        if names:
+            axes.plot(y[:, 0, 0], y[:, 1, 0], marker, label=column_name(teacher, loss), alpha=0.7)
+            ends += [float(y.min()), float(y.max())]
+    axes.plot([min(ends), max(ends)], [min(ends), max(ends)], ":", color="grey")
+    axes.legend(frameon=False)
+    return figure
+
+
 def score_of(scored: Rows, names: Sequence[str], teacher: str, weights: str, score: str) -> Array:
     """Return a score of some students; NaN where there is none."""
     found = {
@@ -241,7 +261,7 @@ def page(rows: Rows, scored: Rows) -> str:
     one, two = (largest(samples(rows, seeds)) for seeds in ([0], [0, 1]))
     most = largest([two, one])
     if not most.freedom:
-        return head
+        return f"{head}\n\n{TOO_FEW}"
     tested = two if two.freedom else one
     parts = {
         "Does the teacher change the order?": (
@@ -249,7 +269,7 @@ def page(rows: Rows, scored: Rows) -> str:
         ),
         "Rankings": f"{tested.sizes}\n\n{agreements(tested)}",
         "Which students win": f"{most.sizes} Accuracy in %.\n\n{winners(most)}",
-        "Alone and distilled": alone(rows),
+        "Alone and distilled": f"{alone(rows)}\n\n![accuracy alone and distilled]({PICTURE})",
         "Scores": f"{most.sizes} Kendall's tau.\n\n{scores(scored, most)}",
         "Whom a teacher favours": f"{most.sizes} Kendall's tau.\n\n{predictors(scored, most)}",
     }
@@ -264,7 +284,11 @@ def main() -> None:
     parser.add_argument("--scores", type=Path, default=SCORED)
     parser.add_argument("--page", type=Path, default=PAGE)
     options = parser.parse_args()
-    write_page(page(lines(options.table), lines(options.scores)), options.page)
+    rows = lines(options.table)
+    write_page(page(rows, lines(options.scores)), options.page)
+    if largest(samples(rows, [0])).freedom:
+        write = partial(picture(rows).savefig, format="svg", metadata={"Date": None})
+        files.write(options.page.parent / PICTURE, write)
 
 
 if __name__ == "__main__":

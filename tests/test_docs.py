@@ -144,6 +144,12 @@ def test_formulas_become_mathml() -> None:
     assert "`\\(code\\)`" in made and "$$" not in made
 
 
+@pytest.mark.parametrize("name", ["maths.md", "initialisation.md"])
+def test_formulas_within_a_sentence_stand_on_one_line(name: str) -> None:
+    text = (DOCS / name).read_text()
+    assert text.count(r"\(") == len(re.findall(r"\\\(.+?\\\)", text)) > 20
+
+
 def test_every_distance_and_score_has_its_formula_in_the_maths() -> None:
     from diswot.knowledge.registry import KNOWLEDGE
     from diswot.proxies.registry import PROXIES

@@ -147,6 +147,19 @@ def test_relation_is_of_the_order_of_one_over_the_batch(wide: Any) -> None:
     assert stdev(found[32]) < stdev(found[8])
 
 
+def test_batch_norm_keeps_images_apart(wide: Any) -> None:
+    """With it the cosines stay where they are; without it they tend to 1."""
+    x = wide.smooth_images()
+    mean = {
+        (layers, norm): float(wide.cosines(x, wide.Chain(48, layers, False, 0, norm)).mean())
+        for layers in (4, 32)
+        for norm in (False, True)
+    }
+    assert mean[32, False] > 0.85 > mean[4, False]
+    assert abs(mean[32, True] - mean[4, True]) < 0.1
+    assert mean[32, True] < 0.5
+
+
 # Semantic
 
 

@@ -187,6 +187,19 @@ def test_the_space_builds_a_student_by_name(space: Any) -> None:
     assert model(torch.zeros(2, 3, 32, 32)).shape == (2, 7)
 
 
+def test_kept_scores_are_of_all_students(imported: Callable[[str], Any], space: Any) -> None:
+    """And `diswot` is the sum of its two parts, as its definition says."""
+    kept = imported("teachers_scores")
+    rows = kept.lines(kept.SCORED)
+    fresh = [row for row in rows if row["weights"] == kept.FRESH]
+    assert [(r["teacher"], r["student"]) for r in fresh] == [
+        (teacher, student) for teacher in space.TEACHERS for student in space.students()
+    ]
+    for row in rows:
+        parts = float(row["semantic"]) + float(row["relation"])
+        assert float(row["diswot"]) == pytest.approx(parts, abs=1e-6)
+
+
 # Statistics
 
 
@@ -366,10 +379,19 @@ def test_sample_of_a_table_under_way(pages: Any, table: Any, space: Any) -> None
     assert "## Rankings" in pages.page(rows, [])
 
 
+def test_picture_has_the_accuracies(pages: Any, table: Any, space: Any) -> None:
+    rows = made_rows(table, space, 1, 4, 1.0)
+    axes = pages.picture(rows).axes[0]
+    drawn = {line.get_label(): line.get_xydata() for line in axes.lines}
+    found = {r["teacher"]: float(r["accuracy"]) for r in rows[:5] if r["loss"] != table.MAPS}
+    assert drawn["vgg"][0].tolist() == [found["none"], found["vgg"]]
+    assert [len(points) for points in drawn.values()] == [4, 4, 4, 4, 2]
+
+
 def test_page_of_next_to_nothing(pages: Any, table: Any, space: Any) -> None:
     text = pages.page(made_rows(table, space, 1, 2, 0.0)[:7], [])
     assert "7 of 240" in text and "##" not in text
-    assert "0 of 240" in pages.page([], [])
+    assert "0 of 240" in pages.page([], []) and text.endswith(pages.TOO_FEW)
 
 
 def test_scores_are_ranked_with_columns_and_differences(pages: Any, table: Any, space: Any) -> None:
