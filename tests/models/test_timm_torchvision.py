@@ -157,7 +157,6 @@ def test_networks_for_segmentation_start_from_nothing() -> None:
 DETECTORS = [
     "ssdlite320_mobilenet_v3_large",
     "fcos_resnet50_fpn",
-    "retinanet_resnet50_fpn",
     "fasterrcnn_mobilenet_v3_large_fpn",
 ]
 BOXES = {"boxes": torch.tensor([[4.0, 6.0, 40.0, 50.0]]), "labels": torch.tensor([3])}
@@ -192,7 +191,7 @@ def test_input_config_of_a_trained_detector() -> None:
 
 
 @pytest.mark.parametrize("classes", [90, 7])
-@pytest.mark.parametrize("name", [DETECTORS[0], DETECTORS[3]])
+@pytest.mark.parametrize("name", [DETECTORS[0], DETECTORS[2]])
 def test_a_detector_takes_what_fits(
     name: str, classes: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -21,7 +21,7 @@ from diswot.spaces import registry as spaces
 from diswot.spaces.registry import Params, build_network, create_space
 
 CLASSES = 3
-NAMES = [f"detector:{backbone}+{heads}" for backbone in ("s0", "mobilenet") for heads in HEADS]
+NAMES = [*(f"detector:s0+{heads}" for heads in HEADS), "detector:mobilenet+fcos"]
 SMALL: Params = {
     "blocks1": 1, "blocks2": 1, "blocks3": 1,
     "pyramid_width": 64, "head_width": 32, "head_depth": 2,
