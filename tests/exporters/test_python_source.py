@@ -21,7 +21,11 @@ from diswot.spaces import registry as spaces
 from diswot.spaces.registry import construct, create_space
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
-SPACES = [row.example or name for name, row in spaces.SPACES.items() if name != "timm_zoo"]
+SPACES = [
+    row.example or name
+    for name, row in spaces.SPACES.items()
+    if name not in ("timm_zoo", "detector")  # detectors are written as ONNX alone
+]
 
 
 def candidate(name: str, size: int, seed: int = 0, classes: int = 5) -> nn.Module:
