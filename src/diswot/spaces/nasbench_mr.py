@@ -180,10 +180,11 @@ class MultiResolutionNet(nn.Module):
         branches = [self.stem(x)]
         for name in self.names:
             branches = getattr(self, name)(branches)
-        size = branches[0 if self.dense else -1].shape[2:]
+        kept = 0 if self.dense else len(branches) - 1
+        size = branches[kept].shape[2:]
         maps = [
-            each if each.shape[2:] == size else interpolate(each, size, mode="bilinear")
-            for each in branches
+            each if place == kept else interpolate(each, size, mode="bilinear")
+            for place, each in enumerate(branches)
         ]
         merged = self.merge(torch.cat(maps, dim=1))
         logits: Tensor = self.classifier(self.flatten(self.pool(merged)))

@@ -221,6 +221,7 @@ SPACES: dict[str, Space] = {
         argument="parts",
         checks="check",
         example="detector:mobilenet+fcos",
+        task="detection",
     ),
 }
 
