@@ -90,3 +90,26 @@ def test_differences_by_hand() -> None:
     assert difference(found(one, two), found(one, (50.0, 1, 0.8)), 100) == float("inf")
     assert difference(found(one, two), found(one), 100) == float("inf")
     assert difference(found(one, two), found(one, one), 100) == float("inf")
+    assert difference(found(one), found(), 100) == float("inf")
+
+
+def test_one_of_50_boxes_may_have_no_counterpart() -> None:
+    many = [(3.0 * i, 1, i / 100) for i in range(100)]
+    assert difference(found(*many), found(*many[2:]), 100) == 0
+    assert difference(found(*many), found(*many[5:]), 100) > 0.01
+
+
+def test_boxes_of_equal_scores_are_arbitrary(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Constant(nn.Module):
+        def forward(self, images: list[Tensor]) -> list[dict[str, Tensor]]:
+            boxes, labels, scores = found(*((3.0 * i, 1, 0.5) for i in range(10)))
+            return [{"boxes": boxes, "labels": labels, "scores": scores}]
+
+    other = found(*((3.0 * i + 1, 1, 0.5) for i in range(10)))
+    monkeypatch.setattr(module, "_run", lambda folder, image: other)
+    text = module.check_detector(Constant(), tmp_path, description())
+    assert text.startswith("Not checked: so many scores of the network are equal")
+    assert module.tied(torch.tensor([0.1, 0.1, 0.5])) and not module.tied(torch.rand(30))
+    assert not module.tied(torch.tensor([0.5]))

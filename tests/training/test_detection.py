@@ -113,7 +113,9 @@ def test_augmentation_of_whole_images_is_refused(few: Dataset, setting: dict[str
         distill(None, seeded(), few, replace(RECIPE, **setting))
 
 
-@pytest.mark.parametrize("setting", [{"label_smoothing": 0.1}, {"cache": True, "flip": False}])
+@pytest.mark.parametrize(
+    "setting", [{"label_smoothing": 0.1}, {"cache": True, "flip": False}, {"compile": True}]
+)
 def test_settings_of_logits_are_refused(few: Dataset, setting: dict[str, Any]) -> None:
     with pytest.raises(UserError, match="is for networks that return logits, not for detectors"):
         distill(None, seeded(), few, replace(RECIPE, **setting))

@@ -71,7 +71,7 @@ def _check_unlabelled(teacher: nn.Module | None, data: Dataset, recipe: Recipe) 
 
 def _check_detection(recipe: Recipe, teacher_classes: Sequence[int] | None) -> None:
     """Refuse settings that have no meaning for a detector, which has rows and losses of its own."""
-    for name in ("cache", "label_smoothing"):
+    for name in ("cache", "compile", "label_smoothing"):
         if getattr(recipe, name):
             raise UserError(f"{name} is for networks that return logits, not for detectors")
     rows = [user_code.name_of(n) for n in recipe.losses if get_distance(n).outputs_alone]
