@@ -2,7 +2,7 @@
 PYTHON ?= python3
 RUN := .venv/bin/
 
-.PHONY: help demo test test-slow test-fast fuzz cover types docs wheel bench study study-default study-distill lint clean
+.PHONY: help demo test test-slow test-fast fuzz cover types docs wheel bench study study-dense study-default study-distill lint clean
 
 help: ## what can be made
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
@@ -56,6 +56,10 @@ CIFAR ?= cifar100
 TEACHER ?= teacher.safetensors
 study: .venv/ready ## scores against all tables; CIFAR=DIR is CIFAR-100 as a folder; hours, resumable
 	$(RUN)diswot rank --study benchmarks/targets.toml --data $(CIFAR) --teacher resnet110 --out runs/targets --resume
+
+CAMVID ?= camvid
+study-dense: .venv/ready ## scores against tables of segmentation; CAMVID=DIR has images and masks; resumable
+	$(RUN)diswot rank --study benchmarks/targets_dense.toml --data $(CAMVID) --out runs/dense --resume
 
 study-default: .venv/ready ## the default score, chosen without the table that it is looked at on
 	$(RUN)python benchmarks/leave_one_out.py record --data $(CIFAR)

@@ -1,7 +1,7 @@
 """What each proxy costs, as a ratio to one bare forward pass of the same network and batch.
 
-On three networks row by row; and on networks drawn at random from the two spaces, which is what a
-search meets, all forward rows together.
+On three networks row by row; some rows on a network for segmentation; and on networks drawn at
+random from the two spaces, which is what a search meets, all forward rows together.
 
 The bare pass runs in inference mode with batch statistics, as scoring does. The rows that need but
 a forward pass of a network with Gaussian weights share one: all of them together are timed as well.
@@ -28,6 +28,7 @@ from timing import footer, in_turn
 from torch import nn
 
 from diswot.cli import console
+from diswot.data.dataset import Batch
 from diswot.data.registry import create_dataset
 from diswot.models.initialization import fresh
 from diswot.models.registry import create_teacher
@@ -42,6 +43,9 @@ STUDENTS = {
     "S0 7-7-7 (ResNet-44)": ("s0", {"blocks1": 7, "blocks2": 7, "blocks3": 7}),
     "NAS-Bench-201 cell": ("nasbench201", nasbench201.from_string(CELL)),
 }
+DENSE = "torchvision:lraspp_mobilenet_v3_large"
+DENSE_ROWS = ("diswot", "relation", "kd", "naswot", "default")
+DENSE_SHAPE = (8, 180, 240)
 SAMPLE = ("s0", "nasbench201")
 GAUSSIAN = tuple(name for name, row in PROXIES.items() if row.init == "gaussian")
 TOGETHER, TEACHER_FREE = "all forward rows together", "those without a teacher together"
@@ -69,6 +73,30 @@ def rows(score: Scorer, model: nn.Module, names: Sequence[str], turns: int) -> l
     for name, cost in costs.items():
         milliseconds = f"{1e3 * times[name].median:.1f} ms"
         lines.append([name, cost, milliseconds, times[name].over(times["bare"])])
+    return lines
+
+
+def dense_rows(turns: int) -> list[list[str]]:
+    """Time some rows on a network for segmentation, whose rows are pixels."""
+    random, (count, height, width) = torch.Generator().manual_seed(0), DENSE_SHAPE
+    images = torch.randn(count, 3, height, width, generator=random)
+    labels = torch.randint(11, DENSE_SHAPE, generator=random)
+    batch = Batch(images.contiguous(memory_format=torch.channels_last), labels)
+    build = partial(create_teacher, DENSE, 11, height)
+    score = scorer(build(), [batch], DENSE_ROWS)
+    model = fresh(build, "gaussian", 0)
+
+    def bare() -> None:
+        with torch.inference_mode():
+            model(batch.images)
+
+    work: dict[str, Callable[[], object]] = {"bare": bare}
+    work |= {name: partial(score.score, [model], [name]) for name in DENSE_ROWS}
+    times = in_turn(work, turns, warm_up=1)
+    lines = [["bare forward pass", f"{1e3 * times['bare'].median:.0f} ms", "1"]]
+    for name in DENSE_ROWS:
+        milliseconds = f"{1e3 * times[name].median:.0f} ms"
+        lines.append([name, milliseconds, times[name].over(times["bare"])])
     return lines
 
 
@@ -123,6 +151,9 @@ def main() -> None:
         title = f"{name}, batch {options.batch_size}; wanted: {TOGETHER} 1.6, default 4"
         heads = ["proxy", "cost", "time", "over one forward pass"]
         console.table(title, heads, rows(score, model, names, options.turns))
+    count, height, width = DENSE_SHAPE
+    title = f"{DENSE}, {width} x {height} pixels, batch {count}; wanted: diswot 1.3"
+    console.table(title, ["proxy", "time", "over one forward pass"], dense_rows(options.turns))
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     for space in SAMPLE:
         title = f"{options.sample} of {space} at random, batch {options.batch_size}; wanted: 1.6"
