@@ -404,6 +404,5 @@ def source_facts(teacher: TeacherOptions, data: DataOptions) -> dict[str, Any]:
 
 def images_of(config: Mapping[str, Any]) -> NamedImages:
     """Return the images of a configuration, as `source_facts` writes it."""
-    names = ("classes", "image_size", "data_root", "mean", "std")
-    given = (config.get(name) for name in names)
-    return NamedImages(config["data"], *given, task=config.get("task"))
+    names = ("classes", "image_size", "data_root", "mean", "std", "task")
+    return NamedImages(config["data"], *(config.get(name) for name in names))
