@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 from commands import Run, call
 from scipy import stats
+from shapes import shapes
 
 from diswot.costs.counts import count_params
 from diswot.models import registry
@@ -23,6 +24,7 @@ from diswot.ranking.score_columns import read_score_columns
 from diswot.spaces.registry import build_network, create_space
 from diswot.utils.files import save_weights
 
+ROOT = Path(__file__).parents[2]
 OPTIONS = "--teacher resnet20 --classes 10 --batch-size 4 --image-size 8 --resamples 50"
 ROWS = [(1, 1, 1, 60.0, 62), (3, 1, 1, 61.5, 64), (1, 3, 1, 62.0, 63), (1, 1, 3, 62.5, 66)]
 ROWS += [(3, 3, 1, 63.0, 66.5), (5, 1, 1, 62.0, 65), (3, 3, 3, 64.0, 69), (7, 7, 7, 65.0, 71)]
@@ -339,3 +341,23 @@ def test_help_names_what_there_is() -> None:
     words += ["--limit", "--repeats", "--seed", "--out", "--json", "--scores", "--workers"]
 
     assert ran.status == 0 and all(word in ran.out for word in words)
+
+
+def test_a_table_of_networks_for_segmentation(run: Run, tmp_path: Path) -> None:
+    """The architectures are the table's, the images and masks a folder's."""
+    least = "16-16-1-1-16-1-1-1-16-16-1-1-1-1-16-16-16-1-1-1-1-1-16-16-16-16-16"
+    wider = [least, *(least.replace("16-16-1", stem, 1) for stem in ("32-16-1", "64-64-1"))]
+    rows = ["embedding,seg,video", *(f"{each},{40 + 2 * i},5" for i, each in enumerate(wider))]
+    (tmp_path / "table.csv").write_text("\n".join(rows))
+    data = shapes(tmp_path / "shapes", 6, 4)
+    chosen = f"--table {tmp_path}/table.csv --space nasbench_mr_seg --target seg --data {data}"
+    scores = "--task segmentation --proxies default,relation,stage_entropy --batch-size 4"
+    teacher = f"--teacher {ROOT}/examples/shapes.py:teacher --resamples 20"
+    found = run(f"rank {chosen} {scores} {teacher} --json").json
+
+    assert found["target"] == "seg" and found["n"] == 3
+    assert {"default", "relation", "stage_entropy", *BASELINES} <= found["rows"].keys()
+    assert found["rows"]["params"][TAU] == 1
+    wrong = f"rank --table {tmp_path}/table.csv --space nasbench_mr_seg --target seg"
+    refused = run(f"{wrong} --data noise --task segmentation").mistake()
+    assert "for classification, not for segmentation" in refused

@@ -398,10 +398,11 @@ def source_facts(teacher: TeacherOptions, data: DataOptions) -> dict[str, Any]:
         "data_root": absolute(data.data_root),
         "classes": data.classes,
         "image_size": data.image_size,
+        **({"task": data.task} if data.task else {}),
     }
 
 
 def images_of(config: Mapping[str, Any]) -> NamedImages:
     """Return the images of a configuration, as `source_facts` writes it."""
-    names = ("classes", "image_size", "data_root", "mean", "std")
+    names = ("classes", "image_size", "data_root", "mean", "std", "task")
     return NamedImages(config["data"], *(config.get(name) for name in names))
