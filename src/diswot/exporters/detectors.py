@@ -96,7 +96,7 @@ def check_detector(model: nn.Module, folder: Path, description: StudentDescripti
     if not worst <= TOLERANCE:
         raise ExportFailed(f"the exported file differs from the network by {worst:.2g}")
     if undefined == len(images):
-        return "Not checked: too many scores of the network are equal to choose boxes by them."
+        return "Not checked: many scores of the network are equal, so that its boxes are arbitrary."
     compared = f"{len(images) - undefined} images"
     if not count:
         return f"Checked after writing: like the network it finds no box in {compared}."
