@@ -762,7 +762,7 @@ MISTAKES = [
     ("search --data noise --teacher resnet57", "unknown teacher 'resnet57'; did you mean resnet56"),
     (
         "search --data noise --teacher ''",
-        "unknown teacher ''; known: hf:microsoft/resnet-18, resnet110, ",
+        "unknown teacher ''; known: detector:timm:resnet18+fcos, ",
     ),
     ("search --data noise --space s1", "unknown space 's1'; did you mean s0"),
     ("search --data digit", "unknown data 'digit'; did you mean digits"),
