@@ -137,7 +137,8 @@ CELLS: Mapping[str, Cell] = {
     ),
     "bccd": Cell(
         detector, 3, 240, 0.5, 24, 10, 4, "adamw", (1e-3, 5e-4), "pkd",
-        {"pkd": "pkd:1", "pkd published": "pkd:published", "pkd 0.1": "pkd:0.1", "cwd": "cwd:3", "fitnet": "fitnet:1", "sp": "sp:3000"},
+        {"pkd": "pkd:1", "pkd published": "pkd:published", "pkd 0.1": "pkd:0.1",
+         "cwd": "cwd:3", "fitnet": "fitnet:1", "sp": "sp:3000"},
     ),
 }  # fmt: skip
 
