@@ -865,7 +865,7 @@ def test_progress_only_grows(asked: int, tmp_path: Path) -> None:
     assert {step.total for step in steps} == {asked}
     assert steps[0].done == 8 or asked == 36
     assert steps[-1] == SearchProgress(
-        asked if asked == 36 else found.trials, asked, found.best.score
+        asked if asked == 36 else found.trials, asked, found.best.score, found.rejected
     )
     bests = [step.best for step in steps if step.best is not None]
     assert bests == sorted(bests)

@@ -210,8 +210,10 @@ class _Job:
         if self.out is not None:
             kept = {"storage": storage and masked(storage), "name": self.study.study}
             folder.write_search(self.out, config, kept)
-        note = "" if best is None else f"best {best:.4f}"
-        advance("scoring", progress.done, progress.total, note)
+        notes = [] if best is None else [f"best {best:.4f}"]
+        if progress.rejected:
+            notes.append(f"{progress.rejected:,} outside the budget")
+        advance("scoring", progress.done, progress.total, ", ".join(notes))
 
     def show(self, result: dict[str, Any], as_json: bool) -> None:
         """Print the result, and the verification if there was one."""

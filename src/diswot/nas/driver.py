@@ -47,11 +47,13 @@ class SearchProgress:
         done: Candidates within the budget that have ended.
         total: Candidates asked for.
         best: Highest score; None before the first.
+        rejected: Proposals outside the budget so far.
     """
 
     done: int
     total: int
     best: float | None
+    rejected: int = 0
 
 
 Callback = Callable[[SearchProgress], None]
@@ -160,7 +162,7 @@ class Driver:
 
         def report() -> None:
             ended = max(0, unknown - len(left) - len(self._open))
-            callback(SearchProgress(len(plan) - unknown + ended, len(plan), self.history.best))
+            self._show(len(plan) - unknown + ended, len(plan), callback)
 
         self._run(more, done, report)
 
@@ -179,10 +181,14 @@ class Driver:
             return self.history.within >= n_trials or self._hopeless()
 
         def report() -> None:
-            callback(SearchProgress(self.history.within, n_trials, self.history.best))
+            self._show(self.history.within, n_trials, callback)
 
         self._stalled = 0
         self._run(more, done, report, n_trials)
+
+    def _show(self, done: int, total: int, callback: Callback) -> None:
+        rejected = self.history.outcomes["rejected"]
+        callback(SearchProgress(done, total, self.history.best, rejected))
 
     def leave(self) -> None:
         """Give up the open trials of this process, so that no other process waits for them."""
