@@ -449,6 +449,7 @@ def lose(kill: str) -> str:
 
 
 @needs_ray
+@pytest.mark.slow
 def test_tasks_of_a_node_that_is_killed_are_done_on_another() -> None:
     assert lose("nodes.remove_node(next(iter(nodes.worker_nodes)), allow_graceful=False)") == (
         "all done\n"

@@ -129,6 +129,7 @@ def tiny(transformers: object, kind: str) -> nn.Module:
             num_attention_heads=[1, 2, 3, 4],
             decoder_hidden_size=16,
             classifier_dropout_prob=0.0,
+            drop_path_rate=0.0,
         ),
         "upernet": lambda: t.UperNetConfig(
             num_labels=CLASSES,

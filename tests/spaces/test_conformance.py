@@ -107,7 +107,7 @@ def test_random_networks_build_run_and_round_trip(named: str) -> None:
         assert json.loads(json.dumps(params)) == params
 
 
-@pytest.mark.parametrize("size", [64, 224])
+@pytest.mark.parametrize("size", [pytest.param(64, marks=pytest.mark.slow), 224])
 def test_sizes_of_images(named: str, size: int) -> None:
     with torch.device("meta"), torch.no_grad():
         ((_, model),) = samples(space(named, size), 1, seed=size)
