@@ -10,8 +10,9 @@ import pytest
 from data.pictures import folder
 from PIL import Image
 
-from diswot.data.decode import opened, size_of
+from diswot.data.decode import opened, opened_mask, size_of
 from diswot.data.registry import create_dataset
+from diswot.errors import UserError
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
@@ -56,3 +57,11 @@ class TestDecoding:
         assert len(opened) == 1  # for the size
         found.batch(6)
         assert len(opened) == 7
+
+
+@pytest.mark.parametrize("name", [None, "row 3"])
+def test_a_damaged_mask_is_named(tmp_path: Path, name: str | None) -> None:
+    place = tmp_path / "mask.png"
+    place.write_bytes(b"no mask")
+    with pytest.raises(UserError, match=f"^{name or place} cannot be read as a mask$"):
+        opened_mask(str(place), name)

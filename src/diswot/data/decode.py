@@ -88,7 +88,7 @@ def opened_mask(source: str | bytes, name: str | None = None) -> Any:
     except (UserError, MemoryError):
         raise
     except Exception as error:  # a damaged file makes a decoder raise anything
-        raise UserError(f"{name} cannot be read as a mask") from error
+        raise UserError(f"{name or source!s} cannot be read as a mask") from error
 
 
 def fitted(image: Any, height: int, width: int | None = None) -> Tensor:

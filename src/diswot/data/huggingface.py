@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from diswot.data.dataset import Dataset
-from diswot.data.huggingface_boxes import encoded_images, has_boxes, hub_boxes
+from diswot.data.huggingface_boxes import has_boxes, hub_boxes
 from diswot.data.huggingface_masks import has_masks, hub_masks
+from diswot.data.parquet import encoded_images
 from diswot.data.tabular import ImageTable, data, image_column, label_column
 from diswot.errors import UserError
 from diswot.utils.optional_imports import imported, one_line_errors

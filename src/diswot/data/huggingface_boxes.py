@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -10,7 +10,7 @@ from typing import Any
 from diswot.data.box_tables import BOX, CATEGORIES, BoxTable, box_data
 from diswot.data.boxes import train_and_test
 from diswot.data.dataset import Dataset
-from diswot.data.parquet import encoded
+from diswot.data.parquet import encoded_images
 from diswot.data.split_folders import split_of
 from diswot.data.tabular import image_column
 from diswot.errors import UserError
@@ -86,16 +86,3 @@ def _sizes(table: Any) -> list[tuple[int, int]] | None:
     columns = [table[side][:].to_pylist() for side in _SIDES]
     whole = all(isinstance(value, int) and value > 0 for column in columns for value in column)
     return list(zip(*columns, strict=True)) if whole else None
-
-
-def encoded_images(table: Any, image: str, name: str, rows: Sequence[int]) -> list[bytes | str]:
-    """Return the encoded images of some rows, as bytes or paths of files.
-
-    Args:
-        table: Table of `datasets` whose column of images is not decoded.
-        image: Name of that column.
-        name: Name of the table in an error.
-        rows: Numbers of the rows.
-    """
-    cells = table[list(rows)][image]
-    return [encoded(cell, f"row {row} of {name}") for row, cell in zip(rows, cells, strict=True)]

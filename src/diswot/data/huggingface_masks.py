@@ -10,9 +10,9 @@ from typing import Any
 from diswot.data.boxes import train_and_test
 from diswot.data.dataset import Dataset
 from diswot.data.decode import IMAGENET_MEAN, IMAGENET_STD, opened, opened_mask
-from diswot.data.huggingface_boxes import encoded_images
 from diswot.data.masked import MaskedImages, masked
 from diswot.data.own_masks import plain_mask
+from diswot.data.parquet import encoded_images
 from diswot.data.split_folders import split_of
 from diswot.data.tabular import image_column
 from diswot.utils.optional_imports import imported

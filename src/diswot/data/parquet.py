@@ -114,16 +114,32 @@ def _fetch(groups: _Groups, name: str, rows: Sequence[int]) -> list[bytes | str]
         found = groups.rows(rows)
     except Exception as error:  # a damaged file makes pyarrow raise anything
         raise UserError(f"{name} cannot be read as Parquet: {_line(error)}") from error
-    return [encoded(value, f"row {row} of {name}") for row, value in zip(rows, found, strict=True)]
+    return _encoded_cells(found, name, rows)
 
 
-def encoded(value: Any, name: str) -> bytes | str:
+def _encoded_cells(cells: Sequence[Any], name: str, rows: Sequence[int]) -> list[bytes | str]:
+    return [_encoded(cell, f"row {row} of {name}") for row, cell in zip(rows, cells, strict=True)]
+
+
+def _encoded(value: Any, name: str) -> bytes | str:
     """Return the bytes of an image file in a cell, or else its path."""
     if isinstance(value, dict):
         value = value.get("bytes") or value.get("path")
     if not isinstance(value, bytes | str) or not value:
         raise UserError(f"{name} holds no image")
     return value
+
+
+def encoded_images(table: Any, image: str, name: str, rows: Sequence[int]) -> list[bytes | str]:
+    """Return the encoded images of some rows, as bytes or paths of files.
+
+    Args:
+        table: Table of `datasets` whose column of images is not decoded.
+        image: Name of that column.
+        name: Name of the table in an error.
+        rows: Numbers of the rows.
+    """
+    return _encoded_cells(table[list(rows)][image], name, rows)
 
 
 def _line(error: Exception) -> str:

@@ -218,12 +218,14 @@ def run(
     finally:
         for handle in handles:
             handle.remove()
-    trace.logits = _dense_logits(logits, images) if dense else logits
-    if not dense and (
-        not isinstance(logits, Tensor) or logits.ndim != 2 or len(logits) != len(images)
-    ):
-        raise UserError(f"the model must return one tensor of logits N x K, not {kind(logits)}")
+    trace.logits = _dense_logits(logits, images) if dense else _logits(logits, images)
     return trace
+
+
+def _logits(outputs: object, images: Tensor) -> Tensor:
+    if not isinstance(outputs, Tensor) or outputs.ndim != 2 or len(outputs) != len(images):
+        raise UserError(f"the model must return one tensor of logits N x K, not {kind(outputs)}")
+    return outputs
 
 
 def _dense_logits(outputs: object, images: Tensor) -> Tensor:

@@ -62,7 +62,7 @@ def check_outputs(outputs: object, num_classes: int | None) -> None:
         )
 
 
-def check_detector(student: nn.Module, num_classes: int) -> None:
+def check_detector_classes(student: nn.Module, num_classes: int) -> None:
     """Refuse a detector with another number of classes than the data, as far as it is known.
 
     Args:

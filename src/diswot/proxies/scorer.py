@@ -42,7 +42,7 @@ from diswot.observation.modes import measuring, recordable
 from diswot.observation.observe import Observation, observe
 from diswot.proxies.candidate import Candidate, images_alone
 from diswot.proxies.checks import (
-    check_detector,
+    check_detector_classes,
     check_outputs,
     check_teacher_free,
     check_types,
@@ -369,15 +369,14 @@ def _outcomes(
         candidate = Candidate(
             student, teacher, Batch(*inputs), seed, tuple(recorders), _needs_cam(rows), rough
         )
-        passing = any(row.needs_forward for row in rows.values())
-        if num_classes is not None and is_boxes(batch.labels):
-            check_detector(student, num_classes)
-            num_classes = None
-        if passing:
+        boxes = is_boxes(batch.labels)
+        if boxes and num_classes is not None:
+            check_detector_classes(student, num_classes)
+        if any(row.needs_forward for row in rows.values()):
             with classifier_errors():
                 logits = candidate.observation.logits
-            check_outputs(logits, num_classes)
-        elif num_classes is not None:
+            check_outputs(logits, None if boxes else num_classes)
+        elif num_classes is not None and not boxes:
             with measuring(student):
                 check_outputs(student(inputs[0][:_FEW]), num_classes)
         return {name: _outcome(name, row, candidate) for name, row in rows.items()}
