@@ -173,7 +173,7 @@ class Nobody:
 
     room = 0
 
-    def put(self, key: object, content: object, *, patience: int = 1) -> None:
+    def put(self, key: object, content: object) -> None:
         raise AssertionError("nothing is to be examined")
 
     def wait(self, answer: object, seconds: float | None = None) -> list[Any]:

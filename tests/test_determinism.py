@@ -110,9 +110,9 @@ class Part:
     def room(self) -> int:
         return max(0, min(self.executor.room, self.size - len(self._open)))
 
-    def submit(self, key: Hashable, task: Any, *, patience: int = 1) -> None:
+    def submit(self, key: Hashable, task: Any) -> None:
         self._open.add(key)
-        self.executor.submit(key, (self.spec, task), patience=patience)
+        self.executor.submit(key, (self.spec, task))
 
     def wait(self, seconds: float | None = None) -> list[TaskResult]:
         results = self.executor.wait(seconds)

@@ -19,7 +19,7 @@ def test_a_task_is_done_when_it_is_waited_for() -> None:
 
     inline = Inline(double)
     assert inline.room == 1
-    inline.submit("a", 3, patience=2)
+    inline.submit("a", 3)
 
     assert inline.room == 0 and done == []
     assert inline.wait(5) == [TaskResult("a", 6)]

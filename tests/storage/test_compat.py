@@ -23,19 +23,11 @@ def study(request: pytest.FixtureRequest, tmp_path: Path) -> optuna.Study:
     return opened
 
 
-def test_trials_by_number(study: optuna.Study) -> None:
-    assert [trial.number for trial in compat.trials_from(study, 1)] == [1, 2, 3]
-    assert compat.trials_from(study, 9) == []
-    found = compat.trial_at(study, 2)
-    assert found == study.trials[2] and compat.trial_id(found) == found._trial_id
-    with pytest.raises(KeyError):
-        compat.trial_at(study, 4)
-
-
 def test_storage_of_a_study(study: optuna.Study) -> None:
     storage, number = compat.storage_of(study), compat.study_id(study)
 
     assert storage.get_study_name_from_id(number) == "a"
+    assert storage.get_trial(compat.trial_id(study.trials[2])) == study.trials[2]
 
 
 def test_constraints_are_where_optunas_samplers_look(study: optuna.Study) -> None:

@@ -25,7 +25,7 @@ class Inline:
         """One, unless a task waits."""
         return int(not self._tasks)
 
-    def submit(self, key: Hashable, task: Any, *, patience: int = 1) -> None:
+    def submit(self, key: Hashable, task: Any) -> None:
         """Keep a task for `wait`; there is no time limit here."""
         self._tasks.append((key, task))
 

@@ -45,7 +45,6 @@ class Backend(Protocol):
 class _Task:
     key: Hashable
     content: Any
-    patience: int = 1
     tries: int = 0
     deadline: float | None = None
 
@@ -95,9 +94,9 @@ class Pool:
         free = sum(slot.ready and slot.task is None for slot in self._slots)
         return max(0, free - len(self._queue))
 
-    def submit(self, key: Hashable, task: Any, *, patience: int = 1) -> None:
+    def submit(self, key: Hashable, task: Any) -> None:
         """Give a task to the next worker that is free."""
-        self._queue.append(_Task(key, task, patience))
+        self._queue.append(_Task(key, task))
         self._hand_out()
 
     def wait(self, seconds: float | None = None) -> list[TaskResult]:
@@ -188,7 +187,7 @@ class Pool:
                 task = slot.task = self._queue.popleft()
                 task.tries += 1
                 if self.timeout is not None:
-                    task.deadline = time.monotonic() + self.timeout * task.patience
+                    task.deadline = time.monotonic() + self.timeout
                 self.backend.send(slot.worker, task.content)
 
 

@@ -36,13 +36,12 @@ class Executor(Protocol):
     def room(self) -> int:
         """Number of tasks that free workers would begin at once."""
 
-    def submit(self, key: Hashable, task: Any, *, patience: int = 1) -> None:
+    def submit(self, key: Hashable, task: Any) -> None:
         """Hand over a task.
 
         Args:
             key: Name of the task in its result.
             task: Argument of the function that does tasks.
-            patience: Factor on the time limit of this task.
         """
 
     def wait(self, seconds: float | None = None) -> list[TaskResult]:

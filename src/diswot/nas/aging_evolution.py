@@ -18,7 +18,8 @@ from optuna.trial import FrozenTrial, TrialState
 
 from diswot.errors import UserError
 from diswot.spaces.trials import choice, draw, size
-from diswot.storage.compat import storage_of, study_id, trials_from
+from diswot.storage.compat import storage_of, study_id
+from diswot.storage.journal import trials_from
 
 Params = dict[str, Any]
 Key = frozenset[tuple[str, Any]]
@@ -244,7 +245,7 @@ class AgingEvolutionSampler(BaseSampler):
         of = storage_of(study), study_id(study)
         if of != self._of:
             self._past, self._of = Past(self._population), of
-        trials = trials_from(study, self._past.taken)
+        trials = trials_from(*of, self._past.taken)
         ended = list(takewhile(lambda trial: trial.state.is_finished(), trials))
         for trial in ended:
             self._past.take(trial)

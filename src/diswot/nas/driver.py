@@ -25,7 +25,7 @@ from diswot.nas.evaluator import failure
 from diswot.nas.history import History
 from diswot.nas.peers import Peers
 from diswot.nas.proposal import Proposer
-from diswot.nas.samplers import Listed
+from diswot.nas.samplers import listed
 from diswot.nas.trial_result import ATTRIBUTE, KILLED, TrialResult
 from diswot.spaces.registry import Params
 from diswot.storage.compat import set_constraints, trial_id
@@ -146,7 +146,7 @@ class Driver:
         while self._interrupted:  # the order of a list does not depend on them
             self._tell(self._interrupted.popleft().number, None)
         left = deque(params for params in plan if self.history.find(params) is None)
-        self.study.sampler = Listed(left)
+        self.study.sampler = listed(left)
         self._listed = True
         unknown = len(left)
 

@@ -13,7 +13,8 @@ from optuna.trial import FrozenTrial
 from diswot.nas.aging_evolution import Digest, digest, key
 from diswot.nas.trial_result import TrialResult
 from diswot.spaces.registry import Params
-from diswot.storage.compat import trial_at
+from diswot.storage.compat import storage_of, study_id
+from diswot.storage.journal import trial_at
 
 
 @dataclass(frozen=True)
@@ -91,7 +92,7 @@ class History:
 
     def entry(self, number: int) -> Entry:
         """Return a trial that has ended, by its number."""
-        return _entry(trial_at(self.study, number))
+        return _entry(trial_at(storage_of(self.study), study_id(self.study), number))
 
     @property
     def within(self) -> int:

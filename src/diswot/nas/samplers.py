@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Sequence
-from typing import Any, Generic, TypeVar
+from typing import Any
 
 from optuna.distributions import BaseDistribution
 from optuna.samplers import BaseSampler, NSGAIISampler, RandomSampler, TPESampler
@@ -16,36 +16,8 @@ from diswot.models.initialization import derive_seed
 from diswot.nas.aging_evolution import AgingEvolutionSampler
 from diswot.utils import user_code
 
-T = TypeVar("T")
 
-
-class _Opened(BaseSampler, Generic[T]):
-    """A sampler that holds one object a trial while the trial is open.
-
-    Args:
-        make: Makes the object of a trial, given its number.
-    """
-
-    def __init__(self, make: Callable[[int], T]) -> None:
-        self._make = make
-        self._open: dict[int, T] = {}
-
-    def before_trial(self, study: Study, trial: FrozenTrial) -> None:
-        """Make the object of this trial."""
-        self._open[trial.number] = self._make(trial.number)
-
-    def after_trial(
-        self,
-        study: Study,
-        trial: FrozenTrial,
-        state: TrialState,
-        values: Sequence[float] | None,
-    ) -> None:
-        """Drop the object of this trial."""
-        self._open.pop(trial.number, None)
-
-
-class PerTrial(_Opened[BaseSampler]):
+class PerTrial(BaseSampler):
     """An Optuna sampler made anew for each trial, with a seed drawn from (seed, trial number).
 
     A proposal depends on the seed and the history alone, so a resumed search proposes what an
@@ -58,7 +30,22 @@ class PerTrial(_Opened[BaseSampler]):
 
     def __init__(self, make: Callable[[int], BaseSampler], seed: int) -> None:
         derive_seed(seed)
-        super().__init__(lambda number: make(derive_seed(seed, number) % 2**32))
+        self._make, self._seed = make, seed
+        self._open: dict[int, BaseSampler] = {}
+
+    def before_trial(self, study: Study, trial: FrozenTrial) -> None:
+        """Make the sampler of this trial."""
+        self._open[trial.number] = self._make(derive_seed(self._seed, trial.number) % 2**32)
+
+    def after_trial(
+        self,
+        study: Study,
+        trial: FrozenTrial,
+        state: TrialState,
+        values: Sequence[float] | None,
+    ) -> None:
+        """Drop the sampler of this trial."""
+        self._open.pop(trial.number, None)
 
     def infer_relative_search_space(
         self, study: Study, trial: FrozenTrial
@@ -84,27 +71,12 @@ class PerTrial(_Opened[BaseSampler]):
         return own.sample_independent(study, trial, param_name, param_distribution)
 
 
-class Listed(_Opened[dict[str, Any]]):
-    """A sampler that proposes given architectures, one a trial.
+class _Given(RandomSampler):
+    """A sampler of one architecture, whose values are given one by one."""
 
-    Args:
-        left: Architectures to propose; each trial takes one from the left.
-    """
-
-    def __init__(self, left: deque[dict[str, Any]]) -> None:
-        super().__init__(lambda number: left.popleft())
-
-    def infer_relative_search_space(
-        self, study: Study, trial: FrozenTrial
-    ) -> dict[str, BaseDistribution]:
-        """Return nothing: all values are given one by one."""
-        return {}
-
-    def sample_relative(
-        self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
-    ) -> dict[str, Any]:
-        """Return nothing: all values are given one by one."""
-        return {}
+    def __init__(self, params: dict[str, Any]) -> None:
+        super().__init__()
+        self._params = params
 
     def sample_independent(
         self,
@@ -113,8 +85,12 @@ class Listed(_Opened[dict[str, Any]]):
         param_name: str,
         param_distribution: BaseDistribution,
     ) -> Any:
-        """Return the given value."""
-        return self._open[trial.number][param_name]
+        return self._params[param_name]
+
+
+def listed(left: deque[dict[str, Any]]) -> BaseSampler:
+    """Return a sampler whose trials each take an architecture from the left of a list."""
+    return PerTrial(lambda seed: _Given(left.popleft()), 0)
 
 
 SamplerLike = str | BaseSampler | Callable[..., BaseSampler]

@@ -10,8 +10,6 @@ from optuna.distributions import BaseDistribution
 from optuna.storages import BaseStorage, RDBStorage
 from optuna.trial import FixedTrial, FrozenTrial
 
-from diswot.storage import journal
-
 
 def storage_of(study: Study) -> BaseStorage:
     """Return the storage of a study. A study has no public attribute for it."""
@@ -38,20 +36,6 @@ def study_id(study: Study) -> int:
 def trial_id(trial: Trial | FrozenTrial) -> int:
     """Return the number by which a storage knows a trial. Only the one in the study is public."""
     return trial._trial_id
-
-
-def trials_from(study: Study, first: int) -> list[FrozenTrial]:
-    """Return the trials from a number on, uncopied. `Study.get_trials` walks over all trials."""
-    return journal.trials_from(storage_of(study), study_id(study), first)
-
-
-def trial_at(study: Study, number: int) -> FrozenTrial:
-    """Return the trial of a number, uncopied. `Study.trials` copies all trials.
-
-    Raises:
-        KeyError: The study has no such trial.
-    """
-    return journal.trial_at(storage_of(study), study_id(study), number)
 
 
 def set_constraints(trial: Trial, margins: Sequence[float]) -> None:
