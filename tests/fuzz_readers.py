@@ -159,25 +159,13 @@ def taken_up(room: Path) -> None:
     from optuna.samplers import RandomSampler
 
     from diswot.nas.api import _agree
-    from diswot.nas.driver import Loop
+    from diswot.nas.driver import Driver
     from diswot.storage.study import open_study, opened
 
     with opened(room) as storage:
         study = open_study(storage, "diswot", RandomSampler(), resume=True)
-        _agree(study, {"seed": 0})
-        Loop(study, Nobody()).recall()
-
-
-class Nobody:
-    """A crew that is asked nothing."""
-
-    room = 0
-
-    def put(self, key: object, content: object) -> None:
-        raise AssertionError("nothing is to be examined")
-
-    def wait(self, answer: object, seconds: float | None = None) -> list[Any]:
-        raise AssertionError("nothing is to be waited for")
+        _agree(study, {"seed": 0, "objectives": ["score"]})
+        Driver(study, None, None).resume()  # type: ignore[arg-type]
 
 
 def folder(name: str) -> Reader:
