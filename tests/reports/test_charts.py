@@ -183,7 +183,3 @@ def test_names_show_what_differs_from_the_winner() -> None:
 
 def test_brief() -> None:
     assert charts.brief({f"p{i}": i for i in range(10)}, 2) == "p0=0 p1=1 and 8 more"
-
-
-def test_best_so_far() -> None:
-    assert charts.best_so_far([1.0, 0.5, 2.0, 1.5]) == [1.0, 1.0, 2.0, 2.0]

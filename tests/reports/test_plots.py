@@ -39,20 +39,19 @@ def rankings() -> RankResult:
 
 
 def test_bars_hold_what_is_defined_best_first() -> None:
-    data = plots.bar_data({"t": rankings()})
+    data = plots.bar_data(rankings())
 
-    assert list(data.panels["t"]) == ["kd", "params"]
-    assert data.panels["t"]["kd"] == rankings()["kd"].statistics["kendall"]
+    assert list(data) == ["kd", "params"]
+    assert data["kd"] == rankings()["kd"].statistics["kendall"]
 
 
 def test_bars_are_drawn_as_long_as_tau() -> None:
-    data = plots.bar_data({"t": rankings(), "other": rankings()})
+    data = plots.bar_data(rankings())
 
-    figure = plots.bars(data)
+    (axes,) = plots.bars("t", data).axes
 
-    widths = [bar.get_width() for bar in figure.axes[0].patches]
-    assert widths == [row.value for row in data.panels["t"].values()]
-    assert [axes.get_title() for axes in figure.axes] == ["t", "other"]
+    assert [bar.get_width() for bar in axes.patches] == [row.value for row in data.values()]
+    assert axes.get_title() == "t"
 
 
 def test_scatter_has_a_point_an_architecture_with_a_finite_score_baselines_last() -> None:
@@ -65,9 +64,9 @@ def test_scatter_has_a_point_an_architecture_with_a_finite_score_baselines_last(
 
 
 def test_saved_as_vectors_and_pixels_the_same_each_time(tmp_path: Path) -> None:
-    data = plots.bar_data({"t": rankings()})
-    first = plots.save(plots.bars(data), tmp_path / "new" / "tau")
-    again = plots.save(plots.bars(data), tmp_path / "again")
+    data = plots.bar_data(rankings())
+    first = plots.save(plots.bars("t", data), tmp_path / "new" / "tau")
+    again = plots.save(plots.bars("t", data), tmp_path / "again")
 
     assert [path.suffix for path in first] == [".svg", ".png"]
     assert ElementTree.parse(first[0]).getroot().tag.endswith("svg")
@@ -80,7 +79,7 @@ def test_a_path_that_cannot_be_written(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
 
     with pytest.raises(UserError, match="cannot write"):
-        plots.save(plots.bars(plots.bar_data({})), tmp_path / "file" / "tau")
+        plots.save(plots.bars("t", {}), tmp_path / "file" / "tau")
 
 
 FOUND = {

@@ -31,7 +31,7 @@ def compare(runs: _Runs, *, out: _Out = None, output: OutputOptions) -> None:
 
     found = compare_runs(*runs)
     if out is not None:
-        from diswot.reports.compare_page import write_compare_page
+        from diswot.reports.page import write_compare_page
 
         write_compare_page(out, found)
     if output.as_json:

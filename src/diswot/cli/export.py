@@ -48,6 +48,7 @@ def export(
     """Write a found or trained student, for use without diswot."""
     int8.check_options(quantised, kind)
     from diswot.exporters.export import export as write
+    from diswot.exporters.int8 import export_int8
     from diswot.runs.rebuild import recorded_student
 
     place, found = out or run / "export", None
@@ -58,7 +59,8 @@ def export(
         about = _about(run, student, model)
         written = write(model, place, kind, about)
         if images is not None:
-            found = int8.export(place, about, images, advance)
+            total = len(images.test or ())
+            found = export_int8(place, about, images, lambda done: advance("testing", done, total))
             written.insert(1, found.int8.path)
     if student.training is None:
         text = "the student is not trained, so its weights are random; --trained names a training"

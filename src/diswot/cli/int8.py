@@ -14,7 +14,6 @@ from diswot.errors import UserError
 if TYPE_CHECKING:
     from diswot.data.dataset import Dataset
     from diswot.exporters.int8_comparison import FileMeasures, Int8Comparison
-    from diswot.exporters.model_card import StudentDescription
     from diswot.runs.rebuild import RecordedStudent
 
 
@@ -92,17 +91,6 @@ def calibration_images(student: RecordedStudent, options: Int8Options) -> Datase
         counts = f"{len(images.classes)} classes, and the student {recorded.classes}"
         raise UserError(f"--int8: {images.name} has {counts}; name its images with --data")
     return images
-
-
-def export(
-    folder: Path, about: StudentDescription, images: Dataset, advance: console.Advance
-) -> Int8Comparison:
-    """Write the INT8 file beside the ONNX file in a folder, and compare both."""
-    from diswot.exporters.int8 import export_int8
-
-    assert images.test is not None
-    total = len(images.test)
-    return export_int8(folder, about, images, lambda done: advance("testing", done, total))
 
 
 def show(found: Int8Comparison) -> None:

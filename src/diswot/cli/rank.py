@@ -185,7 +185,7 @@ def _keep(
     from diswot.reports import plots
 
     folder.write_rank_study(out, console.finite(result), sheet)
-    plots.save(plots.bars(plots.bar_data({result["target"]: rankings})), out / "tau")
+    plots.save(plots.bars(result["target"], plots.bar_data(rankings)), out / "tau")
     plots.save(plots.scatter(plots.scatter_data(sheet, result["target"], rankings)), out / "scores")
 
 

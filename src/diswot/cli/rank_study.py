@@ -122,7 +122,7 @@ def _result(path: Path, targets: Sequence[Target], out: Path | None) -> dict[str
 
     result: dict[str, Any] = console.finite({"study": str(path), **matrix.as_dict(targets)})
     if out is not None:
-        from diswot.reports.matrix_page import write_matrix_page
+        from diswot.reports.page import write_matrix_page
 
         files.write_json(out / MATRIX, {**folder.provenance(), **result})
         command = shlex.join(map(str, environment.command()))

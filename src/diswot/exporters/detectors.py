@@ -8,6 +8,7 @@ Letters: n boxes of an image.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -15,7 +16,7 @@ from torch import Tensor, nn
 
 from diswot.costs.onnx_program import BOXES, OneImage
 from diswot.errors import ExportFailed
-from diswot.exporters.formats import TOLERANCE, needs_onnx, quiet, reason_of
+from diswot.exporters.formats import ONNX, TOLERANCE, needs_onnx, onnx_function, quiet, reason_of
 from diswot.exporters.model_card import StudentDescription
 from diswot.utils import files
 
@@ -28,7 +29,7 @@ session = onnxruntime.InferenceSession("student.onnx")
 boxes, labels, scores = session.run(None, {"images": image})  # float32, 1 x C x H x W
 # boxes: n x 4, as x1, y1, x2, y2 in pixels; labels: n, from 1, as 0 is the background; scores: n"""
 
-Found = tuple[Tensor, ...]
+Found = Sequence[Tensor]
 
 
 def write_detector(model: nn.Module, folder: Path, description: StudentDescription) -> list[Path]:
@@ -57,7 +58,7 @@ def write_detector(model: nn.Module, folder: Path, description: StudentDescripti
                 dynamo=False,
             )
 
-    path = folder / "student.onnx"
+    path = folder / ONNX
     files.write(path, save)
     return [path]
 
@@ -85,7 +86,7 @@ def check_detector(model: nn.Module, folder: Path, description: StudentDescripti
         with torch.no_grad():
             expected = network(image[None])
         try:
-            found = _run(folder, image[None])
+            found = onnx_function(folder / ONNX, list(BOXES))(image[None])
         except Exception as error:  # a runtime may raise anything for a wrong file
             raise ExportFailed(f"the exported file cannot be run: {reason_of(error)}") from error
         apart = difference(expected, found, side)
@@ -135,12 +136,3 @@ def difference(expected: Found, found: Found, side: int) -> float:
     apart = apart.masked_fill(labels != 0, float("inf"))
     nearest = torch.cat((apart.amin(0), apart.amin(1))).sort().values
     return float(nearest[len(nearest) - 1 - int(STRAY * len(nearest))])
-
-
-def _run(folder: Path, image: Tensor) -> Found:
-    import onnxruntime
-
-    path = str(folder / "student.onnx")
-    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
-    given = {"images": image.numpy()}
-    return tuple(torch.from_numpy(each) for each in session.run(list(BOXES), given))

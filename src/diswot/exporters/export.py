@@ -67,17 +67,8 @@ def export(
             raise
     use = USE if detects else chosen.use
     text = description.card(kind, use, [path.name for path in written], checked)
-    write_card(card, with_other_formats(text, before))
+    files.write_text(card, with_other_formats(text, before))
     return [*written, card]
-
-
-def write_card(path: Path, text: str) -> None:
-    """Write the text of a model card.
-
-    Raises:
-        UserError: The file cannot be written.
-    """
-    files.write(path, lambda temporary: Path(temporary).write_text(text, encoding="utf-8"))
 
 
 def read_card(path: Path) -> str:

@@ -24,6 +24,7 @@ from diswot.exporters.python_source import source
 from diswot.observation.rows import logits_of
 from diswot.utils import files
 
+ONNX = "student.onnx"
 TOLERANCE = 1e-4  # difference of a logit, relative to the largest logit if that exceeds 1
 BATCHES = (1, 3)  # batch sizes of the check
 
@@ -61,12 +62,6 @@ class Format:
 
 def check(model: nn.Module, folder: Path, kind: Format, description: StudentDescription) -> float:
     """Return the largest relative difference between logits of the files and of the network.
-
-    Args:
-        model: The network.
-        folder: Folder of the written files.
-        kind: Format of the files.
-        description: Description of the network, for the image shape.
 
     Raises:
         ExportFailed: The difference exceeds `TOLERANCE`, or the files cannot be run.
@@ -120,18 +115,27 @@ def _write_onnx(model: nn.Module, folder: Path, description: StudentDescription)
                 dynamo=True,
             )
 
-    path = folder / "student.onnx"
+    path = folder / ONNX
     files.write(path, save)
     return [path]
 
 
 def _run_onnx(folder: Path, images: list[Tensor]) -> list[Tensor]:
+    run = onnx_function(folder / ONNX, ["logits"])
+    return [run(batch)[0] for batch in images]
+
+
+def onnx_function(
+    path: Path, outputs: list[str], threads: int = 0
+) -> Callable[[Tensor], list[Tensor]]:
+    """Return an ONNX file as a function of images on the CPU; 0 threads are all."""
     import onnxruntime
 
-    path = str(folder / "student.onnx")
-    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
-    return [
-        torch.from_numpy(session.run(["logits"], {"images": batch.numpy()})[0]) for batch in images
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    return lambda images: [
+        torch.from_numpy(each) for each in session.run(outputs, {"images": images.numpy()})
     ]
 
 
@@ -171,7 +175,7 @@ def _write_safetensors(
     state = {name: value.detach().clone().contiguous() for name, value in state.items()}
     code, weights = folder / "student.py", folder / "student.safetensors"
     files.write(weights, lambda temporary: save_file(state, temporary, {"format": "pt"}))
-    files.write(code, lambda temporary: Path(temporary).write_text(text, encoding="utf-8"))
+    files.write_text(code, text)
     return [code, weights]
 
 

@@ -16,14 +16,14 @@ from torch import Tensor
 
 from diswot.data.dataset import Dataset
 from diswot.errors import UserError
-from diswot.exporters.export import CARD, read_card, write_card
-from diswot.exporters.formats import quiet, reason_of
+from diswot.exporters.export import CARD, read_card
+from diswot.exporters.formats import ONNX, quiet, reason_of
 from diswot.exporters.int8_comparison import Int8Comparison, compare
 from diswot.exporters.model_card import StudentDescription, with_other_formats
 from diswot.utils import environment, files
 from diswot.utils.optional_imports import imported
 
-FLOAT32, INT8 = "student.onnx", "student_int8.onnx"
+INT8 = "student_int8.onnx"
 CALIBRATION = 256  # training images
 _PART = 32  # images of a pass
 
@@ -64,12 +64,12 @@ def export_int8(
     """
     assert data.train is not None
     count = min(CALIBRATION, len(data.train))
-    float32, int8 = folder / FLOAT32, folder / INT8
+    float32, int8 = folder / ONNX, folder / INT8
     quantise(float32, int8, data.batch(count).images.contiguous())
     found = compare(float32, int8, data, count, on_tested)
     card = folder / CARD
     text = description.card("onnx, INT8", _USE, [INT8], _checked(found))
-    write_card(card, with_other_formats(text, read_card(card)))
+    files.write_text(card, with_other_formats(text, read_card(card)))
     return found
 
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +14,14 @@ from torch import Tensor
 
 from diswot.costs.timing import spread, timed_in_turn
 from diswot.data.dataset import Dataset, Split
+from diswot.exporters.formats import onnx_function
 from diswot.utils import environment
 
 HARMFUL = 1.0  # points of accuracy, %
 _PART = 50  # images of a pass
 
 Interval = tuple[float, float, float]  # median, 10th and 90th percentile
-Logits = Callable[[Tensor], Tensor]
+Network = Callable[[Tensor], list[Tensor]]
 
 
 @dataclass(frozen=True)
@@ -109,23 +111,15 @@ def compare(
     calibration_images: int,
     on_tested: Callable[[int], None] = lambda done: None,
 ) -> Int8Comparison:
-    """Measure two ONNX files of one network on the CPU, with one thread, turn by turn.
-
-    Args:
-        float32: The file that was quantised.
-        int8: The quantised file.
-        data: With test images, normalised as the network saw them.
-        calibration_images: Number of training images that set the ranges of the activations.
-        on_tested: Called with the number of test images tested so far.
-    """
+    """Measure two ONNX files of one network on the CPU, with one thread, turn by turn."""
     test = data.test
     assert test is not None
     paths = float32, int8
-    networks = [_network(path) for path in paths]
+    networks = [onnx_function(path, ["logits"], threads=1) for path in paths]
     accuracies = _accuracies(networks, data, test, on_tested)
     image = data.normalise(test.read([0])).contiguous()
     # One thread: its processor time is the time of an idle machine.
-    before, after = (_pass(network, image) for network in networks)
+    before, after = (partial(network, image) for network in networks)
     seconds = timed_in_turn(before, after, time.thread_time)
     first, second = (
         FileMeasures(path, path.stat().st_size, accuracy, spread(taken))
@@ -136,29 +130,15 @@ def compare(
     return Int8Comparison(first, second, ratio, turns, calibration_images, len(test))
 
 
-def _network(path: Path) -> Logits:
-    """Return a file as a function from images to logits."""
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = 1
-    session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-    return lambda images: torch.from_numpy(session.run(["logits"], {"images": images.numpy()})[0])
-
-
-def _pass(network: Logits, image: Tensor) -> Callable[[], object]:
-    return lambda: network(image)
-
-
 def _accuracies(
-    networks: list[Logits], data: Dataset, test: Split, on_tested: Callable[[int], None]
+    networks: Sequence[Network], data: Dataset, test: Split, on_tested: Callable[[int], None]
 ) -> list[float]:
     """Return the accuracy of each network in %, with each test image read once."""
     right = torch.zeros(len(networks))
     for part in torch.split(torch.arange(len(test)), _PART):
         images = data.normalise(test.read(part.tolist())).contiguous()
         for place, network in enumerate(networks):
-            right[place] += (network(images).argmax(1) == test.labels[part]).sum()
+            right[place] += (network(images)[0].argmax(1) == test.labels[part]).sum()
         on_tested(int(part[-1]) + 1)
     return [100 * float(count) / len(test) for count in right]
 

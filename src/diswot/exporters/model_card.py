@@ -59,37 +59,29 @@ class StudentDescription:
         what = f"student network that DisWOT found, {state}"
         if not self.found:
             what = "network that DisWOT trained; no search is recorded"
-        return "\n".join(
-            [
-                f'"""A {what}. Made by `diswot export`.',
-                "",
-                "Needs torch and safetensors; README.md in this folder is the model card.",
-                '"""',
-                "",
-                "from pathlib import Path",
-                "",
-                "import torch",
-                "from safetensors.torch import load_file",
-                "from torch import nn",
-                "",
-                f"IMAGE_SHAPE = {self.image_shape!r}  # channels, height, width",
-                f"CLASSES = {self.classes!r}",
-                f"MEAN, STD = {self.mean!r}, {self.std!r}  # by channel, for values of 0 to 1",
-            ]
-        )
+        return f'''"""A {what}. Made by `diswot export`.
+
+Needs torch and safetensors; README.md in this folder is the model card.
+"""
+
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file
+from torch import nn
+
+IMAGE_SHAPE = {self.image_shape!r}  # channels, height, width
+CLASSES = {self.classes!r}
+MEAN, STD = {self.mean!r}, {self.std!r}  # by channel, for values of 0 to 1'''
 
     def loader(self, network: str = "Student()") -> str:
         """Return the end of the Python file: the function that loads the weights."""
-        return "\n".join(
-            [
-                'def load(weights: str | Path = Path(__file__).with_name("student.safetensors")):',
-                '    """Return the network with its weights, in evaluation mode."""',
-                f"    model = {network}",
-                "    model.load_state_dict(load_file(weights))",
-                "    return model.eval()",
-                "",
-            ]
-        )
+        return f'''def load(weights: str | Path = Path(__file__).with_name("student.safetensors")):
+    """Return the network with its weights, in evaluation mode."""
+    model = {network}
+    model.load_state_dict(load_file(weights))
+    return model.eval()
+'''
 
     def timm_source(self) -> str:
         """Return the Python file of a model that timm builds."""

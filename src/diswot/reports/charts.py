@@ -64,16 +64,11 @@ def pareto_candidates(candidates: Sequence[TrialRecord], cost: str = "params") -
 
 
 def score_by_trial(search: SearchRecord, winner: TrialRecord | None = None) -> Chart:
-    """Draw the score of each trial, and the best score so far.
-
-    Args:
-        search: The search.
-        winner: Student that the names of candidates are compared with. Default: none.
-    """
+    """Draw the score of each trial, and the best score so far."""
     with_score = [c for c in search.trials if c.score is not None]
     scored = _subsampled([c for c in with_score if c.end == "scores"])
     reused = _subsampled([c for c in with_score if c.end == "reused"])
-    best = best_so_far([c.score or 0.0 for c in with_score])
+    best = list(accumulate((c.score or 0.0 for c in with_score), max))
     figure = go.Figure()
     figure.add_scatter(**_points(scored, [c.trial for c in scored], "scored", BLUE, winner))
     if reused:
@@ -185,13 +180,7 @@ def importance(search: SearchRecord) -> Chart:
 
 
 def relation_heatmap(features: FeatureComparison, matrix: list[list[float]], who: str) -> Chart:
-    """Draw a relation matrix as a heat map, samples in the order of their classes.
-
-    Args:
-        features: Both relation matrices, for a common colour scale.
-        matrix: The matrix to draw, B x B.
-        who: Name of the network, for the hover text.
-    """
+    """Draw a relation matrix, B x B, as a heat map; both networks share the colour scale."""
     names = [f"{escaped(label)} ({i})" for i, label in enumerate(features.labels)]
     values = _off_diagonal(features.teacher) + _off_diagonal(features.student)
     figure = go.Figure()
@@ -214,12 +203,7 @@ def _off_diagonal(matrix: list[list[float]]) -> list[float]:
 
 
 def result_by_epoch(trainings: Sequence[TrainingRecord], measure: str) -> Chart:
-    """Draw the test result by epoch, one line per training.
-
-    Args:
-        trainings: The trainings.
-        measure: Name of the test result.
-    """
+    """Draw the test result by epoch, one line per training."""
 
     def percent(row: Mapping[str, float]) -> float | None:
         found = find_result(row)
@@ -289,12 +273,7 @@ def accuracy_scatter(study: RankStudyRecord, score: str) -> Chart:
 
 
 def accuracy_by_params(comparison: RunComparison, condition: Condition) -> Chart:
-    """Draw the accuracy of the students of several runs against their parameters.
-
-    Args:
-        comparison: The runs.
-        condition: Images and number of epochs that the trainings share.
-    """
+    """Draw the accuracies that can be compared, of several runs, against the parameters."""
     figure = go.Figure()
     for curve, colour in zip(comparison.curves(condition), COLOURS, strict=False):
         figure.add_scatter(
@@ -367,8 +346,3 @@ def _finished(figure: go.Figure) -> Chart:
         axes(automargin=True, zeroline=False, title_font_size=13)
     chart: Chart = figure.to_plotly_json()
     return {"data": chart["data"], "layout": chart["layout"]}
-
-
-def best_so_far(scores: list[float]) -> list[float]:
-    """Return the highest score up to each trial."""
-    return list(accumulate(scores, max))

@@ -55,11 +55,6 @@ def compared_teacher(run: Run, config: Mapping[str, Any], sizes: Sizes | None) -
 
     Its test result comes from `trained.json` beside its weights, or else from a training of the
     run.
-
-    Args:
-        run: The run.
-        config: Settings of the search.
-        sizes: Sizes of the teacher; None if not known.
     """
     name = f"teacher: {basename(str(config.get('teacher', 'teacher')))}"
     for tested, folder in _teacher_trainings(run, config):
@@ -102,13 +97,7 @@ def _relative(folder: Path, place: Path) -> str:
 def compared_students(
     run: Run, params: Mapping[str, Any], sizes: Sizes | None
 ) -> list[ComparedNetwork]:
-    """Return a row for each way in which the student was trained.
-
-    Args:
-        run: The run.
-        params: Parameters of the student.
-        sizes: Sizes of the student; None if not known.
-    """
+    """Return a row for each way in which the student was trained."""
     ways: dict[tuple[str, str, str], dict[str, float]] = {}
     for training in run.trainings:
         result, tested = training.result, training.tested

@@ -36,13 +36,7 @@ def coloured(mask: Tensor, palette: list[Colour]) -> Tensor:
 
 
 def draw_mask(pixels: Tensor, mask: Tensor, palette: list[Colour]) -> str:
-    """Draw a mask without its image, as a PNG data URI.
-
-    Args:
-        pixels: 3 x H x W, values of 0 to 1.
-        mask: As in `coloured`.
-        palette: As in `coloured`.
-    """
+    """Draw a mask, H x W, without its image, 3 x H x W, as a PNG data URI."""
     return picture(coloured(mask, palette), smooth=False)
 
 

@@ -78,14 +78,9 @@ def sizes_of(model: nn.Module, image_shape: Shape) -> Sizes:
 
 
 def attempt(notes: list[str], what: str, make: Callable[[], Any]) -> Any:
-    """Return the result of `make`, or None with a note if it raises.
+    """Return the result of `make`; if it raises, None, with a note whose subject is `what`.
 
     Dataset may be gone, and networks may be a user's own code. The random state is left unchanged.
-
-    Args:
-        notes: Receives one line for an error.
-        what: Subject of that line.
-        make: Builds the result.
     """
     try:
         with torch.random.fork_rng(devices=[]):
@@ -104,15 +99,7 @@ def compare_features(
     params: dict[str, Any],
     trained: tuple[str, Path] | None,
 ) -> list[FeatureComparison]:
-    """Compare the features of teacher and student as scored, and as trained.
-
-    Args:
-        networks: Teacher and students of the search.
-        images: Images of the search.
-        params: Parameters of the student.
-        trained: Weights files of the teacher and of the student distilled from it; None if there
-            are none.
-    """
+    """Compare the features of teacher and student as scored, and as trained if weights exist."""
     batch = networks.batch(images)
     state = "student and teacher untrained"
     if networks.scored_trained():

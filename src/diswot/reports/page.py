@@ -1,4 +1,4 @@
-"""The page of a report, rendered from its template."""
+"""Pages of a run, a comparison and a rank study, which load nothing from elsewhere."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import json
 import shlex
 from collections.abc import Mapping
 from importlib.resources import files as resources
+from pathlib import Path
 from typing import Any
 
 import plotly.offline
@@ -17,10 +18,12 @@ from markupsafe import Markup
 from diswot import __version__
 from diswot.errors import UserError
 from diswot.reports import formats
-from diswot.reports.charts import Chart, brief, differing
+from diswot.reports.charts import Chart, accuracy_by_params, brief, differing
 from diswot.reports.view import View, build_view
+from diswot.runs.compared import RunComparison
 from diswot.runs.records import Run
 from diswot.tasks.registry import find_result
+from diswot.utils import files
 from diswot.utils.environment import masked
 
 FILTERS = {
@@ -38,11 +41,7 @@ FILTERS = {
 
 
 def render(run: Run, *, networks: bool = True) -> str:
-    """Render the page of a run as HTML text.
-
-    Args:
-        run: The run.
-        networks: Whether to build teacher and students; the default is True.
+    """Render the page of a run as HTML text; without networks, none is built.
 
     Raises:
         UserError: A file of the run has another form than diswot writes.
@@ -94,6 +93,29 @@ def fill(name: str, charts: Mapping[str, Chart], **values: object) -> str:
         hashes=" ".join(map(_hash, (plotly_js, script))),
         version=__version__,
     )
+
+
+def write_compare_page(path: Path, comparison: RunComparison) -> None:
+    """Write a comparison of runs, with a chart for each number of epochs and each data set."""
+    drawn = {
+        str(condition): accuracy_by_params(comparison, condition)
+        for condition in comparison.conditions()
+    }
+    page = fill("compare.html", drawn, comparison=comparison, titles=list(drawn))
+    files.write_text(path, page)
+
+
+def write_matrix_page(path: Path, title: str, matrix: Mapping[str, Any], command: str) -> None:
+    """Write the matrix of a study of many tables.
+
+    Args:
+        path: File of the page.
+        title: Title of the study.
+        matrix: What `ranking.matrix.as_dict` returns, with None for numbers that are not finite.
+        command: Command line that made the matrix.
+    """
+    page = fill("matrix.html", {}, title=title, matrix=matrix, command=command)
+    files.write_text(path, page)
 
 
 def _tabs(view: View) -> dict[str, str]:

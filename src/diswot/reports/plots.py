@@ -26,12 +26,6 @@ from diswot.utils.user_code import short_name
 GREY, BLUE, DARK = "#9a9a9a", "#2f6db3", "#333333"
 
 
-class TauBars(NamedTuple):
-    """Tau of each score, by panel and score."""
-
-    panels: dict[str, dict[str, Interval]]
-
-
 class ScorePoints(NamedTuple):
     """One score and the accuracy of each architecture, with the title of the panel."""
 
@@ -57,12 +51,7 @@ class FrontPoints(NamedTuple):
 
 
 def front_data(found: Mapping[str, Any], score: str) -> FrontPoints:
-    """Return the points of a search's front.
-
-    Args:
-        found: Result of the search as plain values, as in `found.json`.
-        score: Name of the score, for the axis.
-    """
+    """Return the points of a search's front."""
     students = found["front"]
     names = [name for name in found["objectives"] if name != "score"]
     keys = {name: "model_params" if name == "params" else name for name in names}
@@ -70,31 +59,17 @@ def front_data(found: Mapping[str, Any], score: str) -> FrontPoints:
     return FrontPoints(score, [float(row["score"]) for row in students], costs)
 
 
-def bar_data(tables: Mapping[str, Mapping[str, Ranking]], statistic: str = "kendall") -> TauBars:
-    """Return one statistic of every score, the highest first, a panel per table.
-
-    Args:
-        tables: Rankings by table and score.
-        statistic: Key of `STATISTICS`; scores without this statistic are left out.
-    """
-    panels = {}
-    for name, rows in tables.items():
-        found = {key: row.statistics[statistic] for key, row in rows.items()}
-        known = {key: value for key, value in found.items() if not math.isnan(value.value)}
-        panels[name] = dict(sorted(known.items(), key=lambda item: -item[1].value))
-    return TauBars(panels)
+def bar_data(rankings: Mapping[str, Ranking]) -> dict[str, Interval]:
+    """Return tau of every score that has one, the highest first."""
+    found = {name: row.statistics["kendall"] for name, row in rankings.items()}
+    known = {name: tau for name, tau in found.items() if not math.isnan(tau.value)}
+    return dict(sorted(known.items(), key=lambda item: -item[1].value))
 
 
 def scatter_data(
     columns: ScoreColumns, target: str, rows: Mapping[str, Ranking]
 ) -> AccuracyScatter:
-    """Return the points of every score with finite values, reference scores last.
-
-    Args:
-        columns: Scores and accuracies.
-        target: Column of accuracies.
-        rows: Rankings by score, for the titles.
-    """
+    """Return the points of every score with finite values, reference scores last."""
     accuracies = columns.accuracies[target]
     panels = []
     for name, values in columns.scores.items():
@@ -109,22 +84,20 @@ def scatter_data(
     return AccuracyScatter(target, sorted(panels, key=lambda points: points.reference))
 
 
-def bars(data: TauBars) -> Figure:
+def bars(title: str, rows: Mapping[str, Interval]) -> Figure:
     """Draw tau as bars with intervals; reference scores are grey."""
-    count = max(map(len, data.panels.values()), default=1)
-    figure, axes_list = panels(len(data.panels), (4.2, 0.9 + 0.2 * count), len(data.panels))
-    for axes, (title, rows) in zip(axes_list, data.panels.items(), strict=True):
-        values = [row.value for row in rows.values()]
-        spread = np.array([[r.value - r.low, r.high - r.value] for r in rows.values()]).T
-        colours = [GREY if name in REFERENCE_ROWS else BLUE for name in rows]
-        known = np.nan_to_num(np.maximum(spread, 0)) if rows else None
-        axes.barh(range(len(rows)), values, xerr=known, color=colours, ecolor=DARK)
-        axes.set_yticks(range(len(rows)), list(map(short_name, rows)))
-        axes.invert_yaxis()
-        axes.axvline(0, color=DARK, linewidth=0.8)
-        axes.set_title(title, fontsize=9)
-        axes.set_xlabel("Kendall tau-b, 95 % interval", fontsize=8)
-        axes.tick_params(labelsize=7)
+    figure, (axes,) = panels(1, (4.2, 0.9 + 0.2 * max(1, len(rows))), 1)
+    values = [row.value for row in rows.values()]
+    spread = np.array([[r.value - r.low, r.high - r.value] for r in rows.values()]).T
+    colours = [GREY if name in REFERENCE_ROWS else BLUE for name in rows]
+    known = np.nan_to_num(np.maximum(spread, 0)) if rows else None
+    axes.barh(range(len(rows)), values, xerr=known, color=colours, ecolor=DARK)
+    axes.set_yticks(range(len(rows)), list(map(short_name, rows)))
+    axes.invert_yaxis()
+    axes.axvline(0, color=DARK, linewidth=0.8)
+    axes.set_title(title, fontsize=9)
+    axes.set_xlabel("Kendall tau-b, 95 % interval", fontsize=8)
+    axes.tick_params(labelsize=7)
     return figure
 
 
@@ -177,13 +150,7 @@ def save(figure: Figure, path: Path) -> list[Path]:
 
 
 def panels(count: int, size: tuple[float, float], columns: int) -> tuple[Figure, Sequence[Axes]]:
-    """Create a figure with panels.
-
-    Args:
-        count: Number of panels.
-        size: Width and height of a panel in inches.
-        columns: Panels in a row, at most.
-    """
+    """Create a figure with panels."""
     columns = max(1, min(count, columns))
     lines = max(1, -(-count // columns))
     figure = Figure(figsize=(size[0] * columns, size[1] * lines), layout="constrained")

@@ -118,11 +118,8 @@ def recorded_predictions(
 def compare_predictions(images: Dataset, networks: Mapping[str, nn.Module]) -> PredictionComparison:
     """Compare the targets of some test images with what trained networks predict.
 
-    The images are spread evenly over the test images. There are fewer for costly networks.
-
-    Args:
-        images: With test images, of a task that is drawn.
-        networks: Trained networks on the CPU, by name.
+    The images are spread evenly over the test images. There are fewer for costly networks, which
+    are on the CPU.
     """
     assert images.test is not None
     drawing, task = DRAWINGS[images.task], task_of(images)

@@ -39,5 +39,5 @@ def report(
     folder = Path(run)
     page = render(load_run(folder, storage, study), networks=networks)
     place = Path(out) if out is not None else folder / REPORT
-    files.write(place, lambda temporary: Path(temporary).write_text(page, encoding="utf-8"))
+    files.write_text(place, page)
     return place

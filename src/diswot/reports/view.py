@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -81,12 +80,7 @@ class View:
 
 
 def build_view(run: Run, networks: bool) -> View:
-    """Collect the values and charts for a run.
-
-    Args:
-        run: The run.
-        networks: Whether to build teacher and students.
-    """
+    """Collect the values and charts for a run."""
     view = View(run, notes=list(run.notes))
     if run.search is not None:
         _add_search(view, run.search, networks)
@@ -133,7 +127,10 @@ def _add_search(view: View, search: SearchRecord, networks: bool) -> None:
             view.charts[f"against-{cost}"] = charts.score_by_cost(search, view.best, cost)
         if view.verified is not None:
             view.charts["verified"] = charts.accuracy_by_score(view.verified)
-        _try_chart(view, "importance", lambda: charts.importance(search))
+        try:
+            view.charts["importance"] = charts.importance(search)
+        except UserError as error:
+            view.missing["importance"] = f"Not defined here: {error}"
 
 
 def _add_features(view: View, recorded: RecordedNetworks) -> None:
@@ -158,14 +155,7 @@ def _add_features(view: View, recorded: RecordedNetworks) -> None:
 def _add_predictions(
     view: View, config: Facts, training: TrainingRecord | None, images: Dataset | None
 ) -> None:
-    """Add what teacher and student predict, if the task is drawn.
-
-    Args:
-        view: Receives them.
-        config: Configuration of the search; empty without a search.
-        training: Training of the student; None if it is not trained.
-        images: Images of the search; None if they are not read.
-    """
+    """Add what teacher and student predict, if the task is drawn."""
     known = training.result if training else {}
     name = images.task if images is not None else tested_task(known)
     if name in DRAWINGS:
@@ -254,10 +244,3 @@ def _add_study(view: View, place: int, study: RankStudyRecord) -> None:
     if str(study.result.get("target")) in study.accuracies:
         for score in study.scores:
             view.charts[f"scatter-{place}-{score}"] = charts.accuracy_scatter(study, score)
-
-
-def _try_chart(view: View, name: str, make: Callable[[], charts.Chart]) -> None:
-    try:
-        view.charts[name] = make()
-    except UserError as error:
-        view.missing[name] = f"Not defined here: {error}"

@@ -73,7 +73,7 @@ def write_text(path: Path, text: str) -> None:
     Raises:
         UserError: The file cannot be written.
     """
-    write(path, lambda temporary: Path(temporary).write_text(text))
+    write(path, lambda temporary: Path(temporary).write_text(text, encoding="utf-8"))
 
 
 def read_json(path: Path) -> dict[str, Any]:
