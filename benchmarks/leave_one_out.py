@@ -114,7 +114,7 @@ def record(study: Path, data: str, kept: Path) -> None:
     for settings in read_study(study, replace(common, data=replace(common.data, data=data))):
         path = kept / f"{settings.name}.jsonl"
         done = {line["name"] for line in jsonl.read_lines(path)}
-        table = rows_of(settings.rows, settings.space, 0)
+        table = rows_of(settings)
         facts = inputs.source_facts(settings.teacher, settings.data)
         images = inputs.teacher_of(inputs.images_of(facts), TEACHER, None, False).images
         batch = images.batch(settings.scoring.batch_size)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -21,8 +20,6 @@ from diswot.utils.user_code import rooted, short_name
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
-
-    from torch import nn
 
     from diswot.data.dataset import Dataset
     from diswot.training.distill import Distilled
@@ -69,14 +66,13 @@ def distill(
 ) -> None:
     """Train the found student, or another, from a teacher or alone."""
     chosen = subject_of(run, subject)
-    choose = partial(recipe_of, training, chosen)
-    choose()  # an impossible setting is refused before anything is read
+    starts.recipe_of(training, chosen)  # what is impossible is refused before anything is read
     place = _place(out, run, chosen)
     quiet = output.quiet or not trainings.main_process()
     with folder.resumable(place), console.progress(quiet=quiet) as advance:
         result = _train(
             chosen,
-            choose,
+            training,
             place,
             advance,
             say=partial(console.note, quiet=quiet),
@@ -95,25 +91,6 @@ def distill(
     console.note(f"kept in {place}, the weights in student.safetensors", quiet=output.quiet)
 
 
-def recipe_of(
-    training: TrainingOptions,
-    chosen: Subject,
-    student: nn.Module | None = None,
-    *,
-    fresh: bool = False,
-    record: Mapping[str, Any] | None = None,
-) -> trainings.ChosenRecipe:
-    """Return the recipe, by default that of the student; digits are mirrored only on request."""
-    settings = asdict(training)
-    name = settings.pop("recipe")
-    if chosen.images.name == "digits" and training.flip is None and not record:
-        settings["flip"] = False
-    alone = chosen.alone
-    return trainings.recipe(
-        name, settings, alone=alone, student=student, fresh=fresh, record=record
-    )
-
-
 def _place(out: Path | None, run: Path | None, chosen: Subject) -> Path:
     """Return the folder of the training.
 
@@ -130,7 +107,7 @@ def _place(out: Path | None, run: Path | None, chosen: Subject) -> Path:
 
 def _train(
     chosen: Subject,
-    choose: starts.ChooseRecipe,
+    training: TrainingOptions,
     out: Path,
     advance: console.Advance,
     say: Callable[[str], None],
@@ -138,19 +115,14 @@ def _train(
 ) -> dict[str, Any]:
     """Train the student, and write the result into the folder.
 
-    Args:
-        chosen: What is trained on what.
-        choose: Chooses the recipe, given the student and where its weights are from.
-        out: Folder of the training.
-        advance: Moves the progress bars.
-        say: Prints a line when the training begins.
-        how: `resume`, `hold` and `tensorboard` of the training.
+    A line that `say` prints comes when the training begins. `how` is `resume`, `hold` and
+    `tensorboard`.
     """
     from diswot.training import checkpoint
     from diswot.training.distill import distill as train
 
     record = checkpoint.recorded(out) if how["resume"] else {}
-    begun = starts.prepare(chosen, choose, record)
+    begun = starts.prepare(chosen, training, record)
     images, recipe, start = begun.images, begun.recipe, begun.start
 
     def say_all() -> None:
@@ -159,7 +131,7 @@ def _train(
 
     shown = trainings.Shown(advance, recipe, say_all)
     trained = train(
-        begun.model,
+        begun.teacher,
         begun.student,
         images,
         recipe,

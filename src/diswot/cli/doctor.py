@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import asdict
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from typer import Argument, Option
 
 from diswot.cli import console, starts
-from diswot.cli.distill import recipe_of
 from diswot.cli.grouping import grouped
 from diswot.cli.options import OutputOptions
 from diswot.cli.subject import subject_of
@@ -43,9 +41,9 @@ def doctor(
     chosen = subject_of(run, subject)
     if chosen.alone:
         raise UserError("the doctor looks at a teacher and its student; name a teacher: --teacher")
-    recipe_of(training, chosen)  # an impossible setting is refused before anything is read
+    starts.recipe_of(training, chosen)  # what is impossible is refused before anything is read
     with console.progress(quiet=output.quiet) as advance:
-        begun = starts.prepare(chosen, partial(recipe_of, training, chosen))
+        begun = starts.prepare(chosen, training, {})
         findings = _findings(begun, images, advance)
     for line in begun.lines:
         console.note(line, quiet=output.quiet)
@@ -66,9 +64,9 @@ def _findings(
 ) -> tuple[Finding, ...]:
     from diswot.training.doctor import diagnose
 
-    assert begun.model is not None
+    assert begun.teacher is not None
     return diagnose(
-        begun.model,
+        begun.teacher,
         begun.student,
         begun.images,
         begun.recipe,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any
 
-from diswot.cli import console, options, score_names, workers
+from diswot.cli import console, options, workers
 from diswot.cli.grouping import grouped
 from diswot.cli.options import (
     DataOptions,
@@ -17,7 +17,7 @@ from diswot.cli.options import (
     TableOptions,
     TeacherOptions,
 )
-from diswot.cli.rank_scores import VANILLA, job_of, rows_of, scored, target_notes, with_baselines
+from diswot.cli.rank_scores import VANILLA, job_of, names_of, rows_of, scored, target_notes
 from diswot.cli.rank_study import rank_study
 from diswot.cli.study_file import TableSettings
 from diswot.errors import UserError
@@ -58,9 +58,9 @@ def rank(
 ) -> None:
     """Compare scores with accuracies, beside the plain sizes."""
     _check_place(table, files)
+    settings = TableSettings("", [], space, proxies, table, teacher, data, scoring)
     if table.study is not None:
-        common = TableSettings("", [], space, proxies, table, teacher, data, scoring)
-        rank_study(table.study, common, compute, files, output)
+        rank_study(table.study, settings, compute, files, output)
         return
     devices = workers.devices(compute.device, compute.devices)
     with folder.resumable(files.out), console.progress(quiet=output.quiet) as advance:
@@ -68,9 +68,8 @@ def rank(
         if files.again is not None:
             sheet = _read(files.again)
         else:
-            job = job_of(table, space, teacher, data, scoring, devices)
-            chosen = score_names.proxy_names(proxies, teacher, scoring.init)
-            names, rows = with_baselines(chosen), _rows(table, space, scoring)
+            job, names, rows = job_of(settings, devices), names_of(settings), rows_of(settings)
+            _target(rows, table.target)  # a missing one is found before anything is scored
             if files.out is not None:
                 folder.begin(files.out, job, resume=files.resume)
             sheet = scored(job, rows, names, files.out, compute.workers, devices, advance)
@@ -110,15 +109,6 @@ def _check_study(table: TableOptions, files: RankFileOptions) -> None:
         raise UserError("name what to resume: the --out of a rank study")
 
 
-def _rows(table: TableOptions, space: str, scoring: ScoringOptions) -> AccuracyTable:
-    """Return the rows to score; a missing target is found before anything is scored."""
-    from diswot.ranking.tables.targets import choose_target
-
-    rows = rows_of(table, space, scoring.seed)
-    choose_target(rows.accuracies, table.target)
-    return rows
-
-
 def _read(path: Path) -> ScoreColumns:
     """Return scores that an earlier rank study wrote."""
     from diswot.ranking import score_columns
@@ -129,7 +119,7 @@ def _read(path: Path) -> ScoreColumns:
     return sheet
 
 
-def _target(sheet: ScoreColumns, name: str | None) -> str:
+def _target(sheet: ScoreColumns | AccuracyTable, name: str | None) -> str:
     from diswot.ranking.tables.targets import choose_target
 
     return choose_target(sheet.accuracies, name)

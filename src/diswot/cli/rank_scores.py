@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from diswot.cli import console, inputs
-from diswot.cli.options import DataOptions, ScoringOptions, TableOptions, TeacherOptions
+from diswot.cli import console, inputs, score_names
+from diswot.cli.options import ScoringOptions
+from diswot.cli.study_file import TableSettings
 from diswot.storage.run_files import SCORED_ROWS
 
 if TYPE_CHECKING:
@@ -21,24 +22,20 @@ BASELINES = ("params", "macs", "depth", "size")
 VANILLA = "vanilla"
 
 
-def with_baselines(proxies: Iterable[str]) -> list[str]:
-    """Return the scores that were asked for, and the sizes that no study leaves out."""
+def names_of(settings: TableSettings) -> list[str]:
+    """Return the scores that are asked for, and the sizes that no study leaves out."""
+    init = settings.scoring.init
+    proxies = score_names.proxy_names(settings.proxies, settings.teacher, init)
     return list(dict.fromkeys([*proxies, *BASELINES]))
 
 
-def job_of(
-    table: TableOptions,
-    space: str,
-    teacher: TeacherOptions,
-    data: DataOptions,
-    scoring: ScoringOptions,
-    devices: tuple[str, ...],
-) -> dict[str, Any]:
+def job_of(settings: TableSettings, devices: tuple[str, ...]) -> dict[str, Any]:
     """Return the configuration of the study of a table, for the run folder and for workers."""
+    scoring = settings.scoring
     return {
-        "table": inputs.absolute(table.table),
-        "space": inputs.from_root(space),
-        **inputs.source_facts(teacher, data),
+        "table": inputs.absolute(settings.rows.table),
+        "space": inputs.from_root(settings.space),
+        **inputs.source_facts(settings.teacher, settings.data),
         "batch_size": scoring.batch_size,
         "repeats": scoring.repeats,
         "init": scoring.init,
@@ -47,27 +44,22 @@ def job_of(
     }
 
 
-def rows_of(wanted: TableOptions, space: str, seed: int) -> AccuracyTable:
-    """Read the rows of a table that the options choose.
-
-    Args:
-        wanted: File, conditions and number of the rows.
-        space: Search space.
-        seed: Seed of the draw of the rows.
-    """
+def rows_of(settings: TableSettings) -> AccuracyTable:
+    """Read the rows of a table that the settings choose."""
     from diswot.ranking.tables import read as tables
 
+    wanted = settings.rows
     assert wanted.table is not None
-    table = tables.read_table(wanted.table, inputs.from_root(space), wanted.where or ())
-    return table if wanted.limit is None else tables.sample(table, wanted.limit, seed)
+    table = tables.read_table(wanted.table, inputs.from_root(settings.space), wanted.where or ())
+    if wanted.limit is None:
+        return table
+    return tables.sample(table, wanted.limit, settings.scoring.seed)
 
 
 def target_notes(target: str, table: AccuracyTable | None) -> list[str]:
     """Return notes on a target that is turned round, and on values that cannot be accuracies.
 
-    Args:
-        target: Column that scores are compared with.
-        table: The table; None for scores that were read again.
+    Scores that were read again have no table.
     """
     from diswot.ranking.tables.targets import turned_round
 
@@ -87,14 +79,7 @@ def scored(
 ) -> ScoreColumns:
     """Score every architecture of a table, one that is there several times once.
 
-    Args:
-        job: Configuration of the study.
-        table: Its rows.
-        proxies: Names of the scores.
-        out: Run folder, which keeps each row that is scored; None to keep none.
-        workers: Number of processes; each of several devices has one at least.
-        devices: Devices of the processes, round-robin; the CPU without any.
-        advance: Moves the progress bar.
+    The run folder keeps each row that is scored. Each of several devices has one process at least.
     """
     from diswot.proxies.registry import by_init
     from diswot.ranking import score_columns
@@ -123,9 +108,7 @@ def scored(
 def setting(job: Mapping[str, Any], proxies: Sequence[str]) -> Setting:
     """Return the scorer and the space of a job; each worker process makes its own.
 
-    Args:
-        job: Configuration of the study, with the initialisation and the device.
-        proxies: Names of the scores; without one that needs a teacher, none is built.
+    Where no score needs a teacher, none is built.
     """
     from diswot.proxies.scorer import scorer
     from diswot.spaces.registry import create_space

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from diswot.cli import console, score_names, workers
+from diswot.cli import console, workers
 from diswot.cli.options import OutputOptions, RankComputeOptions, RankFileOptions
-from diswot.cli.rank_scores import job_of, rows_of, scored, target_notes, with_baselines
+from diswot.cli.rank_scores import job_of, names_of, rows_of, scored, target_notes
 from diswot.cli.study_file import TableSettings, read_study
 from diswot.errors import UserError
 from diswot.runs import folder
@@ -29,12 +29,7 @@ def rank_study(
 ) -> None:
     """Score the tables of a study, and compare the scores with all targets.
 
-    Args:
-        path: File of the study.
-        common: Settings where the file has none.
-        compute: Processes that score.
-        out: Run folder of the study; each table has a folder in it.
-        output: How the result is shown.
+    The settings `common` hold where the file has none. Each table has a folder in the run folder.
 
     Raises:
         UserError: The file, a table or a setting is impossible.
@@ -65,14 +60,10 @@ def rank_study(
 
 def _table(settings: TableSettings) -> AccuracyTable:
     """Return the rows to score; a mistake in any table is found before anything is scored."""
-    _proxies(settings)
-    table = rows_of(settings.rows, settings.space, settings.scoring.seed)
+    names_of(settings)
+    table = rows_of(settings)
     _columns(settings, table)
     return table
-
-
-def _proxies(settings: TableSettings) -> list[str]:
-    return score_names.proxy_names(settings.proxies, settings.teacher, settings.scoring.init)
 
 
 def _columns(settings: TableSettings, table: AccuracyTable) -> list[str]:
@@ -98,13 +89,10 @@ def _targets(
     from diswot.ranking.score_columns import write_score_columns
     from diswot.storage.run_files import SCORES
 
-    job = job_of(
-        settings.rows, settings.space, settings.teacher, settings.data, settings.scoring, devices
-    )
+    job, names = job_of(settings, devices), names_of(settings)
     place = None if files.out is None else files.out / settings.name
     if place is not None:
         folder.begin(place, job, resume=files.resume)
-    names = with_baselines(_proxies(settings))
 
     def move(title: str, done: int, total: int, note: str = "", *, line: bool = False) -> None:
         advance(f"{settings.name}: {title}", done, total, note, line=line)
@@ -132,17 +120,14 @@ def _result(path: Path, targets: Sequence[Target], out: Path | None) -> dict[str
 
 def _show(path: Path, result: dict[str, Any]) -> None:
     """Print a row for each score."""
+    from diswot.reports.formats import decimal
+
     rows = []
     for name, row in result["scores"].items():
-        numbers = [_number(row[key]) for key in ("mean", "shortfall", "worst")]
-        mean, behind, worst = numbers
+        mean, behind, worst = (decimal(row[key], ".3f") for key in ("mean", "shortfall", "worst"))
         counted = f"{row['at_or_above']} of {row['n']}"
         cells = [mean, counted, behind, row["shortfall_target"], worst, row["worst_target"]]
         rows.append([name, *cells])
     columns = ["score", "mean tau", "at or above", "behind", "on", "worst", "on"]
     title = f"{path.name}: {len(result['targets'])} targets; sizes are params, MACs and depth"
     console.table(title, columns, rows)
-
-
-def _number(value: float | None) -> str:
-    return "-" if value is None else f"{value:.3f}"

@@ -3,34 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
 
 from diswot.cli import inputs
+from diswot.cli import training as trainings
 from diswot.storage.run_files import FRESH
 
 if TYPE_CHECKING:
     from torch import nn
 
     from diswot.cli.subject import Subject
-    from diswot.cli.teachers import MatchedTeacher
-    from diswot.cli.training import ChosenRecipe
+    from diswot.cli.training_options import TrainingOptions
     from diswot.data.dataset import Dataset
     from diswot.training.recipe import Recipe
     from diswot.training.starts import Start
-
-
-class ChooseRecipe(Protocol):
-    """A function that chooses the recipe, for a student or before there is one."""
-
-    def __call__(
-        self,
-        student: nn.Module | None = None,
-        *,
-        fresh: bool = False,
-        record: Mapping[str, Any] | None = None,
-    ) -> ChosenRecipe:
-        """Choose the recipe."""
 
 
 @dataclass(frozen=True)
@@ -38,53 +25,53 @@ class Beginning:
     """What a training begins with.
 
     Attributes:
-        teacher: Trained network and its classes; None without one.
+        teacher: Trained network; None without one.
+        classes: Class of the data of each of the teacher's outputs; None if they are the data's.
         student: Network with the weights that its training begins with.
         named: The student's parameters or name.
         images: Training and test images.
-        chosen: Recipe of the training.
+        recipe: Settings of the training.
         start: Where the student's weights are from.
+        lines: What a user may not expect.
     """
 
-    teacher: MatchedTeacher | None
+    teacher: nn.Module | None
+    classes: tuple[int, ...] | None
     student: nn.Module
     named: Any
     images: Dataset
-    chosen: ChosenRecipe
+    recipe: Recipe
     start: Start
-
-    @property
-    def model(self) -> nn.Module | None:
-        """The teacher's network; None without a teacher."""
-        return None if self.teacher is None else self.teacher.model
-
-    @property
-    def classes(self) -> tuple[int, ...] | None:
-        """Class of the data of each of the teacher's outputs; None if they are the data's."""
-        return None if self.teacher is None else self.teacher.classes
-
-    @property
-    def lines(self) -> list[str]:
-        """What a user may not expect, a line each."""
-        taught = () if self.teacher is None else self.teacher.lines
-        return [line for line in (*taught, self.start.line, self.chosen.line) if line]
-
-    @property
-    def recipe(self) -> Recipe:
-        """Settings of the training."""
-        return self.chosen.settings
+    lines: list[str]
 
 
-def prepare(
-    chosen: Subject, choose: ChooseRecipe, record: Mapping[str, Any] | None = None
-) -> Beginning:
+def recipe_of(
+    training: TrainingOptions,
+    chosen: Subject,
+    student: nn.Module | None = None,
+    *,
+    fresh: bool = False,
+    record: Mapping[str, Any] | None = None,
+) -> trainings.ChosenRecipe:
+    """Return the recipe, by default that of the student; digits are mirrored only on request."""
+    settings = asdict(training)
+    name = settings.pop("recipe")
+    if chosen.images.name == "digits" and training.flip is None and not record:
+        settings["flip"] = False
+    alone = chosen.alone
+    return trainings.recipe(
+        name, settings, alone=alone, student=student, fresh=fresh, record=record
+    )
+
+
+def prepare(chosen: Subject, training: TrainingOptions, record: Mapping[str, Any]) -> Beginning:
     """Build both networks and load the images; give the student its first weights.
 
     Args:
         chosen: What is trained on what.
-        choose: Chooses the recipe, given the student and where its weights are from.
+        training: The user's options.
         record: What the checkpoint of a resumed training records. Its weights are loaded over
-            those of the student, which are random here. Default: none, a new training.
+            those of the student, which are random here. Empty for a new training.
 
     Raises:
         UserError: A network, the images or the start is impossible.
@@ -95,14 +82,15 @@ def prepare(
     images = chosen.load_images()
     pretrained = chosen.alone and chosen.pretrained
     build, named = inputs.named_student(chosen.student, chosen.space, images, pretrained=pretrained)
-    teacher = chosen.load_teacher(images, record)
-    student = fresh(build, "default", choose().settings.seed)
+    taught = chosen.load_teacher(images, record)
+    teacher, classes, lines = taught or (None, None, ())
+    student = fresh(build, "default", recipe_of(training, chosen).settings.seed)
     if record:
         start = resumed(chosen.start, record)
     else:
-        recipe = choose(student).settings
-        taught = (None, None) if teacher is None else (teacher.model, teacher.classes)
-        start = begin(chosen.start, taught[0], student, images, recipe, taught[1])
+        recipe = recipe_of(training, chosen, student).settings
+        start = begin(chosen.start, teacher, student, images, recipe, classes)
     random = start.place == FRESH and not pretrained
-    final = choose(student, fresh=random, record=record)
-    return Beginning(teacher, student, named, images, final, start)
+    final = recipe_of(training, chosen, student, fresh=random, record=record)
+    said = [line for line in (*lines, start.line, final.line) if line]
+    return Beginning(teacher, classes, student, named, images, final.settings, start, said)

@@ -130,15 +130,13 @@ class Subject:
         images = unlabelled_alone(self.unlabelled, classes, img_size=size)
         return self.images.normalised(images, wants)
 
-    def load_teacher(
-        self, images: Dataset, record: Mapping[str, Any] | None = None
-    ) -> MatchedTeacher | None:
+    def load_teacher(self, images: Dataset, record: Mapping[str, Any]) -> MatchedTeacher | None:
         """Build the trained teacher; None without one.
 
         Args:
             images: The images.
             record: What the checkpoint of a resumed training records, whose image size holds
-                unless the user named one. Default: none, a new training.
+                unless the user named one. Empty for a new training.
 
         Raises:
             UserError: The teacher is unknown, or has no trained weights.

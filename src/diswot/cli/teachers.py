@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from diswot.cli import inputs
 from diswot.errors import UserError
@@ -16,8 +16,7 @@ if TYPE_CHECKING:
     from diswot.data.dataset import Dataset
 
 
-@dataclass(frozen=True)
-class MatchedTeacher:
+class MatchedTeacher(NamedTuple):
     """A trained teacher.
 
     Attributes:
@@ -54,8 +53,8 @@ def matched_teacher(
         images: The images.
         weights: File of the trained weights; None without one.
         pretrained: Whether the weights are those of the network's library.
-        classes: File of the teacher's classes; None without one.
-        own: Names of the classes that the teacher was used with before; None if they are unknown.
+        classes: File of the teacher's classes.
+        own: Names of the classes that the teacher was used with before.
         size: Height and width of the images that the teacher sees, in pixels. Default: those of its
             library's trained weights, or else those of the images.
 
@@ -100,14 +99,16 @@ def matched_teacher(
             "the teacher's library names none of its classes as the data does, so that they count "
             "in the order of the data (--teacher-classes names them)"
         )
-        teacher = replace(teacher, lines=(*teacher.lines, line))
+        teacher = teacher._replace(lines=(*teacher.lines, line))
     if side == images.size:
         return teacher
     line = (
         f"the teacher sees images of {side} x {side} pixels, the student of {images.size} x "
         f"{images.size} (--teacher-image-size)"
     )
-    return replace(teacher, model=ResizedInput(teacher.model, side), lines=(*teacher.lines, line))
+    return MatchedTeacher(
+        ResizedInput(teacher.model, side), teacher.classes, (*teacher.lines, line)
+    )
 
 
 def _matched(found: Sequence[int]) -> list[int]:
@@ -116,13 +117,9 @@ def _matched(found: Sequence[int]) -> list[int]:
 
 
 def _cut(model: nn.Module, found: Sequence[int], outputs: int, images: Dataset) -> MatchedTeacher:
-    """Cut off the classes that match none of the data.
+    """Cut off the outputs that match none of the data's classes.
 
-    Args:
-        model: The network.
-        found: Output of each class of the data, -1 for none.
-        outputs: Number of the network's outputs.
-        images: The images.
+    `found` is the output of each class of the data, -1 for none.
     """
     from diswot.models.class_names import select_classes
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -67,22 +66,15 @@ def _recipe(
 ) -> Recipe:
     """Return the recipe of the short trainings, by default that of the student.
 
-    Args:
-        options: The user's options.
-        images: The images.
-        seed: Seed of the trainings.
-        student: Chooses the default recipe. Default: a network that is no transformer.
-        fresh: Whether the recipe is for students that start with random weights.
-
     Raises:
         UserError: There is no such recipe, or a setting is impossible.
     """
     from diswot.training.recipe_files import default_recipe
 
     changes = {"epochs": options.verify_epochs or EPOCHS, "losses": options.losses, "seed": seed}
+    changes["flip"] = False if images.name == "digits" else None
     name = options.recipe or default_recipe(student)
-    recipe = training.recipe(name, changes, alone=False, fresh=fresh).settings
-    return replace(recipe, flip=False) if images.name == "digits" else recipe
+    return training.recipe(name, changes, alone=False, fresh=fresh).settings
 
 
 def _tuned(options: VerifyOptions) -> list[str]:
@@ -102,15 +94,7 @@ def verified(
 ) -> Verified | None:
     """Distil the best students briefly; None without --verify.
 
-    Args:
-        options: The user's options.
-        found: Result of the search.
-        named: The trained teacher and the images.
-        space: Name of the space.
-        seed: Seed of the trainings.
-        place: Run folder or storage of the search; None where nothing is kept.
-        study: Name of the search's study, and whether it is resumed.
-        advance: Moves the progress bar.
+    The trials are kept in `place`, the run folder or storage of the search, if there is one.
     """
     if not options.verify:
         return None
@@ -169,13 +153,7 @@ class _Shown:
 
 
 def _students(found: SearchResult, count: int, begun: Sequence[Params]) -> Sequence[Student]:
-    """Return the students to train: the best that differ, or those that a verification began with.
-
-    Args:
-        found: Result of the search.
-        count: Number of students.
-        begun: Parameters of the students that the verification to resume began with.
-    """
+    """Return the students to train: the best that differ, or those that `begun` names."""
     listed = [*found.top, *found.diverse]
     again = [next((s for s in listed if s.params == params), None) for params in begun]
     same = [student for student in again if student is not None]
@@ -183,12 +161,7 @@ def _students(found: SearchResult, count: int, begun: Sequence[Params]) -> Seque
 
 
 def show(result: Mapping[str, Any], proxy: str) -> None:
-    """Print a row for each training, with accuracies at equal epochs, and a line on the winner.
-
-    Args:
-        result: Result of the search with its verification, as in `found.json`.
-        proxy: Name of the score.
-    """
+    """Print a row for each training, with accuracies at equal epochs, and a line on the winner."""
     from diswot.runs.verification import verification
 
     tried = verification(dict(result))
