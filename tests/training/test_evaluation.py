@@ -18,6 +18,7 @@ from diswot.training.evaluation import (
     accuracy_interval,
     check_fit,
     check_gradient,
+    count_all,
     frozen,
     measure_result,
     sum_counts,
@@ -51,8 +52,8 @@ class TestAccuracy:
         split = Split(labels, lambda indices: images[torch.as_tensor(indices)])
         done: list[int] = []
         data = replace(noise(), test=split)
-        measured = measure_result(model, data, done.append)
-        assert measured == pytest.approx(100 * right / count)
+        assert count_all(model, data, done.append).tolist() == [right, count]
+        assert measure_result(model, data) == pytest.approx(100 * right / count)
         assert done[-1] == count and len(done) == -(-count // 100)
 
     def test_some_of_the_images(self) -> None:

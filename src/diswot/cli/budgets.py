@@ -51,12 +51,7 @@ def objectives(text: str) -> list[str]:
 def setting(
     options: LatencyOptions, image_shape: tuple[int, int, int], *, wanted: bool
 ) -> Setting | None:
-    """Return how latency is measured; None if it is not.
-
-    Args:
-        options: The user's options, which are checked in any case.
-        image_shape: Channels, height and width.
-        wanted: Whether latency is measured.
+    """Return how latency is measured; None if it is not wanted. The options are always checked.
 
     Raises:
         UserError: An option is impossible, or given although no latency is measured.
@@ -86,13 +81,8 @@ def latency(
 ) -> float:
     """Return the seconds of one image of a student, measured in a process of its own.
 
-    Args:
-        student: Parameters of the student in the space, or a network's name.
-        space: Name of the space.
-        classes: Number of classes.
-        image_size: Height and width of the images in pixels.
-        how: How latency is measured.
-        cache: File of measured latencies, which is read first. Default: none.
+    A file of measured latencies, `cache`, is read first. Images have `image_size` x `image_size`
+    pixels.
 
     Raises:
         UserError: The student cannot be measured.

@@ -29,12 +29,7 @@ class Advance(Protocol):
     ) -> None:
         """Show that `done` of `total` steps are done, with a note behind the bar.
 
-        Args:
-            title: What is done.
-            done: Number of steps that are done.
-            total: Number of all steps.
-            note: Shown behind the bar.
-            line: Whether this is worth a line of its own where there is no terminal.
+        Where there is no terminal, `line` gives the step a line of its own.
         """
 
 

@@ -15,9 +15,6 @@ SEED = "seed"
 def functions_of(path: str) -> dict[str, list[str]]:
     """Return the options that each function of a file can be given to, and its first line.
 
-    Args:
-        path: Path of a file, or name of a module of a package.
-
     Raises:
         UserError: There is no such file or module, its import fails, or it has no functions.
     """
@@ -41,12 +38,7 @@ def functions_of(path: str) -> dict[str, list[str]]:
 def options_of(function: Callable[..., Any]) -> list[str]:
     """Return the options that take a function, by its signature.
 
-    Args:
-        function: A function or a class.
-
-    Returns:
-        Names without dashes, the likeliest ones where the signature does not settle it; none if no
-        option takes it.
+    Where the signature does not settle it, the likeliest ones; none if no option takes it.
     """
     given = {name for names in user_code.ALIASES.values() for name in names} | {SEED}
     needed = [each for each in user_code.needed(function) if each.name not in given]
@@ -76,9 +68,7 @@ def _of_makers(function: Callable[..., Any]) -> list[str]:
 def _returned(function: Callable[..., Any], kinds: dict[str, str]) -> list[str]:
     """Return the options of the kinds that a function returns; all if it does not say.
 
-    Args:
-        function: A function, or a class, which returns its own kind.
-        kinds: Option by a part of the name of a type, in small letters.
+    A class returns its own kind. Keys of `kinds` are parts of names of types, in small letters.
     """
     if isinstance(function, type):
         names = " ".join(each.__name__ for each in function.__mro__).lower()

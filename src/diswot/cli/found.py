@@ -28,14 +28,7 @@ def plain_result(
     how: Setting | None,
     like: Mapping[str, Any] | None,
 ) -> dict[str, Any]:
-    """Return the result as plain values; the most accurate verified student becomes the best.
-
-    Args:
-        found: Result of the search.
-        tried: Verification; None without one.
-        how: How latency was measured; None if it was not.
-        like: Network whose costs were the limits, and these costs; None without one.
-    """
+    """Return the result as plain values; the most accurate verified student becomes the best."""
     result = {**found.as_dict(), "latency_setting": how and how.facts, "like": like}
     if tried is not None:
         verified = tried.as_dict()
@@ -74,13 +67,7 @@ def show(result: dict[str, Any], proxy: str) -> None:
 
 
 def remarks(result: dict[str, Any], trials: int, how: Setting | None) -> list[str]:
-    """Return notes on the costs, on failures, and on a search that stopped early.
-
-    Args:
-        result: Result of the search, as plain values.
-        trials: Number of trials that the user wanted.
-        how: How latency was measured; None if it was not.
-    """
+    """Return notes on the costs, on failures, and on a search that ended before all trials."""
     from diswot.nas.driver import STALLED
 
     lines = budgets.notes(result["front"] or result["top"], how)

@@ -67,9 +67,7 @@ def grouped(*usual: str) -> Callable[[Command], Command]:
 def _options(group: Any, name: str) -> list[Parameter]:
     """Return the fields of a dataclass as options, with the lines of its docstring as help.
 
-    Args:
-        group: The dataclass.
-        name: Name of the command's parameter, the default heading.
+    The name of the command's parameter is the default heading.
     """
     hints = get_type_hints(group, include_extras=True)
     given: dict[str, str] = getattr(group, "headings", {})

@@ -178,15 +178,25 @@ class NamedTeacher:
         return self.pretrained or self.loads_itself or self.weights is not None
 
     def model(self) -> nn.Module:
-        """Build the network, with its weights."""
-        return trained_teacher(self.name, self.images, self.weights, pretrained=self.pretrained)
+        """Build the network with the classes of the images, and with its weights.
+
+        Raises:
+            UserError: The teacher does not fit the images.
+        """
+        from diswot.models.registry import input_config
+
+        name, images, pretrained = self.name, self.images, self.pretrained
+        count, trained = len(images.classes), input_config(name, pretrained).num_classes
+        if trained is not None and trained != count:
+            raise UserError(
+                f"{name} was trained for {trained} classes, and {images.name} has {count}: train "
+                f"it on them first (diswot distill --student {name} --pretrained --teacher none), "
+                "or leave --pretrained out, and its head is made for the data"
+            )
+        return built_teacher(name, images, self.weights, count, pretrained=pretrained)
 
     def model_for(self, proxies: Sequence[str], init: str | None) -> nn.Module | None:
         """Build the network if one of the scores needs a teacher; otherwise return None.
-
-        Args:
-            proxies: Names of the scores.
-            init: Initialisation of the students; None is each score's own.
 
         Raises:
             UserError: Students inherit from the teacher, which is not trained.
@@ -195,12 +205,7 @@ class NamedTeacher:
         return self.model() if score_names.needs_teacher(proxies, init) else None
 
     def remarks(self, proxies: Sequence[str] = (), init: str | None = None) -> list[str]:
-        """Return notes about what a user may not expect.
-
-        Args:
-            proxies: Scores that are computed; none where the teacher itself is tested.
-            init: Initialisation of the students; None is each score's own.
-        """
+        """Return notes about what a user may not expect of the teacher, or of it in some scores."""
         from diswot.models import registry as models
         from diswot.proxies.registry import get_proxy, inherits
         from diswot.runs import folder
@@ -288,46 +293,14 @@ def scoring_batches(images: Dataset, scoring: ScoringOptions) -> list[Batch]:
     return [images.batch(size, seed, repeat) for repeat in range(scoring.repeats)]
 
 
-def trained_teacher(
-    name: str, images: Dataset, weights: str | Path | None, *, pretrained: bool = False
-) -> nn.Module:
-    """Build a teacher with the classes of the images, with its trained weights if there are any.
-
-    Args:
-        name: Name of the network.
-        images: The images.
-        weights: File of the trained weights; None without one.
-        pretrained: Whether the weights are those of the network's library.
-
-    Raises:
-        UserError: The teacher does not fit the images.
-    """
-    from diswot.models.registry import input_config
-
-    count, trained = len(images.classes), input_config(name, pretrained).num_classes
-    if trained is not None and trained != count:
-        raise UserError(
-            f"{name} was trained for {trained} classes, and {images.name} has {count}: train it "
-            f"on them first (diswot distill --student {name} --pretrained --teacher none), or "
-            "leave --pretrained out, and its head is made for the data"
-        )
-    return built_teacher(name, images, weights, count, pretrained=pretrained)
-
-
 def built_teacher(
     name: str, images: Dataset, weights: str | Path | None, classes: int, *, pretrained: bool
 ) -> nn.Module:
     """Build a teacher, with its trained weights if there are any.
 
     The weights that it begins with are always the same ones. Scores draw most of them again, but
-    not the parameters that belong to no layer, such as positional embeddings.
-
-    Args:
-        name: Name of the network.
-        images: The images.
-        weights: File of the trained weights; None without one.
-        classes: Number of logits.
-        pretrained: Whether the weights are those of the network's library.
+    not the parameters that belong to no layer, such as positional embeddings. The logits are as
+    many as `classes`, which may be others than those of the images.
 
     Raises:
         UserError: The weights do not fit the network, or the network does not fit the images.
@@ -339,7 +312,6 @@ def built_teacher(
     from diswot.models.weights import load_weights
     from diswot.training.evaluation import check_fit, frozen
 
-    check_one_source(name, weights, pretrained)
     build = models.teacher_builder(name, classes, images.size, pretrained=pretrained)
     model = fresh(build, "default", 0, role=TEACHER)
     if weights is not None:

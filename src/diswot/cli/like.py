@@ -28,10 +28,6 @@ _ALWAYS = ("params", "macs")  # costs of the network that are limits in any case
 def copied(options: BudgetOptions, storage: str | None) -> tuple[str, ...]:
     """Return the costs of the network of --like that become limits, by key of `COSTS`.
 
-    Args:
-        options: The user's limits.
-        storage: Storage of the study that several processes may share; None without one.
-
     Raises:
         UserError: A limit is `like` and no network is named, or the processes that share a study
             would each measure another latency.
@@ -131,10 +127,6 @@ def _latency(
 
 def tightened(limits: Budget, like: Mapping[str, Any] | None) -> Budget:
     """Return the limits with the costs of the network of --like where no lower one is set.
-
-    Args:
-        limits: Limits that the user gave as numbers.
-        like: Network and costs, as `measured` returns them; None without a network.
 
     Raises:
         UserError: A limit is above the cost of the network.

@@ -137,9 +137,7 @@ def _score(fixed: Scorer, build: Callable[[], nn.Module], names: list[str]) -> d
 def _scores(found: Mapping[str, Found], *, every: bool) -> dict[str, Any]:
     """Return means, standard errors, values, and reasons of what has no score.
 
-    Args:
-        found: What each proxy says.
-        every: Whether the user asked for all proxies, of which some need not fit.
+    If the user asked for every proxy, some need not fit.
 
     Raises:
         UserError: A proxy that the user named has no score, or none that looks at a pass has one.
@@ -160,12 +158,7 @@ def _scores(found: Mapping[str, Found], *, every: bool) -> dict[str, Any]:
 
 
 def _costs(build: Callable[[], nn.Module], images: Dataset) -> dict[str, Any]:
-    """Return the costs of the student, without its latency.
-
-    Args:
-        build: Builds the student.
-        images: Images that the student sees.
-    """
+    """Return the costs of the student, without its latency."""
     from diswot.costs.budget import Costs
     from diswot.models.initialization import fresh
 

@@ -12,12 +12,7 @@ def proxy_names(text: str, teacher: TeacherOptions, init: str | None) -> list[st
     """Return the scores that `--proxies` names: separated by commas, or all.
 
     A function of the user has an absolute path. If the teacher is not trained, `all` leaves out
-    the scores that look at inherited weights.
-
-    Args:
-        text: The names.
-        teacher: The teacher and its weights.
-        init: Initialisation of the students; None is each score's own.
+    the scores that look at inherited weights. Without `init` each score has its own.
 
     Raises:
         UserError: A name is unknown, or a score needs a trained teacher.
@@ -34,11 +29,6 @@ def proxy_names(text: str, teacher: TeacherOptions, init: str | None) -> list[st
 
 def check_trained(proxies: Iterable[str], init: str | None, *, trained: bool) -> None:
     """Refuse scores of inherited weights if the teacher has no trained weights.
-
-    Args:
-        proxies: Names of the scores.
-        init: Initialisation of the students; None is each score's own.
-        trained: Whether the teacher has trained weights.
 
     Raises:
         UserError: It has none, or a score is unknown.

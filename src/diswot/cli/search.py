@@ -236,12 +236,7 @@ class _Job:
 
 
 def _default_proxy(space: str, *, inherits: bool) -> str:
-    """Return the score that is measured to find the best students of a space.
-
-    Args:
-        space: Name of the space.
-        inherits: Whether the students may be scored with weights of a trained teacher.
-    """
+    """Return the score that is measured to find the best students of a space."""
     return "default_inherited" if inherits and space.startswith("subnet:") else "default"
 
 

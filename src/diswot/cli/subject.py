@@ -133,10 +133,8 @@ class Subject:
     def load_teacher(self, images: Dataset, record: Mapping[str, Any]) -> MatchedTeacher | None:
         """Build the trained teacher; None without one.
 
-        Args:
-            images: The images.
-            record: What the checkpoint of a resumed training records, whose image size holds
-                unless the user named one. Empty for a new training.
+        The image size that the checkpoint of a resumed training records holds unless the user
+        named one.
 
         Raises:
             UserError: The teacher is unknown, or has no trained weights.
@@ -186,10 +184,6 @@ class Subject:
 
 def subject_of(run: Path | None, options: SubjectOptions) -> Subject:
     """Return what is trained on what: the options, else the search's choice, else the defaults.
-
-    Args:
-        run: Folder of a search; None without one.
-        options: The user's options.
 
     Raises:
         UserError: No student or no teacher is named, or the search is not finished.

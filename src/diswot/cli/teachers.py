@@ -9,11 +9,17 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from diswot.cli import inputs
 from diswot.errors import UserError
+from diswot.runs import folder
 
 if TYPE_CHECKING:
     from torch import nn
 
     from diswot.data.dataset import Dataset
+
+_IN_ORDER = (
+    "the teacher's library names none of its classes as the data does, so that they count in the "
+    "order of the data (--teacher-classes names them)"
+)
 
 
 class MatchedTeacher(NamedTuple):
@@ -28,8 +34,8 @@ class MatchedTeacher(NamedTuple):
     """
 
     model: nn.Module
-    classes: tuple[int, ...] | None = None
-    lines: tuple[str, ...] = ()
+    classes: tuple[int, ...] | None
+    lines: tuple[str, ...]
 
 
 def matched_teacher(
@@ -45,18 +51,10 @@ def matched_teacher(
     """Build a trained teacher, and match its classes with those of the images by name.
 
     Names of the teacher's classes are those of the file, or else of its library, or else those that
-    its training recorded. Without any, the classes are those of the images if their number is, and
-    else none of them.
-
-    Args:
-        name: Name of the network.
-        images: The images.
-        weights: File of the trained weights; None without one.
-        pretrained: Whether the weights are those of the network's library.
-        classes: File of the teacher's classes.
-        own: Names of the classes that the teacher was used with before.
-        size: Height and width of the images that the teacher sees, in pixels. Default: those of its
-            library's trained weights, or else those of the images.
+    its training recorded, or else those that it was used with before (`own`). Without any, the
+    classes are those of the images if their number is, and else none of them. The teacher sees
+    images of `size` x `size` pixels: by default those of its library's trained weights, or else
+    those of the data.
 
     Raises:
         UserError: The teacher does not fit the images, or its weights or classes do not fit.
@@ -64,7 +62,6 @@ def matched_teacher(
     from diswot.models import class_names
     from diswot.models.registry import input_config
     from diswot.models.resized import ResizedInput
-    from diswot.runs import folder
 
     wants = input_config(name, pretrained)
     known = wants.classes if classes is None else class_names.read_class_names(classes)
@@ -85,30 +82,22 @@ def matched_teacher(
         )
     shown = replace(images, size=side)
     model = inputs.built_teacher(name, shown, weights, outputs, pretrained=pretrained)
-    found = (
-        list(range(count)) if known is None else class_names.match_classes(known, images.classes)
-    )
-    guessed = outputs == count and classes is None and learnt is None and not _matched(found)
-    if guessed:  # a library's names may have been left as they were
-        found = list(range(count))
-    if known is None and outputs != count:
-        found = [-1] * count
-    teacher = _cut(model, found, outputs, shown)
-    if guessed and known is not None:
-        line = (
-            "the teacher's library names none of its classes as the data does, so that they count "
-            "in the order of the data (--teacher-classes names them)"
+    sure = classes is not None or learnt is not None or outputs != count
+    in_order = list(range(count)) if outputs == count else [-1] * count
+    found = in_order if known is None else class_names.match_classes(known, images.classes)
+    lines = []
+    if not sure and not _matched(found):  # a library's names may have been left as they were
+        found = in_order
+        lines.append(_IN_ORDER)
+    kept, line = _cut(model, found, outputs, shown)
+    lines += [line] if line else []
+    if side != images.size:
+        model = ResizedInput(model, side)
+        lines.append(
+            f"the teacher sees images of {side} x {side} pixels, the student of {images.size} x "
+            f"{images.size} (--teacher-image-size)"
         )
-        teacher = teacher._replace(lines=(*teacher.lines, line))
-    if side == images.size:
-        return teacher
-    line = (
-        f"the teacher sees images of {side} x {side} pixels, the student of {images.size} x "
-        f"{images.size} (--teacher-image-size)"
-    )
-    return MatchedTeacher(
-        ResizedInput(teacher.model, side), teacher.classes, (*teacher.lines, line)
-    )
+    return MatchedTeacher(model, kept, tuple(lines))
 
 
 def _matched(found: Sequence[int]) -> list[int]:
@@ -116,27 +105,28 @@ def _matched(found: Sequence[int]) -> list[int]:
     return [place for place, output in enumerate(found) if output >= 0]
 
 
-def _cut(model: nn.Module, found: Sequence[int], outputs: int, images: Dataset) -> MatchedTeacher:
-    """Cut off the outputs that match none of the data's classes.
+def _cut(
+    model: nn.Module, found: Sequence[int], outputs: int, images: Dataset
+) -> tuple[tuple[int, ...] | None, str]:
+    """Cut off the outputs that match none of the data's classes, unless none matches.
 
-    `found` is the output of each class of the data, -1 for none.
+    `found` is the output of each class of the data, -1 for none. Returns the class of each output
+    that is left, as in `MatchedTeacher`, and a line on classes that do not match.
     """
     from diswot.models.class_names import select_classes
 
     places = _matched(found)
     if not places:
-        line = (
+        return (-1,) * outputs, (
             f"none of the {outputs} classes of the teacher is a class of the data, so that only "
             "its feature maps teach"
         )
-        return MatchedTeacher(model, (-1,) * outputs, (line,))
     if list(found) != list(range(outputs)):
         select_classes(model, [found[place] for place in places], images.image_shape)
     if len(places) == len(found):
-        return MatchedTeacher(model)
-    line = (
+        return None, ""
+    return tuple(places), (
         f"the teacher has {len(places)} of the {len(found)} classes of the data "
         f"({len(places) / len(found):.0%}), not {images.classes[found.index(-1)]} for one: the "
         "others get no soft label"
     )
-    return MatchedTeacher(model, tuple(places), (line,))

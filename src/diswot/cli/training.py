@@ -108,9 +108,7 @@ def tested(result: Mapping[str, float]) -> str:
 def show_classes(name: str, result: Mapping[str, Any]) -> None:
     """Print a row for each class with its test result in %, and the means in the last rows.
 
-    Args:
-        name: Name of the network or the folder.
-        result: Result with `by_class`; nothing is printed without it, as in classification.
+    Nothing is printed without `by_class`, as in classification.
     """
     from diswot.tasks.registry import TASKS, tested_task
 
@@ -129,14 +127,7 @@ def main_process() -> bool:
 
 
 def epoch_note(epoch: int, epochs: int, row: Mapping[str, float], images: str = "test") -> str:
-    """Return the epoch, with the loss and the accuracy of an epoch that has ended.
-
-    Args:
-        epoch: Number of the epoch that is shown, from 1.
-        epochs: Number of all epochs.
-        row: Row of the last epoch that has ended; empty in the first epoch.
-        images: What the images of the accuracy are called.
-    """
+    """Return the epoch, from 1, with the loss and the accuracy of the last one that has ended."""
     notes = [f"epoch {epoch} of {epochs}"]
     notes += [f"loss {row['loss']:.4g}"] if "loss" in row else []
     return ", ".join([*notes, f"{images} {tested(row)} %"] if row else notes)

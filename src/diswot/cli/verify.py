@@ -42,18 +42,14 @@ def check(options: VerifyOptions, named: inputs.NamedTeacher, seed: int) -> None
                 option = name.replace("_", "-")
                 raise UserError(f"--{option} goes with --verify: name how many students")
         return
-    from diswot.errors import unknown
-    from diswot.training.verify import TUNED
+    from diswot.training.verify import check_tuned
 
     if not named.trained:
         raise UserError(_UNTRAINED)
     if named.images.train is None:
         raise UserError(f"{named.images.name} has no images to train on; name others with --data")
-    for name in _tuned(options):
-        if name not in TUNED:
-            raise unknown("setting to tune", name, TUNED)
     for fresh in (False, True):
-        _recipe(options, named.images, seed, fresh=fresh)
+        check_tuned(_recipe(options, named.images, seed, fresh=fresh), _tuned(options))
 
 
 def _recipe(

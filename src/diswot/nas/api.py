@@ -126,11 +126,9 @@ def search(
         objectives: `score`, which is maximised, and names of `COSTS`, which are minimised.
         budget: Limits; candidates outside are not scored.
         sampler: A key of `SAMPLERS`, an Optuna sampler, or a function that returns one, by its
-            text or itself, as `create_sampler` takes it. None is evolution, or nsga2 for several
-            objectives.
+            text or itself. Default: evolution, or nsga2 for several objectives.
         scoring: How candidates are scored, or the name or function of a proxy alone.
-        compute: Where candidates are evaluated, and how latency is measured; or the number of
-            worker processes alone.
+        compute: Where candidates are evaluated; or the number of worker processes alone.
         study: Where the trials are kept; or the run folder or storage URL alone.
         callbacks: Called with a `SearchProgress` before the first trial and after each.
 
@@ -151,17 +149,29 @@ def search(
     _check_latency({*wanted, *limits.limits}, compute)
     if n_trials < 1 or not repeats:
         raise UserError("a search needs at least one trial and one batch")
-    init = how.init or get_proxy(how.proxy).init
-    trained = how.trained_teacher or init == INHERITED
-    settings = EvaluatorSettings(
-        teacher, space, repeats, how.proxy, limits, wanted, init, how.seed, trained,
-        num_classes=num_classes,
-    )  # fmt: skip
+    settings = _settings(teacher, space, repeats, num_classes, how, limits, wanted)
     with torch.random.fork_rng(devices=[]), repeats_counted():
         plan = enumerate_params(space, n_trials)
         with _driver(settings, proposals, name_of(chosen), compute, study) as driver:
             _drive(driver, plan, n_trials, callbacks)
             return search_result(driver, settings, exhaustive=plan is not None)
+
+
+def _settings(
+    teacher: nn.Module | None,
+    space: Build,
+    batches: tuple[Batch, ...],
+    num_classes: int | None,
+    how: Scoring,
+    budget: Budget,
+    objectives: tuple[str, ...],
+) -> EvaluatorSettings:
+    init = how.init or get_proxy(how.proxy).init
+    trained = how.trained_teacher or init == INHERITED
+    return EvaluatorSettings(
+        teacher, space, batches, how.proxy, budget, objectives, init, how.seed, trained,
+        num_classes=num_classes,
+    )  # fmt: skip
 
 
 def _check_types(teacher: object, space: object, budget: object) -> None:

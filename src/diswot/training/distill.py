@@ -170,20 +170,16 @@ def distill(
     Args:
         teacher: Trained network, moved to Accelerate's device; None trains on the labels alone.
         student: Trained in place, on that device.
-        data: Training and test images; or a torch map data set of (image, label), a loader of one,
-            or a pair of these, as `as_dataset` takes them. Images without a label (`UNLABELLED`)
-            take part in the distances alone; if no test image has one, agreement stands in for the
-            accuracy.
+        data: Training and test images, as `as_dataset` takes them. Images without a label take part
+            in the distances alone; if no test image has one, agreement stands in for the accuracy.
         recipe: Settings of the training; None for the recipe that `default_recipe` names.
-        losses: Weights of the knowledge distances, by name or function, in place of the recipe's;
-            or a text such as `kd:0.9,mine.py:gap:0.5`. Default: those of the recipe.
+        losses: Weights by distance, or a text such as `kd:0.9,mine.py:gap:0.5`; else the recipe's.
         out: Folder for the checkpoint, the history and the weights; None to keep nothing.
         resume: Whether to continue from the checkpoint in `out`, if there is one.
         hold: Whether all images are held on the device; None to hold them if they fit.
         tensorboard: Whether the curves are also written to `out` for TensorBoard.
-        start: Where the student's weights are from, which a resumed training must repeat: `fresh`,
-            the default, `teacher`, or a path. Nothing is done to them here; see `diswot.inherit`.
-        notes: Plain values that the checkpoints keep; none by default.
+        start: Recorded origin of the student's weights: `fresh`, `teacher`, or a path.
+        notes: Plain values that the checkpoints keep.
         teacher_classes: Class of the data of each of the teacher's outputs, -1 for none. Default:
             the teacher has the classes of the data, in their order.
         on_step: Called after each update with its number, that of the last, and the latest row.
@@ -194,39 +190,36 @@ def distill(
         UserError: Images, a network, losses or `out` do not fit, or `out` holds another training.
         FloatingPointError: A loss or a weight is not finite.
     """
-    recipe = recipe or load_recipe(default_recipe(student))
-    if losses is not None:
-        weights: Weights = parse_losses(losses) if isinstance(losses, str) else losses
-        recipe = replace(recipe, losses=weights)
+    recipe = _with_losses(recipe or load_recipe(default_recipe(student)), losses)
     data = as_dataset(data)
-    check_trainable(teacher, student, data, recipe, teacher_classes)
+    given = teacher, student, data, recipe
+    check_trainable(*given, teacher_classes)
     processes, folder = Processes(), Path(out) if out else None
     with torch.random.fork_rng(devices=processes.gpus), frozen(teacher):
-        loop = TrainingLoop(
-            teacher, student, data, recipe, processes, folder, start, notes, teacher_classes
-        )
+        loop = TrainingLoop(*given, processes, folder, start, notes, teacher_classes)
         loop.restore(resume=resume)
-        listeners = [on_epoch, *_writers(loop, tensorboard=tensorboard)]
         if not loop.finished:
             loop.read(on_read, hold)
-            _run_epochs(loop, on_step, listeners)
+            _run_epochs(loop, on_step, on_epoch, tensorboard)
         loop.finish()
     return Distilled(student, tuple(loop.history), loop.seconds, loop.by_class)
 
 
-def _writers(loop: TrainingLoop, *, tensorboard: bool) -> list[OnEpoch]:
-    """Return what writes the curves besides the checkpoint."""
-    if not tensorboard or loop.out is None or not loop.processes.main:
-        return []
-    return [tensorboard_writer(loop.out, len(loop.history))]
+def _with_losses(recipe: Recipe, losses: str | Weights | None) -> Recipe:
+    if losses is None:
+        return recipe
+    return replace(recipe, losses=parse_losses(losses) if isinstance(losses, str) else losses)
 
 
-def _run_epochs(loop: TrainingLoop, on_step: OnStep, listeners: list[OnEpoch]) -> None:
+def _run_epochs(loop: TrainingLoop, on_step: OnStep, on_epoch: OnEpoch, tensorboard: bool) -> None:
     """Train to the last epoch."""
+    listeners = [on_epoch]
+    if tensorboard and loop.out is not None and loop.processes.main:
+        listeners.append(tensorboard_writer(loop.out, len(loop.history)))
     loss = partial(example_loss, loop.student, loop.data, loop.device)
     with loop.processes.parallel(loop.student, loss) as network:
         step = loop.create_step(network)
         while not loop.finished:
             row = loop.run_epoch(step, on_step)
-            for on_epoch in listeners:
-                on_epoch(row)
+            for listener in listeners:
+                listener(row)

@@ -48,18 +48,10 @@ def batch_size(data: Dataset) -> int:
     return max(1, BATCH * 32 * 32 // torch.Size(data.image_shape[1:]).numel())
 
 
-def measure_result(
-    model: nn.Module, data: Dataset, on_read: Callable[[int], None] = lambda done: None
-) -> float:
-    """Return the result on all test images, in %: accuracy, mean IoU, or mean average precision.
-
-    Args:
-        model: On the CPU; its mode comes back.
-        data: With test images.
-        on_read: Called after each part with the number of images tested so far.
-    """
+def measure_result(model: nn.Module, data: Dataset) -> float:
+    """Return the result on all test images, in %: accuracy, mean IoU, or mean average precision."""
     task = task_of(data)
-    return task.results(count_all(model, data, on_read))[task.result]
+    return task.results(count_all(model, data))[task.result]
 
 
 def count_all(
@@ -68,9 +60,9 @@ def count_all(
     """Return what the data's task counts on all test images, in evaluation mode.
 
     Args:
-        model: As in `measure_result`.
-        data: As in `measure_result`.
-        on_read: As in `measure_result`.
+        model: On the CPU; its mode comes back.
+        data: With test images.
+        on_read: Called after each part with the number of images tested so far.
     """
     split = data.test
     assert split is not None
@@ -101,13 +93,7 @@ def accuracy_interval(accuracy: float, images: int) -> tuple[float, float]:
 
 
 def answered(split: Split, model: nn.Module, data: Dataset) -> Split:
-    """Return the images of a split, labelled by a network in evaluation mode.
-
-    Args:
-        split: At least one image.
-        model: On any device; its mode comes back.
-        data: Names the normalisation.
-    """
+    """Return the images of a split, labelled by a network on any device, whose mode comes back."""
     device = next(model.parameters()).device
     source = Streamed(split, device)
     parts = torch.split(torch.arange(len(split)), _PART)
@@ -149,12 +135,7 @@ def frozen(model: nn.Module | None) -> Iterator[None]:
 
 
 def check_gradient(model: nn.Module, data: Dataset, device: torch.device) -> None:
-    """Check that a student's loss has a gradient in its weights.
-
-    Args:
-        model: Student in evaluation mode, on the device.
-        data: Names the shape of an image.
-        device: Any device.
+    """Check that the loss of a student in evaluation mode has a gradient in its weights.
 
     Raises:
         UserError: It has none.
@@ -178,13 +159,7 @@ def check_gradient(model: nn.Module, data: Dataset, device: torch.device) -> Non
 
 
 def example_loss(model: nn.Module, data: Dataset, device: torch.device) -> Tensor:
-    """Return the loss of a network for two blank images, with its gradient.
-
-    Args:
-        model: On the device, in any mode.
-        data: Names the task and the shape of an image.
-        device: Any device.
-    """
+    """Return the loss of a network, in any mode, for two blank images, with its gradient."""
     images = torch.zeros(2, *data.image_shape, device=device)
     return mean_loss(model, images, task_of(data).example(data).to(device))
 

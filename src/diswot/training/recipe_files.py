@@ -179,15 +179,13 @@ def _inner(value: object) -> list[object]:
 
 
 def _losses(path: Path, value: Mapping[str, Any]) -> dict[str, float]:
+    losses: dict[str, float] = {}
     try:
-        weighted = [
-            {inner: weight * share for inner, share in expand(name).items()}
-            for name, weight in value.items()
-        ]
+        for name, weight in value.items():
+            for inner, share in expand(name).items():
+                if inner in losses:
+                    raise UserError("a distance is weighted twice")
+                losses[inner] = weight * share
     except UserError as error:
         raise UserError(f"{path}: losses: {error}") from error
-    if len(losses := {k: v for each in weighted for k, v in each.items()}) < sum(
-        map(len, weighted)
-    ):
-        raise UserError(f"{path}: losses: a distance is weighted twice")
     return losses

@@ -109,21 +109,6 @@ def begin(
         return Start(FRESH)
     if choice == FROM_TEACHER:
         return _from_teacher(_inherit(teacher, student, images, recipe, classes))
-    return _unasked(teacher, student, images, recipe, classes)
-
-
-def _from_teacher(found: Inheritance) -> Start:
-    return Start(FROM_TEACHER, {"share": round(found.share, 4), "channels": found.channels})
-
-
-def _unasked(
-    teacher: nn.Module,
-    student: nn.Module,
-    images: Dataset,
-    recipe: Recipe,
-    classes: Sequence[int] | None,
-) -> Start:
-    """Start from the teacher if more than half of the student's parameters fit."""
     trial = copy.deepcopy(student)
     try:
         found = _inherit(teacher, trial, images, recipe, classes)
@@ -134,6 +119,10 @@ def _unasked(
         return Start(FRESH, reason=reason)
     student.load_state_dict(trial.state_dict())
     return _from_teacher(found)
+
+
+def _from_teacher(found: Inheritance) -> Start:
+    return Start(FROM_TEACHER, {"share": round(found.share, 4), "channels": found.channels})
 
 
 def _inherit(

@@ -120,48 +120,39 @@ def verify(
 ) -> Verified:
     """Distil each student briefly and return the most accurate.
 
-    A student starts from its teacher if more than half of its parameters fit, and else with random
-    weights.
+    A student starts from its teacher if more than half of its parameters fit, else at random. If
+    the version that began a study started all students at random, the others do too, by `recipe`.
 
     Args:
         students: Students of the search, the best by score first.
         teacher: A trained network.
         space: Builds the students.
-        data: Its training images are split; its test images are not used.
+        data: Its training images are split.
         recipe: Settings of each training. Its seed is the seed of the tuning, too.
         fresh_recipe: Settings of the trainings that start with random weights. Default: `recipe`.
-        teacher_classes: Class of the data of each of the teacher's outputs, -1 for none. Default:
-            the teacher has the classes of the data, in their order.
+        teacher_classes: As in `distill`.
         tune: Keys of `TUNED` that are searched with the architecture.
-        trials: Number of trainings; None for one a student, or four if something is tuned.
+        trials: Number of trainings. Default: one a student, or four if something is tuned.
         storage: Folder of the journal, or an Optuna storage URL; None for memory.
         study_name: Name of the study in the storage.
-        resume: Whether to continue the study in the storage. A training that was interrupted
-            starts again. If the version that began the study started all students with random
-            weights, the others do too, by `recipe`.
-        on_trial: Called at first and after each training, with the number of finished trainings,
-            the number of all, and the best accuracy so far.
-        on_epoch: Called after each epoch of each training with its row, whose test accuracy is that
-            on the held-out images.
+        resume: Whether to continue the study. A training that was interrupted starts again.
+        on_trial: Called at first and after each training: trainings done, of all, best accuracy.
+        on_epoch: Called after each epoch with its row, whose test accuracy is the held-out one.
 
     Raises:
         UserError: There are no images to train on, or a setting to tune is unknown.
         SearchFailed: Every training failed.
     """
     random_recipe = fresh_recipe or recipe
-    for each in (recipe, random_recipe):
-        _check_tuned(each, tune)
+    check_tuned(recipe, tune)
+    check_tuned(random_recipe, tune)
     held = held_out(data)
     sampler = optuna.samplers.TPESampler(seed=recipe.seed, n_startup_trials=len(students))
     study = open_study(open_storage(storage), study_name, sampler, resume=resume)
-    study.pruner = optuna.pruners.SuccessiveHalvingPruner(
-        min_resource=1, reduction_factor=REDUCTION
-    )
+    study.pruner = optuna.pruners.SuccessiveHalvingPruner(1, REDUCTION)
     inherits = study.user_attrs.get("verify", {"inherits": True}).get("inherits", False)
-    brief = _ShortTrainings(
-        students, teacher, teacher_classes, space, held, recipe, random_recipe, tune, on_epoch,
-        inherits,
-    )  # fmt: skip
+    brief = _ShortTrainings(students, teacher, teacher_classes, space, held, recipe, random_recipe,
+                            tune, on_epoch, inherits)  # fmt: skip
     _agree(study, brief.facts())
     total = trials or len(students) * (4 if tune else 1)
     _queue(study, brief, total)
@@ -173,12 +164,7 @@ def verify(
 
 
 def recorded_students(storage: str | Path | None, study_name: str) -> list[Params]:
-    """Return the parameters of the students of a verification that has begun; else none.
-
-    Args:
-        storage: Folder of the journal, or an Optuna storage URL; None for memory.
-        study_name: Name of the study in the storage.
-    """
+    """Return the parameters of the students of a verification that has begun; else none."""
     with opened(storage) as place:
         if place is None or study_name not in optuna.get_all_study_names(place):
             return []
@@ -202,10 +188,6 @@ def held_out(data: Dataset) -> Dataset:
     return replace(data, train=train, test=test)
 
 
-def _temperature(trial: optuna.Trial, recipe: Recipe) -> Tuned:
-    return {"temperature": trial.suggest_float("temperature", *TEMPERATURES, log=True)}
-
-
 def _rate(trial: optuna.Trial, recipe: Recipe) -> Tuned:
     low, high = recipe.lr / RANGE, recipe.lr * RANGE
     return {"lr": trial.suggest_float("lr", low, high, log=True)}
@@ -221,14 +203,21 @@ def _weights(trial: optuna.Trial, recipe: Recipe) -> Tuned:
 
 
 TUNED: dict[str, Callable[[optuna.Trial, Recipe], Tuned]] = {
-    "temperature": _temperature,
+    "temperature": lambda trial, recipe: {
+        "temperature": trial.suggest_float("temperature", *TEMPERATURES, log=True)
+    },
     "weights": _weights,
     "lr": _rate,
 }
 """Functions that suggest settings of a recipe, by the name that the user gives."""
 
 
-def _check_tuned(recipe: Recipe, tune: Sequence[str]) -> None:
+def check_tuned(recipe: Recipe, tune: Sequence[str]) -> None:
+    """Refuse settings to tune that are unknown, or that no loss has.
+
+    Raises:
+        UserError: There is such a setting.
+    """
     for name in tune:
         if name not in TUNED:
             raise unknown("setting to tune", name, TUNED)
@@ -318,17 +307,12 @@ class _ShortTrainings:
         recipe = self.begin(place)[2]
         plain: dict[str, float] = {"lr": recipe.lr} if "lr" in self.tune else {}
         if "temperature" in self.tune:
-            plain["temperature"] = recipe.temperature or _own_temperature(recipe)
+            own = (get_distance(name).defaults.get("temperature") for name in recipe.losses)
+            plain["temperature"] = recipe.temperature or float(str(next(filter(None, own))))
         if "weights" in self.tune:
             weights = recipe.weights.items()
             plain |= {f"weight_{name}": weight for name, weight in weights if weight}
         return plain
-
-
-def _own_temperature(recipe: Recipe) -> float:
-    """Return the default temperature of the first loss that has one."""
-    own = [get_distance(name).defaults.get("temperature") for name in recipe.losses]
-    return float(str(next(each for each in own if each is not None)))
 
 
 def _agree(study: optuna.Study, facts: dict[str, Any]) -> None:
@@ -394,13 +378,7 @@ def _overlap(lower: Interval | None, higher: Interval | None) -> bool:
 
 
 def _trained(trial: FrozenTrial, students: Sequence[Student], images: int | None) -> Trained:
-    """Return a training that came to an end.
-
-    Args:
-        trial: Its trial.
-        students: The students.
-        images: Number of images that the accuracy is a share of; None if it is no share.
-    """
+    """Return a training that came to an end; its accuracy may be a share of some `images`."""
     accuracies = tuple(trial.intermediate_values[n] for n in sorted(trial.intermediate_values))
     return Trained(
         students[trial.params["candidate"]],
