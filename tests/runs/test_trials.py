@@ -122,12 +122,14 @@ def test_several_studies_and_no_name(tmp_path: Path) -> None:
 
 def test_the_time_of_a_search(copy: Path) -> None:
     """The trials decide; without them, the result."""
+    found = json.loads((copy / "found.json").read_text())
     held = trials.load_study(copy / "study.journal", None).trials
-    found = {"seconds": 60.0}
-    seconds = trials.spent(held, found)
-    assert seconds == json.loads((copy / "found.json").read_text())["seconds"]
     starts = [t.datetime_start for t in held if t.datetime_start]
     ends = [t.datetime_complete for t in held if t.datetime_complete]
+    seconds = search_of(load_run(copy)).seconds
+    assert seconds == found["seconds"]
     assert 0 < seconds <= (max(ends) - min(starts)).total_seconds()
-    assert trials.spent([], found) == 60.0
-    assert trials.spent([], {"seconds": "long"}) is None and trials.spent([], {}) is None
+    (copy / "study.journal").unlink()
+    for recorded, known in ((60.0, 60.0), ("long", None)):
+        (copy / "found.json").write_text(json.dumps({**found, "seconds": recorded}))
+        assert search_of(load_run(copy)).seconds == known

@@ -30,11 +30,8 @@ def grouped(*usual: str) -> Callable[[Command], Command]:
     options as they are.
 
     The help lists the fields of a dataclass under the name of its parameter, or under the heading
-    that the dataclass names in its class variable `headings`.
-
-    Args:
-        usual: Names of the options that the help lists first, under a heading of their own. The
-            other options follow in the order of the parameters and of the fields.
+    that the dataclass names in its class variable `headings`. The `usual` options come first, with
+    a heading of their own.
     """
 
     def decorate(function: Command) -> Command:

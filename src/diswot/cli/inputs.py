@@ -80,11 +80,7 @@ class NamedImages:
     task: str | None = None
 
     def load(self, network: str | None = None, *, pretrained: bool = False) -> Dataset:
-        """Load the images.
-
-        Args:
-            network: Name of the network whose size and normalisation are the defaults.
-            pretrained: Whether that network has its library's weights.
+        """Load the images, with the size and normalisation of a network as the defaults.
 
         Raises:
             UserError: A name is unknown, or the data has another number of classes.

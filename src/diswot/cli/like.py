@@ -57,13 +57,8 @@ def measured(
 ) -> dict[str, Any] | None:
     """Return the network of --like and its costs, for the run folder; None without a network.
 
-    Args:
-        name: The network: a name, parameters of the space as JSON, a run folder, or None.
-        costs: Keys of `COSTS`.
-        images: Images that the network sees.
-        space: Space that parameters belong to.
-        timing: How latency is measured; None if `costs` has no latency.
-        out: Run folder, which keeps the measured latency for a resumed search.
+    The network is a name, parameters of the space as JSON, or a run folder. The run folder `out`
+    keeps the measured latency for a resumed search.
 
     Raises:
         UserError: The network is unknown, or does not fit the images; the error names it.

@@ -133,6 +133,7 @@ def _rank(
 
     from diswot.ranking.rank import CEILING
     from diswot.ranking.rank import rank as compare
+    from diswot.ranking.statistics import falling
     from diswot.ranking.tables.targets import vanilla_column
 
     alone = vanilla_column(target, sheet.accuracies)
@@ -144,12 +145,8 @@ def _rank(
         seed_deviation=interval.seed_sd,
         random=np.random.default_rng(seed),
     )
-
-    def place(name: str) -> tuple[bool, float]:
-        tau = rows[name].statistics["kendall"].value
-        return name == CEILING, math.inf if math.isnan(tau) else -tau
-
-    return {name: rows[name] for name in sorted(rows, key=place)}
+    order = sorted(rows, key=lambda name: (name == CEILING, falling(rows[name].tau)))
+    return {name: rows[name] for name in order}
 
 
 def _result(

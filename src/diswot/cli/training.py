@@ -136,10 +136,7 @@ def epoch_note(epoch: int, epochs: int, row: Mapping[str, float], images: str = 
 class Shown:
     """The progress of a training: its epoch, the last loss and test accuracy, images a second.
 
-    Args:
-        advance: Shows the progress.
-        how: Settings of the training.
-        on_first: Called at the first step, when nothing stands in the way of the training.
+    At the first step, when nothing stands in the way of the training, `on_first` is called.
     """
 
     def __init__(

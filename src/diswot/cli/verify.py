@@ -126,12 +126,7 @@ def verified(
 
 
 class _Shown:
-    """The progress of the short trainings.
-
-    Args:
-        advance: Shows the progress.
-        epochs: Most epochs of a training.
-    """
+    """The progress of the short trainings."""
 
     def __init__(self, advance: console.Advance, epochs: int) -> None:
         self._advance, self._epochs, self._at = advance, epochs, (0, 0)

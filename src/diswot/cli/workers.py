@@ -30,12 +30,9 @@ def cluster(compute: ComputeOptions) -> RayCluster | None:
 
 
 def devices(device: str | None, several: str | None, *, on_ray: bool = False) -> tuple[str, ...]:
-    """Return the devices that the options name; an empty tuple without an option.
+    """Return the devices that --device or --devices names; an empty tuple without both.
 
-    Args:
-        device: Value of `--device`.
-        several: Value of `--devices`.
-        on_ray: Whether the device is one of a Ray cluster, where it cannot be checked from here.
+    A device of a Ray cluster cannot be checked from here.
 
     Raises:
         UserError: There is no such device here, or both options are given.

@@ -12,8 +12,7 @@ from diswot.executors.protocol import Do, TaskResult
 class Inline:
     """Executor that does a task in this process when its result is waited for.
 
-    Args:
-        do: Does a task; what it raises reaches the caller of `wait`.
+    What a task raises reaches the caller of `wait`.
     """
 
     def __init__(self, do: Do) -> None:

@@ -195,11 +195,6 @@ class Pool:
 def running(backend: Backend, size: int, timeout: float | None) -> Iterator[Pool]:
     """Keep workers while the context lasts.
 
-    Args:
-        backend: Starts the workers.
-        size: Number of workers.
-        timeout: Seconds that a task may take; None is no limit.
-
     Raises:
         UserError: A number is wrong, or a worker's `make` raised this.
         SearchFailed: Workers die before they are ready.

@@ -125,12 +125,7 @@ class RayWorker:
         self._parts.append(part)
 
     def begin(self, threads: int, driver: dict[str, str]) -> bytes:
-        """Make the worker; its reply says whether it is ready.
-
-        Args:
-            threads: Threads of this process.
-            driver: Versions of the driver, which must be those of this machine.
-        """
+        """Make the worker; its reply says whether it is ready."""
         if driver != versions():
             error = UserError(f"a worker has {versions()}, the search {driver}")
             return write(Reply(error=error))

@@ -30,10 +30,6 @@ class Payload:
     def pack(cls, make: Make, dumps: Callable[[Any], bytes] = pickle.dumps) -> Self:
         """Pack a function and all that it holds.
 
-        Args:
-            make: Called once in a worker; returns the function that does tasks.
-            dumps: Pickles what `pickle.loads` can read.
-
         Raises:
             UserError: The function cannot be pickled.
         """

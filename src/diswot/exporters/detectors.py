@@ -35,11 +35,6 @@ Found = Sequence[Tensor]
 def write_detector(model: nn.Module, folder: Path, description: StudentDescription) -> list[Path]:
     """Write a detector as ONNX for one image of fixed size; return the path of the file.
 
-    Args:
-        model: Detector in evaluation mode, as torchvision's.
-        folder: Folder of the file.
-        description: Names the shape of an image.
-
     Raises:
         UserError: A package is missing, or the file cannot be written.
     """
@@ -68,11 +63,6 @@ def check_detector(model: nn.Module, folder: Path, description: StudentDescripti
 
     A detector that has learned next to nothing gives many boxes the same score, and which of them
     it keeps is not defined. Images of which that is true are not compared.
-
-    Args:
-        model: The detector, in evaluation mode.
-        folder: Folder of the written file.
-        description: Names the shape of an image, and has some images of the data.
 
     Raises:
         ExportFailed: A difference exceeds `TOLERANCE`, or the file cannot be run.

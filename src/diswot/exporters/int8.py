@@ -53,12 +53,6 @@ def export_int8(
 
     The comparison stands on the model card, too.
 
-    Args:
-        folder: Folder with `student.onnx` and its model card.
-        description: Facts for the model card.
-        data: With training and test images, normalised as the student saw them.
-        on_tested: Called with the number of test images tested so far.
-
     Raises:
         UserError: The network cannot be quantised, or a file cannot be written.
     """
@@ -74,12 +68,7 @@ def export_int8(
 
 
 def quantise(source: Path, target: Path, images: Tensor) -> None:
-    """Write the INT8 file of an ONNX file.
-
-    Args:
-        source: File in float32 with the input `images`.
-        target: The INT8 file.
-        images: Normalised images for the calibration, B x 3 x S x S.
+    """Write the INT8 file of an ONNX file, calibrated on normalised images, B x 3 x S x S.
 
     Raises:
         UserError: The network cannot be quantised, or the file cannot be written.

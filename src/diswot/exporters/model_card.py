@@ -95,14 +95,7 @@ MEAN, STD = {self.mean!r}, {self.std!r}  # by channel, for values of 0 to 1'''
         return header + "\n\n\n" + self.loader(f"timm.create_model({name!r}{given})")
 
     def card(self, kind: str, use: str, names: list[str], checked: str) -> str:
-        """Return the model card in Markdown.
-
-        Args:
-            kind: Format of the files.
-            use: Python code that loads the files.
-            names: Names of the files.
-            checked: Result of the check of the files, in one or more sentences.
-        """
+        """Return the model card in Markdown."""
         lines = [f"{TITLE}{_code(self.name)}", ""]
         if self.training is None:
             lines += [
@@ -158,12 +151,7 @@ def sizes(params: int, macs: int, depth: int) -> dict[str, str]:
 
 
 def with_other_formats(card: str, before: str) -> str:
-    """Add the files in other formats from an earlier card of the same student.
-
-    Args:
-        card: The new card.
-        before: The earlier card; a card of another student is ignored.
-    """
+    """Add the files in other formats from an earlier card of the same student."""
     head, (own,), licence = _sections(card)
     earlier, sections, _ = _sections(before)
     kept = [each for each in sections if earlier == head and _title(each) != _title(own)]

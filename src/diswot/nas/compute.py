@@ -59,11 +59,7 @@ class Compute:
             raise UserError("on Ray each worker is given its GPU by Ray; name one device at most")
 
     def places(self, batches: torch.device) -> tuple[str, ...]:
-        """Return the devices to score on.
-
-        Args:
-            batches: Device of the batches.
-        """
+        """Return the devices to score on: those named, else a cluster's GPU or the batches'."""
         on_gpus = self.ray is not None and self.ray.gpus > 0
         return self.devices or (("cuda",) if on_gpus else (str(batches),))
 

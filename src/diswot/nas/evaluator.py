@@ -113,12 +113,7 @@ class Evaluator:
         return get_proxies([self.proxy])
 
     def evaluate(self, params: Params, latency: float | None = None) -> TrialResult:
-        """Build, check and score one candidate.
-
-        Args:
-            params: Parameters of the architecture.
-            latency: Measured seconds of one image, where latency is limited or an objective.
-        """
+        """Build, check and score one candidate; a latency that counts is measured already."""
         try:
             first = self.scorer.fresh(partial(build_network, self.space, params))
             measured = None if latency is None else partial(float, latency)

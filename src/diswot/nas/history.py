@@ -50,9 +50,6 @@ class History:
         kinds: Number of failed trials by kind.
         best: Highest score so far.
         nearest: Smallest violation of the budget among rejected trials, and its trial.
-
-    Args:
-        study: Holds the trials.
     """
 
     def __init__(self, study: optuna.Study) -> None:
@@ -109,11 +106,7 @@ class History:
         return (_entry(trials[number]) for number in self._first.values())
 
     def scored(self, costs: Sequence[str]) -> Iterator[Scored]:
-        """Yield the scored architectures.
-
-        Args:
-            costs: Names of the costs to give with each.
-        """
+        """Yield the scored architectures, each with some costs by name."""
         for each in self:
             result = each.result
             if result.outcome == "scored":

@@ -108,12 +108,7 @@ class Peers:
         return now - self._beats.setdefault(owner, (None, now))[1] > GRACE
 
     def evaluating(self, params: Params, before: float) -> int | None:
-        """Return the earliest open trial of another process with the same architecture.
-
-        Args:
-            params: Parameters of the architecture.
-            before: Only trials with a smaller number count.
-        """
+        """Return the first open trial, below a number, of an architecture in another process."""
         chosen = key(params)
         numbers = (n for n, t in self.running.items() if n < before and key(t.params) == chosen)
         return min(numbers, default=None)

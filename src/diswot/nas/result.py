@@ -175,11 +175,6 @@ def _text(params: Params) -> str:
 def search_result(driver: Driver, settings: EvaluatorSettings, *, exhaustive: bool) -> SearchResult:
     """Return the result of everything in a study.
 
-    Args:
-        driver: A driver that has finished.
-        settings: What candidates were evaluated with.
-        exhaustive: Whether every architecture of the space was proposed.
-
     Raises:
         UserError: Nothing fits the budget.
         SearchFailed: Every candidate failed.

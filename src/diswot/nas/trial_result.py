@@ -58,11 +58,7 @@ class TrialResult:
         return violation(self.margins)
 
     def repeated(self, trial: int) -> TrialResult:
-        """Return the result of the same architecture in a later trial.
-
-        Args:
-            trial: Number of the trial that has this result.
-        """
+        """Return the result of the same architecture in a trial after the one with this number."""
         if self.score is None:
             return self
         first = trial if self.reused is None else self.reused
@@ -87,11 +83,7 @@ class TrialResult:
 
     @classmethod
     def from_trial(cls, trial: FrozenTrial, costs: Collection[str] = ()) -> Self | None:
-        """Read the result of a trial; None if the trial has none.
-
-        Args:
-            trial: A trial of any study.
-            costs: Names of costs that a scored trial must have.
+        """Read the result of a trial, with all `costs` if it is scored; None if it has none.
 
         Raises:
             UserError: The attribute was not written by a search.

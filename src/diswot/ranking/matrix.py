@@ -11,7 +11,7 @@ import numpy as np
 
 from diswot.errors import UserError
 from diswot.ranking.score_columns import ScoreColumns
-from diswot.ranking.statistics import kendall
+from diswot.ranking.statistics import falling, kendall
 
 SIZES = ("params", "macs", "depth")  # what a score must beat
 
@@ -76,11 +76,6 @@ def target_of(table: str, column: str, sheet: ScoreColumns) -> Target:
 
     An architecture that lacks a score is left out for that score alone.
 
-    Args:
-        table: Name of the table in the study.
-        column: Column of accuracies.
-        sheet: Scores and accuracies.
-
     Raises:
         UserError: Fewer than 3 architectures have an accuracy.
     """
@@ -100,7 +95,7 @@ def summaries(targets: Sequence[Target]) -> dict[str, Summary]:
     """Summarise each score over all targets, by falling mean."""
     names = dict.fromkeys(name for target in targets for name in target.taus)
     found = {name: _summary(name, targets) for name in names}
-    return dict(sorted(found.items(), key=lambda item: _falling(item[1].mean)))
+    return dict(sorted(found.items(), key=lambda item: falling(item[1].mean)))
 
 
 def as_dict(targets: Sequence[Target]) -> dict[str, Any]:
@@ -134,7 +129,3 @@ def _summary(name: str, targets: Sequence[Target]) -> Summary:
         shortfall=shortfall,
         shortfall_target=furthest if shortfall else "",
     )
-
-
-def _falling(value: float) -> float:
-    return math.inf if math.isnan(value) else -value

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from diswot.errors import UserError
-from diswot.ranking.statistics import BINS, STATISTICS, Array, RankingInput, ceiling
+from diswot.ranking.statistics import BINS, STATISTICS, Array, RankingInput, ceiling, falling
 from diswot.utils.notebook import data_frame
 
 if TYPE_CHECKING:
@@ -51,6 +51,11 @@ class Ranking:
     lowest: int
     tied: float
     statistics: dict[str, Interval]
+
+    @property
+    def tau(self) -> float:
+        """Kendall's tau-b."""
+        return self.statistics["kendall"].value
 
     def as_dict(self) -> dict[str, Any]:
         """Return plain values for JSON: each statistic, and `<statistic>_interval`."""
@@ -98,7 +103,7 @@ class RankResult(Mapping[str, Ranking]):
         return data_frame(rows, "score")
 
     def __repr__(self) -> str:
-        taus = [f"{name} {row.statistics['kendall'].value:.3f}" for name, row in self._by_tau()]
+        taus = [f"{name} {row.tau:.3f}" for name, row in self._by_tau()]
         more = [f"{len(taus) - _SHOWN} more"] if len(taus) > _SHOWN else []
         return f"RankResult(Kendall's tau-b: {', '.join([*taus[:_SHOWN], *more])})"
 
@@ -114,12 +119,7 @@ class RankResult(Mapping[str, Ranking]):
 
     def _by_tau(self) -> list[tuple[str, Ranking]]:
         """Return the rankings by falling tau; undefined values come last."""
-
-        def place(item: tuple[str, Ranking]) -> float:
-            tau = item[1].statistics["kendall"].value
-            return np.inf if np.isnan(tau) else -tau
-
-        return sorted(self.rankings.items(), key=place)
+        return sorted(self.rankings.items(), key=lambda item: falling(item[1].tau))
 
 
 def _html(found: Interval | None) -> str:

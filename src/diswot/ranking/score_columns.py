@@ -43,13 +43,7 @@ class ScoreColumns:
 def score_columns(
     table: AccuracyTable, scores: Mapping[str, Scores], proxies: Sequence[str]
 ) -> ScoreColumns:
-    """Join a table with the scores of its architectures.
-
-    Args:
-        table: Architectures and accuracies.
-        scores: Scores by the name of the architecture.
-        proxies: Proxies that become columns.
-    """
+    """Join a table with the scores of its architectures."""
     found = [scores[row.name] for row in table.rows]
     errors = {proxy: [one.error(proxy) for one in found] for proxy in proxies}
     return ScoreColumns(

@@ -8,6 +8,7 @@ may be minus infinity, the lowest rank; the caller leaves out scores that are Na
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
@@ -35,6 +36,11 @@ class RankingInput:
     accuracy: Array
     size: Array
     budgets: Array
+
+
+def falling(value: float) -> float:
+    """Return a key that sorts values from the highest down, NaN at the end."""
+    return math.inf if math.isnan(value) else -value
 
 
 def kendall(x: Array, y: Array, weights: Array) -> Array:

@@ -19,12 +19,7 @@ LINE = 2  # width of a line in pixels
 
 
 def high_scores(predicted: Tensor, targets: Tensor) -> Tensor:
-    """Return the predicted boxes whose score is high enough to be drawn, B x 100 x 6.
-
-    Args:
-        predicted: As `tasks.detection` predicts them, with the score in the last column.
-        targets: B x M x 6.
-    """
+    """Return the boxes, B x 100 x 6, whose score, the last column, is high enough to be drawn."""
     drawn = predicted.clone()
     drawn[..., 4] = torch.where(predicted[..., 5] >= SCORE, predicted[..., 4], IGNORED)
     drawn[..., 5] = 0

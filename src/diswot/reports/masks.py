@@ -14,12 +14,7 @@ from diswot.reports.pictures import picture
 
 
 def predicted_masks(logits: Tensor, targets: Tensor) -> Tensor:
-    """Return the class of the highest logit at each pixel, B x H x W.
-
-    Args:
-        logits: B x K x h x w.
-        targets: B x H x W.
-    """
+    """Return the class of the highest logit, B x K x h x w, at each pixel, B x H x W."""
     height, width = targets.shape[1:]
     return resized_logits(logits, (height, width)).argmax(1)
 

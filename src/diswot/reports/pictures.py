@@ -28,13 +28,7 @@ def picture(pixels: Tensor, *, smooth: bool = True) -> str:
 
 
 def resized(pixels: Tensor, side: int, *, smooth: bool = True) -> Image.Image:
-    """Return an image whose longer side has `side` pixels.
-
-    Args:
-        pixels: As in `picture`.
-        side: Width or height in pixels, the larger of the two.
-        smooth: As in `picture`.
-    """
+    """Return an image whose longer side has `side` pixels."""
     values = (pixels.permute(1, 2, 0).numpy() * 255).round().astype(np.uint8)
     image = Image.fromarray(values)
     longest = max(image.size)

@@ -76,7 +76,7 @@ def scatter_data(
         pairs = [
             (s, a) for s, a in zip(values, accuracies, strict=True) if math.isfinite(s) and a == a
         ]
-        tau = rows[name].statistics["kendall"].value if name in rows else math.nan
+        tau = rows[name].tau if name in rows else math.nan
         if pairs:
             scores, known = (list(column) for column in zip(*pairs, strict=True))
             title = f"{short_name(name)} (tau {tau:.2f})"

@@ -13,6 +13,7 @@ from diswot.costs.budget import show_costs
 from diswot.errors import UserError
 from diswot.runs.read import load_run
 from diswot.runs.records import Run, SearchRecord, TrainingRecord
+from diswot.storage.run_files import ALONE, DISTILLED
 from diswot.utils.notebook import Curve, data_frame, html_table, panels
 from diswot.utils.units import show_count, show_number, show_seconds
 from diswot.utils.untrusted import mapping, number, numbers
@@ -20,8 +21,6 @@ from diswot.utils.untrusted import mapping, number, numbers
 if TYPE_CHECKING:
     from pandas import DataFrame
     from plotly.graph_objects import Figure
-
-DISTILLED, ALONE = "distilled", "alone"
 
 
 class Condition(NamedTuple):
@@ -92,16 +91,16 @@ class ComparedRun:
     teacher: str | None
     data: str | None
     space: str | None
-    score: str | None
-    budget: str | None
-    scored: int | None
-    best_score: float | None
-    student: Any
-    model_params: float | None
-    macs: float | None
-    latency: float | None
-    accuracies: tuple[TestedStudent, ...]
-    seconds: float | None
+    score: str | None = None
+    budget: str | None = None
+    scored: int | None = None
+    best_score: float | None = None
+    student: Any = None
+    model_params: float | None = None
+    macs: float | None = None
+    latency: float | None = None
+    accuracies: tuple[TestedStudent, ...] = ()
+    seconds: float | None = None
 
 
 @dataclass(frozen=True, repr=False)
@@ -119,12 +118,7 @@ class RunComparison:
         return sorted({each.condition for run in self.runs for each in run.accuracies})
 
     def accuracies(self, condition: Condition, way: str) -> list[tuple[ComparedRun, float]]:
-        """Return the runs whose student was trained in a way under a condition, with accuracies.
-
-        Args:
-            condition: Images and number of epochs.
-            way: `distilled` or `alone`.
-        """
+        """Return the runs whose student was trained in a way under a condition, with accuracies."""
         return [
             (run, each.accuracy)
             for run in self.runs
@@ -239,14 +233,9 @@ def _compared(name: str, run: Run) -> ComparedRun:
         teacher=_text(facts.get("teacher")),
         data=_text(facts.get("data")),
         space=_text(facts.get("space")),
-        score=None,
-        budget=None,
-        scored=None,
-        best_score=None,
         student=facts.get("student"),
         model_params=number(facts.get("model_params")),
         macs=number(facts.get("macs")),
-        latency=None,
         accuracies=_tests(known, facts.get("student")),
         seconds=number(facts.get("seconds")),
     )

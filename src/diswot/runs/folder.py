@@ -22,11 +22,7 @@ class Stopped(Exception):
 
 @contextmanager
 def resumable(place: object) -> Iterator[None]:
-    """Turn Ctrl-C into a line that says whether the run can be continued.
-
-    Args:
-        place: Run folder or storage; None where nothing is kept.
-    """
+    """Turn Ctrl-C into a line that says whether the run can be continued."""
     try:
         yield
     except KeyboardInterrupt as stop:
@@ -95,13 +91,7 @@ def _of_rank_study(config: Mapping[str, Any]) -> bool:
 
 
 def write_search(folder: Path, config: Mapping[str, Any], study: Mapping[str, Any]) -> None:
-    """Write the configuration of a search, unless it is there already.
-
-    Args:
-        folder: Run folder.
-        config: What a resumed search must share, and what a distillation needs.
-        study: Where the trials are: `storage`, without a password, and `name`.
-    """
+    """Write the configuration of a search and where its trials are, unless it is there already."""
     if not (folder / RUN).exists():
         _write(folder / RUN, {**provenance(), "config": config, "study": study})
 
@@ -172,10 +162,7 @@ def search_config(run: Path) -> dict[str, Any]:
 def numbered_student(run: Path | None, student: str | None) -> str | None:
     """Return the JSON of a student that is named by its number in the table of a search.
 
-    Args:
-        run: Folder of the search; None without one.
-        student: Number in the front of the search, or else in its best students. Any other text
-            is returned unchanged.
+    Any other text is returned unchanged.
 
     Raises:
         UserError: The table has no such number.
@@ -205,9 +192,6 @@ def training_result(folder: Path) -> dict[str, Any]:
 
 def recorded_classes(weights: str | Path | None) -> list[str] | None:
     """Return the classes that a training recorded beside its weights, by their names in the data.
-
-    Args:
-        weights: File of weights; None without one.
 
     Returns:
         The names in the order of the logits; None if no training left the file, or none recorded

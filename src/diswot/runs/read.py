@@ -12,6 +12,7 @@ from pathlib import Path
 import optuna
 
 from diswot.errors import UserError
+from diswot.nas.result import elapsed
 from diswot.runs import trials
 from diswot.runs.records import RankStudyRecord, Run, SearchRecord, TrainingRecord
 from diswot.storage.run_files import FOUND, JOURNAL, RANKED, RUN, SCORES, TRAINED
@@ -76,7 +77,7 @@ def _search(
     held = study.get_trials(deepcopy=False) if study else []
     config = {**mapping(facts.get("config")), **_study_config(study)}
     records = tuple(map(trials.trial_record, held))
-    seconds = trials.spent(held, found)
+    seconds = elapsed(held) if held else number(found.get("seconds"))
     return SearchRecord(config, found, records or trials.top(found), study, seconds)
 
 

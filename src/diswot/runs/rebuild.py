@@ -50,14 +50,9 @@ IMAGE_FACTS = (
 def student_builder(
     student: Params | str, space: str, classes: int, image_size: int, *, pretrained: bool = False
 ) -> Callable[[], nn.Module]:
-    """Return a function that builds a student.
+    """Return a function that builds a student of K classes and square images.
 
-    Args:
-        student: Parameters of an architecture of the space, or a network's name.
-        space: Name of the space; not used for a network's name.
-        classes: Number of logits, K.
-        image_size: Height and width of the images in pixels.
-        pretrained: Whether a network of a library starts from the library's weights.
+    The student is a network's name, or parameters of an architecture of the space.
 
     Raises:
         UserError: A name is unknown. The function raises it for parameters that do not fit.
@@ -204,10 +199,7 @@ class RecordedStudent:
 def recorded_student(run: Path, trained: Path | None = None) -> RecordedStudent:
     """Return the student that a search found, or the one that a training trained.
 
-    Args:
-        run: Folder of a search or of a training.
-        trained: Folder of the training of the search's student. Default: `distilled` in the run
-            folder, if there is one.
+    The training of a search's student is by default in the folder `distilled` of the run.
 
     Raises:
         UserError: The run is unfinished, damaged, or the training is of another student.

@@ -12,7 +12,6 @@ from optuna.trial import FrozenTrial
 from sqlalchemy.engine import make_url
 
 from diswot.errors import UserError
-from diswot.nas.result import elapsed
 from diswot.nas.trial_result import ATTRIBUTE
 from diswot.proxies.scorer import standard_error
 from diswot.runs.records import TrialRecord
@@ -55,12 +54,6 @@ def load_study(where: str | Path, name: str | None) -> optuna.Study:
 
 def check_same(study: optuna.Study, folder: Path, config: Facts, found: Facts) -> None:
     """Refuse a study of another search than the one in a run folder.
-
-    Args:
-        study: The study to check.
-        folder: The run folder.
-        config: Configuration of the search, from `run.json`.
-        found: Result of the search; empty while it is unfinished.
 
     Raises:
         UserError: A configured value differs, or the best student is not in the study.
@@ -127,13 +120,3 @@ def top(found: Facts) -> tuple[TrialRecord, ...]:
         for row in (rows if isinstance(rows, list) else [])
         if isinstance(row, dict)
     )
-
-
-def spent(trials: list[FrozenTrial], found: Facts) -> float | None:
-    """Return the duration of a search over all runs in seconds; None if it is not known.
-
-    Args:
-        trials: Trials of the study; empty where it cannot be read.
-        found: Result, as in `found.json`, which may be older than the trials.
-    """
-    return elapsed(trials) if trials else number(found.get("seconds"))

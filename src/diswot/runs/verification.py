@@ -90,11 +90,7 @@ class Verification:
 
 
 def verification(found: Facts) -> Verification | None:
-    """Return the short trainings that `found.json` records; None without any.
-
-    Args:
-        found: Result of the search.
-    """
+    """Return the short trainings that `found.json` records; None without any."""
     facts = mapping(found.get("verified"))
     known = [row for row in map(mapping, _listed(facts.get("trained"))) if _whole(row)]
     if not known:

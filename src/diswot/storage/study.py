@@ -30,10 +30,7 @@ _MADE_BY_ANOTHER = ("already exists", "duplicate key", "UNIQUE constraint", "Dup
 
 
 def open_storage(where: str | Path | None) -> BaseStorage | None:
-    """Open the storage of a URL, or the journal of a folder.
-
-    Args:
-        where: URL of an Optuna storage, or a run folder. None: the memory of this process.
+    """Open the storage of a URL, or the journal of a folder; None is the memory of this process.
 
     Raises:
         UserError: The storage cannot be opened or read.
@@ -171,12 +168,7 @@ def _silent() -> Iterator[None]:
 
 
 def name_metrics(study: optuna.Study, names: Sequence[str]) -> None:
-    """Name the values of a study, as Optuna's dashboard shows them.
-
-    Args:
-        study: The study.
-        names: A name for each objective.
-    """
+    """Name the values of a study, as Optuna's dashboard shows them."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ExperimentalWarning)
         study.set_metric_names(list(names))

@@ -21,6 +21,7 @@ from diswot.training import mixing
 from diswot.training.distributed import Processes
 from diswot.training.recipe import Recipe
 
+BATCHES = 20  # on which statistics are estimated
 SEEDS = 2**31  # of random numbers that a library draws
 
 
@@ -41,21 +42,16 @@ class Part(NamedTuple):
     indices: Tensor
 
 
-def augmented_batches(data: Dataset, recipe: Recipe, count: int = 20) -> Iterator[Tensor]:
+def augmented_batches(data: Dataset, recipe: Recipe) -> Iterator[Tensor]:
     """Yield batches of training images as a training sees them, to estimate statistics on.
 
     Images are normalised, B x 3 x S x S, with the recipe's crops, flips and cutout; none are mixed.
-
-    Args:
-        data: With training images.
-        recipe: Settings: the batch size B, the augmentation, the seed.
-        count: Number of batches, each of other random images.
     """
     assert data.train is not None
     generator = Generator().manual_seed(derive_seed(recipe.seed))
     size = min(recipe.batch_size, len(data.train))
     changes = Changes(recipe.crop, recipe.area, recipe.flip, recipe.cutout)
-    for _ in range(count):
+    for _ in range(BATCHES):
         chosen = torch.randperm(len(data.train), generator=generator)[:size]
         drawn = draw(changes, size, data.image_shape[1:], generator)
         images = apply(data.train.read(chosen.tolist()), changes, drawn)
@@ -121,10 +117,6 @@ class Batches:
 
         Random numbers are drawn for the images of all processes, so that an image is the same
         in one process and in several.
-
-        Args:
-            source: The training images.
-            seed: Seed of the order and the augmentation.
         """
         generator = Generator().manual_seed(seed)
         order = torch.randperm(self.count, generator=generator)[: self.steps * self.size]

@@ -51,12 +51,7 @@ def _counts(split: Split, classes: int) -> torch.Tensor:
 
 
 def check_range(data: Dataset, sample: Sample) -> Finding:
-    """Look at the range of the pixels, before and after they are normalised.
-
-    Args:
-        data: Names the normalisation.
-        sample: Training images.
-    """
+    """Look at the range of the pixels, before and after they are normalised."""
     name, images = "image range", sample.images
     highest = int(images.max())
     if highest <= DARK:

@@ -22,7 +22,7 @@ from typing import Any
 import torch
 import torch.distributed
 from accelerate import Accelerator
-from accelerate.utils import DistributedDataParallelKwargs
+from accelerate.utils import DistributedDataParallelKwargs, gather_object
 from torch import Tensor, nn
 from torch.nn.functional import batch_norm
 from torch.nn.parallel import DistributedDataParallel
@@ -82,9 +82,7 @@ class Processes:
 
     def collect(self, value: Tensor) -> list[Tensor]:
         """Return the values of all processes, whose first dimensions may differ, on the CPU."""
-        found: list[Any] = [value.cpu()] * self.count
-        if self.count > 1:
-            torch.distributed.all_gather_object(found, value.cpu())
+        found: list[Tensor] = gather_object([value.cpu()])
         return found
 
     def gather(self, value: Tensor) -> Tensor:
@@ -126,10 +124,6 @@ class Processes:
 
         In several processes that network is a DistributedDataParallel around the student, with
         batch statistics over all processes. In one process it is the student itself.
-
-        Args:
-            student: On the device.
-            loss: Computes a loss of the student, to see whether all weights have a gradient.
         """
         if self.count == 1:
             yield student

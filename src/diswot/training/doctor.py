@@ -126,9 +126,7 @@ class _Look:
     def _of_teacher(self, test: Sample, seen: Tensor) -> list[Finding]:
         """Check what the teacher says of test images whose label it knows.
 
-        Args:
-            test: Test images.
-            seen: Whether each training image whose label it knows is classified right.
+        `seen` says whether each such training image is classified right.
         """
         sample = test.labelled_as(self.classes).known()
         if not len(sample.labels):

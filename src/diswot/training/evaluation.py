@@ -78,13 +78,9 @@ def count_all(
 
 
 def accuracy_interval(accuracy: float, images: int) -> tuple[float, float]:
-    """Return the 95 % interval of an accuracy by Wilson's score (Wilson, JASA 1927), in %.
+    """Return the 95 % interval of an accuracy, in %, by Wilson's score (Wilson, JASA 1927).
 
     It holds for the images as a random sample. It says nothing of the seeds of the training.
-
-    Args:
-        accuracy: Accuracy in %.
-        images: Number of images that it was measured on.
     """
     share, spread = accuracy / 100, NORMAL**2 / images
     centre = share + spread / 2

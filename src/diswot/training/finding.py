@@ -39,19 +39,11 @@ class Sample(NamedTuple):
     labels: Tensor
 
     def right(self, logits: Tensor) -> Tensor:
-        """Return whether each image that has a label is classified right.
-
-        Args:
-            logits: Of all images, N x K.
-        """
+        """Return whether each image that has a label is classified right by logits, N x K."""
         return (logits.argmax(1) == self.labels)[self.labels != UNLABELLED]
 
     def labelled_as(self, teacher: Sequence[int] | None) -> Sample:
-        """Return the images with the teacher's outputs as labels, `UNLABELLED` where it has none.
-
-        Args:
-            teacher: Class of the data of each output; None if they are the same.
-        """
+        """Return the images with the teacher's outputs as labels, `UNLABELLED` for none."""
         if teacher is None:
             return self
         return Sample(self.images, translated(self.labels, teacher))
@@ -63,13 +55,7 @@ class Sample(NamedTuple):
 
 
 def draw_sample(split: Split, count: int, seed: int) -> Sample:
-    """Draw images of a split at random.
-
-    Args:
-        split: The images.
-        count: Most images to draw.
-        seed: Seed of the draw.
-    """
+    """Draw at most `count` images of a split at random."""
     order = torch.randperm(len(split), generator=Generator().manual_seed(seed))
     chosen = order[:count]
     return Sample(split.read(chosen.tolist()), split.labels[chosen])

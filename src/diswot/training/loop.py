@@ -145,11 +145,7 @@ class TrainingLoop:
         )
 
     def create_step(self, network: nn.Module) -> TrainingStep:
-        """Create the training step for the next epoch.
-
-        Args:
-            network: What is called in training: the student, perhaps parallel over processes.
-        """
+        """Create the training step for the next epoch."""
         recipe = self.recipe
         compiled: Callable[[Any], Any] = torch.compile if recipe.compile else lambda model: model
         teacher = None if self.teacher is None else compiled(self.teacher)

@@ -37,12 +37,7 @@ _STANDARDISED = (kd_standardised, dkd_standardised, dist_standardised)
 
 
 def check_temperature(recipe: Recipe, logits: Tensor) -> list[Finding]:
-    """Measure how much of the teacher's outputs is left when they are softened.
-
-    Args:
-        recipe: Names the losses and their temperature.
-        logits: Teacher's logits for training images, N x K.
-    """
+    """Measure how much of the teacher's logits, N x K, is left when they are softened."""
     findings = []
     for name in recipe.losses:
         row = get_distance(name)
@@ -88,17 +83,7 @@ def check_losses(
     processes: Processes,
     classes: Sequence[int] | None = None,
 ) -> list[Finding]:
-    """Compute the losses of the first batch and their gradients; say what adapters learn.
-
-    Args:
-        teacher: In evaluation mode.
-        student: As it begins; it is left as it is.
-        data: With training images.
-        recipe: Names the losses.
-        processes: This process; its device is that of both networks.
-        classes: Class of the data of each of the teacher's outputs, -1 for none. Default: the
-            teacher has the classes of the data.
-    """
+    """Compute the losses of the first batch and their gradients; say what adapters learn."""
     batches = Batches(data, recipe, processes)
     try:
         losses = create_losses(teacher, student, data, recipe, processes.device, classes)

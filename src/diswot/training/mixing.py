@@ -17,13 +17,7 @@ OPERATIONS = 2  # of RandAugment on each image, as in Cubuk et al., 2020
 
 
 def rand_augment(images: Tensor, magnitude: int, seeds: Tensor) -> Tensor:
-    """Change each image by RandAugment.
-
-    Args:
-        images: Bytes, B x 3 x S x S.
-        magnitude: Strength of the operations, from 0 to 30.
-        seeds: Seed of each image, B.
-    """
+    """Change each image, bytes B x 3 x S x S, by RandAugment with a seed; magnitudes go to 30."""
     from torchvision.transforms.v2 import RandAugment
 
     change = RandAugment(OPERATIONS, magnitude)
@@ -72,12 +66,6 @@ def _rectangle(
     """Draw the rectangle that cutmix pastes, and the share of an image that is left beside it.
 
     Yun et al., ICCV 2019. The rectangle is cut off at the border.
-
-    Args:
-        height: Height of the images in pixels.
-        width: Width of the images in pixels.
-        share: Share of an image that the whole rectangle would leave.
-        random: Generator.
     """
     spans = []
     for side in (height, width):

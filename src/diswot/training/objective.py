@@ -67,11 +67,7 @@ class Objective:
         A detector's losses have names of their own, and none of its rows is said to be right.
 
         With mixed images, the cross-entropy takes the mixed labels. The knowledge distances and
-        the accuracy take the label with the larger share.
-
-        Args:
-            part: The images.
-            ramp: Factor of the weights of the distances.
+        the accuracy take the label with the larger share. `ramp` is a factor of the distances.
         """
         if is_boxes(part.labels):
             return self._of_boxes(part.images, part.labels, ramp), None
@@ -209,15 +205,6 @@ def create_losses(
 ) -> Losses | None:
     """Create the knowledge distances, with what they learn, for the shapes of both networks.
 
-    Args:
-        teacher: On the device; None without one.
-        student: On the device.
-        data: Names the shape of an image.
-        recipe: Names the distances.
-        device: Device of what the distances learn.
-        classes: Class of the data of each of the teacher's outputs, -1 for none. Default: the
-            teacher has the classes of the data.
-
     Raises:
         UserError: A distance does not fit the networks.
     """
@@ -237,15 +224,7 @@ def create_losses(
 def teacher_logits(
     teacher: Network, source: Source, data: Dataset, batch: int, bf16: bool
 ) -> Tensor:
-    """Return the teacher's logits for all training images, N x K.
-
-    Args:
-        teacher: In evaluation mode.
-        source: The training images.
-        data: Names the normalisation.
-        batch: Images in one pass.
-        bf16: Whether to compute in bf16.
-    """
+    """Return the teacher's logits for all training images, N x K."""
     assert data.train is not None
     parts = torch.split(torch.arange(len(data.train)), batch)
     return torch.cat([z.float() for z, _ in predict(teacher, data, source.batches(parts), bf16)])

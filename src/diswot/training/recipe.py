@@ -285,10 +285,6 @@ def _published(name: str) -> Published:
 def published_settings(text: str, epochs: int) -> dict[str, float]:
     """Return the settings of a recipe that belong to the weights `published` of a text of losses.
 
-    Args:
-        text: As `parse_losses` reads it.
-        epochs: Epochs of the training, of which a published ramp takes its share.
-
     Raises:
         UserError: Two of the distances are published with different weights of the cross-entropy.
     """

@@ -94,10 +94,7 @@ def load_recipe(name: str, *, fresh: bool = False, **changes: Any) -> Recipe:
 def recorded_recipe(record: Mapping[str, Any], **changes: Any) -> Recipe:
     """Return the recipe that a training was begun with, with some settings changed.
 
-    Args:
-        record: Settings as a checkpoint records them; a setting that an older version did not have
-            takes its default.
-        changes: Settings as in `load_recipe`.
+    A setting that an older version did not have takes its default.
 
     Raises:
         UserError: A value is impossible.
@@ -133,11 +130,7 @@ def _moved(settings: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str,
 
 
 def read(path: Path, *, fresh: bool = False) -> dict[str, Any]:
-    """Read the settings in a TOML file, and check their types.
-
-    Args:
-        path: Path of the file.
-        fresh: Whether the settings of the table `fresh` replace others.
+    """Read the settings in a TOML file, or those for a fresh student, and check their types.
 
     Raises:
         UserError: The file cannot be read, a key is unknown, or a value has another type.

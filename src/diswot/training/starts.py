@@ -62,12 +62,7 @@ class Start:
 
 
 def resumed(choice: str | None, record: Mapping[str, Any]) -> Start:
-    """Return the start of a resumed training: by default the recorded one.
-
-    Args:
-        choice: As in `begin`; None takes the recorded one.
-        record: What the checkpoint of the training records.
-    """
+    """Return the start of a resumed training: by default the recorded one."""
     before = record.get("start", FRESH)  # version 0.1.0 recorded none
     place = before if choice is None else _place(choice)
     return Start(place, record.get(INHERITED, {}) if place == before else {})

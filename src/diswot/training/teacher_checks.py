@@ -46,13 +46,7 @@ NORMALISATIONS: dict[str, Normalisation] = {
 
 
 def outputs_of(teacher: nn.Module, data: Dataset, images: Tensor) -> Tensor:
-    """Return the logits of a teacher in evaluation mode, N x K, on the CPU.
-
-    Args:
-        teacher: On any device.
-        data: Names the normalisation.
-        images: Bytes, N x 3 x S x S.
-    """
+    """Return the logits of a teacher in evaluation mode, N x K, on the CPU."""
     device = next(teacher.parameters()).device
     parts = ((part.to(device), part.new_empty(0)) for part in torch.split(images, BATCH))
     return torch.cat([logits.float().cpu() for logits, _ in predict(teacher, data, parts)])
@@ -61,10 +55,7 @@ def outputs_of(teacher: nn.Module, data: Dataset, images: Tensor) -> Tensor:
 def check_accuracy(test: Tensor, train: Tensor, labels: Tensor) -> Finding:
     """Compare a teacher with guessing, and with itself on training images.
 
-    Args:
-        test: Whether each test image is classified right.
-        train: Whether each training image is.
-        labels: Labels of the test images.
+    `test` and `train` say which images are classified right; `labels` are those of test images.
     """
     name, count = "teacher's accuracy", len(test)
     right, seen = _share(test), _share(train)
@@ -82,13 +73,7 @@ def check_accuracy(test: Tensor, train: Tensor, labels: Tensor) -> Finding:
 
 
 def check_result(teacher: nn.Module, data: Dataset, count: int) -> Finding:
-    """Measure a teacher on test images that have masks or boxes.
-
-    Args:
-        teacher: In evaluation mode.
-        data: With test images.
-        count: Most images to look at.
-    """
+    """Measure a teacher on test images that have masks or boxes."""
     assert data.test is not None
     device, task = next(teacher.parameters()).device, task_of(data)
     chosen = torch.linspace(0, len(data.test) - 1, min(count, len(data.test))).long()
@@ -105,11 +90,6 @@ def check_order(logits: Tensor, labels: Tensor, classes: tuple[str, ...]) -> Fin
     """Look for an order of the classes in which the teacher is right far more often.
 
     The best permutation is chosen on the first half of the images and tested on the second half.
-
-    Args:
-        logits: Teacher's logits for test images, N x K.
-        labels: N.
-        classes: Names of the classes, in the order of the labels.
     """
     from scipy.optimize import linear_sum_assignment
 
@@ -131,13 +111,7 @@ def check_order(logits: Tensor, labels: Tensor, classes: tuple[str, ...]) -> Fin
 
 
 def check_normalisation(teacher: nn.Module, data: Dataset, sample: Sample) -> Finding:
-    """Look for a usual normalisation, or order of channels, that the teacher knows better.
-
-    Args:
-        teacher: In evaluation mode.
-        data: Names the normalisation in use.
-        sample: Test images.
-    """
+    """Look for a usual normalisation, or order of channels, that the teacher knows better."""
     name = "normalisation"
     plain = sample.right(outputs_of(teacher, data, sample.images))
     found: dict[str, tuple[Tensor, str]] = {}
@@ -174,18 +148,7 @@ def check_augmentation(
     processes: Processes,
     classes: Sequence[int] | None = None,
 ) -> Finding:
-    """Compare the teacher's accuracy on training images with that on augmented ones.
-
-    Args:
-        teacher: In evaluation mode.
-        data: With training images.
-        recipe: Names the augmentation.
-        plain: Whether each of some training images, unaltered, is classified right.
-        count: Most images to look at.
-        processes: This process; its device is that of the teacher.
-        classes: Class of the data of each of the teacher's outputs, -1 for none. Default: the
-            teacher has the classes of the data.
-    """
+    """Compare the accuracy on augmented training images with that on `plain` ones."""
     name = "augmentation"
     if not recipe.alters:
         return Finding(name, "good", "images are not altered")

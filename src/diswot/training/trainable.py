@@ -23,14 +23,6 @@ def check_trainable(
 ) -> None:
     """Refuse what cannot be trained, before anything is computed.
 
-    Args:
-        teacher: A trained network; None without one.
-        student: A network.
-        data: Training and test images.
-        recipe: Settings of the training.
-        teacher_classes: Class of the data of each of the teacher's outputs, -1 for none. Default:
-            the teacher has the classes of the data.
-
     Raises:
         UserError: There is nothing to train on, to learn from or to test with.
     """

@@ -51,12 +51,9 @@ def read_table(path: str | Path, space: str, where: Iterable[str] = ()) -> Accur
 
 
 def sample(table: AccuracyTable, count: int, seed: int = 0) -> AccuracyTable:
-    """Draw random rows of a table, in the table's order.
+    """Draw at most `count` random rows of a table, in the table's order.
 
-    Args:
-        table: The table.
-        count: Number of rows, at most.
-        seed: Seed of the draw. Of two samples with one seed the larger contains the smaller.
+    Of two samples with one seed the larger contains the smaller.
     """
     order = np.random.default_rng(seed).permutation(len(table.rows))
     return replace(table, rows=tuple(table.rows[i] for i in sorted(order[:count])))

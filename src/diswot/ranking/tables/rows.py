@@ -60,12 +60,6 @@ class AccuracyTable:
 def make_table(name: str, space: str, raw_rows: Sequence[RawRow], read: RowReader) -> AccuracyTable:
     """Make a table from the raw rows of a file.
 
-    Args:
-        name: Name of the file.
-        space: Space of the architectures.
-        raw_rows: Rows of the file.
-        read: Reader of the architecture in a row.
-
     Raises:
         UserError: The file has no rows or no accuracies, or a row is not an architecture.
     """

@@ -58,12 +58,7 @@ class TargetColumn:
 
 
 def target_column(name: str, cells: Sequence[object]) -> TargetColumn | None:
-    """Read a column of a table; return None if its numbers are no accuracies, or if it holds text.
-
-    Args:
-        name: Name of the column.
-        cells: Its cells; None is a missing one.
-    """
+    """Read a column of a table; None if its numbers are no accuracies, or if it holds text."""
     if _other(name):
         return None
     numbers = [number(cell) for cell in cells]
@@ -119,12 +114,7 @@ def choose_target(columns: Mapping[str, Sequence[float]], name: str | None = Non
 
 
 def vanilla_column(target: str, columns: Mapping[str, object] | Sequence[str]) -> str | None:
-    """Return the column of the same students trained alone, or None.
-
-    Args:
-        target: Column of distilled students.
-        columns: All columns of accuracies.
-    """
+    """Return the column of the same students trained alone, or None."""
     for distilled, alone in _VANILLA.items():
         name = target.removesuffix(distilled) + alone
         if target.endswith(distilled) and name in columns:
