@@ -51,7 +51,6 @@ ELSEWHERE = {
     "data/test_own_masks": ("data/huggingface_masks", "data/masked"),
     "data/test_parquet": ("data/huggingface", "data/tabular"),
     "ranking/tables/test_read": (
-        "ranking/tables/conditions",
         "ranking/tables/nats",
         "ranking/tables/notations",
         "ranking/tables/raw_rows",

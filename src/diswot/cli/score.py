@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from dataclasses import asdict
 from statistics import fmean
 from typing import TYPE_CHECKING, Annotated, Any
@@ -20,7 +21,7 @@ from diswot.cli.options import (
 from diswot.errors import UserError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
     from torch import nn
 
@@ -119,12 +120,8 @@ def _score(fixed: Scorer, build: Callable[[], nn.Module], names: list[str]) -> d
     """Return what some proxies say of the student: one may not fit where others do."""
     from diswot.proxies.scorer import NotScored
 
-    try:
+    with _failing_student():
         outcomes = fixed.outcomes(fixed.students(build), names)
-    except UserError:
-        raise
-    except Exception as error:  # a user's network may raise anything
-        raise UserError(f"the student fails: {type(error).__name__}: {error}") from error
     found: dict[str, Found] = {}
     for name, repeats in outcomes.items():
         failed = [each for each in repeats if isinstance(each, NotScored)]
@@ -162,9 +159,16 @@ def _costs(build: Callable[[], nn.Module], images: Dataset) -> dict[str, Any]:
     from diswot.costs.budget import Costs
     from diswot.models.initialization import fresh
 
-    try:
+    with _failing_student():
         costs = Costs(fresh(build, "default", 0), images.image_shape)
         return {"model_params": costs.params, **asdict(costs.counts)}
+
+
+@contextmanager
+def _failing_student() -> Iterator[None]:
+    """Turn any error of a user's network into one line."""
+    try:
+        yield
     except UserError:
         raise
     except Exception as error:  # a user's network may raise anything

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
@@ -22,18 +21,7 @@ _NOT_HERE = ("target", "study")
 
 @dataclass(frozen=True)
 class TableSettings:
-    """The settings of one table of a study.
-
-    Attributes:
-        name: Name of the table in the study, and of its folder.
-        targets: Columns of accuracies. Default: the one that `diswot rank` chooses.
-        space: Search space.
-        proxies: Scores, separated by commas.
-        rows: File and rows.
-        teacher: Teacher network.
-        data: Images.
-        scoring: Batches and weights.
-    """
+    """The settings of one table of a study; without targets, `diswot rank` chooses one."""
 
     name: str = ""
     targets: list[str] = field(default_factory=list)
@@ -55,11 +43,9 @@ def read_study(path: Path, common: TableSettings) -> list[TableSettings]:
         UserError: The file cannot be read, a key is unknown, a value has another type, or two
             tables have one name.
     """
-    try:
-        given = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or " ".join(str(error).split())
-        raise UserError(f"cannot read {path}: {reason}") from error
+    from diswot.utils.files import read_toml
+
+    given = read_toml(path)
     tables = given.pop("tables", None)
     if not isinstance(tables, list) or not tables or not all(isinstance(t, dict) for t in tables):
         raise UserError(f"{path} has no [[tables]]")

@@ -21,12 +21,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class ChosenRecipe:
-    """The recipe of a training, and a line that says which one was chosen.
-
-    Attributes:
-        settings: The recipe.
-        line: Empty where the user named the recipe.
-    """
+    """The recipe of a training; a line says which one was chosen where the user named none."""
 
     settings: Recipe
     line: str = ""

@@ -59,11 +59,6 @@ class _Slot:
     task: _Task | None = None
 
 
-def _busy(slot: _Slot) -> bool:
-    """Return whether a worker starts, or does a task."""
-    return slot.task is not None or not slot.ready
-
-
 @dataclass
 class Pool:
     """Executor over workers with one task each at most.
@@ -103,7 +98,11 @@ class Pool:
         """Wait until tasks end, a worker becomes free, or the seconds have passed."""
         end = None if seconds is None else time.monotonic() + seconds
         before = self.room
-        while seconds is not None or self._queue or any(map(_busy, self._slots)):
+        while (
+            seconds is not None
+            or self._queue
+            or any(slot.task or not slot.ready for slot in self._slots)
+        ):
             results = self._step(end)
             if results or self.room > before or (end is not None and time.monotonic() >= end):
                 return results

@@ -49,12 +49,7 @@ class _Process:
 
 @dataclass(frozen=True)
 class ProcessBackend:
-    """Backend of processes, which import everything anew.
-
-    Attributes:
-        payloads: What workers are made of, in turn.
-        threads: Threads of each process.
-    """
+    """Backend of processes, which import everything anew and take payloads in turn."""
 
     payloads: Sequence[Payload]
     threads: int = 1

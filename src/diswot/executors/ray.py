@@ -167,15 +167,7 @@ class _Actor:
 
 @dataclass(frozen=True)
 class _RayBackend:
-    """Backend of actors.
-
-    Attributes:
-        ray: The module, connected.
-        actor: `RayWorker` as an actor of this cluster.
-        payloads: Pickled `Payload` objects, for workers in turn.
-        threads: Threads of each worker.
-        pulse: Tells when the cluster is lost.
-    """
+    """Backend of actors, which take pickled `Payload` objects in turn."""
 
     ray: Any
     actor: Any

@@ -16,12 +16,7 @@ from diswot.utils import user_code
 
 @dataclass(frozen=True)
 class Payload:
-    """What a worker is made of.
-
-    Attributes:
-        files: Users' files that the worker imports first.
-        pickled: Function that makes the worker.
-    """
+    """What a worker is made of: users' files to import, then a pickled function to call."""
 
     files: tuple[user_code.UserFile, ...]
     pickled: bytes

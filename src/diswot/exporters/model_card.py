@@ -104,7 +104,13 @@ MEAN, STD = {self.mean!r}, {self.std!r}  # by channel, for values of 0 to 1'''
             ]
         lines += ["| | |", "|---|---|"]
         lines += [f"| {key} | {_cell(value)} |" for key, value in self._rows().items()]
-        lines += ["", "## Architecture", "", *_listed(self.params), ""]
+        lines += [
+            "",
+            "## Architecture",
+            "",
+            *(f"- {_code(name)}: {_code(value)}" for name, value in self.params.items()),
+            "",
+        ]
         if self.mean:
             scaled = f"(image / 255 - {list(self.mean)}) / {list(self.std)}"
             shape = " x ".join(map(str, self.image_shape))
@@ -123,9 +129,6 @@ MEAN, STD = {self.mean!r}, {self.std!r}  # by channel, for values of 0 to 1'''
         lines += ["```python", use, "```", "", "## Licence", "", LICENCE, ""]
         return "\n".join(lines)
 
-    def _own_loss(self) -> str:
-        return "the detector's own" if self.task == "detection" else "cross-entropy"
-
     def _rows(self) -> dict[str, Any]:
         rows: dict[str, Any] = {} if self.task == "classification" else {"task": self.task}
         rows |= {key: value for key, value in self.facts.items() if value not in (None, "", {})}
@@ -134,7 +137,8 @@ MEAN, STD = {self.mean!r}, {self.std!r}  # by channel, for values of 0 to 1'''
             losses = result.get("losses") or {}
             weights = ", ".join(f"{w:g} {name}" for name, w in losses.items())
             rows["distilled from"] = result.get("teacher") or "none: trained alone"
-            rows["losses"] = weights or self._own_loss()
+            own = "the detector's own" if self.task == "detection" else "cross-entropy"
+            rows["losses"] = weights or own
             rows["epochs"] = result.get("epochs")
             if (tested := find_result(result)) is not None:
                 rows[f"{tested.measure}, %"] = f"{tested.percent:.2f}"
@@ -167,10 +171,6 @@ def _sections(card: str) -> tuple[str, list[str], str]:
 
 def _title(section: str) -> str:
     return section.partition("\n")[0]
-
-
-def _listed(params: Mapping[str, Any]) -> list[str]:
-    return [f"- {_code(name)}: {_code(value)}" for name, value in params.items()]
 
 
 def _code(text: object) -> str:

@@ -295,7 +295,9 @@ def _opened(
     """Open the study; a run folder is locked meanwhile."""
     alone_in = study.storage is not None and not study.shared
     lock = alone(Path(str(study.storage))) if alone_in else contextlib.nullcontext()
-    directions = [_direction(objective) for objective in objectives]
+    directions: list[Literal["maximize", "minimize"]] = [
+        "maximize" if objective == "score" else "minimize" for objective in objectives
+    ]
     resume = study.resume or study.shared
     with lock, opened(study.storage) as place:
         yield open_study(place, study.name, sampler, resume=resume, directions=directions)
@@ -326,10 +328,6 @@ def _sampler(objectives: Sequence[str], sampler: SamplerLike | None) -> SamplerL
 def _check_latency(names: set[str], compute: Compute) -> None:
     if "latency" in names and compute.latency is None:
         raise UserError("latency is limited or an objective, and nothing is given to measure it")
-
-
-def _direction(objective: str) -> Literal["maximize", "minimize"]:
-    return "maximize" if objective == "score" else "minimize"
 
 
 def _agree(study: optuna.Study, facts: Mapping[str, Any]) -> None:

@@ -89,16 +89,7 @@ class EvaluatorSettings:
 
 @dataclass(frozen=True)
 class Evaluator:
-    """What stays the same for all candidates of a search.
-
-    Attributes:
-        space: Builds them.
-        scorer: Scores them.
-        proxy: Name or function of a proxy, as `get_proxy` takes it.
-        budget: Limits; a candidate outside is not scored.
-        image_shape: C, H, W.
-        costs: Names of the costs to report of each candidate.
-    """
+    """What stays the same for all candidates of a search, of which `costs` are reported."""
 
     space: Build
     scorer: Scorer
@@ -138,14 +129,7 @@ class Evaluator:
 
 @dataclass(frozen=True)
 class Measurement:
-    """The step before an evaluation where latency counts: cheap limits first, then the clock.
-
-    Attributes:
-        space: Builds the candidates.
-        budget: Limits.
-        image_shape: C, H, W.
-        latency: Measures the seconds of one image.
-    """
+    """The step before an evaluation where latency counts: cheap limits first, then the clock."""
 
     space: Build
     budget: Budget

@@ -19,13 +19,7 @@ from diswot.storage.journal import trial_at
 
 @dataclass(frozen=True)
 class Entry:
-    """The first trial of an architecture.
-
-    Attributes:
-        number: Number of the trial.
-        params: Parameters of the architecture.
-        result: How the trial ended.
-    """
+    """The first trial of an architecture, and how it ended."""
 
     number: int
     params: Params

@@ -18,12 +18,7 @@ _log = logging.getLogger("diswot")
 
 @dataclass(frozen=True)
 class Proposal:
-    """A candidate whose parameters are all decided.
-
-    Attributes:
-        params: Parameters of the architecture.
-        model_params: Parameters of the network.
-    """
+    """A candidate whose parameters are all decided, and the number of its weights."""
 
     params: Params
     model_params: int
@@ -35,9 +30,6 @@ class Proposer:
 
     A space that cannot be built there is built with weights; one line in the log says so and what
     the first network took.
-
-    Attributes:
-        space: The search space.
     """
 
     space: Build

@@ -69,11 +69,7 @@ class Ranking:
 
 @dataclass(frozen=True, repr=False, eq=False)
 class RankResult(Mapping[str, Ranking]):
-    """The result of a rank study: a `Ranking` for each score.
-
-    Attributes:
-        rankings: Rankings by the name of the score.
-    """
+    """The result of a rank study: a `Ranking` by the name of each score."""
 
     rankings: dict[str, Ranking]
 

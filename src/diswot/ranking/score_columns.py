@@ -69,7 +69,9 @@ def write_score_columns(path: Path, columns: ScoreColumns) -> None:
         with open(temporary, "w", newline="") as file:
             writer = csv.writer(file)
             writer.writerow([*_FIRST, *numbers])
-            writer.writerows([*row[:2], *map(_cell, row[2:])] for row in rows)
+            for name, architecture, *values in rows:
+                cells = ("" if math.isnan(value) else repr(float(value)) for value in values)
+                writer.writerow([name, architecture, *cells])
 
     files.write(path, save)
 
@@ -89,7 +91,7 @@ def read_score_columns(path: Path) -> ScoreColumns:
         if tuple(header[:2]) != _FIRST or {len(row) for row in rows} != {len(header)}:
             raise ValueError("other columns")
         names, architectures, *cells = zip(*rows, strict=True)
-        values = [[_number(cell) for cell in column] for column in cells]
+        values = [[float(cell) if cell else math.nan for cell in column] for column in cells]
         params = tuple(json.loads(text) for text in architectures)
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror}") from error
@@ -105,11 +107,3 @@ def read_score_columns(path: Path) -> ScoreColumns:
         {k: v for k, v in columns.items() if k in scores and k not in errors},
         {errors[k]: v for k, v in columns.items() if k in errors},
     )
-
-
-def _cell(value: float) -> str:
-    return "" if math.isnan(value) else repr(float(value))
-
-
-def _number(cell: str) -> float:
-    return float(cell) if cell else math.nan

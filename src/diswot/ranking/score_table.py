@@ -139,16 +139,15 @@ def _parse(row: Any) -> tuple[str, Scores]:
 
 def _append(path: Path, name: str, scores: Scores) -> None:
     row = {"name": name, **asdict(scores)}
-    row["values"] = {p: [_plain(v) for v in values] for p, values in scores.values.items()}
+    row["values"] = {
+        proxy: [v if math.isfinite(v) else str(v) for v in values]
+        for proxy, values in scores.values.items()
+    }
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         jsonl.append(path, [row])
     except OSError as error:
         raise UserError(f"cannot write {path}: {error.strerror}") from error
-
-
-def _plain(value: float) -> float | str:
-    return value if math.isfinite(value) else str(value)
 
 
 @contextmanager
@@ -182,11 +181,9 @@ def _scored(executor: Executor, tasks: Mapping[str, Task]) -> Iterator[tuple[str
         for result in executor.wait():
             running -= 1
             name = str(result.key)
-            yield name, result.value or _unscored(tasks[name][1], result.reason)
-
-
-def _unscored(proxies: Sequence[str], reason: str) -> Scores:
-    return Scores({name: [math.nan] for name in proxies}, dict.fromkeys(proxies, reason))
+            _, proxies = tasks[name]
+            none = {proxy: [math.nan] for proxy in proxies}
+            yield name, result.value or Scores(none, dict.fromkeys(proxies, result.reason))
 
 
 def score_one(
@@ -200,18 +197,11 @@ def score_one(
     except Exception as error:  # a user's space or network may raise anything
         reason = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
         outcomes = {name: [NotScored(name, math.nan, reason)] for name in proxies}
-    values = {name: [_value(outcome) for outcome in several] for name, several in outcomes.items()}
-    reasons = {
-        name: next(_line(outcome) for outcome in several if isinstance(outcome, NotScored))
-        for name, several in outcomes.items()
-        if any(isinstance(outcome, NotScored) for outcome in several)
-    }
+    values: dict[str, list[float]] = {}
+    reasons: dict[str, str] = {}
+    for name, several in outcomes.items():
+        failed = [each for each in several if isinstance(each, NotScored)]
+        values[name] = [float(e.value if isinstance(e, NotScored) else e) for e in several]
+        if failed:
+            reasons[name] = " ".join(str(failed[0]).split())
     return Scores(values, reasons, time.perf_counter() - start)
-
-
-def _line(error: Exception) -> str:
-    return " ".join(str(error).split())
-
-
-def _value(outcome: float | NotScored) -> float:
-    return float(outcome.value if isinstance(outcome, NotScored) else outcome)

@@ -9,7 +9,7 @@ may be minus infinity, the lowest rank; the caller leaves out scores that are Na
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -161,7 +161,8 @@ def _concordance(x: Array, y: Array, weights: Array) -> Array:
     """Count concordant minus discordant ordered pairs, R."""
     total = np.zeros(len(weights))
     light = weights.astype(np.float32)
-    for rows in _chunks(len(x)):
+    for start in range(0, len(x), _ROWS):
+        rows = slice(start, start + _ROWS)
         signs = _signs(x, rows) * _signs(y, rows)
         total += np.einsum("rn,rn->r", weights[:, rows], (light @ signs.T).astype(np.float64))
     return total
@@ -216,7 +217,3 @@ def _mean(parts: Array) -> Array:
     """Average over rows, without NaN."""
     known = ~np.isnan(parts)
     return _ratio(np.where(known, parts, 0).sum(0), known.sum(0).astype(np.float64))
-
-
-def _chunks(count: int) -> Iterator[slice]:
-    return (slice(start, start + _ROWS) for start in range(0, count, _ROWS))

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from diswot.costs.counts import Shape, count_depth, count_macs, count_params, count_trainable
 from diswot.data.dataset import Batch, Dataset
-from diswot.errors import UserError
+from diswot.errors import UserError, one_line
 from diswot.knowledge.gradcam import class_activation
 from diswot.models.weights import load_weights
 from diswot.observation.functional import relation_matrix
@@ -25,14 +25,7 @@ SHOWN = 8  # images drawn with class activation maps
 
 @dataclass(frozen=True)
 class Sizes:
-    """Sizes of a network.
-
-    Attributes:
-        params: Parameters.
-        macs: Multiply-adds of one image.
-        depth: Layers with weights.
-        trainable: Parameters that are not frozen.
-    """
+    """Sizes of a network: parameters, multiply-adds of one image, layers with weights."""
 
     params: int
     macs: int
@@ -88,8 +81,7 @@ def attempt(notes: list[str], what: str, make: Callable[[], Any]) -> Any:
     except UserError as error:
         notes.append(f"{what}: {error}")
     except Exception as error:  # a user's network may raise anything
-        reason = " ".join(str(error).split())
-        notes.append(f"{what}: {type(error).__name__}: {reason}")
+        notes.append(f"{what}: {one_line(error)}")
     return None
 
 

@@ -46,13 +46,7 @@ class LegendEntry:
 
 @dataclass(frozen=True)
 class ClassResult:
-    """The result of a class in %, by the name of the network; None if the class never occurs.
-
-    Attributes:
-        name: Name of the class, or of a mean over classes.
-        percents: The results.
-        mean: Whether it is a mean.
-    """
+    """The result of a class, or a mean, in % by network; None if the class never occurs."""
 
     name: str
     percents: Mapping[str, float | None]

@@ -105,11 +105,7 @@ class ComparedRun:
 
 @dataclass(frozen=True, repr=False)
 class RunComparison:
-    """Several runs side by side.
-
-    Attributes:
-        runs: The runs, in the order in which they were named.
-    """
+    """Several runs side by side, in the order in which they were named."""
 
     runs: tuple[ComparedRun, ...]
 
@@ -143,7 +139,10 @@ class RunComparison:
 
     def table(self) -> dict[str, list[str]]:
         """Return the cells of a table: a row for each fact, a column for each run."""
-        rows = {name: [_cell(run, name) for run in self.runs] for name in _SHOWN}
+        rows = {
+            title: [_shown(getattr(run, name), show) for run in self.runs]
+            for title, (name, show) in _SHOWN.items()
+        }
         accuracies = {
             f"{condition.measure} %, {way}, {condition}": self._tested(condition, way)
             for condition in self.conditions()
@@ -313,9 +312,3 @@ _SHOWN = {
     "MACs": ("macs", show_count),
     "latency": ("latency", show_seconds),
 }
-
-
-def _cell(run: ComparedRun, name: str) -> str:
-    """Return the text of a fact of a run; a dash if it is not known."""
-    attribute, show = _SHOWN[name]
-    return _shown(getattr(run, attribute), show)

@@ -9,8 +9,6 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
-import optuna
-
 from diswot.errors import UserError
 from diswot.nas.result import elapsed
 from diswot.runs import trials
@@ -75,14 +73,11 @@ def _search(
             raise
         notes.append(str(error))
     held = study.get_trials(deepcopy=False) if study else []
-    config = {**mapping(facts.get("config")), **_study_config(study)}
+    own = mapping(study.user_attrs.get("config")) if study else {}
+    config = {**mapping(facts.get("config")), **own}
     records = tuple(map(trials.trial_record, held))
     seconds = elapsed(held) if held else number(found.get("seconds"))
     return SearchRecord(config, found, records or trials.top(found), study, seconds)
-
-
-def _study_config(study: optuna.Study | None) -> Facts:
-    return {} if study is None else mapping(study.user_attrs.get("config"))
 
 
 def _trainings(folder: Path, notes: list[str]) -> Iterator[TrainingRecord]:

@@ -66,8 +66,7 @@ def student_builder(
 class RecordedNetworks:
     """The images, the teacher and the students of a run; each is built when it is asked for.
 
-    Attributes:
-        config: Configuration of a search, or result of a training.
+    They are rebuilt from the configuration of a search, or the result of a training.
     """
 
     config: Facts

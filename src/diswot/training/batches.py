@@ -60,13 +60,7 @@ def augmented_batches(data: Dataset, recipe: Recipe) -> Iterator[Tensor]:
 
 @dataclass(frozen=True)
 class Batches:
-    """How the training images are cut into batches and parts.
-
-    Attributes:
-        data: With training images.
-        recipe: Settings of the batches and the augmentation.
-        processes: The processes that share each batch.
-    """
+    """How the training images are cut into batches and parts."""
 
     data: Dataset
     recipe: Recipe

@@ -76,7 +76,9 @@ class Objective:
         loss = self._cross_entropy(logits, self.processes.gather(given))
         own = {"cross_entropy": self.recipe.cross_entropy * loss}
         if self.recipe.dice:
-            own["dice"] = self.recipe.dice * dice_loss(logits, self._pixels(labels))
+            if not is_dense(labels):
+                raise UserError("dice is a loss of segmentation; the labels are those of images")
+            own["dice"] = self.recipe.dice * dice_loss(logits, labels)
         ramped = {name: ramp * distance for name, distance in distances.items()}
         if is_dense(labels):
             height, width = labels.shape[1:]
@@ -85,12 +87,6 @@ class Objective:
         else:
             correct = logits.argmax(1) == labels
         return {**own, **ramped}, correct
-
-    def _pixels(self, labels: Tensor) -> Tensor:
-        """Return the labels of pixels, which alone have a Dice loss."""
-        if not is_dense(labels):
-            raise UserError("dice is a loss of segmentation; the labels are those of images")
-        return labels
 
     def _of_boxes(self, images: Tensor, boxes: Tensor, ramp: float) -> LossParts:
         """Return the weighted losses of a detector: means over the shares of all processes.

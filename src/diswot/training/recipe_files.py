@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Mapping
 from dataclasses import fields
 from inspect import signature
@@ -14,6 +13,7 @@ from torch import nn
 from diswot.errors import UserError, unknown
 from diswot.training.recipe import LARGEST, Recipe, expand, parse_losses, published_settings
 from diswot.utils.compat import BatchNorm
+from diswot.utils.files import read_toml
 
 _HERE = Path(__file__).parent / "recipes"
 RECIPES = {path.stem: path for path in sorted(_HERE.glob("*.toml"))}
@@ -135,11 +135,7 @@ def read(path: Path, *, fresh: bool = False) -> dict[str, Any]:
     Raises:
         UserError: The file cannot be read, a key is unknown, or a value has another type.
     """
-    try:
-        given = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or " ".join(str(error).split())
-        raise UserError(f"cannot read {path}: {reason}") from error
+    given = read_toml(path)
     table = given.pop(FRESH_TABLE, {})
     if not isinstance(table, dict):
         raise UserError(f"{path}: {FRESH_TABLE} must be a table of settings, not {table!r}")

@@ -63,7 +63,11 @@ class TrainingStep:
         loss = torch.stack(list(losses.values())).sum()
         torch.autograd.backward(loss / parts)
         values = {"loss": loss, **losses}
-        return values if correct is None else {**values, "train_accuracy": _percent(correct)}
+        return (
+            values
+            if correct is None
+            else {**values, "train_accuracy": 100 * correct.float().mean()}
+        )
 
     def _update(self) -> None:
         self.rate = float(self.optimizer.param_groups[0]["lr"])
@@ -72,7 +76,3 @@ class TrainingStep:
         self.set_rate(self.updates)
         if self.average is not None:
             self.average.update(self.student, self.updates)
-
-
-def _percent(correct: Tensor) -> Tensor:
-    return 100 * correct.float().mean()

@@ -1,10 +1,11 @@
-"""Atomic writing of files, and reading of JSON, state dicts and checkpoints."""
+"""Atomic writing of files, and reading of JSON, TOML, state dicts and checkpoints."""
 
 from __future__ import annotations
 
 import json
 import logging
 import os
+import tomllib
 from argparse import Namespace
 from collections.abc import Callable
 from pathlib import Path
@@ -89,6 +90,18 @@ def read_json(path: Path) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise UserError(f"{path} is not what diswot writes")
     return value
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """Read a TOML file.
+
+    Raises:
+        UserError: The file cannot be read.
+    """
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise UserError(f"cannot read {path}: {_reason(error)}") from error
 
 
 def save_weights(model: nn.Module, path: Path) -> None:

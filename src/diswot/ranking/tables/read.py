@@ -18,17 +18,29 @@ turned round (`targets`). An empty cell is a missing accuracy, and so is a value
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import math
+import operator
+import re
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
+from fnmatch import fnmatchcase
 from pathlib import Path
 
 import numpy as np
 
-from diswot.errors import UserError
-from diswot.ranking.tables.conditions import select
+from diswot.errors import UserError, unknown
 from diswot.ranking.tables.nats import is_nats, read_nats
-from diswot.ranking.tables.raw_rows import read_raw_rows
+from diswot.ranking.tables.notations import number
+from diswot.ranking.tables.raw_rows import RawRow, read_raw_rows
 from diswot.ranking.tables.rows import AccuracyTable, make_table, row_reader
+
+_FORM = re.compile(r"\s*([^<>=]+?)\s*(<=|>=|<|>|=)\s*(.*?)\s*", re.DOTALL)
+_ORDER: dict[str, Callable[[float, float], bool]] = {
+    "<": operator.lt,
+    "<=": operator.le,
+    ">": operator.gt,
+    ">=": operator.ge,
+}
 
 
 def read_table(path: str | Path, space: str, where: Iterable[str] = ()) -> AccuracyTable:
@@ -37,7 +49,7 @@ def read_table(path: str | Path, space: str, where: Iterable[str] = ()) -> Accur
     Args:
         path: File or folder in one of the layouts of this module.
         space: Space of the architectures: a key of `SPACES`, or `file.py:function`.
-        where: Conditions of the rows that are read; see `conditions.select`. Default: all rows.
+        where: Conditions of the rows that are read; see `select`. Default: all rows.
 
     Raises:
         UserError: The file does not exist or is damaged, a row is not an architecture of the space,
@@ -48,6 +60,44 @@ def read_table(path: str | Path, space: str, where: Iterable[str] = ()) -> Accur
         raise UserError(f"{path} is a folder without files of NATS-Bench")
     rows = select(read_nats(path) if path.is_dir() else read_raw_rows(path), where)
     return make_table(path.name, space, rows, row_reader(space))
+
+
+def select(rows: Sequence[RawRow], conditions: Iterable[str]) -> list[RawRow]:
+    """Return the rows that meet all conditions.
+
+    Args:
+        rows: Cells by column.
+        conditions: Each a column, one of `=`, `<`, `<=`, `>`, `>=`, and a value. After `=` stand
+            shell patterns, separated by commas, of which one must match. A cell that is no number
+            is neither less nor greater.
+
+    Raises:
+        UserError: A condition has another form, its column does not exist, or no row meets it.
+    """
+    left = list(rows)
+    for condition in conditions:
+        column, test = _parse(condition)
+        if not any(column in row for row in rows):
+            raise unknown("column", column, dict.fromkeys(name for row in rows for name in row))
+        left = [row for row in left if test(row.get(column))]
+        if not left:
+            raise UserError(f"no row is left with {condition}")
+    return left
+
+
+def _parse(condition: str) -> tuple[str, Callable[[object], bool]]:
+    """Return the column of a condition, and the function that tests a cell."""
+    form = _FORM.fullmatch(condition)
+    if form is None:
+        raise UserError(f"a condition is such as tag=in1k or params_m<13, not {condition!r}")
+    column, sign, value = form.groups()
+    if sign == "=":
+        patterns = [pattern.strip() for pattern in value.split(",")]
+        return column, lambda cell: any(fnmatchcase(str(cell), each) for each in patterns)
+    limit = number(value)
+    if limit is None or math.isnan(limit):
+        raise UserError(f"{condition!r} compares with {value!r}, which is no number")
+    return column, lambda cell: (found := number(cell)) is not None and _ORDER[sign](found, limit)
 
 
 def sample(table: AccuracyTable, count: int, seed: int = 0) -> AccuracyTable:

@@ -20,13 +20,7 @@ from diswot.spaces.trials import FixedParamsTrial
 
 @dataclass(frozen=True)
 class ArchitectureRow:
-    """An architecture with its accuracies.
-
-    Attributes:
-        name: Short name, unique within the table.
-        params: Parameters of the space.
-        accuracies: Accuracies in percent by column; NaN is a missing accuracy.
-    """
+    """An architecture and its accuracies in percent by column; NaN is a missing accuracy."""
 
     name: str
     params: Params

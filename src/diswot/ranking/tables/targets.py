@@ -64,7 +64,7 @@ def target_column(name: str, cells: Sequence[object]) -> TargetColumn | None:
     numbers = [number(cell) for cell in cells]
     if _is(name, _LOSS):
         negative = [math.nan if v is None else -v for v in numbers]
-        usable = None not in numbers and not _empty(negative)
+        usable = None not in numbers and not all(map(math.isnan, negative))
         return TargetColumn(f"{_FROM_LOSS}{name}", negative) if usable else None
     named = _is(name, _ACCURACY) or _is(name, _ERROR)
     if not named and (None in numbers or _counts_rows(numbers)):
@@ -149,10 +149,6 @@ def _other(name: str) -> bool:
     if name.lower().startswith(_BEGINNINGS) or _is(name, _SPREAD):
         return True
     return _is(name, _OTHER) and not _is(name, _ACCURACY | _ERROR | _LOSS)
-
-
-def _empty(values: Sequence[float]) -> bool:
-    return all(map(math.isnan, values))
 
 
 def _distilled(name: str, values: Sequence[float]) -> bool:
