@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 from typer import Argument, Option
 
@@ -15,9 +15,7 @@ from diswot.cli.options import OutputOptions
 from diswot.cli.subject import subject_of
 from diswot.cli.training_options import SubjectOptions, TrainingOptions
 from diswot.errors import UserError
-
-if TYPE_CHECKING:
-    from diswot.training.finding import Finding
+from diswot.utils.units import show_number
 
 _Run = Annotated[Path | None, Argument(metavar="RUN", help="Folder of a search.")]
 _Images = Annotated[
@@ -42,9 +40,20 @@ def doctor(
     if chosen.alone:
         raise UserError("the doctor looks at a teacher and its student; name a teacher: --teacher")
     starts.recipe_of(training, chosen)  # what is impossible is refused before anything is read
+    from diswot.training.doctor import diagnose
+
     with console.progress(quiet=output.quiet) as advance:
         begun = starts.prepare(chosen, training, {})
-        findings = _findings(begun, images, advance)
+        assert begun.teacher is not None
+        findings = diagnose(
+            begun.teacher,
+            begun.student,
+            begun.images,
+            begun.recipe,
+            images=images,
+            teacher_classes=begun.classes,
+            on_check=lambda done, total, check: advance("checking", done, total, check),
+        )
     for line in begun.lines:
         console.note(line, quiet=output.quiet)
     levels = Counter(each.level for each in findings)
@@ -55,22 +64,4 @@ def doctor(
     for each in findings:
         remedy = f". Remedy: {each.remedy}" if each.remedy else ""
         console.line(f"{each.level:8}{each.check}: {each.text}{remedy}")
-    warnings = levels["warning"]
-    console.line(f"{levels['wrong']} wrong, {warnings} warning{'s' * (warnings != 1)}")
-
-
-def _findings(
-    begun: starts.Beginning, images: int, advance: console.Advance
-) -> tuple[Finding, ...]:
-    from diswot.training.doctor import diagnose
-
-    assert begun.teacher is not None
-    return diagnose(
-        begun.teacher,
-        begun.student,
-        begun.images,
-        begun.recipe,
-        images=images,
-        teacher_classes=begun.classes,
-        on_check=lambda done, total, check: advance("checking", done, total, check),
-    )
+    console.line(f"{levels['wrong']} wrong, {show_number(levels['warning'], 'warning')}")

@@ -177,7 +177,6 @@ def _keep(
 
 
 def _show(result: dict[str, Any], rankings: dict[str, Ranking]) -> None:
-    """Print a row for each score."""
     lines = []
     for name, row in rankings.items():
         cells = [_cell(row, statistic) for statistic in _COLUMNS]

@@ -119,7 +119,6 @@ def _result(path: Path, targets: Sequence[Target], out: Path | None) -> dict[str
 
 
 def _show(path: Path, result: dict[str, Any]) -> None:
-    """Print a row for each score."""
     from diswot.reports.formats import decimal
 
     rows = []

@@ -155,7 +155,6 @@ def _scores(found: Mapping[str, Found], *, every: bool) -> dict[str, Any]:
 
 
 def _costs(build: Callable[[], nn.Module], images: Dataset) -> dict[str, Any]:
-    """Return the costs of the student, without its latency."""
     from diswot.costs.budget import Costs
     from diswot.models.initialization import fresh
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from diswot.cli import console
 from diswot.errors import UserError
+from diswot.utils.units import show_number
 from diswot.utils.user_code import short_name
 
 if TYPE_CHECKING:
@@ -78,8 +79,7 @@ def _chosen(name: str, made: Recipe) -> str:
     losses = " + ".join(
         f"{weight:g} {short_name(loss)}" for loss, weight in weights.items() if weight
     )
-    epochs = f"{made.epochs} epoch{'s' * (made.epochs != 1)}"
-    how = f"{epochs}, {made.schedule} up to lr {made.lr:g}, {losses}"
+    how = f"{show_number(made.epochs, 'epoch')}, {made.schedule} up to lr {made.lr:g}, {losses}"
     return f"recipe {name}: {how} (--recipe names another)"
 
 

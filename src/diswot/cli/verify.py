@@ -11,6 +11,7 @@ from diswot.cli import console, inputs, training
 from diswot.cli.teachers import matched_teacher
 from diswot.errors import UserError
 from diswot.storage.run_files import VERIFICATION
+from diswot.utils.units import show_number
 
 if TYPE_CHECKING:
     from torch import nn
@@ -74,7 +75,6 @@ def _recipe(
 
 
 def _tuned(options: VerifyOptions) -> list[str]:
-    """Return the settings to tune."""
     return [part.strip() for part in (options.tune or "").split(",") if part.strip()]
 
 
@@ -169,7 +169,7 @@ def show(result: Mapping[str, Any], proxy: str) -> None:
         for each in tried.rows
     ]
     title = f"distilled briefly: {tried.measure} in % on {tried.held_out} held-out training images"
-    after = [f"after {end} epoch{'s' * (end != 1)}" for end in tried.epochs]
+    after = [f"after {show_number(end, 'epoch')}" for end in tried.epochs]
     names = ["student", *["tuned"] * tuned, proxy, *after, "outcome"]
     console.table(title, names, rows, text=1 + tuned)
     first = tried.rows[0]

@@ -61,13 +61,7 @@ class _Slot:
 
 @dataclass
 class Pool:
-    """Executor over workers with one task each at most.
-
-    Attributes:
-        backend: Starts the workers.
-        size: Number of workers.
-        timeout: Seconds that a task may take; without a limit by default.
-    """
+    """Executor over workers with one task each at most, which may take `timeout` seconds."""
 
     backend: Backend
     size: int

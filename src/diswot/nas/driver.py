@@ -359,7 +359,6 @@ class Driver:
             self.study.tell(number, values, state, skip_if_finished=True)
 
     def _drop(self, number: int) -> None:
-        """Give up an open trial."""
         held = self._open.pop(number)
         self._measured.discard(number)
         self._first.pop(digest(key(held.params)), None)

@@ -146,7 +146,6 @@ class SearchResult:
         return figure(curves, cost, "score")
 
     def _repr_html_(self) -> str:
-        """Return the table of the best students, for notebooks."""
         rows = [
             (f"{s.score:.5g}", show_count(s.model_params), show_count(s.macs), _text(s.params))
             for s in self.top
@@ -168,7 +167,6 @@ def _cost(student: Student, name: str) -> float:
 
 
 def _text(params: Params) -> str:
-    """Return the parameters of an architecture as a text."""
     return ", ".join(f"{name}={value}" for name, value in params.items())
 
 

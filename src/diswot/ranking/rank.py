@@ -104,7 +104,6 @@ class RankResult(Mapping[str, Ranking]):
         return f"RankResult(Kendall's tau-b: {', '.join([*taus[:_SHOWN], *more])})"
 
     def _repr_html_(self) -> str:
-        """Return the table of all statistics, for notebooks."""
         head = "".join(f"<th>{name}</th>" for name in ("score", *STATISTICS, "n"))
         lines = []
         for name, row in self._by_tau():

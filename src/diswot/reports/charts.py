@@ -169,12 +169,21 @@ def importance(search: SearchRecord) -> Chart:
     if not found or not all(map(math.isfinite, found.values())):
         raise UserError("no parameter is in all trials, or none changes the score")
     rows = sorted(found.items(), key=lambda item: item[1])[-25:]
+    names, values = [name for name, _ in rows], [float(value) for _, value in rows]
+    height = 80 + 28 * len(rows)
+    return _bars(names, values, "share of the score's variance", height, marker_color=BLUE)
+
+
+def _bars(
+    names: Sequence[str], values: Sequence[float], title: str, height: int, **style: Any
+) -> Chart:
+    """Draw a horizontal bar for each name."""
     figure = go.Figure()
     figure.add_bar(
-        x=[float(value) for _, value in rows], y=[escaped(name) for name, _ in rows],
-        orientation="h", marker_color=BLUE, hovertemplate="%{y}: %{x:.3f}<extra></extra>",
+        x=values, y=[escaped(name) for name in names], orientation="h",
+        hovertemplate="%{y}: %{x:.3f}<extra></extra>", **style,
     )  # fmt: skip
-    figure.update_layout(xaxis_title="share of the score's variance", height=80 + 28 * len(rows))
+    figure.update_layout(xaxis_title=title, height=height)
     figure.update_yaxes(type="category", automargin=True)
     return _finished(figure)
 
@@ -241,21 +250,16 @@ def _curves(
 
 def tau_bars(study: RankStudyRecord) -> Chart:
     """Draw Kendall's tau of each score, with its 95 % interval."""
-    rows = [(name, row) for name, row in _rows(study) if row.get("kendall") is not None][::-1]
-    low = [_bound(row, 0) for _, row in rows]
-    high = [_bound(row, 1) for _, row in rows]
-    figure = go.Figure()
-    figure.add_bar(
-        x=[row["kendall"] for _, row in rows], y=[escaped(name) for name, _ in rows],
-        orientation="h",
-        marker_color=[GREY if name in REFERENCE_ROWS else BLUE for name, _ in rows],
+    known = [(n, row) for n, row in study.result["rows"].items() if isinstance(row, dict)]
+    rows = {n: row for n, row in reversed(known) if row.get("kendall") is not None}
+    low, high = ([_bound(row, end) for row in rows.values()] for end in (0, 1))
+    return _bars(
+        [*rows], [row["kendall"] for row in rows.values()],
+        "Kendall's tau-b, 95 % interval", 90 + 24 * len(rows),
+        marker_color=[GREY if name in REFERENCE_ROWS else BLUE for name in rows],
         error_x={"type": "data", "symmetric": False, "array": high, "arrayminus": low,
                  "color": ORANGE, "thickness": 1.5, "width": 3},
-        hovertemplate="%{y}: %{x:.3f}<extra></extra>",
     )  # fmt: skip
-    figure.update_layout(xaxis_title="Kendall's tau-b, 95 % interval", height=90 + 24 * len(rows))
-    figure.update_yaxes(type="category", automargin=True)
-    return _finished(figure)
 
 
 def accuracy_scatter(study: RankStudyRecord, score: str) -> Chart:
@@ -286,11 +290,6 @@ def accuracy_by_params(comparison: RunComparison, condition: Condition) -> Chart
         xaxis_title="params", yaxis_title=f"{condition.measure}, %", showlegend=True
     )
     return _finished(figure)
-
-
-def _rows(study: RankStudyRecord) -> list[tuple[str, dict[str, Any]]]:
-    rows = study.result["rows"]
-    return [(name, row) for name, row in rows.items() if isinstance(row, dict)]
 
 
 def _bound(row: Mapping[str, Any], end: int) -> float | None:

@@ -48,22 +48,7 @@ class CandidateRow:
 
 @dataclass
 class View:
-    """The values that the template shows.
-
-    Attributes:
-        run: The run.
-        charts: Charts by element id.
-        notes: What could not be shown, with the reason.
-        best: The student; None without a scored candidate.
-        headline: What the student is: space, number of parameters, highest test result.
-        measure: Name of the test result in the records, such as test accuracy.
-        compared: Rows of the comparison table, the teacher first.
-        rows: Rows of the table of the best candidates.
-        features: Features of teacher and student.
-        predictions: What teacher and student predict; None for a task that is not drawn.
-        missing: Reason why a chart is absent, by element id.
-        verified: The short trainings of the search; None without any.
-    """
+    """What the template shows; charts, and the reasons of missing ones, are by element id."""
 
     run: Run
     charts: dict[str, charts.Chart] = field(default_factory=dict)

@@ -201,7 +201,6 @@ class RunComparison:
         return f"RunComparison({', '.join(run.folder for run in self.runs)})"
 
     def _repr_html_(self) -> str:
-        """Return the table, for notebooks."""
         rows = [(name, *cells) for name, cells in self.table().items()]
         columns = ("", *(run.folder for run in self.runs))
         return f"<p>{escape(repr(self))}</p>{html_table(columns, rows)}"

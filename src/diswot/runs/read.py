@@ -129,7 +129,6 @@ def _name(place: Path, folder: Path) -> str:
 
 
 def _history(path: Path) -> list[Mapping[str, float]]:
-    """Return the rows of a training's history."""
     return [
         {str(k): v for k in row if (v := number(row[k])) is not None}
         for row in jsonl.read_lines(path)

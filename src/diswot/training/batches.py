@@ -126,7 +126,6 @@ class Batches:
             yield batch
 
     def _views(self) -> list[Recipe]:
-        """Return the augmentation of each view."""
         if self.recipe.views == 1:
             return [self.recipe]
         weak = replace(self.recipe, views=1, cutout=0, randaugment=0, mixup=0.0, cutmix=0.0)

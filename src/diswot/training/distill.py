@@ -137,7 +137,6 @@ class Distilled:
         return f"Distilled({tested} after {len(self.history)} epochs, {self.seconds:.1f} s)"
 
     def _repr_html_(self) -> str:
-        """Return the table of all epochs, for notebooks."""
         columns = tuple(self.history[-1])
         rows = [[f"{row.get(name, math.nan):.5g}" for name in columns] for row in self.history]
         return f"<p>{escape(repr(self))}</p>{html_table(columns, rows)}"

@@ -109,14 +109,9 @@ class Processes:
 
     def average(self, parameters: Iterable[nn.Parameter]) -> None:
         """Replace each gradient by its mean over all processes."""
-        gradients = [p.grad for p in parameters if p.grad is not None]
-        if self.count == 1 or not gradients:
-            return
-        with torch.no_grad():
-            flat = _sum(torch.cat([each.flatten() for each in gradients])) / self.count
-            sizes = [each.numel() for each in gradients]
-            for gradient, mean in zip(gradients, torch.split(flat, sizes), strict=True):
-                gradient.copy_(mean.view_as(gradient))
+        for parameter in parameters:
+            if parameter.grad is not None:
+                parameter.grad = self.mean(parameter.grad)
 
     @contextmanager
     def parallel(self, student: nn.Module, loss: Callable[[], Tensor]) -> Iterator[nn.Module]:

@@ -141,7 +141,6 @@ class _Look:
 
 
 def _sizes(teacher: nn.Module, student: nn.Module) -> Finding:
-    """Compare the sizes of both networks."""
     large, small = (sum(w.numel() for w in model.parameters()) for model in (teacher, student))
     text = f"the student has {small:,} parameters, the teacher {large:,}"
     if small <= large:
