@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 from typer import Argument, Option
 
-from diswot.cli import console, inputs, options, starts
+from diswot.cli import console, inputs, starts
 from diswot.cli import training as trainings
 from diswot.cli.grouping import grouped
 from diswot.cli.options import OutputOptions
@@ -26,30 +27,26 @@ if TYPE_CHECKING:
     from diswot.training.recipe import Recipe
 
 _Run = Annotated[Path | None, Argument(metavar="RUN", help="Folder of a search.")]
-_Hold = Annotated[
-    bool | None,
-    Option(
-        "--hold/--stream",
-        help="Hold all images in memory, or read them as they are needed. Default: hold them if "
-        "they fit.",
-        rich_help_panel="Compute",
-    ),
-]
-_TensorBoard = Annotated[
-    bool,
-    Option(
-        "--tensorboard",
-        help="Write the training curves for TensorBoard as well.",
-        rich_help_panel="Output",
-    ),
-]
-_Out = Annotated[
-    Path | None,
-    Option(
-        "--out",
-        help="Folder of the training. Default: RUN/distilled, or RUN/alone without a teacher.",
-    ),
-]
+
+
+@dataclass(frozen=True)
+class KeepingOptions:
+    """How images are read, and what a training keeps.
+
+    Attributes:
+        hold: Hold all images in memory, or read them as they are needed. Default: hold them if they
+            fit.
+        tensorboard: Write the training curves for TensorBoard as well.
+        out: Folder of the training. Default: RUN/distilled, or RUN/alone without a teacher.
+        resume: Continue a run that was interrupted.
+    """
+
+    headings: ClassVar = {"Compute": "hold", "Output": "tensorboard"}
+
+    hold: Annotated[bool | None, Option("--hold/--stream")] = None
+    tensorboard: Annotated[bool, Option("--tensorboard")] = False
+    out: Path | None = None
+    resume: Annotated[bool, Option("--resume")] = False
 
 
 @grouped("student", "teacher", "teacher_weights", "data", "recipe", "epochs", "out", "resume")
@@ -58,28 +55,17 @@ def distill(
     *,
     subject: SubjectOptions,
     training: TrainingOptions,
-    hold: _Hold = None,
-    tensorboard: _TensorBoard = False,
-    out: _Out = None,
-    resume: options.Resume = False,
+    keeping: KeepingOptions,
     output: OutputOptions,
 ) -> None:
     """Train the found student, or another, from a teacher or alone."""
     chosen = subject_of(run, subject)
     starts.recipe_of(training, chosen)  # what is impossible is refused before anything is read
-    place = _place(out, run, chosen)
+    place = _place(keeping.out, run, chosen)
     quiet = output.quiet or not trainings.main_process()
     with folder.resumable(place), console.progress(quiet=quiet) as advance:
-        result = _train(
-            chosen,
-            training,
-            place,
-            advance,
-            say=partial(console.note, quiet=quiet),
-            resume=resume,
-            hold=hold,
-            tensorboard=tensorboard,
-        )
+        say = partial(console.note, quiet=quiet)
+        result = _train(chosen, training, keeping, place, advance, say)
     if not trainings.main_process():
         return
     if output.as_json:
@@ -108,20 +94,19 @@ def _place(out: Path | None, run: Path | None, chosen: Subject) -> Path:
 def _train(
     chosen: Subject,
     training: TrainingOptions,
+    keeping: KeepingOptions,
     out: Path,
     advance: console.Advance,
     say: Callable[[str], None],
-    **how: Any,
 ) -> dict[str, Any]:
     """Train the student, and write the result into the folder.
 
-    A line that `say` prints comes when the training begins. `how` is `resume`, `hold` and
-    `tensorboard`.
+    Lines on the training are printed by `say` when it begins.
     """
     from diswot.training import checkpoint
     from diswot.training.distill import distill as train
 
-    record = checkpoint.recorded(out) if how["resume"] else {}
+    record = checkpoint.recorded(out) if keeping.resume else {}
     begun = starts.prepare(chosen, training, record)
     images, recipe, start = begun.images, begun.recipe, begun.start
 
@@ -136,13 +121,15 @@ def _train(
         images,
         recipe,
         out=out,
+        resume=keeping.resume,
+        hold=keeping.hold,
+        tensorboard=keeping.tensorboard,
         start=start.place,
         notes=start.notes,
         teacher_classes=begun.classes,
         on_step=shown.on_step,
         on_epoch=shown.on_epoch,
         on_read=lambda done, total: advance("reading images", done, total),
-        **how,
     )
     facts = {"student": rooted(begun.named), **chosen.facts(), "start": start.facts()}
     result = {**facts, **_result(trained, recipe, images, out)}

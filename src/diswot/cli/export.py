@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -25,35 +26,41 @@ if TYPE_CHECKING:
 SAMPLES = 3  # test images that the file of a detector is checked on
 
 _Run = Annotated[Path, Argument(metavar="RUN", help="Folder of a search or of a training.")]
-_Format = Annotated[str, Option("--format", help="File format: onnx, torch or safetensors.")]
-_Out = Annotated[
-    Path | None, Option("--out", help="Folder of the exported files. Default: RUN/export.")
-]
-_Trained = Annotated[
-    Path | None,
-    Option(help="Folder of the training whose weights are exported. Default: RUN/distilled."),
-]
+
+
+@dataclass(frozen=True)
+class ExportOptions:
+    """What is exported, and where to.
+
+    Attributes:
+        kind: File format: onnx, torch or safetensors.
+        trained: Folder of the training whose weights are exported. Default: RUN/distilled.
+        out: Folder of the exported files. Default: RUN/export.
+    """
+
+    kind: Annotated[str, Option("--format")] = "onnx"
+    trained: Path | None = None
+    out: Path | None = None
 
 
 @grouped("kind", "trained", "out")
 def export(
     run: _Run,
     *,
-    kind: _Format = "onnx",
-    trained: _Trained = None,
-    out: _Out = None,
+    files: ExportOptions,
     quantised: Int8Options,
     output: OutputOptions,
 ) -> None:
     """Write a found or trained student, for use without diswot."""
+    kind = files.kind
     int8.check_options(quantised, kind)
     from diswot.exporters.export import export as write
     from diswot.exporters.int8 import export_int8
     from diswot.runs.rebuild import recorded_student
 
-    place, found = out or run / "export", None
+    place, found = files.out or run / "export", None
     with console.progress(quiet=output.quiet) as advance:
-        student = recorded_student(run, trained)
+        student = recorded_student(run, files.trained)
         images = int8.calibration_images(student, quantised) if quantised.int8 else None
         model = student.network()
         about = _about(run, student, model)

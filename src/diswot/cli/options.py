@@ -8,28 +8,6 @@ from typing import Annotated, ClassVar
 
 from typer import Option
 
-SpaceName = Annotated[
-    str,
-    Option(
-        help="Search space: a name (diswot list spaces), FILE.py:FUNCTION or "
-        "PACKAGE.MODULE:FUNCTION."
-    ),
-]
-Proxies = Annotated[
-    str,
-    Option(
-        help="Scores (diswot list proxies) or FILE.py:FUNCTION, separated by commas, or all. "
-        "Without a trained teacher, all leaves out the scores that look at inherited weights."
-    ),
-]
-Device = Annotated[
-    str | None,
-    Option(
-        help="Device that scores: cpu, cuda or cuda:1. Default: cpu.", rich_help_panel="Compute"
-    ),
-]
-Resume = Annotated[bool, Option("--resume", help="Continue a run that was interrupted.")]
-
 Pretrained = Annotated[bool, Option("--pretrained")]
 Trained = Annotated[bool, Option("--trained")]
 FromZero = Annotated[int, Option(min=0)]
@@ -47,6 +25,28 @@ class OutputOptions:
 
     as_json: Annotated[bool, Option("--json")] = False
     quiet: Annotated[bool, Option("--quiet", "-q")] = False
+
+
+@dataclass(frozen=True)
+class ProxyOptions:
+    """The scores of architectures of a space.
+
+    Attributes:
+        space: Search space: a name (diswot list spaces), FILE.py:FUNCTION or
+            PACKAGE.MODULE:FUNCTION.
+        proxies: Scores (diswot list proxies) or FILE.py:FUNCTION, separated by commas, or all.
+            Without a trained teacher, all leaves out the scores that look at inherited weights.
+    """
+
+    space: str = "s0"
+    proxies: str = "all"
+
+
+@dataclass(frozen=True)
+class RankProxyOptions(ProxyOptions):
+    """The scores that are compared with accuracies."""
+
+    proxies: str = "default,diswot,semantic,relation"
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any
 
-from diswot.cli import console, options, workers
+from diswot.cli import console, workers
 from diswot.cli.grouping import grouped
 from diswot.cli.options import (
     DataOptions,
@@ -13,6 +13,7 @@ from diswot.cli.options import (
     OutputOptions,
     RankComputeOptions,
     RankFileOptions,
+    RankProxyOptions,
     ScoringOptions,
     TableOptions,
     TeacherOptions,
@@ -46,8 +47,7 @@ _COLUMNS = {
 def rank(
     *,
     table: TableOptions,
-    space: options.SpaceName = "s0",
-    proxies: options.Proxies = "default,diswot,semantic,relation",
+    scores: RankProxyOptions,
     teacher: TeacherOptions,
     data: DataOptions,
     scoring: ScoringOptions,
@@ -58,7 +58,7 @@ def rank(
 ) -> None:
     """Compare scores with accuracies, beside the plain sizes."""
     _check_place(table, files)
-    settings = TableSettings("", [], space, proxies, table, teacher, data, scoring)
+    settings = TableSettings("", [], scores.space, scores.proxies, table, teacher, data, scoring)
     if table.study is not None:
         rank_study(table.study, settings, compute, files, output)
         return

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, field
 from statistics import fmean
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 from typer import Option
 
-from diswot.cli import budgets, console, inputs, options, score_names, workers
+from diswot.cli import budgets, console, inputs, score_names, workers
 from diswot.cli.grouping import grouped
 from diswot.cli.options import (
     DataOptions,
     OutputOptions,
+    ProxyOptions,
     ScoreLatencyOptions,
     ScoringOptions,
     TeacherOptions,
@@ -30,47 +31,50 @@ if TYPE_CHECKING:
 
 Found = list[float] | str  # a score a repeat, or why there is none
 
-_Student = Annotated[str, Option(help="Student to score: parameters as JSON, or a network's name.")]
-_Latency = Annotated[
-    bool,
-    Option(
-        "--latency",
-        help="Measure the latency of the student for one image.",
-        rich_help_panel="Latency",
-    ),
-]
+
+@dataclass(frozen=True)
+class ScoreOptions(ProxyOptions):
+    """The student that is scored, and how.
+
+    Attributes:
+        student: Student to score: parameters as JSON, or a network's name.
+        device: Device that scores: cpu, cuda or cuda:1. Default: cpu.
+        latency: Measure the latency of the student for one image.
+    """
+
+    headings: ClassVar = {"Compute": "device", "Latency": "latency"}
+
+    student: str = field(kw_only=True)
+    device: str | None = None
+    latency: Annotated[bool, Option("--latency")] = False
 
 
 @grouped("student", "teacher", "space", "data", "proxies")
 def score(
     *,
-    student: _Student,
-    space: options.SpaceName = "s0",
-    proxies: options.Proxies = "all",
     teacher: TeacherOptions,
     data: DataOptions,
     scoring: ScoringOptions,
-    device: options.Device = None,
-    latency: _Latency = False,
+    wanted: ScoreOptions,
     timing: ScoreLatencyOptions,
     output: OutputOptions,
 ) -> None:
     """Score one student, training nothing."""
-    names = score_names.proxy_names(proxies, teacher, scoring.init)
-    (place,) = workers.devices(device, None) or ("cpu",)
+    names = score_names.proxy_names(wanted.proxies, teacher, scoring.init)
+    (place,) = workers.devices(wanted.device, None) or ("cpu",)
     with console.progress(quiet=output.quiet) as advance:
         named = inputs.named_teacher(teacher, data)
-        build, params = inputs.named_student(student, space, named.images)
+        build, params = inputs.named_student(wanted.student, wanted.space, named.images)
         found = _found(named, build, names, scoring, place, advance)
-        how = budgets.setting(timing, named.images.image_shape, wanted=latency)
+        how = budgets.setting(timing, named.images.image_shape, wanted=wanted.latency)
         costs = _costs(build, named.images)
         shape = len(named.images.classes), named.images.size
-        costs["latency"] = how and budgets.latency(params, space, *shape, how)
-    result = {"student": params, **_scores(found, every=proxies == "all"), "costs": costs}
+        costs["latency"] = how and budgets.latency(params, wanted.space, *shape, how)
+    result = {"student": params, **_scores(found, every=wanted.proxies == "all"), "costs": costs}
     if output.as_json:
         console.show_json({**result, "latency_setting": how and how.facts})
         return
-    _show(student, result)
+    _show(wanted.student, result)
     notes = [f"not scored: {reason}" for reason in result["unscored"].values()]
     for text in (*notes, *budgets.notes([costs], how), *named.remarks(names, scoring.init)):
         console.note(text, quiet=output.quiet)

@@ -6,11 +6,9 @@ from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
-from typer import Option
-
-from diswot.cli import budgets, console, inputs, options, verify, workers
+from diswot.cli import budgets, console, inputs, verify, workers
 from diswot.cli import found as outcome
 from diswot.cli import like as alike
 from diswot.cli.grouping import grouped
@@ -37,82 +35,74 @@ if TYPE_CHECKING:
     from diswot.nas.driver import SearchProgress
     from diswot.nas.result import SearchResult
 
-_Trials = Annotated[int, Option(help="Number of candidates within the budget to score.")]
-_Objectives = Annotated[
-    str,
-    Option(
-        help="What is optimised: score, or score with params, macs, memory or latency for a "
-        "Pareto front, such as score,latency.",
-        rich_help_panel="Search",
-    ),
-]
-_Proxy = Annotated[
-    str | None,
-    Option(
-        help="Score to maximise (diswot list proxies, which says which scores need a teacher), or "
-        "FILE.py:FUNCTION. Default: default; for sub-networks of a trained teacher, "
-        "default_inherited.",
-        rich_help_panel="Scoring",
-    ),
-]
-_Sampler = Annotated[
-    str | None,
-    Option(
-        help="Sampler of the architectures: evolution, random, tpe, nsga2, or FILE.py:FUNCTION, "
-        "which returns an Optuna sampler. Default: evolution; with several objectives, nsga2.",
-        rich_help_panel="Search",
-    ),
-]
-_Out = Annotated[
-    Path | None, Option("--out", help="Run folder, which keeps all results. Default: none.")
-]
+
+@dataclass(frozen=True)
+class SearchOptions:
+    """What is searched, for what, and where the results are kept.
+
+    Attributes:
+        space: Search space: a name (diswot list spaces), FILE.py:FUNCTION or
+            PACKAGE.MODULE:FUNCTION.
+        trials: Number of candidates within the budget to score.
+        objectives: What is optimised: score, or score with params, macs, memory or latency for a
+            Pareto front, such as score,latency.
+        sampler: Sampler of the architectures: evolution, random, tpe, nsga2, or FILE.py:FUNCTION,
+            which returns an Optuna sampler. Default: evolution; with several objectives, nsga2.
+        proxy: Score to maximise (diswot list proxies, which says which scores need a teacher), or
+            FILE.py:FUNCTION. Default: default; for sub-networks of a trained teacher,
+            default_inherited.
+        out: Run folder, which keeps all results. Default: none.
+    """
+
+    headings: ClassVar = {"Search": "objectives sampler", "Scoring": "proxy"}
+
+    space: str = "s0"
+    trials: int = 100
+    objectives: str = "score"
+    sampler: str | None = None
+    proxy: str | None = None
+    out: Path | None = None
 
 
 @grouped("teacher", "space", "data", "trials", "max_params", "max_macs", "out")
 def search(
     *,
-    space: options.SpaceName = "s0",
-    trials: _Trials = 100,
     budget: BudgetOptions,
     timing: LatencyOptions,
-    objectives: _Objectives = "score",
-    sampler: _Sampler = None,
-    proxy: _Proxy = None,
+    goal: SearchOptions,
     teacher: TeacherOptions,
     data: SearchDataOptions,
     scoring: ScoringOptions,
     compute: ComputeOptions,
-    out: _Out = None,
     verification: VerifyOptions,
     study: StudyOptions,
     output: OutputOptions,
 ) -> None:
     """Search a space for a teacher's best student, training nothing."""
-    _check_place(out, study, output.quiet)
+    _check_place(goal.out, study, output.quiet)
     cluster = workers.cluster(compute)
     devices = workers.devices(compute.device, compute.devices, on_ray=cluster is not None)
-    limits, goals = budgets.budget(budget), budgets.objectives(objectives)
+    limits, goals = budgets.budget(budget), budgets.objectives(goal.objectives)
     copied = alike.copied(budget, study.storage)
     with ExitStack() as stack:
-        stack.enter_context(folder.resumable(study.storage or out))
+        stack.enter_context(folder.resumable(study.storage or goal.out))
         advance = stack.enter_context(console.progress(quiet=output.quiet))
         named = inputs.named_teacher(teacher, data)
         verify.check(verification, named, scoring.seed)
         timed = "latency" in {*goals, *limits.limits, *copied}
         how = budgets.setting(timing, named.images.image_shape, wanted=timed)
         inherits = named.trained and scoring.init in (None, "inherited")
-        proxy = rooted(proxy or _default_proxy(space, inherits=inherits))
-        like = alike.measured(budget.like, copied, named.images, space, how, out)
+        proxy = rooted(goal.proxy or _default_proxy(goal.space, inherits=inherits))
+        like = alike.measured(budget.like, copied, named.images, goal.space, how, goal.out)
         limits = alike.tightened(limits, like)
-        job = _Job(named, space, trials, proxy, goals, limits, like, how, sampler, scoring, study,
-                   out)  # fmt: skip
+        job = _Job(named, goal, proxy, goals, limits, like, how, scoring, study)
         where = job.compute(compute, devices, cluster)
         found = job.search(where, data.data_root, advance)
-        tried = verify.verified(verification, found, named, space, scoring.seed, job.place, study,
-                                advance)  # fmt: skip
+        tried = verify.verified(verification, found, named, goal.space, scoring.seed, job.place,
+                                study, advance)  # fmt: skip
     result = outcome.plain_result(found, tried, how, like)
-    if out is not None:
-        outcome.keep(out, result, proxy)
+    if goal.out is not None:
+        outcome.keep(goal.out, result, proxy)
     job.show(result, output.as_json)
     for text in job.notes(result, verify.distill_options(verification, tried), output.as_json):
         console.note(text, quiet=output.quiet)
@@ -123,22 +113,19 @@ class _Job:
     """What is searched, for what, and where the search is kept."""
 
     named: inputs.NamedTeacher
-    space: str
-    trials: int
+    goal: SearchOptions
     proxy: str
     objectives: list[str]
     limits: Budget
     like: dict[str, Any] | None
     timing: Setting | None
-    sampler: str | None
     scoring: ScoringOptions
     study: StudyOptions
-    out: Path | None
 
     @property
     def place(self) -> str | Path | None:
         """Storage or run folder of the trials; None where nothing is kept."""
-        return self.study.storage or self.out
+        return self.study.storage or self.goal.out
 
     def compute(
         self, options: ComputeOptions, devices: tuple[str, ...], cluster: RayCluster | None
@@ -162,12 +149,12 @@ class _Job:
         how = Scoring(self.proxy, given.init, given.seed, self.named.trained, shape[0])
         return find(
             self.named.model_for([self.proxy], given.init),
-            create_space(self.space, *shape),
+            create_space(self.goal.space, *shape),
             inputs.scoring_batches(self.named.images, given),
-            n_trials=self.trials,
+            n_trials=self.goal.trials,
             objectives=self.objectives,
             budget=self.limits,
-            sampler=self.sampler,
+            sampler=self.goal.sampler,
             scoring=how,
             compute=compute,
             study=StudySettings(self.place, self.study.study, self.study.resume, config),
@@ -183,7 +170,7 @@ class _Job:
             "pretrained": self.named.pretrained,
             "teacher_weights": inputs.absolute(self.named.weights),
             **({"trained": True} if self.named.loads_itself else {}),
-            "space": inputs.from_root(self.space),
+            "space": inputs.from_root(self.goal.space),
             "data": self.named.images.name,
             "data_root": inputs.absolute(data_root),
             "classes": len(self.named.images.classes),
@@ -197,8 +184,9 @@ class _Job:
 
     def _recorded(self, config: dict[str, Any]) -> dict[str, Any]:
         """Return the configuration with the goal of the search, for the run folder."""
-        goal = {"budget": asdict(self.limits), "objectives": self.objectives}
-        return {**config, **goal, **({"sampler": rooted(self.sampler)} if self.sampler else {})}
+        wanted = {"budget": asdict(self.limits), "objectives": self.objectives}
+        sampler = self.goal.sampler
+        return {**config, **wanted, **({"sampler": rooted(sampler)} if sampler else {})}
 
     def _report(
         self, config: dict[str, Any], advance: console.Advance, progress: SearchProgress
@@ -207,9 +195,9 @@ class _Job:
         from diswot.utils.environment import masked
 
         storage, best = self.study.storage, progress.best
-        if self.out is not None:
+        if self.goal.out is not None:
             kept = {"storage": storage and masked(storage), "name": self.study.study}
-            folder.write_search(self.out, config, kept)
+            folder.write_search(self.goal.out, config, kept)
         notes = [] if best is None else [f"best {best:.4f}"]
         if progress.rejected:
             notes.append(f"{progress.rejected:,} outside the budget")
@@ -230,8 +218,9 @@ class _Job:
         if as_json:
             return teacher
         free = not self.limits.limits and self.objectives == ["score"]
-        kept = outcome.kept_in(self.out, self.study.storage, settings, trained=self.named.trained)
-        found = outcome.remarks(result, self.trials, self.timing)
+        out, storage = self.goal.out, self.study.storage
+        kept = outcome.kept_in(out, storage, settings, trained=self.named.trained)
+        found = outcome.remarks(result, self.goal.trials, self.timing)
         return [*found, *teacher, *([outcome.NO_LIMIT] if free else []), *kept]
 
 
