@@ -29,6 +29,7 @@ from short_training import lines
 from torch import nn
 
 from diswot.cli import inputs
+from diswot.cli.options import TeacherOptions
 from diswot.cli.rank_scores import rows_of
 from diswot.cli.study_file import TableSettings, read_study
 from diswot.costs.counts import count_depth, count_macs, count_params
@@ -116,7 +117,7 @@ def record(study: Path, data: str, kept: Path) -> None:
         done = {line["name"] for line in jsonl.read_lines(path)}
         table = rows_of(settings)
         facts = inputs.source_facts(settings.teacher, settings.data)
-        images = inputs.teacher_of(inputs.images_of(facts), TEACHER, None, False).images
+        images = inputs.teacher_of(inputs.images_of(facts), TeacherOptions(TEACHER)).images
         batch = images.batch(settings.scoring.batch_size)
         classes, size = len(images.classes), images.size
         space = create_space(table.space, classes, size)

@@ -1,6 +1,7 @@
 """The command line: one module for each command.
 
-Each command is a module, and imports what it needs when it runs, so that `--help` is quick.
+Each command is a module, and imports what it needs when it runs, so that `--help` is quick. What a
+user's options make impossible is a `UserError` wherever it is found; `main` prints it as one line.
 """
 
 from __future__ import annotations

@@ -20,11 +20,7 @@ LIKE = "like"  # a limit that is the cost of the network of --like
 
 
 def budget(limits: BudgetOptions) -> Budget:
-    """Return the limits that are numbers; those that are `like` come from `cli.like`.
-
-    Raises:
-        UserError: A limit is no number in its unit; the error names the option.
-    """
+    """Return the limits that are numbers; those that are `like` come from `cli.like`."""
     from diswot.costs.budget import Budget
 
     given = {n: text for n, text in asdict(limits).items() if n.startswith("max_")}
@@ -36,11 +32,7 @@ def budget(limits: BudgetOptions) -> Budget:
 
 
 def objectives(text: str) -> list[str]:
-    """Return the objectives, whose names are separated by commas.
-
-    Raises:
-        UserError: An objective is unknown, or they do not go together.
-    """
+    """Return the objectives, whose names are separated by commas."""
     from diswot.nas.api import check_objectives
 
     names = [name.strip() for name in text.split(",")]
@@ -51,11 +43,7 @@ def objectives(text: str) -> list[str]:
 def setting(
     options: LatencyOptions, image_shape: tuple[int, int, int], *, wanted: bool
 ) -> Setting | None:
-    """Return how latency is measured; None if it is not wanted. The options are always checked.
-
-    Raises:
-        UserError: An option is impossible, or given although no latency is measured.
-    """
+    """Return how latency is measured; None if it is not wanted. The options are always checked."""
     from diswot.costs.latency import Setting
     from diswot.utils.optional_imports import imported
 

@@ -78,11 +78,7 @@ def distill(
 
 
 def _place(out: Path | None, run: Path | None, chosen: Subject) -> Path:
-    """Return the folder of the training.
-
-    Raises:
-        UserError: None is named, or the folder holds something else.
-    """
+    """Return the folder of the training."""
     if out is None and run is not None and chosen.search is not None:
         out = chosen.folder_in(run)
     if out is None:

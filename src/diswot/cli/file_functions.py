@@ -13,11 +13,7 @@ SEED = "seed"
 
 
 def functions_of(path: str) -> dict[str, list[str]]:
-    """Return the options that each function of a file can be given to, and its first line.
-
-    Raises:
-        UserError: There is no such file or module, its import fails, or it has no functions.
-    """
+    """Return the options that each function of a file can be given to, and its first line."""
     from diswot.knowledge.own import summary_of
     from diswot.knowledge.registry import Knowledge
     from diswot.proxies.registry import Proxy

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -45,11 +45,7 @@ def absolute(path: str | Path | None) -> str | None:
 
 
 def network_name(name: str, kind: str) -> str:
-    """Return the name of a teacher or student network.
-
-    Raises:
-        UserError: The text does not have the form of a name.
-    """
+    """Return the name of a teacher or student network."""
     from diswot.models.registry import TEACHERS, is_name
 
     if not is_name(name):
@@ -80,11 +76,7 @@ class NamedImages:
     task: str | None = None
 
     def load(self, network: str | None = None, *, pretrained: bool = False) -> Dataset:
-        """Load the images, with the size and normalisation of a network as the defaults.
-
-        Raises:
-            UserError: A name is unknown, or the data has another number of classes.
-        """
+        """Load the images, with the size and normalisation of a network as the defaults."""
         from diswot.data.registry import create_dataset
         from diswot.models import registry as models
         from diswot.models.preprocessing import InputConfig
@@ -119,15 +111,8 @@ def _check_task(task: str | None, images: Dataset) -> None:
 
 
 def named_images(data: DataOptions) -> NamedImages:
-    """Return the images that the options name.
-
-    Raises:
-        UserError: The normalisation is incomplete or impossible.
-    """
-    means = normalisation(data.mean, data.std)
-    return NamedImages(
-        data.data, data.classes, data.image_size, data.data_root, **means, task=data.task
-    )
+    """Return the images that the options name."""
+    return images_of({**asdict(data), **normalisation(data.mean, data.std)})
 
 
 def image_facts(images: Dataset) -> dict[str, Any]:
@@ -174,11 +159,7 @@ class NamedTeacher:
         return self.pretrained or self.loads_itself or self.weights is not None
 
     def model(self) -> nn.Module:
-        """Build the network with the classes of the images, and with its weights.
-
-        Raises:
-            UserError: The teacher does not fit the images.
-        """
+        """Build the network with the classes of the images, and with its weights."""
         from diswot.models.registry import input_config
 
         name, images, pretrained = self.name, self.images, self.pretrained
@@ -192,11 +173,7 @@ class NamedTeacher:
         return built_teacher(name, images, self.weights, count, pretrained=pretrained)
 
     def model_for(self, proxies: Sequence[str], init: str | None) -> nn.Module | None:
-        """Build the network if one of the scores needs a teacher; otherwise return None.
-
-        Raises:
-            UserError: Students inherit from the teacher, which is not trained.
-        """
+        """Build the network if one of the scores needs a teacher; otherwise return None."""
         score_names.check_trained(proxies, init, trained=self.trained)
         return self.model() if score_names.needs_teacher(proxies, init) else None
 
@@ -231,28 +208,14 @@ class NamedTeacher:
 
 
 def named_teacher(teacher: TeacherOptions, data: DataOptions) -> NamedTeacher:
-    """Return the teacher and the images that the options name.
-
-    Raises:
-        UserError: As `NamedImages.load`.
-    """
-    return teacher_of(
-        named_images(data),
-        teacher.teacher,
-        teacher.teacher_weights,
-        teacher.pretrained,
-        trained=teacher.trained,
-    )
+    """Return the teacher and the images that the options name."""
+    return teacher_of(named_images(data), teacher)
 
 
 def check_one_source(
-    name: str, weights: str | Path | None, pretrained: bool, trained: bool = False
+    name: str, weights: str | Path | None, pretrained: bool, trained: bool
 ) -> None:
-    """Refuse weights that are named twice, and a function that is no user's own.
-
-    Raises:
-        UserError: They are, or it is none.
-    """
+    """Refuse weights that are named twice, and a function that is no user's own."""
     from diswot.utils import user_code
 
     if pretrained + trained + (weights is not None) > 1:
@@ -263,22 +226,12 @@ def check_one_source(
         )
 
 
-def teacher_of(
-    images: NamedImages,
-    name: str,
-    weights: str | Path | None,
-    pretrained: bool,
-    *,
-    trained: bool = False,
-) -> NamedTeacher:
-    """Return a teacher by name, with its images loaded.
-
-    Raises:
-        UserError: Weights are named twice, or as `NamedImages.load`.
-    """
-    check_one_source(name, weights, pretrained, trained)
+def teacher_of(images: NamedImages, teacher: TeacherOptions) -> NamedTeacher:
+    """Return a teacher by name, with its images loaded."""
+    name, weights, pretrained = teacher.teacher, teacher.teacher_weights, teacher.pretrained
+    check_one_source(name, weights, pretrained, teacher.trained)
     loaded = images.load(name, pretrained=pretrained)
-    return NamedTeacher(name, weights, pretrained, loaded, images.size is not None, trained)
+    return NamedTeacher(name, weights, pretrained, loaded, images.size is not None, teacher.trained)
 
 
 def scoring_batches(images: Dataset, scoring: ScoringOptions) -> list[Batch]:
@@ -297,9 +250,6 @@ def built_teacher(
     The weights that it begins with are always the same ones. Scores draw most of them again, but
     not the parameters that belong to no layer, such as positional embeddings. The logits are as
     many as `classes`, which may be others than those of the images.
-
-    Raises:
-        UserError: The weights do not fit the network, or the network does not fit the images.
     """
     import torch
 
@@ -323,14 +273,8 @@ def named_student(
 ) -> tuple[Callable[[], nn.Module], Any]:
     """Return a function that builds a student, and the student's parameters or name.
 
-    Args:
-        text: Parameters of an architecture as JSON, or a network's name.
-        space: Name of the space that the parameters belong to.
-        images: Images that the student sees.
-        pretrained: Whether a network of a library starts from the library's weights.
-
-    Raises:
-        UserError: There is no such student.
+    The text is a network's name, which may start from its library's weights, or parameters of the
+    space as JSON.
     """
     from diswot.runs.rebuild import student_builder
 

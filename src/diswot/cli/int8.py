@@ -36,11 +36,7 @@ class Int8Options:
 
 
 def check_options(options: Int8Options, kind: str) -> None:
-    """Refuse options that do not go together, before anything is read.
-
-    Raises:
-        UserError: The format is not ONNX, a package is missing, or images are named without --int8.
-    """
+    """Refuse options that do not go together, before anything is read."""
     if not options.int8:
         given = {"--data": options.data, "--data-root": options.data_root}
         if name := next((name for name, value in given.items() if value is not None), None):
@@ -54,11 +50,7 @@ def check_options(options: Int8Options, kind: str) -> None:
 
 
 def calibration_images(student: RecordedStudent, options: Int8Options) -> Dataset:
-    """Return the images that the student saw, or those that the options name.
-
-    Raises:
-        UserError: The student is not trained, or there are no such images.
-    """
+    """Return the images that the student saw, or those that the options name."""
     from diswot.runs import folder
     from diswot.training.checkpoint import WEIGHTS
 

@@ -26,12 +26,7 @@ _ALWAYS = ("params", "macs")  # costs of the network that are limits in any case
 
 
 def copied(options: BudgetOptions, storage: str | None) -> tuple[str, ...]:
-    """Return the costs of the network of --like that become limits, by key of `COSTS`.
-
-    Raises:
-        UserError: A limit is `like` and no network is named, or the processes that share a study
-            would each measure another latency.
-    """
+    """Return the costs of the network of --like that become limits, by key of `COSTS`."""
     from diswot.costs.budget import COSTS
 
     said = [name for name in COSTS if getattr(options, f"max_{name}") == LIKE]
@@ -59,9 +54,6 @@ def measured(
 
     The network is a name, parameters of the space as JSON, or a run folder. The run folder `out`
     keeps the measured latency for a resumed search.
-
-    Raises:
-        UserError: The network is unknown, or does not fit the images; the error names it.
     """
     if name is None:
         return None
@@ -121,11 +113,7 @@ def _latency(
 
 
 def tightened(limits: Budget, like: Mapping[str, Any] | None) -> Budget:
-    """Return the limits with the costs of the network of --like where no lower one is set.
-
-    Raises:
-        UserError: A limit is above the cost of the network.
-    """
+    """Return the limits with the costs of the network of --like where no lower one is set."""
     from diswot.costs.budget import show_costs
 
     if like is None:

@@ -13,11 +13,7 @@ _THREE = "three numbers with commas, or one, on the scale 0 to 1"
 
 
 def normalisation(mean: str | None, std: str | None) -> dict[str, Channels | None]:
-    """Return the values of `--mean` and `--std`, which only go together.
-
-    Raises:
-        UserError: One is missing, or a value is impossible.
-    """
+    """Return the values of `--mean` and `--std`, which only go together."""
     if (mean is None) != (std is None):
         raise UserError("give --mean and --std together")
     return {"mean": _channels(mean, "mean"), "std": _channels(std, "std")}

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from diswot.cli import console, inputs, score_names
-from diswot.cli.options import ScoringOptions
+from diswot.cli.options import ScoringOptions, TeacherOptions
 from diswot.cli.study_file import TableSettings
 from diswot.storage.run_files import SCORED_ROWS
 
@@ -115,8 +115,8 @@ def setting(job: Mapping[str, Any], proxies: Sequence[str]) -> Setting:
     from diswot.utils import devices
 
     images = inputs.images_of(job)
-    of = job["teacher"], job["teacher_weights"], job["pretrained"]
-    named = inputs.teacher_of(images, *of, trained=job.get("trained", False))
+    of = job["teacher"], job["teacher_weights"], job["pretrained"], job.get("trained", False)
+    named = inputs.teacher_of(images, TeacherOptions(*of))
     scoring = ScoringOptions(job["batch_size"], job["repeats"], job["init"], job["seed"])
     fixed = scorer(
         named.model_for(proxies, job["init"]),

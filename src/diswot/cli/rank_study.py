@@ -30,9 +30,6 @@ def rank_study(
     """Score the tables of a study, and compare the scores with all targets.
 
     The settings `common` hold where the file has none. Each table has a folder in the run folder.
-
-    Raises:
-        UserError: The file, a table or a setting is impossible.
     """
     settings = read_study(path, common)
     tables = [_table(each) for each in settings]

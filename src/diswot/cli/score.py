@@ -139,9 +139,6 @@ def _scores(found: Mapping[str, Found], *, every: bool) -> dict[str, Any]:
     """Return means, standard errors, values, and reasons of what has no score.
 
     If the user asked for every proxy, some need not fit.
-
-    Raises:
-        UserError: A proxy that the user named has no score, or none that looks at a pass has one.
     """
     from diswot.proxies.registry import get_proxy
     from diswot.proxies.scorer import standard_error

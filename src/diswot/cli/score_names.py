@@ -13,9 +13,6 @@ def proxy_names(text: str, teacher: TeacherOptions, init: str | None) -> list[st
 
     A function of the user has an absolute path. If the teacher is not trained, `all` leaves out
     the scores that look at inherited weights. Without `init` each score has its own.
-
-    Raises:
-        UserError: A name is unknown, or a score needs a trained teacher.
     """
     from diswot.proxies.registry import PROXIES, inherits
     from diswot.utils.user_code import rooted
@@ -28,11 +25,7 @@ def proxy_names(text: str, teacher: TeacherOptions, init: str | None) -> list[st
 
 
 def check_trained(proxies: Iterable[str], init: str | None, *, trained: bool) -> None:
-    """Refuse scores of inherited weights if the teacher has no trained weights.
-
-    Raises:
-        UserError: It has none, or a score is unknown.
-    """
+    """Refuse scores of inherited weights if the teacher has no trained weights."""
     from diswot.proxies.registry import inherits
 
     needing = [name for name in proxies if inherits([name], init)]

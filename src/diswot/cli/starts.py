@@ -67,14 +67,8 @@ def recipe_of(
 def prepare(chosen: Subject, training: TrainingOptions, record: Mapping[str, Any]) -> Beginning:
     """Build both networks and load the images; give the student its first weights.
 
-    Args:
-        chosen: What is trained on what.
-        training: The user's options.
-        record: What the checkpoint of a resumed training records. Its weights are loaded over
-            those of the student, which are random here. Empty for a new training.
-
-    Raises:
-        UserError: A network, the images or the start is impossible.
+    A resumed training has the record of its checkpoint, whose weights are loaded over those of the
+    student, which are random here.
     """
     from diswot.models.initialization import fresh
     from diswot.training.starts import begin, resumed

@@ -38,10 +38,6 @@ def read_study(path: Path, common: TableSettings) -> list[TableSettings]:
 
     The keys are the long options of `diswot rank` with underscores. Those before the first
     `[[tables]]` hold for all tables. Paths are relative to the current folder.
-
-    Raises:
-        UserError: The file cannot be read, a key is unknown, a value has another type, or two
-            tables have one name.
     """
     from diswot.utils.files import read_toml
 

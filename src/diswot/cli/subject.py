@@ -86,11 +86,7 @@ class Subject:
         return run / (f"{name}-{self.number}" if self.number else name)
 
     def load_images(self) -> Dataset:
-        """Load the images, as the teacher sees them, or a student that trains alone.
-
-        Raises:
-            UserError: There are none to train on.
-        """
+        """Load the images, as the teacher sees them, or a student that trains alone."""
         from diswot.data.unlabelled import with_unlabelled
 
         if self.images.name == NONE:
@@ -103,11 +99,7 @@ class Subject:
         return images if self.unlabelled is None else with_unlabelled(images, self.unlabelled)
 
     def _load_unlabelled(self) -> Dataset:
-        """Load the images without labels alone; their classes are those of the teacher.
-
-        Raises:
-            UserError: There are no images, or the classes are unknown.
-        """
+        """Load the images without labels alone; their classes are those of the teacher."""
         from diswot.data.unlabelled import unlabelled_alone
         from diswot.models.class_names import read_class_names
         from diswot.models.registry import input_config
@@ -135,9 +127,6 @@ class Subject:
 
         The image size that the checkpoint of a resumed training records holds unless the user
         named one.
-
-        Raises:
-            UserError: The teacher is unknown, or has no trained weights.
         """
         if self.alone:
             return None
@@ -183,11 +172,7 @@ class Subject:
 
 
 def subject_of(run: Path | None, options: SubjectOptions) -> Subject:
-    """Return what is trained on what: the options, else the search's choice, else the defaults.
-
-    Raises:
-        UserError: No student or no teacher is named, or the search is not finished.
-    """
+    """Return what is trained on what: the options, else the search's choice, else the defaults."""
     student = folder.numbered_student(run, options.student)
     number = options.student if student != options.student else None
     config = _configured(run, {**asdict(options), "student": student})

@@ -55,9 +55,6 @@ def matched_teacher(
     classes are those of the images if their number is, and else none of them. The teacher sees
     images of `size` x `size` pixels: by default those of its library's trained weights, or else
     those of the data.
-
-    Raises:
-        UserError: The teacher does not fit the images, or its weights or classes do not fit.
     """
     from diswot.models import class_names
     from diswot.models.registry import input_config

@@ -37,16 +37,11 @@ def recipe(
     fresh: bool = False,
     record: Mapping[str, Any] | None = None,
 ) -> ChosenRecipe:
-    """Load a recipe and change the settings that the user gave.
+    """Load a recipe, a name or a TOML file, and change the settings that the user gave.
 
-    Args:
-        name: Name of a recipe, or path of a TOML file; None for the recorded recipe, or else for
-            the default of the student and the epochs.
-        given: Settings by name; None keeps the recipe's. Losses and milestones are texts.
-        alone: Whether there is no teacher, and so no losses.
-        student: Chooses the default recipe; None for that of a network that is no transformer.
-        fresh: Whether the student begins with random weights.
-        record: What the checkpoint of a resumed training records; None for a new training.
+    Without a name it is the recorded recipe of a resumed training, or else the default of the
+    student and the epochs. Losses and milestones are given as texts; None keeps the recipe's. A
+    `fresh` student begins with random weights; trained `alone`, there are no losses.
     """
     from diswot.training.recipe import parse_losses
     from diswot.training.recipe_files import default_recipe, load_recipe, recorded_recipe

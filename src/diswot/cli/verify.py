@@ -32,11 +32,7 @@ _UNUSED = ("verify_epochs", "verify_trials", "tune", "recipe", "losses")
 
 
 def check(options: VerifyOptions, named: inputs.NamedTeacher, seed: int) -> None:
-    """Refuse before the search what could not be verified after it.
-
-    Raises:
-        UserError: The teacher is untrained, there are no images, or an option is impossible.
-    """
+    """Refuse before the search what could not be verified after it."""
     if not options.verify:
         for name in _UNUSED:
             if getattr(options, name):
@@ -61,11 +57,7 @@ def _recipe(
     *,
     fresh: bool = False,
 ) -> Recipe:
-    """Return the recipe of the short trainings, by default that of the student.
-
-    Raises:
-        UserError: There is no such recipe, or a setting is impossible.
-    """
+    """Return the recipe of the short trainings, by default that of the student."""
     from diswot.training.recipe_files import default_recipe
 
     changes = {"epochs": options.verify_epochs or EPOCHS, "losses": options.losses, "seed": seed}

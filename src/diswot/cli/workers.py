@@ -12,11 +12,7 @@ if TYPE_CHECKING:
 
 
 def cluster(compute: ComputeOptions) -> RayCluster | None:
-    """Return the Ray cluster that the options name; None without --ray.
-
-    Raises:
-        UserError: An option is impossible, or Ray is not installed.
-    """
+    """Return the Ray cluster that the options name; None without --ray."""
     from diswot.executors.ray import RayCluster
     from diswot.utils import optional_imports
 
@@ -33,9 +29,6 @@ def devices(device: str | None, several: str | None, *, on_ray: bool = False) ->
     """Return the devices that --device or --devices names; an empty tuple without both.
 
     A device of a Ray cluster cannot be checked from here.
-
-    Raises:
-        UserError: There is no such device here, or both options are given.
     """
     from diswot.utils import devices as known
 

@@ -116,11 +116,7 @@ class Driver:
                 self._reopen(trial)
 
     def _take_in(self, trial: FrozenTrial) -> TrialResult | None:
-        """Add a trial that this process did not run to the history.
-
-        Raises:
-            UserError: The trial was not written by a search.
-        """
+        """Add a trial that this process did not run to the history."""
         result = TrialResult.from_trial(trial, [n for n in self.objectives if n != "score"])
         if result is not None:
             if trial.state == TrialState.RUNNING:

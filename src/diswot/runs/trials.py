@@ -108,13 +108,13 @@ def _standard_error(end: Facts) -> float | None:
 def top(found: Facts) -> tuple[TrialRecord, ...]:
     """Return the best trials that `found.json` lists, for a study that cannot be read."""
     rows = found.get("top")
-    known = ("params", "trial", "score", "standard_error", "model_params", "macs")
+    known = ("score", "standard_error", "model_params", "macs")
     return tuple(
         TrialRecord(
             trial=int(number(row.get("trial")) or 0),
             params=mapping(row.get("params")),
             end="scores",
-            **{name: number(row.get(name)) for name in known[2:]},  # type: ignore[arg-type]
+            **{name: number(row.get(name)) for name in known},  # type: ignore[arg-type]
             extra={name: v for name, v in numbers(row).items() if name in ("latency", "memory")},
         )
         for row in (rows if isinstance(rows, list) else [])

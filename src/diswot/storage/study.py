@@ -100,11 +100,7 @@ def _database(url: str) -> BaseStorage:
 
 
 def _check_tables(url: str, shown: str) -> None:
-    """Refuse a database with a table `studies` that is not Optuna's, before anything is written.
-
-    Raises:
-        UserError: There is such a table.
-    """
+    """Refuse a database with a table `studies` that is not Optuna's, before anything is written."""
     from sqlalchemy import create_engine, inspect
 
     engine = create_engine(url)
