@@ -80,7 +80,7 @@ def _writes(path: object, mode: str | None, flags: int) -> bool:
 
 def texts(data: bytes, room: Path) -> None:
     from diswot.cli import budgets
-    from diswot.cli.normalisation import normalisation
+    from diswot.cli.inputs import normalisation
     from diswot.spaces import nasbench201
     from diswot.spaces.registry import create_space
     from diswot.training.recipe import parse_losses

@@ -22,7 +22,6 @@ ELSEWHERE = {
         "cli/doctor",
         "cli/found",
         "cli/names",
-        "cli/normalisation",
         "cli/options",
         "cli/score",
         "cli/score_names",

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from diswot.cli import score_names
-from diswot.cli.normalisation import normalisation
 from diswot.errors import UserError, unknown
 
 if TYPE_CHECKING:
@@ -22,6 +21,7 @@ if TYPE_CHECKING:
     from diswot.models.preprocessing import Channels, InputConfig
 
 
+_THREE = "three numbers with commas, or one, on the scale 0 to 1"
 _ROOTED = ("cifar10", "cifar100", "imagenet16-120")
 
 
@@ -108,6 +108,27 @@ def _check_task(task: str | None, images: Dataset) -> None:
         raise unknown("task", task, TASKS)
     if task not in (None, images.task):
         raise UserError(f"{images.name} is data for {images.task}, not for {task}")
+
+
+def normalisation(mean: str | None, std: str | None) -> dict[str, Channels | None]:
+    """Return the values of `--mean` and `--std`, which only go together."""
+    if (mean is None) != (std is None):
+        raise UserError("give --mean and --std together")
+    return {"mean": _channels(mean, "mean"), "std": _channels(std, "std")}
+
+
+def _channels(text: str | None, option: str) -> Channels | None:
+    if text is None:
+        return None
+    try:
+        values = tuple(float(part) for part in text.split(","))
+    except ValueError as error:
+        raise UserError(f"--{option} {text!r} is not {_THREE}") from error
+    if len(values) not in (1, 3) or not all(0 <= value <= 1 for value in values):
+        raise UserError(f"--{option} {text!r} is not {_THREE}")
+    if option == "std" and not all(values):
+        raise UserError(f"--std {text!r} has a zero, and images are divided by it")
+    return values * 3 if len(values) == 1 else values
 
 
 def named_images(data: DataOptions) -> NamedImages:

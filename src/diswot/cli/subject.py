@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 
 from diswot.cli import inputs
 from diswot.cli.inputs import NamedImages
-from diswot.cli.normalisation import normalisation
 from diswot.cli.teachers import MatchedTeacher, matched_teacher
 from diswot.errors import UserError
 from diswot.runs import folder
@@ -214,7 +213,7 @@ def _configured(run: Path | None, options: Mapping[str, Any]) -> dict[str, Any]:
 
     An option for the teacher or the data discards what the search has for its own.
     """
-    given = {**options, **normalisation(options["mean"], options["std"])}
+    given = {**options, **inputs.normalisation(options["mean"], options["std"])}
     given |= {name: options[name] or None for name in ("pretrained", "trained")}
     given = {name: value for name, value in given.items() if value is not None}
     defaults = {**_DEFAULTS, "data": NONE} if options["unlabelled"] is not None else _DEFAULTS
