@@ -243,5 +243,3 @@ def test_stopping_with_processes_does_not_wait_for_the_rest() -> None:
 def test_mistakes_are_told() -> None:
     with pytest.raises(UserError, match="unknown proxy 'dizwot'"):
         score_table(make, ROWS, ["dizwot"])
-    with pytest.raises(UserError, match="workers must be at least 1"):
-        score_table(make, ROWS, PROXY_NAMES, workers=0)

@@ -112,7 +112,7 @@ def setting(job: Mapping[str, Any], proxies: Sequence[str]) -> Setting:
     """
     from diswot.proxies.scorer import scorer
     from diswot.spaces.registry import create_space
-    from diswot.utils import devices
+    from diswot.utils.devices import get_device
 
     images = inputs.images_of(job)
     of = job["teacher"], job["teacher_weights"], job["pretrained"], job.get("trained", False)
@@ -125,7 +125,7 @@ def setting(job: Mapping[str, Any], proxies: Sequence[str]) -> Setting:
         init=job["init"],
         seed=job["seed"],
         trained_teacher=named.trained,
-        device=devices.get_device(job.get("device", devices.CPU)),
+        device=get_device(job["device"]),
         num_classes=len(named.images.classes),
     )
     return fixed, create_space(job["space"], len(named.images.classes), named.images.size)

@@ -70,7 +70,7 @@ def score_table(
     keep: Path | None = None,
     workers: int = 1,
     others: Sequence[Callable[[], Setting]] = (),
-    on_row: OnRow | None = None,
+    on_row: OnRow = lambda done, total: None,
 ) -> dict[str, Scores]:
     """Score architectures, each with all proxies in one go.
 
@@ -89,13 +89,9 @@ def score_table(
         on_row: Called with the number of architectures that are done, and of all.
 
     Raises:
-        UserError: A proxy is unknown, or `keep` holds something else.
+        UserError: `keep` holds something else.
         SearchFailed: Processes cannot start.
     """
-    for name in proxies:
-        get_proxy(name)
-    if workers < 1:
-        raise UserError(f"workers must be at least 1, not {workers}")
     found = read_kept(keep) if keep is not None else {}
     missing = {
         name: [p for p in proxies if p not in found.get(name, Scores()).values]
@@ -103,8 +99,7 @@ def score_table(
     }
     tasks = {name: (architectures[name], some) for name, some in missing.items() if some}
     done = len(architectures) - len(tasks)
-    report = on_row or (lambda done, total: None)
-    report(done, len(architectures))
+    on_row(done, len(architectures))
     if tasks:
         with _executor([make, *others], min(workers, len(tasks))) as executor:
             for name, scores in _scored(executor, tasks):
@@ -112,7 +107,7 @@ def score_table(
                 if keep is not None:
                     _append(keep, name, scores)
                 done += 1
-                report(done, len(architectures))
+                on_row(done, len(architectures))
     return {name: found[name] for name in architectures}
 
 
