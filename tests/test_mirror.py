@@ -35,7 +35,6 @@ ELSEWHERE = {
     "cli/test_rank": ("cli/rank_scores",),
     "cli/test_rank_study": ("cli/study_file",),
     "cli/test_inputs": ("cli/evaluate", "models/preprocessing"),
-    "nas/test_api": ("nas/result",),
     "training/test_distill": ("training/loop", "training/trainable"),
     "training/test_doctor": (
         "training/data_checks",
@@ -62,7 +61,6 @@ ELSEWHERE = {
     "costs/test_timing": ("costs/onnx_program",),
     "models/test_segmentation_models": ("spaces/smp_zoo",),
     "spaces/test_dense": ("models/backbones",),
-    "training/test_segmentation": ("training/dice",),
     "observation/test_observe": ("observation/class_gradient", "observation/modes"),
     "proxies/test_activations": ("proxies/activation_codes",),
     "proxies/test_az_nas": ("proxies/blocks", "proxies/recorders"),

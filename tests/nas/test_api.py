@@ -32,9 +32,8 @@ from diswot.costs.counts import count_macs, count_params
 from diswot.errors import SearchFailed, UserError
 from diswot.nas import api
 from diswot.nas.aging_evolution import Key, key
-from diswot.nas.diverse import differ
 from diswot.nas.driver import SearchProgress
-from diswot.nas.result import SearchResult
+from diswot.nas.result import SearchResult, differ
 from diswot.nas.samplers import SAMPLERS
 from diswot.proxies.candidate import Candidate
 from diswot.proxies.registry import PROXIES

@@ -16,9 +16,9 @@ from diswot.data.dataset import UNLABELLED, Dataset
 from diswot.data.registry import create_dataset
 from diswot.errors import UserError
 from diswot.models.registry import create_teacher
-from diswot.training.dice import dice_loss
 from diswot.training.distill import distill
 from diswot.training.evaluation import measure_result
+from diswot.training.objective import dice_loss
 from diswot.training.recipe import Recipe
 
 RECIPE = Recipe(epochs=2, batch_size=10, lr=0.1, flip=True, precision="fp32")

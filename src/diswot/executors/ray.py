@@ -84,14 +84,9 @@ def ray_actors(
     threads: int = 1,
     timeout: float | None = None,
 ) -> Iterator[Executor]:
-    """Keep actors on a Ray cluster while the context lasts.
+    """Keep actors on a Ray cluster while the context lasts, with the arguments of `process_pool`.
 
-    Args:
-        makes: Worker i calls `makes[i % len(makes)]` once, for the function that does its tasks.
-        cluster: Where the actors run, and what each takes there.
-        workers: Number of actors; None is as many as the cluster holds.
-        threads: Threads of each actor.
-        timeout: Seconds that a task may take; without a limit by default.
+    Without a number of workers there are as many as the cluster holds.
 
     Raises:
         UserError: Ray is not installed or does not answer, no node has room for a worker, a `make`

@@ -50,13 +50,11 @@ class Format:
     Attributes:
         write: Writes a network to a folder and returns the paths of the files.
         run: Computes the logits of batches of images from the files in a folder.
-        summary: Description in one line.
         use: Python code that loads the files, for the model card.
     """
 
     write: Callable[[nn.Module, Path, StudentDescription], list[Path]]
     run: Callable[[Path, list[Tensor]], list[Tensor]]
-    summary: str
     use: str
 
 
@@ -240,7 +238,6 @@ FORMATS: dict[str, Format] = {
     "onnx": Format(
         _write_onnx,
         _run_onnx,
-        "ONNX, any batch size",
         """import onnxruntime
 
 session = onnxruntime.InferenceSession("student.onnx")
@@ -249,7 +246,6 @@ session = onnxruntime.InferenceSession("student.onnx")
     "torch": Format(
         _write_torch,
         _run_torch,
-        "a program of torch.export, any batch size",
         """import torch
 
 model = torch.export.load("student.pt2").module()
@@ -258,7 +254,6 @@ logits = model(images)  # float32, B x C x H x W""",
     "safetensors": Format(
         _write_safetensors,
         _run_safetensors,
-        "weights, and a Python file that needs torch and safetensors",
         """from student import load
 
 model = load()

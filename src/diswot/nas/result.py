@@ -14,7 +14,6 @@ from optuna.trial import FrozenTrial
 from diswot.costs.budget import COSTS
 from diswot.costs.counts import count, count_params, count_trainable
 from diswot.errors import SearchFailed, UserError
-from diswot.nas.diverse import diverse
 from diswot.nas.driver import Driver
 from diswot.nas.evaluator import EvaluatorSettings
 from diswot.nas.history import Entry, Scored
@@ -31,6 +30,9 @@ if TYPE_CHECKING:
     from plotly.graph_objects import Figure
 
 TOP = 10
+POOL = 4  # students are taken from the best quarter of all that are scored
+SHARE = 3  # two students differ in one of this many choices at least
+LEAST = 2  # and in this many choices, where the space has them
 
 
 @dataclass(frozen=True)
@@ -83,8 +85,7 @@ class SearchResult:
         exhaustive: Whether every architecture of the space was proposed.
         seconds: Time during which a trial was open, over all runs and processes of the search.
         seconds_per_candidate: Median seconds from proposal to score of one candidate.
-        diverse: Ten of the best students that differ in a third of their choices, the best first;
-            see `diswot.nas.diverse`.
+        diverse: Ten of the best students that differ in a third of their choices, the best first.
     """
 
     best: Student
@@ -182,7 +183,7 @@ def search_result(driver: Driver, settings: EvaluatorSettings, *, exhaustive: bo
     if not ranked:
         raise _nothing(driver, settings)
     top = tuple(_student(settings, history.entry(each.trial)) for each in ranked[:TOP])
-    places = diverse([history.entry(each.trial).params for each in ranked], TOP)
+    places = differing([history.entry(each.trial).params for each in ranked], TOP)
     trials = driver.study.get_trials(deepcopy=False)
     return SearchResult(
         best=top[0],
@@ -205,6 +206,39 @@ def search_result(driver: Driver, settings: EvaluatorSettings, *, exhaustive: bo
             for place in places
         ),
     )
+
+
+def differ(first: Mapping[str, Any], second: Mapping[str, Any]) -> bool:
+    """Say whether two architectures differ in a third of their choices, and in two at least.
+
+    A choice that only one of them has counts as different. Where both have a single choice, one
+    difference is enough.
+    """
+    names = first.keys() | second.keys()
+    there = first.keys() & second.keys()
+    same = sum(bool(first[name] == second[name]) for name in there)
+    return len(names) - same >= min(len(names), max(LEAST, math.ceil(len(names) / SHARE)))
+
+
+def differing(ranked: Sequence[Mapping[str, Any]], count: int) -> list[int]:
+    """Return the places of some of the best architectures that differ from each other.
+
+    From the best down, an architecture is taken if it differs from all that are taken so far. Only
+    the best quarter is looked at. If it has too few different ones, the best of the others follow.
+
+    Args:
+        ranked: Parameters of the architectures, the best first.
+        count: Number of architectures that are wanted.
+
+    Returns:
+        Places in `ranked`: first those that differ, the best first.
+    """
+    taken: list[int] = []
+    for place in range(min(len(ranked), max(count, math.ceil(len(ranked) / POOL)))):
+        if len(taken) < count and all(differ(ranked[place], ranked[one]) for one in taken):
+            taken.append(place)
+    others = (place for place in range(len(ranked)) if place not in taken)
+    return taken + [place for place, _ in zip(others, range(count - len(taken)), strict=False)]
 
 
 def elapsed(trials: Sequence[FrozenTrial]) -> float:

@@ -135,16 +135,10 @@ def midranks(x: Array, weights: Array) -> Array:
 
 
 def ceiling(accuracy: Array, deviation: float, draws: int, random: np.random.Generator) -> Array:
-    """Simulate the tau-b of a perfect score with accuracies that have seed noise.
+    """Simulate the tau-b of a perfect score with N accuracies that have seed noise of a deviation.
 
     The perfect score is the accuracy without noise, which is not known. The measured accuracies,
     shrunk towards their mean, stand in for it: with noise added they have the measured variance.
-
-    Args:
-        accuracy: N measured accuracies.
-        deviation: Standard deviation of one measured accuracy over seeds.
-        draws: Number of draws, R.
-        random: Generator of the noise.
 
     Returns:
         R values of tau-b.

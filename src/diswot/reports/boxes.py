@@ -27,13 +27,7 @@ def high_scores(predicted: Tensor, targets: Tensor) -> Tensor:
 
 
 def draw_boxes(pixels: Tensor, boxes: Tensor, palette: list[Colour]) -> str:
-    """Draw the boxes of an image over it, as a PNG data URI; crowds and difficult ones are grey.
-
-    Args:
-        pixels: 3 x H x W, values of 0 to 1.
-        boxes: M x 6.
-        palette: Colour of each class.
-    """
+    """Draw boxes, M x 6, over an image, 3 x H x W, as a PNG data URI; difficult ones are grey."""
     image = resized(pixels, SIDE)
     scale = torch.tensor([image.width / pixels.shape[2], image.height / pixels.shape[1]] * 2)
     pen = ImageDraw.Draw(image)

@@ -20,12 +20,7 @@ def predicted_masks(logits: Tensor, targets: Tensor) -> Tensor:
 
 
 def coloured(mask: Tensor, palette: list[Colour]) -> Tensor:
-    """Return a mask as an image, 3 x H x W, values of 0 to 1; pixels without a class are grey.
-
-    Args:
-        mask: Class indices, H x W; `IGNORED` for a pixel without a class.
-        palette: Colour of each class.
-    """
+    """Return a mask, H x W, as an image, 3 x H x W of 0 to 1; pixels without a class are grey."""
     colours = torch.tensor([*palette, GREY])
     return colours[mask.long()].permute(2, 0, 1)  # IGNORED, -1, is the last
 

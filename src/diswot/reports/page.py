@@ -69,13 +69,7 @@ def _page(view: View) -> str:
 
 
 def fill(name: str, charts: Mapping[str, Chart], **values: object) -> str:
-    """Fill a template; text is escaped, and only the scripts of the page may run.
-
-    Args:
-        name: File of the template.
-        charts: Charts that the page draws, by name.
-        values: What the template shows, by name.
-    """
+    """Fill a template by name; text is escaped, and only the scripts of the page may run."""
     parts = resources("diswot.reports") / "page"
     plotly_js = plotly.offline.get_plotlyjs()
     script = (parts / "page.js").read_text(encoding="utf-8")
@@ -106,14 +100,7 @@ def write_compare_page(path: Path, comparison: RunComparison) -> None:
 
 
 def write_matrix_page(path: Path, title: str, matrix: Mapping[str, Any], command: str) -> None:
-    """Write the matrix of a study of many tables.
-
-    Args:
-        path: File of the page.
-        title: Title of the study.
-        matrix: What `ranking.matrix.as_dict` returns, with None for numbers that are not finite.
-        command: Command line that made the matrix.
-    """
+    """Write what `ranking.matrix.as_dict` returns, with None for numbers that are not finite."""
     page = fill("matrix.html", {}, title=title, matrix=matrix, command=command)
     files.write_text(path, page)
 

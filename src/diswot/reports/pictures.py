@@ -16,13 +16,9 @@ SIDE = 96  # width or height of a picture in pixels, the larger of the two
 
 
 def picture(pixels: Tensor, *, smooth: bool = True) -> str:
-    """Encode an image as a PNG data URI; its longer side gets `SIDE` pixels.
+    """Encode an image, 3 x H x W of 0 to 1, as a PNG data URI; its longer side gets `SIDE` pixels.
 
-    An image of at most half that side is enlarged without smoothing.
-
-    Args:
-        pixels: 3 x H x W, values of 0 to 1.
-        smooth: Whether a larger image is averaged; False keeps the colours of a mask.
+    An image of at most half that side is enlarged without smoothing, as is one that is not `smooth`.
     """
     return encoded(resized(pixels, SIDE, smooth=smooth))
 
@@ -46,13 +42,9 @@ def encoded(image: Image.Image) -> str:
 
 
 def overlay(pixels: Tensor, activation: Tensor) -> str:
-    """Draw a class activation map over its image in grey, as a PNG data URI.
+    """Draw a class activation map, h x w, over its image, 3 x S x S, in grey, as a PNG data URI.
 
     The map is scaled to its largest value. Where it is zero, the grey image shows unchanged.
-
-    Args:
-        pixels: Image, 3 x S x S, values of 0 to 1.
-        activation: Class activation map, h x w.
     """
     large = interpolate(pixels[None], (SIDE, SIDE), mode="nearest")[0]
     heat = interpolate(activation[None, None].float(), (SIDE, SIDE), mode="bilinear")[0, 0]

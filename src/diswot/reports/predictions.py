@@ -82,13 +82,7 @@ class PredictionComparison:
 def recorded_predictions(
     config: Facts, training: TrainingRecord | None, images: Dataset | None
 ) -> PredictionComparison | None:
-    """Compare what the trained networks of a run predict; None for a task that is not drawn.
-
-    Args:
-        config: Configuration of the search; empty without a search.
-        training: Training of the student, with its weights; None if it is not trained.
-        images: Images of the search, if they are read already.
-    """
+    """Compare what the trained networks of a run predict; None for a task that is not drawn."""
     result = training.result if training else {}
     facts = {**config, **result}
     recorded = RecordedNetworks(facts)

@@ -33,14 +33,7 @@ from diswot.utils.compat import BatchNorm
 
 
 class Processes:
-    """This process among all that train together, as Accelerate started them.
-
-    Attributes:
-        device: Device of this process.
-        rank: Number of this process, from 0.
-        count: Number of all processes.
-        main: Whether this process writes the files.
-    """
+    """This process among all that Accelerate started; the main one of them writes the files."""
 
     def __init__(self) -> None:
         self._accelerator = Accelerator()

@@ -23,15 +23,7 @@ _PART = 100  # images of a test that are in memory at once
 def sum_counts(
     model: nn.Module, data: Dataset, source: Source, indices: Tensor, bf16: bool = False
 ) -> Tensor:
-    """Return what the data's task counts on some images, in evaluation mode.
-
-    Args:
-        model: On the device of the images; its mode comes back.
-        data: Names the task and the normalisation.
-        source: The images.
-        indices: Numbers of the images to test.
-        bf16: Whether to compute in bf16.
-    """
+    """Return what the data's task counts on some images, in evaluation mode, which is undone."""
     training = model.training
     model.eval()
     batches = source.batches(torch.split(indices, batch_size(data)))

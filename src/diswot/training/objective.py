@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import cross_entropy
+from torch.nn.functional import cross_entropy, one_hot
 
 from diswot.data.dataset import UNLABELLED, Dataset
 from diswot.data.loader import Source
@@ -28,28 +28,22 @@ from diswot.observation.rows import (
 from diswot.tasks.registry import task_of
 from diswot.tasks.task import Network
 from diswot.training.batches import Part
-from diswot.training.dice import dice_loss
 from diswot.training.distributed import Processes
 from diswot.training.evaluation import predict
 from diswot.training.recipe import Recipe
 
 LossParts = dict[str, Tensor]
 
+_SMOOTH = 1.0  # pixels, added to both sides of the fraction of the Dice loss
+
 
 @dataclass
 class Objective:
     """The loss of a part of a batch, by named parts.
 
-    Attributes:
-        teacher: Frozen; None without a teacher.
-        student: Network that is trained; perhaps compiled, or parallel over processes.
-        losses: Knowledge distances with what they learn; None without a teacher.
-        recipe: Weights and settings.
-        processes: The processes that share each batch.
-        bf16: Whether the networks compute in bf16.
-        kept: Logits of the teacher for each training image, N x K; None to compute them.
-        unlabelled: Whether some images have no label. They have no cross-entropy, and the class
-            that the teacher gives them counts as their label in all else.
+    The logits of a frozen teacher for each training image, N x K, may be `kept`. Where some images
+    are `unlabelled`, they have no cross-entropy, and the class that the teacher gives them counts
+    as their label in all else.
     """
 
     teacher: nn.Module | None
@@ -224,3 +218,26 @@ def teacher_logits(
     assert data.train is not None
     parts = torch.split(torch.arange(len(data.train)), batch)
     return torch.cat([z.float() for z, _ in predict(teacher, data, source.batches(parts), bf16)])
+
+
+def dice_loss(logits: Tensor, targets: Tensor) -> Tensor:
+    """Return 1 - (2 sum p y + 1) / (sum p + sum y + 1), the mean over the classes that occur.
+
+    p are the softmax probabilities of a class, y is 1 where it is the target, and the sums run over
+    all pixels of the batch that have a target. Milletari et al., "V-Net", 3DV 2016.
+
+    Args:
+        logits: B x K x h x w.
+        targets: Class indices, B x H x W; `IGNORED` for a pixel without one.
+
+    Returns:
+        A scalar; 0 if no pixel has a target.
+    """
+    height, width = targets.shape[1:]
+    known = targets != IGNORED
+    shares = resized_logits(logits, (height, width)).movedim(1, 3)[known].float().softmax(1)
+    wanted = one_hot(targets[known].long(), logits.shape[1]).to(shares.dtype)
+    hits, counts = (shares * wanted).sum(0), wanted.sum(0)
+    losses = 1 - (2 * hits + _SMOOTH) / (shares.sum(0) + counts + _SMOOTH)
+    occurring = counts > 0
+    return torch.where(occurring, losses, 0).sum() / occurring.sum().clamp_min(1)

@@ -65,13 +65,10 @@ def parameter_groups(
 
 
 def create_schedule(optimizer: Optimizer, recipe: Recipe, steps: int, done: int) -> SetRate:
-    """Create the learning-rate schedule and set the rate of the next update.
+    """Create the learning-rate schedule and set the rate of the update after those `done`.
 
-    Args:
-        optimizer: Its rate at the time of the call, which a checkpoint may have set, is ignored.
-        recipe: Names the schedule.
-        steps: Updates in an epoch.
-        done: Updates so far; 0 for a new training.
+    The present rate of the optimizer, which a checkpoint may have set, is ignored. An epoch has
+    `steps` updates.
 
     Returns:
         A function to call after each update.

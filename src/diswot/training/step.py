@@ -20,16 +20,8 @@ from diswot.training.optimizer import SetRate
 class TrainingStep:
     """The losses of a batch, their gradients and the update of the weights.
 
-    Attributes:
-        student: Network that is trained.
-        network: What is called in training: the student, or the student parallel over processes.
-        objective: The losses.
-        optimizer: Holds the weights of the student and what the losses learn.
-        set_rate: The learning-rate schedule.
-        average: Moving average of the student; None for none.
-        updates: Updates so far.
-        ramp: Updates in which the weights of the distances grow from zero; 0 for none.
-        rate: Learning rate of the last update.
+    What is called in training is `network`: the student, perhaps parallel over processes. The
+    weights of the distances grow from zero for `ramp` updates. `rate` is that of the last update.
     """
 
     student: nn.Module

@@ -13,10 +13,8 @@ FOLDER = "tensorboard"
 def tensorboard_writer(folder: Path, done: int) -> Callable[[Mapping[str, float]], None]:
     """Return a function that writes the row of an epoch, one curve a value.
 
-    Args:
-        folder: Folder of the training. The events are written into its folder `tensorboard`.
-        done: Epochs that are done. TensorBoard hides the events of later epochs that an
-            interrupted training has left.
+    The events are in the folder `tensorboard` of the training. TensorBoard hides those after the
+    epochs that are done, which an interrupted training has left.
 
     Raises:
         UserError: TensorBoard is not installed.

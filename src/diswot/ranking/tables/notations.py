@@ -71,10 +71,7 @@ NOTATIONS: dict[str, Notation] = {
 def parse(space: str, raw: RawRow) -> ParsedRow | None:
     """Read the architecture of a raw row; None if the row has no column in a published notation.
 
-    Args:
-        space: Key of `SPACES`, with a pattern after a colon if the space is a list; or any other
-            name.
-        raw: Cells by column.
+    The name of a space that is a list may have a pattern after a colon.
 
     Raises:
         UserError: The column does not hold an architecture of the space.
