@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 
 from diswot.utils.environment import masked
 from diswot.utils.units import show_bytes, show_count, show_number
@@ -11,26 +12,26 @@ from diswot.utils.untrusted import number
 MISSING = "-"
 
 
+def _shown(value: object, show: Callable[[float], str]) -> str:
+    known = number(value)
+    return MISSING if known is None else show(known)
+
+
 def count(value: object) -> str:
     """Format a count with its unit."""
-    known = number(value)
-    return MISSING if known is None else show_count(known)
+    return _shown(value, show_count)
 
 
 def decimal(value: object, form: str = ".5g") -> str:
     """Format a number by a format specification."""
-    known = number(value)
-    return MISSING if known is None else format(known, form)
+    return _shown(value, lambda known: format(known, form))
 
 
 def cost(value: object, name: str) -> str:
     """Format a cost, by its name, with its unit; latency is in milliseconds."""
-    known = number(value)
-    if known is None:
-        return MISSING
     if name == "latency":
-        return f"{1000 * known:.3g} ms"
-    return show_bytes(known) if name == "memory" else format(known, ".5g")
+        return _shown(value, lambda seconds: f"{1000 * seconds:.3g} ms")
+    return _shown(value, show_bytes) if name == "memory" else decimal(value)
 
 
 def epochs(value: object) -> str:

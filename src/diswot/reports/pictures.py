@@ -18,7 +18,7 @@ SIDE = 96  # width or height of a picture in pixels, the larger of the two
 def picture(pixels: Tensor, *, smooth: bool = True) -> str:
     """Encode an image, 3 x H x W of 0 to 1, as a PNG data URI; its longer side gets `SIDE` pixels.
 
-    An image of at most half that side is enlarged without smoothing, as is one that is not `smooth`.
+    An image of at most half that side, or one that is not `smooth`, is resized without smoothing.
     """
     return encoded(resized(pixels, SIDE, smooth=smooth))
 
