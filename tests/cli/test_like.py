@@ -140,7 +140,7 @@ def test_the_run_folder_keeps_the_latency(monkeypatch: pytest.MonkeyPatch) -> No
 
     assert found == {"network": "resnet20", "macs": 2_551_424, "latency": 0.008}
     timing = Setting(IMAGES.image_shape)
-    assert calls == [("resnet20", "s0", 10, 8, timing, Path("run/latency.jsonl"))]
+    assert calls == [("resnet20", "s0", IMAGES, timing, Path("run/latency.jsonl"))]
     assert Path("run").is_dir()
 
 

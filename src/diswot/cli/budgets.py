@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from diswot.cli.options import BudgetOptions, LatencyOptions
     from diswot.costs.budget import Budget
     from diswot.costs.latency import Setting
+    from diswot.data.dataset import Dataset
 
 TIMEOUT = 600.0  # seconds of one measurement
 LIKE = "like"  # a limit that is the cost of the network of --like
@@ -60,17 +61,11 @@ def setting(
 
 
 def latency(
-    student: Any,
-    space: str,
-    classes: int,
-    image_size: int,
-    how: Setting,
-    cache: Path | None = None,
+    student: Any, space: str, images: Dataset, how: Setting, cache: Path | None = None
 ) -> float:
     """Return the seconds of one image of a student, measured in a process of its own.
 
-    A file of measured latencies, `cache`, is read first. Images have `image_size` x `image_size`
-    pixels.
+    A file of measured latencies, `cache`, is read first.
 
     Raises:
         UserError: The student cannot be measured.
@@ -78,7 +73,7 @@ def latency(
     """
     from diswot.executors.processes import process_pool
 
-    make = partial(_bench, student, space, classes, image_size, how, cache)
+    make = partial(_bench, student, space, len(images.classes), images.size, how, cache)
     with process_pool([make], 1, threads=how.threads, timeout=TIMEOUT) as pool:
         pool.submit("latency", {"student": student})
         while not (results := pool.wait()):

@@ -108,8 +108,7 @@ def _latency(
     assert timing is not None
     if out is not None:
         out.mkdir(parents=True, exist_ok=True)
-    shape = len(images.classes), images.size
-    return budgets.latency(student, space, *shape, timing, out and out / LATENCIES)
+    return budgets.latency(student, space, images, timing, out and out / LATENCIES)
 
 
 def tightened(limits: Budget, like: Mapping[str, Any] | None) -> Budget:

@@ -68,8 +68,7 @@ def score(
         found = _found(named, build, names, scoring, place, advance)
         how = budgets.setting(timing, named.images.image_shape, wanted=wanted.latency)
         costs = _costs(build, named.images)
-        shape = len(named.images.classes), named.images.size
-        costs["latency"] = how and budgets.latency(params, wanted.space, *shape, how)
+        costs["latency"] = how and budgets.latency(params, wanted.space, named.images, how)
     result = {"student": params, **_scores(found, every=wanted.proxies == "all"), "costs": costs}
     if output.as_json:
         console.show_json({**result, "latency_setting": how and how.facts})
