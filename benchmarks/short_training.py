@@ -7,6 +7,7 @@ ResNet-32 of 71.70 %.
 from __future__ import annotations
 
 import csv
+import hashlib
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -15,7 +16,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from safetensors.torch import save_file
+from torch import Tensor, nn
 
 from diswot.data.dataset import Dataset, Split
 from diswot.data.registry import create_dataset
@@ -29,6 +31,7 @@ from diswot.training.batches import augmented_batches
 from diswot.training.distill import distill
 from diswot.training.evaluation import measure_result
 from diswot.training.recipe import Recipe, parse_losses
+from diswot.utils import files
 from diswot.utils.environment import hardware, versions
 
 FILE = "benchmarks/distill_teacher.py"
@@ -106,6 +109,37 @@ class School:
         return train_once(self.teacher, self.images, build, training)
 
 
+class KeptLogits(nn.Module):
+    """A teacher that answers a batch of images once; later calls return the kept logits.
+
+    Args:
+        teacher: The trained network.
+        path: File of the logits by the digest of the images.
+    """
+
+    def __init__(self, teacher: nn.Module, path: Path) -> None:
+        super().__init__()
+        self.teacher, self.path = teacher, path
+        self.kept = files.load_weights(path) if path.exists() else {}
+        self.seconds = 0.0
+        self.written = len(self.kept)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Map images B x 3 x S x S to logits B x K."""
+        digest = hashlib.sha256(images.permute(0, 2, 3, 1).contiguous().numpy()).hexdigest()
+        if digest not in self.kept:
+            start = time.process_time()
+            self.kept[digest] = self.teacher(images).float()
+            self.seconds += time.process_time() - start
+        return self.kept[digest]
+
+    def write(self) -> None:
+        """Write the logits that are new."""
+        if len(self.kept) > self.written:
+            files.write(self.path, lambda temporary: save_file(self.kept, temporary))
+            self.written = len(self.kept)
+
+
 def images_in(folder: Path, size: int = 32) -> Dataset:
     """Return a folder of images, normalised as the teacher was trained."""
     every = create_dataset(str(folder), img_size=size)
@@ -139,9 +173,16 @@ def trained_teacher(weights: Path, classes: Sequence[int] | None = None) -> nn.M
 
 
 def train_once(
-    teacher: nn.Module, images: Dataset, build: Callable[[], nn.Module], training: Training
+    teacher: nn.Module,
+    images: Dataset,
+    build: Callable[[], nn.Module],
+    training: Training,
+    weights: Path | None = None,
 ) -> dict[str, Any]:
-    """Train a student once; return the accuracies and facts of a line of a table."""
+    """Train a student once; return the accuracies and facts of a line of a table.
+
+    Its weights are written to a file if one is named.
+    """
     recipe = training.recipe
     start = time.perf_counter()
     model = fresh(build, "default", training.seed)
@@ -151,6 +192,8 @@ def train_once(
     before = measure_result(model, images)
     few_tests = replace(images, test=few(images.test, 1))
     distill(teacher if recipe.losses else None, model, few_tests, recipe)
+    if weights is not None:
+        files.save_weights(model, weights)
     epochs = {f"epoch{epoch}": "" for epoch in range(1, recipe.epochs)}
     epochs[f"epoch{recipe.epochs}"] = f"{measure_result(model, images):.2f}"
     facts = {"inherited": f"{share:.3f}", "lr": recipe.lr, "before": f"{before:.2f}"}

@@ -16,7 +16,6 @@ beside its weights. Seed 0 of all students comes first, and in it the labels and
 from __future__ import annotations
 
 import argparse
-import hashlib
 import json
 import time
 from collections.abc import Iterator, Mapping
@@ -27,10 +26,9 @@ from typing import Any
 
 import torch
 from headline import TWENTY
-from safetensors.torch import save_file
-from short_training import BATCH, append, few, images_in, lines, machine, of_classes
+from short_training import BATCH, KeptLogits, append, few, images_in, lines, machine, of_classes
 from teachers_space import TEACHERS, student, students
-from torch import Tensor, nn
+from torch import nn
 
 from diswot.data.dataset import Dataset
 from diswot.models.initialization import fresh
@@ -62,37 +60,6 @@ def recipe(loss: str, epochs: int, seed: int) -> Recipe:
         epochs=epochs, batch_size=BATCH, lr=0.1, schedule="onecycle", cross_entropy=weight,
         losses=parse_losses(losses) if losses else {}, seed=seed,
     )  # fmt: skip
-
-
-class KeptLogits(nn.Module):
-    """A teacher that answers a batch of images once; later calls return the kept logits.
-
-    Args:
-        teacher: The trained network.
-        path: File of the logits by the digest of the images.
-    """
-
-    def __init__(self, teacher: nn.Module, path: Path) -> None:
-        super().__init__()
-        self.teacher, self.path = teacher, path
-        self.kept = files.load_weights(path) if path.exists() else {}
-        self.seconds = 0.0
-        self.written = len(self.kept)
-
-    def forward(self, images: Tensor) -> Tensor:
-        """Map images B x 3 x S x S to logits B x K."""
-        digest = hashlib.sha256(images.permute(0, 2, 3, 1).contiguous().numpy()).hexdigest()
-        if digest not in self.kept:
-            start = time.process_time()
-            self.kept[digest] = self.teacher(images).float()
-            self.seconds += time.process_time() - start
-        return self.kept[digest]
-
-    def write(self) -> None:
-        """Write the logits that are new."""
-        if len(self.kept) > self.written:
-            files.write(self.path, lambda temporary: save_file(self.kept, temporary))
-            self.written = len(self.kept)
 
 
 @dataclass
