@@ -11,14 +11,17 @@ the sub-networks of the teacher, a second design by hand is its widest uniform s
 Each pick is trained in two ways: distilled, with attention maps and standardised logits, and from
 its teacher's weights if more than half of its parameters fit, as `diswot distill` does; and alone.
 
-`search` adds a line to a file of picks for each pick, `train` a line to a table for each training;
-what is there is not repeated. `--part 0/2` and `--part 1/2` share either step between two
-processes. Choices use training images alone; accuracies are those of all test images.
+`search` adds a line to a file of picks for each pick, `train` a line to a table for each training,
+whose weights it keeps for `headline_int8.py`; what is there is not repeated. `--part 0/2` and
+`--part 1/2` share either step between two processes. Choices use training images alone; accuracies
+are those of all test images.
 """
 
 from __future__ import annotations
 
 import argparse
+import hashlib
+import json
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -320,12 +323,15 @@ def trainings(
                 }  # fmt: skip
 
 
-def train(place: LoadedCell, row: Mapping[str, Any], way: str, epochs: int, seed: int) -> Params:
-    """Train once; return the results of a line of the table."""
+def train(
+    place: LoadedCell, row: Mapping[str, Any], key: Mapping[str, Any], weights: Path
+) -> dict[str, Any]:
+    """Train once and write the weights; return the results of a line of the table."""
+    way, epochs = key["way"], key["epochs"]
     start = "teacher" if way != "alone" and row["fits"] > ENOUGH else "fresh"
-    plan = Training(WAYS[way], epochs, start, seed)
-    before = time.process_time()
-    made = train_once(place.teacher, place.images, partial(place.cell.build, row["params"]), plan)
+    plan = Training(WAYS[way], epochs, start, key["seed"])
+    before, build = time.process_time(), partial(place.cell.build, row["params"])
+    made = train_once(place.teacher, place.images, build, plan, weights)
     seconds = time.process_time() - before
     accuracy = made[f"epoch{epochs}"]
     kept = {name: value for name, value in made.items() if not name.startswith("epoch")}
@@ -352,11 +358,17 @@ def make_trainings(options: argparse.Namespace) -> None:
         name = row["cell"]
         if name not in places:
             places[name] = load(name, options)
-        result = train(places[name], row, key["way"], options.epochs, key["seed"])
+        result = train(places[name], row, key, weights_file(options, key))
         sizes = {name: row[name] for name in ("model_params", "macs", "layers", "latency_ms")}
         line = {**key, **sizes, **result}
         append(options.out, line)
         print(line, flush=True)
+
+
+def weights_file(options: argparse.Namespace, key: Mapping[str, Any]) -> Path:
+    """Return where the weights of a training are kept."""
+    name = hashlib.sha256(json.dumps(key).encode()).hexdigest()[:16]
+    return Path(options.weights, f"{name}.safetensors")
 
 
 def shared(work: list[Any], part: str) -> list[Any]:
@@ -365,14 +377,15 @@ def shared(work: list[Any], part: str) -> list[Any]:
     return work[number::count]
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("step", nargs="?", choices=("search", "train"))
+def parsed(parser: argparse.ArgumentParser) -> argparse.Namespace:
+    """Return the options of the command line, of these and those that the parser has."""
     parser.add_argument("--data", type=Path, help="CIFAR-100 as a folder of images")
     parser.add_argument("--teacher-weights", type=Path)
-    parser.add_argument("--show", action="store_true", help="print the table of what is there")
     parser.add_argument("--out", type=Path, default=Path("docs/tables/headline.csv"))
     parser.add_argument("--picked", type=Path, default=Path("docs/tables/headline_picks.jsonl"))
+    parser.add_argument(
+        "--weights", type=Path, default=Path("runs/headline"), help="folder of the trained weights"
+    )
     parser.add_argument("--part", default="0/1", help="which of how many processes this one is")
     parser.add_argument("--cells", default=",".join(CELLS), help="with commas")
     parser.add_argument("--picks", default="", help="only these, with commas")
@@ -386,6 +399,14 @@ def main() -> None:
     options = parser.parse_args()
     options.cells, options.ways = options.cells.split(","), options.ways.split(",")
     options.picks = [name for name in options.picks.split(",") if name]
+    return options
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("step", nargs="?", choices=("search", "train"))
+    parser.add_argument("--show", action="store_true", help="print the table of what is there")
+    options = parsed(parser)
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     if options.step is not None:
         {"search": make_picks, "train": make_trainings}[options.step](options)

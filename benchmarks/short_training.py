@@ -173,9 +173,16 @@ def trained_teacher(weights: Path, classes: Sequence[int] | None = None) -> nn.M
 
 
 def train_once(
-    teacher: nn.Module, images: Dataset, build: Callable[[], nn.Module], training: Training
+    teacher: nn.Module,
+    images: Dataset,
+    build: Callable[[], nn.Module],
+    training: Training,
+    weights: Path | None = None,
 ) -> dict[str, Any]:
-    """Train a student once; return the accuracies and facts of a line of a table."""
+    """Train a student once; return the accuracies and facts of a line of a table.
+
+    Its weights are written to a file if one is named.
+    """
     recipe = training.recipe
     start = time.perf_counter()
     model = fresh(build, "default", training.seed)
@@ -185,6 +192,8 @@ def train_once(
     before = measure_result(model, images)
     few_tests = replace(images, test=few(images.test, 1))
     distill(teacher if recipe.losses else None, model, few_tests, recipe)
+    if weights is not None:
+        files.save_weights(model, weights)
     epochs = {f"epoch{epoch}": "" for epoch in range(1, recipe.epochs)}
     epochs[f"epoch{recipe.epochs}"] = f"{measure_result(model, images):.2f}"
     facts = {"inherited": f"{share:.3f}", "lr": recipe.lr, "before": f"{before:.2f}"}
