@@ -55,17 +55,7 @@ def network_name(name: str, kind: str) -> str:
 
 @dataclass(frozen=True)
 class NamedImages:
-    """Images by name, with the size and the normalisation that the user wants.
-
-    Attributes:
-        name: Name of the data, as `create_dataset` takes it.
-        classes: Number of classes of noise and ImageNet16; for other data it is only checked.
-        size: Height and width in pixels. Default: the network's, or else the data's.
-        root: Folder of CIFAR or ImageNet16.
-        mean: Mean of each channel on the scale 0 to 1. Default: the network's, or else the data's.
-        std: Standard deviation of each channel; always with `mean`.
-        task: Task that the data must have; None for any.
-    """
+    """Images by name, as `DataOptions` names them, with mean and deviation as numbers of 0 to 1."""
 
     name: str
     classes: int | None = None
@@ -158,13 +148,8 @@ def size_facts(model: nn.Module, images: Dataset) -> dict[str, int]:
 class NamedTeacher:
     """A teacher by name, and the images that the teacher and all students see.
 
-    Attributes:
-        name: Name of the teacher.
-        weights: File of the trained weights; None without one.
-        pretrained: Whether the weights are those of the teacher's library.
-        images: The images, with the size and the normalisation that they are shown with.
-        sized: Whether the user named their size.
-        loads_itself: Whether the teacher's function loads trained weights itself.
+    The images are `sized` if the user named their size. A teacher whose function loads trained
+    weights `loads_itself`.
     """
 
     name: str

@@ -39,21 +39,13 @@ NONE = "none"  # name of no teacher, and of no labelled images
 
 @dataclass(frozen=True)
 class Subject:
-    """What is trained on what.
+    """What is trained on what: fields named like an option of `SubjectOptions` hold its value.
 
     Attributes:
         student: Parameters as JSON, or a network's name.
-        space: Space that the parameters belong to.
         teacher: Name of the teacher, or `none`.
         weights: File of the teacher's weights; None without one.
-        pretrained: Whether the teacher, or a student that trains alone, has its library's weights.
-        trained: Whether the teacher's function loads trained weights itself.
         images: The images.
-        teacher_classes: File of the classes of the teacher; None if they are those of the images.
-        teacher_image_size: Height and width of the images that the teacher sees; None for the
-            default.
-        unlabelled: Folder of images without labels that are added to them; None for none.
-        start: Weights that the student begins with, as the user gave them; else None.
         search: Command of the search that found the student; None without one.
         number: The student's number in the table of the search, as the user gave it; else None.
         scored: Images of the search whose teacher teaches, if the training is on others; else None.
