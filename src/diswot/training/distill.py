@@ -172,12 +172,12 @@ def distill(
         data: Training and test images, as `as_dataset` takes them. Images without a label take part
             in the distances alone; if no test image has one, agreement stands in for the accuracy.
         recipe: Settings of the training; None for the recipe that `default_recipe` names.
-        losses: Weights by distance, or a text such as `kd:0.9,mine.py:gap:0.5`; else the recipe's.
+        losses: Weights by name or function of a distance, or a text such as `kd:0.9,mine.py:gap:1`.
         out: Folder for the checkpoint, the history and the weights; None to keep nothing.
         resume: Whether to continue from the checkpoint in `out`, if there is one.
         hold: Whether all images are held on the device; None to hold them if they fit.
         tensorboard: Whether the curves are also written to `out` for TensorBoard.
-        start: Recorded origin of the student's weights: `fresh`, `teacher`, or a path.
+        start: Recorded origin of the student's weights, as `fresh`; see also `diswot.inherit`.
         notes: Plain values that the checkpoints keep.
         teacher_classes: Class of the data of each of the teacher's outputs, -1 for none. Default:
             the teacher has the classes of the data, in their order.

@@ -53,11 +53,6 @@ class TrainingLoop:
     """A training under way.
 
     Attributes:
-        teacher: Frozen; None without a teacher.
-        student: Network that is trained.
-        data: With training and test images.
-        recipe: Settings.
-        processes: The processes that train together.
         out: Folder of the checkpoints; None to keep nothing.
         start: Where the student's weights are from.
         notes: Plain values that the checkpoints keep beside the settings.
