@@ -72,16 +72,8 @@ class _Open:
 class Driver:
     """One process's part in a study.
 
-    Attributes:
-        study: Holds the trials.
-        propose: Decides the parameters of a trial.
-        evaluations: Does the evaluations.
-        budget: Limits; the one on parameters is checked here.
-        objectives: `score`, alone or with names of `COSTS`: the values of the study.
-        measurements: Measures latencies before the evaluations, where latency counts.
-        peers: Other processes of the study, if there may be some.
-        history: What has ended.
-        seconds: Seconds of each candidate scored in this process.
+    Latencies are measured before the evaluations, where latency counts. Of the budget the limit on
+    parameters is checked here. `seconds` are those of each candidate scored in this process.
     """
 
     study: optuna.Study

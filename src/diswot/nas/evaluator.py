@@ -33,18 +33,8 @@ Latency = Callable[[Params], float]  # seconds of one image, given the parameter
 class EvaluatorSettings:
     """All that an `Evaluator` is made of, for making it in any process.
 
-    Attributes:
-        teacher: The teacher; None where the proxy compares with none.
-        space: The search space.
-        batches: Images and labels, one batch a repeat.
-        proxy: Name or function of a proxy, as `get_proxy` takes it.
-        budget: Limits.
-        objectives: `score`, alone or with names of `COSTS`.
-        init: A key of `INITS`.
-        seed: Seed of all weights.
-        trained_teacher: Whether the teacher keeps its weights.
-        device: Name of the device to score on; that of the batches if None.
-        num_classes: Number of outputs that every candidate must have; None for any.
+    There is one batch a repeat. Candidates are scored on the named device, or else on that of the
+    batches. Without a number of classes they may have any number of outputs.
     """
 
     teacher: nn.Module | None

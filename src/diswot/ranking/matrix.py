@@ -18,14 +18,7 @@ SIZES = ("params", "macs", "depth")  # what a score must beat
 
 @dataclass(frozen=True)
 class Target:
-    """A column of accuracies of a table.
-
-    Attributes:
-        table: Name of the table in the study.
-        column: Name of the column.
-        n: Number of architectures with an accuracy.
-        taus: Kendall's tau-b by score; NaN if it is not defined or the table has not the score.
-    """
+    """A column of accuracies of a table, and the tau-b of each score; NaN if it is not defined."""
 
     table: str
     column: str

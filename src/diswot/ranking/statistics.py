@@ -23,14 +23,7 @@ _ROWS = 1000  # rows of an N x N matrix in memory at a time
 
 @dataclass(frozen=True)
 class RankingInput:
-    """One score with the accuracies that it should predict.
-
-    Attributes:
-        score: N scores; higher is better.
-        accuracy: N accuracies in percent.
-        size: N numbers of parameters.
-        budgets: Limits on the parameters over which the regret is averaged.
-    """
+    """A score of N architectures, their accuracies in %, their sizes, and budgets of the regret."""
 
     score: Array
     accuracy: Array

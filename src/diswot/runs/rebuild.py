@@ -167,15 +167,10 @@ class RecordedNetworks:
 
 @dataclass(frozen=True)
 class RecordedStudent:
-    """A student that a search found or a training trained, and where it comes from.
+    """A student that a search found or a training trained, with facts for a model card.
 
-    Attributes:
-        student: Parameters of the architecture, or the network's name.
-        networks: The run that it belongs to.
-        facts: Dataset, teacher, space and commands, for a model card.
-        training: Result of its training; None if it is not trained.
-        folder: Folder of that training.
-        found: Whether a search found it.
+    It is named, or has parameters of an architecture. `training` is the result of the training in
+    `folder`; None without one.
     """
 
     student: Params | str

@@ -51,10 +51,8 @@ def count_all(
 ) -> Tensor:
     """Return what the data's task counts on all test images, in evaluation mode.
 
-    Args:
-        model: On the CPU; its mode comes back.
-        data: With test images.
-        on_read: Called after each part with the number of images tested so far.
+    The network is on the CPU, and its mode comes back. After each part `on_read` is called with the
+    number of images tested so far.
     """
     split = data.test
     assert split is not None
