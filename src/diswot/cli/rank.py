@@ -75,7 +75,9 @@ def rank(
             sheet = scored(job, rows, names, files.out, compute.workers, devices, advance)
         target = _target(sheet, table.target)
         rankings = _rank(sheet, target, interval, scoring.seed)
-    result = _result(str(table.table or files.again), target, sheet, rankings)
+    result: dict[str, Any] = {"table": str(table.table or files.again), "target": target}
+    result["n"] = len(sheet.names)
+    result["rows"] = {name: row.as_dict() for name, row in rankings.items()}
     _keep(result, sheet, rankings, files)
     if output.as_json:
         console.show_json(result)
@@ -147,13 +149,6 @@ def _rank(
     )
     order = sorted(rows, key=lambda name: (name == CEILING, falling(rows[name].tau)))
     return {name: rows[name] for name in order}
-
-
-def _result(
-    table: str, target: str, sheet: ScoreColumns, rankings: dict[str, Ranking]
-) -> dict[str, Any]:
-    rows = {name: row.as_dict() for name, row in rankings.items()}
-    return {"table": table, "target": target, "n": len(sheet.names), "rows": rows}
 
 
 def _keep(

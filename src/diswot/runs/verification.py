@@ -82,11 +82,10 @@ class Verification:
             text += f" (95 % interval {low:.2f} to {high:.2f} %)"
         overlap, behind = outcomes.count(OVERLAPS), outcomes.count(BEHIND)
         stopped = len(outcomes) - 1 - overlap - behind
-        others = [f"{overlap} with an overlapping interval"] * (overlap > 0)
-        others += [f"{behind} behind"] * (behind > 0)
-        others += [f"{stopped} stopped early"] * (stopped > 0)
-        others += [f"{self.failed} failed"] * (self.failed > 0)
-        return text + (f"; of the others, {', '.join(others)}" if others else "")
+        counts = {"with an overlapping interval": overlap, "behind": behind}
+        counts |= {"stopped early": stopped, "failed": self.failed}
+        others = ", ".join(f"{count} {how}" for how, count in counts.items() if count)
+        return text + (f"; of the others, {others}" if others else "")
 
 
 def verification(found: Facts) -> Verification | None:
