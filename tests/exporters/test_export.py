@@ -106,7 +106,7 @@ def test_a_changed_weight_is_found(model: nn.Module, tmp_path: Path) -> None:
         save_file(state, paths[1])
         return paths
 
-    wrong = Format(write, right.run, "", "")
+    wrong = Format(write, right.run, "")
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(FORMATS, "safetensors", wrong)
         with pytest.raises(ExportFailed, match=r"differs from the network by 0\.0"):
