@@ -213,6 +213,8 @@ class _Job:
         notes = [] if best is None else [f"best {best:.4f}"]
         if progress.rejected:
             notes.append(f"{progress.rejected:,} outside the budget")
+        if progress.stalled >= 10:
+            notes.append(f"no new student in the last {progress.stalled:,} proposals")
         advance("scoring", progress.done, progress.total, ", ".join(notes))
 
     def show(self, result: dict[str, Any], as_json: bool) -> None:

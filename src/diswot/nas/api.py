@@ -114,7 +114,8 @@ def search(
     """Search a space for the student with the highest score, without training any.
 
     With several objectives the result is their Pareto front. A space with at most `n_trials`
-    architectures is searched exhaustively. No architecture is evaluated twice.
+    architectures is searched exhaustively. No architecture is evaluated twice. The search ends
+    sooner where no more students within the budget are found; `SearchResult.stopped` says why.
 
     Args:
         teacher: The teacher, observed once a batch; None where the proxy compares with none.
