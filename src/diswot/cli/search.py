@@ -170,7 +170,9 @@ class _Job:
             sampler=self.sampler,
             scoring=how,
             compute=compute,
-            study=StudySettings(self.place, self.study.study, self.study.resume, config),
+            study=StudySettings(
+                self.place, self.study.study, self.study.resume, config, record=False
+            ),
             callbacks=[partial(self._report, self._recorded(config), advance)],
         )
 
