@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 STALLED = 1000  # proposals in a row without progress, where no student is within the budget
 SLOW = 400  # of them, where they take longer than `SLOW_SECONDS`
-SLOW_SECONDS = 60.0
+SLOW_SECONDS = 30.0
 LEAST = 200  # of them, where students were found
 FACTOR = 20  # times the proposals that one found student took
 REPEATED = 50  # proposals in a row of known architectures: the sampler has no others

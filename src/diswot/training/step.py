@@ -55,7 +55,7 @@ class TrainingStep:
         if self.objective.losses is not None:
             self.objective.processes.average(self.objective.losses.parameters())
         self._update()
-        return {name: sum(each) / len(each) for name, each in values.items()}
+        return {name: torch.stack(each).mean() for name, each in values.items()}
 
     def _backward(self, part: Part, parts: int) -> dict[str, Tensor]:
         grown = min(1.0, (self.updates + 1) / self.ramp) if self.ramp else 1.0
