@@ -52,6 +52,16 @@ def front(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
+def test_a_search_says_that_no_more_students_fit(run: Run) -> None:
+    """Of the 64 students of S0 three have at most 100K parameters."""
+    line = "search --teacher resnet20 --data digits --image-size 8 --batch-size 8 --proxy params"
+    ran = run(f"{line} --space s0 --trials 50 --max-params 0.1M")
+
+    reason = "the last 50 proposals were known, and the sampler has no others"
+    assert f"stopped with 3 students scored of 50 asked: {reason}\n" in ran.err
+    assert "best of 5 students (3 scored, 2 reused, 109 rejected, 0 failed)" in ran.out
+
+
 def test_a_front_is_kept_with_its_latencies_and_plots(front: Path) -> None:
     found = json.loads((front / "found.json").read_text())
 

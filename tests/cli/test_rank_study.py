@@ -34,6 +34,16 @@ image_size = 32
 proxies = "zen,naswot"
 """
 
+OWN = """
+from diswot.models.registry import create_teacher
+
+def net(num_classes):
+    return create_teacher("resnet20", num_classes)
+
+def width(candidate):
+    return float(sum(p.numel() for p in candidate.student.parameters()))
+"""
+
 
 @pytest.fixture
 def study(tmp_path: Path) -> Path:
@@ -78,6 +88,54 @@ def test_a_matrix_of_scores_and_targets(
     assert "add --resume" in run(f"rank --study {study} --out {out}").mistake()
     monkeypatch.setattr(score_table, "score_one", lambda *a: pytest.fail("scored again"))
     assert run(f"rank --study {study} --out {out} --resume --json").json == found
+
+
+def test_paths_begin_in_the_folder_of_the_file(
+    run: Run, study: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "own.py").write_text(OWN)
+    text = study.read_text().replace(f"{tmp_path}/", "").replace('"zen"', '"zen,own.py:width"')
+    study.write_text(text.replace('"resnet20"', '"own.py:net"'))
+    expected = run(f"rank --study {study} --json").json
+    elsewhere = tmp_path / "else" / "where"
+    elsewhere.mkdir(parents=True)
+    monkeypatch.chdir(elsewhere)
+
+    for path in (str(study), "../../study.toml"):
+        found = run(f"rank --study {path} --json").json
+        assert found["targets"] == expected["targets"]
+        taus = [row["taus"] for row in found["scores"].values()]
+        assert taus == [row["taus"] for row in expected["scores"].values()] and len(taus) == 7
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ('table = "none.csv"', "table: no such file: {}/none.csv; paths begin in the folder of"),
+        ('teacher_weights = "w.pt"', "teacher_weights: no such file: {}/w.pt;"),
+        ('data = "pictures/train"', "data: no such file: {}/pictures/train;"),
+        ('data = "here"', "data: no such file: {}/here;"),
+        ('data = "cifar1O"', "cifar1O"),
+        ('space = "mine.py:space"', "space: no such file: {}/mine.py;"),
+        ('space = "dense:mine.py:space+lraspp"', "space: no such file: {}/mine.py;"),
+        ('teacher = "mine.py:net"', "teacher: no such file: {}/mine.py;"),
+        ('proxies = "zen,mine.py:score"', "proxies: no such file: {}/mine.py;"),
+    ],
+)
+def test_a_file_that_is_absent_beside_the_study(
+    text: str, said: str, run: Run, study: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where the current folder has it."""
+    elsewhere = tmp_path / "elsewhere"
+    (elsewhere / "here").mkdir(parents=True)
+    for name in ("none.csv", "w.pt", "mine.py"):
+        (elsewhere / name).touch()
+    monkeypatch.chdir(elsewhere)
+    key = text.partition(" ")[0]
+    lines = [line for line in study.read_text().splitlines() if not line.startswith(f"{key} =")]
+    study.write_text("\n".join(lines).replace("[[tables]]", f"[[tables]]\n{text}"))
+
+    assert said.format(tmp_path) in run(f"rank --study {study} --quiet").mistake()
 
 
 def test_the_table_on_the_terminal(run: Run, study: Path) -> None:

@@ -188,3 +188,53 @@ def test_one_split_alone_is_refused(tmp_path: Path) -> None:
     pair(tmp_path / "train", "a", indices(0, 1))
     with pytest.raises(UserError, match="needs a training and a test split"):
         create_dataset(str(tmp_path))
+
+
+STORED = {  # how an image is turned before it is stored with an orientation of EXIF
+    1: None,
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_90,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_270,
+}
+
+
+@pytest.mark.parametrize("orientation", STORED)
+@pytest.mark.parametrize("own", [False, True])
+def test_a_mask_is_for_the_image_as_it_is_seen(orientation: int, own: bool, tmp_path: Path) -> None:
+    """The mask is stored as it is seen; or as the image is, with the same orientation."""
+    exif, method = Image.Exif(), STORED[orientation]
+    exif[0x0112] = orientation
+    seen = np.zeros((6, 8), dtype=np.uint8)
+    seen[:3, :4], seen[3:, :4] = 1, 2
+    mask, image = Image.fromarray(seen), Image.fromarray(100 * seen).convert("RGB")
+    mask.putpalette([0, 0, 0, 200, 0, 0, 0, 200, 0])
+    for stem in "abc":
+        pair(tmp_path, stem, mask)
+        (tmp_path / "images" / f"{stem}.jpg").unlink()
+        for name, whole in (("images", image), *((("masks", mask),) if own else ())):
+            turned = whole if method is None else whole.transpose(method)
+            turned.save(tmp_path / name / f"{stem}.png", exif=exif)
+    (tmp_path / "classes.txt").write_text("ground\nred\ngreen")
+    data = create_dataset(str(tmp_path))
+
+    assert data.train is not None and data.image_shape == (3, 6, 8)
+    assert torch.equal(data.train.read([0])[0, 0], 100 * torch.from_numpy(seen))
+    assert torch.equal(data.train.targets([0])[0], torch.from_numpy(seen).long())
+
+
+def test_a_mask_of_the_image_as_it_is_stored_is_refused(tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    for stem in "abc":
+        pair(tmp_path, stem, indices(0, 1))
+        Image.new("RGB", (8, 6)).save(tmp_path / "images" / f"{stem}.jpg", exif=exif)
+    data = create_dataset(str(tmp_path))
+
+    assert data.train is not None and data.image_shape == (3, 8, 6)
+    said = "has 8 x 6 pixels, its image 6 x 8; if its EXIF turns the image, turn the mask, too$"
+    with pytest.raises(UserError, match=said):
+        data.train.targets([0])

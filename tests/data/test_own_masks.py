@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pickle
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -136,17 +136,20 @@ def hub(monkeypatch: pytest.MonkeyPatch) -> Load:
     """Lets the library load tables of images and masks; None is a missing mask."""
     datasets = pytest.importorskip("datasets", reason="needs the extra hf")
 
-    def load(column: str, image: str = "image", **splits: list[Any]) -> str:
+    def load(
+        column: str, image: str = "image", names: Sequence[str] = (), **splits: list[Any]
+    ) -> str:
+        number = datasets.Sequence(datasets.ClassLabel(names=list(names)))
         features = {
             image: datasets.Image(),
-            "id": datasets.Value("int64"),
+            "id": number if names else datasets.Value("int64"),
             column: datasets.Image(),
         }
         tables = {
             split: datasets.Dataset.from_dict(
                 {
                     image: [Image.new("RGB", (4, 3))] * len(cells),
-                    "id": list(range(len(cells))),
+                    "id": [[0, 1]] * len(cells) if names else list(range(len(cells))),
                     column: cells,
                 },
                 features=datasets.Features(features),
@@ -173,6 +176,22 @@ def test_a_table_of_the_hub(hub: Load, column: str, image: str) -> None:
     assert data.test is not None and len(data.test) == 2
     assert data.test.targets([1])[0].tolist() == EXPECTED
     assert data.train is not None and data.train.read([0, 1]).shape == (2, 3, 3, 4)
+
+
+@pytest.mark.parametrize(
+    ("names", "expected"),
+    [
+        (["ground", "disc", "square", "star"], ("ground", "disc", "square", "star")),
+        (["day", "night"], ("class 0", "class 1", "class 2")),  # too few: of something else
+    ],
+)
+def test_names_of_classes_in_a_table_of_the_hub(
+    hub: Load, names: list[str], expected: tuple[str, ...]
+) -> None:
+    cells = [Image.fromarray(INDICES)]
+    data = create_dataset(hub("mask", names=names, train=cells * 6, validation=cells * 2))
+
+    assert data.classes == expected and targets(data) == EXPECTED
 
 
 def test_a_test_split_without_masks_is_no_test_split(hub: Load) -> None:

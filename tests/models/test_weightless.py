@@ -50,3 +50,25 @@ def test_no_random_number_is_drawn() -> None:
         nn.Linear(1000, 1000)
 
     assert torch.equal(torch.get_rng_state(), state)
+
+
+@pytest.mark.parametrize(
+    "name", ["mobilenetv3_small_100", "mobilenetv2_100", "deit_tiny_patch16_224"]
+)
+def test_a_pass_gives_the_shapes(name: str) -> None:
+    found: list[list[torch.Size]] = []
+    for context in (Weightless(), torch.device("cpu")):
+        with context, torch.no_grad():
+            model, shapes = timm.create_model(name, num_classes=7), []
+            for module in model.modules():
+                module.register_forward_hook(lambda *args, to=shapes: to.append(args[2].shape))
+            model(torch.zeros(2, 3, 224, 224))
+        found.append(shapes)
+
+    assert found[0] == found[1] and len(found[0]) > 50
+
+
+def test_an_activation_in_place_returns_the_tensor() -> None:
+    with Weightless():
+        values = torch.zeros(2, 3)
+        assert nn.ReLU(inplace=True)(values) is values and nn.ReLU()(values) is not values

@@ -287,7 +287,7 @@ def test_weights_of_large_networks_outside_the_budget_are_not_drawn() -> None:
 def test_exhaustive_search_goes_on_after_many_that_are_too_large(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("diswot.nas.driver.STALLED", 3)
+    monkeypatch.setattr("diswot.nas.stopping.STALLED", 3)
 
     def space(trial: BaseTrial) -> nn.Module:
         return toyspaces.Marked(0, size=40 - trial.suggest_int("small", 0, 30))
@@ -318,7 +318,7 @@ def test_impossible_budget(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Width 2, kernel 1, depth 1 by hand: 54 + 2, 4 + 2, 12 + 6, 12, 30 + 5 parameters."""
-    monkeypatch.setattr("diswot.nas.driver.STALLED", 60)
+    monkeypatch.setattr("diswot.nas.stopping.STALLED", 60)
 
     with pytest.raises(UserError) as error:
         run(trials=asked, budget=budget, storage=tmp_path)
@@ -345,6 +345,16 @@ def test_a_budget_that_admits_next_to_nothing_is_found(most: int, fit: int, seed
     found = run(valve, proxy="params", trials=fit, budget=budget, seed=seed)
 
     assert found.scored == fit and found.rejected < 2500
+
+
+def test_a_search_ends_when_no_more_students_fit() -> None:
+    """Of 65,536 networks 1 + 8 + 36 have at most two units more than the least."""
+    found = run(valve, proxy="params", trials=500, budget=Budget(max_params=50))
+
+    assert found.scored == found.trials == 45 and found.rejected < 2500
+    assert found.stopped.endswith(" proposals gave no new student within the budget")
+    assert f"of 45 scored students in {found.seconds:.1f} s" in repr(found)
+    assert repr(found).endswith(f"; stopped early: {found.stopped})")
 
 
 # What fails
@@ -863,9 +873,8 @@ def test_progress_only_grows(asked: int, tmp_path: Path) -> None:
     assert [step.done for step in steps] == sorted(step.done for step in steps)
     assert {step.total for step in steps} == {asked}
     assert steps[0].done == 8 or asked == 36
-    assert steps[-1] == SearchProgress(
-        asked if asked == 36 else found.trials, asked, found.best.score, found.rejected
-    )
+    last, done = steps[-1], asked if asked == 36 else found.trials
+    assert last == SearchProgress(done, asked, found.best.score, found.rejected, last.stalled)
     bests = [step.best for step in steps if step.best is not None]
     assert bests == sorted(bests)
 

@@ -18,7 +18,7 @@ from diswot.costs.budget import Budget, Excess
 from diswot.executors.inline import Inline
 from diswot.executors.protocol import TaskResult
 from diswot.nas import driver as module
-from diswot.nas import peers
+from diswot.nas import peers, stopping
 from diswot.nas.aging_evolution import AgingEvolutionSampler
 from diswot.nas.driver import Driver, SearchProgress
 from diswot.nas.peers import Peers
@@ -147,7 +147,7 @@ def test_proposals_that_come_no_nearer_to_the_budget_end_it(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """After three in a row that are no nearer, the first of all is; or after four within it."""
-    monkeypatch.setattr(module, "STALLED", 3)
+    monkeypatch.setattr(stopping, "STALLED", 3)
     hands = Hands(lambda a: scored(a) if a in within else rejected(a), size, backwards)
     loop, told = begun(range(30), hands)
 
@@ -162,7 +162,7 @@ def test_proposals_that_come_no_nearer_to_the_budget_end_it(
 
 def test_a_nearer_proposal_is_progress(monkeypatch: pytest.MonkeyPatch) -> None:
     """The excess falls at every second proposal, ten times; then three are no nearer."""
-    monkeypatch.setattr(module, "STALLED", 3)
+    monkeypatch.setattr(stopping, "STALLED", 3)
 
     def result(a: int) -> TrialResult:
         margin = 1 / (2 + min(a, 20) // 2)
@@ -185,7 +185,7 @@ def test_nothing_but_failures_end_it(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Where one was scored, failures are trials like others."""
-    monkeypatch.setattr(module, "MAX_FAILED", 3)
+    monkeypatch.setattr(stopping, "MAX_FAILED", 3)
     hands = Hands(lambda a: scored(a) if a in within else broken(a), size, backwards)
     loop, told = begun(range(20), hands)
 
@@ -289,7 +289,7 @@ def test_open_trials_that_wait_for_a_dead_one_fail_with_it(backwards: bool) -> N
 def test_rejected_ones_that_wait_are_counted_with_the_first(
     backwards: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "STALLED", 4)
+    monkeypatch.setattr(stopping, "STALLED", 4)
     hands = Hands(rejected, 2, backwards)
     loop, told = begun([5, 5, 6, 6, 7, 7], hands)
 

@@ -194,6 +194,21 @@ def test_meta_device_gives_the_shapes() -> None:
     assert count_params(model) == 194_850
 
 
+@pytest.mark.parametrize(("name", "size"), [("resnet20", 32), ("timm:vit_tiny_patch16_224", 224)])
+def test_proposals_share_one_teacher_and_leave_it_whole(name: str, size: int) -> None:
+    full = largest(f"subnet:{name}", size)
+    small = {choice: 0.25 if choice.startswith("width") else 1 for choice in full}
+    space = create_space(f"subnet:{name}", 10, size)
+    counts = [count_params(space(FixedParamsTrial(each))) for each in (small, full)]
+    for _ in range(2):
+        with Weightless():
+            models = [space(FixedParamsTrial(each)) for each in (small, full)]
+        assert [count_params(model) for model in models] == counts
+
+    kept = next(subnet.traced(name, 10, size).weightless.parameters())
+    assert next(models[1].parameters()) is kept
+
+
 @pytest.mark.parametrize(
     ("name", "message"),
     [

@@ -10,16 +10,20 @@ import torch
 from shapes import shapes
 from torch import Tensor, nn
 from torch.nn.functional import interpolate, relu
+from torch.optim import SGD
 
 from diswot.data.augmentation import Changes, apply, apply_to_masks, draw
 from diswot.data.dataset import UNLABELLED, Dataset
 from diswot.data.registry import create_dataset
 from diswot.errors import UserError
 from diswot.models.registry import create_teacher
+from diswot.training.batches import Part
 from diswot.training.distill import distill
+from diswot.training.distributed import Processes
 from diswot.training.evaluation import measure_result
-from diswot.training.objective import dice_loss
+from diswot.training.objective import Objective, create_losses, dice_loss
 from diswot.training.recipe import Recipe
+from diswot.training.step import TrainingStep
 
 RECIPE = Recipe(epochs=2, batch_size=10, lr=0.1, flip=True, precision="fp32")
 
@@ -86,6 +90,40 @@ def test_dice_of_two_pixels_by_hand() -> None:
 
     assert float(dice_loss(logits, targets)) == pytest.approx(expected)
     assert float(dice_loss(logits, torch.full_like(targets, UNLABELLED))) == 0
+
+
+@pytest.mark.parametrize("losses", [{"kd": 1.0}, {"at": 1.0}, {"kd": 1.0, "cwd": 0.1}])
+@pytest.mark.parametrize("void", ["first", "both"])
+def test_a_part_whose_pixels_are_all_void_contributes_nothing(
+    void: str, losses: dict[str, float], data: Dataset, teacher: nn.Module
+) -> None:
+    """Of two parts one is void: the losses and the gradients are half of those of the other."""
+    labels = torch.full((2, 2, *data.image_shape[1:]), UNLABELLED)
+    images = torch.randn(2, 2, *data.image_shape, generator=torch.Generator().manual_seed(0))
+    labels[1] = torch.arange(labels[1].numel()).reshape(labels[1].shape) % 3
+    labels[1] = UNLABELLED if void == "both" else labels[1]
+    recipe = replace(RECIPE, losses=losses, dice=0.5)
+
+    def updated(number: int) -> tuple[dict[str, float], nn.Module, float]:
+        student = seeded().eval()  # no statistics of a batch
+        made = create_losses(teacher.eval(), student, data, recipe, torch.device("cpu"))
+        goal = Objective(teacher, student, made, recipe, Processes(), False)
+        step = TrainingStep(
+            student, student, goal, SGD(student.parameters(), 1e-3), lambda _: None, None, 0
+        )
+        parts = [Part(images[i], labels[i], None, torch.arange(2)) for i in range(2)][-number:]
+        values = {name: float(value) for name, value in step(parts).items()}
+        return values, student, float(student.head.bias.grad.abs().sum())
+
+    (both, model, slope), (one, _, whole) = updated(2), updated(1)
+    assert slope == pytest.approx(whole / 2)
+    assert both.pop("train_accuracy", None) == one.pop("train_accuracy", None)
+    assert both == pytest.approx({name: value / 2 for name, value in one.items()})
+    if void == "both":
+        assert set(both.values()) == {0.0} and slope == 0
+        assert torch.equal(model.head.weight, seeded().head.weight)
+    else:
+        assert both.keys() == {"loss", "cross_entropy", "dice", *losses} and both["loss"] > 0
 
 
 def test_dice_joins_the_loss_of_pixels_alone(data: Dataset) -> None:

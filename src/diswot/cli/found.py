@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from diswot.cli import budgets, console
 from diswot.runs import folder
 from diswot.storage.run_files import FRONT
+from diswot.utils.units import show_number
 from diswot.utils.user_code import short_name
 
 if TYPE_CHECKING:
@@ -67,19 +68,15 @@ def show(result: dict[str, Any], proxy: str) -> None:
 
 
 def remarks(result: dict[str, Any], trials: int, how: Setting | None) -> list[str]:
-    """Return notes on the costs, on failures, and on a search that ended before all trials."""
-    from diswot.nas.driver import STALLED
-
+    """Return notes on the costs, on failures, and on a search that stopped early."""
     lines = budgets.notes(result["front"] or result["top"], how)
     if result["failed"]:
         kinds = ", ".join(f"{count} {kind}" for kind, count in result["failed_by_kind"].items())
         reason = max(result["failures"], key=result["failures"].__getitem__)
         lines.append(f"{result['failed']} failed ({kinds}), such as: {reason}")
-    if result["trials"] < trials and not result["exhaustive"]:
-        lines.append(
-            f"stopped at {result['trials']} of {trials} trials: the last {STALLED:,} proposals "
-            "were outside the budget, and none was nearer to it"
-        )
+    if result["stopped"]:
+        scored = show_number(result["scored"], "student")
+        lines.append(f"stopped with {scored} scored of {trials} asked: {result['stopped']}")
     return lines
 
 

@@ -33,8 +33,8 @@ def from_root(name: str) -> str:
     prefix, _, inner = name.partition(":")
     if prefix == "hf" and inner and Path(inner).is_dir():
         return f"hf:{user_code.absolute(inner)}"
-    if prefix == "subnet" and inner:
-        return f"subnet:{from_root(inner)}"
+    if prefix in ("subnet", "dense", "detector") and inner:
+        return f"{prefix}:{from_root(inner)}"
     is_path = user_code.is_spec(name) or (name not in SETS and bool(name) and Path(name).exists())
     return user_code.absolute(name) if is_path else name
 

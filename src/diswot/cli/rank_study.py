@@ -109,7 +109,7 @@ def _result(path: Path, targets: Sequence[Target], out: Path | None) -> dict[str
     if out is not None:
         from diswot.reports.page import write_matrix_page
 
-        files.write_json(out / MATRIX, {**folder.provenance(), **result})
+        files.write_json(out / MATRIX, {**environment.provenance(), **result})
         command = shlex.join(map(str, environment.command()))
         write_matrix_page(out / MATRIX_PAGE, path.stem, result, command)
     return result

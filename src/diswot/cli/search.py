@@ -157,7 +157,9 @@ class _Job:
             sampler=self.goal.sampler,
             scoring=how,
             compute=compute,
-            study=StudySettings(self.place, self.study.study, self.study.resume, config),
+            study=StudySettings(
+                self.place, self.study.study, self.study.resume, config, record=False
+            ),
             callbacks=[partial(self._report, self._recorded(config), advance)],
         )
 
@@ -201,6 +203,8 @@ class _Job:
         notes = [] if best is None else [f"best {best:.4f}"]
         if progress.rejected:
             notes.append(f"{progress.rejected:,} outside the budget")
+        if progress.stalled >= 10:
+            notes.append(f"no new student in the last {progress.stalled:,} proposals")
         advance("scoring", progress.done, progress.total, ", ".join(notes))
 
     def show(self, result: dict[str, Any], as_json: bool) -> None:

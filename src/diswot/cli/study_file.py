@@ -17,6 +17,9 @@ _GROUPS = {"rows": TableOptions, "teacher": TeacherOptions, "data": DataOptions}
 _GROUPS |= {"scoring": ScoringOptions}
 _OWN = {"name": str, "targets": list[str], "space": str, "proxies": str}
 _NOT_HERE = ("target", "study")
+_MAY_BE_FILES = ("data", "space", "teacher", "proxies")
+_PREFIX = re.compile(r"((?:subnet|dense|detector|hf):)?(.*)")  # of a name, before a path
+_FUNCTION = re.compile(r"(.+?\.py)(:.*)?")
 
 
 @dataclass(frozen=True)
@@ -37,7 +40,8 @@ def read_study(path: Path, common: TableSettings) -> list[TableSettings]:
     """Read the tables of a study.
 
     The keys are the long options of `diswot rank` with underscores. Those before the first
-    `[[tables]]` hold for all tables. Paths are relative to the current folder.
+    `[[tables]]` hold for all tables. Paths in the file begin in its folder; those of `common`, as
+    options of the command, in the current one.
     """
     from diswot.utils.files import read_toml
 
@@ -46,8 +50,8 @@ def read_study(path: Path, common: TableSettings) -> list[TableSettings]:
     if not isinstance(tables, list) or not tables or not all(isinstance(t, dict) for t in tables):
         raise UserError(f"{path} has no [[tables]]")
     try:
-        shared = _with(common, given)
-        found = [_named(_with(shared, table)) for table in tables]
+        shared = _with(common, given, path.parent)
+        found = [_named(_with(shared, table, path.parent)) for table in tables]
     except UserError as error:
         raise UserError(f"{path}: {error}") from error
     names = [each.name for each in found]
@@ -66,22 +70,60 @@ def _named(settings: TableSettings) -> TableSettings:
     return replace(settings, name=name)
 
 
-def _with(settings: TableSettings, given: Mapping[str, Any]) -> TableSettings:
+def _with(settings: TableSettings, given: Mapping[str, Any], folder: Path) -> TableSettings:
     """Return settings with some changed, by the names of the options."""
+
+    def value(key: str, kind: object) -> object:
+        return _placed(folder, key, _typed(key, kind, left.pop(key)))
+
     left = dict(given)
-    changes: dict[str, Any] = {
-        key: _typed(key, kind, left.pop(key)) for key, kind in _OWN.items() if key in left
-    }
+    changes: dict[str, Any] = {key: value(key, kind) for key, kind in _OWN.items() if key in left}
     known = [*_OWN]
     for group, kind in _GROUPS.items():
         hints = get_type_hints(kind)
         names = [each.name for each in fields(kind) if each.name not in _NOT_HERE]
         known += names
-        inner = {key: _typed(key, hints[key], left.pop(key)) for key in names if key in left}
+        inner: dict[str, Any] = {key: value(key, hints[key]) for key in names if key in left}
         changes[group] = replace(getattr(settings, group), **inner)
     if left:
         raise unknown("key", min(left), known)
     return replace(settings, **changes)
+
+
+def _placed(folder: Path, key: str, value: object) -> object:
+    """Return a value whose path, if it is or names one, begins in a folder.
+
+    Raises:
+        UserError: There is no such file. The folder of `data_root` may be made by a download.
+    """
+    if isinstance(value, Path):
+        return folder / value if key == "data_root" else _existing(folder / value, key)
+    if key not in _MAY_BE_FILES or not isinstance(value, str):
+        return value
+    names = value.split(",") if key == "proxies" else [value]
+    return ",".join(_placed_name(folder, key, name.strip()) for name in names)
+
+
+def _placed_name(folder: Path, key: str, name: str) -> str:
+    """Return the name of a data set, a space, a teacher or a score, whose path begins in a folder.
+
+    Images are a path if there is such a file or folder, or the text looks like one.
+    """
+    parts = _PREFIX.fullmatch(name)
+    assert parts is not None
+    prefix, path = parts.groups("")
+    if function := _FUNCTION.fullmatch(path):
+        file, rest = function.groups("")
+        return f"{prefix}{_existing(folder / file, key)}{rest}"
+    there = (folder / path).exists() or Path(path).exists() or path.endswith(".parquet")
+    is_path = ("/" in path and not prefix) or there
+    return f"{prefix}{_existing(folder / path, key)}" if key == "data" and is_path else name
+
+
+def _existing(path: Path, key: str) -> Path:
+    if not path.exists():
+        raise UserError(f"{key}: no such file: {path}; paths begin in the folder of the study file")
+    return path
 
 
 def _typed(key: str, hint: Any, value: object) -> object:

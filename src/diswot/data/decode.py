@@ -66,7 +66,9 @@ def size_of(source: str | bytes, name: str | None = None) -> tuple[int, int]:
 
 
 def opened_mask(source: str | bytes, name: str | None = None) -> Any:
-    """Decode a mask as it is stored: class indices, or the indices or colours of a palette.
+    """Decode a mask without a new value: class indices, or the indices or colours of a palette.
+
+    A mask is for its image as it is seen. It is rotated if it has an EXIF of its own.
 
     Args:
         source: Path or bytes of the mask.
@@ -75,7 +77,7 @@ def opened_mask(source: str | bytes, name: str | None = None) -> Any:
     Raises:
         UserError: The mask is damaged, or has more than 8 bits a channel.
     """
-    from PIL import Image
+    from PIL import Image, ImageOps
 
     try:
         with Image.open(BytesIO(source) if isinstance(source, bytes) else source) as mask:
@@ -83,6 +85,7 @@ def opened_mask(source: str | bytes, name: str | None = None) -> Any:
                 raise UserError(
                     f"{name or source!s} has more than 8 bits a pixel; convert it first"
                 )
+            ImageOps.exif_transpose(mask, in_place=True)
             mask.load()
             return mask if mask.mode in ("L", "P") else mask.convert("RGB")
     except (UserError, MemoryError):

@@ -39,9 +39,10 @@ def has_masks(table: Any) -> bool:
 def hub_masks(name: str, splits: Mapping[str, Any], img_size: int | None) -> Dataset:
     """Return tables of `datasets` as a data set for segmentation.
 
-    A column such as `mask`, `annotation` or `label` holds images of class indices. The classes are
-    counted from the masks. The split `test` is for testing if it has masks, or else `validation`.
-    Without these, or with one split alone, a random 20 % are held out.
+    A column such as `mask`, `annotation` or `label` holds images of class indices. The classes have
+    the names of the one column that lists the classes in each image, if it has enough; or else they
+    are counted from the masks. The split `test` is for testing if it has masks, or else
+    `validation`. Without these, or with one split alone, a random 20 % are held out.
 
     Args:
         name: Name of the data set.
@@ -57,7 +58,18 @@ def hub_masks(name: str, splits: Mapping[str, Any], img_size: int | None) -> Dat
         known = {"train": next(iter(tables.values()))}
     named = {split: each for split, each in known.items() if split}
     train, test = train_and_test(Path(name), named)
-    return masked(name, None, train, test, img_size, (IMAGENET_MEAN, IMAGENET_STD))
+    names, parts = _class_names(next(iter(splits.values()))), (train, test or train)
+    if names is not None and max(part.highest() for part in parts) >= len(names):
+        names = None
+    return masked(name, names, train, test, img_size, (IMAGENET_MEAN, IMAGENET_STD))
+
+
+def _class_names(table: Any) -> list[str] | None:
+    """Return the names of the one column that is a list of named classes; None without one."""
+    label = imported("datasets", "hf").ClassLabel
+    kinds = [getattr(kind, "feature", None) for kind in table.features.values()]
+    named = [list(kind.names) for kind in kinds if isinstance(kind, label)]
+    return named[0] if len(named) == 1 else None
 
 
 def _column(table: Any) -> str | None:

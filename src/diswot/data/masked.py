@@ -16,7 +16,7 @@ from torch import Tensor
 
 from diswot.data.dataset import Dataset, Split, hold_out_any
 from diswot.data.decode import fitted
-from diswot.data.masks import VOID, MaskClasses, fitted_mask
+from diswot.data.masks import VOID, MaskClasses, check_shape, fitted_mask
 from diswot.data.own_images import Normalisation
 from diswot.errors import UserError
 
@@ -61,11 +61,7 @@ class MaskedImages:
         for place, index in enumerate(indices):
             row = self.rows[int(index)]
             where, mask = f"the mask of {self.name} {row}", self.mask(row)
-            width, height = self.picture(row).size
-            if abs(mask.width * height - mask.height * width) > max(width, height):
-                raise UserError(
-                    f"{where} has {mask.width} x {mask.height} pixels, its image {width} x {height}"
-                )
+            check_shape(mask, self.picture(row).size, where)
             found[place] = torch.from_numpy(classes.read(fitted_mask(mask, size), where))
         return found
 

@@ -250,13 +250,34 @@ def _read_masks(
     for place, index in enumerate(indices):
         path = pairs.masks[index]
         mask = opened_mask(path)
-        width, height = size_of(pairs.images[index])
-        if abs(mask.width * height - mask.height * width) > max(width, height):
-            raise UserError(
-                f"{path} has {mask.width} x {mask.height} pixels, its image {width} x {height}"
-            )
+        check_shape(mask, size_of(pairs.images[index]), path)
         found[place] = torch.from_numpy(classes.read(fitted_mask(mask, size), path))
     return found
+
+
+def check_shape(mask: Any, of: tuple[int, int], where: str) -> None:
+    """Check that a mask has the aspect ratio of its image.
+
+    Args:
+        mask: PIL image.
+        of: Width and height of the image as it is seen, rotated as its EXIF says.
+        where: Name of the mask in the error.
+
+    Raises:
+        UserError: It has another one.
+    """
+    width, height = of
+    if _alike(mask.size, of):
+        return
+    swapped = _alike(mask.size[::-1], of)
+    turned = "; if its EXIF turns the image, turn the mask, too" if swapped else ""
+    raise UserError(
+        f"{where} has {mask.width} x {mask.height} pixels, its image {width} x {height}{turned}"
+    )
+
+
+def _alike(one: tuple[int, int], other: tuple[int, int]) -> bool:
+    return abs(one[0] * other[1] - one[1] * other[0]) <= max(other)
 
 
 def fitted_mask(mask: Any, size: tuple[int, int]) -> Any:

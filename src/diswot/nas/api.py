@@ -27,6 +27,7 @@ from diswot.nas.driver import Callback, Driver, SearchProgress
 from diswot.nas.evaluator import EvaluatorSettings, Measurement
 from diswot.nas.peers import Peers
 from diswot.nas.proposal import Proposer
+from diswot.nas.record import keep, named_facts
 from diswot.nas.result import SearchResult, search_result
 from diswot.nas.samplers import SamplerLike, create_sampler
 from diswot.proxies.registry import ProxyLike, get_proxy
@@ -74,13 +75,17 @@ class StudySettings:
         name: Name of the study in the storage.
         resume: Whether to continue the study that is there. A study in a database is joined in
             any case: several processes, on any machine, may work on it at the same time.
-        facts: Plain facts that a resumed study must share, such as the name of the teacher.
+        facts: Plain facts that a resumed study must share, such as the name of the teacher. A run
+            folder records them: `teacher` and `data` by name let `report` draw the networks.
+        record: Whether a run folder gets `run.json` and `found.json`, which `load_run`, `report`,
+            `compare` and `export` read.
     """
 
     storage: str | Path | None = None
     name: str = "diswot"
     resume: bool = False
     facts: Mapping[str, Any] = field(default_factory=dict)
+    record: bool = True
 
     @property
     def shared(self) -> bool:
@@ -88,10 +93,14 @@ class StudySettings:
         return "://" in str(self.storage)
 
     @property
+    def folder(self) -> Path | None:
+        """Return the run folder; None for a database or memory."""
+        return None if self.storage is None or self.shared else Path(str(self.storage))
+
+    @property
     def cache(self) -> Path | None:
         """Return the file of measured latencies in a run folder."""
-        keeps = self.storage is None or self.shared
-        return None if keeps else Path(str(self.storage)) / LATENCIES
+        return None if self.folder is None else self.folder / LATENCIES
 
 
 _SCORING, _COMPUTE, _STUDY = Scoring(), Compute(), StudySettings()
@@ -114,7 +123,8 @@ def search(
     """Search a space for the student with the highest score, without training any.
 
     With several objectives the result is their Pareto front. A space with at most `n_trials`
-    architectures is searched exhaustively. No architecture is evaluated twice.
+    architectures is searched exhaustively. No architecture is evaluated twice. The search ends
+    sooner where no more students within the budget are found; `SearchResult.stopped` says why.
 
     Args:
         teacher: The teacher, observed once a batch; None where the proxy compares with none.
@@ -154,7 +164,11 @@ def search(
         plan = enumerate_params(space, n_trials)
         with _driver(settings, proposals, name_of(chosen), compute, study) as driver:
             _drive(driver, plan, n_trials, callbacks)
-            return search_result(driver, settings, exhaustive=plan is not None)
+            found = search_result(driver, settings, exhaustive=plan is not None)
+            config = {**named_facts(space, batches), **driver.study.user_attrs["config"]}
+    if study.folder is not None and study.record:
+        keep(study.folder, study.name, config, compute, found)
+    return found
 
 
 def _settings(
@@ -293,8 +307,7 @@ def _opened(
     study: StudySettings, sampler: optuna.samplers.BaseSampler, objectives: Sequence[str]
 ) -> Iterator[optuna.Study]:
     """Open the study; a run folder is locked meanwhile."""
-    alone_in = study.storage is not None and not study.shared
-    lock = alone(Path(str(study.storage))) if alone_in else contextlib.nullcontext()
+    lock = contextlib.nullcontext() if study.folder is None else alone(study.folder)
     directions: list[Literal["maximize", "minimize"]] = [
         "maximize" if objective == "score" else "minimize" for objective in objectives
     ]

@@ -26,13 +26,12 @@ from diswot.nas.history import History
 from diswot.nas.peers import Peers
 from diswot.nas.proposal import Proposer
 from diswot.nas.samplers import listed
+from diswot.nas.stopping import Stall
 from diswot.nas.trial_result import ATTRIBUTE, KILLED, TrialResult
 from diswot.spaces.registry import Params
 from diswot.storage.compat import set_constraints, trial_id
 from diswot.storage.journal import NotWritten
 
-STALLED = 2000  # proposals in a row outside the budget and no nearer to it, before sampling stops
-MAX_FAILED = 20  # failed candidates without a scored one, before sampling stops
 TRIES = 3  # runs of a search that may be interrupted at one trial, before the trial is given up
 PAUSE = 0.5  # seconds between looks at other processes
 POLL = 0.05  # seconds between looks at evaluations while a latency is measured
@@ -48,12 +47,14 @@ class SearchProgress:
         total: Candidates asked for.
         best: Highest score; None before the first.
         rejected: Proposals outside the budget so far.
+        stalled: Proposals in a row that gave no new student within the budget, and none nearer.
     """
 
     done: int
     total: int
     best: float | None
     rejected: int = 0
+    stalled: int = 0
 
 
 Callback = Callable[[SearchProgress], None]
@@ -72,8 +73,17 @@ class _Open:
 class Driver:
     """One process's part in a study.
 
-    Latencies are measured before the evaluations, where latency counts. Of the budget the limit on
-    parameters is checked here. `seconds` are those of each candidate scored in this process.
+    Attributes:
+        study: Holds the trials.
+        propose: Decides the parameters of a trial.
+        evaluations: Does the evaluations.
+        budget: Limits; the one on parameters is checked here.
+        objectives: `score`, alone or with names of `COSTS`: the values of the study.
+        measurements: Measures latencies before the evaluations, where latency counts.
+        peers: Other processes of the study, if there may be some.
+        history: What has ended.
+        stopped: Why sampling stopped early; empty if it did not.
+        seconds: Seconds of each candidate scored in this process.
     """
 
     study: optuna.Study
@@ -84,13 +94,14 @@ class Driver:
     measurements: Executor | None = None
     peers: Peers | None = None
     history: History = field(init=False)
+    stopped: str = ""
     seconds: array[float] = field(default_factory=lambda: array("d"))
     _open: dict[int, _Open] = field(default_factory=dict)
     _measured: set[int] = field(default_factory=set)
     _first: dict[Digest, int] = field(default_factory=dict)
     _waiting: dict[int, list[int]] = field(default_factory=dict)
     _interrupted: deque[optuna.Trial] = field(default_factory=deque)
-    _stalled: int = 0
+    _stall: Stall = field(default_factory=Stall)
     _listed: bool = False
 
     def __post_init__(self) -> None:
@@ -157,8 +168,7 @@ class Driver:
     def sample(self, n_trials: int, callback: Callback) -> None:
         """Evaluate what the sampler proposes, up to a number within the budget.
 
-        Sampling stops earlier where nothing new within the budget is found for `STALLED` proposals,
-        or all of the first `MAX_FAILED` candidates fail.
+        Sampling stops earlier for a reason of `Stall`.
         """
 
         def more() -> bool:
@@ -171,12 +181,14 @@ class Driver:
         def report() -> None:
             self._show(self.history.within, n_trials, callback)
 
-        self._stalled = 0
+        self._stall = Stall()
         self._run(more, done, report, n_trials)
+        if self.history.within < n_trials:
+            self.stopped = self._stall.reason(self.history.outcomes)
 
     def _show(self, done: int, total: int, callback: Callback) -> None:
         rejected = self.history.outcomes["rejected"]
-        callback(SearchProgress(done, total, self.history.best, rejected))
+        callback(SearchProgress(done, total, self.history.best, rejected, self._stall.proposals))
 
     def leave(self) -> None:
         """Give up the open trials of this process, so that no other process waits for them."""
@@ -184,9 +196,7 @@ class Driver:
             self._drop(number)
 
     def _hopeless(self) -> bool:
-        outcomes = self.history.outcomes
-        failing = outcomes["failed"] >= MAX_FAILED and not outcomes["scored"]
-        return self._stalled >= STALLED or failing
+        return bool(self._stall.reason(self.history.outcomes))
 
     def _run(
         self,
@@ -331,8 +341,9 @@ class Driver:
         except UpdateFinishedTrialError:
             return  # another process gave this trial up
         self._tell(trial.number, result)
-        forward = self.history.add(params, trial.number, result)
-        self._stalled = 0 if forward else self._stalled + 1
+        before = len(self.history)
+        progress = self.history.add(params, trial.number, result)
+        self._stall.add(progress=progress, new=len(self.history) > before)
 
     def _tell(self, number: int, result: TrialResult | None) -> None:
         """Tell Optuna how a trial ended; None gives it up."""

@@ -59,9 +59,10 @@ class History:
         """Take in a trial that has ended.
 
         Returns:
-            Whether the search came forward: the candidate is within the budget, or nearer to it
-            than all before.
+            Whether the search came forward: the candidate is within the budget and new, or nearer
+            to the budget than all before.
         """
+        before = len(self)
         self._first.setdefault(digest(key(params)), number)
         self.outcomes[result.outcome] += 1
         if result.rejected is not None:
@@ -74,7 +75,7 @@ class History:
             self.kinds[result.kind] += 1
         else:
             self.best = result.score if self.best is None else max(self.best, result.score)
-        return True
+        return len(self) > before
 
     def find(self, params: Params) -> Entry | None:
         """Return the first trial of an architecture, if it has ended."""

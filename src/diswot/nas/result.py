@@ -83,6 +83,7 @@ class SearchResult:
         failed_by_kind: Number of failed candidates by kind: `error`, `memory`, `not finite`,
             `timeout` or `killed`.
         exhaustive: Whether every architecture of the space was proposed.
+        stopped: Why the search ended with fewer candidates than it was asked for; else empty.
         seconds: Time during which a trial was open, over all runs and processes of the search.
         seconds_per_candidate: Median seconds from proposal to score of one candidate.
         diverse: Ten of the best students that differ in a third of their choices, the best first.
@@ -101,15 +102,17 @@ class SearchResult:
     failures: Mapping[str, int] = field(default_factory=dict)
     failed_by_kind: Mapping[str, int] = field(default_factory=dict)
     exhaustive: bool = False
+    stopped: str = ""
     seconds: float = 0.0
     seconds_per_candidate: float = 0.0
     diverse: tuple[Student, ...] = ()
 
     def __repr__(self) -> str:
         best, seconds = self.best, self.seconds
+        early = f"; stopped early: {self.stopped}" if self.stopped else ""
         return (
             f"SearchResult(best score {best.score:.5g} of {self.scored} scored students in "
-            f"{seconds:.1f} s: {_text(best.params)})"
+            f"{seconds:.1f} s: {_text(best.params)}{early})"
         )
 
     def as_dict(self) -> dict[str, Any]:
@@ -199,6 +202,7 @@ def search_result(driver: Driver, settings: EvaluatorSettings, *, exhaustive: bo
         failures=dict(history.reasons),
         failed_by_kind=dict(history.kinds),
         exhaustive=exhaustive,
+        stopped=driver.stopped,
         seconds=elapsed(trials),
         seconds_per_candidate=statistics.median(driver.seconds or _durations(trials) or [0.0]),
         diverse=tuple(
@@ -315,7 +319,7 @@ def _nothing(driver: Driver, settings: EvaluatorSettings) -> Exception:
     counts = count(model, settings.image_shape)
     sizes = f"{show_count(count_params(model))} params, {show_count(counts.macs)} MACs"
     return UserError(
-        f"no student fits the budget among {len(history)} different ones: none{among} keeps "
+        f"no student fits the budget among {len(history):,} different ones: none{among} keeps "
         f"max_{broken} {show(rejected.limit)}; the nearest has {show(rejected.value)} "
         f"({sizes}): {_text(nearest.params)}"
     )

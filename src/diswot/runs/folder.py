@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from diswot.errors import UserError
 from diswot.storage.run_files import FOUND, JOURNAL, RANKED, RUN, SCORES, TRAINED
+from diswot.utils import environment
 
 if TYPE_CHECKING:
     from diswot.ranking.score_columns import ScoreColumns
@@ -28,17 +29,6 @@ def resumable(place: object) -> Iterator[None]:
     except KeyboardInterrupt as stop:
         kept = f"--resume continues {place}" if place else "nothing is kept without --out"
         raise Stopped(f"stopped; {kept}") from stop
-
-
-def provenance() -> dict[str, Any]:
-    """Return what a result depends on beside its configuration."""
-    from diswot.utils import environment
-
-    return {
-        "command": environment.command(),
-        "versions": environment.versions(),
-        "hardware": environment.hardware(),
-    }
 
 
 def refuse_used(folder: Path) -> None:
@@ -76,7 +66,7 @@ def begin(folder: Path, config: dict[str, Any], *, resume: bool) -> None:
 
     path = folder / RUN
     if not path.exists():
-        _write(path, {**provenance(), "config": config})
+        _write(path, {**environment.provenance(), "config": config})
         return
     if not resume:
         raise UserError(f"{folder} holds a run already; add --resume, or name another folder")
@@ -93,7 +83,7 @@ def _of_rank_study(config: Mapping[str, Any]) -> bool:
 def write_search(folder: Path, config: Mapping[str, Any], study: Mapping[str, Any]) -> None:
     """Write the configuration of a search and where its trials are, unless it is there already."""
     if not (folder / RUN).exists():
-        _write(folder / RUN, {**provenance(), "config": config, "study": study})
+        _write(folder / RUN, {**environment.provenance(), "config": config, "study": study})
 
 
 def write_found(folder: Path, result: Mapping[str, Any]) -> None:
@@ -103,7 +93,9 @@ def write_found(folder: Path, result: Mapping[str, Any]) -> None:
 
 def write_training(folder: Path, result: Mapping[str, Any], classes: Sequence[str]) -> None:
     """Write the result of a training, and the names of its classes in the order of the logits."""
-    _write(folder / TRAINED, {**provenance(), "class_names": [*classes], "result": result})
+    _write(
+        folder / TRAINED, {**environment.provenance(), "class_names": [*classes], "result": result}
+    )
 
 
 def write_rank_study(folder: Path, result: Mapping[str, Any], sheet: ScoreColumns) -> None:

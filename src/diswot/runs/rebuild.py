@@ -207,6 +207,11 @@ def recorded_student(run: Path, trained: Path | None = None) -> RecordedStudent:
 
 def _of_search(run: Path, trained: Path | None) -> RecordedStudent:
     config, folder = run_folder.search_config(run), trained or run / DISTILLED
+    if missing := [n for n in ("space", "classes", "image_size") if n not in config]:
+        raise UserError(
+            f"the search in {run} does not record its {missing[0]}, since its space is no space of "
+            "create_space; StudySettings(facts=...) may name them"
+        )
     student = json.loads(config["student"])
     there = trained is not None or (folder / WEIGHTS).is_file()
     result = _tested(folder) if there else None

@@ -19,6 +19,7 @@ from diswot.errors import UserError, unknown
 from diswot.models.backbones import split
 from diswot.models.supported import usable
 from diswot.models.weightless import Weightless
+from diswot.spaces.named import NamedSpace
 from diswot.spaces.trials import EnumeratingTrial, FixedParamsTrial
 from diswot.spaces.validation import Build, check
 from diswot.utils import user_code
@@ -231,7 +232,7 @@ def list_spaces() -> list[str]:
     return list(SPACES)
 
 
-def create_space(name: str, num_classes: int = 100, img_size: int = 32) -> Build:
+def create_space(name: str, num_classes: int = 100, img_size: int = 32) -> NamedSpace:
     """Return the space of a name as a function of a trial.
 
     Args:
@@ -245,7 +246,12 @@ def create_space(name: str, num_classes: int = 100, img_size: int = 32) -> Build
     Raises:
         UserError: The name is unknown, or the user's function is no space.
     """
-    options = {"num_classes": num_classes, "img_size": img_size}
+    build = _bound(name, {"num_classes": num_classes, "img_size": img_size})
+    return NamedSpace(build, name, num_classes, img_size)
+
+
+def _bound(name: str, options: Mapping[str, int]) -> Build:
+    """Return the function of a space by its name with options bound."""
     plain, colon, text = name.partition(":")
     if plain not in SPACES:
         if user_code.is_spec(name):

@@ -58,7 +58,8 @@ class Objective:
     def __call__(self, part: Part, ramp: float = 1.0) -> tuple[LossParts, Tensor | None]:
         """Return the weighted losses, and which rows of the whole batch are classified right.
 
-        A detector's losses have names of their own, and none of its rows is said to be right.
+        A detector's losses have names of their own, and none of its rows is said to be right. A
+        dense network's part without rows, whose pixels are all ignored, has losses of 0.
 
         With mixed images, the cross-entropy takes the mixed labels. The knowledge distances and
         the accuracy take the label with the larger share. `ramp` is a factor of the distances.
@@ -80,7 +81,7 @@ class Objective:
             correct = (logits.argmax(1) == labels)[labels != IGNORED]
         else:
             correct = logits.argmax(1) == labels
-        return {**own, **ramped}, correct
+        return {**own, **ramped}, correct if len(correct) else None
 
     def _of_boxes(self, images: Tensor, boxes: Tensor, ramp: float) -> LossParts:
         """Return the weighted losses of a detector: means over the shares of all processes.
@@ -113,9 +114,11 @@ class Objective:
     def _distances(self, part: Part) -> tuple[LossParts, Tensor, Tensor]:
         """Return the distances, and the logits and labels of the whole batch.
 
-        The distances of a dense network are those of its rows.
+        The distances of a dense network are those of its rows; without any they are 0. Maps are
+        compared where the share of each process has rows.
         """
-        if self.losses is not None and not self.losses.outputs_alone:
+        maps = self.losses is not None and not self.losses.outputs_alone
+        if maps and self._has_rows(part.labels):
             return self._watched(part.images, part.labels)
         with torch.autocast(part.images.device.type, torch.bfloat16, enabled=self.bf16):
             logits = logits_of(self.student(part.images))
@@ -124,6 +127,8 @@ class Objective:
         whole, labels = self.processes.gather(logits.float()), self.processes.gather(filled)
         if self.losses is None or taught is None:
             return {}, whole, labels
+        if maps or (is_dense(labels) and not (labels != IGNORED).any()):
+            return dict.fromkeys(self.losses.weights, 0 * whole.sum()), whole, labels
         given = self.processes.gather(taught.float())
         if is_dense(labels):
             rows = PixelRows(labels)
@@ -131,6 +136,12 @@ class Objective:
         else:
             pair = (outputs(each, labels) for each in (given, whole))
         return self.losses(*pair), whole, labels
+
+    def _has_rows(self, labels: Tensor) -> bool:
+        """Whether the share of each process has a row, which observations need."""
+        if not is_dense(labels):
+            return True
+        return not self.processes.sum((labels == IGNORED).all().float())
 
     @torch.no_grad()
     def _taught(self, part: Part) -> Tensor | None:

@@ -36,18 +36,18 @@ class TrainingStep:
 
     def __call__(self, parts: list[Part]) -> dict[str, Tensor]:
         """Update the weights; return the losses by name and the accuracy in %, on the device."""
-        values: dict[str, Tensor] = {}
+        values: dict[str, list[Tensor]] = {}
         self.optimizer.zero_grad()
         for number, part in enumerate(parts, 1):
             last = number == len(parts)
             with nullcontext() if last else unsynchronized(self.network):
                 shown = self._backward(part, len(parts))
             for name, value in shown.items():
-                values[name] = values.get(name, 0) + value.detach().float() / len(parts)
+                values.setdefault(name, []).append(value.detach().float())
         if self.objective.losses is not None:
             self.objective.processes.average(self.objective.losses.parameters())
         self._update()
-        return values
+        return {name: torch.stack(each).mean() for name, each in values.items()}
 
     def _backward(self, part: Part, parts: int) -> dict[str, Tensor]:
         grown = min(1.0, (self.updates + 1) / self.ramp) if self.ramp else 1.0

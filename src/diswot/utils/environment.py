@@ -7,8 +7,14 @@ import re
 import sys
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 PACKAGES = ("diswot", "torch", "torchvision", "timm", "optuna", "numpy")
+
+
+def provenance() -> dict[str, Any]:
+    """Return what a result depends on beside its configuration."""
+    return {"command": command(), "versions": versions(), "hardware": hardware()}
 
 
 def versions() -> dict[str, str]:

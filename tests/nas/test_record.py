@@ -1,0 +1,100 @@
+"""A search from Python leaves a run folder that every reader opens as finished."""
+
+from __future__ import annotations
+
+import json
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import pytest
+from commands import Run
+from safetensors.torch import load_file
+from torch import nn
+
+import diswot
+from diswot.nas.record import named_facts
+from diswot.nas.result import SearchResult
+
+
+def searched(folder: Path | diswot.StudySettings, **options: Any) -> SearchResult:
+    """A search of S0 with digits of 8 x 8 pixels."""
+    data = diswot.create_dataset("digits", img_size=8)
+    space = options.pop("space", None) or diswot.create_space("s0", num_classes=10, img_size=8)
+    budget = diswot.Budget(max_params="0.3M")
+    teacher = diswot.create_teacher("resnet20", num_classes=10)
+    return diswot.search(
+        teacher, space, options.pop("data", data), n_trials=4, budget=budget, scoring="params",
+        study=folder, **options,
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("python") / "run"
+
+
+@pytest.fixture(scope="module")
+def found(folder: Path) -> SearchResult:
+    return searched(folder)
+
+
+def test_it_is_loaded_as_finished(folder: Path, found: SearchResult) -> None:
+    run = diswot.load_run(folder)
+
+    assert repr(run.search).startswith("SearchRecord(finished, ") and not run.notes
+    assert run.search is not None and run.search.found == json.loads(json.dumps(
+        {**found.as_dict(), "latency_setting": None, "like": None}
+    ))  # fmt: skip
+    known = {"space": "s0", "classes": 10, "image_size": 8, "data": "digits", "proxy": "params"}
+    assert known.items() <= run.search.config.items()
+    assert run.facts["versions"]["torch"] == version("torch")
+
+
+def test_the_commands_read_it(folder: Path, found: SearchResult, run: Run) -> None:
+    page = run(f"report {folder} --json").json["report"]
+    assert "Space s0, data digits" in Path(page).read_text()
+    table = run(f"compare {folder} {folder}").out
+    assert table.count("digits") == 2 and f"{found.best.score:.5g}" in table
+
+    files = run(f"export {folder} --format safetensors --json").json["files"]
+    weights = load_file(next(f for f in files if f.endswith(".safetensors")))
+    space = diswot.create_space("s0", num_classes=10, img_size=8)
+    model = diswot.build_network(space, found.best.params)
+    shapes = [sorted(v.shape for v in held.values()) for held in (weights, model.state_dict())]
+    assert shapes[0] == shapes[1]
+
+
+def test_a_resumed_search_writes_its_result_anew(tmp_path: Path) -> None:
+    searched(tmp_path)
+    before = json.loads((tmp_path / "run.json").read_text())
+    (tmp_path / "found.json").unlink()
+    found = searched(diswot.StudySettings(tmp_path, resume=True))
+
+    assert json.loads((tmp_path / "found.json").read_text())["best"]["score"] == found.best.score
+    assert json.loads((tmp_path / "run.json").read_text()) == before
+
+
+def test_a_space_without_a_name_is_refused_by_export(tmp_path: Path) -> None:
+    """Facts of the user name it."""
+    own = diswot.create_space("s0", num_classes=10, img_size=8).build
+    batch = diswot.create_dataset("digits", img_size=8).batch(8)
+    searched(tmp_path / "a", space=own, data=batch)
+    with pytest.raises(diswot.UserError, match="does not record its space, since its space is no"):
+        diswot_student(tmp_path / "a")
+
+    facts = {"space": "s0", "classes": 10, "image_size": 8, "teacher": "resnet20"}
+    searched(diswot.StudySettings(tmp_path / "b", facts=facts), space=own, data=batch)
+    assert isinstance(diswot_student(tmp_path / "b"), nn.Module)
+
+
+def diswot_student(folder: Path) -> nn.Module:
+    from diswot.runs.rebuild import recorded_student
+
+    return recorded_student(folder).network()
+
+
+def test_facts_of_a_batch_and_of_an_unnamed_space() -> None:
+    assert named_facts(lambda trial: nn.Linear(1, 1), None) == {}
+    data = diswot.create_dataset("digits", img_size=8)
+    assert named_facts(lambda trial: nn.Linear(1, 1), data)["image_size"] == 8
