@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -18,6 +19,9 @@ READ_BATCH = 500
 UNLABELLED = -1  # label of a training image without one
 SPLIT_SEED = 0  # of the held-out 20 % of a data set without test images
 _HELD_OUT = 0.2
+
+
+Read = Callable[[Sequence[int]], Tensor]  # what is of some images, by their numbers
 
 
 class Batch(NamedTuple):
@@ -56,8 +60,8 @@ class Split:
     """
 
     labels: Tensor
-    read: Callable[[Sequence[int]], Tensor]
-    annotations: Callable[[Sequence[int]], Tensor] | None = None
+    read: Read
+    annotations: Read | None = None
 
     def targets(self, indices: Sequence[int]) -> Tensor:
         """Return the labels of some images, n, of their pixels, n x H x W, or their boxes."""
@@ -209,15 +213,15 @@ def subset(split: Split, chosen: np.ndarray) -> Split:
         chosen: Their numbers.
     """
     indices = torch.as_tensor(chosen)
-
-    def of(read: Callable[[Sequence[int]], Tensor]) -> Callable[[Sequence[int]], Tensor]:
-        return lambda wanted: read(indices[torch.as_tensor(wanted)].tolist())
-
-    annotations = None if split.annotations is None else of(split.annotations)
-    return Split(split.labels[indices], of(split.read), annotations)
+    annotations = None if split.annotations is None else partial(_some, split.annotations, indices)
+    return Split(split.labels[indices], partial(_some, split.read, indices), annotations)
 
 
-def resized(images: Tensor, side: int) -> Callable[[Sequence[int]], Tensor]:
+def _some(read: Read, indices: Tensor, wanted: Sequence[int]) -> Tensor:
+    return read(indices[torch.as_tensor(wanted)].tolist())
+
+
+def resized(images: Tensor, side: int) -> Read:
     """Return a reader of a tensor of bytes, N x 3 x H x H, that resizes images to `side` pixels."""
 
     def read(indices: Sequence[int]) -> Tensor:

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from diswot.data.dataset import Dataset, Split, hold_out
-from diswot.data.decode import IMAGENET_MEAN, IMAGENET_STD, fitted, opened, side_of
+from diswot.data.decode import IMAGENET_LOOK, fitted, opened, side_of
 from diswot.data.image_files import files_below, files_in, subfolders
 from diswot.data.split_folders import split_folders
 from diswot.errors import UserError
@@ -50,9 +50,9 @@ def folder(name: str, *, img_size: int | None) -> Dataset:
     """
     classes, train, test = _parts(Path(name))
     first = (train or test)[0][0]
-    side = img_size or side_of(opened(first, first))
+    side = img_size or side_of(opened(first))
     splits = [_split(samples, side) for samples in (train, test)]
-    return Dataset(name, classes, side, IMAGENET_MEAN, IMAGENET_STD, *splits)
+    return Dataset(name, classes, side, *IMAGENET_LOOK, *splits)
 
 
 def _parts(root: Path) -> tuple[tuple[str, ...], list[Sample], list[Sample]]:
@@ -131,5 +131,5 @@ def read_images(paths: Sequence[str], side: int, indices: Sequence[int]) -> Tens
     """
     images = torch.empty(len(indices), 3, side, side, dtype=torch.uint8)
     for image, index in zip(images, indices, strict=True):
-        image.copy_(fitted(opened(paths[index], paths[index]), side))
+        image.copy_(fitted(opened(paths[index]), side))
     return images

@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
-from pathlib import Path
 from typing import Any
 
-from diswot.data.boxes import train_and_test
 from diswot.data.dataset import Dataset
-from diswot.data.decode import IMAGENET_MEAN, IMAGENET_STD, opened, opened_mask
+from diswot.data.decode import opened, opened_mask
+from diswot.data.huggingface_tables import encoded_column, image_columns, known_splits
 from diswot.data.masked import MaskedImages, masked
 from diswot.data.own_masks import plain_mask
-from diswot.data.parquet import encoded_images
-from diswot.data.split_folders import split_of
-from diswot.data.tabular import image_column
-from diswot.utils.optional_imports import imported
+from diswot.data.tabular import Fetch, image_column
 
 MASKS = (
     "mask",
@@ -51,24 +47,14 @@ def hub_masks(name: str, splits: Mapping[str, Any], img_size: int | None) -> Dat
     Raises:
         UserError: A table has several columns of images, or the masks have one class.
     """
+    known = [split for split, each in splits.items() if _known(each)]
     tables = {split: _table(each, f"{name}:{split}") for split, each in splits.items()}
-    known = {split_of(split): tables[split] for split, each in splits.items() if _known(each)}
-    if "train" not in known:
-        known = {"train": next(iter(tables.values()))}
-    named = {split: each for split, each in known.items() if split}
-    train, test = train_and_test(Path(name), named)
-    return masked(name, None, train, test, img_size, (IMAGENET_MEAN, IMAGENET_STD))
+    return masked(name, known_splits(name, tables, known), img_size)
 
 
 def _column(table: Any) -> str | None:
-    images = _images(table)
+    images = image_columns(table)
     return next((n for n in MASKS if n in images), None) if len(images) > 1 else None
-
-
-def _images(table: Any) -> list[str]:
-    """Return the names of the columns of images."""
-    datasets = imported("datasets", "hf")
-    return [n for n, kind in table.features.items() if isinstance(kind, datasets.Image)]
 
 
 def _known(table: Any) -> bool:
@@ -78,31 +64,23 @@ def _known(table: Any) -> bool:
 
 
 def _table(table: Any, name: str) -> MaskedImages:
-    datasets, column = imported("datasets", "hf"), _column(table)
+    column = _column(table)
     assert column is not None
-    images = [n for n in _images(table) if n not in MASKS]
-    image = image_column(list(table.features), images, name)
-    encoded = [
-        partial(
-            encoded_images,
-            table.select_columns([each]).cast_column(each, datasets.Image(decode=False)),
-            each,
-            name,
-        )
-        for each in (image, column)
-    ]
+    others = [n for n in image_columns(table) if n not in MASKS]
+    image = image_column(list(table.features), others, name)
+    names = [f"row {row} of {name}" for row in range(len(table))]
+    pictures, masks = (encoded_column(table, each, name) for each in (image, column))
     return MaskedImages(
-        f"{name}: row",
+        [f"the mask of {name}: row {row}" for row in range(len(table))],
         range(len(table)),
-        partial(_picture, encoded[0], name),
-        partial(_mask, encoded[1], name),
+        partial(_picture, pictures, names),
+        partial(_mask, masks, names),
     )
 
 
-def _picture(fetch: Any, name: str, row: int) -> Any:
-    return opened(fetch([row])[0], f"row {row} of {name}")
+def _picture(fetch: Fetch, names: Sequence[str], row: int) -> Any:
+    return opened(fetch([row])[0], names[row])
 
 
-def _mask(fetch: Any, name: str, row: int) -> Any:
-    source, where = fetch([row])[0], f"row {row} of {name}"
-    return plain_mask(opened_mask(source, where), where)
+def _mask(fetch: Fetch, names: Sequence[str], row: int) -> Any:
+    return plain_mask(opened_mask(fetch([row])[0], names[row]), names[row])

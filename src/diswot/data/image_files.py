@@ -14,6 +14,11 @@ _SYSTEM_FILES = {"thumbs.db", "desktop.ini"}
 _OTHER_FORMATS = {"BUFR", "EPS", "FITS", "GRIB", "HDF5", "IPTC", "MPEG", "WMF"}
 
 
+def lines(path: Path) -> list[str]:
+    """Return the lines of a text file that are not empty, without the space around them."""
+    return [*filter(None, map(str.strip, path.read_text(errors="replace").splitlines()))]
+
+
 class Found(NamedTuple):
     """Files below a folder.
 

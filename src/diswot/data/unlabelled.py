@@ -14,7 +14,7 @@ import torch
 from torch import Generator, Tensor
 
 from diswot.data.dataset import SPLIT_SEED, UNLABELLED, Dataset, Split
-from diswot.data.decode import IMAGENET_MEAN, IMAGENET_STD, opened, side_of
+from diswot.data.decode import IMAGENET_LOOK, opened, side_of
 from diswot.data.folder import note_others, read_images
 from diswot.data.image_files import files_below
 from diswot.errors import UserError
@@ -42,10 +42,10 @@ def unlabelled_alone(
     held = int(HELD_OUT * len(paths))
     if not held:
         raise UserError(f"{path} has {len(paths)} images, and a training needs at least 5")
-    side = img_size or side_of(opened(paths[0], paths[0]))
+    side = img_size or side_of(opened(paths[0]))
     order = torch.randperm(len(paths), generator=Generator().manual_seed(SPLIT_SEED)).tolist()
     train, test = (_split(paths, part, side) for part in (sorted(order[held:]), order[:held]))
-    return Dataset(str(path), tuple(classes), side, IMAGENET_MEAN, IMAGENET_STD, train, test)
+    return Dataset(str(path), tuple(classes), side, *IMAGENET_LOOK, train, test)
 
 
 def _split(paths: Sequence[str], chosen: Sequence[int], side: int) -> Split:
