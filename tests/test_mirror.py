@@ -70,7 +70,7 @@ ELSEWHERE = {
     "proxies/test_activations": ("proxies/activation_codes",),
     "proxies/test_az_nas": ("proxies/blocks", "proxies/recorders"),
     "proxies/test_gradients": ("proxies/passes", "proxies/ntk_fisher", "proxies/synflow"),
-    "proxies/test_scorer": ("proxies/candidate", "proxies/diswot_score"),
+    "proxies/test_scorer": ("proxies/candidate",),
     # whole files
     "exporters/test_int8": ("cli/int8", "exporters/int8_comparison"),
     "exporters/test_export": ("cli/export", "exporters/model_card", "exporters/formats"),

@@ -28,8 +28,7 @@ from diswot.knowledge.multi_level import mlkd
 from diswot.knowledge.own import own_distance, summary_of
 from diswot.knowledge.relation import relation
 from diswot.knowledge.relations import cc, cka, pkt, rkd, sp
-from diswot.knowledge.semantic import semantic
-from diswot.knowledge.semantic_class import semantic_class
+from diswot.knowledge.semantic import semantic, semantic_class
 from diswot.knowledge.standardised import dist_standardised, dkd_standardised, kd_standardised
 from diswot.observation.observe import Observation
 from diswot.utils import user_code
@@ -274,24 +273,17 @@ def get_distance(name: str | Distance) -> Knowledge:
         UserError: The name is unknown, and the message has the nearest names; or the function is
             no distance.
     """
+    key = user_code.name_of(name)
+    if key in KNOWLEDGE:
+        if name not in (key, KNOWLEDGE[key].distance):
+            raise UserError(f"{key} is a built-in distance; give your function another name")
+        return KNOWLEDGE[key]
     if not isinstance(name, str):
-        return _of_function(name)
-    if name in KNOWLEDGE:
-        return KNOWLEDGE[name]
+        return _own(key, name)
     if not user_code.is_spec(name):
         raise unknown("knowledge distance", name, KNOWLEDGE)
     found = user_code.find(name, (Knowledge,))
     return found if isinstance(found, Knowledge) else _own(name, found)
-
-
-def _of_function(function: Distance) -> Knowledge:
-    """Return the row of a function; refuse one with the name of another distance."""
-    name = user_code.name_of(function)
-    if name not in KNOWLEDGE:
-        return _own(name, function)
-    if KNOWLEDGE[name].distance is not function:
-        raise UserError(f"{name} is a built-in distance; give your function another name")
-    return KNOWLEDGE[name]
 
 
 def _own(name: str, function: Distance) -> Knowledge:

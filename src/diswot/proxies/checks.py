@@ -14,7 +14,6 @@ from diswot.observation.hooks import kind
 from diswot.observation.observe import NoClassifier, Observation
 from diswot.observation.rows import logits_of
 from diswot.proxies.registry import Proxy
-from diswot.tasks.detection import head_classes
 
 _SIZES = "scores without a forward pass need none: params, macs, depth and size"
 
@@ -59,24 +58,6 @@ def check_outputs(outputs: object, num_classes: int | None) -> None:
     if found.shape[1] != num_classes:
         raise UserError(
             f"the student has {found.shape[1]} outputs, and the data has {num_classes} classes"
-        )
-
-
-def check_detector_classes(student: nn.Module, num_classes: int) -> None:
-    """Refuse a detector with another number of classes than the data, as far as it is known.
-
-    Args:
-        student: Detector.
-        num_classes: Number of classes of the data.
-
-    Raises:
-        UserError: The number is another.
-    """
-    found = head_classes(student)
-    if found is not None and found != num_classes + 1:
-        raise UserError(
-            f"the student has outputs for {found} classes, the background included, and the data "
-            f"has {num_classes} classes"
         )
 
 

@@ -9,6 +9,8 @@ from typing import Any, Literal
 from diswot.errors import UserError, unknown
 from diswot.knowledge.own import summary_of
 from diswot.knowledge.registry import KNOWLEDGE, Knowledge, get_distance
+from diswot.knowledge.relation import relation
+from diswot.knowledge.semantic import semantic
 from diswot.models.initialization import INHERITED
 from diswot.proxies import (
     activations,
@@ -21,7 +23,6 @@ from diswot.proxies import (
 )
 from diswot.proxies.activation_codes import ActivationCodes
 from diswot.proxies.candidate import Candidate
-from diswot.proxies.diswot_score import diswot
 from diswot.proxies.layer_recorder import LayerRecorder
 from diswot.proxies.own import own_score
 from diswot.proxies.recorders import BlockEntropies, Recorder
@@ -124,15 +125,15 @@ def _jacobian(score: Score, summary: str, paper: str) -> Proxy:
     return Proxy(score, summary, paper, "backward", needs_backward=True)
 
 
-_DISWOT = Proxy(
-    diswot,
-    "minus semantic, minus relation distance",
-    "DisWOT, CVPR 2023",
-    "forward",
-    compares_observations=True,
-    same_width=KNOWLEDGE["semantic"].same_width,
-    needs_labels=True,
-)
+def diswot(candidate: Candidate) -> float:
+    """Return minus the semantic distance, minus the relation distance; 0 at most.
+
+    DisWOT, CVPR 2023, eq. 8: both distances on one batch, teacher and student with random weights.
+
+    Raises:
+        UserError: The classifiers of teacher and student have different shapes.
+    """
+    return -float(semantic(*candidate.observations)) - float(relation(*candidate.observations))
 
 
 def _layers(score: Score, summary: str) -> Proxy:
@@ -184,7 +185,15 @@ PROXIES: dict[str, Proxy] = {
         "forward",
         init="kaiming",
     ),
-    "diswot": _DISWOT,
+    "diswot": Proxy(
+        diswot,
+        "minus semantic, minus relation distance",
+        "DisWOT, CVPR 2023",
+        "forward",
+        compares_observations=True,
+        same_width=True,
+        needs_labels=True,
+    ),
     **{name: _agreement(row) for name, row in KNOWLEDGE.items()},
     "agreement": _predictions(
         agreement.agreement, "minus the divergence of the predictions from the teacher's, in nats"
@@ -309,10 +318,14 @@ def get_proxy(name: ProxyLike) -> Proxy:
         UserError: The name is unknown, and the message has the nearest names; or the function is
             no proxy.
     """
+    key = user_code.name_of(name)
+    if key in PROXIES:
+        distance = KNOWLEDGE[key].distance if key in KNOWLEDGE else None
+        if name not in (key, PROXIES[key].score, distance):
+            raise UserError(f"{key} is a built-in score; give your function another name")
+        return PROXIES[key]
     if not isinstance(name, str):
-        return _of_function(name)
-    if name in PROXIES:
-        return PROXIES[name]
+        return _own(key, name)
     if not user_code.is_spec(name):
         raise unknown("proxy", name, PROXIES)
     found = user_code.find(name, (Proxy, Knowledge))
@@ -335,17 +348,6 @@ def get_proxies(names: Iterable[ProxyLike]) -> dict[str, Proxy]:
     if len(rows) < len(wanted):
         raise UserError("two scores have one name; give one of the functions another name")
     return rows
-
-
-def _of_function(function: Callable[..., Any]) -> Proxy:
-    """Return the row of a function; refuse one with the name of another proxy."""
-    name = user_code.name_of(function)
-    if name not in PROXIES:
-        return _own(name, function)
-    distance = KNOWLEDGE[name].distance if name in KNOWLEDGE else None
-    if function not in (distance, PROXIES[name].score):
-        raise UserError(f"{name} is a built-in score; give your function another name")
-    return PROXIES[name]
 
 
 def _own(name: str, function: Callable[..., Any]) -> Proxy:

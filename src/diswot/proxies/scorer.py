@@ -42,7 +42,6 @@ from diswot.observation.modes import measuring, recordable
 from diswot.observation.observe import Observation, observe
 from diswot.proxies.candidate import Candidate, images_alone
 from diswot.proxies.checks import (
-    check_detector_classes,
     check_outputs,
     check_teacher_free,
     check_types,
@@ -51,6 +50,7 @@ from diswot.proxies.checks import (
 )
 from diswot.proxies.first_block import first_block_roughness
 from diswot.proxies.registry import PROXIES, Proxy, ProxyLike, get_proxies, inherits
+from diswot.tasks.detection import check_head
 from diswot.utils.devices import CPU, exact
 
 if TYPE_CHECKING:
@@ -371,7 +371,7 @@ def _outcomes(
         )
         boxes = is_boxes(batch.labels)
         if boxes and num_classes is not None:
-            check_detector_classes(student, num_classes)
+            check_head("student", student, "the data", num_classes)
         if any(row.needs_forward for row in rows.values()):
             with classifier_errors():
                 logits = candidate.observation.logits

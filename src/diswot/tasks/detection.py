@@ -147,11 +147,26 @@ def check_boxes(fit: Fit, outputs: object) -> None:
             f"the {role} gives {type(outputs).__name__} for 2 images, and {data.name} needs a "
             "detector: a list with a dict of boxes, labels and scores for each image"
         )
-    wanted = len(data.classes if fit.classes is None else fit.classes) + 1
-    if (found := head_classes(fit.model)) not in (None, wanted):
+    classes = data.classes if fit.classes is None else fit.classes
+    check_head(role, fit.model, data.name, len(classes))
+
+
+def check_head(role: str, model: nn.Module, data: str, num_classes: int) -> None:
+    """Refuse a detector with another number of classes than the data, as far as it is known.
+
+    Args:
+        role: What an error calls the detector.
+        model: The detector.
+        data: What an error calls the data.
+        num_classes: Number of classes of the data, without the background.
+
+    Raises:
+        UserError: The number is another.
+    """
+    if (found := head_classes(model)) not in (None, num_classes + 1):
         raise UserError(
             f"the {role} has outputs for {found} classes, the background included, and "
-            f"{data.name} has {wanted}"
+            f"{data} has {num_classes + 1}"
         )
 
 
