@@ -1,4 +1,4 @@
-"""Distances of the positions at which the channels of a network respond.
+"""Distances of the positions at which the channels of a network respond, over the `stages`.
 
 Letters: B images, C channels, H x W positions.
 """
@@ -24,10 +24,6 @@ def at(teacher: Observation, student: Observation) -> Tensor:
     Zagoruyko and Komodakis, ICLR 2017, eq. 2. There it is the norm of the difference, whose
     gradient is infinite where the maps agree; here it is the norm squared.
 
-    Args:
-        teacher: Its `stages` are used.
-        student: Its `stages` are used.
-
     Returns:
         A scalar between 0 and 2.
 
@@ -52,10 +48,6 @@ def nst(teacher: Observation, student: Observation) -> Tensor:
     averaged over images and pairs of stages. Works for any widths.
 
     Huang and Wang, 2017 (arXiv 1707.01219), with d = 2 and c = 0.
-
-    Args:
-        teacher: Its `stages` are used.
-        student: Its `stages` are used.
 
     Returns:
         A scalar between 0 and 2.

@@ -1,4 +1,4 @@
-"""Distances of the channels' correlations: which channels respond together.
+"""Distances of the channels' correlations over the `stages`: which channels respond together.
 
 Letters: B images, C channels, H x W positions.
 """
@@ -18,11 +18,7 @@ from diswot.observation.observe import Observation
 
 
 def flows(maps: Sequence[Tensor]) -> list[tuple[Tensor, Tensor]]:
-    """Pair each stage with the next; pair a single stage with itself.
-
-    Args:
-        maps: One tensor a stage, at least one.
-    """
+    """Pair each stage with the next; pair a single stage with itself."""
     return list(pairwise(maps)) or [(maps[0], maps[0])]
 
 
@@ -36,10 +32,6 @@ def fsp(teacher: Observation, student: Observation) -> Tensor:
     Yim et al., CVPR 2017, eq. 1 and 2. The paper takes the first and the last map of one
     resolution; here the two maps end two successive stages. If there is a single stage, the flow
     is from its map to itself.
-
-    Args:
-        teacher: Its `stages` are used.
-        student: Its `stages` are used.
 
     Returns:
         A scalar, at least 0.
@@ -78,10 +70,6 @@ def ickd(teacher: Observation, student: Observation) -> Tensor:
     for any grids.
 
     Liu et al., ICCV 2021.
-
-    Args:
-        teacher: Its `stages` are used.
-        student: Its `stages` are used.
 
     Returns:
         A scalar between 0 and 4.

@@ -1,4 +1,4 @@
-"""Distances of the maps' values at every position.
+"""Distances of the maps' values at every position, over the `stages`.
 
 Letters: B images, C channels, H x W positions.
 """
@@ -33,10 +33,6 @@ def fitnet(teacher: Observation, student: Observation) -> Tensor:
     Romero et al., ICLR 2015, eq. 3. There it is half the sum over entries. The regressor r is that
     of the adapter: a 1x1 convolution as in later work, where the paper has a larger one.
 
-    Args:
-        teacher: Its `stages` are used.
-        student: Its `stages` are used.
-
     Returns:
         A scalar, at least 0.
 
@@ -63,10 +59,6 @@ def pkd(teacher: Observation, student: Observation) -> Tensor:
     Cao et al., NeurIPS 2022. The published code adds 1e-6 to the deviation; here
     nothing is added. It sums over the levels of a feature pyramid, with the weight 6 each.
 
-    Args:
-        teacher: Its `stages` are used.
-        student: Its `stages` are used.
-
     Returns:
         A scalar between 0 and 2.
 
@@ -81,7 +73,7 @@ def pkd(teacher: Observation, student: Observation) -> Tensor:
 @cached
 def _unit_channels(maps: Tensor) -> Tensor:
     """Return the channels without their mean, scaled to unit length, C x BHW."""
-    return unit_rows(centred(in_safe_range(maps).transpose(0, 1).flatten(1), 1))
+    return unit_rows(centred(in_safe_range(maps).transpose(0, 1).flatten(1)))
 
 
 def ab(teacher: Observation, student: Observation, margin: float = 1.0) -> Tensor:
@@ -169,13 +161,10 @@ def _log_likelihood(error: Tensor, variance: Tensor) -> Tensor:
 
 
 class Variances(nn.Module):
-    """The variances that `vid` learns as a loss, one a channel.
+    """The variances that `vid` learns as a loss, one a channel of the adapted maps.
 
     A variance is softplus(alpha) + 1e-5 as in the paper. It starts at 1, in the published code
     at 5.
-
-    Args:
-        teacher: Adapted observation, from which the widths of the stages are taken.
     """
 
     LEAST = 1e-5

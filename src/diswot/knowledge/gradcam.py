@@ -29,10 +29,6 @@ def gradcam(teacher: Observation, student: Observation) -> Tensor:
     Selvaraju et al., ICCV 2017, eq. 1 and 2. This is the semantic distance of the text of DisWOT,
     CVPR 2023, eq. 3 to 5; the published code compares class gradients (`semantic`).
 
-    Args:
-        teacher: Its `last` and `cam_weights` are used.
-        student: Its `last` and `cam_weights` are used.
-
     Returns:
         A scalar between 0 and 2.
 
@@ -47,9 +43,6 @@ def gradcam(teacher: Observation, student: Observation) -> Tensor:
 
 def class_activation(observation: Observation) -> Tensor:
     """Return the Grad-CAM map of each image's target, up to a factor common to all images.
-
-    Args:
-        observation: Its `last` and `cam_weights` are used.
 
     Returns:
         B x H x W, at least 0.

@@ -1,4 +1,4 @@
-"""The distance of the leading singular vectors of the maps, from stage to stage.
+"""The distance of the leading singular vectors of the maps, from stage to stage, over the `stages`.
 
 Letters: B images, C channels, H x W positions.
 """
@@ -32,10 +32,6 @@ def kdsvd(teacher: Observation, student: Observation) -> Tensor:
     the entries of the teacher's vector have a sum of at least zero, and so have the student's if
     the two are orthogonal. The gradient is that of the singular vectors; between equal singular
     values, where they have none, it is zero.
-
-    Args:
-        teacher: Its `stages` are used.
-        student: Its `stages` are used.
 
     Returns:
         A scalar, at least 0.

@@ -144,12 +144,7 @@ def _softened(name: str, teacher: Observation, student: Observation, temperature
 
 
 def same_classes(name: str, teacher: Observation, student: Observation) -> Pair:
-    """Return the logits in float32 or float64, after a check of their shapes.
-
-    Args:
-        name: Name of the distance, for the message.
-        teacher: Its `logits`, N x K.
-        student: Its `logits`, N x K.
+    """Return the logits, N x K each, in float32 or float64, after a check of their shapes.
 
     Raises:
         UserError: Teacher and student have different numbers of classes, or are detectors with
@@ -181,4 +176,4 @@ def _target_or_not(logs: Tensor, is_target: Tensor) -> Tensor:
 
 def _uncorrelated(target: Tensor, output: Tensor) -> Tensor:
     """Return one minus Pearson's correlation of two rows, averaged over rows."""
-    return 1 - (unit_rows(centred(target, 1)) * unit_rows(centred(output, 1))).sum(1).mean()
+    return 1 - (unit_rows(centred(target)) * unit_rows(centred(output))).sum(1).mean()

@@ -52,13 +52,10 @@ def mgd(
 
 
 class Generators(nn.Module):
-    """The generators that `mgd` learns as a loss, one a stage.
+    """The generators that `mgd` learns as a loss, one a stage of the adapted maps.
 
     As in the paper, each is two 3x3 convolutions of the teacher's width with a ReLU in between,
     behind the mask. The mask is drawn anew in each pass from torch's generator, as dropout is.
-
-    Args:
-        teacher: Adapted observation, from which the widths of the stages are taken.
     """
 
     SEED = 2204  # of the weights, so that no other random number of a training changes

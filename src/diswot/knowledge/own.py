@@ -18,10 +18,8 @@ from diswot.utils import user_code
 def own_distance(name: str, function: Callable[..., Any]) -> Callable[..., Tensor]:
     """Return a user's function as a distance whose errors are one line.
 
-    Args:
-        name: What the user wrote, or the name of the function.
-        function: Takes the observations of teacher and student and returns a scalar, lower where
-            the two agree more.
+    The function takes the observations of teacher and student and returns a scalar, lower where
+    the two agree more.
 
     Raises:
         UserError: The function takes another number of arguments. The distance raises it if the

@@ -92,11 +92,7 @@ class Knowledge:
         return {p.name: p.default for p in parameters if p.default is not p.empty}
 
     def between(self, teacher: Observation, student: Observation) -> Tensor:
-        """Return the distance of any two networks, with the fixed adapter.
-
-        Args:
-            teacher: Any observation.
-            student: An observation of the same images.
+        """Return the distance of two networks on the same images, with the fixed adapter.
 
         Raises:
             UserError: The widths, or the numbers of classes, do not fit the distance.

@@ -20,10 +20,6 @@ def relation(teacher: Observation, student: Observation) -> Tensor:
 
     DisWOT, CVPR 2023, eq. 6 and 7, after Tung and Mori, ICCV 2019.
 
-    Args:
-        teacher: Its `last`, B x C x H x W, is used.
-        student: Its `last`, B x C x H x W, is used.
-
     Returns:
         A scalar between 0 and 4 / B.
     """

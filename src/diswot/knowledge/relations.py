@@ -38,10 +38,6 @@ def sp(teacher: Observation, student: Observation) -> Tensor:
 
     Tung and Mori, ICCV 2019, who sum over pairs of stages.
 
-    Args:
-        teacher: Its `stages` are used.
-        student: Its `stages` are used.
-
     Returns:
         A scalar between 0 and 4 / B.
 
@@ -64,10 +60,6 @@ def cka(teacher: Observation, student: Observation) -> Tensor:
 
     Kornblith et al., ICML 2019, with linear kernels.
 
-    Args:
-        teacher: Its `stages` are used.
-        student: Its `stages` are used.
-
     Returns:
         A scalar between 0 and 1.
 
@@ -79,11 +71,7 @@ def cka(teacher: Observation, student: Observation) -> Tensor:
 
 
 def linear_cka(first: Tensor, second: Tensor) -> Tensor:
-    """Return the linear centred kernel alignment of two sets of features.
-
-    Args:
-        first: B x ...
-        second: B x ..., of any other number of features.
+    """Return the linear centred kernel alignment of two sets of features, B x ... each.
 
     Returns:
         A scalar between 0 and 1; 0 if all images have the same features to within rounding.
@@ -167,15 +155,11 @@ def _geometry(points: Tensor) -> tuple[Tensor, Tensor]:
 def pkt(teacher: Observation, student: Observation) -> Tensor:
     """Probabilistic knowledge transfer: the divergence of the neighbourhoods of the rows, in nats.
 
-    Among the other rows j, p(j | i) is proportional to (1 + cos(i, j)) / 2. The result is
-    KL(p_T || p_S), averaged over i.
+    Among the other rows j of the `head_input`, p(j | i) is proportional to (1 + cos(i, j)) / 2. The
+    result is KL(p_T || p_S), averaged over i.
 
     Passalis and Tefas, ECCV 2018, who sum over i. As published, 1e-7 is added to each probability
     before the logarithm.
-
-    Args:
-        teacher: Its `head_input`, N x D, is used.
-        student: Its `head_input`, N x D, is used.
 
     Returns:
         A scalar, at least 0.

@@ -27,10 +27,6 @@ def semantic(teacher: Observation, student: Observation) -> Tensor:
     matters: with Gaussian weights the softmax saturates, and most classes have such rows. Without
     it Kendall tau on S0 falls from 0.6 to 0.4.
 
-    Args:
-        teacher: Its `class_gradient`, K x D, is used.
-        student: Its `class_gradient`, K x D, is used.
-
     Returns:
         A scalar between 0 and 4.
 
@@ -55,10 +51,6 @@ def semantic_class(teacher: Observation, student: Observation) -> Tensor:
     difference of teacher and student, over K^2. Works for any widths.
 
     It is from no paper: DisWOT has the channel form alone, `semantic`.
-
-    Args:
-        teacher: Its `class_gradient`, K x D, is used.
-        student: Its `class_gradient`, K x D, is used.
 
     Returns:
         A scalar between 0 and 4.

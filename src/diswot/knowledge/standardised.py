@@ -27,16 +27,11 @@ def standardised(
     The published code adds 1e-7 to the deviation. Here nothing is added: a row that is constant to
     within rounding becomes a row of zeros.
 
-    Args:
-        name: Name of the distance, for the message.
-        teacher: Its `logits`, N x K, are standardised.
-        student: Its `logits`, N x K, are standardised.
-
     Raises:
         UserError: Teacher and student have different numbers of classes.
     """
     logits_t, logits_s = (
-        unit_rows(centred(logits, 1)) * (logits.shape[1] - 1) ** 0.5
+        unit_rows(centred(logits)) * (logits.shape[1] - 1) ** 0.5
         for logits in same_classes(name, teacher, student)
     )
     return replace(teacher, logits=logits_t), replace(student, logits=logits_s)
