@@ -432,8 +432,9 @@ def test_an_overwritten_map_by_name_is_no_different(layers: dict[str, object]) -
     clone = with_batch_statistics(model)
     expected = clone.norm1(clone.conv1(images))
     assert torch.equal(seen.last if layers["last"] == "norm1" else seen.stages[0], expected)
+    model.diswot_layers = layers
     with pytest.raises(UserError, match="in place"):
-        record(model, images, labels, layers=layers)
+        record(model, images, labels)
 
 
 def test_a_named_map_that_is_overwritten_but_ends_no_stage_is_seen_as_it_was() -> None:
@@ -447,8 +448,10 @@ def test_a_named_map_that_is_overwritten_but_ends_no_stage_is_seen_as_it_was() -
     layers = {"stages": ["block1.1", "block2"]}
     seen = observe(model, images, labels, layers=layers)
     assert float(seen.stages[0].min()) < 0
+    model.diswot_layers = layers
     with pytest.raises(UserError, match="in place"):
-        record(model, images, labels, layers=layers)
+        record(model, images, labels)
+    del model.diswot_layers
     assert not bool((record(model, images, labels).stages[0] < 0).any())
 
 

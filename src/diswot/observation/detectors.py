@@ -82,17 +82,11 @@ def run_matching(
 ) -> tuple[dict[str, Tensor], Matches | None]:
     """Run a detector once and return its losses, and what its matcher did.
 
-    Args:
-        model: As in `run_detector`.
-        images: As in `run_detector`.
-        targets: As in `run_detector`.
+    Arguments and errors are those of `run_detector`.
 
     Returns:
         The losses by name. The matches are None if the detector has no method of torchvision's that
         is handed them.
-
-    Raises:
-        UserError: As in `run_detector`.
     """
     with _matching(detector(model)) as found:
         losses = run_detector(model, images, targets)
@@ -105,10 +99,7 @@ class ImagesAlone(nn.Module):
     Its output is what the head says about classes at all positions of all levels, B x ...: the
     class logits of a one-stage detector, the objectness of a two-stage one. Of a detector with a
     backbone and another head it is the maps that the backbone returns. Of a detector without
-    `backbone` it is the sum of the scores of an image's boxes.
-
-    Args:
-        model: Detector; without `backbone` in evaluation mode.
+    `backbone`, in evaluation mode, it is the sum of the scores of an image's boxes.
     """
 
     def __init__(self, model: nn.Module) -> None:
@@ -213,13 +204,10 @@ def _shadowed(
 
 @contextmanager
 def _anchor_matches(owner: nn.Module, found: list[Matches], *, sigmoid: bool) -> Iterator[None]:
-    """Record the matches of a one-stage detector.
+    """Record the matches of a one-stage detector, whose loss, or whose head's loss, is handed them.
 
-    Args:
-        owner: The detector or its head, whose loss is handed them.
-        found: Takes the matches.
-        sigmoid: Whether each class has a probability of its own. The loss of a softmax is that of
-            the detector itself, as in SSD.
+    If `sigmoid`, each class has a probability of its own. The loss of a softmax is that of the
+    detector itself, as in SSD.
     """
     ran: list[RanConvolution] = []
 
@@ -260,12 +248,7 @@ def _last_convolutions(owner: nn.Module) -> list[nn.Conv2d]:
 
 @contextmanager
 def _proposal_matches(heads: nn.Module, found: list[Matches]) -> Iterator[None]:
-    """Record the proposals that a two-stage detector samples, and their logits.
-
-    Args:
-        heads: RoIHeads.
-        found: Takes the matches.
-    """
+    """Record the proposals that the RoIHeads of a two-stage detector sample, and their logits."""
     sampled: list[tuple[list[Tensor], list[Tensor]]] = []
     ran: list[tuple[nn.Linear, Tensor, Tensor]] = []
 

@@ -99,14 +99,9 @@ class Trace:
     def add_map(
         self, name: str, module: nn.Module, depth: int, inputs: Tensor, output: Tensor
     ) -> None:
-        """Record an output if it ends, so far, the stage of its resolution.
+        """Record an output of any shape if it ends, so far, the stage of its resolution.
 
-        Args:
-            name: Name of the module.
-            module: The module.
-            depth: Number of blocks around it.
-            inputs: Its first input.
-            output: Its output, of any shape.
+        The depth is the number of blocks around the module, the inputs its first one.
         """
         features = as_map(output, self.image_size)
         if features is None or not self._encodes(name, features):
@@ -130,12 +125,7 @@ class Trace:
         return not self.encoder or not name.startswith(f"{self.encoder}.")
 
     def add_named(self, name: str, output: Tensor) -> None:
-        """Record the output of a module that the user named.
-
-        Args:
-            name: Name of the module.
-            output: Its output, of any shape.
-        """
+        """Record the output of a module that the user named."""
         kept = output.clone() if self.copy else output
         self.named[name] = kept, kept._version
 
@@ -352,11 +342,7 @@ def _check_boxes(targets: Tensor | None) -> None:
 
 
 def kind(value: object) -> str:
-    """Describe an unexpected value by its type, and a tensor by its dtype and shape too.
-
-    Args:
-        value: Any value.
-    """
+    """Describe an unexpected value by its type, and a tensor by its dtype and shape too."""
     if isinstance(value, Tensor):
         return f"a {str(value.dtype).removeprefix('torch.')} tensor {tuple(value.shape)}"
     return f"a {type(value).__name__}"

@@ -18,10 +18,6 @@ _Statistics = tuple[bool, Tensor | None, Tensor | None]
 def recordable(images: Tensor, targets: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
     """Turn gradients off such that an inner block may turn them on, also in inference mode.
 
-    Args:
-        images: B x 3 x H x W.
-        targets: N.
-
     Yields:
         The images and targets. They are copies if they were made in `torch.inference_mode`, since
         autograd rejects such tensors.
@@ -45,9 +41,6 @@ def measuring(model: nn.Module) -> Iterator[None]:
     Modes are set in the modules' `__dict__`, since `Module.__setattr__` takes longer than the
     layers of a small network. If a module overrides `train()`, the method is called before and
     after: some modules drop caches there that were filled in evaluation mode.
-
-    Args:
-        model: Any network, in any mode.
     """
     modules = list(model.modules())
     modes = [module.training for module in modules]
@@ -87,10 +80,6 @@ def estimate_statistics(model: nn.Module, batches: Iterable[Tensor]) -> int:
     The statistics are the plain mean over the batches. Only batch norms are in training mode.
     Afterwards each module has its mode, and the global random state is as before. Without batch
     norms or batches nothing changes.
-
-    Args:
-        model: Network, on any device.
-        batches: Normalised images, B x 3 x H x W.
     """
     norms = [m for m in model.modules() if isinstance(m, BatchNorm) and m.running_mean is not None]
     modules = list(model.modules())

@@ -133,28 +133,15 @@ def observe(
         return _observation(model, trace, images, targets, layers, cam, measuring)
 
 
-def record(
-    model: nn.Module,
-    images: Tensor,
-    targets: Tensor,
-    *,
-    layers: Layers | None = None,
-    cam: bool = False,
-) -> Observation:
+def record(model: nn.Module, images: Tensor, targets: Tensor, *, cam: bool = False) -> Observation:
     """Observe the forward pass of a training step, in the model's own mode and with gradients.
 
-    Args:
-        model: As in `observe`.
-        images: As in `observe`.
-        targets: As in `observe`.
-        layers: As in `observe`.
-        cam: As in `observe`.
+    Arguments and errors are those of `observe`.
 
     Raises:
-        UserError: As in `observe`, or the model overwrites a map in place, so that the observation
-            would be wrong.
+        UserError: The model overwrites a map in place, so that the observation would be wrong.
     """
-    layers = _given(model) if layers is None else layers
+    layers = _given(model)
     trace = run(model, images, layers, targets=targets)
     if trace.overwritten():
         raise UserError("the model overwrites a stage's map in place; name other stages in layers")

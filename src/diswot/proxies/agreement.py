@@ -20,9 +20,6 @@ def agreement(candidate: Candidate) -> float:
 
     The temperature is 1. The highest value is 0, for equal predictions.
 
-    Args:
-        candidate: The student, with an observation of the teacher.
-
     Raises:
         UserError: The numbers of classes differ, two detectors have different anchors, or there is
             no teacher.
@@ -33,9 +30,6 @@ def agreement(candidate: Candidate) -> float:
 
 def agreement_top1(candidate: Candidate) -> float:
     """Return the share of rows, 0 to 1, whose highest logit is of one class in both networks.
-
-    Args:
-        candidate: The student, with an observation of the teacher.
 
     Raises:
         UserError: The numbers of classes differ, two detectors have different anchors, or there is

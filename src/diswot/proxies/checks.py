@@ -41,15 +41,7 @@ def check_types(teacher: object, student: object, batch: object) -> None:
 
 
 def check_outputs(outputs: object, num_classes: int | None) -> None:
-    """Refuse a student with another number of outputs than the data has classes.
-
-    Args:
-        outputs: Output of the student.
-        num_classes: Number of classes; None for any.
-
-    Raises:
-        UserError: The number is another.
-    """
+    """Refuse a student with another number of outputs than the data has classes; None is any."""
     if num_classes is None:
         return
     found = logits_of(outputs)
@@ -62,14 +54,7 @@ def check_outputs(outputs: object, num_classes: int | None) -> None:
 
 
 def check_teacher_free(rows: Mapping[str, Proxy]) -> None:
-    """Refuse scores that need a teacher.
-
-    Args:
-        rows: The scores by name.
-
-    Raises:
-        UserError: One does.
-    """
+    """Refuse scores that need a teacher."""
     needing = [name for name, row in rows.items() if row.needs_teacher]
     if needing:
         verb = "needs" if len(needing) == 1 else "need"

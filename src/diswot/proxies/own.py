@@ -14,10 +14,8 @@ from diswot.utils import user_code
 def own_score(name: str, function: Callable[..., Any]) -> Callable[[Candidate], float]:
     """Return a user's function as a score whose errors are one line.
 
-    Args:
-        name: What the user wrote, or the name of the function.
-        function: Takes a candidate and returns a number, or a tensor of one number; higher is
-            better.
+    The function takes a candidate and returns a number, or a tensor of one number; higher is
+    better.
 
     Raises:
         UserError: The function takes another number of arguments. The score raises it if the

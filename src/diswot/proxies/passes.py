@@ -79,16 +79,9 @@ def weight_gradients(model: nn.Module, batch: Batch) -> dict[str, Tensor]:
 
 
 def input_jacobian(model: nn.Module, images: Tensor) -> Tensor:
-    """Return the gradient of the sum of all logits in each image.
+    """Return the gradient of the sum of all logits in each image, B x 3HW.
 
     Batch statistics tie the images together, so a row is not of the image's own logits alone.
-
-    Args:
-        model: Any network of images alone.
-        images: B x 3 x H x W.
-
-    Returns:
-        B x 3HW.
     """
     with differentiating(model):
         leaf = images.detach().requires_grad_()
@@ -97,12 +90,7 @@ def input_jacobian(model: nn.Module, images: Tensor) -> Tensor:
 
 
 def block_outputs(model: nn.Module, images: Tensor) -> list[Tensor]:
-    """Run a model and return the outputs of its primary blocks that are maps, in running order.
-
-    Args:
-        model: Any network of images alone.
-        images: B x 3 x H x W.
-    """
+    """Run a model and return the outputs of its primary blocks that are maps, in running order."""
     outputs: list[Tensor] = []
 
     def keep(module: nn.Module, inputs: object, output: Tensor | tuple[Tensor, ...]) -> None:

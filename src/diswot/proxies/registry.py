@@ -337,9 +337,6 @@ def get_proxy(name: ProxyLike) -> Proxy:
 def get_proxies(names: Iterable[ProxyLike]) -> dict[str, Proxy]:
     """Return the rows of some proxies by name.
 
-    Args:
-        names: As in `get_proxy`.
-
     Raises:
         UserError: As in `get_proxy`, or two functions have one name.
     """
@@ -361,14 +358,8 @@ def _own(name: str, function: Callable[..., Any]) -> Proxy:
 def by_init(names: Iterable[str], init: str | None = None) -> dict[str, list[str]]:
     """Group proxies by the initialisation with which they are scored, in their order.
 
-    A proxy that needs no pass fits any initialisation and joins the first group.
-
-    Args:
-        names: Names as `get_proxy` takes them.
-        init: Initialisation of all of them; by default each proxy's own.
-
-    Raises:
-        UserError: A name is unknown.
+    A proxy that needs no pass fits any initialisation and joins the first group. `init` is that of
+    all of them; by default each proxy has its own.
     """
     rows = {name: get_proxy(name) for name in names}
     passing = {name: init or row.init for name, row in rows.items() if row.needs_forward}
@@ -382,12 +373,7 @@ def by_init(names: Iterable[str], init: str | None = None) -> dict[str, list[str
 def inherits(names: Iterable[ProxyLike], init: str | None = None) -> bool:
     """Say whether one of the proxies looks at weights that are inherited from a trained teacher.
 
-    Args:
-        names: Names or functions as `get_proxy` takes them.
-        init: Initialisation of all of them; by default each proxy's own.
-
-    Raises:
-        UserError: A name is unknown.
+    `init` is the initialisation of all of them; by default each proxy has its own.
     """
     rows = [get_proxy(name) for name in names]
     return any(row.needs_forward and (init or row.init) == INHERITED for row in rows)
