@@ -534,7 +534,10 @@ def test_a_model_names_its_own_layers(look) -> None:
     model = seeded(toys.LinearHead)
     model.diswot_layers = {"stages": ["block1"]}
     assert shapes(look(model, *batch()).stages) == [(4, 8, 8)]
-    assert shapes(look(model, *batch(), layers={"last": "block1"}).stages) == [(4, 8, 8), (6, 4, 4)]
+    assert shapes(observe(model, *batch(), layers={"last": "block1"}).stages) == [
+        (4, 8, 8),
+        (6, 4, 4),
+    ]
 
 
 @both
@@ -550,8 +553,10 @@ def test_a_model_names_its_own_layers(look) -> None:
     ],
 )
 def test_wrong_names_are_told(look, layers: dict[str, object], message: str) -> None:
+    model = seeded(toys.LinearHead)
+    model.diswot_layers = layers
     with pytest.raises(UserError, match=message):
-        look(seeded(toys.LinearHead), *batch(), layers=layers)
+        look(model, *batch())
 
 
 def test_a_named_layer_that_does_not_run_is_told() -> None:

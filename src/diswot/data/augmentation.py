@@ -59,14 +59,7 @@ def some(drawn: Drawn, part: slice | Tensor) -> Drawn:
 
 
 def draw(changes: Changes, count: int, size: tuple[int, int], generator: Generator) -> Drawn:
-    """Draw the random numbers of some images.
-
-    Args:
-        changes: Settings.
-        count: Number of images, B.
-        size: Height and width of the images in pixels.
-        generator: Random generator on the CPU.
-    """
+    """Draw the random numbers of B images of a height and width in pixels, on the CPU."""
     shifts = frames = mirrored = holes = None
     if changes.crop:
         shifts = torch.randint(0, 2 * changes.crop + 1, (count, 2), generator=generator)
@@ -123,16 +116,10 @@ def apply_to_masks(masks: Tensor, changes: Changes, drawn: Drawn) -> Tensor:
 def apply_to_boxes(
     targets: Tensor, changes: Changes, drawn: Drawn, size: tuple[int, int]
 ) -> Tensor:
-    """Move boxes, B x M x 6, as `apply` moves the images, and clip them.
+    """Move boxes, B x M x 6, as `apply` moves images of a height and width, and clip them.
 
     A box becomes padding if less than 20 % of its area remains, or less than a pixel of its width
     or its height. A square of zeros keeps the boxes.
-
-    Args:
-        targets: Boxes as `observation.boxes` describes them.
-        changes: Settings.
-        drawn: Random numbers of the B images.
-        size: Height and width of the images in pixels.
     """
     device = targets.device
     sides = torch.tensor(size[::-1]).to(targets)  # x before y, as in a box

@@ -42,12 +42,7 @@ def box_data(name: str, tables: Sequence[BoxTable], img_size: int | None) -> Dat
     """Return a data set for detection of a table for training, and perhaps one for testing.
 
     A box is x, y, width and height in pixels, as in COCO. Classes are as listed, or else the
-    categories that occur, sorted.
-
-    Args:
-        name: Name of the data set.
-        tables: Without a table for testing, a random 20 % of the rows are held out.
-        img_size: Height in pixels. None: that of the first image.
+    categories that occur, sorted. The rest is as in `boxed`.
 
     Raises:
         UserError: A row has no boxes with categories, or the tables list different classes.

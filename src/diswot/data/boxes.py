@@ -67,13 +67,7 @@ class BoxedImages:
 def image_files(
     paths: Sequence[str], sizes: Sequence[tuple[int, int]], boxes: Sequence[np.ndarray]
 ) -> BoxedImages:
-    """Return image files with boxes.
-
-    Args:
-        paths: Paths of the N images.
-        sizes: Width and height of each image in pixels.
-        boxes: Boxes of each image, n x 6.
-    """
+    """Return image files with boxes; paths, sizes and boxes are as in `BoxedImages`."""
     return BoxedImages(paths, sizes, boxes, lambda number: opened(paths[number]))
 
 
@@ -99,11 +93,8 @@ def array(boxes: Sequence[Sequence[float]]) -> np.ndarray:
 def train_and_test(root: Path, splits: Mapping[str, T]) -> list[T]:
     """Return what is for training, and what is for testing, if there is any: `test`, or else `val`.
 
-    One line of the log names a `val` that is left out.
-
-    Args:
-        root: Folder of the data set.
-        splits: A value of `train`, and perhaps of `val` and `test`.
+    One line of the log names a `val` that is left out. The folder is that of the data set, for
+    the messages.
 
     Raises:
         UserError: There is no `train`.
@@ -245,11 +236,7 @@ def _read(
     colour: tuple[int, int, int],
     indices: Sequence[int],
 ) -> Tensor:
-    """Return some images as bytes, n x 3 x H x W.
-
-    Raises:
-        UserError: An image has another size than its boxes are for.
-    """
+    """Return some images as bytes, n x 3 x H x W."""
     found = torch.empty(len(indices), 3, *size, dtype=torch.uint8)
     for place, index in zip(found, indices, strict=True):
         image, (width, height) = images.open(int(index)), images.sizes[index]

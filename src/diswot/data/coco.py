@@ -48,10 +48,6 @@ def coco(name: str, *, img_size: int | None) -> Dataset:
     Classes are those of the training file, in the order of its list; a category without boxes of
     which others are a part is none, as Roboflow adds one.
 
-    Args:
-        name: Path of the folder.
-        img_size: Height in pixels. None: that of the first image.
-
     Raises:
         UserError: A file cannot be read, or names no image that is there.
     """

@@ -135,17 +135,12 @@ class Dataset:
         return (images.float() / 255 - mean) / std
 
     def batch(self, size: int = BATCH, seed: int = 0, repeat: int = 0) -> Batch:
-        """Return the scoring batch of a repeat: training images, balanced over the classes.
+        """Return the scoring batch of a repeat, from 0: training images, balanced over the classes.
 
         Images without boxes are drawn if there are too few images with boxes.
 
-        Args:
-            size: Number of images, B, at least 2.
-            seed: The user's seed.
-            repeat: Index of the repeat, from 0.
-
         Raises:
-            UserError: There are fewer training images than `size`.
+            UserError: There are fewer training images than `size`, or `size` is below 2.
         """
         if size < 2:
             raise UserError(f"a scoring batch needs at least 2 images, not {size}")
@@ -163,11 +158,7 @@ class Dataset:
         return _laid_out(self.normalise(self.train.read(chosen)), self.train.targets(chosen))
 
     def default_batch(self, seed: int = 0) -> Batch:
-        """Return a scoring batch of 64 images, or of all training images if there are fewer.
-
-        Args:
-            seed: The user's seed.
-        """
+        """Return a scoring batch of 64 images, or of all training images if there are fewer."""
         return self.batch(BATCH if self.train is None else min(BATCH, len(self.train)), seed)
 
 
@@ -206,12 +197,7 @@ def whole(
 
 
 def subset(split: Split, chosen: np.ndarray) -> Split:
-    """Return some images of a split.
-
-    Args:
-        split: The images.
-        chosen: Their numbers.
-    """
+    """Return the images of some numbers of a split."""
     indices = torch.as_tensor(chosen)
     annotations = None if split.annotations is None else partial(_some, split.annotations, indices)
     return Split(split.labels[indices], partial(_some, split.read, indices), annotations)
@@ -244,11 +230,7 @@ def balanced(
 ) -> list[int]:
     """Draw the indices of `size` samples, round-robin over the classes in random order.
 
-    Args:
-        labels: Class of each sample.
-        size: Number of samples.
-        random: Random generator.
-        last: Class whose samples come after all others. Default: none.
+    Samples of the class `last` come after all others.
     """
     shuffled = random.permutation(len(labels))
     order = random.permutation(int(labels.max()) + 1)[labels[shuffled]]
@@ -263,12 +245,8 @@ def balanced(
 def hold_out_any(name: str, count: int) -> tuple[np.ndarray, np.ndarray]:
     """Return the numbers of images for training and those of a random, held-out 20 %.
 
-    Args:
-        name: Name of the data set, for the error.
-        count: Number of images.
-
     Raises:
-        UserError: There are too few images.
+        UserError: There are too few images; the error has the name of the data set.
     """
     held = round(_HELD_OUT * count)
     if not held:
@@ -280,12 +258,8 @@ def hold_out_any(name: str, count: int) -> tuple[np.ndarray, np.ndarray]:
 def hold_out(labels: np.ndarray, classes: Sequence[str] = ()) -> tuple[np.ndarray, np.ndarray]:
     """Return the indices for training and the indices of a stratified, held-out 20 %.
 
-    Args:
-        labels: Class of each image.
-        classes: Names of the classes, for the error. Default: unknown.
-
     Raises:
-        UserError: There are too few images.
+        UserError: There are too few images; the error has the name of the rarest class, if known.
     """
     from sklearn.model_selection import train_test_split
 

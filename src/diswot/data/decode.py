@@ -94,12 +94,10 @@ def opened_mask(source: Source, name: str | None = None) -> Any:
 
 
 def fitted(image: Any, height: int, width: int | None = None) -> Tensor:
-    """Resize an image to cover H x W pixels and crop the centre; return bytes, 3 x H x W.
+    """Resize an image to cover H x W pixels, by default H x H, and crop the centre.
 
-    Args:
-        image: Decoded image.
-        height: Height in pixels, H.
-        width: Width in pixels, W. Default: H.
+    Returns:
+        Bytes, 3 x H x W.
     """
     from PIL import ImageOps
 
@@ -110,9 +108,7 @@ def fitted(image: Any, height: int, width: int | None = None) -> Tensor:
 def inner_size(of: tuple[int, int], size: tuple[int, int]) -> tuple[int, int]:
     """Return height and width of an image that is resized to fit into H x W pixels.
 
-    Args:
-        of: Width and height of the image.
-        size: H and W.
+    `of` is its width and height, `size` H and W.
     """
     scale = min(size[1] / of[0], size[0] / of[1])
     down, across = round(of[1] * scale), round(of[0] * scale)
@@ -122,10 +118,7 @@ def inner_size(of: tuple[int, int], size: tuple[int, int]) -> tuple[int, int]:
 def padded(image: Any, size: tuple[int, int], colour: tuple[int, int, int]) -> Tensor:
     """Resize an image to fit into H x W pixels, at the top left; return bytes, 3 x H x W.
 
-    Args:
-        image: Decoded image.
-        size: Height and width in pixels.
-        colour: Colour of the space below or beside the image.
+    The space below or beside the image has the colour.
     """
     down, across = inner_size(image.size, size)
     whole = torch.tensor(colour, dtype=torch.uint8).view(3, 1, 1).repeat(1, *size)

@@ -98,10 +98,8 @@ def _scan(path: Path) -> _Scanned:
 def note_others(root: Path, files: Sequence[str], folders: Sequence[Path] = ()) -> None:
     """Log in one line which files and folders of a data set are left out.
 
-    Args:
-        root: Folder of the data set.
-        files: Paths of files that are no images, or lie beside the folders of the classes.
-        folders: Folders beside the splits.
+    The files are no images, or lie beside the folders of the classes; the folders lie beside the
+    splits.
     """
     parts = []
     if files:
@@ -119,12 +117,7 @@ def _split(samples: Sequence[Sample], side: int) -> Split:
 
 
 def read_images(paths: Sequence[str], side: int, indices: Sequence[int]) -> Tensor:
-    """Read some of the image files, each fitted to a square; return bytes, n x 3 x S x S.
-
-    Args:
-        paths: Paths of all images.
-        side: Height and width in pixels, S.
-        indices: Numbers of the images to read.
+    """Read the image files of some numbers, each fitted to a square; return bytes, n x 3 x S x S.
 
     Raises:
         UserError: A file cannot be read as an image.

@@ -21,16 +21,11 @@ def has_boxes(table: Any) -> bool:
 
 
 def hub_boxes(name: str, splits: Mapping[str, Any], img_size: int | None) -> Dataset:
-    """Return tables of `datasets` as a data set for detection.
+    """Return the tables of splits as a data set for detection.
 
     A column such as `objects` holds `bbox`, as x, y, width and height in pixels, and `category`.
     The split `test` is for testing if its boxes are known, or else `validation`. Without these, or
     with one split alone, a random 20 % are held out.
-
-    Args:
-        name: Name of the data set.
-        splits: Table of each split.
-        img_size: Height in pixels. None: that of the first image.
 
     Raises:
         UserError: A table has no images, or its boxes have no categories.

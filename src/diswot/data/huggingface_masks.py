@@ -33,16 +33,11 @@ def has_masks(table: Any) -> bool:
 
 
 def hub_masks(name: str, splits: Mapping[str, Any], img_size: int | None) -> Dataset:
-    """Return tables of `datasets` as a data set for segmentation.
+    """Return the tables of splits as a data set for segmentation.
 
     A column such as `mask`, `annotation` or `label` holds images of class indices. The classes are
     counted from the masks. The split `test` is for testing if it has masks, or else `validation`.
     Without these, or with one split alone, a random 20 % are held out.
-
-    Args:
-        name: Name of the data set.
-        splits: Table of each split.
-        img_size: Height in pixels. None: that of the first image.
 
     Raises:
         UserError: A table has several columns of images, or the masks have one class.

@@ -23,13 +23,7 @@ def image_columns(table: Any) -> list[str]:
 
 
 def encoded_column(table: Any, column: str, name: str) -> Fetch:
-    """Return a function of some rows that returns their encoded images, as bytes or paths.
-
-    Args:
-        table: Table of `datasets`.
-        column: Name of its column of images.
-        name: Name of the table in an error.
-    """
+    """Return a function of some rows that returns their encoded images, as bytes or paths."""
     encoded = imported("datasets", "hf").Image(decode=False)
     raw = table.select_columns([column]).cast_column(column, encoded)
     return partial(_fetch, raw, column, name)
@@ -42,10 +36,7 @@ def _fetch(table: Any, column: str, name: str, rows: Sequence[int]) -> list[byte
 def known_splits(name: str, tables: Mapping[str, T], known: Iterable[str]) -> list[T]:
     """Return what is for training, and what is for testing, if there is any.
 
-    Args:
-        name: Name of the data set.
-        tables: A value of each split. Without a known split `train`, the first is for training.
-        known: Splits whose targets are known.
+    Without a split `train` whose targets are known, the first split is for training.
     """
     named = {kind: tables[split] for split in known if (kind := split_of(split))}
     if "train" not in named:

@@ -20,12 +20,7 @@ def lines(path: Path) -> list[str]:
 
 
 class Found(NamedTuple):
-    """Files below a folder.
-
-    Attributes:
-        images: Paths of the image files, in the order of their folders and names.
-        others: Paths of the other files.
-    """
+    """Files below a folder, in the order of their folders and names: images, and others."""
 
     images: list[str]
     others: list[str]

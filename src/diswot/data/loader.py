@@ -39,18 +39,13 @@ class Held:
 
 @dataclass(frozen=True)
 class Streamed:
-    """Images of a split that threads read some batches ahead, in order.
-
-    Attributes:
-        split: The images.
-        device: Device of the batches.
-    """
+    """Images of a split that threads read some batches ahead, in order, for a device."""
 
     split: Split
     device: torch.device
 
     def batches(self, parts: Iterable[Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
-        """Yield the images and labels of each part, a tensor of indices."""
+        """Yield the images and labels of each part, as `Held.batches` does."""
         threads = os.cpu_count() or 1
         waiting: deque[Future[tuple[Tensor, Tensor]]] = deque()
         with ThreadPoolExecutor(threads) as pool:

@@ -177,12 +177,7 @@ def numbered_classes(parts: Sequence[MaskedImages]) -> MaskClasses:
 
 
 def fitted_mask(mask: Any, size: tuple[int, int]) -> Any:
-    """Cut and resize a mask as its image, without a new value.
-
-    Args:
-        mask: PIL image of one byte a pixel, or of colours.
-        size: Height and width in pixels.
-    """
+    """Cut and resize a mask to height and width in pixels as its image, without a new value."""
     from PIL import Image, ImageOps
 
     return ImageOps.fit(mask, size[::-1], Image.Resampling.NEAREST)

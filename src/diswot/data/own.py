@@ -26,10 +26,7 @@ from diswot.utils import user_code
 def called(name: str, **options: Any) -> Dataset:
     """Return the data set that a user's function makes.
 
-    Args:
-        name: `file.py:function` or `package.module:function`. The function may take `num_classes`
-            and `img_size`.
-        options: Values of these; None for none.
+    The function may take those of the options that are not None, `num_classes` and `img_size`.
 
     Raises:
         UserError: The function fails, or returns no data set.

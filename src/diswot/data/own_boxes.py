@@ -27,11 +27,8 @@ def own_boxes(parts: Sequence[OwnImages], img_size: int | None) -> Dataset:
 
     A target has `boxes`, n x 4 in pixels of the image, as x1, y1, x2, y2 or as torchvision's
     `BoundingBoxes` of another format; and `labels`, n, from 1, as 0 is the background. It may have
-    `iscrowd` or `difficult`, n. The attribute `classes` of the data set names the classes.
-
-    Args:
-        parts: Images for training and for testing; without the latter, a random 20 % are held out.
-        img_size: Height in pixels. None: that of the first image.
+    `iscrowd` or `difficult`, n. The attribute `classes` of the data set names the classes. The rest
+    is as in `boxed`.
 
     Raises:
         UserError: A target has another form.

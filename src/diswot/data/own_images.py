@@ -144,10 +144,7 @@ def undivided(data: Any) -> Any:
 
 
 def normalisation_of(data: Any) -> Normalisation | None:
-    """Return mean and deviation of torchvision's `Normalize` at the end of the transforms.
-
-    Args:
-        data: A map data set.
+    """Return mean and deviation of torchvision's `Normalize` at the end of a data set's transforms.
 
     Returns:
         Three numbers each; None if the transforms end with another step.
@@ -162,11 +159,7 @@ def normalisation_of(data: Any) -> Normalisation | None:
 
 
 def rgb(image: Any, normalisation: Normalisation | None) -> Any:
-    """Return an image of any form as a PIL image in RGB.
-
-    Args:
-        image: A PIL image, an array of bytes, or a tensor.
-        normalisation: Mean and deviation by which a tensor is normalised; None if it is not.
+    """Return an image of any form as a PIL image in RGB; a tensor's normalisation is undone.
 
     Raises:
         UserError: It has another form.

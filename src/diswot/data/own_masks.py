@@ -30,11 +30,7 @@ def own_masks(parts: Sequence[OwnImages], img_size: int | None) -> Dataset:
     A mask is a PIL image, whose palette is read by its indices, or an array or a tensor of whole
     numbers, H x W or 1 x H x W. 255, negative numbers and the index after the last class are void.
     The attribute `classes` of the data set names the classes; without it they are counted from the
-    masks.
-
-    Args:
-        parts: Images for training and for testing; without the latter, a random 20 % are held out.
-        img_size: Height in pixels. None: that of the first image.
+    masks. The rest is as in `masked`.
 
     Raises:
         UserError: A mask has another form.
@@ -60,12 +56,9 @@ def _mask(part: OwnImages, index: int) -> Any:
 def plain_mask(mask: Any, where: str) -> Any:
     """Return a mask of any form as a PIL image of bytes; void pixels are 255.
 
-    Args:
-        mask: PIL image, array or tensor.
-        where: Name of the image in an error.
-
     Raises:
-        UserError: The mask is coloured, or holds no whole numbers below 256.
+        UserError: The mask is coloured, or holds no whole numbers below 256; the error begins with
+            `where`.
     """
     from PIL import Image
 

@@ -117,13 +117,7 @@ def _fetch(groups: _Groups, name: str, rows: Sequence[int]) -> list[bytes | str]
 
 
 def encoded_cells(cells: Sequence[Any], name: str, rows: Sequence[int]) -> list[bytes | str]:
-    """Return the encoded images in cells of some rows, as bytes or paths of files.
-
-    Args:
-        cells: Cells of the rows.
-        name: Name of the table in an error.
-        rows: Numbers of the rows.
-    """
+    """Return the encoded images in cells of some rows of a table, as bytes or paths of files."""
     return [_encoded(cell, f"row {row} of {name}") for row, cell in zip(rows, cells, strict=True)]
 
 

@@ -71,10 +71,6 @@ def voc(name: str, *, img_size: int | None) -> Dataset:
     Without test images, a random 20 % are held out. Classes are sorted by name, unless a file
     `classes.txt` lists them. Coordinates of Pascal VOC count pixels from 1.
 
-    Args:
-        name: Path of the folder.
-        img_size: Height in pixels. None: that of the first image.
-
     Raises:
         UserError: A list names no image, or an annotation cannot be read.
     """
@@ -127,11 +123,7 @@ def _annotated_images(place: _Place) -> list[Annotated]:
 
 
 def annotated(note: str, image: str) -> Annotated:
-    """Return an image with the objects of its annotation.
-
-    Args:
-        note: Path of a file of XML.
-        image: Path of the image.
+    """Return an image with the objects of its annotation, a file of XML.
 
     Raises:
         UserError: The annotation cannot be read, or is for an image of another size.

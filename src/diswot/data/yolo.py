@@ -50,7 +50,7 @@ def is_yolo(path: Path) -> bool:
 
 
 def yolo(name: str, *, img_size: int | None) -> Dataset:
-    """Return data in the text files of YOLO as a data set for detection.
+    """Return data in the text files of YOLO, by its YAML or folder, as a data set for detection.
 
     The YAML has `names` and, for `train`, `val` and `test`, a folder of images, a text file that
     lists images, or a list of these. The label file of an image is in the folder `labels` that is
@@ -58,10 +58,6 @@ def yolo(name: str, *, img_size: int | None) -> Dataset:
     file has no boxes. Of an outline, the smallest box around it is taken. Without a YAML, the
     names are in `classes.txt`, beside the folders `images` and `labels`; splits are folders in
     `images`, or a random 20 % are held out.
-
-    Args:
-        name: Path of the YAML or of its folder.
-        img_size: Height in pixels. None: that of the first image.
 
     Raises:
         UserError: A file cannot be read, or there are no images.
