@@ -51,14 +51,10 @@ class _Call:
 
 
 def block_runs(model: nn.Module, images: Tensor) -> list[BlockRun]:
-    """List the stages of a network, in the order of its modules.
+    """List the stages of a network in evaluation mode, in the order of its modules.
 
     A sequence inside a block has no stages. A run of one block is a stage if a longer run has
     blocks of its class.
-
-    Args:
-        model: Network in evaluation mode.
-        images: B x 3 x S x S, for one forward pass.
     """
     calls = _calls(model, images)
     found: list[BlockRun] = []

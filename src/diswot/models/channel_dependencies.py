@@ -28,11 +28,9 @@ _LONGEST = 10.0  # CPU seconds for a group; for some networks torch-pruning find
 def coupled_channels(
     model: nn.Module, images: Tensor
 ) -> tuple[list[CoupledChannels], list[tuple[str, Exception]]]:
-    """Return the groups of coupled channels of a network, without the logits.
+    """Return the groups of coupled channels of a network in evaluation mode, without the logits.
 
-    Args:
-        model: Network in evaluation mode. Autograd must be on.
-        images: B x 3 x S x S, for one forward pass.
+    Autograd must be on. The images, B x 3 x S x S, are for one forward pass.
 
     Returns:
         The groups, and the layers that torch-pruning cannot follow, with its exceptions.

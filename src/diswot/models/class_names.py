@@ -42,11 +42,8 @@ def read_class_names(path: str | Path) -> list[Aliases]:
 def match_classes(teacher: Sequence[Aliases], data: Sequence[str]) -> list[int]:
     """Return the teacher's output for each class of the data; -1 for a class that it has not.
 
-    Upper and lower case, spaces, hyphens and underscores make no difference.
-
-    Args:
-        teacher: Names of each of the teacher's classes, in the order of its outputs.
-        data: Names of the data's classes, in the order of the labels.
+    Upper and lower case, spaces, hyphens and underscores make no difference. Both are in the order
+    of the outputs; the teacher's classes have several names each.
 
     Raises:
         UserError: A class of the data is two of the teacher's.
@@ -71,11 +68,8 @@ def _plain(name: str) -> str:
 def select_classes(model: nn.Module, outputs: Sequence[int], image_shape: Sequence[int]) -> None:
     """Cut the classifier of a network down to some of its outputs, in another order.
 
-    Args:
-        model: In any mode, which comes back. Its classifier is a linear layer, or it is a detector
-            of torchvision, whose background stays.
-        outputs: Numbers of the outputs that are kept.
-        image_shape: Channels, height and width of the images that it takes.
+    The classifier is a linear layer, or the network is a detector of torchvision, whose background
+    stays. The mode of the network comes back. `image_shape` is that of the images that it takes.
 
     Raises:
         UserError: The logits are not the output of a linear layer.

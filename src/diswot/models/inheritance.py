@@ -138,10 +138,10 @@ def inherit(
     inherited channels do not read them. Kernels are cropped or padded with zeros, patches and
     positional embeddings are resized, attention is taken by whole heads.
 
-    Not covered: concatenated maps of other widths (DenseNet, Inception), grouped convolutions with
-    another number of groups, blocks of another form than all blocks of the teacher's stage, and
-    networks of another depth without lists of blocks (VGG). Such layers stay fresh, except that a
-    layer after a concatenation reads evenly spaced channels of the whole.
+    Not covered, so that they stay fresh: concatenated maps of other widths, grouped convolutions
+    with another number of groups, blocks of another form than all blocks of the teacher's stage,
+    and networks of another depth without lists of blocks (VGG). A layer after a concatenation
+    reads evenly spaced channels of the whole.
 
     Args:
         teacher: Trained network, which is not changed; or its layers, found before.
@@ -151,8 +151,7 @@ def inherit(
             none; the statistics are the teacher's.
         channels: How fewer channels are chosen: `norm`, those with the largest weights, the
             default, which measures better; or `even`, evenly spaced, which is faster.
-        teacher_classes: Names of the teacher's classes in order. Default: the classes are the
-            student's if their number is.
+        teacher_classes: Names of the teacher's classes in order. Default: the student's classes.
         student_classes: Names of the student's classes in order; only with `teacher_classes`.
 
     Returns:

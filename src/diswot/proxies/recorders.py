@@ -61,15 +61,11 @@ class BlockEntropies(Recorder):
 
     Positions of all images are the samples, channels the variables. The entropy, in nats, is that
     of the components' shares of the variance. A constant map has entropy 0.
-
-    Attributes:
-        widths: Number of channels of each map, in running order.
     """
 
     def __init__(self, model: nn.Module, images: Tensor) -> None:
         super().__init__(model, images)
         self.squares: list[Tensor] = []
-        self.widths: list[int] = []
 
     def hooks(self) -> Iterator[AbstractContextManager[object]]:
         """Register one hook on each block."""
@@ -79,7 +75,6 @@ class BlockEntropies(Recorder):
         features = map_of(output, self.images) if self.active else None
         if features is not None:
             self.squares.append(component_square(features.detach()))
-            self.widths.append(features.shape[1])
 
     @cached_property
     def values(self) -> list[float]:

@@ -22,7 +22,7 @@ from torch import nn
 
 from diswot.models.registry import teacher_builder
 from diswot.models.subnetwork_tracing import sub_networks
-from diswot.models.subnetworks import SHARES, SubNetworks
+from diswot.models.subnetworks import SHARES, SubNetworks, cut
 from diswot.spaces.trials import FixedParamsTrial
 
 
@@ -79,7 +79,7 @@ def build(trial: BaseTrial, teacher: str, num_classes: int = 100, img_size: int 
         img_size: Height and width of the images in pixels, S.
     """
     made = traced(teacher, num_classes, img_size)
-    return made.parts.cut(made.build(), *_choices(trial, made.parts))
+    return cut(made.parts, made.build(), *_choices(trial, made.parts))
 
 
 def from_teacher(
@@ -95,12 +95,12 @@ def from_teacher(
         img_size: Height and width of the images in pixels, S.
     """
     parts = traced(teacher, num_classes, img_size).parts
-    return parts.cut(copy.deepcopy(model), *_choices(FixedParamsTrial(params), parts))
+    return cut(parts, copy.deepcopy(model), *_choices(FixedParamsTrial(params), parts))
 
 
 def _choices(trial: BaseTrial, parts: SubNetworks) -> tuple[list[int], list[float]]:
     depths, shares = [], []
-    for stage in parts.stages:
+    for stage in parts:
         depth, width = f"depth_{stage.name}", f"width_{stage.name}"
         depths.append(trial.suggest_int(depth, 1, stage.depth) if stage.depth > 1 else 1)
         shares.append(trial.suggest_categorical(width, SHARES) if stage.coupled else 1.0)
