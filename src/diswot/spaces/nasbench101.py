@@ -47,12 +47,7 @@ def build(trial: BaseTrial, num_classes: int = 10, channels: int = 3) -> nn.Modu
     edge that appears twice counts once, so that every cell has at most nine edges. `op_1` to
     `op_5` are the operations of the vertices between. This is the benchmark's encoding with one
     variable an edge (section 4.1), except that edges may repeat. Vertices on no path from the
-    input to the output are not built.
-
-    Args:
-        trial: Chooses the fourteen parameters.
-        num_classes: Number of logits, K.
-        channels: Channels of the images, whose height and width must be multiples of 4.
+    input to the output are not built. Height and width of the images must be multiples of 4.
 
     Raises:
         UserError: No path leads from the input to the output.

@@ -31,12 +31,8 @@ FEATURES = 1280
 class InvertedResidual(nn.Module):
     """A block of MobileNetV2, with a shortcut where it keeps the shape.
 
-    Args:
-        inputs: Number of channels of the input.
-        outputs: Number of channels of the output.
-        expansion: Channels of the depthwise convolution, divided by `inputs`.
-        kernel: Height and width of the depthwise convolution.
-        stride: Stride of the depthwise convolution.
+    The depthwise convolution has the kernel, the stride, and `expansion` channels for each of the
+    input's.
     """
 
     def __init__(self, inputs: int, outputs: int, expansion: int, kernel: int, stride: int) -> None:
@@ -67,10 +63,6 @@ def build(trial: BaseTrial, num_classes: int = 100) -> nn.Module:
 
     Layers 1, 3 and 6 halve height and width and double the channels; there `identity` is a 1x1
     convolution. Elsewhere `identity` is no layer at all.
-
-    Args:
-        trial: Chooses the eight parameters.
-        num_classes: Number of logits, K.
     """
     chosen = [trial.suggest_categorical(f"op_{i}", OPERATIONS) for i in range(1, sum(LAYERS) + 1)]
     layers: OrderedDict[str, nn.Module] = OrderedDict()
@@ -92,10 +84,9 @@ def build(trial: BaseTrial, num_classes: int = 100) -> nn.Module:
 
 
 def from_arch(text: str) -> dict[str, str]:
-    """Convert the notation of the benchmark, one digit a layer, to parameters.
+    """Convert the notation of the benchmark, eight digits, one a layer, to parameters.
 
-    Args:
-        text: Eight digits: 0 is `identity`, 1 `mb3_k3`, 2 `mb6_k5`.
+    0 is `identity`, 1 `mb3_k3`, 2 `mb6_k5`.
 
     Raises:
         UserError: The text has another length or another character.

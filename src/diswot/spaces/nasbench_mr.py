@@ -51,11 +51,7 @@ class BranchedStage:
 
 
 class BranchBlock(nn.Module):
-    """Two 3x3 convolutions and an identity.
-
-    Args:
-        width: Number of channels, C.
-    """
+    """Two 3x3 convolutions of one width and an identity."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -79,11 +75,8 @@ class Fusion(nn.Module):
 
     A branch is the sum of its own map after a 3x3 convolution, of the next finer map after a 3x3
     convolution of stride 2, and of the next coarser map after a 1x1 convolution, enlarged. A new
-    branch is a 3x3 convolution of stride 2 of the branch before it.
-
-    Args:
-        inputs: Channels of the branches before.
-        outputs: Channels of the branches after: as many, or one more.
+    branch is a 3x3 convolution of stride 2 of the branch before it. There are as many channels
+    after as before, or one more.
     """
 
     def __init__(self, inputs: Sequence[int], outputs: Sequence[int]) -> None:
@@ -117,12 +110,7 @@ class Fusion(nn.Module):
 
 
 class ParallelModule(nn.Module):
-    """A fusion, and residual blocks in each branch.
-
-    Args:
-        inputs: Channels of the branches before.
-        stage: Blocks and channels of the branches.
-    """
+    """A fusion of the branches before, and the residual blocks of a stage in each branch."""
 
     def __init__(self, inputs: Sequence[int], stage: BranchedStage) -> None:
         super().__init__()
@@ -196,21 +184,12 @@ def build(trial: BaseTrial, num_classes: int = 100) -> MultiResolutionNet:
 
     `stem_1`, `stem_2` and `last` are channels. Stage s has `modules_s`, and of each branch b
     `blocks_s_b` and `width_s_b`.
-
-    Args:
-        trial: Chooses the 27 parameters.
-        num_classes: Number of logits, K.
     """
     return MultiResolutionNet(*_choices(trial), num_classes)
 
 
 def build_seg(trial: BaseTrial, num_classes: int = 19) -> MultiResolutionNet:
-    """Build a network for segmentation; the parameters are those of `build`.
-
-    Args:
-        trial: Chooses the 27 parameters.
-        num_classes: Number of classes of the pixels, K.
-    """
+    """Build a network for segmentation; the parameters are those of `build`."""
     return MultiResolutionNet(*_choices(trial), num_classes, dense=True)
 
 
@@ -238,9 +217,8 @@ def _choices(trial: BaseTrial) -> tuple[tuple[int, int], list[BranchedStage], in
 def from_arch(text: str) -> dict[str, int]:
     """Convert 27 numbers, joined by hyphens, to parameters.
 
-    Args:
-        text: Two channels of the stem; of each stage s its number of modules, s numbers of blocks
-            and s numbers of channels; the channels of the merged map.
+    They are two channels of the stem; of each stage s its number of modules, s numbers of blocks
+    and s numbers of channels; the channels of the merged map.
 
     Raises:
         UserError: The text has another number of parts, or one is not in the space.

@@ -265,15 +265,9 @@ def create_space(name: str, num_classes: int = 100, img_size: int = 32) -> Build
 def check_parts(
     parts: str, what: str, tops: Mapping[str, object], example: str, num_classes: int, img_size: int
 ) -> None:
-    """Check the name of a space of backbones and of what stands on them.
+    """Check the name of a space of backbones, a plus, and the name of what stands on them.
 
-    Args:
-        parts: Both names with a plus between them.
-        what: What stands on the backbone, for the error.
-        tops: The names that may stand there.
-        example: A whole name for the error.
-        num_classes: Number of logits, K.
-        img_size: Height and width of the images in pixels.
+    `what` stands there, one of `tops`; the example is a whole name. Both are for the error.
 
     Raises:
         UserError: A name is unknown.

@@ -28,12 +28,7 @@ from diswot.spaces.trials import FixedParamsTrial
 
 @dataclass(frozen=True)
 class Teacher:
-    """A teacher and its sub-networks.
-
-    Attributes:
-        build: Function that builds the teacher.
-        parts: Its sub-networks.
-    """
+    """A function that builds a teacher, and the teacher's sub-networks."""
 
     build: Callable[[], nn.Module]
     parts: SubNetworks
@@ -52,11 +47,6 @@ def check(teacher: str, num_classes: int, img_size: int) -> None:
 def traced(teacher: str, num_classes: int, img_size: int) -> Teacher:
     """Return a teacher by name with its sub-networks; each process traces it once.
 
-    Args:
-        teacher: Name of the teacher, as `create_teacher` takes it.
-        num_classes: Number of logits, K.
-        img_size: Height and width of the images in pixels, S.
-
     Raises:
         UserError: The name is unknown, or nothing can be removed from the teacher.
     """
@@ -70,13 +60,8 @@ def build(trial: BaseTrial, teacher: str, num_classes: int = 100, img_size: int 
     The ends are `width_stem` and `width_head`, where these have channels of their own.
 
     A stage of one block has no `depth_i`, and one whose channels torch-pruning cannot remove has
-    no `width_i`. The weights are those of a new teacher, at the kept channels.
-
-    Args:
-        trial: Chooses the numbers of blocks and the shares of the channels.
-        teacher: Name of the teacher, as `create_teacher` takes it.
-        num_classes: Number of logits, K.
-        img_size: Height and width of the images in pixels, S.
+    no `width_i`. The weights are those of a new teacher, at the kept channels. The teacher is a
+    name, as `create_teacher` takes it.
     """
     made = traced(teacher, num_classes, img_size)
     return cut(made.parts, made.build(), *_choices(trial, made.parts))
@@ -85,14 +70,9 @@ def build(trial: BaseTrial, teacher: str, num_classes: int = 100, img_size: int 
 def from_teacher(
     model: nn.Module, params: Mapping[str, Any], teacher: str, num_classes: int, img_size: int
 ) -> nn.Module:
-    """Return the sub-network of some parameters with the weights of a teacher.
+    """Return the sub-network of some parameters with the weights of a teacher of that name.
 
-    Args:
-        model: The teacher of the name, such as a trained one. It is not changed.
-        params: Parameters of the architecture.
-        teacher: Name of the teacher.
-        num_classes: Number of logits, K.
-        img_size: Height and width of the images in pixels, S.
+    The model is that teacher, such as a trained one. It is not changed.
     """
     parts = traced(teacher, num_classes, img_size).parts
     return cut(parts, copy.deepcopy(model), *_choices(FixedParamsTrial(params), parts))
