@@ -62,7 +62,7 @@ ELSEWHERE = {
     "knowledge/test_detectors": ("knowledge/rows",),
     "proxies/test_detectors": ("observation/losses",),
     # costs, spaces and losses of dense networks
-    "costs/test_timing": ("costs/onnx_program",),
+    "costs/test_latency": ("costs/onnx_program",),
     "models/test_segmentation_models": ("spaces/smp_zoo",),
     "spaces/test_dense": ("models/backbones",),
     "training/test_segmentation": ("training/dice",),

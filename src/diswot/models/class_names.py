@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from diswot.errors import UserError
-from diswot.models.class_outputs import select_detector_classes
+from diswot.models.class_outputs import keep_outputs, select_detector_classes
 from diswot.models.preprocessing import Aliases
 from diswot.observation.hooks import run
 
@@ -86,8 +86,4 @@ def select_classes(model: nn.Module, outputs: Sequence[int], image_shape: Sequen
     heads = [head.module for head in trace.heads.values() if head.gives(logits)]
     if not heads:
         raise UserError("the teacher's logits are not the output of a linear layer to cut down")
-    head, chosen = heads[-1], torch.as_tensor(outputs, device=logits.device)
-    for name in ("weight", "bias"):
-        if (old := getattr(head, name)) is not None:
-            setattr(head, name, nn.Parameter(old.detach()[chosen].clone()))
-    head.out_features = len(outputs)
+    keep_outputs(heads[-1], torch.as_tensor(outputs))

@@ -127,17 +127,20 @@ def select_detector_classes(model: nn.Module, classes: Sequence[int]) -> bool:
     """
     found = [each for each in class_outputs(model, weighted_layers(model)) if each.background]
     for each in found:
-        chosen = _outputs(torch.as_tensor(classes), each, each)
-        layer: Any = each.layer.module
-        for name in ("weight", "bias"):
-            if (old := getattr(layer, name)) is not None:
-                setattr(layer, name, nn.Parameter(old.detach()[chosen.to(old.device)].clone()))
-        setattr(layer, "out_channels" if layer.weight.ndim > 2 else "out_features", len(chosen))
+        keep_outputs(each.layer.module, _outputs(torch.as_tensor(classes), each, each))
     heads = [each for each in model.modules() if type(each).__name__.endswith(_CLASSIFIES)]
     for head, name in product(heads, ("num_classes", "num_columns")):
         if found and hasattr(head, name):
             setattr(head, name, len(classes) + 1)
     return bool(found)
+
+
+def keep_outputs(layer: Any, chosen: Tensor) -> None:
+    """Cut a convolution or a linear layer down to some of its outputs, in another order."""
+    for name in ("weight", "bias"):
+        if (old := getattr(layer, name)) is not None:
+            setattr(layer, name, nn.Parameter(old.detach()[chosen.to(old.device)].clone()))
+    setattr(layer, "out_channels" if layer.weight.ndim > 2 else "out_features", len(chosen))
 
 
 def _outputs(classes: Tensor, own: ClassOutputs, other: ClassOutputs) -> Tensor:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from diswot.errors import UserError
 from diswot.observation.boxes import BACKGROUND, box_dicts
 from diswot.observation.dense_head import RanConvolution
+from diswot.observation.modes import hooked
 from diswot.observation.rows import IGNORED
 
 # Methods by which the parts of torchvision's detectors are known, also in other libraries' copies
@@ -220,10 +221,7 @@ def _anchor_matches(owner: nn.Module, found: list[Matches], *, sigmoid: bool) ->
         found.append(Matches(logits, classes, _numbered(anchors), sigmoid, tuple(ran)))
         ran.clear()
 
-    with ExitStack() as stack:
-        for module in _last_convolutions(owner):
-            stack.enter_context(module.register_forward_hook(keep))
-        stack.enter_context(_shadowed(owner, _LOSS, before=record))
+    with hooked(_last_convolutions(owner), keep), _shadowed(owner, _LOSS, before=record):
         yield
 
 
@@ -273,12 +271,12 @@ def _proposal_matches(heads: nn.Module, found: list[Matches]) -> Iterator[None]:
         ran.clear()
 
     predictor = heads.get_submodule("box_predictor")
-    with ExitStack() as stack:
-        for module in predictor.modules():
-            if isinstance(module, nn.Linear):
-                stack.enter_context(module.register_forward_hook(keep))
-        stack.enter_context(predictor.register_forward_hook(record))
-        stack.enter_context(_shadowed(heads, _SAMPLES, after=sample))
+    layers = [module for module in predictor.modules() if isinstance(module, nn.Linear)]
+    with (
+        hooked(layers, keep),
+        hooked([predictor], record),
+        _shadowed(heads, _SAMPLES, after=sample),
+    ):
         yield
 
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -24,6 +25,15 @@ def recordable(images: Tensor, targets: Tensor) -> Iterator[tuple[Tensor, Tensor
     """
     with torch.inference_mode(False), torch.no_grad():
         yield _without_inference(images), _without_inference(targets)
+
+
+@contextmanager
+def hooked(modules: Iterable[nn.Module], hook: Callable[..., Any]) -> Iterator[None]:
+    """Call a function as a forward hook of torch after the pass of each module."""
+    with ExitStack() as stack:
+        for module in modules:
+            stack.enter_context(module.register_forward_hook(hook))
+        yield
 
 
 def _without_inference(tensor: Tensor) -> Tensor:

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from diswot.models.initialization import INITS, NORMS, WEIGHTED, derive_seed
-from diswot.observation.modes import measuring
+from diswot.observation.modes import hooked, measuring
 from diswot.proxies.blocks import map_of, primary_blocks
 
 DRAWS = 8
@@ -74,9 +74,7 @@ def _first_map(model: nn.Module) -> Iterator[Callable[[Tensor], Tensor | None]]:
             model(images)
         return found
 
-    with ExitStack() as stack:
-        for block in primary_blocks(model):
-            stack.enter_context(block.register_forward_hook(record))
+    with hooked(primary_blocks(model), record):
         yield run
 
 

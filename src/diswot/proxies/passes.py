@@ -17,7 +17,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from diswot.data.dataset import Batch
 from diswot.observation.losses import mean_loss
-from diswot.observation.modes import measuring
+from diswot.observation.modes import hooked, measuring
 from diswot.observation.rows import logits_of
 from diswot.proxies.blocks import map_of, primary_blocks, weights
 from diswot.utils.compat import BatchNormBase
@@ -97,10 +97,6 @@ def block_outputs(model: nn.Module, images: Tensor) -> list[Tensor]:
         if map_of(output, images) is not None:
             outputs.append(output[0] if isinstance(output, tuple) else output)
 
-    handles = [block.register_forward_hook(keep) for block in primary_blocks(model)]
-    try:
+    with hooked(primary_blocks(model), keep):
         model(images)
-    finally:
-        for handle in handles:
-            handle.remove()
     return outputs
