@@ -167,12 +167,10 @@ def whole(
     device: torch.device | str = "cpu",
     on_read: Callable[[int], None] = lambda done: None,
 ) -> tuple[Tensor, Tensor]:
-    """Read all images of a split as one tensor of bytes, N x 3 x H x W, and the labels.
+    """Read all images of a split, at least one, as bytes, N x 3 x H x W, and the labels.
 
-    Args:
-        split: At least one image. It is read in parts, so that the memory holds each image once.
-        device: Device of the two tensors.
-        on_read: Called after each part with the number of images read so far.
+    They are read in parts, so that the memory holds each image once. `on_read` is called after each
+    part with the number of images read so far.
 
     Returns:
         The images, and class indices, N, int64; or those of pixels, N x H x W, int16; or boxes.

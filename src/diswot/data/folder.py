@@ -35,14 +35,10 @@ class _Scanned(NamedTuple):
 def folder(name: str, *, img_size: int | None) -> Dataset:
     """Return the images in a folder, normalised with ImageNet's statistics.
 
-    One line of the log counts the files that are left out.
-
-    Args:
-        name: Path of a folder that holds one folder a class, or holds such folders in a training
-            and a test split; see `split_folders`. Without a test split, a stratified 20 % is held
-            out. With a test split alone, there are no training images.
-        img_size: Height and width in pixels, S. None: the shorter side of the first image, at most
-            224.
+    The folder holds one folder a class, or holds such folders in a training and a test split; see
+    `split_folders`. Without a test split, a stratified 20 % is held out. With a test split alone,
+    there are no training images. One line of the log counts the files that are left out. Without a
+    size, S is the shorter side of the first image, at most 224.
 
     Raises:
         UserError: There are too few images, the splits are incomplete, or the test split has other

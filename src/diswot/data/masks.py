@@ -47,10 +47,6 @@ def masks(name: str, *, img_size: int | None) -> Dataset:
     test split a random 20 % of the images are held out. All images get the aspect ratio of the
     first one, by a cut around the centre.
 
-    Args:
-        name: Path of the folder.
-        img_size: Height in pixels. None: that of the first image.
-
     Raises:
         UserError: There are too few pairs, or the classes are not known.
     """

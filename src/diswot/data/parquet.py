@@ -30,10 +30,7 @@ def is_parquet(path: Path) -> bool:
 def parquet(name: str, *, img_size: int | None) -> Dataset:
     """Return the images of a Parquet file, or of a folder of `train*` and `test*.parquet`.
 
-    Args:
-        name: Path. Without test files, a stratified 20 % is held out.
-        img_size: Height and width in pixels, S. None: the shorter side of the first image, at most
-            224.
+    Without test files, a stratified 20 % is held out.
 
     Raises:
         UserError: A file is damaged, or has no columns of images and labels.

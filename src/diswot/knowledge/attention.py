@@ -93,15 +93,10 @@ def cwd(teacher: Observation, student: Observation, temperature: float = 4.0) ->
     """Channel-wise distillation: the divergence of each channel's distribution over positions.
 
     T^2 KL(softmax(A_T / T) || softmax(A_S / T)), the softmax over the H W positions of a channel,
-    averaged over channels, images and pairs of stages.
+    averaged over channels, images and pairs of stages. The temperature T is above zero.
 
     Shu et al., ICCV 2021. There it is of the class scores of a segmentation; for other maps
     a 1x1 convolution widens the student's, as the adapter does here in a loss.
-
-    Args:
-        teacher: Its `stages` are used.
-        student: Its `stages` are used.
-        temperature: T, above zero.
 
     Returns:
         A scalar, at least 0, in nats.

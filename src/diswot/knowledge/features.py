@@ -91,11 +91,6 @@ def ab(teacher: Observation, student: Observation, margin: float = 1.0) -> Tenso
     neuron that is inactive in both still counts m^2, so that the distance of a network to itself
     is not zero.
 
-    Args:
-        teacher: Its `stages` are used.
-        student: Its `stages` are used.
-        margin: The margin m, above zero.
-
     Returns:
         A scalar, at least 0.
 
@@ -132,15 +127,7 @@ def vid(
     Ahn et al., CVPR 2019. As in the published code it is a mean over entries, where the paper has
     a sum. In a loss, mu is the adapter's 1x1 convolution, where the published code has three
     layers, and v is learned (`Variances`). In a proxy each v is 1, so that it is half a mean
-    squared difference.
-
-    Args:
-        teacher: Its `stages` are used.
-        student: Its `stages` are used.
-        variances: Variances of each stage, C each, above zero; 1 by default.
-
-    Returns:
-        A scalar.
+    squared difference. The variances are C of each stage, above zero.
 
     Raises:
         UserError: The maps of a pair have different widths or grids.

@@ -99,8 +99,7 @@ def _most_like(maps: Tensor, teacher: Tensor) -> Tensor:
 def dominant(grams: Tensor) -> tuple[Tensor, Tensor]:
     """Return first eigenvectors by power iteration, which is faster than a decomposition.
 
-    Args:
-        grams: Positive semi-definite matrices, B x C x C.
+    The matrices are positive semi-definite, B x C x C.
 
     Returns:
         The vectors, B x C x 1, and whether each converged to within rounding, B. One does not if
@@ -140,16 +139,10 @@ def _sign(values: Tensor) -> Tensor:
 
 @cached
 def right_vectors(maps: Tensor, count: int) -> Tensor:
-    """Return leading right singular vectors of maps as HW x C matrices.
+    """Return leading right singular vectors of maps as HW x C matrices, in columns, B x C x count.
 
-    They are computed from the Gram matrix of the channels or of the positions, whichever are fewer.
-
-    Args:
-        maps: B x C x H x W.
-        count: Number of vectors; fewer if there are fewer channels or positions.
-
-    Returns:
-        Vectors in columns, B x C x count; zero if the singular value is zero.
+    They are computed from the Gram matrix of the channels or of the positions, whichever are fewer,
+    and are fewer if there are fewer of these. A vector is zero if the singular value is zero.
     """
     if maps.shape[1] <= maps.shape[2:].numel():
         return leading(channel_gram(maps), count)
@@ -161,11 +154,8 @@ def leading(grams: Tensor, count: int) -> Tensor:
     """Return leading eigenvectors with the gradient of first-order perturbation theory.
 
     The gradient is dv_i = sum_j v_j (v_j . dG v_i) / (l_i - l_j) over all j with another
-    eigenvalue, so it stays finite where eigenvalues meet.
-
-    Args:
-        grams: Positive semi-definite matrices G, B x C x C.
-        count: Number of vectors.
+    eigenvalue, so it stays finite where eigenvalues meet. The matrices G are positive
+    semi-definite, B x C x C.
 
     Returns:
         Vectors in columns, B x C x count; zero if the eigenvalue is zero.

@@ -1,5 +1,7 @@
 """Distances of the outputs: the probabilities that a network gives to the classes.
 
+All compare the `logits`, N x K, of the two observations. A temperature T is above zero.
+
 Letters: N rows, K classes.
 """
 
@@ -23,11 +25,6 @@ def kd(teacher: Observation, student: Observation, temperature: float = 4.0) -> 
 
     Hinton et al., 2015 (arXiv 1503.02531).
 
-    Args:
-        teacher: Its `logits`, N x K, are used.
-        student: Its `logits`, N x K, are used.
-        temperature: T, above zero.
-
     Returns:
         A scalar, at least 0.
 
@@ -49,18 +46,12 @@ def dkd(
 
     T^2 (alpha KL(b_T || b_S) + beta KL(q_T || q_S)), averaged over rows. b are the probabilities of
     the target and of all other classes together, q is the softmax among the other classes. With
-    alpha = 1, and beta = 1 - p_T(target) in each row, it is `kd`.
+    alpha = 1, and beta = 1 - p_T(target) in each row, it is `kd`. K is at least 2; the targets are
+    the student's.
 
     Zhao et al., CVPR 2022, eq. 7. The factor T^2 and the defaults are those of the published code
     for ResNet-56 to ResNet-20 and ResNet-110 to ResNet-32. Other pairs have a beta of 6 or 8 there.
     The weight grows over the first 20 of 240 epochs (`Recipe.ramp_epochs`).
-
-    Args:
-        teacher: Its `logits`, N x K, are used; K is at least 2.
-        student: Its `logits`, N x K, and `targets` are used.
-        alpha: Weight of the target class.
-        beta: Weight of the other classes.
-        temperature: T, above zero.
 
     Returns:
         A scalar, at least 0.
@@ -91,13 +82,6 @@ def dist(
     which adds 1e-8 to the product of lengths. Here nothing is added: a row or column that is
     constant to within rounding has the correlation 0.
 
-    Args:
-        teacher: Its `logits`, N x K, are used.
-        student: Its `logits`, N x K, are used.
-        beta: Weight of the correlations between classes.
-        gamma: Weight of the correlations within a class.
-        temperature: T, above zero.
-
     Returns:
         A scalar between 0 and 2 T^2 (beta + gamma).
 
@@ -113,17 +97,12 @@ def wttm(teacher: Observation, student: Observation, temperature: float = 5.0) -
     """Weighted transformed teacher matching: the student's plain outputs, the teacher's softened.
 
     U KL(softmax(Z_T / T) || softmax(Z_S)), averaged over rows. U is the sum of the teacher's
-    probabilities to the power 1 / T: large in rows in which the teacher is unsure. With T = 1 it
-    is `kd` with T = 1.
+    probabilities to the power 1 / T: large in rows in which the teacher is unsure. With T = 1, the
+    lowest, it is `kd` with T = 1.
 
     Zheng and Yang, ICLR 2024 (arXiv 2402.11148). The paper tunes T and the weight for each
     pair of networks; the default is one of its examples. If T is not 1, the distance of a network
     to itself is not zero.
-
-    Args:
-        teacher: Its `logits`, N x K, are used.
-        student: Its `logits`, N x K, are used.
-        temperature: T of the teacher, at least 1.
 
     Returns:
         A scalar, at least 0.

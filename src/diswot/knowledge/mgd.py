@@ -29,13 +29,8 @@ def mgd(
     need to restore the teacher's map.
 
     Yang et al., ECCV 2022, eq. 4 and 5, where it is a sum over entries. In a loss, M and G are
-    those of `Generators`. In a proxy there is neither, and the distance is that of the maps: a
-    generator with random weights says nothing about the student.
-
-    Args:
-        teacher: Its `stages` are used.
-        student: Its `stages` are used.
-        generators: What masks and generates the map of each stage; by default the map itself.
+    those of `Generators`, one a stage. In a proxy there is neither, and the distance is that of the
+    maps: a generator with random weights says nothing about the student.
 
     Returns:
         A scalar, at least 0.

@@ -18,17 +18,12 @@ STEPS = (0.5, 0.75, 1.0, 1.25, 1.5)  # of the temperature: 2, 3, 4, 5 and 6 at t
 def mlkd(teacher: Observation, student: Observation, temperature: float = 4.0) -> Tensor:
     """Multi-level logit distillation: rows, pairs of rows and pairs of classes must agree.
 
-    Summed over five temperatures t around T, with P = softmax(Z / t), N x K:
+    Summed over five temperatures t around the temperature T, with P = softmax(Z / t), N x K:
     t^2 KL(P_T || P_S) + ||P_T P_T^T - P_S P_S^T||_F^2 / N + ||P_T^T P_T - P_S^T P_S||_F^2 / K.
 
     Jin et al., CVPR 2023. The paper sums over a weakly and a strongly augmented view of each image,
     too; a recipe with `views = 2` takes the mean over both. The published code scales the parts of
     the weak view by the share of rows or classes that the teacher is least sure of.
-
-    Args:
-        teacher: Its `logits`, N x K, are used.
-        student: Its `logits`, N x K, are used.
-        temperature: T, the middle of the five temperatures, above zero.
 
     Returns:
         A scalar, at least 0.

@@ -260,10 +260,9 @@ KNOWLEDGE: dict[str, Knowledge] = {
 def get_distance(name: str | Distance) -> Knowledge:
     """Return the row of a knowledge distance.
 
-    Args:
-        name: A key of `KNOWLEDGE`; `file.py:function` or `package.module:function`; or a function
-            of the observations of teacher and student. The text may also name a `Knowledge`, which
-            has the facts of the function.
+    Its name is a key of `KNOWLEDGE`; `file.py:function` or `package.module:function`; or it is a
+    function of the observations of teacher and student. The text may also name a `Knowledge`, which
+    has the facts of the function.
 
     Raises:
         UserError: The name is unknown, and the message has the nearest names; or the function is

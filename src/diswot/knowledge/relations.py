@@ -107,16 +107,11 @@ def rkd(
 ) -> Tensor:
     """Relational knowledge distillation: the difference of distances and angles among rows.
 
-    Distances of all pairs are divided by the mean of those above zero; angles are the cosines of
-    all triples. Both are compared by Huber's loss, averaged over pairs and over triples.
+    Distances of all pairs of rows of the `head_input`, N x D, are divided by the mean of those
+    above zero; angles are the cosines of all triples. Both are compared by Huber's loss, averaged
+    over pairs and over triples, and weighted by `distance` and `angle`.
 
     Park et al., CVPR 2019. The weights keep the paper's ratio of one to two.
-
-    Args:
-        teacher: Its `head_input`, N x D, is used.
-        student: Its `head_input`, N x D, is used.
-        distance: Weight of the distances.
-        angle: Weight of the angles.
 
     Returns:
         A scalar, at least 0.
@@ -185,17 +180,12 @@ def _neighbours(observation: Observation) -> Tensor:
 def cc(teacher: Observation, student: Observation, gamma: float = 0.4, order: int = 2) -> Tensor:
     """Correlation congruence: the difference of a kernel of all pairs of rows.
 
-    Rows are scaled to unit length. The kernel is the Taylor series of the Gaussian,
-    sum_p exp(-2 gamma) (2 gamma)^p (x . y)^p / p!. The squared difference is averaged over pairs.
+    Rows of the `head_input`, N x D, are scaled to unit length. The kernel is the Taylor series of
+    the Gaussian up to an order, sum_p exp(-2 gamma) (2 gamma)^p (x . y)^p / p!. The squared
+    difference is averaged over pairs.
 
     Peng et al., ICCV 2019, who first map both networks to one width by a learned layer; the kernel
     does not need it.
-
-    Args:
-        teacher: Its `head_input`, N x D, is used.
-        student: Its `head_input`, N x D, is used.
-        gamma: Inverse width of the Gaussian.
-        order: Last power of the series.
 
     Returns:
         A scalar, at least 0.

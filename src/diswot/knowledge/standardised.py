@@ -38,17 +38,9 @@ def standardised(
 
 
 def kd_standardised(teacher: Observation, student: Observation, temperature: float = 2.0) -> Tensor:
-    """Return `kd` of standardised logits, in nats.
+    """Return `kd` of standardised logits, in nats; T is in units of a row's standard deviation.
 
     Sun et al., CVPR 2024 (arXiv 2403.01427). The factor T^2 is that of the published code.
-
-    Args:
-        teacher: Its `logits`, N x K, are used.
-        student: Its `logits`, N x K, are used.
-        temperature: T in units of a row's standard deviation, above zero.
-
-    Returns:
-        A scalar, at least 0.
 
     Raises:
         UserError: Teacher and student have different numbers of classes.
@@ -63,20 +55,10 @@ def dkd_standardised(
     beta: float = 2.0,
     temperature: float = 2.0,
 ) -> Tensor:
-    """Return `dkd` of standardised logits, in nats.
+    """Return `dkd` of standardised logits, in nats; T is in units of a row's standard deviation.
 
     Sun et al., CVPR 2024 (arXiv 2403.01427). The published code tunes beta, temperature and weight
     for each pair of networks; these are its values for most pairs.
-
-    Args:
-        teacher: Its `logits`, N x K, are used; K is at least 2.
-        student: Its `logits`, N x K, and `targets` are used.
-        alpha: Weight of the target class.
-        beta: Weight of the other classes.
-        temperature: T in units of a row's standard deviation, above zero.
-
-    Returns:
-        A scalar, at least 0.
 
     Raises:
         UserError: Teacher and student have different numbers of classes.
@@ -91,20 +73,10 @@ def dist_standardised(
     gamma: float = 1.0,
     temperature: float = 2.0,
 ) -> Tensor:
-    """Return `dist` of standardised logits.
+    """Return `dist` of standardised logits; T is in units of a row's standard deviation.
 
     The paper of logit standardisation (Sun et al., CVPR 2024) does not combine the two. The
     temperature is its base temperature.
-
-    Args:
-        teacher: Its `logits`, N x K, are used.
-        student: Its `logits`, N x K, are used.
-        beta: Weight of the correlations between classes.
-        gamma: Weight of the correlations within a class.
-        temperature: T in units of a row's standard deviation, above zero.
-
-    Returns:
-        A scalar between 0 and 2 T^2 (beta + gamma).
 
     Raises:
         UserError: Teacher and student have different numbers of classes.

@@ -308,11 +308,10 @@ def list_proxies() -> list[str]:
 def get_proxy(name: ProxyLike) -> Proxy:
     """Return the row of a proxy.
 
-    Args:
-        name: A key of `PROXIES`; `file.py:function` or `package.module:function`; or a function.
-            A function takes a `Candidate` and returns a number; or it is a knowledge distance,
-            whose negative is the score. The text may also name a `Proxy` or a `Knowledge`, which
-            have the facts of the function.
+    Its name is a key of `PROXIES`; `file.py:function` or `package.module:function`; or it is a
+    function. A function takes a `Candidate` and returns a number; or it is a knowledge distance,
+    whose negative is the score. The text may also name a `Proxy` or a `Knowledge`, which have the
+    facts of the function.
 
     Raises:
         UserError: The name is unknown, and the message has the nearest names; or the function is

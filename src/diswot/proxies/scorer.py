@@ -3,19 +3,15 @@
 A proxy's value is a finite number; or minus infinity, the lowest score; or there is none (NaN, plus
 infinity). A student without a path from the images to the logits cannot be trained, such as a cell
 of NAS-Bench-201 all of whose edges are `none`: each proxy that needs a pass has the value minus
-infinity. Sizes (`params`, `macs`, `depth`) have their own values. A value that is not finite is a
-`NotScored` error with the reason and is never replaced by a number. `Scorer.outcomes` returns these
-errors beside the values of other proxies instead of raising the first one. It also returns the
-error of a proxy that does not fit the two networks, or that fails in them. If the student cannot be
+infinity. A value that is not finite is a `NotScored` error with the reason and is never replaced by
+a number. `Scorer.outcomes` returns these errors beside the values of other proxies, and the error
+of a proxy that does not fit the two networks, or that fails in them. If the student cannot be
 observed, the call raises.
 
 With the initialisation `inherited` a student has what fits of the trained teacher's weights, and
 the rest as `default` draws it from (seed, repeat). A student that can inherit nothing is scored
 with its fresh weights, so that a search ranks it beside the others. All passes normalise with the
 statistics of the scored batch; the running statistics of the student change no score.
-
-What is computed is what the asked proxies need. Sizes need no pass at all. A proxy that compares
-nothing with a teacher needs no teacher.
 """
 
 from __future__ import annotations

@@ -134,11 +134,7 @@ def check_boxes(fit: Fit, outputs: object) -> None:
 def check_head(role: str, model: nn.Module, data: str, num_classes: int) -> None:
     """Refuse a detector with another number of classes than the data, as far as it is known.
 
-    Args:
-        role: What an error calls the detector.
-        model: The detector.
-        data: What an error calls the data.
-        num_classes: Number of classes of the data, without the background.
+    `role` and `data` are what an error calls them; the number leaves the background out.
 
     Raises:
         UserError: The number is another.

@@ -23,7 +23,6 @@ class Curve(NamedTuple):
         xs: Their places on the axis to the right.
         ys: Their places on the axis upwards.
         texts: What is shown where the pointer is on a point; empty for the numbers alone.
-        mode: Whether lines join the points.
     """
 
     name: str

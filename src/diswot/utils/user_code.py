@@ -95,12 +95,8 @@ def find(name: str, kinds: tuple[type, ...] = ()) -> Any:
 
     The import runs the code of the file, unless the file was imported before and has not changed.
     The file may import modules of the same folder, which come first for its own imports, also
-    where a library has the same name, and for these alone.
-
-    Args:
-        name: `file.py:function`, or `package.module:function` of a package that is installed or in
-            the working folder.
-        kinds: Types of the objects that may be named in place of a function. Default: none.
+    where a library has the same name, and for these alone. A package is installed or in the
+    working folder. Objects of some other kinds may be named in place of a function.
 
     Raises:
         UserError: The file, the module or the function does not exist, or the import fails.
