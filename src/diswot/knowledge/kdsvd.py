@@ -24,17 +24,14 @@ def kdsvd(teacher: Observation, student: Observation) -> Tensor:
 
     Of each image's map, as HW x C, take the first right singular vector v, which has C entries. Of
     the student take that of its first four that is most like the teacher's, up to sign. The flow
-    from one stage to the next is exp(-(v_c - v'_d)^2 / 8), C x C'. The squared difference is summed
-    and averaged over images and pairs of stages. If there is a single stage, the flow is to itself.
-    Works for any grids.
+    from one stage to the next is exp(-(v_c - v'_d)^2 / 8), C x C'. The squared difference is
+    summed and averaged over images and pairs of stages. If there is a single stage, the flow is to
+    itself. Works for any grids. The distance is at least 0.
 
     Lee et al., ECCV 2018, with one vector, as published. A decomposition leaves signs open. Here
     the entries of the teacher's vector have a sum of at least zero, and so have the student's if
     the two are orthogonal. The gradient is that of the singular vectors; between equal singular
     values, where they have none, it is zero.
-
-    Returns:
-        A scalar, at least 0.
 
     Raises:
         UserError: The maps of a pair have different widths.

@@ -1,6 +1,7 @@
 """Distances of the outputs: the probabilities that a network gives to the classes.
 
-All compare the `logits`, N x K, of the two observations. A temperature T is above zero.
+All compare the `logits`, N x K, of the two observations, and raise a `UserError` if the numbers of
+classes differ. A temperature T is above zero.
 
 Letters: N rows, K classes.
 """
@@ -21,15 +22,9 @@ from diswot.observation.observe import Observation
 def kd(teacher: Observation, student: Observation, temperature: float = 4.0) -> Tensor:
     """Knowledge distillation: the divergence of the softened outputs, in nats.
 
-    T^2 KL(softmax(Z_T / T) || softmax(Z_S / T)), averaged over rows.
+    T^2 KL(softmax(Z_T / T) || softmax(Z_S / T)), averaged over rows. The distance is at least 0.
 
     Hinton et al., 2015 (arXiv 1503.02531).
-
-    Returns:
-        A scalar, at least 0.
-
-    Raises:
-        UserError: Teacher and student have different numbers of classes.
     """
     target, output = (z.log_softmax(1) for z in _softened("kd", teacher, student, temperature))
     return temperature**2 * _divergence(target, output)
@@ -44,20 +39,14 @@ def dkd(
 ) -> Tensor:
     """Decoupled knowledge distillation: the divergences of target and other classes, in nats.
 
-    T^2 (alpha KL(b_T || b_S) + beta KL(q_T || q_S)), averaged over rows. b are the probabilities of
-    the target and of all other classes together, q is the softmax among the other classes. With
+    T^2 (alpha KL(b_T || b_S) + beta KL(q_T || q_S)), averaged over rows. b are the probabilities
+    of the target and of all other classes together, q is the softmax among the other classes. With
     alpha = 1, and beta = 1 - p_T(target) in each row, it is `kd`. K is at least 2; the targets are
-    the student's.
+    the student's. The distance is at least 0.
 
     Zhao et al., CVPR 2022, eq. 7. The factor T^2 and the defaults are those of the published code
     for ResNet-56 to ResNet-20 and ResNet-110 to ResNet-32. Other pairs have a beta of 6 or 8 there.
     The weight grows over the first 20 of 240 epochs (`Recipe.ramp_epochs`).
-
-    Returns:
-        A scalar, at least 0.
-
-    Raises:
-        UserError: Teacher and student have different numbers of classes.
     """
     softened = _softened("dkd", teacher, student, temperature)
     is_target = one_hot(student.targets, student.logits.shape[1]).bool()
@@ -76,17 +65,12 @@ def dist(
     """DIST: one minus the correlations of the outputs, between classes and within classes.
 
     T^2 (beta mean(1 - r(p_T, p_S)) + gamma mean(1 - r'(p_T, p_S))). p is softmax(Z / T), r is
-    Pearson's correlation of two rows and r' that of two columns.
+    Pearson's correlation of two rows and r' that of two columns. The distance lies between 0 and 2
+    T^2 (beta + gamma).
 
     Huang et al., NeurIPS 2022. The factor T^2 and the defaults are those of the published code,
     which adds 1e-8 to the product of lengths. Here nothing is added: a row or column that is
     constant to within rounding has the correlation 0.
-
-    Returns:
-        A scalar between 0 and 2 T^2 (beta + gamma).
-
-    Raises:
-        UserError: Teacher and student have different numbers of classes.
     """
     target, output = (z.softmax(1) for z in _softened("dist", teacher, student, temperature))
     between, within = _uncorrelated(target, output), _uncorrelated(target.T, output.T)
@@ -98,17 +82,11 @@ def wttm(teacher: Observation, student: Observation, temperature: float = 5.0) -
 
     U KL(softmax(Z_T / T) || softmax(Z_S)), averaged over rows. U is the sum of the teacher's
     probabilities to the power 1 / T: large in rows in which the teacher is unsure. With T = 1, the
-    lowest, it is `kd` with T = 1.
+    lowest, it is `kd` with T = 1. The distance is at least 0.
 
     Zheng and Yang, ICLR 2024 (arXiv 2402.11148). The paper tunes T and the weight for each
     pair of networks; the default is one of its examples. If T is not 1, the distance of a network
     to itself is not zero.
-
-    Returns:
-        A scalar, at least 0.
-
-    Raises:
-        UserError: Teacher and student have different numbers of classes.
     """
     logits_t, logits_s = same_classes("wttm", teacher, student)
     doubt = (logits_t.log_softmax(1) / temperature).exp().sum(1)

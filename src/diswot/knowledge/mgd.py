@@ -1,4 +1,4 @@
-"""The distance of the maps that are generated from a student's masked maps.
+"""The distance of the maps that are generated from a student's masked maps, over the `stages`.
 
 Letters: B images, C channels, H x W positions.
 """
@@ -26,14 +26,11 @@ def mgd(
 
     ||A_T - G(M A_S)||^2, averaged over entries and pairs of stages. M masks random positions, G is
     a small generator that is learned. The student must hold at each position what the neighbours
-    need to restore the teacher's map.
+    need to restore the teacher's map. The distance is at least 0.
 
     Yang et al., ECCV 2022, eq. 4 and 5, where it is a sum over entries. In a loss, M and G are
     those of `Generators`, one a stage. In a proxy there is neither, and the distance is that of the
     maps: a generator with random weights says nothing about the student.
-
-    Returns:
-        A scalar, at least 0.
 
     Raises:
         UserError: The maps of a pair have different widths or grids.

@@ -1,4 +1,4 @@
-"""Multi-level logit distillation: the outputs at several temperatures, row by row and pairwise.
+"""Multi-level logit distillation: the `logits` at several temperatures, row by row and pairwise.
 
 Letters: N rows, K classes.
 """
@@ -20,13 +20,11 @@ def mlkd(teacher: Observation, student: Observation, temperature: float = 4.0) -
 
     Summed over five temperatures t around the temperature T, with P = softmax(Z / t), N x K:
     t^2 KL(P_T || P_S) + ||P_T P_T^T - P_S P_S^T||_F^2 / N + ||P_T^T P_T - P_S^T P_S||_F^2 / K.
+    The distance is at least 0.
 
     Jin et al., CVPR 2023. The paper sums over a weakly and a strongly augmented view of each image,
     too; a recipe with `views = 2` takes the mean over both. The published code scales the parts of
     the weak view by the share of rows or classes that the teacher is least sure of.
-
-    Returns:
-        A scalar, at least 0.
 
     Raises:
         UserError: Teacher and student have different numbers of classes.

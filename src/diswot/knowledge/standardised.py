@@ -1,8 +1,9 @@
-"""Distances of outputs whose logits are standardised first, a row at a time.
+"""Distances of outputs whose `logits` are standardised first, a row at a time.
 
 A shared temperature asks the student for the teacher's range of logits. Standardised, the logits
 of a row agree if one is an increasing affine function of the other, so that a small student need
-only rank the classes as its teacher does, in the same proportions.
+only rank the classes as its teacher does, in the same proportions. All raise a `UserError` if the
+numbers of classes differ.
 
 Letters: N rows, K classes.
 """
@@ -26,9 +27,6 @@ def standardised(
 
     The published code adds 1e-7 to the deviation. Here nothing is added: a row that is constant to
     within rounding becomes a row of zeros.
-
-    Raises:
-        UserError: Teacher and student have different numbers of classes.
     """
     logits_t, logits_s = (
         unit_rows(centred(logits)) * (logits.shape[1] - 1) ** 0.5
@@ -41,9 +39,6 @@ def kd_standardised(teacher: Observation, student: Observation, temperature: flo
     """Return `kd` of standardised logits, in nats; T is in units of a row's standard deviation.
 
     Sun et al., CVPR 2024 (arXiv 2403.01427). The factor T^2 is that of the published code.
-
-    Raises:
-        UserError: Teacher and student have different numbers of classes.
     """
     return kd(*standardised("kd_standardised", teacher, student), temperature)
 
@@ -59,9 +54,6 @@ def dkd_standardised(
 
     Sun et al., CVPR 2024 (arXiv 2403.01427). The published code tunes beta, temperature and weight
     for each pair of networks; these are its values for most pairs.
-
-    Raises:
-        UserError: Teacher and student have different numbers of classes.
     """
     return dkd(*standardised("dkd_standardised", teacher, student), alpha, beta, temperature)
 
@@ -77,8 +69,5 @@ def dist_standardised(
 
     The paper of logit standardisation (Sun et al., CVPR 2024) does not combine the two. The
     temperature is its base temperature.
-
-    Raises:
-        UserError: Teacher and student have different numbers of classes.
     """
     return dist(*standardised("dist_standardised", teacher, student), beta, gamma, temperature)
