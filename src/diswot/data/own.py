@@ -45,14 +45,11 @@ def called(name: str, **options: Any) -> Dataset:
 def is_data(given: object) -> bool:
     """Say whether an object is a data set, a loader, or a pair for training and testing."""
     if isinstance(given, tuple):
-        return len(given) == 2 and all(map(is_data, given)) and not any(_is_list(g) for g in given)
+        nested = any(isinstance(each, tuple | list) for each in given)
+        return len(given) == 2 and all(map(is_data, given)) and not nested
     maps = hasattr(given, "__getitem__") and hasattr(given, "__len__")
     other = isinstance(given, Tensor | Sequence | str | dict)
     return isinstance(given, Dataset | DataLoader) or (maps and not other)
-
-
-def _is_list(given: object) -> bool:
-    return isinstance(given, tuple | list)
 
 
 def as_dataset(given: object, *, name: str | None = None, img_size: int | None = None) -> Dataset:

@@ -20,6 +20,7 @@ from optuna.trial import BaseTrial
 from torch import Tensor, nn
 
 from diswot.errors import UserError
+from diswot.spaces.cells import conv_bn_relu
 
 OPERATIONS = ("identity", "mb3_k3", "mb6_k5")
 LAYERS = (2, 3, 3)
@@ -66,17 +67,13 @@ def build(trial: BaseTrial, num_classes: int = 100) -> nn.Module:
     """
     chosen = [trial.suggest_categorical(f"op_{i}", OPERATIONS) for i in range(1, sum(LAYERS) + 1)]
     layers: OrderedDict[str, nn.Module] = OrderedDict()
-    layers["stem"] = nn.Sequential(
-        nn.Conv2d(3, STEM, 3, padding=1, bias=False), nn.BatchNorm2d(STEM), nn.ReLU()
-    )
+    layers["stem"] = conv_bn_relu(3, STEM, 3)
     width = STEM
     for place, count in enumerate(LAYERS, 1):
         operations, chosen = chosen[:count], chosen[count:]
         layers[f"stage{place}"] = _stage(operations, width)
         width *= 2
-    layers["norm"] = nn.Sequential(
-        nn.Conv2d(width, FEATURES, 1, bias=False), nn.BatchNorm2d(FEATURES), nn.ReLU()
-    )
+    layers["norm"] = conv_bn_relu(width, FEATURES, 1)
     layers["pool"] = nn.AdaptiveAvgPool2d(1)
     layers["flatten"] = nn.Flatten()
     layers["classifier"] = nn.Linear(FEATURES, num_classes)

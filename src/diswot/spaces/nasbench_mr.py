@@ -28,6 +28,7 @@ from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
 from diswot.errors import UserError
+from diswot.spaces.cells import conv_bn_relu
 
 STAGES = (1, 2, 3, 4)
 COUNTS = (1, 2, 3, 4)  # modules of a stage, and blocks of a branch
@@ -88,9 +89,9 @@ class Fusion(nn.Module):
         for to, sources in enumerate(self.sources):
             for source in sources:
                 size, stride = (1, 1) if source > to else (3, 2 if source < to else 1)
-                paths[_path(source, to)] = _convolution(inputs[source], outputs[to], size, stride)
+                paths[_path(source, to)] = conv_bn_relu(inputs[source], outputs[to], size, stride)
         for to in self.new:
-            paths[_path(to - 1, to)] = _convolution(outputs[to - 1], outputs[to], 3, 2)
+            paths[_path(to - 1, to)] = conv_bn_relu(outputs[to - 1], outputs[to], 3, 2)
         self.paths = nn.ModuleDict(paths)
         self.relu = nn.ReLU()
 
@@ -148,7 +149,7 @@ class MultiResolutionNet(nn.Module):
     ) -> None:
         super().__init__()
         self.stem = nn.Sequential(
-            _convolution(3, stem[0], 3, 2), _convolution(stem[0], stem[1], 3, 2)
+            conv_bn_relu(3, stem[0], 3, 2), conv_bn_relu(stem[0], stem[1], 3, 2)
         )
         widths: Sequence[int] = stem[1:]
         self.names: list[str] = []
@@ -157,7 +158,7 @@ class MultiResolutionNet(nn.Module):
                 self.names.append(f"module{place}_{number}")
                 self.add_module(self.names[-1], ParallelModule(widths, stage))
                 widths = stage.widths
-        self.merge = _convolution(sum(widths), last, 1)
+        self.merge = conv_bn_relu(sum(widths), last, 1)
         self.dense = dense
         self.pool = nn.Identity() if dense else nn.AdaptiveAvgPool2d(1)
         self.flatten = nn.Identity() if dense else nn.Flatten()
@@ -245,11 +246,3 @@ def from_arch(text: str) -> dict[str, int]:
 
 def _path(source: int, to: int) -> str:
     return f"{source}_{to}"
-
-
-def _convolution(inputs: int, outputs: int, size: int, stride: int = 1) -> nn.Sequential:
-    return nn.Sequential(
-        nn.Conv2d(inputs, outputs, size, stride, padding=size // 2, bias=False),
-        nn.BatchNorm2d(outputs),
-        nn.ReLU(),
-    )

@@ -60,11 +60,6 @@ def tested_task(record: Mapping[str, object]) -> str | None:
     return named.get(found.name) if found else None
 
 
-def list_tasks() -> list[str]:
-    """List the names of the tasks."""
-    return list(TASKS)
-
-
 def task_of(data: Dataset) -> Task:
     """Return the task of a data set."""
     return TASKS[data.task]
