@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Literal
 
 from diswot.errors import UserError, unknown
@@ -117,12 +117,16 @@ def _agreement(row: Knowledge) -> Proxy:
     )
 
 
-def _gradient(score: Score, summary: str, paper: str) -> Proxy:
-    return Proxy(score, summary, paper, "backward", needs_labels=True, needs_backward=True)
+def _jacobian(
+    score: Score, summary: str, paper: str, cost: PassCost = "backward", **facts: Any
+) -> Proxy:
+    return Proxy(score, summary, paper, cost, needs_backward=True, **facts)
 
 
-def _jacobian(score: Score, summary: str, paper: str) -> Proxy:
-    return Proxy(score, summary, paper, "backward", needs_backward=True)
+def _gradient(
+    score: Score, summary: str, paper: str, cost: PassCost = "backward", **facts: Any
+) -> Proxy:
+    return _jacobian(score, summary, paper, cost, needs_labels=True, **facts)
 
 
 def diswot(candidate: Candidate) -> float:
@@ -209,30 +213,30 @@ PROXIES: dict[str, Proxy] = {
         gradients.grad_norm, "norm of the loss's gradient", "Abdelfattah et al., ICLR 2021"
     ),
     "snip": _gradient(gradients.snip, "sum of |weight x gradient|", "Lee et al., ICLR 2019"),
-    "grasp": replace(
-        _gradient(
-            gradients.grasp, "minus sum of weight x Hessian x gradient", "Wang et al., ICLR 2020"
-        ),
-        cost="many",
+    "grasp": _gradient(
+        gradients.grasp,
+        "minus sum of weight x Hessian x gradient",
+        "Wang et al., ICLR 2020",
+        "many",
     ),
     "fisher": _gradient(
         gradients.fisher, "squared activation x gradient of channels", "Theis et al., 2018"
     ),
-    "zico": replace(
-        _gradient(gradients.zico, "mean over deviation of gradients", "Li et al., ICLR 2023"),
-        cost="many",
+    "zico": _gradient(
+        gradients.zico,
+        "mean over deviation of gradients",
+        "Li et al., ICLR 2023",
+        "many",
         needs_batches=True,
     ),
     "synflow": _jacobian(
         synflow, "log of the flow through positive weights", "Tanaka et al., NeurIPS 2020"
     ),
-    "ntk_cond": replace(
-        _jacobian(
-            ntk_fisher.ntk_cond,
-            "minus the condition number of the neural tangent kernel",
-            "TE-NAS, Chen et al., ICLR 2021",
-        ),
-        cost="many",
+    "ntk_cond": _jacobian(
+        ntk_fisher.ntk_cond,
+        "minus the condition number of the neural tangent kernel",
+        "TE-NAS, Chen et al., ICLR 2021",
+        "many",
     ),
     "vkdnw": Proxy(
         ntk_fisher.vkdnw,
@@ -250,13 +254,10 @@ PROXIES: dict[str, Proxy] = {
     "jacov": _jacobian(
         activations.jacov, "lack of correlation between input gradients", "Mellor et al., 2020"
     ),
-    "epe_nas": replace(
-        _jacobian(
-            activations.epe_nas,
-            "correlation of input gradients within classes of several images",
-            "Lopes et al., ICANN 2021",
-        ),
-        needs_labels=True,
+    "epe_nas": _gradient(
+        activations.epe_nas,
+        "correlation of input gradients within classes of several images",
+        "Lopes et al., ICANN 2021",
     ),
     "zen": Proxy(
         activations.zen,
@@ -286,12 +287,10 @@ PROXIES: dict[str, Proxy] = {
         recorder=BlockEntropies,
         init="kaiming",
     ),
-    "trainability": replace(
-        _jacobian(
-            az_nas.trainability,
-            "closeness to 1 of the spectral norms of the blocks' Jacobians",
-            "AZ-NAS, Lee and Ham, CVPR 2024",
-        ),
+    "trainability": _jacobian(
+        az_nas.trainability,
+        "closeness to 1 of the spectral norms of the blocks' Jacobians",
+        "AZ-NAS, Lee and Ham, CVPR 2024",
         init="kaiming",
     ),
     "complexity": Proxy(

@@ -51,7 +51,7 @@ class Space:
     function: str = "build"
     constant: str = "SIZE"
     argument: str = ""
-    checks: str = ""
+    checks: str = "check"
     example: str = ""
     task: str = "classification"
 
@@ -199,7 +199,6 @@ SPACES: dict[str, Space] = {
         "Fang et al., CVPR 2023",
         constant="",
         argument="teacher",
-        checks="check",
         example="subnet:resnet56",
         task="",
     ),
@@ -209,7 +208,6 @@ SPACES: dict[str, Space] = {
         "Howard et al., ICCV 2019; Lin et al., CVPR 2017",
         constant="",
         argument="parts",
-        checks="check",
         example="dense:mobilenet+lraspp",
         task="segmentation",
     ),
@@ -219,7 +217,6 @@ SPACES: dict[str, Space] = {
         "Tian et al., ICCV 2019; Lin et al., ICCV 2017",
         constant="",
         argument="parts",
-        checks="check",
         example="detector:mobilenet+fcos",
         task="detection",
     ),
