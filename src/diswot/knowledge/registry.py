@@ -22,9 +22,8 @@ from diswot.knowledge.channels import fsp, ickd
 from diswot.knowledge.features import Variances, ab, fitnet, pkd, vid
 from diswot.knowledge.gradcam import gradcam
 from diswot.knowledge.kdsvd import kdsvd
-from diswot.knowledge.logits import dist, dkd, kd, wttm
+from diswot.knowledge.logits import dist, dkd, kd, mlkd, wttm
 from diswot.knowledge.mgd import Generators, mgd
-from diswot.knowledge.multi_level import mlkd
 from diswot.knowledge.own import own_distance, summary_of
 from diswot.knowledge.relation import relation
 from diswot.knowledge.relations import cc, cka, pkt, rkd, sp

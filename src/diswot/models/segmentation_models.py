@@ -33,11 +33,7 @@ def list_encoders() -> list[str]:
 
 
 def split(name: str) -> tuple[str, str]:
-    """Return the decoder and the encoder of a name.
-
-    Raises:
-        UserError: One of them is unknown.
-    """
+    """Return the decoder and the encoder of a name; a `UserError` if one of them is unknown."""
     decoder, _, encoder = name.partition("-")
     if decoder not in (known := list_decoders()):
         raise unknown("decoder of smp", decoder, known)

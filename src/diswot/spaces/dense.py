@@ -73,11 +73,7 @@ DECODERS: dict[str, Callable[..., nn.Module]] = {"lraspp": _lraspp, "fpn": _fpn}
 
 
 def check(parts: str, num_classes: int, img_size: int) -> None:
-    """Check the text after `dense:`.
-
-    Raises:
-        UserError: It does not name a space and a decoder.
-    """
+    """Check that the text after `dense:` names a space and a decoder."""
     check_parts(parts, "decoder", DECODERS, EXAMPLE, num_classes, img_size)
 
 

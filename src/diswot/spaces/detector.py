@@ -23,11 +23,7 @@ EXAMPLE = "detector:mobilenet+fcos"
 
 
 def check(parts: str, num_classes: int, img_size: int) -> None:
-    """Check the text after `detector:`.
-
-    Raises:
-        UserError: It does not name a space and heads.
-    """
+    """Check that the text after `detector:` names a space and heads."""
     check_parts(parts, "detector", HEADS, EXAMPLE, num_classes, padded(img_size))
 
 
