@@ -66,8 +66,12 @@ def _parts(root: Path) -> list[MaskedImages]:
         raise UserError(f"{root} needs a training and a test split of images and masks")
     if places.unused:
         _log.warning("%s: left out the folder %s", root, ", ".join(p.name for p in places.unused))
-    folders = [_pair_folders(place) for place in (places.train, places.test)]
-    return [_paired(*each) for each in folders if each is not None]
+    parts = []
+    for place in (places.train, places.test):
+        folders = _pair_folders(place)
+        assert folders is not None
+        parts.append(_paired(*folders))
+    return parts
 
 
 def _pair_folders(path: Path) -> tuple[Path, Path] | None:

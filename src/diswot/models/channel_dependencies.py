@@ -72,21 +72,17 @@ class _Clock:
 
     end: float = math.inf
 
-    def check(self) -> None:
-        """Raise if the time has come."""
-        if time.thread_time() > self.end:
-            raise TimeoutError(f"no end after {_LONGEST:.0f} s")
-
 
 class _Timed(list[Any]):
-    """A list that checks a clock whenever it is read."""
+    """A list that raises if it is read after the time of a clock."""
 
     def __init__(self, values: Iterable[Any], clock: _Clock) -> None:
         super().__init__(values)
         self._clock = clock
 
     def __iter__(self) -> Iterator[Any]:
-        self._clock.check()
+        if time.thread_time() > self._clock.end:
+            raise TimeoutError(f"no end after {_LONGEST:.0f} s")
         return super().__iter__()
 
 

@@ -71,8 +71,8 @@ class Trace:
         encoder: Name of the encoder of a dense network or a detector, whose maps alone end stages;
             empty if it has no usual name, None if all maps may end stages.
         convolutions: The convolutions of a dense network that ran last.
-        levels: Levels of a detector's pyramid, which its backbone returns, B x C x H x W each.
-        level_versions: Version counters of `levels` when they were recorded.
+        levels: Levels of a detector's pyramid, which its backbone returns, B x C x H x W each, with
+            their version counters.
         losses: Losses of a detector by name.
         matches: Anchors of a detector as it matched them; None if it does not show them.
     """
@@ -91,8 +91,7 @@ class Trace:
     convolutions: deque[RanConvolution] = field(
         default_factory=lambda: deque(maxlen=_LAST_CONVOLUTIONS)
     )
-    levels: tuple[Tensor, ...] = ()
-    level_versions: tuple[int, ...] = ()
+    levels: tuple[tuple[Tensor, int], ...] = ()
     losses: dict[str, Tensor] = field(default_factory=dict)
     matches: Matches | None = None
 
@@ -132,7 +131,7 @@ class Trace:
     def overwritten(self) -> bool:
         """Whether the model changed a recorded map in place."""
         kept = [(m.origin, m.version) for m in self.stage_maps if not m.after_pooling]
-        kept += [*self.named.values(), *zip(self.levels, self.level_versions, strict=True)]
+        kept += [*self.named.values(), *self.levels]
         return not self.copy and any(output._version != version for output, version in kept)
 
     def stages(self, classifier: str) -> tuple[Tensor, ...]:
@@ -251,8 +250,8 @@ def _watch_levels(trace: Trace, modules: Mapping[str, nn.Module]) -> list[Remova
     def leave(module: nn.Module, inputs: object, output: object) -> None:
         found = list(output.values()) if isinstance(output, Mapping) else []
         maps = [each for each in found if isinstance(each, Tensor) and each.ndim == 4]
-        trace.levels = tuple(each.clone() if trace.copy else each for each in maps)
-        trace.level_versions = tuple(each._version for each in trace.levels)
+        kept = [each.clone() if trace.copy else each for each in maps]
+        trace.levels = tuple((each, each._version) for each in kept)
 
     if not name:
         return []

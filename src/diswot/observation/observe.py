@@ -222,7 +222,8 @@ def _dense_observation(
 def _box_observation(trace: Trace, rematch: Rematch, layers: Layers) -> Observation:
     named, last = _named_maps(trace, layers)
     body = tuple(each.map for each in trace.stage_maps)
-    stages = named or (trace.levels if len(trace.levels) > 1 else body)
+    levels = tuple(level for level, _ in trace.levels)
+    stages = named or (levels if len(levels) > 1 else body)
     if not stages:
         raise UserError(
             f"no feature map found in the detector; name some: {NAMES} = {{'stages': [NAME, ...]}}"
