@@ -45,7 +45,7 @@ ELSEWHERE = {
     "training/test_verify": ("cli/verify",),
     # tables and data sets from their parts
     "data/test_folder": ("data/image_files", "data/split_folders"),
-    "data/test_huggingface_boxes": ("data/box_tables",),
+    "data/test_huggingface_boxes": ("data/box_tables", "data/huggingface_tables"),
     "data/test_own_masks": ("data/huggingface_masks", "data/masked"),
     "data/test_parquet": ("data/huggingface", "data/tabular"),
     "ranking/tables/test_read": (
@@ -58,14 +58,14 @@ ELSEWHERE = {
     "knowledge/test_detectors": ("knowledge/rows",),
     "proxies/test_detectors": ("observation/losses",),
     # costs, spaces and losses of dense networks
-    "costs/test_timing": ("costs/onnx_program",),
+    "costs/test_latency": ("costs/onnx_program",),
     "models/test_segmentation_models": ("spaces/smp_zoo",),
     "spaces/test_dense": ("models/backbones",),
     "observation/test_observe": ("observation/class_gradient", "observation/modes"),
     "proxies/test_activations": ("proxies/activation_codes",),
     "proxies/test_az_nas": ("proxies/blocks", "proxies/recorders"),
     "proxies/test_gradients": ("proxies/passes", "proxies/ntk_fisher", "proxies/synflow"),
-    "proxies/test_scorer": ("proxies/candidate", "proxies/diswot_score"),
+    "proxies/test_scorer": ("proxies/candidate",),
     # whole files
     "exporters/test_int8": ("cli/int8", "exporters/int8_comparison"),
     "exporters/test_export": ("cli/export", "exporters/model_card", "exporters/formats"),

@@ -9,11 +9,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import detectors
 import pytest
 import torch
+import toys
 from torch import Tensor, nn
 
-from diswot.costs.latency import LatencyBench, Setting
+from diswot.costs.latency import LatencyBench, Setting, clock, with_onnx, with_torch
 from diswot.costs.timing import Timing
 from diswot.errors import UserError
 from diswot.executors.processes import process_pool
@@ -150,8 +152,54 @@ def test_facts_are_all_that_a_number_depends_on() -> None:
 
 
 def test_a_missing_onnx_runtime_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
-    from diswot.costs import timing
-
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
     with pytest.raises(UserError, match=r"pip install 'diswot\[onnx\]'"):
-        timing.with_onnx(nn.Linear(1, 1), SHAPE, Setting(SHAPE, engine="onnx"))
+        with_onnx(nn.Linear(1, 1), Setting(SHAPE, engine="onnx"))
+
+
+def test_one_thread_is_timed_by_the_processor() -> None:
+    assert clock(Setting(SHAPE)) == ("processor time of the thread", time.thread_time)
+    for other in (Setting(SHAPE, threads=2), Setting(SHAPE, device="cuda")):
+        assert clock(other) == ("wall clock", time.perf_counter)
+
+
+class Looks(nn.Module):
+    """Notes how it is called."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.norm = nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4)
+        self.seen: list[tuple[object, ...]] = []
+
+    def forward(self, images: Tensor) -> Tensor:
+        form = torch.channels_last
+        kinds = [t.is_contiguous(memory_format=form) for t in (images, self.conv.weight)]
+        self.seen.append((*kinds, images.dtype, self.training, torch.is_inference_mode_enabled()))
+        return self.norm(self.conv(images)).mean((2, 3))
+
+
+def test_torch_runs_one_image_channels_last_in_float32_and_evaluation_mode() -> None:
+    model = Looks().half()
+
+    call = with_torch(model, Setting(SHAPE))
+    call()
+
+    assert model.seen == [(True, True, torch.float32, False, True)]
+
+
+def test_onnx_runs_the_same_network() -> None:
+    pytest.importorskip("onnxruntime")
+    pytest.importorskip("onnxscript")
+    model = toys.seeded(toys.LinearHead)
+
+    (logits,) = with_onnx(model, Setting(SHAPE, engine="onnx"))()
+
+    assert logits.shape == (1, toys.CLASSES)
+
+
+def test_onnx_runs_a_detector_with_what_selects_its_boxes() -> None:
+    """The boxes themselves are held to those of torch in the tests of the export."""
+    pytest.importorskip("onnxruntime")
+    shape = (3, *detectors.SIZE)
+    boxes, labels, scores = with_onnx(detectors.ssd(), Setting(shape, "onnx"))()
+    assert boxes.shape == (len(scores), 4) and len(labels) == len(scores) > 0

@@ -3,15 +3,10 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Iterator
 
-import detectors
 import pytest
-import torch
-import toys
-from torch import Tensor, nn
 
 from diswot.costs import timing
-from diswot.costs.latency import Setting
-from diswot.costs.timing import LEAST, MOST, WARM_UP, clock, spread, timed, timed_in_turn
+from diswot.costs.timing import LEAST, MOST, WARM_UP, spread, timed, timed_in_turn
 
 SHAPE = (3, 8, 8)
 
@@ -95,51 +90,3 @@ def test_two_calls_are_timed_in_turn(world) -> None:
 def test_spread() -> None:
     assert spread([5.0, 1.0, 2.0, 9.0]) == (3.5, 1.0, 9.0)
     assert spread([float(n) for n in range(100, 0, -1)]) == (50.5, 11.0, 90.0)
-
-
-def test_one_thread_is_timed_by_the_processor() -> None:
-    assert clock(Setting(SHAPE)) == ("processor time of the thread", timing.time.thread_time)
-    for other in (Setting(SHAPE, threads=2), Setting(SHAPE, device="cuda")):
-        assert clock(other) == ("wall clock", timing.time.perf_counter)
-
-
-class Looks(nn.Module):
-    """Notes how it is called."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.conv, self.norm = nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4)
-        self.seen: list[tuple[object, ...]] = []
-
-    def forward(self, images: Tensor) -> Tensor:
-        form = torch.channels_last
-        kinds = [t.is_contiguous(memory_format=form) for t in (images, self.conv.weight)]
-        self.seen.append((*kinds, images.dtype, self.training, torch.is_inference_mode_enabled()))
-        return self.norm(self.conv(images)).mean((2, 3))
-
-
-def test_torch_runs_one_image_channels_last_in_float32_and_evaluation_mode() -> None:
-    model = Looks().half()
-
-    call = timing.with_torch(model, SHAPE, Setting(SHAPE))
-    call()
-
-    assert model.seen == [(True, True, torch.float32, False, True)]
-
-
-def test_onnx_runs_the_same_network() -> None:
-    pytest.importorskip("onnxruntime")
-    pytest.importorskip("onnxscript")
-    model = toys.seeded(toys.LinearHead)
-
-    (logits,) = timing.with_onnx(model, SHAPE, Setting(SHAPE, engine="onnx"))()
-
-    assert logits.shape == (1, toys.CLASSES)
-
-
-def test_onnx_runs_a_detector_with_what_selects_its_boxes() -> None:
-    """The boxes themselves are held to those of torch in the tests of the export."""
-    pytest.importorskip("onnxruntime")
-    shape = (3, *detectors.SIZE)
-    boxes, labels, scores = timing.with_onnx(detectors.ssd(), shape, Setting(shape, "onnx"))()
-    assert boxes.shape == (len(scores), 4) and len(labels) == len(scores) > 0

@@ -26,7 +26,8 @@ def made(*boxes: list[tuple[float, ...]], sizes: tuple[tuple[int, int], ...] = (
         return BoxedImages(names, sizes, boxes, lambda i: Image.new("RGB", sizes[i], "white"))
 
     test = images(((40, 30),), [array([])])
-    return boxed("some", CLASSES, images(sizes, [array(each) for each in boxes]), test, None)
+    train = images(sizes, [array(each) for each in boxes])
+    return boxed("some", CLASSES, [train] if test is None else [train, test], None)
 
 
 def test_rules_are_applied_and_counted(caplog: pytest.LogCaptureFixture) -> None:
@@ -62,7 +63,7 @@ def test_rules_are_applied_and_counted(caplog: pytest.LogCaptureFixture) -> None
 
 def test_nothing_to_count_is_not_said(caplog: pytest.LogCaptureFixture) -> None:
     one = image_files(["a", "b"], [(40, 30)] * 2, [array([(0, 0, 9, 9, 0, 0)])] * 2)
-    boxed("some", CLASSES, one, one, None)
+    boxed("some", CLASSES, [one, one], None)
     assert not caplog.records
 
 
@@ -120,7 +121,7 @@ def test_an_image_turned_by_its_exif_is_not_mistaken(tmp_path: Path) -> None:
 def test_a_size_that_a_file_states_wrongly_is_noticed_when_the_image_is_read() -> None:
     box = [array([(0, 0, 9, 9, 0, 0)])]
     wrong = BoxedImages(["x.jpg"], [(30, 40)], box, lambda _: Image.new("RGB", (40, 30)))
-    data = boxed("some", CLASSES, wrong, wrong, None)
+    data = boxed("some", CLASSES, [wrong, wrong], None)
     assert data.train is not None
     with pytest.raises(UserError, match=r"x\.jpg has 40 x 30 pixels.*boxes are for 30 x 40"):
         data.train.read([0])
@@ -168,4 +169,4 @@ def test_no_boxes_at_all_are_refused() -> None:
 def test_too_few_images_are_refused() -> None:
     one = image_files(["a"], [(40, 30)], [array([(0, 0, 9, 9, 0, 0)])])
     with pytest.raises(UserError, match="1 images, too few to hold out"):
-        boxed("some", CLASSES, one, None, None)
+        boxed("some", CLASSES, [one], None)

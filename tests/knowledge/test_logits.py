@@ -12,7 +12,7 @@ from knowledge.made import made
 from reference import kd as slow_kd
 from toys import observation
 
-from diswot.knowledge.logits import dist, dkd, kd, wttm
+from diswot.knowledge.logits import STEPS, dist, dkd, kd, mlkd, wttm
 
 quick = settings(derandomize=True, deadline=None, max_examples=25, database=None)
 warmth = st.sampled_from([1.0, 4.0])
@@ -152,3 +152,21 @@ def test_dist_ignores_shift_and_scale_of_the_probabilities() -> None:
 def test_dist_of_constant_outputs_is_that_of_none() -> None:
     student = replace(made(1), logits=torch.full_like(made(1).logits, 0.3))
     assert float(dist(made(0), student)) == pytest.approx(2, abs=1e-6)
+
+
+def test_the_published_temperatures_of_mlkd() -> None:
+    assert [4 * step for step in STEPS] == [2, 3, 4, 5, 6]
+
+
+@quick
+@given(st.integers(0, 10**6), st.integers(1, 6), st.integers(2, 9), st.sampled_from([1.0, 4.0]))
+def test_mlkd_equals_the_loops(seed: int, size: int, classes: int, t: float) -> None:
+    teacher, student = (made(s, size=size, classes=classes) for s in (seed, seed + 1))
+    expected = naive.mlkd(teacher.logits, student.logits, [t * step for step in STEPS])
+    assert float(mlkd(teacher, student, t)) == pytest.approx(expected, rel=1e-4)
+
+
+def test_a_shift_of_the_logits_changes_nothing_in_mlkd() -> None:
+    teacher, student = made(0), made(1)
+    other = replace(student, logits=student.logits + torch.tensor([3.0, -1, 0, 8])[:, None])
+    assert float(mlkd(teacher, other)) == pytest.approx(float(mlkd(teacher, student)), rel=1e-4)

@@ -6,11 +6,12 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from knowledge import naive
 from reference import semantic_distance
 from toys import LinearHead, batch, observation, seeded
 
 from diswot.errors import UserError
-from diswot.knowledge.semantic import semantic
+from diswot.knowledge.semantic import semantic, semantic_class
 from diswot.observation.observe import observe
 
 quick = settings(derandomize=True, deadline=None, max_examples=25, database=None)
@@ -81,3 +82,21 @@ def test_the_order_of_the_batch_does_not_matter() -> None:
 def test_other_shapes_are_told(wrong: dict[str, int]) -> None:
     with pytest.raises(UserError, match=r"teacher \(5, 6\), student \((5, 5|3, 6)\)"):
         semantic(observation(0), observation(1, **wrong))
+
+
+@quick
+@given(dtypes, st.integers(0, 10**6), st.integers(1, 7), st.integers(1, 9), st.integers(1, 9))
+def test_classes_equal_the_loops_for_any_widths(
+    dtype: torch.dtype, seed: int, classes: int, wide: int, narrow: int
+) -> None:
+    teacher = observation(seed, classes=classes, channels=wide, dtype=dtype)
+    student = observation(seed + 1, classes=classes, channels=narrow, dtype=dtype)
+    expected = naive.semantic_class(teacher.class_gradient, student.class_gradient)
+    assert float(semantic_class(teacher, student)) == pytest.approx(expected, abs=1e-6)
+
+
+def test_classes_by_hand() -> None:
+    # Cosines 1, 24/25 against 1, 0: two entries of four differ by 24/25.
+    teacher = replace(observation(0), class_gradient=torch.tensor([[3.0, 4.0], [4.0, 3.0]]))
+    student = replace(observation(1), class_gradient=torch.tensor([[0, 2.0, 0], [1.0, 0, 0]]))
+    assert float(semantic_class(teacher, student)) == pytest.approx(0.96**2 / 2, abs=1e-6)

@@ -17,7 +17,7 @@ from diswot.models.cifar_resnet import CifarResNet
 from diswot.models.coupled import evenly
 from diswot.models.registry import create_teacher
 from diswot.models.subnetwork_tracing import sub_networks
-from diswot.models.subnetworks import SubNetworks, at_even_depths
+from diswot.models.subnetworks import SubNetworks, at_even_depths, cut
 
 CLASSES = 10
 
@@ -179,7 +179,7 @@ def test_narrow_network_computes_what_zeros_in_the_full_one_do(
 ) -> None:
     full, found = teacher(name), traced(name)
     wanted = masked(full, partial(share_of, shares))
-    narrow = found.cut(copy.deepcopy(full), [stage.depth for stage in found.stages], shares)
+    narrow = cut(found, copy.deepcopy(full), [stage.depth for stage in found], shares)
 
     assert count_params(narrow) < count_params(full)
     with torch.no_grad():
@@ -191,7 +191,7 @@ def test_shallow_network_lacks_blocks_at_even_depths() -> None:
     full, found = teacher("resnet20"), traced("resnet20")
     wanted = copy.deepcopy(full)
     wanted.layer1[1] = wanted.layer2[1] = wanted.layer2[2] = nn.Identity()
-    shallow = found.cut(copy.deepcopy(full), [2, 1, 3], [1, 1, 1])
+    shallow = cut(found, copy.deepcopy(full), [2, 1, 3], [1, 1, 1])
 
     assert [len(shallow.get_submodule(f"layer{i}")) for i in (1, 2, 3)] == [2, 1, 3]
     with torch.no_grad():
@@ -200,12 +200,12 @@ def test_shallow_network_lacks_blocks_at_even_depths() -> None:
 
 def test_full_sub_network_is_the_network() -> None:
     full, found = teacher("resnet20"), traced("resnet20")
-    assert found.cut(full, [3, 3, 3], [1, 1, 1]) is full
+    assert cut(found, full, [3, 3, 3], [1, 1, 1]) is full
 
 
 def test_shapes_are_those_of_a_network_built_so() -> None:
-    cut = traced("resnet20").cut(teacher("resnet20"), [1, 2, 3], [0.5, 0.25, 1])
-    shapes = {name: value.shape for name, value in cut.state_dict().items()}
+    small = cut(traced("resnet20"), teacher("resnet20"), [1, 2, 3], [0.5, 0.25, 1])
+    shapes = {name: value.shape for name, value in small.state_dict().items()}
 
     wanted = CifarResNet((1, 2, 3), CLASSES, (8, 8, 64)).state_dict()
     assert shapes == {name: value.shape for name, value in wanted.items()}
@@ -214,20 +214,20 @@ def test_shapes_are_those_of_a_network_built_so() -> None:
 def test_frozen_parameters_stay_frozen() -> None:
     model = teacher("resnet20")
     model.conv1.weight.requires_grad_(False)
-    cut = traced("resnet20").cut(model, [1, 1, 1], [0.5, 1, 1])
+    small = cut(traced("resnet20"), model, [1, 1, 1], [0.5, 1, 1])
 
-    assert cut.conv1.weight.shape[0] == 8
-    assert [n for n, p in cut.named_parameters() if not p.requires_grad] == ["conv1.weight"]
+    assert small.conv1.weight.shape[0] == 8
+    assert [n for n, p in small.named_parameters() if not p.requires_grad] == ["conv1.weight"]
 
 
 def test_grouped_convolutions_keep_equal_groups() -> None:
     """ResNeXt's 32 groups of 4 channels become 32 groups of 2."""
     name = "timm:resnext26ts"
     found = traced(name)
-    cut = found.cut(teacher(name), [1] * len(found.stages), [0.5] * len(found.stages))
+    small = cut(found, teacher(name), [1] * len(found), [0.5] * len(found))
     with torch.no_grad():
-        assert cut(images()).shape == (2, CLASSES)
-    groups = {m.groups for m in cut.modules() if isinstance(m, nn.Conv2d)}
+        assert small(images()).shape == (2, CLASSES)
+    groups = {m.groups for m in small.modules() if isinstance(m, nn.Conv2d)}
     assert groups == {m.groups for m in teacher(name).modules() if isinstance(m, nn.Conv2d)}
 
 
@@ -248,13 +248,13 @@ def test_concatenated_channels_are_followed() -> None:
 
     torch.manual_seed(0)
     full = Concat().eval()
-    cut = sub_networks(Concat, 8, "mine").cut(copy.deepcopy(full), [1], [0.5])
+    small = cut(sub_networks(Concat, 8, "mine"), copy.deepcopy(full), [1], [0.5])
     rows = [*kept(4, 0.5), *(4 + i for i in kept(8, 0.5))]
 
-    assert torch.equal(cut.c.weight, full.c.weight[kept(6, 0.5)][:, rows])
-    assert torch.equal(cut.norm.running_var, full.norm.running_var[rows])
+    assert torch.equal(small.c.weight, full.c.weight[kept(6, 0.5)][:, rows])
+    assert torch.equal(small.norm.running_var, full.norm.running_var[rows])
     with torch.no_grad():
-        assert cut(images(8)).shape == (2, CLASSES)
+        assert small(images(8)).shape == (2, CLASSES)
 
 
 # What cannot be
@@ -274,7 +274,7 @@ def test_network_that_needs_values_is_traced_on_the_cpu() -> None:
             super().__init__((1, 2, 1), CLASSES)
             float(self.conv1.weight.detach().sum())
 
-    assert [stage.depth for stage in sub_networks(Valued, 32, "mine").stages] == [1, 2, 1]
+    assert [stage.depth for stage in sub_networks(Valued, 32, "mine")] == [1, 2, 1]
 
 
 def test_network_that_does_not_run_is_refused_with_the_module() -> None:
@@ -300,7 +300,7 @@ def test_trained_parameters_need_not_be(caplog: pytest.LogCaptureFixture) -> Non
     """A frozen teacher is traced by gradients all the same."""
     found = sub_networks(lambda: CifarResNet((1, 2, 1)).requires_grad_(False), 32, "mine")
 
-    assert [len(stage.coupled) for stage in found.stages] == [2, 3, 2] and not caplog.messages
+    assert [len(stage.coupled) for stage in found] == [2, 3, 2] and not caplog.messages
 
 
 def test_network_that_torch_pruning_cannot_trace_has_depths(
@@ -309,7 +309,7 @@ def test_network_that_torch_pruning_cannot_trace_has_depths(
     """ShuffleNet splits channels in a way that torch-pruning divides by zero."""
     found = traced("torchvision:shufflenet_v2_x0_5")
 
-    assert [(stage.depth, stage.coupled) for stage in found.stages] == [(4, ()), (8, ()), (4, ())]
+    assert [(stage.depth, stage.coupled) for stage in found] == [(4, ()), (8, ()), (4, ())]
     (line,) = caplog.messages
     assert "torch-pruning cannot follow it: ZeroDivisionError: " in line
 
@@ -320,7 +320,7 @@ def test_channels_without_end_stay(
     monkeypatch.setattr(channel_dependencies, "_LONGEST", -1.0)
     found = traced("resnet20")
 
-    assert [(stage.depth, stage.coupled) for stage in found.stages] == [(3, ())] * 3
+    assert [(stage.depth, stage.coupled) for stage in found] == [(3, ())] * 3
     assert "cannot follow fc: TimeoutError: no end after -1 s" in caplog.messages[0]
 
 
@@ -342,7 +342,7 @@ def test_channels_that_cannot_be_removed_stay(caplog: pytest.LogCaptureFixture) 
     (line,) = caplog.messages
     assert line.startswith("mine: some parts keep their size: torch-pruning cannot narrow 1.1.a, ")
     assert "RuntimeError" in line and "\n" not in line
-    cut = found.cut(chain(Stubborn(), Stubborn()), [1], [0.5])
-    assert cut[1][0].a.weight.shape[:2] == (12, 4)
+    small = cut(found, chain(Stubborn(), Stubborn()), [1], [0.5])
+    assert small[1][0].a.weight.shape[:2] == (12, 4)
     with torch.no_grad():
-        assert cut(images(8)).shape == (2, CLASSES)
+        assert small(images(8)).shape == (2, CLASSES)

@@ -432,8 +432,9 @@ def test_an_overwritten_map_by_name_is_no_different(layers: dict[str, object]) -
     clone = with_batch_statistics(model)
     expected = clone.norm1(clone.conv1(images))
     assert torch.equal(seen.last if layers["last"] == "norm1" else seen.stages[0], expected)
+    model.diswot_layers = layers
     with pytest.raises(UserError, match="in place"):
-        record(model, images, labels, layers=layers)
+        record(model, images, labels)
 
 
 def test_a_named_map_that_is_overwritten_but_ends_no_stage_is_seen_as_it_was() -> None:
@@ -447,8 +448,10 @@ def test_a_named_map_that_is_overwritten_but_ends_no_stage_is_seen_as_it_was() -
     layers = {"stages": ["block1.1", "block2"]}
     seen = observe(model, images, labels, layers=layers)
     assert float(seen.stages[0].min()) < 0
+    model.diswot_layers = layers
     with pytest.raises(UserError, match="in place"):
-        record(model, images, labels, layers=layers)
+        record(model, images, labels)
+    del model.diswot_layers
     assert not bool((record(model, images, labels).stages[0] < 0).any())
 
 
@@ -531,7 +534,10 @@ def test_a_model_names_its_own_layers(look) -> None:
     model = seeded(toys.LinearHead)
     model.diswot_layers = {"stages": ["block1"]}
     assert shapes(look(model, *batch()).stages) == [(4, 8, 8)]
-    assert shapes(look(model, *batch(), layers={"last": "block1"}).stages) == [(4, 8, 8), (6, 4, 4)]
+    assert shapes(observe(model, *batch(), layers={"last": "block1"}).stages) == [
+        (4, 8, 8),
+        (6, 4, 4),
+    ]
 
 
 @both
@@ -547,8 +553,10 @@ def test_a_model_names_its_own_layers(look) -> None:
     ],
 )
 def test_wrong_names_are_told(look, layers: dict[str, object], message: str) -> None:
+    model = seeded(toys.LinearHead)
+    model.diswot_layers = layers
     with pytest.raises(UserError, match=message):
-        look(seeded(toys.LinearHead), *batch(), layers=layers)
+        look(model, *batch())
 
 
 def test_a_named_layer_that_does_not_run_is_told() -> None:

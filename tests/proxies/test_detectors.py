@@ -191,7 +191,7 @@ def test_the_last_map_is_of_the_body() -> None:
 @pytest.mark.parametrize("name", ["params", "diswot"])
 def test_another_number_of_classes_is_one_line(name: str) -> None:
     fixed = scorer(made(fcos, 6), [Batch(*batch(4))], [name], num_classes=CLASSES + 2)
-    with pytest.raises(UserError, match=r"outputs for 4 classes, the background included, .* 5"):
+    with pytest.raises(UserError, match=r"outputs for 4 classes, the background included, .* 6"):
         fixed.outcomes(fixed.students(lambda: fcos(4)), [name])
 
 

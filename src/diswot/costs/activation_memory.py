@@ -14,15 +14,11 @@ _weak: Any = StorageWeakRef  # torch gives it no types
 
 
 class LiveActivations:
-    """Counter of the bytes of live activations, and of their peak.
+    """Counter of the bytes of live activations of a model on its images, and of their peak.
 
     The input and the results of operations count until nothing refers to them; views of one
     storage count once. Parameters and buffers of the network, work space inside an operation and
     padding by the allocator do not count.
-
-    Args:
-        model: Network whose parameters and buffers do not count.
-        images: Input of the network.
 
     Attributes:
         peak: Largest number of bytes so far.
@@ -37,11 +33,7 @@ class LiveActivations:
         self.add(images)
 
     def add(self, results: object) -> None:
-        """Count the results of an operation while its arguments are still alive.
-
-        Args:
-            results: A tensor, or a structure of tensors and other values.
-        """
+        """Count the results of an operation while its arguments are still alive."""
         for tensor in tree_leaves(results):
             if isinstance(tensor, torch.Tensor) and _has_storage(tensor):
                 storage = tensor.untyped_storage()

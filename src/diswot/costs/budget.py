@@ -91,11 +91,7 @@ COSTS: dict[str, Cost] = {
 
 
 def show_costs(costs: Mapping[str, float]) -> str:
-    """Format costs for people, such as `272,474 params, 40.8M MACs`.
-
-    Args:
-        costs: Values by key of `COSTS`; other keys are left out.
-    """
+    """Format costs by key of `COSTS` for people, such as `272,474 params, 40.8M MACs`."""
     shown = {"params": "{:,.0f}".format}
     return ", ".join(
         f"{shown.get(name, cost.show)(costs[name])} {'MACs' if name == 'macs' else name}"
@@ -195,9 +191,6 @@ class Budget:
 
     def check(self, costs: Costs) -> tuple[Excess | None, dict[str, float]]:
         """Check one limit after another, up to the first that is exceeded.
-
-        Args:
-            costs: Costs of the network.
 
         Returns:
             The exceeded limit, or None; and by name of each checked limit the excess as a share of

@@ -60,10 +60,6 @@ def count(model: nn.Module, image_shape: Shape) -> Counts:
 
     A detector is counted with the heads that run on each of its proposals, as many as it makes on
     the image, which is black. What selects its boxes has no multiply-adds, and its memory counts.
-
-    Args:
-        model: Network on any device.
-        image_shape: Channels, height and width.
     """
     device = next((p.device for p in model.parameters()), torch.device("cpu"))
     images = torch.zeros(1, *image_shape, device=device, dtype=_precision(model))

@@ -13,6 +13,7 @@ network that ends its process, runs in an executor of one worker.
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
@@ -23,7 +24,8 @@ import torch
 from torch import nn
 
 from diswot.costs.counts import Shape
-from diswot.costs.timing import ENGINES, Timing, clock, timed
+from diswot.costs.onnx_program import onnx_program
+from diswot.costs.timing import Timing, timed
 from diswot.errors import UserError, one_line, unknown
 from diswot.utils import environment, jsonl
 
@@ -36,7 +38,7 @@ class Setting:
 
     Attributes:
         image_shape: C, H, W.
-        engine: A key of `timing.ENGINES`.
+        engine: A key of `ENGINES`.
         device: Name of a torch device; ONNX Runtime runs on the processor only.
         threads: Threads for one image.
 
@@ -68,6 +70,60 @@ class Setting:
         here = environment.hardware()
         here.pop("threads")
         return {**kept, **here, "torch": torch.__version__}
+
+
+def clock(setting: Setting) -> tuple[str, Callable[[], float]]:
+    """Return the name of the clock for a setting, and the clock.
+
+    If one thread of the processor does the work, its processor time equals the wall time of an idle
+    machine, and does not change on a busy one.
+    """
+    if setting.device == "cpu" and setting.threads == 1:
+        return "processor time of the thread", time.thread_time
+    return "wall clock", time.perf_counter
+
+
+def with_torch(model: nn.Module, setting: Setting) -> Callable[[], object]:
+    """Return a pass in torch: float32, evaluation mode, channels-last."""
+    device = torch.device(setting.device)
+    form = torch.channels_last
+    model = model.eval().to(device, torch.float32)
+    model = model.to(memory_format=form)
+    image = torch.randn(1, *setting.image_shape).to(device, memory_format=form)
+
+    def call() -> None:
+        with torch.inference_mode():
+            model(image)
+        if device.type != "cpu":
+            torch.accelerator.synchronize(device)
+
+    return call
+
+
+def with_onnx(model: nn.Module, setting: Setting) -> Callable[[], object]:
+    """Return a pass in ONNX Runtime on the processor, of the network exported in float32.
+
+    Raises:
+        UserError: The packages of the extra `onnx` are missing.
+    """
+    try:
+        import onnxruntime
+        import onnxscript  # noqa: F401
+    except ImportError as error:
+        raise UserError("ONNX Runtime is not installed: pip install 'diswot[onnx]'") from error
+    image = torch.randn(1, *setting.image_shape)
+    program = onnx_program(model.eval(), image)
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = setting.threads
+    session = onnxruntime.InferenceSession(program, options, providers=["CPUExecutionProvider"])
+    feed = {session.get_inputs()[0].name: image.numpy()}
+    return lambda: session.run(None, feed)
+
+
+ENGINES: dict[str, Callable[[nn.Module, Setting], Callable[[], object]]] = {
+    "torch": with_torch,
+    "onnx": with_onnx,
+}
 
 
 class LatencyBench:
@@ -106,7 +162,7 @@ class LatencyBench:
     def _measure(self, params: Params) -> Timing:
         with _threads(self._setting.threads):
             engine = ENGINES[self._setting.engine]
-            call = engine(self._build(params), self._setting.image_shape, self._setting)
+            call = engine(self._build(params), self._setting)
             return timed(call, clock(self._setting)[1])
 
     def _keep(self, params: Params, timing: Timing) -> None:

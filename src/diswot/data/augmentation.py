@@ -59,14 +59,7 @@ def some(drawn: Drawn, part: slice | Tensor) -> Drawn:
 
 
 def draw(changes: Changes, count: int, size: tuple[int, int], generator: Generator) -> Drawn:
-    """Draw the random numbers of some images.
-
-    Args:
-        changes: Settings.
-        count: Number of images, B.
-        size: Height and width of the images in pixels.
-        generator: Random generator on the CPU.
-    """
+    """Draw the random numbers of B images of a height and width in pixels, on the CPU."""
     shifts = frames = mirrored = holes = None
     if changes.crop:
         shifts = torch.randint(0, 2 * changes.crop + 1, (count, 2), generator=generator)
@@ -91,17 +84,10 @@ def _frames(area: float, count: int, generator: Generator) -> Tensor:
 
 def apply(images: Tensor, changes: Changes, drawn: Drawn) -> Tensor:
     """Apply the drawn augmentation to images, B x C x H x W bytes or floats."""
-    device = images.device
-    if drawn.frames is not None:
-        images = _cut(images, drawn.frames.to(device))
-    if drawn.shifts is not None:
-        images = _shift(images, changes.crop, drawn.shifts.to(device))
-    if drawn.mirrored is not None:
-        mirrored = drawn.mirrored.to(device)[:, None, None, None]
-        images = torch.where(mirrored, images.flip(3), images)
-    if drawn.holes is not None:
-        images = _blank(images, changes.cutout, drawn.holes.to(device))
-    return images
+    moved = _moved(images, changes, drawn, "bilinear", 0)
+    if drawn.holes is None:
+        return moved
+    return _blank(moved, changes.cutout, drawn.holes.to(images.device))
 
 
 def apply_to_masks(masks: Tensor, changes: Changes, drawn: Drawn) -> Tensor:
@@ -109,30 +95,29 @@ def apply_to_masks(masks: Tensor, changes: Changes, drawn: Drawn) -> Tensor:
 
     A pixel from outside the image has no class. A square of zeros keeps the classes.
     """
-    device, moved = masks.device, masks[:, None]
+    return _moved(masks[:, None], changes, drawn, "nearest", UNLABELLED)[:, 0]
+
+
+def _moved(images: Tensor, changes: Changes, drawn: Drawn, mode: str, outside: int) -> Tensor:
+    """Crop, shift and mirror images; `outside` is the value of a pixel from outside the image."""
+    device = images.device
     if drawn.frames is not None:
-        moved = _cut(moved, drawn.frames.to(device), "nearest")
+        images = _cut(images, drawn.frames.to(device), mode)
     if drawn.shifts is not None:
-        moved = _shift(moved, changes.crop, drawn.shifts.to(device), UNLABELLED)
+        images = _shift(images, changes.crop, drawn.shifts.to(device), outside)
     if drawn.mirrored is not None:
         mirrored = drawn.mirrored.to(device)[:, None, None, None]
-        moved = torch.where(mirrored, moved.flip(3), moved)
-    return moved[:, 0]
+        images = torch.where(mirrored, images.flip(3), images)
+    return images
 
 
 def apply_to_boxes(
     targets: Tensor, changes: Changes, drawn: Drawn, size: tuple[int, int]
 ) -> Tensor:
-    """Move boxes, B x M x 6, as `apply` moves the images, and clip them.
+    """Move boxes, B x M x 6, as `apply` moves images of a height and width, and clip them.
 
     A box becomes padding if less than 20 % of its area remains, or less than a pixel of its width
     or its height. A square of zeros keeps the boxes.
-
-    Args:
-        targets: Boxes as `observation.boxes` describes them.
-        changes: Settings.
-        drawn: Random numbers of the B images.
-        size: Height and width of the images in pixels.
     """
     device = targets.device
     sides = torch.tensor(size[::-1]).to(targets)  # x before y, as in a box
@@ -162,7 +147,7 @@ def _area(corners: Tensor) -> Tensor:
     return (corners[..., 1, :] - corners[..., 0, :]).prod(-1)
 
 
-def _cut(images: Tensor, frames: Tensor, mode: str = "bilinear") -> Tensor:
+def _cut(images: Tensor, frames: Tensor, mode: str) -> Tensor:
     x, y, width, height = frames.T
     none = torch.zeros_like(x)
     rows = torch.stack((width, none, x, none, height, y), 1).view(-1, 2, 3)
@@ -171,7 +156,7 @@ def _cut(images: Tensor, frames: Tensor, mode: str = "bilinear") -> Tensor:
     return cut if images.is_floating_point() else cut.round().to(images.dtype)
 
 
-def _shift(images: Tensor, crop: int, shifts: Tensor, outside: int = 0) -> Tensor:
+def _shift(images: Tensor, crop: int, shifts: Tensor, outside: int) -> Tensor:
     down, across = (torch.arange(side, device=images.device) for side in images.shape[2:])
     rows = (shifts[:, :1] + down)[:, :, None]
     columns = (shifts[:, 1:] + across)[:, None, :]

@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from diswot.data.boxes import BoxedImages, array, boxed
+from diswot.data.boxes import BoxedImages, array, boxed, corners
 from diswot.data.dataset import Dataset
 from diswot.data.decode import opened, size_of
+from diswot.data.tabular import Fetch
 from diswot.errors import UserError
-from diswot.utils.untrusted import number
 
 BOX = "bbox"
 CATEGORIES = ("category", "category_id", "categories", "label", "labels", "class")
 _CROWDS = ("iscrowd", "is_crowd", "crowd")
 _READ = 100  # images that are read at once for their sizes
-
-Fetch = Callable[[Sequence[int]], Sequence[bytes | str]]
 
 
 @dataclass(frozen=True)
@@ -40,30 +38,23 @@ class BoxTable:
     fetch: Fetch
 
 
-def box_data(name: str, train: BoxTable, test: BoxTable | None, img_size: int | None) -> Dataset:
-    """Return a data set for detection of a table for training and a table for testing.
+def box_data(name: str, tables: Sequence[BoxTable], img_size: int | None) -> Dataset:
+    """Return a data set for detection of a table for training, and perhaps one for testing.
 
     A box is x, y, width and height in pixels, as in COCO. Classes are as listed, or else the
-    categories that occur, sorted.
-
-    Args:
-        name: Name of the data set.
-        train: Table for training.
-        test: Table for testing. None: a random 20 % of the rows are held out.
-        img_size: Height in pixels. None: that of the first image.
+    categories that occur, sorted. The rest is as in `boxed`.
 
     Raises:
         UserError: A row has no boxes with categories, or the tables list different classes.
     """
-    tables = [train] if test is None else [train, test]
     if len({table.classes for table in tables}) > 1:
         raise UserError(f"{name}: the training and test tables list different classes")
     rows = [[_objects(table, row) for row in range(len(table.objects))] for table in tables]
-    classes = train.classes or _found(
+    classes = tables[0].classes or _found(
         name, [each for table in rows for row in table for each in row]
     )
     parts = [_part(*each, classes) for each in zip(tables, rows, strict=True)]
-    return boxed(name, classes, parts[0], parts[1] if test else None, img_size)
+    return boxed(name, classes, parts, img_size)
 
 
 @dataclass(frozen=True)
@@ -87,15 +78,11 @@ def _objects(table: BoxTable, row: int) -> list[_Object]:
 
 
 def _object(facts: Mapping[str, Any], where: str) -> _Object:
-    box = facts.get(BOX)
+    box = corners(facts.get(BOX), where)
     category = next((facts[key] for key in CATEGORIES if key in facts), None)
-    if not isinstance(box, list) or [*map(number, box)].count(None) or len(box) != 4:
-        raise UserError(f"{where} has no bbox of four numbers")
     if isinstance(category, bool) or not isinstance(category, int | str):
         raise UserError(f"{where} has a box without a category")
-    left, top, width, height = box
-    crowd = any(facts.get(key) for key in _CROWDS)
-    return _Object((left, top, left + width, top + height), category, crowd)
+    return _Object(box, category, any(facts.get(key) for key in _CROWDS))
 
 
 def _found(name: str, objects: Sequence[_Object]) -> tuple[str, ...]:

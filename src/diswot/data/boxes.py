@@ -21,8 +21,9 @@ import torch
 from torch import Tensor
 
 from diswot.data.dataset import UNLABELLED, Dataset, Split, hold_out_any
-from diswot.data.decode import IMAGENET_MEAN, IMAGENET_STD, inner_size, opened, padded
+from diswot.data.decode import IMAGENET_LOOK, Normalisation, inner_size, opened, padded
 from diswot.errors import UserError
+from diswot.utils.untrusted import number
 
 T = TypeVar("T")
 
@@ -33,8 +34,6 @@ LONGEST_SIDE = 1333  # default limit of the longer side in pixels, as in torchvi
 _SLACK = 1.0  # pixels by which a box may leave its image, from rounding
 _FARTHEST = 1e9  # coordinate in pixels that float32 still holds well
 _THINNEST = 0.01  # least width and height of a box in pixels of the image file
-
-Normalisation = tuple[tuple[float, ...], tuple[float, ...]]  # mean and deviation of each channel
 
 
 @dataclass(frozen=True)
@@ -68,14 +67,20 @@ class BoxedImages:
 def image_files(
     paths: Sequence[str], sizes: Sequence[tuple[int, int]], boxes: Sequence[np.ndarray]
 ) -> BoxedImages:
-    """Return image files with boxes.
+    """Return image files with boxes; paths, sizes and boxes are as in `BoxedImages`."""
+    return BoxedImages(paths, sizes, boxes, lambda number: opened(paths[number]))
 
-    Args:
-        paths: Paths of the N images.
-        sizes: Width and height of each image in pixels.
-        boxes: Boxes of each image, n x 6.
+
+def corners(box: object, where: str) -> tuple[float, float, float, float]:
+    """Return a box of COCO, which is x, y, width and height, as x1, y1, x2, y2.
+
+    Raises:
+        UserError: It is no list of four numbers; the error begins with `where`.
     """
-    return BoxedImages(paths, sizes, boxes, lambda number: opened(paths[number], paths[number]))
+    if not isinstance(box, list) or [*map(number, box)].count(None) or len(box) != 4:
+        raise UserError(f"{where} has no bbox of four numbers")
+    left, top, width, height = box
+    return left, top, left + width, top + height
 
 
 def array(boxes: Sequence[Sequence[float]]) -> np.ndarray:
@@ -85,14 +90,11 @@ def array(boxes: Sequence[Sequence[float]]) -> np.ndarray:
     return near.astype(np.float32)
 
 
-def train_and_test(root: Path, splits: Mapping[str, T]) -> tuple[T, T | None]:
-    """Return what is for training and what is for testing: `test`, or else `val`.
+def train_and_test(root: Path, splits: Mapping[str, T]) -> list[T]:
+    """Return what is for training, and what is for testing, if there is any: `test`, or else `val`.
 
-    One line of the log names a `val` that is left out.
-
-    Args:
-        root: Folder of the data set.
-        splits: A value of `train`, and perhaps of `val` and `test`.
+    One line of the log names a `val` that is left out. The folder is that of the data set, for
+    the messages.
 
     Raises:
         UserError: There is no `train`.
@@ -101,16 +103,15 @@ def train_and_test(root: Path, splits: Mapping[str, T]) -> tuple[T, T | None]:
         raise UserError(f"{root} has images with boxes for {' and '.join(splits)}, none for train")
     if "val" in splits and "test" in splits:
         _log.warning("%s: left out the split val, as there is a split test", root)
-    return splits["train"], splits.get("test", splits.get("val"))
+    return [splits[each] for each in ("train", "test", "val") if each in splits][:2]
 
 
 def boxed(
     name: str,
     classes: Sequence[str],
-    train: BoxedImages,
-    test: BoxedImages | None,
+    parts: Sequence[BoxedImages],
     img_size: int | None,
-    normalisation: Normalisation = (IMAGENET_MEAN, IMAGENET_STD),
+    normalisation: Normalisation = IMAGENET_LOOK,
 ) -> Dataset:
     """Return images with boxes as a data set for detection.
 
@@ -120,8 +121,8 @@ def boxed(
     Args:
         name: Name of the data set.
         classes: Names of the K classes.
-        train: Images for training.
-        test: Images for testing. None: a random 20 % of the training images are held out.
+        parts: Images for training, and perhaps for testing; without the latter, a random 20 % are
+            held out.
         img_size: Height of all images in pixels, H. None: that of the first image; if its longer
             side has more than 1,333 pixels, the first image is resized to 1,333. The aspect ratio
             of the first image is that of the data set.
@@ -130,16 +131,18 @@ def boxed(
     Raises:
         UserError: There are no images or no boxes for training, or a coordinate is no number.
     """
-    if test is None:
-        kept, held = hold_out_any(name, len(train.names))
-        train, test = train.some(kept), train.some(held)
-    if not len(train.names) or not len(test.names):
-        raise UserError(f"{name} has no {'test' if len(train.names) else 'training'} images")
+    train = parts[0]
+    if len(parts) == 1:
+        parts = [train.some(chosen) for chosen in hold_out_any(name, len(train.names))]
+    for part, kind in zip(parts, ("training", "test"), strict=True):
+        if not len(part.names):
+            raise UserError(f"{name} has no {kind} images")
     counts = _Counts()
-    splits = [_checked(part, counts) for part in (train, test)]
+    splits = [_checked(part, counts) for part in parts]
     counts.note(name)
     if not any(map(len, splits[0].boxes)):
-        raise UserError(f"{name} has no boxes in its {len(train.names):,} training images")
+        count = len(splits[0].names)
+        raise UserError(f"{name} has no boxes in its {count:,} training images")
     size = _size(splits[0].sizes[0], img_size)
     mean, std = normalisation
     made = [_split(part, len(classes), size, mean) for part in splits]
@@ -233,11 +236,7 @@ def _read(
     colour: tuple[int, int, int],
     indices: Sequence[int],
 ) -> Tensor:
-    """Return some images as bytes, n x 3 x H x W.
-
-    Raises:
-        UserError: An image has another size than its boxes are for.
-    """
+    """Return some images as bytes, n x 3 x H x W."""
     found = torch.empty(len(indices), 3, *size, dtype=torch.uint8)
     for place, index in zip(found, indices, strict=True):
         image, (width, height) = images.open(int(index)), images.sizes[index]

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePath
 from typing import Any
 
-from diswot.data.boxes import BoxedImages, array, boxed, image_files, train_and_test
+from diswot.data.boxes import BoxedImages, array, boxed, corners, image_files, train_and_test
 from diswot.data.dataset import Dataset
 from diswot.data.decode import size_of
 from diswot.data.image_files import subfolders
@@ -48,22 +48,16 @@ def coco(name: str, *, img_size: int | None) -> Dataset:
     Classes are those of the training file, in the order of its list; a category without boxes of
     which others are a part is none, as Roboflow adds one.
 
-    Args:
-        name: Path of the folder.
-        img_size: Height in pixels. None: that of the first image.
-
     Raises:
         UserError: A file cannot be read, or names no image that is there.
     """
     root = Path(name)
-    paths = train_and_test(root, _annotations(root))
-    files = [_File.read(root, path) for path in paths if path is not None]
+    files = [_File.read(root, path) for path in train_and_test(root, _annotations(root))]
     used = set[str]().union(*(each.used() for each in files))
     names = files[0].categories.values()
     classes = [each for each in names if each in used or each not in files[0].parents]
     numbers = {each: index for index, each in enumerate(classes)}
-    parts = [each.boxed_images(numbers) for each in files]
-    return boxed(name, classes, parts[0], parts[1] if len(parts) > 1 else None, img_size)
+    return boxed(name, classes, [each.boxed_images(numbers) for each in files], img_size)
 
 
 def _annotations(root: Path) -> dict[str, Path]:
@@ -167,17 +161,15 @@ class _File:
         """Return the boxes by the number of their image."""
         found: dict[Any, list[tuple[float, ...]]] = {key: [] for key in self.images}
         for each in self.boxes:
-            box, name = each.get("bbox"), self.categories[each["category_id"]]
+            name = self.categories[each["category_id"]]
             if name not in classes:
                 raise UserError(f"{self._named(each)} is {name}, which is none of the classes")
-            if not isinstance(box, list) or [*map(number, box)].count(None) or len(box) != 4:
-                raise UserError(f"{self._named(each)} has no bbox of four numbers")
-            left, top, width, height = box
+            box = corners(each.get("bbox"), self._named(each))
             image = each.get("image_id")
             if not isinstance(image, int | str) or image not in found:
                 raise UserError(f"{self._named(each)} is of no image of the list, but of {image!r}")
             crowd = float(bool(each.get("iscrowd")))
-            found[image].append((left, top, left + width, top + height, classes[name], crowd))
+            found[image].append((*box, classes[name], crowd))
         return found
 
     def _named(self, entry: Entry) -> str:

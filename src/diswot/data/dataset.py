@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -18,6 +19,9 @@ READ_BATCH = 500
 UNLABELLED = -1  # label of a training image without one
 SPLIT_SEED = 0  # of the held-out 20 % of a data set without test images
 _HELD_OUT = 0.2
+
+
+Read = Callable[[Sequence[int]], Tensor]  # what is of some images, by their numbers
 
 
 class Batch(NamedTuple):
@@ -56,8 +60,8 @@ class Split:
     """
 
     labels: Tensor
-    read: Callable[[Sequence[int]], Tensor]
-    annotations: Callable[[Sequence[int]], Tensor] | None = None
+    read: Read
+    annotations: Read | None = None
 
     def targets(self, indices: Sequence[int]) -> Tensor:
         """Return the labels of some images, n, of their pixels, n x H x W, or their boxes."""
@@ -131,17 +135,12 @@ class Dataset:
         return (images.float() / 255 - mean) / std
 
     def batch(self, size: int = BATCH, seed: int = 0, repeat: int = 0) -> Batch:
-        """Return the scoring batch of a repeat: training images, balanced over the classes.
+        """Return the scoring batch of a repeat, from 0: training images, balanced over the classes.
 
         Images without boxes are drawn if there are too few images with boxes.
 
-        Args:
-            size: Number of images, B, at least 2.
-            seed: The user's seed.
-            repeat: Index of the repeat, from 0.
-
         Raises:
-            UserError: There are fewer training images than `size`.
+            UserError: There are fewer training images than `size`, or `size` is below 2.
         """
         if size < 2:
             raise UserError(f"a scoring batch needs at least 2 images, not {size}")
@@ -159,11 +158,7 @@ class Dataset:
         return _laid_out(self.normalise(self.train.read(chosen)), self.train.targets(chosen))
 
     def default_batch(self, seed: int = 0) -> Batch:
-        """Return a scoring batch of 64 images, or of all training images if there are fewer.
-
-        Args:
-            seed: The user's seed.
-        """
+        """Return a scoring batch of 64 images, or of all training images if there are fewer."""
         return self.batch(BATCH if self.train is None else min(BATCH, len(self.train)), seed)
 
 
@@ -172,12 +167,10 @@ def whole(
     device: torch.device | str = "cpu",
     on_read: Callable[[int], None] = lambda done: None,
 ) -> tuple[Tensor, Tensor]:
-    """Read all images of a split as one tensor of bytes, N x 3 x H x W, and the labels.
+    """Read all images of a split, at least one, as bytes, N x 3 x H x W, and the labels.
 
-    Args:
-        split: At least one image. It is read in parts, so that the memory holds each image once.
-        device: Device of the two tensors.
-        on_read: Called after each part with the number of images read so far.
+    They are read in parts, so that the memory holds each image once. `on_read` is called after each
+    part with the number of images read so far.
 
     Returns:
         The images, and class indices, N, int64; or those of pixels, N x H x W, int16; or boxes.
@@ -202,22 +195,17 @@ def whole(
 
 
 def subset(split: Split, chosen: np.ndarray) -> Split:
-    """Return some images of a split.
-
-    Args:
-        split: The images.
-        chosen: Their numbers.
-    """
+    """Return the images of some numbers of a split."""
     indices = torch.as_tensor(chosen)
-
-    def of(read: Callable[[Sequence[int]], Tensor]) -> Callable[[Sequence[int]], Tensor]:
-        return lambda wanted: read(indices[torch.as_tensor(wanted)].tolist())
-
-    annotations = None if split.annotations is None else of(split.annotations)
-    return Split(split.labels[indices], of(split.read), annotations)
+    annotations = None if split.annotations is None else partial(_some, split.annotations, indices)
+    return Split(split.labels[indices], partial(_some, split.read, indices), annotations)
 
 
-def resized(images: Tensor, side: int) -> Callable[[Sequence[int]], Tensor]:
+def _some(read: Read, indices: Tensor, wanted: Sequence[int]) -> Tensor:
+    return read(indices[torch.as_tensor(wanted)].tolist())
+
+
+def resized(images: Tensor, side: int) -> Read:
     """Return a reader of a tensor of bytes, N x 3 x H x H, that resizes images to `side` pixels."""
 
     def read(indices: Sequence[int]) -> Tensor:
@@ -240,11 +228,7 @@ def balanced(
 ) -> list[int]:
     """Draw the indices of `size` samples, round-robin over the classes in random order.
 
-    Args:
-        labels: Class of each sample.
-        size: Number of samples.
-        random: Random generator.
-        last: Class whose samples come after all others. Default: none.
+    Samples of the class `last` come after all others.
     """
     shuffled = random.permutation(len(labels))
     order = random.permutation(int(labels.max()) + 1)[labels[shuffled]]
@@ -259,12 +243,8 @@ def balanced(
 def hold_out_any(name: str, count: int) -> tuple[np.ndarray, np.ndarray]:
     """Return the numbers of images for training and those of a random, held-out 20 %.
 
-    Args:
-        name: Name of the data set, for the error.
-        count: Number of images.
-
     Raises:
-        UserError: There are too few images.
+        UserError: There are too few images; the error has the name of the data set.
     """
     held = round(_HELD_OUT * count)
     if not held:
@@ -276,12 +256,8 @@ def hold_out_any(name: str, count: int) -> tuple[np.ndarray, np.ndarray]:
 def hold_out(labels: np.ndarray, classes: Sequence[str] = ()) -> tuple[np.ndarray, np.ndarray]:
     """Return the indices for training and the indices of a stratified, held-out 20 %.
 
-    Args:
-        labels: Class of each image.
-        classes: Names of the classes, for the error. Default: unknown.
-
     Raises:
-        UserError: There are too few images.
+        UserError: There are too few images; the error has the name of the rarest class, if known.
     """
     from sklearn.model_selection import train_test_split
 

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from diswot.data.dataset import Dataset, Split, hold_out
-from diswot.data.decode import IMAGENET_MEAN, IMAGENET_STD, fitted, opened, side_of
+from diswot.data.decode import IMAGENET_LOOK, fitted, opened, side_of
 from diswot.data.image_files import files_below, files_in, subfolders
 from diswot.data.split_folders import split_folders
 from diswot.errors import UserError
@@ -35,14 +35,10 @@ class _Scanned(NamedTuple):
 def folder(name: str, *, img_size: int | None) -> Dataset:
     """Return the images in a folder, normalised with ImageNet's statistics.
 
-    One line of the log counts the files that are left out.
-
-    Args:
-        name: Path of a folder that holds one folder a class, or holds such folders in a training
-            and a test split; see `split_folders`. Without a test split, a stratified 20 % is held
-            out. With a test split alone, there are no training images.
-        img_size: Height and width in pixels, S. None: the shorter side of the first image, at most
-            224.
+    The folder holds one folder a class, or holds such folders in a training and a test split; see
+    `split_folders`. Without a test split, a stratified 20 % is held out. With a test split alone,
+    there are no training images. One line of the log counts the files that are left out. Without a
+    size, S is the shorter side of the first image, at most 224.
 
     Raises:
         UserError: There are too few images, the splits are incomplete, or the test split has other
@@ -50,9 +46,9 @@ def folder(name: str, *, img_size: int | None) -> Dataset:
     """
     classes, train, test = _parts(Path(name))
     first = (train or test)[0][0]
-    side = img_size or side_of(opened(first, first))
+    side = img_size or side_of(opened(first))
     splits = [_split(samples, side) for samples in (train, test)]
-    return Dataset(name, classes, side, IMAGENET_MEAN, IMAGENET_STD, *splits)
+    return Dataset(name, classes, side, *IMAGENET_LOOK, *splits)
 
 
 def _parts(root: Path) -> tuple[tuple[str, ...], list[Sample], list[Sample]]:
@@ -98,10 +94,8 @@ def _scan(path: Path) -> _Scanned:
 def note_others(root: Path, files: Sequence[str], folders: Sequence[Path] = ()) -> None:
     """Log in one line which files and folders of a data set are left out.
 
-    Args:
-        root: Folder of the data set.
-        files: Paths of files that are no images, or lie beside the folders of the classes.
-        folders: Folders beside the splits.
+    The files are no images, or lie beside the folders of the classes; the folders lie beside the
+    splits.
     """
     parts = []
     if files:
@@ -119,17 +113,12 @@ def _split(samples: Sequence[Sample], side: int) -> Split:
 
 
 def read_images(paths: Sequence[str], side: int, indices: Sequence[int]) -> Tensor:
-    """Read some of the image files, each fitted to a square; return bytes, n x 3 x S x S.
-
-    Args:
-        paths: Paths of all images.
-        side: Height and width in pixels, S.
-        indices: Numbers of the images to read.
+    """Read the image files of some numbers, each fitted to a square; return bytes, n x 3 x S x S.
 
     Raises:
         UserError: A file cannot be read as an image.
     """
     images = torch.empty(len(indices), 3, side, side, dtype=torch.uint8)
     for image, index in zip(images, indices, strict=True):
-        image.copy_(fitted(opened(paths[index], paths[index]), side))
+        image.copy_(fitted(opened(paths[index]), side))
     return images

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 from diswot.data.dataset import Dataset
 from diswot.data.huggingface_boxes import has_boxes, hub_boxes
 from diswot.data.huggingface_masks import has_masks, hub_masks
-from diswot.data.parquet import encoded_images
+from diswot.data.huggingface_tables import encoded_column, image_columns
 from diswot.data.tabular import ImageTable, data, image_column, label_column
 from diswot.errors import UserError
 from diswot.utils.optional_imports import imported, one_line_errors
@@ -49,21 +48,18 @@ def hub(name: str, *, img_size: int | None) -> Dataset:
     if has_masks(first):
         return hub_masks(name, tables, img_size)
     if split:
-        return data(name, _image_table(found, name), None, img_size)
+        return data(name, [_image_table(found, name)], img_size)
     train = "train" if "train" in found else next(iter(found))
-    test = next(
-        (s for s in TEST_SPLITS if s in found and s != train and _has_labels(found[s])), None
-    )
-    read = [_image_table(found[s], f"{name}:{s}") for s in (train, test) if s is not None]
-    return data(name, read[0], read[1] if test else None, img_size)
+    tests = [s for s in TEST_SPLITS if s in found and s != train and _has_labels(found[s])]
+    read = [_image_table(found[s], f"{name}:{s}") for s in (train, *tests[:1])]
+    return data(name, read, img_size)
 
 
 def _columns(table: Any, name: str) -> tuple[str, str]:
-    datasets = imported("datasets", "hf")
-    features = table.features
-    images = [n for n, kind in features.items() if isinstance(kind, datasets.Image)]
-    classed = [n for n, kind in features.items() if isinstance(kind, datasets.ClassLabel)]
-    return image_column(list(features), images, name), label_column(list(features), classed, name)
+    kind = imported("datasets", "hf").ClassLabel
+    names = list(table.features)
+    classed = [n for n, each in table.features.items() if isinstance(each, kind)]
+    return image_column(names, image_columns(table), name), label_column(names, classed, name)
 
 
 def _has_labels(table: Any) -> bool:
@@ -78,6 +74,5 @@ def _image_table(table: Any, name: str) -> ImageTable:
     image, label = _columns(table, name)
     kind = table.features[label]
     classes = tuple(kind.names) if isinstance(kind, datasets.ClassLabel) else None
-    raw = table.select_columns([image]).cast_column(image, datasets.Image(decode=False))
     labels = table.select_columns([label])[label][:]
-    return ImageTable(name, labels, classes, partial(encoded_images, raw, image, name))
+    return ImageTable(name, labels, classes, encoded_column(table, image, name))

@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from functools import partial
-from pathlib import Path
 from typing import Any
 
 from diswot.data.box_tables import BOX, CATEGORIES, BoxTable, box_data
-from diswot.data.boxes import train_and_test
 from diswot.data.dataset import Dataset
-from diswot.data.parquet import encoded_images
-from diswot.data.split_folders import split_of
+from diswot.data.huggingface_tables import encoded_column, image_columns, known_splits
 from diswot.data.tabular import image_column
 from diswot.errors import UserError
 from diswot.utils.optional_imports import imported
@@ -25,28 +21,18 @@ def has_boxes(table: Any) -> bool:
 
 
 def hub_boxes(name: str, splits: Mapping[str, Any], img_size: int | None) -> Dataset:
-    """Return tables of `datasets` as a data set for detection.
+    """Return the tables of splits as a data set for detection.
 
     A column such as `objects` holds `bbox`, as x, y, width and height in pixels, and `category`.
     The split `test` is for testing if its boxes are known, or else `validation`. Without these, or
     with one split alone, a random 20 % are held out.
 
-    Args:
-        name: Name of the data set.
-        splits: Table of each split.
-        img_size: Height in pixels. None: that of the first image.
-
     Raises:
         UserError: A table has no images, or its boxes have no categories.
     """
     tables = {split: _table(each, f"{name}:{split}") for split, each in splits.items()}
-    known = {split_of(split): table for split, table in tables.items() if any(table.objects)}
-    if "train" not in known:
-        known = {"train": next(iter(tables.values()))}
-    train, test = train_and_test(
-        Path(name), {split: each for split, each in known.items() if split}
-    )
-    return box_data(name, train, test, img_size)
+    known = [split for split, table in tables.items() if any(table.objects)]
+    return box_data(name, known_splits(name, tables, known), img_size)
 
 
 def _column(table: Any) -> str | None:
@@ -65,18 +51,14 @@ def _table(table: Any, name: str) -> BoxTable:
     datasets, column = imported("datasets", "hf"), _column(table)
     if column is None:
         raise UserError(f"{name} has no column with bbox")
-    images = [n for n, kind in table.features.items() if isinstance(kind, datasets.Image)]
-    image = image_column(list(table.features), images, name)
+    image = image_column(list(table.features), image_columns(table), name)
     fields = _fields(table.features[column])
     label = next((fields[key] for key in CATEGORIES if key in fields), None)
     label = getattr(label, "feature", label)
     classes = tuple(label.names) if isinstance(label, datasets.ClassLabel) else None
     plain = table.select_columns([n for n in table.features if n != image]).with_format("arrow")
-    raw = table.select_columns([image]).cast_column(image, datasets.Image(decode=False))
-    objects = plain[column][:].to_pylist()
-    return BoxTable(
-        name, objects, classes, _sizes(plain), partial(encoded_images, raw, image, name)
-    )
+    objects, fetch = plain[column][:].to_pylist(), encoded_column(table, image, name)
+    return BoxTable(name, objects, classes, _sizes(plain), fetch)
 
 
 def _sizes(table: Any) -> list[tuple[int, int]] | None:

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
-from pathlib import Path
 from typing import Any
 
-from diswot.data.boxes import train_and_test
 from diswot.data.dataset import Dataset
-from diswot.data.decode import IMAGENET_MEAN, IMAGENET_STD, opened, opened_mask
-from diswot.data.masked import MaskedImages, masked
+from diswot.data.decode import opened, opened_mask
+from diswot.data.huggingface_tables import encoded_column, image_columns, known_splits
+from diswot.data.masked import MaskClasses, MaskedImages, masked
 from diswot.data.own_masks import plain_mask
-from diswot.data.parquet import encoded_images
-from diswot.data.split_folders import split_of
-from diswot.data.tabular import image_column
+from diswot.data.tabular import Fetch, image_column
 from diswot.utils.optional_imports import imported
 
 MASKS = (
@@ -37,50 +34,35 @@ def has_masks(table: Any) -> bool:
 
 
 def hub_masks(name: str, splits: Mapping[str, Any], img_size: int | None) -> Dataset:
-    """Return tables of `datasets` as a data set for segmentation.
+    """Return the tables of splits as a data set for segmentation.
 
     A column such as `mask`, `annotation` or `label` holds images of class indices. The classes have
     the names of the one column that lists the classes in each image, if it has enough; or else they
     are counted from the masks. The split `test` is for testing if it has masks, or else
     `validation`. Without these, or with one split alone, a random 20 % are held out.
 
-    Args:
-        name: Name of the data set.
-        splits: Table of each split.
-        img_size: Height in pixels. None: that of the first image.
-
     Raises:
         UserError: A table has several columns of images, or the masks have one class.
     """
+    known = [split for split, each in splits.items() if _known(each)]
     tables = {split: _table(each, f"{name}:{split}") for split, each in splits.items()}
-    known = {split_of(split): tables[split] for split, each in splits.items() if _known(each)}
-    if "train" not in known:
-        known = {"train": next(iter(tables.values()))}
-    named = {split: each for split, each in known.items() if split}
-    train, test = train_and_test(Path(name), named)
-    names, parts = _class_names(next(iter(splits.values()))), (train, test or train)
-    if names is not None and max(part.highest() for part in parts) >= len(names):
-        names = None
-    return masked(name, names, train, test, img_size, (IMAGENET_MEAN, IMAGENET_STD))
+    parts = known_splits(name, tables, known)
+    return masked(name, parts, img_size, _named_classes(next(iter(splits.values())), parts))
 
 
-def _class_names(table: Any) -> list[str] | None:
+def _named_classes(table: Any, parts: Sequence[MaskedImages]) -> MaskClasses | None:
     """Return the names of the one column that is a list of named classes; None without one."""
     label = imported("datasets", "hf").ClassLabel
     kinds = [getattr(kind, "feature", None) for kind in table.features.values()]
-    named = [list(kind.names) for kind in kinds if isinstance(kind, label)]
-    return named[0] if len(named) == 1 else None
+    named = [tuple(kind.names) for kind in kinds if isinstance(kind, label)]
+    if len(named) != 1 or max(part.highest() for part in parts) >= len(named[0]):
+        return None
+    return MaskClasses(named[0], {})
 
 
 def _column(table: Any) -> str | None:
-    images = _images(table)
+    images = image_columns(table)
     return next((n for n in MASKS if n in images), None) if len(images) > 1 else None
-
-
-def _images(table: Any) -> list[str]:
-    """Return the names of the columns of images."""
-    datasets = imported("datasets", "hf")
-    return [n for n, kind in table.features.items() if isinstance(kind, datasets.Image)]
 
 
 def _known(table: Any) -> bool:
@@ -90,31 +72,23 @@ def _known(table: Any) -> bool:
 
 
 def _table(table: Any, name: str) -> MaskedImages:
-    datasets, column = imported("datasets", "hf"), _column(table)
+    column = _column(table)
     assert column is not None
-    images = [n for n in _images(table) if n not in MASKS]
-    image = image_column(list(table.features), images, name)
-    encoded = [
-        partial(
-            encoded_images,
-            table.select_columns([each]).cast_column(each, datasets.Image(decode=False)),
-            each,
-            name,
-        )
-        for each in (image, column)
-    ]
+    others = [n for n in image_columns(table) if n not in MASKS]
+    image = image_column(list(table.features), others, name)
+    names = [f"row {row} of {name}" for row in range(len(table))]
+    pictures, masks = (encoded_column(table, each, name) for each in (image, column))
     return MaskedImages(
-        f"{name}: row",
+        [f"the mask of {name}: row {row}" for row in range(len(table))],
         range(len(table)),
-        partial(_picture, encoded[0], name),
-        partial(_mask, encoded[1], name),
+        partial(_picture, pictures, names),
+        partial(_mask, masks, names),
     )
 
 
-def _picture(fetch: Any, name: str, row: int) -> Any:
-    return opened(fetch([row])[0], f"row {row} of {name}")
+def _picture(fetch: Fetch, names: Sequence[str], row: int) -> Any:
+    return opened(fetch([row])[0], names[row])
 
 
-def _mask(fetch: Any, name: str, row: int) -> Any:
-    source, where = fetch([row])[0], f"row {row} of {name}"
-    return plain_mask(opened_mask(source, where), where)
+def _mask(fetch: Fetch, names: Sequence[str], row: int) -> Any:
+    return plain_mask(opened_mask(fetch([row])[0], names[row]), names[row])

@@ -14,13 +14,13 @@ _SYSTEM_FILES = {"thumbs.db", "desktop.ini"}
 _OTHER_FORMATS = {"BUFR", "EPS", "FITS", "GRIB", "HDF5", "IPTC", "MPEG", "WMF"}
 
 
-class Found(NamedTuple):
-    """Files below a folder.
+def lines(path: Path) -> list[str]:
+    """Return the lines of a text file that are not empty, without the space around them."""
+    return [*filter(None, map(str.strip, path.read_text(errors="replace").splitlines()))]
 
-    Attributes:
-        images: Paths of the image files, in the order of their folders and names.
-        others: Paths of the other files.
-    """
+
+class Found(NamedTuple):
+    """Files below a folder, in the order of their folders and names: images, and others."""
 
     images: list[str]
     others: list[str]

@@ -20,6 +20,7 @@ import torch
 
 from diswot.data.dataset import Dataset, Split, resized
 from diswot.errors import UserError
+from diswot.utils.plain_pickle import PlainDtype
 
 MEAN = (122.68 / 255, 116.66 / 255, 104.01 / 255)
 STD = (63.22 / 255, 61.26 / 255, 65.09 / 255)
@@ -132,23 +133,13 @@ class _Numbers(pickle.Unpickler):
             ("numpy", "_reconstruct"): _array,
             ("numpy", "_frombuffer"): _from_buffer,
             ("numpy", "ndarray"): _Array,
-            ("numpy", "dtype"): _DType,
+            ("numpy", "dtype"): PlainDtype,
             ("_codecs", "encode"): _encoded,
         }
         key = module.partition(".")[0], name
         if key not in known:
             raise UserError(f"asks for {module}.{name}; only arrays of numbers are read")
         return known[key]
-
-
-class _DType:
-    """A stand-in for a NumPy dtype."""
-
-    def __init__(self, code: str = "", *_: object) -> None:
-        self.code = code
-
-    def __setstate__(self, state: object) -> None:
-        """Ignore the byte order and the rest; all files are little-endian."""
 
 
 class _Array:
@@ -169,7 +160,7 @@ def _array(*_: object) -> _Array:
     return _Array()
 
 
-def _from_buffer(numbers: bytes, kind: _DType, shape: tuple[int, ...], order: str) -> _Array:
+def _from_buffer(numbers: bytes, kind: PlainDtype, shape: tuple[int, ...], order: str) -> _Array:
     """Build an array as protocol 5 writes it, without `_reconstruct` and a state."""
     array = _Array()
     array.__setstate__((1, shape, kind, order == "F", numbers))

@@ -39,18 +39,13 @@ class Held:
 
 @dataclass(frozen=True)
 class Streamed:
-    """Images of a split that threads read some batches ahead, in order.
-
-    Attributes:
-        split: The images.
-        device: Device of the batches.
-    """
+    """Images of a split that threads read some batches ahead, in order, for a device."""
 
     split: Split
     device: torch.device
 
     def batches(self, parts: Iterable[Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
-        """Yield the images and labels of each part, a tensor of indices."""
+        """Yield the images and labels of each part, as `Held.batches` does."""
         threads = os.cpu_count() or 1
         waiting: deque[Future[tuple[Tensor, Tensor]]] = deque()
         with ThreadPoolExecutor(threads) as pool:
@@ -85,14 +80,10 @@ def source(
     *,
     hold: bool | None = None,
 ) -> Source:
-    """Return a source of batches: all images on the device if they fit, else a stream.
+    """Return a source of batches of a split: all images on the device if they fit, else a stream.
 
-    Args:
-        split: At least one image.
-        data: Data set of the split, which knows the shape of an image.
-        device: Device of the batches.
-        on_read: Called with the number of images read so far.
-        hold: Whether the device holds all images. None, the default: if they fit.
+    `hold` decides instead, if it is given; `on_read` is called with the number of images read so
+    far.
     """
     needed = len(split) * torch.Size(data.image_shape).numel()
     if needed <= SHARE * free(device) if hold is None else hold:

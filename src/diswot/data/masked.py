@@ -1,11 +1,11 @@
-"""Images with masks that a user's code or a table returns, as a data set for segmentation.
+"""Images with masks, which are read on demand, as a data set for segmentation.
 
 Letters: n images, H x W pixels.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -14,11 +14,65 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from diswot.data.dataset import Dataset, Split, hold_out_any
-from diswot.data.decode import fitted
-from diswot.data.masks import VOID, MaskClasses, check_shape, fitted_mask
-from diswot.data.own_images import Normalisation
+from diswot.data.dataset import UNLABELLED, Dataset, Split, hold_out_any
+from diswot.data.decode import IMAGENET_LOOK, Normalisation, fitted
 from diswot.errors import UserError
+
+NAMES = ("classes.txt", "labels.txt")  # one class a line, with its colour if masks are coloured
+VOID = 255  # value of a pixel without a class, in Pascal VOC and elsewhere
+
+Colour = tuple[int, int, int]
+
+
+@dataclass(frozen=True)
+class MaskClasses:
+    """The classes of masks.
+
+    Attributes:
+        names: Names of the K classes.
+        colours: Class of each colour; empty if masks hold class indices.
+    """
+
+    names: tuple[str, ...]
+    colours: Mapping[Colour, int]
+
+    def read(self, mask: Any, path: str) -> np.ndarray:
+        """Return the classes of a mask's pixels, H x W; `UNLABELLED` for void ones.
+
+        Void are 255, and the index K after the last class; of coloured masks black, if it is the
+        colour of no class.
+
+        Raises:
+            UserError: A value or a colour is that of no class.
+        """
+        pixels = np.array(mask)
+        if pixels.ndim == 2:
+            return self._indices(pixels, path)
+        if not self.colours:
+            raise UserError(
+                f"{path} is a coloured mask; write a line for each class into {NAMES[0]} beside "
+                "the folders, such as 'road 128 64 128'"
+            )
+        codes = pixels[..., :3].astype(np.int64) @ (65536, 256, 1)
+        found = np.full(codes.shape, len(self.names) + 1, dtype=np.int64)
+        found[codes == 0] = UNLABELLED
+        for (red, green, blue), label in self.colours.items():
+            found[codes == 65536 * red + 256 * green + blue] = label
+        if (found > len(self.names)).any():
+            row, column = (int(at[0]) for at in (found > len(self.names)).nonzero())
+            colour = " ".join(map(str, pixels[row, column, :3]))
+            raise UserError(f"{path} has the colour {colour}, which is that of no class")
+        return found
+
+    def _indices(self, pixels: np.ndarray, path: str) -> np.ndarray:
+        found = pixels.astype(np.int64)
+        found[(found == VOID) | (found == len(self.names))] = UNLABELLED
+        if (found > len(self.names)).any():
+            raise UserError(
+                f"{path} has the value {found.max()}, and the classes are 0 to "
+                f"{len(self.names) - 1}"
+            )
+        return found
 
 
 @dataclass(frozen=True)
@@ -26,24 +80,29 @@ class MaskedImages:
     """Images with masks, which are read on demand.
 
     Attributes:
-        name: Name of an image in an error, without its number.
+        names: Names of the masks in errors, by the numbers of their images.
         rows: Numbers of the images.
         picture: Function that returns an image of a number as a PIL image in RGB.
-        mask: Function that returns its mask as a PIL image of bytes, one a pixel.
+        mask: Function that returns its mask as a PIL image: class indices, or colours.
+        size_of: Function that returns its width and height. Default: those of the picture.
     """
 
-    name: str
+    names: Sequence[str]
     rows: Sequence[int]
     picture: Callable[[int], Any]
     mask: Callable[[int], Any]
+    size_of: Callable[[int], tuple[int, int]] | None = None
+
+    def size(self, row: int) -> tuple[int, int]:
+        """Return width and height of the image of a number."""
+        width, height = self.picture(row).size if self.size_of is None else self.size_of(row)
+        return width, height
 
     def highest(self) -> int:
-        """Return the highest class of all masks; -1 if all pixels are void."""
-        found = -1
-        for row in self.rows:
-            pixels = np.array(self.mask(row))
-            found = max(found, int(pixels[pixels != VOID].max(initial=0)))
-        return found
+        """Return the highest class of all masks; 0 for masks that are void or coloured."""
+        masks = (np.array(self.mask(row)) for row in self.rows)
+        plain = (pixels[pixels != VOID] for pixels in masks if pixels.ndim == 2)
+        return max((int(pixels.max(initial=0)) for pixels in plain), default=0)
 
     def images(self, size: tuple[int, int], indices: Sequence[int]) -> Tensor:
         """Return some images as bytes, n x 3 x H x W."""
@@ -60,8 +119,8 @@ class MaskedImages:
         found = torch.empty(len(indices), *size, dtype=torch.int64)
         for place, index in enumerate(indices):
             row = self.rows[int(index)]
-            where, mask = f"the mask of {self.name} {row}", self.mask(row)
-            check_shape(mask, self.picture(row).size, where)
+            where, mask = self.names[row], self.mask(row)
+            check_shape(mask, self.size(row), where)
             found[place] = torch.from_numpy(classes.read(fitted_mask(mask, size), where))
         return found
 
@@ -74,39 +133,73 @@ class MaskedImages:
 
 def masked(
     name: str,
-    classes: Sequence[str] | None,
-    train: MaskedImages,
-    test: MaskedImages | None,
+    parts: Sequence[MaskedImages],
     img_size: int | None,
-    normalisation: Normalisation,
+    classes: MaskClasses | None = None,
+    normalisation: Normalisation = IMAGENET_LOOK,
 ) -> Dataset:
     """Return images with masks as a data set.
 
     Args:
         name: Name of the data set.
-        classes: Names of the K classes; None to count them from all masks.
-        train: Images for training.
-        test: Images for testing; without them, a random 20 % are held out.
+        parts: Images for training, and perhaps for testing; without the latter, a random 20 % are
+            held out.
         img_size: Height in pixels. None: that of the first image.
-        normalisation: Mean and deviation of each channel.
+        classes: The K classes. Default: they are counted from all masks.
+        normalisation: Mean and deviation of each channel. Default: those of ImageNet.
 
     Raises:
         UserError: There are too few images or classes.
     """
-    if not classes:
-        highest = max(part.highest() for part in (train, test) if part is not None)
-        classes = [f"class {label}" for label in range(highest + 1)]
-    if len(classes) < 2:
+    if classes is None:
+        classes = numbered_classes(parts)
+    if len(classes.names) < 2:
         raise UserError(f"the masks of {name} have one class")
-    if test is None:
-        kept, held = hold_out_any(name, len(train.rows))
-        train, test = (
-            replace(train, rows=[train.rows[i] for i in chosen]) for chosen in (kept, held)
-        )
-    width, height = train.picture(train.rows[0]).size
+    train = parts[0]
+    if len(parts) == 1:
+        held = hold_out_any(name, len(train.rows))
+        parts = [replace(train, rows=[train.rows[i] for i in chosen]) for chosen in held]
+    width, height = train.size(parts[0].rows[0])
     side = img_size or height
     across = max(1, round(width * side / height))
-    known = MaskClasses(tuple(classes), {})
-    splits = [part.split(known, (side, across)) for part in (train, test)]
-    look = tuple(classes), side, *normalisation
+    splits = [part.split(classes, (side, across)) for part in parts]
+    look = classes.names, side, *normalisation
     return Dataset(name, *look, *splits, width=across, task="segmentation")
+
+
+def numbered_classes(parts: Sequence[MaskedImages]) -> MaskClasses:
+    """Return the classes up to the highest that occurs in a mask, named by their numbers."""
+    highest = max(part.highest() for part in parts)
+    return MaskClasses(tuple(f"class {label}" for label in range(highest + 1)), {})
+
+
+def check_shape(mask: Any, of: tuple[int, int], where: str) -> None:
+    """Check that a mask has the aspect ratio of its image.
+
+    Args:
+        mask: PIL image.
+        of: Width and height of the image as it is seen, rotated as its EXIF says.
+        where: Name of the mask in the error.
+
+    Raises:
+        UserError: It has another one.
+    """
+    if _alike(mask.size, of):
+        return
+    width, height = of
+    swapped = _alike(mask.size[::-1], of)
+    turned = "; if its EXIF turns the image, turn the mask, too" if swapped else ""
+    raise UserError(
+        f"{where} has {mask.width} x {mask.height} pixels, its image {width} x {height}{turned}"
+    )
+
+
+def _alike(one: tuple[int, int], other: tuple[int, int]) -> bool:
+    return abs(one[0] * other[1] - one[1] * other[0]) <= max(other)
+
+
+def fitted_mask(mask: Any, size: tuple[int, int]) -> Any:
+    """Cut and resize a mask to height and width in pixels as its image, without a new value."""
+    from PIL import Image, ImageOps
+
+    return ImageOps.fit(mask, size[::-1], Image.Resampling.NEAREST)

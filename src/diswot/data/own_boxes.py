@@ -3,41 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
 
 from diswot.data.boxes import BoxedImages, array, boxed
 from diswot.data.dataset import Dataset
-from diswot.data.decode import IMAGENET_MEAN, IMAGENET_STD
-from diswot.data.own_images import Normalisation, rgb, undivided
+from diswot.data.own_images import OwnImages
 from diswot.errors import UserError
 
 _BACKGROUND = ("background", "__background__")
 _CROWDS = ("iscrowd", "difficult")
-
-
-class Items(Protocol):
-    """The images of a user's data set."""
-
-    @property
-    def name(self) -> str:
-        """Name of the data set, for errors."""
-
-    @property
-    def data(self) -> Any:
-        """The map data set."""
-
-    @property
-    def normalisation(self) -> Normalisation | None:
-        """Mean and deviation by which its transforms normalise; None if they do not."""
-
-    def item(self, index: int) -> tuple[Any, Any]:
-        """Return an image with its target."""
-
-    def picture(self, index: int) -> Any:
-        """Return an image as a PIL image in RGB."""
 
 
 def has_boxes(target: object) -> bool:
@@ -45,48 +22,41 @@ def has_boxes(target: object) -> bool:
     return isinstance(target, Mapping) and "boxes" in target
 
 
-def own_boxes(parts: Sequence[Items], img_size: int | None) -> Dataset:
+def own_boxes(parts: Sequence[OwnImages], img_size: int | None) -> Dataset:
     """Return pairs (image, target) as a data set for detection. All images are read once.
 
     A target has `boxes`, n x 4 in pixels of the image, as x1, y1, x2, y2 or as torchvision's
     `BoundingBoxes` of another format; and `labels`, n, from 1, as 0 is the background. It may have
-    `iscrowd` or `difficult`, n. The attribute `classes` of the data set names the classes.
-
-    Args:
-        parts: Images for training and for testing; without the latter, a random 20 % are held out.
-        img_size: Height in pixels. None: that of the first image.
+    `iscrowd` or `difficult`, n. The attribute `classes` of the data set names the classes. The rest
+    is as in `boxed`.
 
     Raises:
         UserError: A target has another form.
     """
-    names = [f"{part.name}: image" for part in parts]
-    read = [[_read(part, index) for index in range(len(part.data))] for part in parts]
+    read = [[_read(part, index) for index in range(len(part))] for part in parts]
     labels = [int(boxes[:, 4].max()) for images in read for _, boxes in images if len(boxes)]
-    classes = _classes(parts[0].data, max(labels, default=0) + 1)
+    classes = _classes(parts[0], max(labels, default=0) + 1)
     images = [
         BoxedImages(
-            [f"{name} {index}" for index in range(len(found))],
+            [f"{part.name}: image {index}" for index in range(len(part))],
             [size for size, _ in found],
             [boxes for _, boxes in found],
             part.picture,
         )
-        for name, part, found in zip(names, parts, read, strict=True)
+        for part, found in zip(parts, read, strict=True)
     ]
-    normalisation = parts[0].normalisation or (IMAGENET_MEAN, IMAGENET_STD)
-    test = images[1] if len(images) > 1 else None
-    return boxed(parts[0].name, classes, images[0], test, img_size, normalisation)
+    return boxed(parts[0].name, classes, images, img_size, parts[0].look)
 
 
-def _classes(data: Any, count: int) -> tuple[str, ...]:
+def _classes(part: OwnImages, count: int) -> Sequence[str]:
     """Return the names of the classes: those of the data set, or else their labels from 1."""
-    names = getattr(undivided(data), "classes", None)
-    known = [str(name) for name in names] if isinstance(names, list | tuple) else []
+    known = part.names
     if known and known[0].lower() in _BACKGROUND:
         known = known[1:]
-    return tuple(known) if len(known) >= count else tuple(map(str, range(1, count + 1)))
+    return known if len(known) >= count else [str(label) for label in range(1, count + 1)]
 
 
-def _read(part: Items, index: int) -> tuple[tuple[int, int], np.ndarray]:
+def _read(part: OwnImages, index: int) -> tuple[tuple[int, int], np.ndarray]:
     """Return width and height of an image, and its boxes, n x 6."""
     where, (image, target) = f"{part.name}: image {index}", part.item(index)
     if not has_boxes(target) or "labels" not in target:
@@ -107,10 +77,7 @@ def _read(part: Items, index: int) -> tuple[tuple[int, int], np.ndarray]:
             "detectors take them, and 0 is the background"
         )
     rows[:, 4] -= 1
-    try:
-        width, height = rgb(image, part.normalisation).size
-    except UserError as error:
-        raise UserError(f"{where}: {error}") from error
+    width, height = part.plain(image, index).size
     return (width, height), array(rows.tolist())
 
 

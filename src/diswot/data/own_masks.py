@@ -10,11 +10,8 @@ import numpy as np
 from torch import Tensor
 
 from diswot.data.dataset import Dataset
-from diswot.data.decode import IMAGENET_MEAN, IMAGENET_STD
-from diswot.data.masked import MaskedImages, masked
-from diswot.data.masks import VOID
-from diswot.data.own_boxes import Items
-from diswot.data.own_images import undivided
+from diswot.data.masked import VOID, MaskClasses, MaskedImages, masked
+from diswot.data.own_images import OwnImages
 from diswot.errors import UserError
 
 
@@ -27,47 +24,41 @@ def has_mask(target: object) -> bool:
     )
 
 
-def own_masks(parts: Sequence[Items], img_size: int | None) -> Dataset:
+def own_masks(parts: Sequence[OwnImages], img_size: int | None) -> Dataset:
     """Return pairs (image, mask) as a data set for segmentation.
 
     A mask is a PIL image, whose palette is read by its indices, or an array or a tensor of whole
     numbers, H x W or 1 x H x W. 255, negative numbers and the index after the last class are void.
     The attribute `classes` of the data set names the classes; without it they are counted from the
-    masks.
-
-    Args:
-        parts: Images for training and for testing; without the latter, a random 20 % are held out.
-        img_size: Height in pixels. None: that of the first image.
+    masks. The rest is as in `masked`.
 
     Raises:
         UserError: A mask has another form.
     """
     images = [
         MaskedImages(
-            f"{part.name}: image", range(len(part.data)), part.picture, partial(_mask, part)
+            [f"the mask of {part.name}: image {row}" for row in range(len(part))],
+            range(len(part)),
+            part.picture,
+            partial(_mask, part),
         )
         for part in parts
     ]
-    names = getattr(undivided(parts[0].data), "classes", None)
-    classes = list(map(str, names)) if isinstance(names, list | tuple) else None
-    normalisation = parts[0].normalisation or (IMAGENET_MEAN, IMAGENET_STD)
-    test = images[1] if len(images) > 1 else None
-    return masked(parts[0].name, classes, images[0], test, img_size, normalisation)
+    names = parts[0].names
+    classes = MaskClasses(tuple(names), {}) if names else None
+    return masked(parts[0].name, images, img_size, classes, parts[0].look)
 
 
-def _mask(part: Items, index: int) -> Any:
+def _mask(part: OwnImages, index: int) -> Any:
     return plain_mask(part.item(index)[1], f"{part.name}: image {index}")
 
 
 def plain_mask(mask: Any, where: str) -> Any:
     """Return a mask of any form as a PIL image of bytes; void pixels are 255.
 
-    Args:
-        mask: PIL image, array or tensor.
-        where: Name of the image in an error.
-
     Raises:
-        UserError: The mask is coloured, or holds no whole numbers below 256.
+        UserError: The mask is coloured, or holds no whole numbers below 256; the error begins with
+            `where`.
     """
     from PIL import Image
 

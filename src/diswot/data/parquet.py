@@ -30,10 +30,7 @@ def is_parquet(path: Path) -> bool:
 def parquet(name: str, *, img_size: int | None) -> Dataset:
     """Return the images of a Parquet file, or of a folder of `train*` and `test*.parquet`.
 
-    Args:
-        name: Path. Without test files, a stratified 20 % is held out.
-        img_size: Height and width in pixels, S. None: the shorter side of the first image, at most
-            224.
+    Without test files, a stratified 20 % is held out.
 
     Raises:
         UserError: A file is damaged, or has no columns of images and labels.
@@ -42,9 +39,8 @@ def parquet(name: str, *, img_size: int | None) -> Dataset:
     files = [path] if path.is_file() else _files(path)
     train = [file for file in files if file.name.startswith("train")]
     held = [[file for file in files if file.name.startswith(part)] for part in TEST_NAMES]
-    tested = next((part for part in held if part), None) if train else None
-    test = None if tested is None else _image_table(tested)
-    return data(name, _image_table(train or files), test, img_size)
+    tested = [part for part in held if part][:1] if train else []
+    return data(name, [_image_table(part) for part in (train or files, *tested)], img_size)
 
 
 def _files(path: Path) -> list[Path]:
@@ -114,10 +110,11 @@ def _fetch(groups: _Groups, name: str, rows: Sequence[int]) -> list[bytes | str]
         found = groups.rows(rows)
     except Exception as error:  # a damaged file makes pyarrow raise anything
         raise UserError(f"{name} cannot be read as Parquet: {_line(error)}") from error
-    return _encoded_cells(found, name, rows)
+    return encoded_cells(found, name, rows)
 
 
-def _encoded_cells(cells: Sequence[Any], name: str, rows: Sequence[int]) -> list[bytes | str]:
+def encoded_cells(cells: Sequence[Any], name: str, rows: Sequence[int]) -> list[bytes | str]:
+    """Return the encoded images in cells of some rows of a table, as bytes or paths of files."""
     return [_encoded(cell, f"row {row} of {name}") for row, cell in zip(rows, cells, strict=True)]
 
 
@@ -128,18 +125,6 @@ def _encoded(value: Any, name: str) -> bytes | str:
     if not isinstance(value, bytes | str) or not value:
         raise UserError(f"{name} holds no image")
     return value
-
-
-def encoded_images(table: Any, image: str, name: str, rows: Sequence[int]) -> list[bytes | str]:
-    """Return the encoded images of some rows, as bytes or paths of files.
-
-    Args:
-        table: Table of `datasets` whose column of images is not decoded.
-        image: Name of that column.
-        name: Name of the table in an error.
-        rows: Numbers of the rows.
-    """
-    return _encoded_cells(table[list(rows)][image], name, rows)
 
 
 def _line(error: Exception) -> str:

@@ -40,6 +40,7 @@ class BuiltinDataset:
     paper: str = ""
 
 
+_OTHERS = ("a folder of images", "a .parquet file", "hf:NAME", "file.py:NAME")
 _KRIZHEVSKY = "Krizhevsky, 2009"
 
 SETS: dict[str, BuiltinDataset] = {
@@ -102,25 +103,21 @@ def create_dataset(
 
     Args:
         name: A key of `SETS`; `hf:NAME[,CONFIG][:SPLIT]` for a data set of the Hugging Face hub; a
-            Parquet file or a folder of Parquet files; a folder of downsampled ImageNet; a folder of
-            images and masks, as `data.masks` reads it; a folder of images and boxes in the layout
-            of Pascal VOC, COCO or YOLO, or a YAML file of YOLO; or a folder that holds one folder
-            of images a class, directly or in `train` and `test`.
-            `file.py:function` and `package.module:function` name a function that returns a data
-            set in any form that `as_dataset` takes; such a data set is taken itself, too.
+            Parquet file or a folder of these; a folder of downsampled ImageNet, of images and
+            masks, or of images and boxes in the layout of Pascal VOC, COCO or YOLO; a YAML file of
+            YOLO; or a folder that holds one folder of images a class, directly or in `train` and
+            `test`. `file.py:function` and `package.module:function` return a data set in any form
+            that `as_dataset` takes; it is taken itself, too.
         num_classes: Number of classes of noise, by default 100. Of downsampled ImageNet, only the
             first classes are read. Other data sets ignore the number.
-        img_size: Height and width in pixels, S. None, the default: the published size, or the
-            shorter side of the first image file, at most 224; with masks or boxes, the first
-            image's height.
+        img_size: Height and width in pixels, S. Default: the published size, or the shorter side
+            of the first image file, at most 224; with masks or boxes, the first image's height.
         root: Folder of CIFAR or of ImageNet16, by default `~/.cache/diswot`.
         download: Whether CIFAR may be downloaded.
-        task: Task of a folder that has both masks and boxes, as Pascal VOC has. Default:
-            segmentation.
+        task: Task of a folder that has both masks and boxes. Default: segmentation.
 
     Raises:
-        UserError: The name is unknown, the folder holds no images, or CIFAR is missing and cannot
-            be downloaded.
+        UserError: The name is unknown, there are no images, or CIFAR cannot be downloaded.
     """
     if img_size is not None and img_size < 1:
         raise UserError(f"images need at least 1 pixel a side, not {img_size}")
@@ -137,11 +134,7 @@ def create_dataset(
     if ("/" in name or path.suffix == ".parquet") and not path.exists():
         raise UserError(f"no such folder or file of images: {name}")
     if not name or not path.exists():
-        raise unknown(
-            "data",
-            name,
-            [*SETS, "a folder of images", "a .parquet file", "hf:NAME", "file.py:NAME"],
-        )
+        raise unknown("data", name, [*SETS, *_OTHERS])
     if is_parquet(path):
         return parquet(name, img_size=img_size)
     if not path.is_dir() and not is_yolo(path):

@@ -22,8 +22,8 @@ class SplitFolders(NamedTuple):
     """Folders that hold one folder a class.
 
     Attributes:
-        train: Folder of the training images; None for test images alone.
-        test: Folder of the test images; None to hold some out.
+        train: None for test images alone.
+        test: None to hold some out.
         unused: Other folders beside them, which are left out.
     """
 
@@ -33,13 +33,10 @@ class SplitFolders(NamedTuple):
 
 
 def split_folders(root: Path) -> SplitFolders:
-    """Find the splits of a data set.
+    """Find the splits of a data set in a folder, which may hold one folder a class itself.
 
     A folder is a split if it has the name of one, in any case and with words such as `set`, and
     holds folders. Names such as `seg_train` count if a folder such as `seg_test` is beside them.
-
-    Args:
-        root: Folder of the splits, or of one folder a class.
 
     Raises:
         UserError: The splits are incomplete, or two folders have the name of the same split.
@@ -85,8 +82,7 @@ def _chosen(root: Path, inner: Sequence[Path], splits: Mapping[Path, str]) -> Sp
 def split_of(name: str) -> str | None:
     """Return `train`, `val` or `test` if a name has the words of that split alone, else None.
 
-    Args:
-        name: Such as `instances_train2017` or `valid`.
+    Names are such as `instances_train2017` or `valid`.
     """
     words = {*_words(name)}
     kinds = (("train", TRAIN_NAMES), ("test", TEST_NAMES[:3]), ("val", TEST_NAMES[3:]))

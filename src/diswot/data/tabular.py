@@ -11,12 +11,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from diswot.data.dataset import Dataset, Split, hold_out
-from diswot.data.decode import IMAGENET_MEAN, IMAGENET_STD, fitted, opened, side_of
+from diswot.data.dataset import Dataset, Split, hold_out, subset
+from diswot.data.decode import IMAGENET_LOOK, fitted, opened, side_of
 from diswot.errors import UserError
 
 _IMAGE = ("image", "img", "images", "jpg", "png", "pixel_values")
 _LABEL = ("label", "labels", "fine_label", "target", "class", "cls")
+
+Fetch = Callable[[Sequence[int]], Sequence[bytes | str]]  # encoded images of some rows, or paths
 
 
 @dataclass(frozen=True)
@@ -33,11 +35,11 @@ class ImageTable:
     name: str
     labels: Sequence[Any]
     classes: tuple[str, ...] | None
-    fetch: Callable[[Sequence[int]], Sequence[bytes | str]]
+    fetch: Fetch
 
 
-def data(name: str, train: ImageTable, test: ImageTable | None, img_size: int | None) -> Dataset:
-    """Return a data set of a table for training and a table for testing.
+def data(name: str, tables: Sequence[ImageTable], img_size: int | None) -> Dataset:
+    """Return a data set of a table for training, and perhaps one for testing.
 
     Images are normalised with ImageNet's statistics. Without a table for testing, a stratified 20 %
     is held out.
@@ -45,19 +47,22 @@ def data(name: str, train: ImageTable, test: ImageTable | None, img_size: int | 
     Raises:
         UserError: A label is missing, there is one class only, or the tables differ in classes.
     """
+    train = tables[0]
     classes = _classes(train)
-    if test is not None and (test.classes is None) != (train.classes is None):
-        raise UserError(f"{name}: only one of the training and test tables lists its classes")
-    if test is not None and test.classes not in (None, classes):
-        raise UserError(f"{name}: the training and test tables list different classes")
-    labels = _indices(train, classes)
+    for test in tables[1:]:
+        if (test.classes is None) != (train.classes is None):
+            raise UserError(f"{name}: only one of the training and test tables lists its classes")
+        if test.classes not in (None, classes):
+            raise UserError(f"{name}: the training and test tables list different classes")
+    labels = [_indices(table, classes) for table in tables]
     side = img_size or side_of(opened(train.fetch([0])[0], f"row 0 of {train.name}"))
-    look = (name, classes, side, IMAGENET_MEAN, IMAGENET_STD)
-    if test is not None:
-        tested = _indices(test, classes)
-        return Dataset(*look, _split(train, labels, side), _split(test, tested, side))
-    parts = hold_out(labels, classes)
-    return Dataset(*look, *(_split(train, labels, side, rows) for rows in parts))
+    splits = [
+        Split(torch.from_numpy(own), partial(_read, table, side))
+        for table, own in zip(tables, labels, strict=True)
+    ]
+    if len(tables) == 1:
+        splits = [subset(splits[0], rows) for rows in hold_out(labels[0], classes)]
+    return Dataset(name, classes, side, *IMAGENET_LOOK, *splits)
 
 
 def image_column(names: Sequence[str], images: Sequence[str], table: str) -> str:
@@ -134,16 +139,8 @@ def _indices(table: ImageTable, classes: tuple[str, ...]) -> np.ndarray:
     return np.array(labels, dtype=np.int64)
 
 
-def _split(
-    table: ImageTable, labels: np.ndarray, side: int, rows: np.ndarray | None = None
-) -> Split:
-    rows = np.arange(len(labels)) if rows is None else rows
-    return Split(torch.from_numpy(labels[rows]), partial(_read, table, rows, side))
-
-
-def _read(table: ImageTable, rows: np.ndarray, side: int, indices: Sequence[int]) -> Tensor:
-    chosen = [int(rows[i]) for i in indices]
-    images = torch.empty(len(chosen), 3, side, side, dtype=torch.uint8)
-    for image, row, source in zip(images, chosen, table.fetch(chosen), strict=True):
+def _read(table: ImageTable, side: int, rows: Sequence[int]) -> Tensor:
+    images = torch.empty(len(rows), 3, side, side, dtype=torch.uint8)
+    for image, row, source in zip(images, rows, table.fetch(rows), strict=True):
         image.copy_(fitted(opened(source, f"row {row} of {table.name}"), side))
     return images

@@ -14,7 +14,7 @@ import torch
 from torch import Generator, Tensor
 
 from diswot.data.dataset import SPLIT_SEED, UNLABELLED, Dataset, Split
-from diswot.data.decode import IMAGENET_MEAN, IMAGENET_STD, opened, side_of
+from diswot.data.decode import IMAGENET_LOOK, opened, side_of
 from diswot.data.folder import note_others, read_images
 from diswot.data.image_files import files_below
 from diswot.errors import UserError
@@ -27,13 +27,8 @@ def unlabelled_alone(
 ) -> Dataset:
     """Return the images in a folder, at any depth, none of which has a label.
 
-    A random 20 % is held out as test images.
-
-    Args:
-        path: Folder of image files. The names of its subfolders mean nothing.
-        classes: Names of the classes of the teacher.
-        img_size: Height and width in pixels, S. None: the shorter side of the first image, at most
-            224.
+    A random 20 % is held out as test images. The names of subfolders mean nothing. The classes are
+    the teacher's. Without a size, S is the shorter side of the first image, at most 224.
 
     Raises:
         UserError: There are fewer than five images in the folder.
@@ -42,10 +37,10 @@ def unlabelled_alone(
     held = int(HELD_OUT * len(paths))
     if not held:
         raise UserError(f"{path} has {len(paths)} images, and a training needs at least 5")
-    side = img_size or side_of(opened(paths[0], paths[0]))
+    side = img_size or side_of(opened(paths[0]))
     order = torch.randperm(len(paths), generator=Generator().manual_seed(SPLIT_SEED)).tolist()
     train, test = (_split(paths, part, side) for part in (sorted(order[held:]), order[:held]))
-    return Dataset(str(path), tuple(classes), side, IMAGENET_MEAN, IMAGENET_STD, train, test)
+    return Dataset(str(path), tuple(classes), side, *IMAGENET_LOOK, train, test)
 
 
 def _split(paths: Sequence[str], chosen: Sequence[int], side: int) -> Split:
@@ -56,10 +51,8 @@ def _split(paths: Sequence[str], chosen: Sequence[int], side: int) -> Split:
 def with_unlabelled(data: Dataset, path: str | Path) -> Dataset:
     """Add the images in a folder, at any depth, to the training images.
 
-    Args:
-        data: With training images, perhaps none of them labelled. Its size and normalisation hold
-            for the added images, too.
-        path: Folder of image files. The names of its subfolders mean nothing.
+    The data's size and normalisation hold for the added images, too. The names of subfolders mean
+    nothing.
 
     Raises:
         UserError: There are no images in the folder, or the data has masks or boxes.

@@ -12,7 +12,7 @@ from xml.etree.ElementTree import Element
 from diswot.data.boxes import BoxedImages, array, boxed, image_files, train_and_test
 from diswot.data.dataset import Dataset
 from diswot.data.decode import size_of
-from diswot.data.image_files import files_below, subfolders
+from diswot.data.image_files import files_below, lines, subfolders
 from diswot.data.split_folders import split_of
 from diswot.errors import UserError
 
@@ -71,19 +71,13 @@ def voc(name: str, *, img_size: int | None) -> Dataset:
     Without test images, a random 20 % are held out. Classes are sorted by name, unless a file
     `classes.txt` lists them. Coordinates of Pascal VOC count pixels from 1.
 
-    Args:
-        name: Path of the folder.
-        img_size: Height in pixels. None: that of the first image.
-
     Raises:
         UserError: A list names no image, or an annotation cannot be read.
     """
     root = Path(name)
-    places = [place for place in train_and_test(root, _places(root)) if place is not None]
-    splits = [_annotated_images(place) for place in places]
+    splits = [_annotated_images(place) for place in train_and_test(root, _places(root))]
     classes = _classes(root, splits)
-    parts = [_part(split, classes) for split in splits]
-    return boxed(name, tuple(classes), parts[0], parts[1] if len(parts) > 1 else None, img_size)
+    return boxed(name, tuple(classes), [_part(split, classes) for split in splits], img_size)
 
 
 def _places(root: Path) -> dict[str, _Place]:
@@ -116,7 +110,7 @@ def _annotated_images(place: _Place) -> list[Annotated]:
     images = {Path(path).stem: path for path in files_below(within[0]).images}
     others = files_below(within[1]).others
     notes = {Path(path).stem: path for path in others if path.lower().endswith(".xml")}
-    stems = _lines(listing) if listing else sorted(images.keys() | notes.keys())
+    stems = [*dict.fromkeys(lines(listing))] if listing else sorted(images.keys() | notes.keys())
     there = [stem for stem in stems if stem in images and stem in notes]
     if not there:
         raise UserError(f"{listing or folder} has no image with an annotation of the same name")
@@ -128,18 +122,8 @@ def _annotated_images(place: _Place) -> list[Annotated]:
     return [annotated(notes[stem], images[stem]) for stem in there]
 
 
-def _lines(path: Path) -> list[str]:
-    """Return the lines of a file that are not empty, each once."""
-    lines = map(str.strip, path.read_text(errors="replace").splitlines())
-    return list(dict.fromkeys(filter(None, lines)))
-
-
 def annotated(note: str, image: str) -> Annotated:
-    """Return an image with the objects of its annotation.
-
-    Args:
-        note: Path of a file of XML.
-        image: Path of the image.
+    """Return an image with the objects of its annotation, a file of XML.
 
     Raises:
         UserError: The annotation cannot be read, or is for an image of another size.
@@ -187,7 +171,7 @@ def _classes(root: Path, splits: Iterable[Sequence[Annotated]]) -> Mapping[str, 
     """Return the number of each class by its name."""
     listing = root / NAMES
     names = (
-        _lines(listing)
+        dict.fromkeys(lines(listing))
         if listing.is_file()
         else sorted({each.name for split in splits for image in split for each in image.objects})
     )

@@ -13,7 +13,7 @@ from typing import Any
 from diswot.data.boxes import BoxedImages, array, boxed, image_files, train_and_test
 from diswot.data.dataset import Dataset
 from diswot.data.decode import size_of
-from diswot.data.image_files import files_below, subfolders
+from diswot.data.image_files import files_below, lines, subfolders
 from diswot.data.split_folders import split_of
 from diswot.errors import UserError
 from diswot.utils.optional_imports import imported
@@ -50,7 +50,7 @@ def is_yolo(path: Path) -> bool:
 
 
 def yolo(name: str, *, img_size: int | None) -> Dataset:
-    """Return data in the text files of YOLO as a data set for detection.
+    """Return data in the text files of YOLO, by its YAML or folder, as a data set for detection.
 
     The YAML has `names` and, for `train`, `val` and `test`, a folder of images, a text file that
     lists images, or a list of these. The label file of an image is in the folder `labels` that is
@@ -59,10 +59,6 @@ def yolo(name: str, *, img_size: int | None) -> Dataset:
     names are in `classes.txt`, beside the folders `images` and `labels`; splits are folders in
     `images`, or a random 20 % are held out.
 
-    Args:
-        name: Path of the YAML or of its folder.
-        img_size: Height in pixels. None: that of the first image.
-
     Raises:
         UserError: A file cannot be read, or there are no images.
     """
@@ -70,10 +66,8 @@ def yolo(name: str, *, img_size: int | None) -> Dataset:
     found = _facts(path)
     listing = _unlisted(path) if found is None else _listing(*found)
     splits = {split: _images(listing, split) for split in listing.splits}
-    train, test = train_and_test(path, {split: each for split, each in splits.items() if each})
-    parts = [None if each is None else _part(each, listing) for each in (train, test)]
-    assert parts[0] is not None
-    return boxed(name, listing.names, parts[0], parts[1], img_size)
+    parts = train_and_test(path, {split: each for split, each in splits.items() if each})
+    return boxed(name, listing.names, [_part(each, listing) for each in parts], img_size)
 
 
 def _facts(path: Path) -> tuple[Path, Mapping[str, Any]] | None:
@@ -122,12 +116,9 @@ def _has_labels(path: Path) -> bool:
 
 def _unlisted(root: Path) -> _Listing:
     """Return the splits in the folder of images, or all images for training."""
-    names = tuple(
-        filter(None, map(str.strip, (root / NAMES).read_text(errors="replace").splitlines()))
-    )
     folders = {split_of(path.name): path.name for path in subfolders(root / IMAGES)}
     splits = {split: [f"{IMAGES}/{folder}"] for split, folder in folders.items() if split}
-    return _Listing(root / NAMES, root, names, splits or {"train": [IMAGES]})
+    return _Listing(root / NAMES, root, tuple(lines(root / NAMES)), splits or {"train": [IMAGES]})
 
 
 def _images(listing: _Listing, split: str) -> list[str]:
@@ -154,7 +145,7 @@ def _images(listing: _Listing, split: str) -> list[str]:
 
 def _named(path: Path, folder: Path) -> Iterator[str]:
     """Yield the paths of a text file that lists images."""
-    for line in filter(None, map(str.strip, path.read_text(errors="replace").splitlines())):
+    for line in lines(path):
         place = (path.parent if line.startswith("./") else folder) / line
         if not os.path.isfile(place):
             raise UserError(f"{path} lists {line}, which is not there")

@@ -55,14 +55,6 @@ def adapt(
     """Bring the stages to one shape with fixed projections, as for a proxy.
 
     A projection depends on the two widths alone, so all candidates are treated alike.
-
-    Args:
-        adapter: The steps.
-        teacher: Any observation.
-        student: Any observation of the same images.
-
-    Returns:
-        Observations of the teacher and of the student with other `stages`.
     """
     pairs = _pairs(adapter, teacher, student)
     if adapter.widths:
@@ -73,10 +65,7 @@ def adapt(
 class LearnedAdapter(nn.Module):
     """An adapter of a loss, with a learned 1x1 convolution with bias wherever channels are mapped.
 
-    Args:
-        adapter: The steps.
-        teacher: Observation from which the shapes of the stages are taken.
-        student: Observation from which the shapes of the stages are taken.
+    The shapes of the stages are taken from the two observations.
     """
 
     def __init__(self, adapter: Adapter, teacher: Observation, student: Observation) -> None:
@@ -101,23 +90,14 @@ class LearnedAdapter(nn.Module):
     def forward(
         self, teacher: Observation, student: Observation
     ) -> tuple[Observation, Observation]:
-        """Bring the stages to one shape; arguments and result as in `adapt`."""
+        """Bring the stages to one shape, as `adapt` does."""
         layers = zip(self.maps, _pairs(self.adapter, teacher, student), strict=True)
         pairs = [(map_t, layer(at_least_float32(map_s))) for layer, (map_t, map_s) in layers]
         return _with_stages(teacher, student, pairs)
 
 
 def orthogonal(outputs: int, inputs: int, generator: Generator) -> Tensor:
-    """Draw a matrix with orthonormal rows or columns, whichever are fewer.
-
-    Args:
-        outputs: Number of rows.
-        inputs: Number of columns.
-        generator: Random generator on the CPU.
-
-    Returns:
-        outputs x inputs, float32.
-    """
+    """Draw a matrix, outputs x inputs, with orthonormal rows or columns, whichever are fewer."""
     shape = max(outputs, inputs), min(outputs, inputs)
     basis, triangle = torch.linalg.qr(torch.randn(shape, generator=generator, dtype=torch.float64))
     matrix: Tensor = (basis * triangle.diagonal().sign()).float()
@@ -130,15 +110,7 @@ def _fixed(outputs: int, inputs: int) -> Tensor:
 
 
 def pool(maps: Tensor, grid: tuple[int, int]) -> Tensor:
-    """Average maps down to a grid; a map on that grid is returned as it is.
-
-    Args:
-        maps: B x C x H x W.
-        grid: Height and width.
-
-    Returns:
-        B x C x height x width.
-    """
+    """Average maps, B x C x H x W, down to a grid; a map on that grid is returned as it is."""
     if maps.shape[2:] == grid:
         return maps
     pooled: Tensor = adaptive_avg_pool2d(at_least_float32(maps), grid)

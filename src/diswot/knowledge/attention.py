@@ -1,4 +1,6 @@
-"""Distances of the positions at which the channels of a network respond.
+"""Distances of the positions at which the channels of a network respond, over the `stages`.
+
+All raise a `UserError` if the maps of a pair have different grids; `cwd` needs one width, too.
 
 Letters: B images, C channels, H x W positions.
 """
@@ -19,20 +21,10 @@ def at(teacher: Observation, student: Observation) -> Tensor:
 
     The attention map of an image, sum_c A_c^2, is scaled to unit length; a map of zeros stays
     zero. The squared difference is summed over positions and averaged over images and pairs of
-    stages. Works for any widths.
+    stages. Works for any widths. The distance lies between 0 and 2.
 
     Zagoruyko and Komodakis, ICLR 2017, eq. 2. There it is the norm of the difference, whose
     gradient is infinite where the maps agree; here it is the norm squared.
-
-    Args:
-        teacher: Its `stages` are used.
-        student: Its `stages` are used.
-
-    Returns:
-        A scalar between 0 and 2.
-
-    Raises:
-        UserError: The maps of a pair have different grids.
     """
     pairs = comparable_pairs("at", teacher, student, grids=True)
     attentions = ((_attention(map_t), _attention(map_s)) for map_t, map_s in pairs)
@@ -49,19 +41,10 @@ def nst(teacher: Observation, student: Observation) -> Tensor:
 
     The squared maximum mean discrepancy between the channels of teacher and student, each
     channel's map scaled to unit length, with the polynomial kernel k(x, y) = (x . y)^2. It is
-    averaged over images and pairs of stages. Works for any widths.
+    averaged over images and pairs of stages. Works for any widths. The distance lies between 0 and
+    2.
 
     Huang and Wang, 2017 (arXiv 1707.01219), with d = 2 and c = 0.
-
-    Args:
-        teacher: Its `stages` are used.
-        student: Its `stages` are used.
-
-    Returns:
-        A scalar between 0 and 2.
-
-    Raises:
-        UserError: The maps of a pair have different grids.
     """
     pairs = comparable_pairs("nst", teacher, student, grids=True)
     return average(_discrepancy(map_t, map_s).mean() for map_t, map_s in pairs)
@@ -101,21 +84,11 @@ def cwd(teacher: Observation, student: Observation, temperature: float = 4.0) ->
     """Channel-wise distillation: the divergence of each channel's distribution over positions.
 
     T^2 KL(softmax(A_T / T) || softmax(A_S / T)), the softmax over the H W positions of a channel,
-    averaged over channels, images and pairs of stages.
+    averaged over channels, images and pairs of stages. The temperature T is above zero. The
+    distance is at least 0, in nats.
 
     Shu et al., ICCV 2021. There it is of the class scores of a segmentation; for other maps
     a 1x1 convolution widens the student's, as the adapter does here in a loss.
-
-    Args:
-        teacher: Its `stages` are used.
-        student: Its `stages` are used.
-        temperature: T, above zero.
-
-    Returns:
-        A scalar, at least 0, in nats.
-
-    Raises:
-        UserError: The maps of a pair have different widths or grids.
     """
     pairs = comparable_pairs("cwd", teacher, student, widths=True, grids=True)
     logs = (

@@ -1,4 +1,6 @@
-"""Distances of the channels' correlations: which channels respond together.
+"""Distances of the channels' correlations over the `stages`: which channels respond together.
+
+Both raise a `UserError` if the maps of a pair have different widths.
 
 Letters: B images, C channels, H x W positions.
 """
@@ -18,11 +20,7 @@ from diswot.observation.observe import Observation
 
 
 def flows(maps: Sequence[Tensor]) -> list[tuple[Tensor, Tensor]]:
-    """Pair each stage with the next; pair a single stage with itself.
-
-    Args:
-        maps: One tensor a stage, at least one.
-    """
+    """Pair each stage with the next; pair a single stage with itself."""
     return list(pairwise(maps)) or [(maps[0], maps[0])]
 
 
@@ -31,21 +29,11 @@ def fsp(teacher: Observation, student: Observation) -> Tensor:
 
     The flow is the C x C' matrix of inner products over positions of the maps of two stages, over
     H W, the larger map max-pooled to the smaller grid. The squared difference is averaged over
-    entries, images and pairs of stages.
+    entries, images and pairs of stages. The distance is at least 0.
 
     Yim et al., CVPR 2017, eq. 1 and 2. The paper takes the first and the last map of one
     resolution; here the two maps end two successive stages. If there is a single stage, the flow
     is from its map to itself.
-
-    Args:
-        teacher: Its `stages` are used.
-        student: Its `stages` are used.
-
-    Returns:
-        A scalar, at least 0.
-
-    Raises:
-        UserError: The maps of a pair have different widths.
     """
     pairs = comparable_pairs("fsp", teacher, student, widths=True)
     flows_t, flows_s = (map(_flow, flows(maps)) for maps in zip(*pairs, strict=True))
@@ -72,22 +60,12 @@ def _max_pooled(maps: Tensor, rows: int, columns: int) -> Tensor:
 def ickd(teacher: Observation, student: Observation) -> Tensor:
     """Inter-channel correlation: the distance of the channels' inner products.
 
-    For each image, the C x C inner products of the channels' maps, rows scaled to unit length as in
-    the published code. The squared difference is summed, divided by C, and averaged over images
+    For each image, the C x C inner products of the channels' maps, rows scaled to unit length as
+    in the published code. The squared difference is summed, divided by C, and averaged over images
     and pairs of stages. As in the paper, the row of the registry takes the last pair alone. Works
-    for any grids.
+    for any grids. The distance lies between 0 and 4.
 
     Liu et al., ICCV 2021.
-
-    Args:
-        teacher: Its `stages` are used.
-        student: Its `stages` are used.
-
-    Returns:
-        A scalar between 0 and 4.
-
-    Raises:
-        UserError: The maps of a pair have different widths.
     """
     pairs = comparable_pairs("ickd", teacher, student, widths=True)
     return average(_difference(map_t, map_s) for map_t, map_s in pairs)

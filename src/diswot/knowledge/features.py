@@ -1,4 +1,6 @@
-"""Distances of the maps' values at every position.
+"""Distances of the maps' values at every position, over the `stages`.
+
+All raise a `UserError` if the maps of a pair have different widths or grids.
 
 Letters: B images, C channels, H x W positions.
 """
@@ -28,20 +30,10 @@ def fitnet(teacher: Observation, student: Observation) -> Tensor:
     """Hints: the mean squared difference of the maps.
 
     ||A_T - r(A_S)||^2, averaged over entries and pairs of stages. As in the paper, the row of the
-    registry takes the middle pair alone.
+    registry takes the middle pair alone. The distance is at least 0.
 
     Romero et al., ICLR 2015, eq. 3. There it is half the sum over entries. The regressor r is that
     of the adapter: a 1x1 convolution as in later work, where the paper has a larger one.
-
-    Args:
-        teacher: Its `stages` are used.
-        student: Its `stages` are used.
-
-    Returns:
-        A scalar, at least 0.
-
-    Raises:
-        UserError: The maps of a pair have different widths or grids.
     """
     pairs = comparable_pairs("fitnet", teacher, student, widths=True, grids=True)
     return average(_mean_square(map_t, map_s) for map_t, map_s in pairs)
@@ -58,20 +50,11 @@ def pkd(teacher: Observation, student: Observation) -> Tensor:
 
     Over all images and positions, a channel has mean 0 and mean square 1. A channel that is
     constant to within rounding is zero. Where neither is, the result is one minus Pearson's
-    correlation. It is averaged over channels and pairs of stages.
+    correlation. It is averaged over channels and pairs of stages. The distance lies between 0 and
+    2.
 
     Cao et al., NeurIPS 2022. The published code adds 1e-6 to the deviation; here
     nothing is added. It sums over the levels of a feature pyramid, with the weight 6 each.
-
-    Args:
-        teacher: Its `stages` are used.
-        student: Its `stages` are used.
-
-    Returns:
-        A scalar between 0 and 2.
-
-    Raises:
-        UserError: The maps of a pair have different widths or grids.
     """
     pairs = comparable_pairs("pkd", teacher, student, widths=True, grids=True)
     channels = ((_unit_channels(map_t), _unit_channels(map_s)) for map_t, map_s in pairs)
@@ -81,15 +64,15 @@ def pkd(teacher: Observation, student: Observation) -> Tensor:
 @cached
 def _unit_channels(maps: Tensor) -> Tensor:
     """Return the channels without their mean, scaled to unit length, C x BHW."""
-    return unit_rows(centred(in_safe_range(maps).transpose(0, 1).flatten(1), 1))
+    return unit_rows(centred(in_safe_range(maps).transpose(0, 1).flatten(1)))
 
 
 def ab(teacher: Observation, student: Observation, margin: float = 1.0) -> Tensor:
     """Activation boundaries: the distance of the neurons' signs.
 
-    Where the teacher's neuron is active (A_T > 0), the student's shall exceed the margin m:
-    max(0, m - A_S)^2. Elsewhere it shall stay below -m: max(0, m + A_S)^2. The result is averaged
-    over entries and pairs of stages.
+    Where the teacher's neuron is active (A_T > 0), the student's shall exceed the margin m: max(0,
+    m - A_S)^2. Elsewhere it shall stay below -m: max(0, m + A_S)^2. The result is averaged over
+    entries and pairs of stages. The distance is at least 0.
 
     Heo et al., AAAI 2019. The published code sums over entries, with half the weight for each
     earlier stage. There the student's maps are those before the ReLU, after a 1x1 convolution and
@@ -98,17 +81,6 @@ def ab(teacher: Observation, student: Observation, margin: float = 1.0) -> Tenso
     normalisation: in a loss always, in a proxy only where widths differ. Without an adapter, a
     neuron that is inactive in both still counts m^2, so that the distance of a network to itself
     is not zero.
-
-    Args:
-        teacher: Its `stages` are used.
-        student: Its `stages` are used.
-        margin: The margin m, above zero.
-
-    Returns:
-        A scalar, at least 0.
-
-    Raises:
-        UserError: The maps of a pair have different widths or grids.
     """
     pairs = comparable_pairs("ab", teacher, student, widths=True, grids=True)
     terms = (_violations(map_s, _signs(map_t), margin) / map_t.numel() for map_t, map_s in pairs)
@@ -140,18 +112,7 @@ def vid(
     Ahn et al., CVPR 2019. As in the published code it is a mean over entries, where the paper has
     a sum. In a loss, mu is the adapter's 1x1 convolution, where the published code has three
     layers, and v is learned (`Variances`). In a proxy each v is 1, so that it is half a mean
-    squared difference.
-
-    Args:
-        teacher: Its `stages` are used.
-        student: Its `stages` are used.
-        variances: Variances of each stage, C each, above zero; 1 by default.
-
-    Returns:
-        A scalar.
-
-    Raises:
-        UserError: The maps of a pair have different widths or grids.
+    squared difference. The variances are C of each stage, above zero.
     """
     pairs = comparable_pairs("vid", teacher, student, widths=True, grids=True)
     if not variances:
@@ -169,13 +130,10 @@ def _log_likelihood(error: Tensor, variance: Tensor) -> Tensor:
 
 
 class Variances(nn.Module):
-    """The variances that `vid` learns as a loss, one a channel.
+    """The variances that `vid` learns as a loss, one a channel of the adapted maps.
 
     A variance is softplus(alpha) + 1e-5 as in the paper. It starts at 1, in the published code
     at 5.
-
-    Args:
-        teacher: Adapted observation, from which the widths of the stages are taken.
     """
 
     LEAST = 1e-5

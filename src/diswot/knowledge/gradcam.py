@@ -20,7 +20,7 @@ def gradcam(teacher: Observation, student: Observation) -> Tensor:
 
     A map is ReLU(sum_k alpha_k A_k) on the last feature map. Both maps are averaged down to the
     smaller grid and scaled to unit length. The squared difference is summed over positions and
-    averaged over images. Works for any widths and grids.
+    averaged over images. Works for any widths and grids. The distance lies between 0 and 2.
 
     A map of zeros stays zero and counts 1 against any other. On a grid of one cell that is the only
     difference there can be. If the classifier does not read the last map, as with a class token
@@ -28,13 +28,6 @@ def gradcam(teacher: Observation, student: Observation) -> Tensor:
 
     Selvaraju et al., ICCV 2017, eq. 1 and 2. This is the semantic distance of the text of DisWOT,
     CVPR 2023, eq. 3 to 5; the published code compares class gradients (`semantic`).
-
-    Args:
-        teacher: Its `last` and `cam_weights` are used.
-        student: Its `last` and `cam_weights` are used.
-
-    Returns:
-        A scalar between 0 and 2.
 
     Raises:
         UserError: An observation has no `cam_weights`.
@@ -47,9 +40,6 @@ def gradcam(teacher: Observation, student: Observation) -> Tensor:
 
 def class_activation(observation: Observation) -> Tensor:
     """Return the Grad-CAM map of each image's target, up to a factor common to all images.
-
-    Args:
-        observation: Its `last` and `cam_weights` are used.
 
     Returns:
         B x H x W, at least 0.

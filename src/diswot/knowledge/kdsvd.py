@@ -1,4 +1,4 @@
-"""The distance of the leading singular vectors of the maps, from stage to stage.
+"""The distance of the leading singular vectors of the maps, from stage to stage, over the `stages`.
 
 Letters: B images, C channels, H x W positions.
 """
@@ -24,21 +24,14 @@ def kdsvd(teacher: Observation, student: Observation) -> Tensor:
 
     Of each image's map, as HW x C, take the first right singular vector v, which has C entries. Of
     the student take that of its first four that is most like the teacher's, up to sign. The flow
-    from one stage to the next is exp(-(v_c - v'_d)^2 / 8), C x C'. The squared difference is summed
-    and averaged over images and pairs of stages. If there is a single stage, the flow is to itself.
-    Works for any grids.
+    from one stage to the next is exp(-(v_c - v'_d)^2 / 8), C x C'. The squared difference is
+    summed and averaged over images and pairs of stages. If there is a single stage, the flow is to
+    itself. Works for any grids. The distance is at least 0.
 
     Lee et al., ECCV 2018, with one vector, as published. A decomposition leaves signs open. Here
     the entries of the teacher's vector have a sum of at least zero, and so have the student's if
     the two are orthogonal. The gradient is that of the singular vectors; between equal singular
     values, where they have none, it is zero.
-
-    Args:
-        teacher: Its `stages` are used.
-        student: Its `stages` are used.
-
-    Returns:
-        A scalar, at least 0.
 
     Raises:
         UserError: The maps of a pair have different widths.
@@ -103,8 +96,7 @@ def _most_like(maps: Tensor, teacher: Tensor) -> Tensor:
 def dominant(grams: Tensor) -> tuple[Tensor, Tensor]:
     """Return first eigenvectors by power iteration, which is faster than a decomposition.
 
-    Args:
-        grams: Positive semi-definite matrices, B x C x C.
+    The matrices are positive semi-definite, B x C x C.
 
     Returns:
         The vectors, B x C x 1, and whether each converged to within rounding, B. One does not if
@@ -144,16 +136,10 @@ def _sign(values: Tensor) -> Tensor:
 
 @cached
 def right_vectors(maps: Tensor, count: int) -> Tensor:
-    """Return leading right singular vectors of maps as HW x C matrices.
+    """Return leading right singular vectors of maps as HW x C matrices, in columns, B x C x count.
 
-    They are computed from the Gram matrix of the channels or of the positions, whichever are fewer.
-
-    Args:
-        maps: B x C x H x W.
-        count: Number of vectors; fewer if there are fewer channels or positions.
-
-    Returns:
-        Vectors in columns, B x C x count; zero if the singular value is zero.
+    They are computed from the Gram matrix of the channels or of the positions, whichever are fewer,
+    and are fewer if there are fewer of these. A vector is zero if the singular value is zero.
     """
     if maps.shape[1] <= maps.shape[2:].numel():
         return leading(channel_gram(maps), count)
@@ -165,11 +151,8 @@ def leading(grams: Tensor, count: int) -> Tensor:
     """Return leading eigenvectors with the gradient of first-order perturbation theory.
 
     The gradient is dv_i = sum_j v_j (v_j . dG v_i) / (l_i - l_j) over all j with another
-    eigenvalue, so it stays finite where eigenvalues meet.
-
-    Args:
-        grams: Positive semi-definite matrices G, B x C x C.
-        count: Number of vectors.
+    eigenvalue, so it stays finite where eigenvalues meet. The matrices G are positive
+    semi-definite, B x C x C.
 
     Returns:
         Vectors in columns, B x C x count; zero if the eigenvalue is zero.

@@ -26,13 +26,9 @@ class Loss(nn.Module):
     """A knowledge distance as a loss, for any two networks, with a learned adapter.
 
     Its parameters are those of the adapter and those that the distance itself learns; many
-    distances have none.
+    distances have none. Shapes are taken from the two observations.
 
-    Args:
-        row: The distance and its facts.
-        teacher: Observation from which shapes are taken.
-        student: Observation from which shapes are taken.
-        temperature: T of a distance that softens outputs; by default the distance's own.
+    A temperature replaces that of a distance that softens outputs.
     """
 
     def __init__(
@@ -162,13 +158,7 @@ class SharedClasses:
     def select(
         self, teacher: Observation, student: Observation, *, labelled: bool
     ) -> tuple[Observation, Observation]:
-        """Return outputs of the shared classes alone.
-
-        Args:
-            teacher: Observation of outputs.
-            student: Observation of outputs, whose targets are the labels.
-            labelled: Whether to drop the rows whose label is not shared.
-        """
+        """Return outputs of shared classes alone; if `labelled`, only rows with shared labels."""
         check_rows("a distance of outputs", teacher, student, "logits")
         shared = self if student.anchors is None else self.with_background
         targets = translated(student.targets, shared.places)
@@ -182,11 +172,7 @@ class SharedClasses:
         return SharedClasses((0, *(place + 1 if place >= 0 else -1 for place in self.classes)))
 
     def answers(self, logits: Tensor) -> Tensor:
-        """Return the student's class with the teacher's highest logit, N; -1 if none is shared.
-
-        Args:
-            logits: Teacher's logits, N x L.
-        """
+        """Return the student's class with the teacher's highest logit, N; -1 if none is shared."""
         if not self.places:
             return logits.new_full((len(logits),), -1, dtype=torch.int64)
         places = torch.tensor(self.places, device=logits.device)
@@ -194,22 +180,15 @@ class SharedClasses:
 
 
 def translated(labels: Tensor, classes: Sequence[int]) -> Tensor:
-    """Return the place of each label among some classes, or -1.
+    """Return the place of each label, N, among some classes, or -1.
 
-    Args:
-        labels: Class indices, N; -1 for none.
-        classes: At least one class index, each once; -1 for none.
+    The classes are at least one, and each is there once; -1 is no label and no class.
     """
     same = labels[:, None] == torch.tensor(list(classes), device=labels.device)
     return torch.where((labels >= 0) & same.any(1), same.int().argmax(1), -1)
 
 
 def outputs(logits: Tensor, targets: Tensor) -> Observation:
-    """Return an observation of outputs alone, for distances that look at nothing else.
-
-    Args:
-        logits: N x K.
-        targets: Class indices, N.
-    """
+    """Return an observation of logits, N x K, and targets alone, for distances of nothing else."""
     nothing = logits.new_empty(0)
     return Observation((), nothing, nothing, logits, targets, nothing)

@@ -1,4 +1,4 @@
-"""The distance of the maps that are generated from a student's masked maps.
+"""The distance of the maps that are generated from a student's masked maps, over the `stages`.
 
 Letters: B images, C channels, H x W positions.
 """
@@ -26,19 +26,11 @@ def mgd(
 
     ||A_T - G(M A_S)||^2, averaged over entries and pairs of stages. M masks random positions, G is
     a small generator that is learned. The student must hold at each position what the neighbours
-    need to restore the teacher's map.
+    need to restore the teacher's map. The distance is at least 0.
 
     Yang et al., ECCV 2022, eq. 4 and 5, where it is a sum over entries. In a loss, M and G are
-    those of `Generators`. In a proxy there is neither, and the distance is that of the maps: a
-    generator with random weights says nothing about the student.
-
-    Args:
-        teacher: Its `stages` are used.
-        student: Its `stages` are used.
-        generators: What masks and generates the map of each stage; by default the map itself.
-
-    Returns:
-        A scalar, at least 0.
+    those of `Generators`, one a stage. In a proxy there is neither, and the distance is that of the
+    maps: a generator with random weights says nothing about the student.
 
     Raises:
         UserError: The maps of a pair have different widths or grids.
@@ -52,13 +44,10 @@ def mgd(
 
 
 class Generators(nn.Module):
-    """The generators that `mgd` learns as a loss, one a stage.
+    """The generators that `mgd` learns as a loss, one a stage of the adapted maps.
 
     As in the paper, each is two 3x3 convolutions of the teacher's width with a ReLU in between,
     behind the mask. The mask is drawn anew in each pass from torch's generator, as dropout is.
-
-    Args:
-        teacher: Adapted observation, from which the widths of the stages are taken.
     """
 
     SEED = 2204  # of the weights, so that no other random number of a training changes

@@ -14,16 +14,12 @@ from diswot.errors import UserError
 from diswot.observation.observe import Observation
 from diswot.utils import user_code
 
-MEMORY = (MemoryError, torch.OutOfMemoryError)
-
 
 def own_distance(name: str, function: Callable[..., Any]) -> Callable[..., Tensor]:
     """Return a user's function as a distance whose errors are one line.
 
-    Args:
-        name: What the user wrote, or the name of the function.
-        function: Takes the observations of teacher and student and returns a scalar, lower where
-            the two agree more.
+    The function takes the observations of teacher and student and returns a scalar, lower where
+    the two agree more.
 
     Raises:
         UserError: The function takes another number of arguments. The distance raises it if the
@@ -37,15 +33,19 @@ def own_distance(name: str, function: Callable[..., Any]) -> Callable[..., Tenso
 
     @wraps(function)
     def distance(teacher: Observation, student: Observation, **settings: Any) -> Tensor:
-        try:
-            value = function(teacher, student, **settings)
-        except (UserError, *MEMORY):
-            raise
-        except Exception as error:  # a user's function may raise anything
-            raise UserError(f"{name} fails: {user_code.explain(error, name)}") from error
-        return _scalar(name, value, student)
+        return _scalar(name, called(name, function, teacher, student, **settings), student)
 
     return distance
+
+
+def called(name: str, function: Callable[..., Any], *args: Any, **settings: Any) -> Any:
+    """Call a user's function, whose errors become one line; a lack of memory stays what it is."""
+    try:
+        return function(*args, **settings)
+    except (UserError, MemoryError, torch.OutOfMemoryError):
+        raise
+    except Exception as error:  # a user's function may raise anything
+        raise UserError(f"{name} fails: {user_code.explain(error, name)}") from error
 
 
 def _scalar(name: str, value: object, student: Observation) -> Tensor:

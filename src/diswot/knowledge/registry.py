@@ -22,14 +22,12 @@ from diswot.knowledge.channels import fsp, ickd
 from diswot.knowledge.features import Variances, ab, fitnet, pkd, vid
 from diswot.knowledge.gradcam import gradcam
 from diswot.knowledge.kdsvd import kdsvd
-from diswot.knowledge.logits import dist, dkd, kd, wttm
+from diswot.knowledge.logits import dist, dkd, kd, mlkd, wttm
 from diswot.knowledge.mgd import Generators, mgd
-from diswot.knowledge.multi_level import mlkd
 from diswot.knowledge.own import own_distance, summary_of
 from diswot.knowledge.relation import relation
 from diswot.knowledge.relations import cc, cka, pkt, rkd, sp
-from diswot.knowledge.semantic import semantic
-from diswot.knowledge.semantic_class import semantic_class
+from diswot.knowledge.semantic import semantic, semantic_class
 from diswot.knowledge.standardised import dist_standardised, dkd_standardised, kd_standardised
 from diswot.observation.observe import Observation
 from diswot.utils import user_code
@@ -93,11 +91,7 @@ class Knowledge:
         return {p.name: p.default for p in parameters if p.default is not p.empty}
 
     def between(self, teacher: Observation, student: Observation) -> Tensor:
-        """Return the distance of any two networks, with the fixed adapter.
-
-        Args:
-            teacher: Any observation.
-            student: An observation of the same images.
+        """Return the distance of two networks on the same images, with the fixed adapter.
 
         Raises:
             UserError: The widths, or the numbers of classes, do not fit the distance.
@@ -265,33 +259,25 @@ KNOWLEDGE: dict[str, Knowledge] = {
 def get_distance(name: str | Distance) -> Knowledge:
     """Return the row of a knowledge distance.
 
-    Args:
-        name: A key of `KNOWLEDGE`; `file.py:function` or `package.module:function`; or a function
-            of the observations of teacher and student. The text may also name a `Knowledge`, which
-            has the facts of the function.
+    Its name is a key of `KNOWLEDGE`; `file.py:function` or `package.module:function`; or it is a
+    function of the observations of teacher and student. The text may also name a `Knowledge`, which
+    has the facts of the function.
 
     Raises:
         UserError: The name is unknown, and the message has the nearest names; or the function is
             no distance.
     """
+    key = user_code.name_of(name)
+    if key in KNOWLEDGE:
+        if name not in (key, KNOWLEDGE[key].distance):
+            raise UserError(f"{key} is a built-in distance; give your function another name")
+        return KNOWLEDGE[key]
     if not isinstance(name, str):
-        return _of_function(name)
-    if name in KNOWLEDGE:
-        return KNOWLEDGE[name]
+        return _own(key, name)
     if not user_code.is_spec(name):
         raise unknown("knowledge distance", name, KNOWLEDGE)
     found = user_code.find(name, (Knowledge,))
     return found if isinstance(found, Knowledge) else _own(name, found)
-
-
-def _of_function(function: Distance) -> Knowledge:
-    """Return the row of a function; refuse one with the name of another distance."""
-    name = user_code.name_of(function)
-    if name not in KNOWLEDGE:
-        return _own(name, function)
-    if KNOWLEDGE[name].distance is not function:
-        raise UserError(f"{name} is a built-in distance; give your function another name")
-    return KNOWLEDGE[name]
 
 
 def _own(name: str, function: Distance) -> Knowledge:

@@ -16,16 +16,10 @@ def relation(teacher: Observation, student: Observation) -> Tensor:
     """Relation distance of DisWOT: the difference of the images' similarities in the last map.
 
     R is the B x B Gram matrix of the flattened last maps, rows scaled to unit length; the result
-    is ||R_T - R_S||_F^2 / B^2. Works for any widths and grids.
+    is ||R_T - R_S||_F^2 / B^2. Works for any widths and grids. The distance lies between 0 and 4 /
+    B.
 
     DisWOT, CVPR 2023, eq. 6 and 7, after Tung and Mori, ICCV 2019.
-
-    Args:
-        teacher: Its `last`, B x C x H x W, is used.
-        student: Its `last`, B x C x H x W, is used.
-
-    Returns:
-        A scalar between 0 and 4 / B.
     """
     relations = [unit_rows(image_gram(at_least_float32(seen.last))) for seen in (teacher, student)]
     return (relations[0] - relations[1]).square().mean()

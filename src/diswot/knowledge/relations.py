@@ -1,7 +1,9 @@
 """Distances of the relations among images or rows, for any widths.
 
 Of more than 1,024 rows, such as the pixels of a batch, or of more than 256 anchors, 256 are
-compared with each other.
+compared with each other. `rkd`, `pkt` and `cc` compare the `head_input`, N x D, and raise a
+`UserError` if two detectors have different anchors. `sp` and `cka` compare the `stages`, and raise
+one if their numbers differ.
 
 Letters: B images, N rows, D features that enter the classifier.
 """
@@ -34,19 +36,9 @@ def sp(teacher: Observation, student: Observation) -> Tensor:
 
     R is the B x B Gram matrix of the flattened maps, rows scaled to unit length; the result is
     ||R_T - R_S||_F^2 / B^2, averaged over pairs of stages. `relation` is the same on the last maps
-    alone.
+    alone. The distance lies between 0 and 4 / B.
 
     Tung and Mori, ICCV 2019, who sum over pairs of stages.
-
-    Args:
-        teacher: Its `stages` are used.
-        student: Its `stages` are used.
-
-    Returns:
-        A scalar between 0 and 4 / B.
-
-    Raises:
-        UserError: The numbers of stages differ.
     """
     pairs = comparable_pairs("sp", teacher, student)
     return average(mse_loss(_similarities(b), _similarities(a)) for a, b in pairs)
@@ -59,31 +51,18 @@ def _similarities(maps: Tensor) -> Tensor:
 def cka(teacher: Observation, student: Observation) -> Tensor:
     """One minus the linear centred kernel alignment of the maps, averaged over pairs of stages.
 
-    It compares the geometry of the images' flattened maps and does not depend on mean or scale. The
-    estimate is the plain one, which is biased towards 0 with few images and many features.
+    It compares the geometry of the images' flattened maps and does not depend on mean or scale.
+    The estimate is the plain one, which is biased towards 0 with few images and many features. The
+    distance lies between 0 and 1.
 
     Kornblith et al., ICML 2019, with linear kernels.
-
-    Args:
-        teacher: Its `stages` are used.
-        student: Its `stages` are used.
-
-    Returns:
-        A scalar between 0 and 1.
-
-    Raises:
-        UserError: The numbers of stages differ.
     """
     pairs = comparable_pairs("cka", teacher, student)
     return average(1 - linear_cka(map_t, map_s) for map_t, map_s in pairs)
 
 
 def linear_cka(first: Tensor, second: Tensor) -> Tensor:
-    """Return the linear centred kernel alignment of two sets of features.
-
-    Args:
-        first: B x ...
-        second: B x ..., of any other number of features.
+    """Return the linear centred kernel alignment of two sets of features, B x ... each.
 
     Returns:
         A scalar between 0 and 1; 0 if all images have the same features to within rounding.
@@ -119,22 +98,12 @@ def rkd(
 ) -> Tensor:
     """Relational knowledge distillation: the difference of distances and angles among rows.
 
-    Distances of all pairs are divided by the mean of those above zero; angles are the cosines of
-    all triples. Both are compared by Huber's loss, averaged over pairs and over triples.
+    Distances of all pairs of rows of the `head_input`, N x D, are divided by the mean of those
+    above zero; angles are the cosines of all triples. Both are compared by Huber's loss, averaged
+    over pairs and over triples, and weighted by `distance` and `angle`. The distance is at least
+    0.
 
     Park et al., CVPR 2019. The weights keep the paper's ratio of one to two.
-
-    Args:
-        teacher: Its `head_input`, N x D, is used.
-        student: Its `head_input`, N x D, is used.
-        distance: Weight of the distances.
-        angle: Weight of the angles.
-
-    Returns:
-        A scalar, at least 0.
-
-    Raises:
-        UserError: Teacher and student are detectors with different anchors.
     """
     check_rows("rkd", teacher, student, "head_input")
     (lengths_t, angles_t), (lengths_s, angles_s) = (
@@ -167,21 +136,11 @@ def _geometry(points: Tensor) -> tuple[Tensor, Tensor]:
 def pkt(teacher: Observation, student: Observation) -> Tensor:
     """Probabilistic knowledge transfer: the divergence of the neighbourhoods of the rows, in nats.
 
-    Among the other rows j, p(j | i) is proportional to (1 + cos(i, j)) / 2. The result is
-    KL(p_T || p_S), averaged over i.
+    Among the other rows j of the `head_input`, p(j | i) is proportional to (1 + cos(i, j)) / 2.
+    The result is KL(p_T || p_S), averaged over i. The distance is at least 0.
 
     Passalis and Tefas, ECCV 2018, who sum over i. As published, 1e-7 is added to each probability
     before the logarithm.
-
-    Args:
-        teacher: Its `head_input`, N x D, is used.
-        student: Its `head_input`, N x D, is used.
-
-    Returns:
-        A scalar, at least 0.
-
-    Raises:
-        UserError: Teacher and student are detectors with different anchors.
     """
     check_rows("pkt", teacher, student, "head_input")
     p, q = _neighbours(teacher), _neighbours(student)
@@ -201,23 +160,12 @@ def _neighbours(observation: Observation) -> Tensor:
 def cc(teacher: Observation, student: Observation, gamma: float = 0.4, order: int = 2) -> Tensor:
     """Correlation congruence: the difference of a kernel of all pairs of rows.
 
-    Rows are scaled to unit length. The kernel is the Taylor series of the Gaussian,
-    sum_p exp(-2 gamma) (2 gamma)^p (x . y)^p / p!. The squared difference is averaged over pairs.
+    Rows of the `head_input`, N x D, are scaled to unit length. The kernel is the Taylor series of
+    the Gaussian up to an order, sum_p exp(-2 gamma) (2 gamma)^p (x . y)^p / p!. The squared
+    difference is averaged over pairs. The distance is at least 0.
 
     Peng et al., ICCV 2019, who first map both networks to one width by a learned layer; the kernel
     does not need it.
-
-    Args:
-        teacher: Its `head_input`, N x D, is used.
-        student: Its `head_input`, N x D, is used.
-        gamma: Inverse width of the Gaussian.
-        order: Last power of the series.
-
-    Returns:
-        A scalar, at least 0.
-
-    Raises:
-        UserError: Teacher and student are detectors with different anchors.
     """
     check_rows("cc", teacher, student, "head_input")
     kernel_t, kernel_s = (

@@ -25,9 +25,6 @@ def check_rows(
         student: Any observation.
         part: What the distance looks at.
         same: Whether each row of one network is compared with a row of the other.
-
-    Raises:
-        UserError: They cannot be compared.
     """
     for role, seen in (("teacher", teacher), ("student", student)):
         if seen.strides and not getattr(seen, part).numel():

@@ -24,17 +24,13 @@ Pair = tuple[Tensor, Tensor]
 
 
 def pair_indices(teacher: int, student: int) -> list[tuple[int, int]]:
-    """Pair the stages of two networks by relative depth.
+    """Pair the stages of two networks by relative depth, from at least one stage each.
 
     Each stage of the network with fewer stages has one partner, and no two have the same. Stage i
     of n, counted from one, lies at depth i / n. Its partner among N >= n stages is stage i N / n,
     rounded, halves towards the deeper. So the last stages are always a pair. Three stages are
     paired with the second, third and fifth of five; two with the second and third of three; one
     with the last.
-
-    Args:
-        teacher: Number of stages, at least one.
-        student: Number of stages, at least one.
 
     Returns:
         Indices of the teacher and of the student, counted from zero, in order of depth.
@@ -58,10 +54,6 @@ def pair_strides(teacher: tuple[float, ...], student: tuple[float, ...]) -> list
     logarithmic scale, if neither is more than the square root of 2 times the other. So the levels
     of strides 4 to 64 and those of strides 8 to 128 have four pairs, 8 to 64. Of several levels of
     one stride, the first of one network is paired with the first of the other, and so on.
-
-    Args:
-        teacher: Pixels a position of each level.
-        student: Pixels a position of each level.
 
     Returns:
         Indices of the teacher and of the student, counted from zero, in order of the stride.
@@ -94,15 +86,7 @@ def _listed(strides: Sequence[float]) -> str:
 
 
 def pair_stages(teacher: Observation, student: Observation) -> list[Pair]:
-    """Return the pairs of stages: by stride for two detectors, otherwise by depth.
-
-    Args:
-        teacher: Its `stages` are used.
-        student: Its `stages` are used.
-
-    Raises:
-        UserError: Two detectors have no levels of one stride.
-    """
+    """Return the pairs of stages: of two detectors by `pair_strides`, otherwise by depth."""
     if teacher.strides and student.strides:
         indices = pair_strides(teacher.strides, student.strides)
     else:
@@ -169,10 +153,8 @@ def cached(function: Callable[..., R]) -> Callable[..., R]:
     """Cache a function of a tensor while the tensor lives and is not overwritten.
 
     So what a distance computes of the teacher alone is computed once a search, not once a
-    candidate. A tensor that requires gradients is never cached.
-
-    Args:
-        function: Takes a tensor, and settings that can be hashed.
+    candidate. A tensor that requires gradients is never cached. The function may have settings
+    that can be hashed.
     """
 
     @functools.wraps(function)
@@ -192,37 +174,19 @@ _magnitude = cached(functional.magnitude)
 
 
 def in_safe_range(values: Tensor) -> Tensor:
-    """Rescale huge or tiny features as `functional.in_safe_range`, with a cached magnitude.
-
-    Args:
-        values: Of any shape.
-    """
+    """Rescale huge or tiny features as `functional.in_safe_range`, with a cached magnitude."""
     return functional.in_safe_range(values, _magnitude(values))
 
 
 @cached
 def image_gram(features: Tensor) -> Tensor:
-    """Return the inner products of all pairs of images, of features in a safe range.
-
-    Args:
-        features: B x ...
-
-    Returns:
-        B x B.
-    """
+    """Return the inner products of all pairs of images, B x B, of features in a safe range."""
     return functional.gram(in_safe_range(features))
 
 
 @cached
 def channel_gram(maps: Tensor) -> Tensor:
-    """Return the inner products of all pairs of channels, of maps in a safe range.
-
-    Args:
-        maps: B x C x H x W.
-
-    Returns:
-        B x C x C.
-    """
+    """Return the inner products of all pairs of channels, B x C x C, of maps in a safe range."""
     rows = in_safe_range(maps).flatten(2)
     return rows @ rows.mT
 
@@ -235,9 +199,6 @@ def slices(*maps: Tensor) -> Iterator[tuple[Tensor, ...]]:
 
     Slices stay in the processor's cache. Allocating results of the whole size would take longer
     than the arithmetic.
-
-    Args:
-        maps: Tensors of one shape, B x ...
     """
     first = maps[0]
     if any(m.requires_grad or m.device.type != "cpu" for m in maps):
@@ -246,13 +207,8 @@ def slices(*maps: Tensor) -> Iterator[tuple[Tensor, ...]]:
     return zip(*(torch.split(m, count) for m in maps), strict=True)
 
 
-def centred(values: Tensor, dim: int) -> Tensor:
-    """Subtract the mean along a dimension; zero where the rest is rounding error.
-
-    Args:
-        values: Of any shape.
-        dim: The dimension.
-    """
-    rest = values - values.mean(dim, keepdim=True)
-    noise = 8 * torch.finfo(values.dtype).eps * values.detach().abs().amax(dim, keepdim=True)
-    return rest * (rest.detach().abs().amax(dim, keepdim=True) > noise)
+def centred(rows: Tensor) -> Tensor:
+    """Subtract the mean from each row; zero where the rest is rounding error."""
+    rest = rows - rows.mean(1, keepdim=True)
+    noise = 8 * torch.finfo(rows.dtype).eps * rows.detach().abs().amax(1, keepdim=True)
+    return rest * (rest.detach().abs().amax(1, keepdim=True) > noise)

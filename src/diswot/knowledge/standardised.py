@@ -1,8 +1,9 @@
-"""Distances of outputs whose logits are standardised first, a row at a time.
+"""Distances of outputs whose `logits` are standardised first, a row at a time.
 
 A shared temperature asks the student for the teacher's range of logits. Standardised, the logits
 of a row agree if one is an increasing affine function of the other, so that a small student need
-only rank the classes as its teacher does, in the same proportions.
+only rank the classes as its teacher does, in the same proportions. All raise a `UserError` if the
+numbers of classes differ.
 
 Letters: N rows, K classes.
 """
@@ -26,37 +27,18 @@ def standardised(
 
     The published code adds 1e-7 to the deviation. Here nothing is added: a row that is constant to
     within rounding becomes a row of zeros.
-
-    Args:
-        name: Name of the distance, for the message.
-        teacher: Its `logits`, N x K, are standardised.
-        student: Its `logits`, N x K, are standardised.
-
-    Raises:
-        UserError: Teacher and student have different numbers of classes.
     """
     logits_t, logits_s = (
-        unit_rows(centred(logits, 1)) * (logits.shape[1] - 1) ** 0.5
+        unit_rows(centred(logits)) * (logits.shape[1] - 1) ** 0.5
         for logits in same_classes(name, teacher, student)
     )
     return replace(teacher, logits=logits_t), replace(student, logits=logits_s)
 
 
 def kd_standardised(teacher: Observation, student: Observation, temperature: float = 2.0) -> Tensor:
-    """Return `kd` of standardised logits, in nats.
+    """Return `kd` of standardised logits, in nats; T is in units of a row's standard deviation.
 
     Sun et al., CVPR 2024 (arXiv 2403.01427). The factor T^2 is that of the published code.
-
-    Args:
-        teacher: Its `logits`, N x K, are used.
-        student: Its `logits`, N x K, are used.
-        temperature: T in units of a row's standard deviation, above zero.
-
-    Returns:
-        A scalar, at least 0.
-
-    Raises:
-        UserError: Teacher and student have different numbers of classes.
     """
     return kd(*standardised("kd_standardised", teacher, student), temperature)
 
@@ -68,23 +50,10 @@ def dkd_standardised(
     beta: float = 2.0,
     temperature: float = 2.0,
 ) -> Tensor:
-    """Return `dkd` of standardised logits, in nats.
+    """Return `dkd` of standardised logits, in nats; T is in units of a row's standard deviation.
 
     Sun et al., CVPR 2024 (arXiv 2403.01427). The published code tunes beta, temperature and weight
     for each pair of networks; these are its values for most pairs.
-
-    Args:
-        teacher: Its `logits`, N x K, are used; K is at least 2.
-        student: Its `logits`, N x K, and `targets` are used.
-        alpha: Weight of the target class.
-        beta: Weight of the other classes.
-        temperature: T in units of a row's standard deviation, above zero.
-
-    Returns:
-        A scalar, at least 0.
-
-    Raises:
-        UserError: Teacher and student have different numbers of classes.
     """
     return dkd(*standardised("dkd_standardised", teacher, student), alpha, beta, temperature)
 
@@ -96,22 +65,9 @@ def dist_standardised(
     gamma: float = 1.0,
     temperature: float = 2.0,
 ) -> Tensor:
-    """Return `dist` of standardised logits.
+    """Return `dist` of standardised logits; T is in units of a row's standard deviation.
 
     The paper of logit standardisation (Sun et al., CVPR 2024) does not combine the two. The
     temperature is its base temperature.
-
-    Args:
-        teacher: Its `logits`, N x K, are used.
-        student: Its `logits`, N x K, are used.
-        beta: Weight of the correlations between classes.
-        gamma: Weight of the correlations within a class.
-        temperature: T in units of a row's standard deviation, above zero.
-
-    Returns:
-        A scalar between 0 and 2 T^2 (beta + gamma).
-
-    Raises:
-        UserError: Teacher and student have different numbers of classes.
     """
     return dist(*standardised("dist_standardised", teacher, student), beta, gamma, temperature)

@@ -32,12 +32,7 @@ class Stage(NamedTuple):
 
 
 class StageMaps(nn.Module):
-    """A classifier without its last layer, as the maps that end its stages.
-
-    Attributes:
-        network: The network.
-        names: Modules that give the maps, by their names in the result.
-    """
+    """A classifier without its last layer, as the maps that end its stages, by their names."""
 
     def __init__(self, network: nn.Module, names: Mapping[str, str]) -> None:
         super().__init__()
@@ -59,11 +54,10 @@ class StageMaps(nn.Module):
 
 
 def split(parts: str, example: str) -> tuple[str, str]:
-    """Return the name of a backbone and of what stands on it.
+    """Return the names of a backbone and of what stands on it, which a plus divides.
 
-    Args:
-        parts: Both names with a plus between them; the backbone's name may have one, too.
-        example: A whole name for the error, such as `dense:mobilenet+lraspp`.
+    The backbone's name may have a plus, too. The example is a whole name for the error, such as
+    `dense:mobilenet+lraspp`.
 
     Raises:
         UserError: There is no plus.
@@ -77,10 +71,7 @@ def split(parts: str, example: str) -> tuple[str, str]:
 def remove_classifier(network: nn.Module, img_size: int, name: str) -> list[Stage]:
     """Replace a network's classifier by the identity, and return the ends of its stages.
 
-    Args:
-        network: A classifier, which is changed in place; it may be on the meta device.
-        img_size: Height and width of the images in pixels.
-        name: Name of the network or of its space, for the error.
+    The network is changed in place; it may be on the meta device. The name is for the error.
 
     Raises:
         UserError: Its classifier is no linear layer, or it has no two maps of different sizes.

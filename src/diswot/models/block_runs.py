@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -51,14 +50,10 @@ class _Call:
 
 
 def block_runs(model: nn.Module, images: Tensor) -> list[BlockRun]:
-    """List the stages of a network, in the order of its modules.
+    """List the stages of a network in evaluation mode, in the order of its modules.
 
     A sequence inside a block has no stages. A run of one block is a stage if a longer run has
     blocks of its class.
-
-    Args:
-        model: Network in evaluation mode.
-        images: B x 3 x S x S, for one forward pass.
     """
     calls = _calls(model, images)
     found: list[BlockRun] = []
@@ -66,7 +61,7 @@ def block_runs(model: nn.Module, images: Tensor) -> list[BlockRun]:
         runs = [
             run
             for name, sequence in sequences
-            if not _in_any(name, found)
+            if not any(run.holds(name) for run in found)
             for run in _runs(name, sequence, calls)
         ]
         kinds = {run.kind for run in [*found, *runs] if len(run.blocks) > 1}
@@ -83,10 +78,6 @@ def _by_level(model: nn.Module) -> list[list[tuple[str, nn.Module]]]:
             level = name.count(".") + bool(name)
             levels.setdefault(level, []).append((name, module))
     return [levels[level] for level in sorted(levels)]
-
-
-def _in_any(name: str, runs: Iterable[BlockRun]) -> bool:
-    return any(run.holds(name) for run in runs)
 
 
 def _runs(name: str, container: nn.Module, calls: dict[str, _Call]) -> list[BlockRun]:

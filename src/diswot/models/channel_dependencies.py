@@ -28,11 +28,9 @@ _LONGEST = 10.0  # CPU seconds for a group; for some networks torch-pruning find
 def coupled_channels(
     model: nn.Module, images: Tensor
 ) -> tuple[list[CoupledChannels], list[tuple[str, Exception]]]:
-    """Return the groups of coupled channels of a network, without the logits.
+    """Return the groups of coupled channels of a network in evaluation mode, without the logits.
 
-    Args:
-        model: Network in evaluation mode. Autograd must be on.
-        images: B x 3 x S x S, for one forward pass.
+    Autograd must be on. The images, B x 3 x S x S, are for one forward pass.
 
     Returns:
         The groups, and the layers that torch-pruning cannot follow, with its exceptions.
@@ -74,21 +72,17 @@ class _Clock:
 
     end: float = math.inf
 
-    def check(self) -> None:
-        """Raise if the time has come."""
-        if time.thread_time() > self.end:
-            raise TimeoutError(f"no end after {_LONGEST:.0f} s")
-
 
 class _Timed(list[Any]):
-    """A list that checks a clock whenever it is read."""
+    """A list that raises if it is read after the time of a clock."""
 
     def __init__(self, values: Iterable[Any], clock: _Clock) -> None:
         super().__init__(values)
         self._clock = clock
 
     def __iter__(self) -> Iterator[Any]:
-        self._clock.check()
+        if time.thread_time() > self._clock.end:
+            raise TimeoutError(f"no end after {_LONGEST:.0f} s")
         return super().__iter__()
 
 

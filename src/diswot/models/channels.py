@@ -160,8 +160,7 @@ class ChannelMaps:
 def flat_positions(layers: Sequence[WeightedLayer]) -> dict[WeightedLayer, int]:
     """Return the linear maps that read a flattened map, with its number of positions.
 
-    Args:
-        layers: All layers of a network in order.
+    The layers are all those of a network in order.
     """
     found = {}
     for before, layer in pairwise(layers):

@@ -13,12 +13,7 @@ WIDTHS = (16, 32, 64)
 class BasicBlock(nn.Module):
     """Two k x k convolutions with a shortcut, which is a 1x1 convolution if the shape changes.
 
-    Args:
-        inputs: Channels of the input.
-        outputs: Channels of the output.
-        stride: Stride of the first convolution.
-        kernel: Side k; 3 by default.
-        activation: Function after the first convolution and after the sum.
+    The activation follows the first convolution and the sum.
     """
 
     def __init__(

@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from diswot.errors import UserError
-from diswot.models.class_outputs import select_detector_classes
+from diswot.models.class_outputs import keep_outputs, select_detector_classes
 from diswot.models.preprocessing import Aliases
 from diswot.observation.hooks import run
 
@@ -42,11 +42,8 @@ def read_class_names(path: str | Path) -> list[Aliases]:
 def match_classes(teacher: Sequence[Aliases], data: Sequence[str]) -> list[int]:
     """Return the teacher's output for each class of the data; -1 for a class that it has not.
 
-    Upper and lower case, spaces, hyphens and underscores make no difference.
-
-    Args:
-        teacher: Names of each of the teacher's classes, in the order of its outputs.
-        data: Names of the data's classes, in the order of the labels.
+    Upper and lower case, spaces, hyphens and underscores make no difference. Both are in the order
+    of the outputs; the teacher's classes have several names each.
 
     Raises:
         UserError: A class of the data is two of the teacher's.
@@ -71,11 +68,8 @@ def _plain(name: str) -> str:
 def select_classes(model: nn.Module, outputs: Sequence[int], image_shape: Sequence[int]) -> None:
     """Cut the classifier of a network down to some of its outputs, in another order.
 
-    Args:
-        model: In any mode, which comes back. Its classifier is a linear layer, or it is a detector
-            of torchvision, whose background stays.
-        outputs: Numbers of the outputs that are kept.
-        image_shape: Channels, height and width of the images that it takes.
+    The classifier is a linear layer, or the network is a detector of torchvision, whose background
+    stays. The mode of the network comes back. `image_shape` is that of the images that it takes.
 
     Raises:
         UserError: The logits are not the output of a linear layer.
@@ -92,8 +86,4 @@ def select_classes(model: nn.Module, outputs: Sequence[int], image_shape: Sequen
     heads = [head.module for head in trace.heads.values() if head.gives(logits)]
     if not heads:
         raise UserError("the teacher's logits are not the output of a linear layer to cut down")
-    head, chosen = heads[-1], torch.as_tensor(outputs, device=logits.device)
-    for name in ("weight", "bias"):
-        if (old := getattr(head, name)) is not None:
-            setattr(head, name, nn.Parameter(old.detach()[chosen].clone()))
-    head.out_features = len(outputs)
+    keep_outputs(heads[-1], torch.as_tensor(outputs))

@@ -41,9 +41,7 @@ class ClassOutputs(NamedTuple):
 def class_outputs(model: nn.Module, layers: Sequence[WeightedLayer]) -> list[ClassOutputs]:
     """Return the last layers of a network: those of torchvision's detectors, or the classifiers.
 
-    Args:
-        model: The network.
-        layers: Its layers with weights, in order.
+    The layers are all those with weights, in order.
     """
     of = {layer.module: layer for layer in layers}
     found = [(of[each], row) for each, *row in _of_detector(model) if each in of]
@@ -94,14 +92,8 @@ def output_maps(
 ) -> dict[WeightedLayer, Tensor | None]:
     """Return the teacher's output of each output of the student's last layers, or -1.
 
-    None stands for a layer whose outputs are none of the teacher's.
-
-    Args:
-        teacher: Last layers of the teacher.
-        student: Last layers of the student.
-        pairs: Layers of the student, with those of the teacher.
-        teacher_classes: Names of the teacher's classes; None if they are the student's.
-        student_classes: Names of the student's classes; None if they are the teacher's.
+    None stands for a layer whose outputs are none of the teacher's. Names of classes are None if
+    both have the same.
 
     Raises:
         UserError: The names are not as many as the classes.
@@ -126,28 +118,29 @@ def output_maps(
 
 
 def select_detector_classes(model: nn.Module, classes: Sequence[int]) -> bool:
-    """Cut the outputs of a detector down to some of its classes, in another order.
+    """Cut the outputs of a detector of torchvision down to some of its classes, in another order.
 
-    Args:
-        model: Any network; only a detector of torchvision is changed.
-        classes: Numbers of the classes that are kept, from 0.
+    Classes count from 0. Any other network is not changed.
 
     Returns:
         Whether the network is such a detector.
     """
     found = [each for each in class_outputs(model, weighted_layers(model)) if each.background]
     for each in found:
-        chosen = _outputs(torch.as_tensor(classes), each, each)
-        layer: Any = each.layer.module
-        for name in ("weight", "bias"):
-            if (old := getattr(layer, name)) is not None:
-                setattr(layer, name, nn.Parameter(old.detach()[chosen.to(old.device)].clone()))
-        setattr(layer, "out_channels" if layer.weight.ndim > 2 else "out_features", len(chosen))
+        keep_outputs(each.layer.module, _outputs(torch.as_tensor(classes), each, each))
     heads = [each for each in model.modules() if type(each).__name__.endswith(_CLASSIFIES)]
     for head, name in product(heads, ("num_classes", "num_columns")):
         if found and hasattr(head, name):
             setattr(head, name, len(classes) + 1)
     return bool(found)
+
+
+def keep_outputs(layer: Any, chosen: Tensor) -> None:
+    """Cut a convolution or a linear layer down to some of its outputs, in another order."""
+    for name in ("weight", "bias"):
+        if (old := getattr(layer, name)) is not None:
+            setattr(layer, name, nn.Parameter(old.detach()[chosen.to(old.device)].clone()))
+    setattr(layer, "out_channels" if layer.weight.ndim > 2 else "out_features", len(chosen))
 
 
 def _outputs(classes: Tensor, own: ClassOutputs, other: ClassOutputs) -> Tensor:

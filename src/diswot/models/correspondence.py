@@ -70,14 +70,19 @@ def _corresponding_block(
 def _pair(teacher: Layers, student: Layers) -> Iterator[LayerPair]:
     """Pair the layers of one place: kind by kind in order, or by name if their numbers differ."""
     taken: dict[WeightedLayer, WeightedLayer] = {}
-    for kind in dict.fromkeys(layer.kind for layer in student):
-        ours = [layer for layer in student if layer.kind == kind]
-        others = [layer for layer in teacher if layer.kind == kind]
+    for kind, ours, others in _by_kind(teacher, student):
         if kind != FREE and len(ours) == len(others):
             taken |= dict(zip(ours, others, strict=True))
         elif kind in (FREE, SCALE, SQUEEZE, LINEAR):
             taken |= _by_name(others, ours)
     return (LayerPair(layer, taken.get(layer)) for layer in student)
+
+
+def _by_kind(teacher: Layers, student: Layers) -> Iterator[tuple[str, Layers, Layers]]:
+    """Yield each kind of the student's layers, those layers, and the teacher's of the kind."""
+    for kind in dict.fromkeys(layer.kind for layer in student):
+        ours, others = ([x for x in layers if x.kind == kind] for layers in (student, teacher))
+        yield kind, ours, others
 
 
 # Parts of torchvision's detectors, by what their layers' paths contain, and whether their layers
@@ -115,9 +120,7 @@ def _by_part(layers: Layers) -> dict[str, list[WeightedLayer]]:
 
 def _pair_part(teacher: Layers, student: Layers, *, from_last: bool) -> Iterator[LayerPair]:
     taken: dict[WeightedLayer, WeightedLayer] = {}
-    for kind in dict.fromkeys(layer.kind for layer in student):
-        ours = [layer for layer in student if layer.kind == kind]
-        others = [layer for layer in teacher if layer.kind == kind]
+    for _, ours, others in _by_kind(teacher, student):
         for place, layer in enumerate(ours):
             source = place + len(others) - len(ours) if from_last else _at(place, ours, others)
             if 0 <= source < len(others):

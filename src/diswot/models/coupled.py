@@ -29,12 +29,7 @@ class Axis:
     dim: int = -1
 
     def cut(self, module: nn.Module, indices: Iterable[int]) -> None:
-        """Remove indices from the layer or the parameter.
-
-        Args:
-            module: The module of the name `owner`.
-            indices: Each once.
-        """
+        """Remove indices, each once, from the layer or the parameter of the module `owner`."""
         gone = sorted(indices)
         if self.remove is not None:
             trained = {name: p.requires_grad for name, p in module.named_parameters()}
@@ -100,8 +95,7 @@ class CoupledChannels:
     def kept(self, share: float) -> list[int]:
         """List the channels that a share keeps: evenly spaced in each chunk, in whole units.
 
-        Args:
-            share: Share of the channels, above 0 to 1. At least one unit of each chunk is kept.
+        At least one unit of each chunk is kept.
         """
         count = self.size // self.chunks // self.unit
         inner = evenly(count, max(1, round(share * count)))

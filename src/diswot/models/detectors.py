@@ -37,8 +37,7 @@ _LEAST_SCORE = 0.05  # of a box that is found
 class SameSize(GeneralizedRCNNTransform):  # type: ignore[misc]
     """A transform that keeps size and values of normalised images, and pads them in a batch.
 
-    Args:
-        size_divisible: Height and width are padded with zeros to a multiple of this number.
+    Height and width are padded with zeros to a multiple of `size_divisible`.
     """
 
     def __init__(self, size_divisible: int = _DIVISIBLE) -> None:
@@ -57,8 +56,7 @@ class SameSize(GeneralizedRCNNTransform):  # type: ignore[misc]
 def at_own_size(detector: Any) -> nn.Module:
     """Return a detector of torchvision that takes normalised images and does not resize them.
 
-    Args:
-        detector: The detector, which is changed in place.
+    The detector is changed in place.
     """
     detector.transform = SameSize(detector.transform.size_divisible)
     model: nn.Module = detector
@@ -74,9 +72,6 @@ class CoarserLevels(ExtraFPNBlock):  # type: ignore[misc]
     """Levels of a pyramid beyond the backbone's, each half as high and wide as the one before.
 
     Two levels are P6 and P7 of RetinaNet, Lin et al., ICCV 2017, as torchvision has them.
-
-    Attributes:
-        convolutions: One convolution of stride 2 for each level.
     """
 
     def __init__(self, width: int, levels: int) -> None:
@@ -101,12 +96,9 @@ class CoarserLevels(ExtraFPNBlock):  # type: ignore[misc]
 class PyramidBackbone(nn.Module):
     """A backbone under a feature pyramid, as torchvision's detectors take it.
 
-    Lin et al., "Feature pyramid networks for object detection", CVPR 2017.
+    The body gives the maps of its stages by name; all levels have `out_channels`.
 
-    Attributes:
-        body: Gives the maps of its stages by name.
-        fpn: The feature pyramid.
-        out_channels: Channels of all levels.
+    Lin et al., "Feature pyramid networks for object detection", CVPR 2017.
     """
 
     def __init__(self, body: nn.Module, channels: Sequence[int], width: int, coarser: int) -> None:

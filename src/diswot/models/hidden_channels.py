@@ -47,18 +47,15 @@ class _WeightTracer(fx.Tracer):
         return any(True for _ in m.parameters(recurse=False)) or not any(True for _ in m.children())
 
 
-def hidden_channels(
-    block: nn.Module, layers: Modules, graphs: Graphs | None = None
-) -> list[HiddenChannels]:
+def hidden_channels(block: nn.Module, layers: Modules, graphs: Graphs) -> list[HiddenChannels]:
     """Return the hidden channels of a block; none if torch.fx cannot trace the block.
 
     Args:
         block: Module of a network.
         layers: Layers of the network by their modules.
         graphs: Graphs of the blocks that were traced before, by their form; the block's is added.
-            Default: the block is traced.
     """
-    graph = _traced(block, {} if graphs is None else graphs)
+    graph = _traced(block, graphs)
     if graph is None:
         return []
     modules = dict(block.named_modules())

@@ -36,9 +36,7 @@ class HuggingFaceDetector(nn.Module):
     ) -> dict[str, Tensor] | list[dict[str, Tensor]]:
         """Return the losses in training mode; else the best 100 boxes of each image.
 
-        Args:
-            images: B images of one size, 3 x H x W each.
-            targets: `boxes` and `labels` of each image, for the losses.
+        All images have one size, 3 x H x W.
         """
         pixels = torch.stack([*images])
         if self.training:
@@ -84,12 +82,7 @@ def _extent(pixels: Tensor) -> Tensor:
 
 
 def _best(scores: Tensor, boxes: Tensor) -> dict[str, Tensor]:
-    """Return the boxes and classes with the highest scores of an image.
-
-    Args:
-        scores: Q x K.
-        boxes: Q x 4.
-    """
+    """Return the boxes, Q x 4, and classes with the highest scores, Q x K, of an image."""
     values, places = scores.flatten().topk(min(_MOST, scores.numel()))
     classes = scores.shape[1]
     return {

@@ -134,29 +134,22 @@ def inherit(
 
     Stages correspond by their number. Block i of m takes block round(i (n - 1) / (m - 1)) of n.
     If the student has fewer channels, a channel that one layer drops is dropped in all layers that
-    read that channel. If the student has more channels, the others keep their fresh weights, and
-    inherited channels do not read them. Kernels are cropped or padded with zeros, patches and
-    positional embeddings are resized, attention is taken by whole heads.
+    read it. Channels that the teacher lacks stay fresh, and inherited channels do not read them.
+    Kernels are cropped or padded with zeros, patches and positional embeddings are resized,
+    attention is taken by whole heads.
 
-    Not covered: concatenated maps of other widths (DenseNet, Inception), grouped convolutions with
-    another number of groups, blocks of another form than all blocks of the teacher's stage, and
-    networks of another depth without lists of blocks (VGG). Such layers stay fresh, except that a
-    layer after a concatenation reads evenly spaced channels of the whole.
+    Fresh stay concatenated maps of other widths, grouped convolutions with other groups, blocks of
+    a form that the teacher's stage lacks, and networks of other depths without blocks (VGG).
 
     Args:
         teacher: Trained network, which is not changed; or its layers, found before.
         student: Network of any architecture; what it does not inherit stays as it is.
-        batches: Normalised images, B x 3 x H x W, alone or with labels. The student's batch-norm
-            statistics are estimated on them, unless the student is the whole teacher. Default:
-            none; the statistics are the teacher's.
-        channels: How fewer channels are chosen: `norm`, those with the largest weights, the
-            default, which measures better; or `even`, evenly spaced, which is faster.
-        teacher_classes: Names of the teacher's classes in order. Default: the classes are the
-            student's if their number is.
+        batches: Normalised images, B x 3 x H x W, alone or with labels, for batch-norm statistics
+            of all but a whole teacher. Default: the statistics are the teacher's.
+        channels: How fewer channels are chosen: `norm`, those with the largest weights, which
+            measures better; or `even`, evenly spaced, which is faster.
+        teacher_classes: Names of the teacher's classes in order. Default: the student's classes.
         student_classes: Names of the student's classes in order; only with `teacher_classes`.
-
-    Returns:
-        What each layer has inherited from which layer, and the share of all parameters.
 
     Raises:
         UserError: Nothing fits, or an argument is impossible.

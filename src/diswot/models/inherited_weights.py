@@ -168,7 +168,7 @@ def _position_tokens(source: Tensor, count: int) -> tuple[Tensor, Tensor]:
 
 
 def _take(parts: Sequence[Tensor], source: Tensor, maps: Sequence[Tensor], *, fill: bool) -> int:
-    """Copy what the index maps name; return the number of parameters that are inherited.
+    """Copy what the index map of each dimension names; return the number of inherited parameters.
 
     Args:
         parts: Tensors of the student, one after the other along the first dimension.

@@ -73,14 +73,7 @@ def _on_cpu() -> AbstractContextManager[object]:
 
 
 def _own(model: nn.Module, generator: Generator) -> None:
-    """Keep the weights that the modules drew."""
-
-
-def _inherited(model: nn.Module, generator: Generator) -> None:
-    """Keep the weights that the modules drew where nothing of the trained teacher's fits.
-
-    The function that scores copies what fits; see `models.inheritance`.
-    """
+    """Keep the weights that the modules drew; what is inherited is copied later."""
 
 
 def _gaussian(model: nn.Module, generator: Generator) -> None:
@@ -110,5 +103,5 @@ INITS: dict[str, Callable[[nn.Module, Generator], None]] = {
     "gaussian": _gaussian,
     "kaiming": _kaiming,
     "default": _own,
-    INHERITED: _inherited,
+    INHERITED: _own,
 }

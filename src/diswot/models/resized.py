@@ -12,11 +12,7 @@ from diswot.errors import UserError
 
 
 class ResizedInput(nn.Module):
-    """A network that takes images of any size, resized to its own.
-
-    Args:
-        model: The network.
-        size: Height and width of the images that the network sees, in pixels, S.
+    """A network that takes images of any size, resized to its own size, S pixels a side.
 
     Raises:
         UserError: The size is below 1.

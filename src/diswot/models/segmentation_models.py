@@ -18,11 +18,7 @@ TIMM = "tu-"  # prefix of encoders of timm
 
 
 def library() -> Any:
-    """Import the library.
-
-    Raises:
-        UserError: It is not installed.
-    """
+    """Import the library, or raise a `UserError` if it is not installed."""
     return imported("segmentation_models_pytorch", "smp", "segmentation")
 
 
@@ -37,11 +33,7 @@ def list_encoders() -> list[str]:
 
 
 def split(name: str) -> tuple[str, str]:
-    """Return the decoder and the encoder of a name.
-
-    Raises:
-        UserError: One of them is unknown.
-    """
+    """Return the decoder and the encoder of a name; a `UserError` if one of them is unknown."""
     decoder, _, encoder = name.partition("-")
     if decoder not in (known := list_decoders()):
         raise unknown("decoder of smp", decoder, known)
@@ -64,13 +56,9 @@ def input_config(name: str, pretrained: bool) -> InputConfig:
 
 
 def build(name: str, classes: int, size: int | None, pretrained: bool = False) -> nn.Module:
-    """Build a network for K classes, with random weights.
+    """Build a network of a decoder, a hyphen and an encoder for K classes, with random weights.
 
-    Args:
-        name: Decoder, hyphen, encoder.
-        classes: Number of classes, K.
-        size: Height of the images in pixels; None if it is not known.
-        pretrained: False; there are no pretrained networks.
+    The height of the images, in pixels, is None if it is not known.
 
     Raises:
         UserError: The encoder does not fit the decoder, or the height is no multiple of the

@@ -15,7 +15,7 @@ from diswot.errors import UserError
 from diswot.models.block_runs import BlockRun, block_runs
 from diswot.models.channel_dependencies import coupled_channels
 from diswot.models.coupled import CoupledChannels
-from diswot.models.subnetworks import SHARES, PrunableStage, SubNetworks
+from diswot.models.subnetworks import SHARES, PrunableStage, SubNetworks, cut
 from diswot.models.traceable import traceable, traced_outputs
 from diswot.models.weightless import Weightless
 from diswot.utils.optional_imports import reason
@@ -30,11 +30,6 @@ def sub_networks(build: Callable[[], nn.Module], img_size: int, name: str) -> Su
 
     The network is traced on the meta device, or if that fails on the CPU. A line of the log says
     which channels cannot be removed.
-
-    Args:
-        build: Function that builds the network.
-        img_size: Height and width of the images in pixels, S.
-        name: Name of the network, for messages.
 
     Raises:
         UserError: The network cannot be traced, or nothing can be removed.
@@ -74,7 +69,7 @@ def _stages(
     What only layers between two stages write keeps its width.
     """
     if not runs:
-        return SubNetworks((PrunableStage("1", None, tuple(groups)),))
+        return (PrunableStage("1", None, tuple(groups)),)
     order = {name: place for place, (name, _) in enumerate(model.named_modules())}
     first, last = order[runs[0].blocks[0]], order[runs[-1].blocks[-1]]
     numbered = {str(number): run for number, run in enumerate(runs, 1)}
@@ -86,12 +81,10 @@ def _stages(
         outside = "stem" if max(places) < first else "head" if min(places) > last else None
         if (name := next(writing, outside)) is not None:
             own[name].append(group)
-    return SubNetworks(
-        tuple(
-            PrunableStage(name, run, tuple(own[name]), len(run.blocks) if run else 1)
-            for name, run in found.items()
-            if run or own[name]
-        )
+    return tuple(
+        PrunableStage(name, run, tuple(own[name]), len(run.blocks) if run else 1)
+        for name, run in found.items()
+        if run or own[name]
     )
 
 
@@ -151,11 +144,9 @@ class _Trials:
     name: str
 
     def checked(self, found: SubNetworks, whys: Sequence[str]) -> SubNetworks:
-        """Return the sub-networks without what cannot be removed.
+        """Return the sub-networks as they were traced without what cannot be removed.
 
-        Args:
-            found: The sub-networks as they were traced.
-            whys: What could not be traced.
+        `whys` are what could not be traced.
 
         Raises:
             UserError: Nothing can be removed.
@@ -166,7 +157,7 @@ class _Trials:
         if any(self._failure(found, share) for share in _NARROWER):
             found = self._narrowed(found, whys)
         more = f" (and {len(whys) - 1} more)" if len(whys) > 1 else ""
-        if not any(stage.depth > 1 or stage.coupled for stage in found.stages):
+        if not any(stage.depth > 1 or stage.coupled for stage in found):
             why = whys[0] + more if whys else "it repeats no blocks, and no channels can be removed"
             raise UserError(f"{self.name}: nothing can be removed: {why}")
         if whys:
@@ -179,34 +170,34 @@ class _Trials:
     def _shortened(self, found: SubNetworks, whys: list[str]) -> SubNetworks:
         """Keep all blocks of stages that do not run with one block."""
         stages = []
-        for stage in found.stages:
-            why = self._failure(SubNetworks((stage,)))
+        for stage in found:
+            why = self._failure((stage,))
             whys += [f"the blocks of {stage.run.container}, {why}"] if stage.run and why else []
             stages.append(replace(stage, run=None, depth=1) if why else stage)
-        return SubNetworks(tuple(stages))
+        return tuple(stages)
 
     def _narrowed(self, found: SubNetworks, whys: list[str]) -> SubNetworks:
         """Keep all channels of the groups that do not run with the least share."""
         stages = []
-        for stage in found.stages:
+        for stage in found:
             kinds: dict[str, list[CoupledChannels]] = {}
             for group in stage.coupled:
                 kinds.setdefault(_in_block(group.writers[0], stage), []).append(group)
             left: list[CoupledChannels] = []
             for groups in kinds.values():
-                alone = SubNetworks((replace(stage, coupled=tuple(groups)),))
-                if why := self._failure(alone, _NARROWER[0]):
+                alone = replace(stage, coupled=tuple(groups))
+                if why := self._failure((alone,), _NARROWER[0]):
                     whys.append(f"torch-pruning cannot narrow {groups[0].writers[0]}, {why}")
                 else:
                     left += groups
             stages.append(replace(stage, coupled=tuple(left)))
-        return SubNetworks(tuple(stages))
+        return tuple(stages)
 
     def _failure(self, found: SubNetworks, share: float = 1.0) -> str:
         """Say why the sub-network with one block and a share of each stage fails; else nothing."""
-        count = len(found.stages)
+        count = len(found)
         try:
-            model = found.cut(self.build(), [1] * count, [share] * count)
+            model = cut(found, self.build(), [1] * count, [share] * count)
         except Exception as error:  # torch-pruning may raise anything
             return reason(error)
         try:

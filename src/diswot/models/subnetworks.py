@@ -57,48 +57,39 @@ class PrunableStage:
             yield from ((each, count // each.unit) for each in group.attributes)
 
 
-@dataclass(frozen=True)
-class SubNetworks:
-    """All sub-networks of one network.
+SubNetworks = tuple[PrunableStage, ...]  # of one network: its stages in order, with stem and head
 
-    Attributes:
-        stages: From the first to the last, stem and head included.
+
+def cut(
+    found: SubNetworks, model: nn.Module, depths: Sequence[int], shares: Sequence[float]
+) -> nn.Module:
+    """Cut a sub-network out of a network; the kept channels keep their weights.
+
+    Blocks are kept by `at_even_depths`, and channels by `CoupledChannels.kept`. With full depths
+    and shares the network is returned as it is.
+
+    Args:
+        found: All sub-networks.
+        model: Network of the structure that was traced. It is changed in place.
+        depths: Number of blocks of each stage.
+        shares: Share of the channels of each stage, one of `SHARES`.
     """
-
-    stages: tuple[PrunableStage, ...]
-
-    @property
-    def full(self) -> tuple[list[int], list[float]]:
-        """Depths and shares of the network itself."""
-        return [stage.depth for stage in self.stages], [1.0] * len(self.stages)
-
-    def cut(self, model: nn.Module, depths: Sequence[int], shares: Sequence[float]) -> nn.Module:
-        """Cut a sub-network out of a network; the kept channels keep their weights.
-
-        Blocks are kept by `at_even_depths`, and channels by `CoupledChannels.kept`. With full
-        depths and shares the network is returned as it is.
-
-        Args:
-            model: Network of the structure that was traced. It is changed in place.
-            depths: Number of blocks of each stage.
-            shares: Share of the channels of each stage, one of `SHARES`.
-        """
-        modules = dict(model.named_modules())
-        for stage, depth in zip(self.stages, depths, strict=True):
-            if stage.run is not None:
-                _shorten(modules, stage.run, depth)
-        alive = set(model.modules())
-        removed: dict[Axis, set[int]] = {}
-        for stage, share in zip(self.stages, shares, strict=True):
-            for axis, indices in stage.removed.get(share, ()):
-                if modules[axis.owner] in alive:
-                    removed.setdefault(axis, set()).update(indices)
-            for attribute, size in stage.sizes.get(share, ()):
-                setattr(modules[attribute.owner], attribute.name, size)
-        with torch.no_grad(), torch.device("cpu"):
-            for axis, gone in removed.items():
-                axis.cut(modules[axis.owner], gone)
-        return model
+    modules = dict(model.named_modules())
+    for stage, depth in zip(found, depths, strict=True):
+        if stage.run is not None:
+            _shorten(modules, stage.run, depth)
+    alive = set(model.modules())
+    removed: dict[Axis, set[int]] = {}
+    for stage, share in zip(found, shares, strict=True):
+        for axis, indices in stage.removed.get(share, ()):
+            if modules[axis.owner] in alive:
+                removed.setdefault(axis, set()).update(indices)
+        for attribute, size in stage.sizes.get(share, ()):
+            setattr(modules[attribute.owner], attribute.name, size)
+    with torch.no_grad(), torch.device("cpu"):
+        for axis, gone in removed.items():
+            axis.cut(modules[axis.owner], gone)
+    return model
 
 
 def at_even_depths(count: int, kept: int) -> list[int]:

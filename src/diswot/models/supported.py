@@ -14,11 +14,9 @@ T = TypeVar("T")
 
 
 def usable(model: T, *, meta: bool = False) -> T:
-    """Return a network with float32 weights; anything else than a network as it is.
+    """Return a network with float32 weights, changed in place; anything else as it is.
 
-    Args:
-        model: A network just built, which is changed in place.
-        meta: Whether the network may be on the meta device, without weights.
+    If `meta`, it may be on the meta device, without weights.
 
     Raises:
         UserError: It cannot be measured; the error names the reason.
@@ -34,10 +32,7 @@ def usable(model: T, *, meta: bool = False) -> T:
 def refuse_unsupported(model: nn.Module, *, meta: bool = False, float32: bool = False) -> None:
     """Refuse a network that cannot be measured.
 
-    Args:
-        model: A network.
-        meta: Whether it may be on the meta device, without weights.
-        float32: Whether its weights must be float32.
+    If `meta`, it may be on the meta device; if `float32`, its weights must be of that type.
 
     Raises:
         UserError: It is TorchScript, has lazy layers, has no weights or other weights.

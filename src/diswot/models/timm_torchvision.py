@@ -138,13 +138,7 @@ def torchvision_build(name: str, classes: int, size: int | None, pretrained: boo
 
 
 def _take(model: nn.Module, given: dict[str, Any], name: str, ratio: float) -> None:
-    """Load what fits.
-
-    Args:
-        model: The network, whose outputs may be more or fewer than those of the weights.
-        given: The weights.
-        name: Name of the network, for the error.
-        ratio: Outputs of the network over those of the weights.
+    """Load what fits of the weights of another network, which has other outputs by a ratio.
 
     Raises:
         UserError: Another layer than one of the outputs differs.

@@ -13,10 +13,7 @@ _LAST = ("cls_logits", "bbox_reg", "bbox_ctrness")
 
 
 def traceable(model: nn.Module) -> nn.Module:
-    """Give a detector of torchvision of one stage a forward pass that selects no boxes.
-
-    Args:
-        model: Any network; only such a detector is changed, in place.
+    """Give a detector of torchvision of one stage a forward pass that selects no boxes, in place.
 
     Raises:
         UserError: It is a detector of two stages.

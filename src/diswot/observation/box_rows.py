@@ -54,13 +54,10 @@ class BoxRows:
         return self.matches.boxes[self.places]
 
     def logits(self, matches: Matches | None = None) -> Tensor:
-        """Return the logits of the rows, N x (K + 1).
+        """Return the logits of the rows, N x (K + 1), in the first pass or in another one.
 
         Where each class has a probability of its own, the background's logit is 0: the softmax of
         the background and one class is then that probability.
-
-        Args:
-            matches: Another pass of the same detector on the same images. Default: the first.
         """
         matches = self.matches if matches is None else matches
         found = matches.logits[self.places]

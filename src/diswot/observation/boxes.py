@@ -25,10 +25,7 @@ def is_boxes(targets: Tensor) -> bool:
 
 
 def box_dicts(targets: Tensor) -> list[dict[str, Tensor]]:
-    """Return boxes as torchvision's detectors take them in training: a dict an image.
-
-    Args:
-        targets: B x M x 6.
+    """Return boxes, B x M x 6, as torchvision's detectors take them in training: a dict an image.
 
     Returns:
         `boxes`, n x 4 in float32, and `labels`, n, from 1 to K, as 0 is the background. Crowds and

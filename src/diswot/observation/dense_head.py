@@ -82,13 +82,7 @@ def head_inputs(
 ) -> Tensor | None:
     """Return the rows that enter the classifier, N x D; D is C times the kernel, of each summed.
 
-    Args:
-        heads: The convolutions whose outputs are summed.
-        rows: The rows.
-        align_corners: Whether outputs were interpolated with aligned corners.
-
-    Returns:
-        None if a convolution has groups, or pads with anything but zeros.
+    None if a convolution has groups, or pads with anything but zeros.
     """
     parts = []
     for each in heads:
@@ -112,10 +106,9 @@ def _windows(ran: RanConvolution, down: int, across: int) -> Iterator[Tensor]:
 
 
 def zero_padding(module: nn.Conv2d) -> tuple[int, int] | None:
-    """Return by how many zeros a convolution of whole patches pads each side.
+    """Return by how many zeros a convolution of whole patches pads each side, height and width.
 
-    Returns:
-        Height and width; None if the convolution has groups, or pads with anything but zeros.
+    None if the convolution has groups, or pads with anything but zeros.
     """
     padding = module.padding
     if module.groups > 1 or module.padding_mode != "zeros" or isinstance(padding, str):

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from diswot.errors import UserError
 from diswot.observation.boxes import BACKGROUND, box_dicts
 from diswot.observation.dense_head import RanConvolution
+from diswot.observation.modes import hooked
 from diswot.observation.rows import IGNORED
 
 # Methods by which the parts of torchvision's detectors are known, also in other libraries' copies
@@ -82,17 +83,11 @@ def run_matching(
 ) -> tuple[dict[str, Tensor], Matches | None]:
     """Run a detector once and return its losses, and what its matcher did.
 
-    Args:
-        model: As in `run_detector`.
-        images: As in `run_detector`.
-        targets: As in `run_detector`.
+    Arguments and errors are those of `run_detector`.
 
     Returns:
         The losses by name. The matches are None if the detector has no method of torchvision's that
         is handed them.
-
-    Raises:
-        UserError: As in `run_detector`.
     """
     with _matching(detector(model)) as found:
         losses = run_detector(model, images, targets)
@@ -105,10 +100,7 @@ class ImagesAlone(nn.Module):
     Its output is what the head says about classes at all positions of all levels, B x ...: the
     class logits of a one-stage detector, the objectness of a two-stage one. Of a detector with a
     backbone and another head it is the maps that the backbone returns. Of a detector without
-    `backbone` it is the sum of the scores of an image's boxes.
-
-    Args:
-        model: Detector; without `backbone` in evaluation mode.
+    `backbone`, in evaluation mode, it is the sum of the scores of an image's boxes.
     """
 
     def __init__(self, model: nn.Module) -> None:
@@ -213,13 +205,10 @@ def _shadowed(
 
 @contextmanager
 def _anchor_matches(owner: nn.Module, found: list[Matches], *, sigmoid: bool) -> Iterator[None]:
-    """Record the matches of a one-stage detector.
+    """Record the matches of a one-stage detector, whose loss, or whose head's loss, is handed them.
 
-    Args:
-        owner: The detector or its head, whose loss is handed them.
-        found: Takes the matches.
-        sigmoid: Whether each class has a probability of its own. The loss of a softmax is that of
-            the detector itself, as in SSD.
+    If `sigmoid`, each class has a probability of its own. The loss of a softmax is that of the
+    detector itself, as in SSD.
     """
     ran: list[RanConvolution] = []
 
@@ -232,10 +221,7 @@ def _anchor_matches(owner: nn.Module, found: list[Matches], *, sigmoid: bool) ->
         found.append(Matches(logits, classes, _numbered(anchors), sigmoid, tuple(ran)))
         ran.clear()
 
-    with ExitStack() as stack:
-        for module in _last_convolutions(owner):
-            stack.enter_context(module.register_forward_hook(keep))
-        stack.enter_context(_shadowed(owner, _LOSS, before=record))
+    with hooked(_last_convolutions(owner), keep), _shadowed(owner, _LOSS, before=record):
         yield
 
 
@@ -260,12 +246,7 @@ def _last_convolutions(owner: nn.Module) -> list[nn.Conv2d]:
 
 @contextmanager
 def _proposal_matches(heads: nn.Module, found: list[Matches]) -> Iterator[None]:
-    """Record the proposals that a two-stage detector samples, and their logits.
-
-    Args:
-        heads: RoIHeads.
-        found: Takes the matches.
-    """
+    """Record the proposals that the RoIHeads of a two-stage detector sample, and their logits."""
     sampled: list[tuple[list[Tensor], list[Tensor]]] = []
     ran: list[tuple[nn.Linear, Tensor, Tensor]] = []
 
@@ -290,12 +271,12 @@ def _proposal_matches(heads: nn.Module, found: list[Matches]) -> Iterator[None]:
         ran.clear()
 
     predictor = heads.get_submodule("box_predictor")
-    with ExitStack() as stack:
-        for module in predictor.modules():
-            if isinstance(module, nn.Linear):
-                stack.enter_context(module.register_forward_hook(keep))
-        stack.enter_context(predictor.register_forward_hook(record))
-        stack.enter_context(_shadowed(heads, _SAMPLES, after=sample))
+    layers = [module for module in predictor.modules() if isinstance(module, nn.Linear)]
+    with (
+        hooked(layers, keep),
+        hooked([predictor], record),
+        _shadowed(heads, _SAMPLES, after=sample),
+    ):
         yield
 
 

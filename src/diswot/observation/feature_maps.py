@@ -147,8 +147,7 @@ def _has_parameters(module: nn.Module) -> bool:
 def block_depths(modules: Mapping[str, nn.Module]) -> dict[str, int]:
     """Count the blocks around each module, by name; a container of blocks is no block.
 
-    Args:
-        modules: All modules of a network by name, parents before children.
+    The modules are all of a network, parents before children.
     """
     depths, holds = {"": -1}, {"": False}
     for name, module in modules.items():

@@ -11,17 +11,11 @@ from torch import Tensor
 
 
 def unit_rows(rows: Tensor) -> Tensor:
-    """Divide each row by its Euclidean length; a row of zeros stays zero.
+    """Divide each row, ... x D, by its Euclidean length; a row of zeros stays zero.
 
     Rows are scaled by their largest entry first. So the tiny gradients of a saturated softmax
     neither underflow nor meet an epsilon, and the direction of any non-zero row survives. No
     gradient flows into a row of zeros, which has no direction.
-
-    Args:
-        rows: ... x D.
-
-    Returns:
-        ... x D.
     """
     largest = rows.detach().abs().amax(-1, keepdim=True)
     kind = torch.finfo(rows.dtype)
@@ -37,16 +31,10 @@ def _divisor(largest: Tensor) -> Tensor:
 
 
 def gram(features: Tensor) -> Tensor:
-    """Return the inner products of all pairs of images.
+    """Return the inner products of all pairs of images, B x B, of features B x ....
 
     The result does not depend on the order of the features, so they are read in the order in which
     they lie in memory.
-
-    Args:
-        features: B x ..., flattened from the second dimension on.
-
-    Returns:
-        B x B.
     """
     flat = in_memory_order(features).flatten(1)
     return flat @ flat.T
@@ -57,9 +45,6 @@ def in_memory_order(features: Tensor) -> Tensor:
 
     For computations that do not depend on the order of the features: reading memory in order is
     several times as fast. Nothing is copied.
-
-    Args:
-        features: Of any shape.
     """
     if features.ndim == 4 and features.is_contiguous(memory_format=torch.channels_last):
         return features.permute(0, 2, 3, 1)
@@ -67,25 +52,15 @@ def in_memory_order(features: Tensor) -> Tensor:
 
 
 def relation_matrix(features: Tensor) -> Tensor:
-    """Return the Gram matrix of the images, each row divided by its length.
+    """Return the Gram matrix of the images, B x B, each row divided by its length.
 
     One common factor of all features changes nothing; huge and tiny features are rescaled first.
-
-    Args:
-        features: B x ..., flattened from the second dimension on.
-
-    Returns:
-        B x B.
     """
     return unit_rows(gram(in_safe_range(features)))
 
 
 def magnitude(features: Tensor) -> Tensor:
-    """Return the largest absolute value as a scalar without a gradient.
-
-    Args:
-        features: Of any shape.
-    """
+    """Return the largest absolute value as a scalar without a gradient."""
     low, high = in_memory_order(features.detach()).aminmax()
     return torch.maximum(-low, high)
 
@@ -95,25 +70,14 @@ def in_safe_range(features: Tensor, largest: Tensor | None = None) -> Tensor:
 
     For computations that do not depend on a common factor: squares of the maps of a network
     without normalisation would overflow. The divisor has no gradient. Features within the range
-    are returned as they are, without a copy.
-
-    Args:
-        features: Of any shape.
-        largest: Their `magnitude`; computed here by default.
+    are returned as they are, without a copy. The `magnitude` is computed unless it is given.
     """
     largest = magnitude(features) if largest is None else largest
     return features if 1e-6 <= float(largest) <= 1e6 else features / _divisor(largest)
 
 
 def class_similarity(class_gradient: Tensor) -> Tensor:
-    """Return the cosines between the rows of a class gradient.
-
-    Args:
-        class_gradient: K x D.
-
-    Returns:
-        K x K.
-    """
+    """Return the cosines between the rows of a class gradient, K x D: K x K."""
     rows = unit_rows(class_gradient)
     return rows @ rows.T
 

@@ -18,10 +18,6 @@ def reads_mean(head_input: Tensor, last: Tensor) -> bool:
 
     The two may differ by rounding: 1e-4 of the largest entry, or two units in the last place of a
     half-precision type.
-
-    Args:
-        head_input: B x D.
-        last: B x C x H x W.
     """
     mean = last.detach().float().mean((2, 3))
     if head_input.shape != mean.shape:

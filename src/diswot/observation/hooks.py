@@ -71,8 +71,8 @@ class Trace:
         encoder: Name of the encoder of a dense network or a detector, whose maps alone end stages;
             empty if it has no usual name, None if all maps may end stages.
         convolutions: The convolutions of a dense network that ran last.
-        levels: Levels of a detector's pyramid, which its backbone returns, B x C x H x W each.
-        level_versions: Version counters of `levels` when they were recorded.
+        levels: Levels of a detector's pyramid, which its backbone returns, B x C x H x W each, with
+            their version counters.
         losses: Losses of a detector by name.
         matches: Anchors of a detector as it matched them; None if it does not show them.
     """
@@ -91,22 +91,16 @@ class Trace:
     convolutions: deque[RanConvolution] = field(
         default_factory=lambda: deque(maxlen=_LAST_CONVOLUTIONS)
     )
-    levels: tuple[Tensor, ...] = ()
-    level_versions: tuple[int, ...] = ()
+    levels: tuple[tuple[Tensor, int], ...] = ()
     losses: dict[str, Tensor] = field(default_factory=dict)
     matches: Matches | None = None
 
     def add_map(
         self, name: str, module: nn.Module, depth: int, inputs: Tensor, output: Tensor
     ) -> None:
-        """Record an output if it ends, so far, the stage of its resolution.
+        """Record an output of any shape if it ends, so far, the stage of its resolution.
 
-        Args:
-            name: Name of the module.
-            module: The module.
-            depth: Number of blocks around it.
-            inputs: Its first input.
-            output: Its output, of any shape.
+        The depth is the number of blocks around the module, the inputs its first one.
         """
         features = as_map(output, self.image_size)
         if features is None or not self._encodes(name, features):
@@ -130,19 +124,14 @@ class Trace:
         return not self.encoder or not name.startswith(f"{self.encoder}.")
 
     def add_named(self, name: str, output: Tensor) -> None:
-        """Record the output of a module that the user named.
-
-        Args:
-            name: Name of the module.
-            output: Its output, of any shape.
-        """
+        """Record the output of a module that the user named."""
         kept = output.clone() if self.copy else output
         self.named[name] = kept, kept._version
 
     def overwritten(self) -> bool:
         """Whether the model changed a recorded map in place."""
         kept = [(m.origin, m.version) for m in self.stage_maps if not m.after_pooling]
-        kept += [*self.named.values(), *zip(self.levels, self.level_versions, strict=True)]
+        kept += [*self.named.values(), *self.levels]
         return not self.copy and any(output._version != version for output, version in kept)
 
     def stages(self, classifier: str) -> tuple[Tensor, ...]:
@@ -261,8 +250,8 @@ def _watch_levels(trace: Trace, modules: Mapping[str, nn.Module]) -> list[Remova
     def leave(module: nn.Module, inputs: object, output: object) -> None:
         found = list(output.values()) if isinstance(output, Mapping) else []
         maps = [each for each in found if isinstance(each, Tensor) and each.ndim == 4]
-        trace.levels = tuple(each.clone() if trace.copy else each for each in maps)
-        trace.level_versions = tuple(each._version for each in trace.levels)
+        kept = [each.clone() if trace.copy else each for each in maps]
+        trace.levels = tuple((each, each._version) for each in kept)
 
     if not name:
         return []
@@ -352,11 +341,7 @@ def _check_boxes(targets: Tensor | None) -> None:
 
 
 def kind(value: object) -> str:
-    """Describe an unexpected value by its type, and a tensor by its dtype and shape too.
-
-    Args:
-        value: Any value.
-    """
+    """Describe an unexpected value by its type, and a tensor by its dtype and shape too."""
     if isinstance(value, Tensor):
         return f"a {str(value.dtype).removeprefix('torch.')} tensor {tuple(value.shape)}"
     return f"a {type(value).__name__}"

@@ -14,13 +14,7 @@ from diswot.observation.rows import mean_cross_entropy, summed_cross_entropy
 
 
 def mean_loss(model: nn.Module, images: Tensor, targets: Tensor) -> Tensor:
-    """Return the mean cross-entropy of a network, or the sum of a detector's own losses.
-
-    Args:
-        model: Any network.
-        images: B x 3 x H x W.
-        targets: As in `observe.observe`.
-    """
+    """Return the mean cross-entropy of a network, or the sum of a detector's own losses."""
     if is_boxes(targets):
         return torch.stack(list(run_detector(model, images, targets).values())).sum()
     return mean_cross_entropy(model(images), targets)
@@ -30,11 +24,6 @@ def summed_loss(model: nn.Module, images: Tensor, targets: Tensor) -> Tensor:
     """Return the sum over images of each image's mean cross-entropy.
 
     Of a detector it is B times `mean_loss`, since its losses are means over all images or anchors.
-
-    Args:
-        model: As in `mean_loss`.
-        images: As in `mean_loss`.
-        targets: As in `mean_loss`.
     """
     if is_boxes(targets):
         return len(images) * mean_loss(model, images, targets)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -18,16 +19,21 @@ _Statistics = tuple[bool, Tensor | None, Tensor | None]
 def recordable(images: Tensor, targets: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
     """Turn gradients off such that an inner block may turn them on, also in inference mode.
 
-    Args:
-        images: B x 3 x H x W.
-        targets: N.
-
     Yields:
         The images and targets. They are copies if they were made in `torch.inference_mode`, since
         autograd rejects such tensors.
     """
     with torch.inference_mode(False), torch.no_grad():
         yield _without_inference(images), _without_inference(targets)
+
+
+@contextmanager
+def hooked(modules: Iterable[nn.Module], hook: Callable[..., Any]) -> Iterator[None]:
+    """Call a function as a forward hook of torch after the pass of each module."""
+    with ExitStack() as stack:
+        for module in modules:
+            stack.enter_context(module.register_forward_hook(hook))
+        yield
 
 
 def _without_inference(tensor: Tensor) -> Tensor:
@@ -45,9 +51,6 @@ def measuring(model: nn.Module) -> Iterator[None]:
     Modes are set in the modules' `__dict__`, since `Module.__setattr__` takes longer than the
     layers of a small network. If a module overrides `train()`, the method is called before and
     after: some modules drop caches there that were filled in evaluation mode.
-
-    Args:
-        model: Any network, in any mode.
     """
     modules = list(model.modules())
     modes = [module.training for module in modules]
@@ -87,10 +90,6 @@ def estimate_statistics(model: nn.Module, batches: Iterable[Tensor]) -> int:
     The statistics are the plain mean over the batches. Only batch norms are in training mode.
     Afterwards each module has its mode, and the global random state is as before. Without batch
     norms or batches nothing changes.
-
-    Args:
-        model: Network, on any device.
-        batches: Normalised images, B x 3 x H x W.
     """
     norms = [m for m in model.modules() if isinstance(m, BatchNorm) and m.running_mean is not None]
     modules = list(model.modules())

@@ -133,28 +133,15 @@ def observe(
         return _observation(model, trace, images, targets, layers, cam, measuring)
 
 
-def record(
-    model: nn.Module,
-    images: Tensor,
-    targets: Tensor,
-    *,
-    layers: Layers | None = None,
-    cam: bool = False,
-) -> Observation:
+def record(model: nn.Module, images: Tensor, targets: Tensor, *, cam: bool = False) -> Observation:
     """Observe the forward pass of a training step, in the model's own mode and with gradients.
 
-    Args:
-        model: As in `observe`.
-        images: As in `observe`.
-        targets: As in `observe`.
-        layers: As in `observe`.
-        cam: As in `observe`.
+    Arguments and errors are those of `observe`.
 
     Raises:
-        UserError: As in `observe`, or the model overwrites a map in place, so that the observation
-            would be wrong.
+        UserError: The model overwrites a map in place, so that the observation would be wrong.
     """
-    layers = _given(model) if layers is None else layers
+    layers = _given(model)
     trace = run(model, images, layers, targets=targets)
     if trace.overwritten():
         raise UserError("the model overwrites a stage's map in place; name other stages in layers")
@@ -226,21 +213,22 @@ def _dense_observation(
         entering = rows.read(classifier.input)
         weight = classifier.module.weight
         gradient = autograd_class_gradient(lambda: rows.read(rerun()), logits, targets, weight)
-    named = tuple(_named_map(trace, stage) for stage in layers.get("stages", ()))
-    last = _named_map(trace, str(layers["last"])) if "last" in layers else classifier.input
+    named, last = _named_maps(trace, layers)
+    last = classifier.input if last is None else last
     stages = named or (*(each.map for each in trace.stage_maps if each.map is not last), last)
     return Observation(stages, last, entering, logits, targets, gradient, positions=outputs)
 
 
 def _box_observation(trace: Trace, rematch: Rematch, layers: Layers) -> Observation:
-    named = tuple(_named_map(trace, stage) for stage in layers.get("stages", ()))
+    named, last = _named_maps(trace, layers)
     body = tuple(each.map for each in trace.stage_maps)
-    stages = named or (trace.levels if len(trace.levels) > 1 else body)
+    levels = tuple(level for level, _ in trace.levels)
+    stages = named or (levels if len(levels) > 1 else body)
     if not stages:
         raise UserError(
             f"no feature map found in the detector; name some: {NAMES} = {{'stages': [NAME, ...]}}"
         )
-    last = _named_map(trace, str(layers["last"])) if "last" in layers else (body or stages)[-1]
+    last = (body or stages)[-1] if last is None else last
     nothing = last.new_empty(0)
     strides = tuple(trace.image_size[0] / stage.shape[2] for stage in stages)
     seen = Observation(
@@ -280,13 +268,18 @@ def _dense_classifier(trace: Trace, logits: Tensor, layers: Layers) -> RanConvol
 
 def _maps(trace: Trace, classifier: str, layers: Layers) -> tuple[tuple[Tensor, ...], Tensor]:
     """Return the maps that end the stages, and the last map."""
-    stages = tuple(_named_map(trace, stage) for stage in layers.get("stages", ()))
+    stages, last = _named_maps(trace, layers)
     stages = stages or trace.stages(classifier)
-    last = _named_map(trace, str(layers["last"])) if "last" in layers else None
     if last is None and not stages:
         raise UserError(f"no feature map found in the model; name one: {NAMES} = {{'last': NAME}}")
     last = stages[-1] if last is None else last
     return stages or (last,), last
+
+
+def _named_maps(trace: Trace, layers: Layers) -> tuple[tuple[Tensor, ...], Tensor | None]:
+    """Return the maps that the user named: the stages, none by default, and the last map."""
+    stages = tuple(_named_map(trace, stage) for stage in layers.get("stages", ()))
+    return stages, _named_map(trace, str(layers["last"])) if "last" in layers else None
 
 
 def _named_map(trace: Trace, name: str) -> Tensor:

@@ -33,9 +33,8 @@ def is_dense(targets: Tensor) -> bool:
 def logits_of(outputs: object) -> Tensor:
     """Return the logits among the outputs of a network.
 
-    Args:
-        outputs: A tensor; a dict with `out`, as torchvision's networks for segmentation return; or
-            an object with `logits`, as those of transformers.
+    They are a tensor; a dict with `out`, as torchvision's networks for segmentation return; or an
+    object with `logits`, as those of transformers.
 
     Raises:
         UserError: There are none.
@@ -82,12 +81,7 @@ def mean_cross_entropy(outputs: object, targets: Tensor, smoothing: float = 0.0)
 
 
 def summed_cross_entropy(outputs: object, targets: Tensor) -> Tensor:
-    """Return the sum over images of each image's mean cross-entropy.
-
-    Args:
-        outputs: As in `mean_cross_entropy`.
-        targets: As in `mean_cross_entropy`.
-    """
+    """Return the sum over images of each image's mean cross-entropy; see `mean_cross_entropy`."""
     logits = logits_of(outputs)
     if not is_dense(targets):
         return cross_entropy(logits, targets, reduction="sum")
@@ -143,15 +137,7 @@ class PixelRows:
         return some
 
     def read(self, maps: Tensor, *, align_corners: bool = False) -> Tensor:
-        """Return the values of a map at the rows, as bilinear interpolation to H x W gives them.
-
-        Args:
-            maps: B x C x h x w.
-            align_corners: As in `torch.nn.functional.interpolate`.
-
-        Returns:
-            N x C.
-        """
+        """Return the values of a map at the rows, N x C, by bilinear interpolation to H x W."""
         image, row, column = self.places
         size = self.targets.shape[1:]
         if maps.shape[2:] == size:

@@ -84,13 +84,9 @@ def epe_nas(candidate: Candidate) -> float:
 
 
 def correlations(rows: Tensor) -> Tensor:
-    """Return Pearson's correlations of all pairs of rows, in float64.
+    """Return Pearson's correlations of all pairs of rows, B x B, in float64.
 
-    Args:
-        rows: B x n.
-
-    Returns:
-        B x B; NaN in the row and column of a constant row.
+    The row and the column of a constant row are NaN.
     """
     centred = rows.double() - rows.double().mean(1, keepdim=True)
     unit = centred / torch.linalg.vector_norm(centred, dim=1, keepdim=True)

@@ -1,7 +1,8 @@
 """Agreement of a student's predictions with the teacher's, on one batch.
 
 With fresh weights both numbers are chance. They are meant for a student that has inherited what
-fits of its trained teacher.
+fits of its trained teacher. Both raise a `UserError` if the numbers of classes differ, two
+detectors have different anchors, or there is no teacher.
 
 Letters: N rows, K classes.
 """
@@ -19,28 +20,13 @@ def agreement(candidate: Candidate) -> float:
     """Return minus KL(p_T || p_S) in nats, p = softmax(Z), mean over rows.
 
     The temperature is 1. The highest value is 0, for equal predictions.
-
-    Args:
-        candidate: The student, with an observation of the teacher.
-
-    Raises:
-        UserError: The numbers of classes differ, two detectors have different anchors, or there is
-            no teacher.
     """
     teacher, student = (logits.log_softmax(1) for logits in _logits(*candidate.observations))
     return float((teacher.exp() * (student - teacher)).sum(1).mean())
 
 
 def agreement_top1(candidate: Candidate) -> float:
-    """Return the share of rows, 0 to 1, whose highest logit is of one class in both networks.
-
-    Args:
-        candidate: The student, with an observation of the teacher.
-
-    Raises:
-        UserError: The numbers of classes differ, two detectors have different anchors, or there is
-            no teacher.
-    """
+    """Return the share of rows, 0 to 1, whose highest logit is of one class in both networks."""
     teacher, student = (logits.argmax(1) for logits in _logits(*candidate.observations))
     return float((teacher == student).float().mean())
 

@@ -81,11 +81,7 @@ def _spectral_norm(
 ) -> float | None:
     """Return the norm of one block's Jacobian; None if the block does not depend on the one before.
 
-    Args:
-        before: Output of the block before.
-        after: Output of the block.
-        images: B x 3 x H x W.
-        random: Generator of the signs.
+    `before` and `after` are the outputs of the block before and of the block.
     """
     signs = torch.randint(0, 2, after.shape, generator=random).to(after) * 2 - 1
     if not (after.requires_grad and before.requires_grad):

@@ -53,14 +53,9 @@ def weights(model: nn.Module) -> dict[str, nn.Parameter]:
 
 
 def map_of(output: object, images: Tensor) -> Tensor | None:
-    """Lay out the output of a module as a map of the images.
+    """Lay out the output of a module, or the first of a tuple, as a map, B x C x H' x W'.
 
-    Args:
-        output: Output of a module; of a tuple the first element counts.
-        images: B x 3 x H x W.
-
-    Returns:
-        B x C x H' x W', or None if the output is no map.
+    None if the output is no map of the images, B x 3 x H x W.
     """
     if isinstance(output, tuple) and output:
         output = output[0]

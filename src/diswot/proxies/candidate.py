@@ -68,11 +68,7 @@ class Candidate:
         return self.teacher, self.observation
 
     def recorded(self, kind: type[R]) -> R:
-        """Return a recorder after the forward pass; if it was not in the pass, run another.
-
-        Args:
-            kind: Class of the recorder.
-        """
+        """Return a recorder after the forward pass; if it was not in the pass, run another."""
         if kind not in self.recorders:
             return replace(self, recorders=(kind,)).recorded(kind)
         recorder = self._pass[1][kind]
@@ -143,9 +139,7 @@ class Candidate:
 def images_alone(model: nn.Module, batch: Batch) -> tuple[nn.Module, Tensor]:
     """Return a network as a function of images alone, and the images as it takes them.
 
-    Args:
-        model: Any network.
-        batch: Its targets say whether the network is a detector.
+    The targets of the batch say whether the network is a detector.
     """
     if not is_boxes(batch.labels):
         return model, batch.images

@@ -14,7 +14,6 @@ from diswot.observation.hooks import kind
 from diswot.observation.observe import NoClassifier, Observation
 from diswot.observation.rows import logits_of
 from diswot.proxies.registry import Proxy
-from diswot.tasks.detection import head_classes
 
 _SIZES = "scores without a forward pass need none: params, macs, depth and size"
 
@@ -42,15 +41,7 @@ def check_types(teacher: object, student: object, batch: object) -> None:
 
 
 def check_outputs(outputs: object, num_classes: int | None) -> None:
-    """Refuse a student with another number of outputs than the data has classes.
-
-    Args:
-        outputs: Output of the student.
-        num_classes: Number of classes; None for any.
-
-    Raises:
-        UserError: The number is another.
-    """
+    """Refuse a student with another number of outputs than the data has classes; None is any."""
     if num_classes is None:
         return
     found = logits_of(outputs)
@@ -62,33 +53,8 @@ def check_outputs(outputs: object, num_classes: int | None) -> None:
         )
 
 
-def check_detector_classes(student: nn.Module, num_classes: int) -> None:
-    """Refuse a detector with another number of classes than the data, as far as it is known.
-
-    Args:
-        student: Detector.
-        num_classes: Number of classes of the data.
-
-    Raises:
-        UserError: The number is another.
-    """
-    found = head_classes(student)
-    if found is not None and found != num_classes + 1:
-        raise UserError(
-            f"the student has outputs for {found} classes, the background included, and the data "
-            f"has {num_classes} classes"
-        )
-
-
 def check_teacher_free(rows: Mapping[str, Proxy]) -> None:
-    """Refuse scores that need a teacher.
-
-    Args:
-        rows: The scores by name.
-
-    Raises:
-        UserError: One does.
-    """
+    """Refuse scores that need a teacher."""
     needing = [name for name, row in rows.items() if row.needs_teacher]
     if needing:
         verb = "needs" if len(needing) == 1 else "need"

@@ -7,13 +7,9 @@ from torch import Tensor
 
 
 def eigenvalues(matrix: Tensor) -> Tensor:
-    """Return the eigenvalues of a symmetric matrix in ascending order, in float64.
+    """Return the eigenvalues of a symmetric matrix, n x n, in ascending order, in float64.
 
-    Args:
-        matrix: n x n.
-
-    Returns:
-        n values; all NaN if an entry is not finite.
+    All are NaN if an entry is not finite.
     """
     if not matrix.isfinite().all():
         return torch.full_like(matrix[0], torch.nan, dtype=torch.float64)
@@ -22,22 +18,14 @@ def eigenvalues(matrix: Tensor) -> Tensor:
 
 
 def spectral_norm(matrix: Tensor) -> float:
-    """Return the largest singular value of a matrix.
-
-    Args:
-        matrix: m x n.
-    """
+    """Return the largest singular value of a matrix."""
     return float(eigenvalues(matrix.double().T @ matrix.double())[-1].clamp_min(0).sqrt())
 
 
 def spectral_entropy(values: Tensor) -> float:
-    """Return the entropy of a spectrum divided by its sum, in nats.
+    """Return the entropy of a spectrum divided by its sum, in nats; 0 if all values are zero.
 
-    Args:
-        values: Eigenvalues; negative ones, which are rounding errors, count as zero.
-
-    Returns:
-        0 if all values are zero.
+    Negative eigenvalues, which are rounding errors, count as zero.
     """
     values = values.clamp_min(0)
     if not values.any():

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from diswot.models.initialization import INITS, NORMS, WEIGHTED, derive_seed
-from diswot.observation.modes import measuring
+from diswot.observation.modes import hooked, measuring
 from diswot.proxies.blocks import map_of, primary_blocks
 
 DRAWS = 8
@@ -31,11 +31,6 @@ def first_block_roughness(model: nn.Module, images: Tensor, seed: int) -> float 
     Each draw runs the network on eight images up to its first block. Weights are drawn layer by
     layer in running order, from the seed and the number of the draw alone. So networks that begin
     with the same layers get the same weights there. The network keeps its own weights.
-
-    Args:
-        model: Any network.
-        images: Normalised images, B x 3 x H x W.
-        seed: Seed of the weights.
 
     Returns:
         Nats; see `roughness`. None if no block returns a map.
@@ -79,9 +74,7 @@ def _first_map(model: nn.Module) -> Iterator[Callable[[Tensor], Tensor | None]]:
             model(images)
         return found
 
-    with ExitStack() as stack:
-        for block in primary_blocks(model):
-            stack.enter_context(block.register_forward_hook(record))
+    with hooked(primary_blocks(model), record):
         yield run
 
 
@@ -133,13 +126,8 @@ def roughness(features: Tensor) -> float:
     """Return the log of the mean squared step to the next position over the variance, in nats.
 
     The mean squares of steps down and of steps across are added, so that white noise has log 4.
-    Smoothing, such as pooling, lowers the value.
-
-    Args:
-        features: B x C x H x W.
-
-    Returns:
-        Minus infinity if the map does not vary.
+    Smoothing, such as pooling, lowers the value. It is minus infinity if the map, B x C x H x W,
+    does not vary.
     """
     features = features.double()
     variance = features.var((0, 2, 3), correction=0).mean()

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from diswot.data.dataset import Batch
 from diswot.errors import UserError
 from diswot.observation.losses import mean_loss, summed_loss
+from diswot.observation.modes import hooked
 from diswot.proxies import passes
 from diswot.proxies.blocks import layers, weights
 from diswot.proxies.candidate import Candidate
@@ -102,14 +103,9 @@ def fisher(candidate: Candidate) -> float:
         channels.append(-1 if isinstance(module, nn.Linear) else 1)
         return output.clone()  # a following layer that works in place changes the copy
 
-    handles = [layer.register_forward_hook(keep) for layer in layers(model)]
-    try:
-        with passes.differentiating(model):
-            loss = summed_loss(model, *batch)
-            slopes = passes.gradients(loss, outputs)
-    finally:
-        for handle in handles:
-            handle.remove()
+    with hooked(layers(model), keep), passes.differentiating(model):
+        loss = summed_loss(model, *batch)
+        slopes = passes.gradients(loss, outputs)
     found = zip(outputs, slopes, channels, strict=True)
     return sum(_saliency(a.detach() * g, axis, len(batch.images)) for a, g, axis in found)
 

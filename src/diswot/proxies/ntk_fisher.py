@@ -85,14 +85,11 @@ def vkdnw(candidate: Candidate) -> float:
 
 
 def fisher_information(slopes: Tensor, shares: Tensor) -> Tensor:
-    """Return the Fisher information of a softmax.
+    """Return the Fisher information of a softmax, P x P.
 
     Args:
         slopes: Derivatives of the logits in the weights, P x B x K.
         shares: Softmax of the logits, B x K.
-
-    Returns:
-        P x P.
     """
     centred = slopes - (slopes * shares).sum(2, keepdim=True)
     rows = (centred * shares.sqrt()).flatten(1)

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from diswot.errors import UserError
-from diswot.knowledge.own import MEMORY
+from diswot.knowledge.own import called
 from diswot.proxies.candidate import Candidate
 from diswot.utils import user_code
 
@@ -14,10 +14,8 @@ from diswot.utils import user_code
 def own_score(name: str, function: Callable[..., Any]) -> Callable[[Candidate], float]:
     """Return a user's function as a score whose errors are one line.
 
-    Args:
-        name: What the user wrote, or the name of the function.
-        function: Takes a candidate and returns a number, or a tensor of one number; higher is
-            better.
+    The function takes a candidate and returns a number, or a tensor of one number; higher is
+    better.
 
     Raises:
         UserError: The function takes another number of arguments. The score raises it if the
@@ -30,12 +28,7 @@ def own_score(name: str, function: Callable[..., Any]) -> Callable[[Candidate], 
         )
 
     def score(candidate: Candidate) -> float:
-        try:
-            value = function(candidate)
-        except (UserError, *MEMORY):
-            raise
-        except Exception as error:  # a user's function may raise anything
-            raise UserError(f"{name} fails: {user_code.explain(error, name)}") from error
+        value = called(name, function, candidate)
         try:
             return float(value)
         except (TypeError, ValueError, RuntimeError) as error:

@@ -17,7 +17,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from diswot.data.dataset import Batch
 from diswot.observation.losses import mean_loss
-from diswot.observation.modes import measuring
+from diswot.observation.modes import hooked, measuring
 from diswot.observation.rows import logits_of
 from diswot.proxies.blocks import map_of, primary_blocks, weights
 from diswot.utils.compat import BatchNormBase
@@ -79,16 +79,9 @@ def weight_gradients(model: nn.Module, batch: Batch) -> dict[str, Tensor]:
 
 
 def input_jacobian(model: nn.Module, images: Tensor) -> Tensor:
-    """Return the gradient of the sum of all logits in each image.
+    """Return the gradient of the sum of all logits in each image, B x 3HW.
 
     Batch statistics tie the images together, so a row is not of the image's own logits alone.
-
-    Args:
-        model: Any network of images alone.
-        images: B x 3 x H x W.
-
-    Returns:
-        B x 3HW.
     """
     with differentiating(model):
         leaf = images.detach().requires_grad_()
@@ -97,22 +90,13 @@ def input_jacobian(model: nn.Module, images: Tensor) -> Tensor:
 
 
 def block_outputs(model: nn.Module, images: Tensor) -> list[Tensor]:
-    """Run a model and return the outputs of its primary blocks that are maps, in running order.
-
-    Args:
-        model: Any network of images alone.
-        images: B x 3 x H x W.
-    """
+    """Run a model and return the outputs of its primary blocks that are maps, in running order."""
     outputs: list[Tensor] = []
 
     def keep(module: nn.Module, inputs: object, output: Tensor | tuple[Tensor, ...]) -> None:
         if map_of(output, images) is not None:
             outputs.append(output[0] if isinstance(output, tuple) else output)
 
-    handles = [block.register_forward_hook(keep) for block in primary_blocks(model)]
-    try:
+    with hooked(primary_blocks(model), keep):
         model(images)
-    finally:
-        for handle in handles:
-            handle.remove()
     return outputs

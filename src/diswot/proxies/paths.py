@@ -42,13 +42,8 @@ def shortest_path(call: BlockCall) -> int:
 
     A copy of the block gets equal positive weights, no biases, no normalisation, and a factor s
     behind each layer. So ones at its input give f(s) = sum over paths of c s^L at its output. As s
-    goes to 0, d log f / d log s goes to the smallest L, and is rounded to an integer.
-
-    Args:
-        call: The block and its arguments.
-
-    Returns:
-        0 if the block has a shortcut, or if its output is zero.
+    goes to 0, d log f / d log s goes to the smallest L, and is rounded to an integer. It is 0 if
+    the block has a shortcut, or if its output is zero.
     """
     block = copy.deepcopy(call.block).double()
     scale = torch.full((), _SCALE, dtype=torch.float64, requires_grad=True)

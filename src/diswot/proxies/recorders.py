@@ -18,14 +18,10 @@ from diswot.proxies.eigen import eigenvalues, spectral_entropy
 
 
 class Recorder:
-    """A context in which the next run of a model is recorded.
+    """A context in which the next run of a model on some images is recorded.
 
     An observation may run a model more than once: only the first run is recorded. When the context
     ends, all hooks are removed.
-
-    Args:
-        model: Network that is run inside the context.
-        images: Images on which it is run, B x 3 x H x W.
 
     Attributes:
         runs: Number of runs so far.
@@ -65,15 +61,11 @@ class BlockEntropies(Recorder):
 
     Positions of all images are the samples, channels the variables. The entropy, in nats, is that
     of the components' shares of the variance. A constant map has entropy 0.
-
-    Attributes:
-        widths: Number of channels of each map, in running order.
     """
 
     def __init__(self, model: nn.Module, images: Tensor) -> None:
         super().__init__(model, images)
         self.squares: list[Tensor] = []
-        self.widths: list[int] = []
 
     def hooks(self) -> Iterator[AbstractContextManager[object]]:
         """Register one hook on each block."""
@@ -83,7 +75,6 @@ class BlockEntropies(Recorder):
         features = map_of(output, self.images) if self.active else None
         if features is not None:
             self.squares.append(component_square(features.detach()))
-            self.widths.append(features.shape[1])
 
     @cached_property
     def values(self) -> list[float]:
@@ -94,16 +85,10 @@ class BlockEntropies(Recorder):
 def component_square(features: Tensor) -> Tensor:
     """Return a matrix with the spectrum of the channels' covariance, up to a factor.
 
-    It is the covariance, or the Gram matrix of the positions if this is smaller. The mean is
-    subtracted from the covariance. If so little of the squares is left that rounding would show,
-    it is subtracted from the features instead. Deviations too large or too small for float32 are
-    first divided by the largest.
-
-    Args:
-        features: B x C x H x W.
-
-    Returns:
-        C x C or BHW x BHW.
+    It is the covariance, C x C, or the Gram matrix of the positions, BHW x BHW, if this is smaller.
+    The mean is subtracted from the covariance. If so little of the squares is left that rounding
+    would show, it is subtracted from the features instead. Deviations too large or too small for
+    float32 are first divided by the largest.
     """
     samples = features.movedim(1, -1).flatten(0, -2)
     mean = samples.mean(0)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Literal
 
 from diswot.errors import UserError, unknown
 from diswot.knowledge.own import summary_of
 from diswot.knowledge.registry import KNOWLEDGE, Knowledge, get_distance
+from diswot.knowledge.relation import relation
+from diswot.knowledge.semantic import semantic
 from diswot.models.initialization import INHERITED
 from diswot.proxies import (
     activations,
@@ -21,7 +23,6 @@ from diswot.proxies import (
 )
 from diswot.proxies.activation_codes import ActivationCodes
 from diswot.proxies.candidate import Candidate
-from diswot.proxies.diswot_score import diswot
 from diswot.proxies.layer_recorder import LayerRecorder
 from diswot.proxies.own import own_score
 from diswot.proxies.recorders import BlockEntropies, Recorder
@@ -116,23 +117,27 @@ def _agreement(row: Knowledge) -> Proxy:
     )
 
 
-def _gradient(score: Score, summary: str, paper: str) -> Proxy:
-    return Proxy(score, summary, paper, "backward", needs_labels=True, needs_backward=True)
+def _jacobian(
+    score: Score, summary: str, paper: str, cost: PassCost = "backward", **facts: Any
+) -> Proxy:
+    return Proxy(score, summary, paper, cost, needs_backward=True, **facts)
 
 
-def _jacobian(score: Score, summary: str, paper: str) -> Proxy:
-    return Proxy(score, summary, paper, "backward", needs_backward=True)
+def _gradient(
+    score: Score, summary: str, paper: str, cost: PassCost = "backward", **facts: Any
+) -> Proxy:
+    return _jacobian(score, summary, paper, cost, needs_labels=True, **facts)
 
 
-_DISWOT = Proxy(
-    diswot,
-    "minus semantic, minus relation distance",
-    "DisWOT, CVPR 2023",
-    "forward",
-    compares_observations=True,
-    same_width=KNOWLEDGE["semantic"].same_width,
-    needs_labels=True,
-)
+def diswot(candidate: Candidate) -> float:
+    """Return minus the semantic distance, minus the relation distance; 0 at most.
+
+    DisWOT, CVPR 2023, eq. 8: both distances on one batch, teacher and student with random weights.
+
+    Raises:
+        UserError: The classifiers of teacher and student have different shapes.
+    """
+    return -float(semantic(*candidate.observations)) - float(relation(*candidate.observations))
 
 
 def _layers(score: Score, summary: str) -> Proxy:
@@ -184,7 +189,15 @@ PROXIES: dict[str, Proxy] = {
         "forward",
         init="kaiming",
     ),
-    "diswot": _DISWOT,
+    "diswot": Proxy(
+        diswot,
+        "minus semantic, minus relation distance",
+        "DisWOT, CVPR 2023",
+        "forward",
+        compares_observations=True,
+        same_width=True,
+        needs_labels=True,
+    ),
     **{name: _agreement(row) for name, row in KNOWLEDGE.items()},
     "agreement": _predictions(
         agreement.agreement, "minus the divergence of the predictions from the teacher's, in nats"
@@ -200,30 +213,30 @@ PROXIES: dict[str, Proxy] = {
         gradients.grad_norm, "norm of the loss's gradient", "Abdelfattah et al., ICLR 2021"
     ),
     "snip": _gradient(gradients.snip, "sum of |weight x gradient|", "Lee et al., ICLR 2019"),
-    "grasp": replace(
-        _gradient(
-            gradients.grasp, "minus sum of weight x Hessian x gradient", "Wang et al., ICLR 2020"
-        ),
-        cost="many",
+    "grasp": _gradient(
+        gradients.grasp,
+        "minus sum of weight x Hessian x gradient",
+        "Wang et al., ICLR 2020",
+        "many",
     ),
     "fisher": _gradient(
         gradients.fisher, "squared activation x gradient of channels", "Theis et al., 2018"
     ),
-    "zico": replace(
-        _gradient(gradients.zico, "mean over deviation of gradients", "Li et al., ICLR 2023"),
-        cost="many",
+    "zico": _gradient(
+        gradients.zico,
+        "mean over deviation of gradients",
+        "Li et al., ICLR 2023",
+        "many",
         needs_batches=True,
     ),
     "synflow": _jacobian(
         synflow, "log of the flow through positive weights", "Tanaka et al., NeurIPS 2020"
     ),
-    "ntk_cond": replace(
-        _jacobian(
-            ntk_fisher.ntk_cond,
-            "minus the condition number of the neural tangent kernel",
-            "TE-NAS, Chen et al., ICLR 2021",
-        ),
-        cost="many",
+    "ntk_cond": _jacobian(
+        ntk_fisher.ntk_cond,
+        "minus the condition number of the neural tangent kernel",
+        "TE-NAS, Chen et al., ICLR 2021",
+        "many",
     ),
     "vkdnw": Proxy(
         ntk_fisher.vkdnw,
@@ -241,13 +254,10 @@ PROXIES: dict[str, Proxy] = {
     "jacov": _jacobian(
         activations.jacov, "lack of correlation between input gradients", "Mellor et al., 2020"
     ),
-    "epe_nas": replace(
-        _jacobian(
-            activations.epe_nas,
-            "correlation of input gradients within classes of several images",
-            "Lopes et al., ICANN 2021",
-        ),
-        needs_labels=True,
+    "epe_nas": _gradient(
+        activations.epe_nas,
+        "correlation of input gradients within classes of several images",
+        "Lopes et al., ICANN 2021",
     ),
     "zen": Proxy(
         activations.zen,
@@ -277,12 +287,10 @@ PROXIES: dict[str, Proxy] = {
         recorder=BlockEntropies,
         init="kaiming",
     ),
-    "trainability": replace(
-        _jacobian(
-            az_nas.trainability,
-            "closeness to 1 of the spectral norms of the blocks' Jacobians",
-            "AZ-NAS, Lee and Ham, CVPR 2024",
-        ),
+    "trainability": _jacobian(
+        az_nas.trainability,
+        "closeness to 1 of the spectral norms of the blocks' Jacobians",
+        "AZ-NAS, Lee and Ham, CVPR 2024",
         init="kaiming",
     ),
     "complexity": Proxy(
@@ -299,20 +307,23 @@ def list_proxies() -> list[str]:
 def get_proxy(name: ProxyLike) -> Proxy:
     """Return the row of a proxy.
 
-    Args:
-        name: A key of `PROXIES`; `file.py:function` or `package.module:function`; or a function.
-            A function takes a `Candidate` and returns a number; or it is a knowledge distance,
-            whose negative is the score. The text may also name a `Proxy` or a `Knowledge`, which
-            have the facts of the function.
+    Its name is a key of `PROXIES`; `file.py:function` or `package.module:function`; or it is a
+    function. A function takes a `Candidate` and returns a number; or it is a knowledge distance,
+    whose negative is the score. The text may also name a `Proxy` or a `Knowledge`, which have the
+    facts of the function.
 
     Raises:
         UserError: The name is unknown, and the message has the nearest names; or the function is
             no proxy.
     """
+    key = user_code.name_of(name)
+    if key in PROXIES:
+        distance = KNOWLEDGE[key].distance if key in KNOWLEDGE else None
+        if name not in (key, PROXIES[key].score, distance):
+            raise UserError(f"{key} is a built-in score; give your function another name")
+        return PROXIES[key]
     if not isinstance(name, str):
-        return _of_function(name)
-    if name in PROXIES:
-        return PROXIES[name]
+        return _own(key, name)
     if not user_code.is_spec(name):
         raise unknown("proxy", name, PROXIES)
     found = user_code.find(name, (Proxy, Knowledge))
@@ -324,9 +335,6 @@ def get_proxy(name: ProxyLike) -> Proxy:
 def get_proxies(names: Iterable[ProxyLike]) -> dict[str, Proxy]:
     """Return the rows of some proxies by name.
 
-    Args:
-        names: As in `get_proxy`.
-
     Raises:
         UserError: As in `get_proxy`, or two functions have one name.
     """
@@ -335,17 +343,6 @@ def get_proxies(names: Iterable[ProxyLike]) -> dict[str, Proxy]:
     if len(rows) < len(wanted):
         raise UserError("two scores have one name; give one of the functions another name")
     return rows
-
-
-def _of_function(function: Callable[..., Any]) -> Proxy:
-    """Return the row of a function; refuse one with the name of another proxy."""
-    name = user_code.name_of(function)
-    if name not in PROXIES:
-        return _own(name, function)
-    distance = KNOWLEDGE[name].distance if name in KNOWLEDGE else None
-    if function not in (distance, PROXIES[name].score):
-        raise UserError(f"{name} is a built-in score; give your function another name")
-    return PROXIES[name]
 
 
 def _own(name: str, function: Callable[..., Any]) -> Proxy:
@@ -359,14 +356,8 @@ def _own(name: str, function: Callable[..., Any]) -> Proxy:
 def by_init(names: Iterable[str], init: str | None = None) -> dict[str, list[str]]:
     """Group proxies by the initialisation with which they are scored, in their order.
 
-    A proxy that needs no pass fits any initialisation and joins the first group.
-
-    Args:
-        names: Names as `get_proxy` takes them.
-        init: Initialisation of all of them; by default each proxy's own.
-
-    Raises:
-        UserError: A name is unknown.
+    A proxy that needs no pass fits any initialisation and joins the first group. `init` is that of
+    all of them; by default each proxy has its own.
     """
     rows = {name: get_proxy(name) for name in names}
     passing = {name: init or row.init for name, row in rows.items() if row.needs_forward}
@@ -380,12 +371,7 @@ def by_init(names: Iterable[str], init: str | None = None) -> dict[str, list[str
 def inherits(names: Iterable[ProxyLike], init: str | None = None) -> bool:
     """Say whether one of the proxies looks at weights that are inherited from a trained teacher.
 
-    Args:
-        names: Names or functions as `get_proxy` takes them.
-        init: Initialisation of all of them; by default each proxy's own.
-
-    Raises:
-        UserError: A name is unknown.
+    `init` is the initialisation of all of them; by default each proxy has its own.
     """
     rows = [get_proxy(name) for name in names]
     return any(row.needs_forward and (init or row.init) == INHERITED for row in rows)

@@ -3,19 +3,15 @@
 A proxy's value is a finite number; or minus infinity, the lowest score; or there is none (NaN, plus
 infinity). A student without a path from the images to the logits cannot be trained, such as a cell
 of NAS-Bench-201 all of whose edges are `none`: each proxy that needs a pass has the value minus
-infinity. Sizes (`params`, `macs`, `depth`) have their own values. A value that is not finite is a
-`NotScored` error with the reason and is never replaced by a number. `Scorer.outcomes` returns these
-errors beside the values of other proxies instead of raising the first one. It also returns the
-error of a proxy that does not fit the two networks, or that fails in them. If the student cannot be
+infinity. A value that is not finite is a `NotScored` error with the reason and is never replaced by
+a number. `Scorer.outcomes` returns these errors beside the values of other proxies, and the error
+of a proxy that does not fit the two networks, or that fails in them. If the student cannot be
 observed, the call raises.
 
 With the initialisation `inherited` a student has what fits of the trained teacher's weights, and
 the rest as `default` draws it from (seed, repeat). A student that can inherit nothing is scored
 with its fresh weights, so that a search ranks it beside the others. All passes normalise with the
 statistics of the scored batch; the running statistics of the student change no score.
-
-What is computed is what the asked proxies need. Sizes need no pass at all. A proxy that compares
-nothing with a teacher needs no teacher.
 """
 
 from __future__ import annotations
@@ -42,7 +38,6 @@ from diswot.observation.modes import measuring, recordable
 from diswot.observation.observe import Observation, observe
 from diswot.proxies.candidate import Candidate, images_alone
 from diswot.proxies.checks import (
-    check_detector_classes,
     check_outputs,
     check_teacher_free,
     check_types,
@@ -51,6 +46,7 @@ from diswot.proxies.checks import (
 )
 from diswot.proxies.first_block import first_block_roughness
 from diswot.proxies.registry import PROXIES, Proxy, ProxyLike, get_proxies, inherits
+from diswot.tasks.detection import check_head
 from diswot.utils.devices import CPU, exact
 
 if TYPE_CHECKING:
@@ -123,19 +119,11 @@ class Scorer:
         """Build a candidate with the weights of a repeat, drawn on the CPU.
 
         `outcomes` gives it what it inherits.
-
-        Args:
-            build: Makes the network.
-            repeat: Number of the repeat.
         """
         return fresh(build, self.init, self.seed, repeat)
 
     def students(self, build: Callable[[], nn.Module]) -> Iterator[nn.Module]:
-        """Build a candidate for each repeat, one after the other, as `score` takes them.
-
-        Args:
-            build: Makes the network.
-        """
+        """Build a candidate for each repeat, one after the other, as `score` takes them."""
         return (self.fresh(build, repeat) for repeat in range(len(self.batches)))
 
     def outcomes(
@@ -171,11 +159,7 @@ class Scorer:
     def score(
         self, students: Iterable[nn.Module], proxies: Sequence[ProxyLike] | Mapping[str, Proxy]
     ) -> dict[str, list[float]]:
-        """Score a candidate; return finite values, one a repeat, by proxy.
-
-        Args:
-            students: As in `outcomes`; `students(build)` makes them.
-            proxies: As in `outcomes`.
+        """Score a candidate as `outcomes` does; return finite values, one a repeat, by proxy.
 
         Raises:
             NotScored: A score is not finite.
@@ -213,8 +197,7 @@ def scorer(
             candidates inherit them.
         device: Device on which teacher and candidates are scored; that of the batches by default.
             All weights are drawn on the CPU, so that they are the same on all devices.
-        num_classes: Number of outputs, K, that every candidate must have. None, the default: any
-            that the labels fit.
+        num_classes: Number of outputs, K, of every candidate. Default: any that the labels fit.
 
     Raises:
         UserError: The teacher cannot be observed on these images, a proxy needs a teacher and
@@ -226,27 +209,26 @@ def scorer(
     moved = tuple(Batch(*(part.to(place) for part in batch)) for batch in batches)
     wanted: Sequence[ProxyLike] = tuple(PROXIES) if proxies is None else proxies
     rows = get_proxies(wanted)
+    inheriting = inherits(wanted, init)
     if teacher is None:
-        if inherits(wanted, init):
+        if inheriting:
             raise UserError("there is no teacher to inherit weights from")
         if proxies is not None:
             check_teacher_free(rows)
         nothing = (None,) * len(moved)
-        return Scorer(nothing, nothing, moved, init, seed, None, num_classes)
+        return Scorer(nothing, nothing, moved, init, seed, num_classes=num_classes)
     with teacher_errors(moved[0]):
         refuse_unsupported(teacher, float32=True)
-    source = _source(teacher) if inherits(wanted, init) else None
-    rebuild = partial(_copy, teacher)
-    compared = _compares_observations(rows)
-    observations: list[Observation | None] = []
-    rough: list[float | None] = []
+    source = _source(teacher) if inheriting else None
+    drawn = _compares_observations(rows) and not trained_teacher and init != INHERITED
+    seen = []
     for repeat, batch in enumerate(moved):
-        drawn = compared and not trained_teacher and init != INHERITED
-        model = fresh(rebuild, init, seed, repeat, TEACHER) if drawn else teacher
+        model = fresh(partial(_copy, teacher), init, seed, repeat, TEACHER) if drawn else teacher
         with teacher_errors(batch), exact(place):
-            observations.append(_observed(rows, model, batch))
-            rough.append(_roughness(rows, teacher, batch, derive_seed(seed, repeat, PROXY)))
-    return Scorer(tuple(observations), tuple(rough), moved, init, seed, source, num_classes)
+            number = derive_seed(seed, repeat, PROXY)
+            seen.append((_observed(rows, model, batch), _roughness(rows, teacher, batch, number)))
+    observations, rough = zip(*seen, strict=True)
+    return Scorer(observations, rough, moved, init, seed, source, num_classes)
 
 
 def score(
@@ -371,7 +353,7 @@ def _outcomes(
         )
         boxes = is_boxes(batch.labels)
         if boxes and num_classes is not None:
-            check_detector_classes(student, num_classes)
+            check_head("student", student, "the data", num_classes)
         if any(row.needs_forward for row in rows.values()):
             with classifier_errors():
                 logits = candidate.observation.logits
@@ -393,8 +375,7 @@ def _outcome(name: str, row: Proxy, candidate: Candidate) -> Outcome:
     except UserError as error:
         return NotScored(name, math.nan, str(error), misfit=True)
     except Exception as error:  # a user's network may raise anything
-        reason = one_line(error)
-        return NotScored(name, math.nan, reason)
+        return NotScored(name, math.nan, one_line(error))
     return value if math.isfinite(value) else NotScored(name, value)
 
 

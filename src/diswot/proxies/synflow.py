@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from diswot.errors import UserError
+from diswot.observation.modes import hooked
 from diswot.observation.rows import logits_of
 from diswot.proxies import passes
 from diswot.proxies.blocks import primary_blocks, weights
@@ -75,13 +76,8 @@ def _scaled_log_flow(
 ) -> float:
     """Return the log flow with each block's output scaled to a maximum of 1 to 2, over 2^extra."""
     powers: list[int] = []
-    hook = partial(_shrink, powers, extra)
-    handles = [block.register_forward_hook(hook) for block in primary_blocks(model)]
-    try:
+    with hooked(primary_blocks(model), partial(_shrink, powers, extra)):
         return _log_flow(model, state, ones) + sum(powers) * math.log(2)
-    finally:
-        for handle in handles:
-            handle.remove()
 
 
 def _shrink(

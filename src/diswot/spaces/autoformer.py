@@ -81,10 +81,8 @@ class AutoFormer(nn.Module):
 def build(trial: BaseTrial, num_classes: int = 100, img_size: int = 32) -> AutoFormer:
     """Build a transformer: `depth` and `hidden_dim`, and `heads_i` and `ratio_i` of each layer.
 
-    Args:
-        trial: Chooses the depth first, since the number of other parameters depends on it.
-        num_classes: Number of logits, K.
-        img_size: Height and width of the images in pixels; sets the patch size.
+    The depth is chosen first, since the number of other parameters depends on it. The side of the
+    images sets the patch size.
     """
     depth = trial.suggest_categorical("depth", DEPTHS)
     width = trial.suggest_categorical("hidden_dim", WIDTHS)
@@ -101,8 +99,7 @@ def patch_size(img_size: int) -> int:
 def from_arch(arch: Mapping[str, Any]) -> dict[str, Any]:
     """Convert an architecture from the form of the Auto-Prox benchmark to parameters.
 
-    Args:
-        arch: `hidden_dim`, `depth`, and lists `num_heads` and `mlp_ratio` of that length.
+    It has `hidden_dim`, `depth`, and lists `num_heads` and `mlp_ratio` of that length.
 
     Raises:
         UserError: A value is missing or outside of the space, or a list has another length.

@@ -1,5 +1,7 @@
 """Cells of four nodes and six edges, as NAS-Bench-201 and TransNAS-Bench-101 have them.
 
+The convolutions, with batch norms and ReLUs, are those of other benchmarks, too.
+
 Node 0 is the input, node 3 the output, and every later node is the sum of one operation on each
 earlier node. The parameter `op_2_1` is the operation on the edge into node 2 from node 1.
 """
@@ -66,6 +68,15 @@ def convolution(inputs: int, outputs: int, size: int, stride: int = 1) -> nn.Seq
         nn.ReLU(),
         nn.Conv2d(inputs, outputs, size, stride=stride, padding=size // 2, bias=False),
         nn.BatchNorm2d(outputs),
+    )
+
+
+def conv_bn_relu(inputs: int, outputs: int, size: int, stride: int = 1) -> nn.Sequential:
+    """Build a convolution, a batch norm and a ReLU."""
+    return nn.Sequential(
+        nn.Conv2d(inputs, outputs, size, stride, padding=size // 2, bias=False),
+        nn.BatchNorm2d(outputs),
+        nn.ReLU(),
     )
 
 

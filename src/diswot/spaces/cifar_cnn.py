@@ -156,14 +156,9 @@ def build(
     """Build a network: `stem`, `activation`, `head`, and five or four choices of each stage.
 
     Stage i has `block_i`, `width_i`, `depth_i` and `kernel_i`, and inverted residuals `expand_i`.
-
-    Args:
-        trial: Chooses the parameters.
-        num_classes: Number of logits, K.
-        img_size: Height and width of the images in pixels; sets the stem.
-        features: Channels of the last map, C, so that scores can compare channels with those of a
-            teacher: if the last stage has another number, a 1 x 1 convolution follows. None, the
-            default: `head` is a choice.
+    The side of the images sets the stem. `features` are the channels of the last map, C, so that
+    scores can compare channels with those of a teacher: if the last stage has another number, a
+    1 x 1 convolution follows, and `head` is no choice.
     """
     stem = trial.suggest_categorical("stem", STEMS)
     activation = trial.suggest_categorical("activation", list(ACTIVATIONS))

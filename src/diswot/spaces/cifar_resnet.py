@@ -27,13 +27,9 @@ def build(trial: BaseTrial, num_classes: int = 100) -> CifarResNet:
 def build_wide(trial: BaseTrial, num_classes: int = 100, features: int = 64) -> CifarResNet:
     """Build a network of 1 to 9 blocks in each of three stages, with a width per stage.
 
-    The space holds S0, and ResNet-20 to ResNet-56. For any last width, the last map has 64
-    channels, as the teachers have, so that scores can compare channels.
-
-    Args:
-        trial: Chooses `blocks1` to `blocks3` and `width1` to `width3`.
-        num_classes: Number of logits, K.
-        features: Channels of the last map, C.
+    The choices are `blocks1` to `blocks3` and `width1` to `width3`. The space holds S0, and
+    ResNet-20 to ResNet-56. For any last width, the last map has 64 channels, as the teachers have,
+    so that scores can compare channels.
     """
     blocks = [trial.suggest_int(f"blocks{i}", *DEPTHS) for i in (1, 2, 3)]
     widths = [trial.suggest_categorical(f"width{i}", CHOICES[i - 1]) for i in (1, 2, 3)]

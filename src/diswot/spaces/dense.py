@@ -30,12 +30,7 @@ class PyramidSegmenter(nn.Module):
     """A feature pyramid whose levels are enlarged and summed before a linear classifier.
 
     The semantic branch of Kirillov et al., "Panoptic feature pyramid networks", CVPR 2019, without
-    its convolutions after the pyramid.
-
-    Attributes:
-        backbone: Gives the maps of its stages by name.
-        pyramid: The feature pyramid.
-        classifier: Linear map of each position.
+    its convolutions after the pyramid. The backbone gives the maps of its stages by name.
     """
 
     def __init__(
@@ -78,22 +73,14 @@ DECODERS: dict[str, Callable[..., nn.Module]] = {"lraspp": _lraspp, "fpn": _fpn}
 
 
 def check(parts: str, num_classes: int, img_size: int) -> None:
-    """Check the text after `dense:`.
-
-    Raises:
-        UserError: It does not name a space and a decoder.
-    """
+    """Check that the text after `dense:` names a space and a decoder."""
     check_parts(parts, "decoder", DECODERS, EXAMPLE, num_classes, img_size)
 
 
 def build(trial: BaseTrial, parts: str, num_classes: int = 21, img_size: int = 224) -> nn.Module:
     """Build a network for segmentation: the choices of the backbone, and `decoder_width`.
 
-    Args:
-        trial: Chooses the backbone and the width of the decoder.
-        parts: Name of the backbone's space, a plus, and the name of the decoder.
-        num_classes: Number of classes, K.
-        img_size: Height of the images in pixels.
+    The parts are the name of the backbone's space, a plus, and the name of the decoder.
 
     Raises:
         UserError: The backbone has one map alone, or its classifier is no linear layer.

@@ -23,22 +23,14 @@ EXAMPLE = "detector:mobilenet+fcos"
 
 
 def check(parts: str, num_classes: int, img_size: int) -> None:
-    """Check the text after `detector:`.
-
-    Raises:
-        UserError: It does not name a space and heads.
-    """
+    """Check that the text after `detector:` names a space and heads."""
     check_parts(parts, "detector", HEADS, EXAMPLE, num_classes, padded(img_size))
 
 
 def build(trial: BaseTrial, parts: str, num_classes: int = 20, img_size: int = 320) -> nn.Module:
     """Build a detector: the choices of the backbone, then those of the pyramid and the heads.
 
-    Args:
-        trial: Chooses the backbone, `pyramid_width`, `head_width` and `head_depth`.
-        parts: Name of the backbone's space, a plus, and `fcos` or `retinanet`.
-        num_classes: Number of classes, K.
-        img_size: Height of the images in pixels.
+    The parts are the name of the backbone's space, a plus, and `fcos` or `retinanet`.
 
     Raises:
         UserError: The backbone has one map alone, or its classifier is no linear layer.

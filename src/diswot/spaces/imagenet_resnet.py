@@ -116,11 +116,8 @@ def build(
 ) -> ImageNetResNet:
     """Build a network: `stages`, and `block_i`, `kernel_i`, `width_i` and `depth_i` of each.
 
-    Args:
-        trial: Chooses the number of stages first.
-        num_classes: Number of logits, K.
-        img_size: Height and width of the images in pixels; sets the stem.
-        features: Channels of the last map, C: ResNet-18 and ResNet-34 have 512, ResNet-50 2048.
+    The number of stages is chosen first. The side of the images sets the stem. `features` are the
+    channels of the last map, C: ResNet-18 and ResNet-34 have 512, ResNet-50 2048.
     """
     count = trial.suggest_int("stages", *STAGES)
     stages = [_stage(trial, place) for place in range(1, count + 1)]

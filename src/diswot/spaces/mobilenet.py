@@ -34,12 +34,8 @@ def build(
 ) -> nn.Module:
     """Build a network: `width`, and `depth_i`, `kernel_i`, `expand_i` and `se_i` of six stages.
 
-    Args:
-        trial: Chooses the 25 parameters.
-        num_classes: Number of logits, K.
-        img_size: Height and width of the images in pixels. Below 96, the first strides are 1
-            instead of 2: one stride at 64, two strides at 32.
-        features: Channels of the last map, C: MobileNetV2 and EfficientNet-B0 have 1280.
+    Below 96 pixels a side, the first strides are 1 instead of 2: one stride at 64, two strides at
+    32. `features` are the channels of the last map, C: MobileNetV2 and EfficientNet-B0 have 1280.
     """
     width = trial.suggest_categorical("width", WIDTHS)
     first, *rest = strides((2, *STRIDES), img_size)

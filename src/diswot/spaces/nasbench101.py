@@ -27,6 +27,7 @@ from optuna.trial import BaseTrial
 from torch import Tensor, nn
 
 from diswot.errors import UserError
+from diswot.spaces.cells import conv_bn_relu
 
 OPERATIONS: tuple[str, ...] = ("conv3x3-bn-relu", "conv1x1-bn-relu", "maxpool3x3")
 VERTICES, EDGES = 7, 9
@@ -47,12 +48,7 @@ def build(trial: BaseTrial, num_classes: int = 10, channels: int = 3) -> nn.Modu
     edge that appears twice counts once, so that every cell has at most nine edges. `op_1` to
     `op_5` are the operations of the vertices between. This is the benchmark's encoding with one
     variable an edge (section 4.1), except that edges may repeat. Vertices on no path from the
-    input to the output are not built.
-
-    Args:
-        trial: Chooses the fourteen parameters.
-        num_classes: Number of logits, K.
-        channels: Channels of the images, whose height and width must be multiples of 4.
+    input to the output are not built. Height and width of the images must be multiples of 4.
 
     Raises:
         UserError: No path leads from the input to the output.
@@ -63,7 +59,7 @@ def build(trial: BaseTrial, num_classes: int = 10, channels: int = 3) -> nn.Modu
         for vertex in range(1, _OUTPUT)
     }
     edges = _alive(frozenset(_pair(text) for text in chosen))
-    stem = _convolution(channels, WIDTHS[0], 3)
+    stem = conv_bn_relu(channels, WIDTHS[0], 3)
     layers = OrderedDict(
         stem=stem,
         stack1=_stack(edges, named, WIDTHS[0], WIDTHS[0]),
@@ -131,7 +127,7 @@ class NASBench101Cell(nn.Module):
         )
         self.projections = nn.ModuleDict(
             {
-                str(vertex): _convolution(inputs, width, 1)
+                str(vertex): conv_bn_relu(inputs, width, 1)
                 for vertex, width in self.widths.items()
                 if (0, vertex) in edges
             }
@@ -210,19 +206,10 @@ def _stack(edges: Edges, operations: dict[int, str], inputs: int, outputs: int) 
     return nn.Sequential(*(NASBench101Cell(edges, operations, width, outputs) for width in widths))
 
 
-def _convolution(inputs: int, outputs: int, size: int) -> nn.Sequential:
-    """Build a convolution, a batch norm and a ReLU."""
-    return nn.Sequential(
-        nn.Conv2d(inputs, outputs, size, padding=size // 2, bias=False),
-        nn.BatchNorm2d(outputs),
-        nn.ReLU(),
-    )
-
-
 def _operation(name: str, width: int) -> nn.Module:
     if name == "maxpool3x3":
         return nn.MaxPool2d(3, stride=1, padding=1)
-    return _convolution(width, width, 3 if name == "conv3x3-bn-relu" else 1)
+    return conv_bn_relu(width, width, 3 if name == "conv3x3-bn-relu" else 1)
 
 
 def _alive(edges: Edges) -> Edges:

@@ -40,15 +40,11 @@ CELLS = 5
 
 
 def build(trial: BaseTrial, num_classes: int = 100, channels: int = 3) -> nn.Module:
-    """Build the network of one cell, chosen by six categorical parameters.
+    """Build the network of one cell, `op_1_0`, `op_2_0`, `op_2_1`, `op_3_0`, `op_3_1` and `op_3_2`.
 
     All six are suggested before the first module is made. The last output of each resolution is the
-    output of the children `stage1`, `stage2` and `stage3`.
-
-    Args:
-        trial: Chooses `op_1_0`, `op_2_0`, `op_2_1`, `op_3_0`, `op_3_1` and `op_3_2`.
-        num_classes: Number of logits, K.
-        channels: Channels of the images, whose height and width must be multiples of 4.
+    output of the children `stage1`, `stage2` and `stage3`. Height and width of the images must be
+    multiples of 4.
     """
     operations = {name: trial.suggest_categorical(name, OPERATIONS) for name in EDGES}
     first, second, third = WIDTHS
@@ -103,12 +99,7 @@ class Reduction(nn.Module):
 
 
 def cell(operations: Mapping[str, str], width: int) -> Cell:
-    """Build a cell, which keeps the shape B x C x H x W.
-
-    Args:
-        operations: Names of the operations by parameter.
-        width: Number of channels, C.
-    """
+    """Build a cell of operations by parameter, which keeps the shape B x C x H x W."""
     return Cell(operations, lambda kind, source: _operation(kind, width), width)
 
 

@@ -20,6 +20,7 @@ from optuna.trial import BaseTrial
 from torch import Tensor, nn
 
 from diswot.errors import UserError
+from diswot.spaces.cells import conv_bn_relu
 
 OPERATIONS = ("identity", "mb3_k3", "mb6_k5")
 LAYERS = (2, 3, 3)
@@ -31,12 +32,8 @@ FEATURES = 1280
 class InvertedResidual(nn.Module):
     """A block of MobileNetV2, with a shortcut where it keeps the shape.
 
-    Args:
-        inputs: Number of channels of the input.
-        outputs: Number of channels of the output.
-        expansion: Channels of the depthwise convolution, divided by `inputs`.
-        kernel: Height and width of the depthwise convolution.
-        stride: Stride of the depthwise convolution.
+    The depthwise convolution has the kernel, the stride, and `expansion` channels for each of the
+    input's.
     """
 
     def __init__(self, inputs: int, outputs: int, expansion: int, kernel: int, stride: int) -> None:
@@ -67,24 +64,16 @@ def build(trial: BaseTrial, num_classes: int = 100) -> nn.Module:
 
     Layers 1, 3 and 6 halve height and width and double the channels; there `identity` is a 1x1
     convolution. Elsewhere `identity` is no layer at all.
-
-    Args:
-        trial: Chooses the eight parameters.
-        num_classes: Number of logits, K.
     """
     chosen = [trial.suggest_categorical(f"op_{i}", OPERATIONS) for i in range(1, sum(LAYERS) + 1)]
     layers: OrderedDict[str, nn.Module] = OrderedDict()
-    layers["stem"] = nn.Sequential(
-        nn.Conv2d(3, STEM, 3, padding=1, bias=False), nn.BatchNorm2d(STEM), nn.ReLU()
-    )
+    layers["stem"] = conv_bn_relu(3, STEM, 3)
     width = STEM
     for place, count in enumerate(LAYERS, 1):
         operations, chosen = chosen[:count], chosen[count:]
         layers[f"stage{place}"] = _stage(operations, width)
         width *= 2
-    layers["norm"] = nn.Sequential(
-        nn.Conv2d(width, FEATURES, 1, bias=False), nn.BatchNorm2d(FEATURES), nn.ReLU()
-    )
+    layers["norm"] = conv_bn_relu(width, FEATURES, 1)
     layers["pool"] = nn.AdaptiveAvgPool2d(1)
     layers["flatten"] = nn.Flatten()
     layers["classifier"] = nn.Linear(FEATURES, num_classes)
@@ -92,10 +81,9 @@ def build(trial: BaseTrial, num_classes: int = 100) -> nn.Module:
 
 
 def from_arch(text: str) -> dict[str, str]:
-    """Convert the notation of the benchmark, one digit a layer, to parameters.
+    """Convert the notation of the benchmark, eight digits, one a layer, to parameters.
 
-    Args:
-        text: Eight digits: 0 is `identity`, 1 `mb3_k3`, 2 `mb6_k5`.
+    0 is `identity`, 1 `mb3_k3`, 2 `mb6_k5`.
 
     Raises:
         UserError: The text has another length or another character.

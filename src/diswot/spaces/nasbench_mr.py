@@ -28,6 +28,7 @@ from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
 from diswot.errors import UserError
+from diswot.spaces.cells import conv_bn_relu
 
 STAGES = (1, 2, 3, 4)
 COUNTS = (1, 2, 3, 4)  # modules of a stage, and blocks of a branch
@@ -51,11 +52,7 @@ class BranchedStage:
 
 
 class BranchBlock(nn.Module):
-    """Two 3x3 convolutions and an identity.
-
-    Args:
-        width: Number of channels, C.
-    """
+    """Two 3x3 convolutions of one width and an identity."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -79,11 +76,8 @@ class Fusion(nn.Module):
 
     A branch is the sum of its own map after a 3x3 convolution, of the next finer map after a 3x3
     convolution of stride 2, and of the next coarser map after a 1x1 convolution, enlarged. A new
-    branch is a 3x3 convolution of stride 2 of the branch before it.
-
-    Args:
-        inputs: Channels of the branches before.
-        outputs: Channels of the branches after: as many, or one more.
+    branch is a 3x3 convolution of stride 2 of the branch before it. There are as many channels
+    after as before, or one more.
     """
 
     def __init__(self, inputs: Sequence[int], outputs: Sequence[int]) -> None:
@@ -95,9 +89,9 @@ class Fusion(nn.Module):
         for to, sources in enumerate(self.sources):
             for source in sources:
                 size, stride = (1, 1) if source > to else (3, 2 if source < to else 1)
-                paths[_path(source, to)] = _convolution(inputs[source], outputs[to], size, stride)
+                paths[_path(source, to)] = conv_bn_relu(inputs[source], outputs[to], size, stride)
         for to in self.new:
-            paths[_path(to - 1, to)] = _convolution(outputs[to - 1], outputs[to], 3, 2)
+            paths[_path(to - 1, to)] = conv_bn_relu(outputs[to - 1], outputs[to], 3, 2)
         self.paths = nn.ModuleDict(paths)
         self.relu = nn.ReLU()
 
@@ -117,12 +111,7 @@ class Fusion(nn.Module):
 
 
 class ParallelModule(nn.Module):
-    """A fusion, and residual blocks in each branch.
-
-    Args:
-        inputs: Channels of the branches before.
-        stage: Blocks and channels of the branches.
-    """
+    """A fusion of the branches before, and the residual blocks of a stage in each branch."""
 
     def __init__(self, inputs: Sequence[int], stage: BranchedStage) -> None:
         super().__init__()
@@ -160,7 +149,7 @@ class MultiResolutionNet(nn.Module):
     ) -> None:
         super().__init__()
         self.stem = nn.Sequential(
-            _convolution(3, stem[0], 3, 2), _convolution(stem[0], stem[1], 3, 2)
+            conv_bn_relu(3, stem[0], 3, 2), conv_bn_relu(stem[0], stem[1], 3, 2)
         )
         widths: Sequence[int] = stem[1:]
         self.names: list[str] = []
@@ -169,7 +158,7 @@ class MultiResolutionNet(nn.Module):
                 self.names.append(f"module{place}_{number}")
                 self.add_module(self.names[-1], ParallelModule(widths, stage))
                 widths = stage.widths
-        self.merge = _convolution(sum(widths), last, 1)
+        self.merge = conv_bn_relu(sum(widths), last, 1)
         self.dense = dense
         self.pool = nn.Identity() if dense else nn.AdaptiveAvgPool2d(1)
         self.flatten = nn.Identity() if dense else nn.Flatten()
@@ -196,21 +185,12 @@ def build(trial: BaseTrial, num_classes: int = 100) -> MultiResolutionNet:
 
     `stem_1`, `stem_2` and `last` are channels. Stage s has `modules_s`, and of each branch b
     `blocks_s_b` and `width_s_b`.
-
-    Args:
-        trial: Chooses the 27 parameters.
-        num_classes: Number of logits, K.
     """
     return MultiResolutionNet(*_choices(trial), num_classes)
 
 
 def build_seg(trial: BaseTrial, num_classes: int = 19) -> MultiResolutionNet:
-    """Build a network for segmentation; the parameters are those of `build`.
-
-    Args:
-        trial: Chooses the 27 parameters.
-        num_classes: Number of classes of the pixels, K.
-    """
+    """Build a network for segmentation; the parameters are those of `build`."""
     return MultiResolutionNet(*_choices(trial), num_classes, dense=True)
 
 
@@ -238,9 +218,8 @@ def _choices(trial: BaseTrial) -> tuple[tuple[int, int], list[BranchedStage], in
 def from_arch(text: str) -> dict[str, int]:
     """Convert 27 numbers, joined by hyphens, to parameters.
 
-    Args:
-        text: Two channels of the stem; of each stage s its number of modules, s numbers of blocks
-            and s numbers of channels; the channels of the merged map.
+    They are two channels of the stem; of each stage s its number of modules, s numbers of blocks
+    and s numbers of channels; the channels of the merged map.
 
     Raises:
         UserError: The text has another number of parts, or one is not in the space.
@@ -267,11 +246,3 @@ def from_arch(text: str) -> dict[str, int]:
 
 def _path(source: int, to: int) -> str:
     return f"{source}_{to}"
-
-
-def _convolution(inputs: int, outputs: int, size: int, stride: int = 1) -> nn.Sequential:
-    return nn.Sequential(
-        nn.Conv2d(inputs, outputs, size, stride, padding=size // 2, bias=False),
-        nn.BatchNorm2d(outputs),
-        nn.ReLU(),
-    )

@@ -34,12 +34,7 @@ def build(trial: BaseTrial, num_classes: int = 100, img_size: int = 32) -> nn.Mo
 
     `base_dim` is the number of channels a head in every stage, `depth_1` to `depth_3` the number of
     layers of each stage, and `heads` the numbers of heads of the three stages. Pooling multiplies
-    channels by a whole number, and so heads.
-
-    Args:
-        trial: Chooses the six parameters.
-        num_classes: Number of logits, K.
-        img_size: Height and width of the images in pixels; sets the patches.
+    channels by a whole number, and so heads. The side of the images sets the patches.
     """
     base = trial.suggest_categorical("base_dim", BASES)
     ratio = trial.suggest_categorical("mlp_ratio", RATIOS)
@@ -67,8 +62,7 @@ def patches(img_size: int) -> tuple[int, int]:
 def from_arch(arch: Mapping[str, Any]) -> dict[str, Any]:
     """Convert an architecture from the form of the Auto-Prox benchmark to parameters.
 
-    Args:
-        arch: `base_dim`, `mlp_ratio`, and lists `depth` and `num_heads` of three stages.
+    It has `base_dim`, `mlp_ratio`, and lists `depth` and `num_heads` of three stages.
 
     Raises:
         UserError: A value is missing or outside of the space, or a list has another length.

@@ -52,7 +52,7 @@ class Space:
     function: str = "build"
     constant: str = "SIZE"
     argument: str = ""
-    checks: str = ""
+    checks: str = "check"
     example: str = ""
     task: str = "classification"
 
@@ -200,7 +200,6 @@ SPACES: dict[str, Space] = {
         "Fang et al., CVPR 2023",
         constant="",
         argument="teacher",
-        checks="check",
         example="subnet:resnet56",
         task="",
     ),
@@ -210,7 +209,6 @@ SPACES: dict[str, Space] = {
         "Howard et al., ICCV 2019; Lin et al., CVPR 2017",
         constant="",
         argument="parts",
-        checks="check",
         example="dense:mobilenet+lraspp",
         task="segmentation",
     ),
@@ -220,7 +218,6 @@ SPACES: dict[str, Space] = {
         "Tian et al., ICCV 2019; Lin et al., ICCV 2017",
         constant="",
         argument="parts",
-        checks="check",
         example="detector:mobilenet+fcos",
         task="detection",
     ),
@@ -271,15 +268,9 @@ def _bound(name: str, options: Mapping[str, int]) -> Build:
 def check_parts(
     parts: str, what: str, tops: Mapping[str, object], example: str, num_classes: int, img_size: int
 ) -> None:
-    """Check the name of a space of backbones and of what stands on them.
+    """Check the name of a space of backbones, a plus, and the name of what stands on them.
 
-    Args:
-        parts: Both names with a plus between them.
-        what: What stands on the backbone, for the error.
-        tops: The names that may stand there.
-        example: A whole name for the error.
-        num_classes: Number of logits, K.
-        img_size: Height and width of the images in pixels.
+    `what` stands there, one of `tops`; the example is a whole name. Both are for the error.
 
     Raises:
         UserError: A name is unknown.

@@ -42,13 +42,7 @@ def names(pattern: str) -> tuple[str, ...]:
 
 
 def build(trial: BaseTrial, pattern: str, num_classes: int = 21, img_size: int = 224) -> nn.Module:
-    """Build the network of a name, with random weights.
-
-    Args:
-        trial: Chooses `model`.
-        pattern: Pattern of the candidates; see `names`.
-        num_classes: Number of classes, K.
-        img_size: Height of the images in pixels.
+    """Build the network of a name, `model`, that the pattern matches, with random weights.
 
     Raises:
         UserError: No network matches, or the network does not fit the image size.

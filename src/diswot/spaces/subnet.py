@@ -23,19 +23,14 @@ from torch import nn
 
 from diswot.models.registry import teacher_builder
 from diswot.models.subnetwork_tracing import sub_networks
-from diswot.models.subnetworks import SHARES, SubNetworks
+from diswot.models.subnetworks import SHARES, SubNetworks, cut
 from diswot.models.weightless import Weightless
 from diswot.spaces.trials import FixedParamsTrial
 
 
 @dataclass(frozen=True)
 class Teacher:
-    """A teacher and its sub-networks.
-
-    Attributes:
-        build: Function that builds the teacher.
-        parts: Its sub-networks.
-    """
+    """A function that builds a teacher, and the teacher's sub-networks."""
 
     build: Callable[[], nn.Module]
     parts: SubNetworks
@@ -60,11 +55,6 @@ def check(teacher: str, num_classes: int, img_size: int) -> None:
 def traced(teacher: str, num_classes: int, img_size: int) -> Teacher:
     """Return a teacher by name with its sub-networks; each process traces it once.
 
-    Args:
-        teacher: Name of the teacher, as `create_teacher` takes it.
-        num_classes: Number of logits, K.
-        img_size: Height and width of the images in pixels, S.
-
     Raises:
         UserError: The name is unknown, or nothing can be removed from the teacher.
     """
@@ -78,24 +68,19 @@ def build(trial: BaseTrial, teacher: str, num_classes: int = 100, img_size: int 
     The ends are `width_stem` and `width_head`, where these have channels of their own.
 
     A stage of one block has no `depth_i`, and one whose channels torch-pruning cannot remove has
-    no `width_i`. The weights are those of a new teacher, at the kept channels.
-
-    Args:
-        trial: Chooses the numbers of blocks and the shares of the channels.
-        teacher: Name of the teacher, as `create_teacher` takes it.
-        num_classes: Number of logits, K.
-        img_size: Height and width of the images in pixels, S.
+    no `width_i`. The weights are those of a new teacher, at the kept channels. The teacher is a
+    name, as `create_teacher` takes it.
     """
     made = traced(teacher, num_classes, img_size)
     on_meta = torch.get_default_device().type == "meta"
     model = _replica(made.weightless) if on_meta else made.build()
-    return made.parts.cut(model, *_choices(trial, made.parts))
+    return cut(made.parts, model, *_choices(trial, made.parts))
 
 
 def _replica(model: nn.Module) -> nn.Module:
     """Return a copy of a network with the same tensors, in a tenth of the time of a new network.
 
-    `SubNetworks.cut` replaces tensors and changes none, so the network stays as it is.
+    `cut` replaces tensors and changes none, so the network stays as it is.
     """
     replicas = {module: copy.copy(module) for module in model.modules()}
     for replica in replicas.values():
@@ -111,22 +96,17 @@ def _replica(model: nn.Module) -> nn.Module:
 def from_teacher(
     model: nn.Module, params: Mapping[str, Any], teacher: str, num_classes: int, img_size: int
 ) -> nn.Module:
-    """Return the sub-network of some parameters with the weights of a teacher.
+    """Return the sub-network of some parameters with the weights of a teacher of that name.
 
-    Args:
-        model: The teacher of the name, such as a trained one. It is not changed.
-        params: Parameters of the architecture.
-        teacher: Name of the teacher.
-        num_classes: Number of logits, K.
-        img_size: Height and width of the images in pixels, S.
+    The model is that teacher, such as a trained one. It is not changed.
     """
     parts = traced(teacher, num_classes, img_size).parts
-    return parts.cut(copy.deepcopy(model), *_choices(FixedParamsTrial(params), parts))
+    return cut(parts, copy.deepcopy(model), *_choices(FixedParamsTrial(params), parts))
 
 
 def _choices(trial: BaseTrial, parts: SubNetworks) -> tuple[list[int], list[float]]:
     depths, shares = [], []
-    for stage in parts.stages:
+    for stage in parts:
         depth, width = f"depth_{stage.name}", f"width_{stage.name}"
         depths.append(trial.suggest_int(depth, 1, stage.depth) if stage.depth > 1 else 1)
         shares.append(trial.suggest_categorical(width, SHARES) if stage.coupled else 1.0)

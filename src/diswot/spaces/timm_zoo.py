@@ -57,13 +57,7 @@ SIZE = len(names())
 def build(
     trial: BaseTrial, num_classes: int = 1000, img_size: int = 224, pattern: str = "*"
 ) -> nn.Module:
-    """Build the model of a name, without pretrained weights.
-
-    Args:
-        trial: Chooses `model`.
-        num_classes: Number of logits, K.
-        img_size: Height and width of the images in pixels, for models of a fixed size.
-        pattern: Pattern of the candidates; see `names`.
+    """Build the model of a name, `model`, that the pattern matches, without pretrained weights.
 
     Raises:
         UserError: No model matches, or the model is too large or does not fit the image size.
@@ -79,11 +73,7 @@ def build(
 
 
 def from_arch(name: str, pattern: str = "*") -> dict[str, str]:
-    """Convert the name of a model to parameters; a training tag after a dot is dropped.
-
-    Args:
-        name: Name of a model, such as `resnet18` or `resnet18.a1_in1k`.
-        pattern: Pattern of the candidates; see `names`.
+    """Convert the name of a model to parameters; a training tag such as `.a1_in1k` is dropped.
 
     Raises:
         UserError: Neither timm nor the pattern has the model.

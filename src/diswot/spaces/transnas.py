@@ -43,9 +43,7 @@ Encoder = tuple["OrderedDict[str, nn.Module]", int, int]  # layers, channels, ha
 def positions(modules: int, counts: Iterable[int]) -> list[str]:
     """List the choices of some modules among several, such as `1-3` of 4.
 
-    Args:
-        modules: Number of modules.
-        counts: Numbers of modules that may be chosen.
+    The counts are the numbers of modules that may be chosen.
     """
     places = range(1, modules + 1)
     found = (itertools.combinations(places, count) for count in counts)
@@ -59,9 +57,7 @@ SIZE_MACRO = sum(len(positions(n, HALVINGS)) * len(positions(n, DOUBLINGS)) for 
 class ShiftedConvolutions(nn.Module):
     """Two 1x1 convolutions of stride 2, the second on the map shifted by one pixel.
 
-    Args:
-        inputs: Number of channels of the input.
-        outputs: Number of channels of the output; half of them from each convolution.
+    Half of the output's channels are from each.
     """
 
     def __init__(self, inputs: int, outputs: int) -> None:
@@ -79,12 +75,7 @@ class ResidualBlock(nn.Module):
     """Two 3x3 convolutions and a shortcut, which is a 1x1 convolution where the shape changes.
 
     The batch norm of that convolution has epsilon 1 and momentum 1, as the benchmark's code passes
-    two flags in their places.
-
-    Args:
-        inputs: Number of channels of the input.
-        outputs: Number of channels of the output.
-        stride: Stride of the first convolution and of the shortcut.
+    two flags in their places. The first convolution and the shortcut have the stride.
     """
 
     def __init__(self, inputs: int, outputs: int, stride: int) -> None:
@@ -107,21 +98,14 @@ class ResidualBlock(nn.Module):
 def build_micro(trial: BaseTrial, num_classes: int = 100) -> nn.Module:
     """Build a network of five modules of one cell; modules 1, 3 and 5 double and halve.
 
-    Args:
-        trial: Chooses `op_1_0`, `op_2_0`, `op_2_1`, `op_3_0`, `op_3_1` and `op_3_2`.
-        num_classes: Number of logits, K.
+    The choices are `op_1_0`, `op_2_0`, `op_2_1`, `op_3_0`, `op_3_1` and `op_3_2`.
     """
     encoder, width, _ = _micro(trial)
     return nn.Sequential(OrderedDict([*encoder.items(), *_classifier(width, num_classes)]))
 
 
 def build_micro_seg(trial: BaseTrial, num_classes: int = 17) -> nn.Module:
-    """Build a network of `build_micro` with the benchmark's decoder for segmentation.
-
-    Args:
-        trial: As in `build_micro`.
-        num_classes: Number of classes of the pixels, K.
-    """
+    """Build a network of `build_micro` with the benchmark's decoder for segmentation."""
     return _segmenter(*_micro(trial), num_classes)
 
 
@@ -138,24 +122,15 @@ def _micro(trial: BaseTrial) -> Encoder:
 def build_macro(trial: BaseTrial, num_classes: int = 100) -> nn.Module:
     """Build a network of 4 to 6 modules of residual blocks.
 
-    Of n modules, `halved_n` names those that halve height and width, and `doubled_n` those that
-    double the channels, such as `1-3`.
-
-    Args:
-        trial: Chooses `modules`, n, first, as the other parameters depend on it.
-        num_classes: Number of logits, K.
+    `modules`, n, is chosen first. Of n modules, `halved_n` names those that halve height and width,
+    and `doubled_n` those that double the channels, such as `1-3`.
     """
     encoder, width, _ = _macro(trial)
     return nn.Sequential(OrderedDict([*encoder.items(), *_classifier(width, num_classes)]))
 
 
 def build_macro_seg(trial: BaseTrial, num_classes: int = 17) -> nn.Module:
-    """Build a network of `build_macro` with the benchmark's decoder for segmentation.
-
-    Args:
-        trial: As in `build_macro`.
-        num_classes: Number of classes of the pixels, K.
-    """
+    """Build a network of `build_macro` with the benchmark's decoder for segmentation."""
     return _segmenter(*_macro(trial), num_classes)
 
 
@@ -172,9 +147,8 @@ def _macro(trial: BaseTrial) -> Encoder:
 def from_micro(text: str) -> dict[str, str]:
     """Convert six digits such as `0-1-2-3-0-1` to parameters.
 
-    Args:
-        text: Operations on the edges into node 1 from 0, into 2 from 0 and 1, and into 3 from 0, 1
-            and 2: 0 none, 1 skip, 2 1x1 and 3 3x3 convolution.
+    They are the operations on the edges into node 1 from 0, into 2 from 0 and 1, and into 3 from 0,
+    1 and 2: 0 none, 1 skip, 2 1x1 and 3 3x3 convolution.
 
     Raises:
         UserError: The text has another number of operations, or an unknown one.
@@ -190,8 +164,7 @@ def from_micro(text: str) -> dict[str, str]:
 def from_macro(text: str) -> dict[str, int | str]:
     """Convert digits such as `1-2-3-4` to parameters; zeros at the end are no modules.
 
-    Args:
-        text: Modules: 1 normal, 2 doubles the channels, 3 halves height and width, 4 both.
+    A module is 1 normal, 2 doubles the channels, 3 halves height and width, 4 both.
 
     Raises:
         UserError: A digit is unknown, or the network is not in the space.

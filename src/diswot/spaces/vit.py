@@ -23,10 +23,7 @@ SIZE = (DEPTHS[1] - DEPTHS[0] + 1) * len(HEADS) * len(HEAD_WIDTHS) * len(RATIOS)
 def build(trial: BaseTrial, num_classes: int = 1000, img_size: int = 224) -> nn.Module:
     """Build a network of `depth` layers of `heads` heads, `head_width` and `mlp_ratio`.
 
-    Args:
-        trial: Chooses the four parameters.
-        num_classes: Number of logits, K.
-        img_size: Height and width of the images in pixels; sets the patch: 16 at 224, 8 at 64.
+    The side of the images sets the patch: 16 pixels at 224, 8 at 64.
     """
     depth = trial.suggest_int("depth", *DEPTHS)
     heads = trial.suggest_categorical("heads", HEADS)

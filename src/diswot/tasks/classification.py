@@ -20,12 +20,7 @@ def two_labels(_: Dataset) -> Tensor:
 
 
 def count_correct(logits: Tensor, labels: Tensor) -> Tensor:
-    """Return the number of images whose label has the highest logit, and the number of images.
-
-    Args:
-        logits: B x K.
-        labels: Class indices, B.
-    """
+    """Return the number of images whose label has the highest logit, and the number of images."""
     correct = (logits.argmax(1) == labels).sum()
     return torch.stack((correct, correct.new_tensor(len(labels)))).double()
 
@@ -37,11 +32,7 @@ def accuracy(counts: Tensor) -> dict[str, float]:
 
 
 def check_logits(fit: Fit, outputs: object) -> None:
-    """Check that the outputs for two images are one logit a class.
-
-    Args:
-        fit: The network and the data.
-        outputs: What the network returns.
+    """Check that the outputs of a network for two images are one logit a class.
 
     Raises:
         UserError: They are not.

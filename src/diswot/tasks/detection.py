@@ -41,11 +41,7 @@ def of_list(model: Network, images: Tensor) -> object:
 
 
 def highest_boxes(outputs: object) -> Tensor:
-    """Return the boxes of the highest scores in each image, B x 100 x 6, the highest first.
-
-    Args:
-        outputs: What a detector returns in evaluation mode.
-    """
+    """Return the boxes of the highest scores that a detector finds in each image, B x 100 x 6."""
     assert isinstance(outputs, list)
     return torch.stack([_packed(each) for each in outputs])
 
@@ -61,10 +57,6 @@ def put_beside(predicted: Tensor, targets: Tensor) -> Tensor:
     """Return the predicted boxes of each image, and the true ones after them, B x (100 + M) x 6.
 
     The mean average precision ranks the boxes of all images, so that no sum over images gives it.
-
-    Args:
-        predicted: B x 100 x 6.
-        targets: B x M x 6.
     """
     return torch.cat((predicted, targets.to(predicted)), 1).cpu()
 
@@ -78,22 +70,14 @@ def mean_average_precision(images: Tensor) -> dict[str, float]:
     """Return the mAP over the thresholds 0.5 to 0.95 of the IoU, and that at 0.5, in %.
 
     A detection that overlaps with a crowd or a difficult object alone is neither right nor wrong.
-    Both are NaN if there is no true box.
-
-    Args:
-        images: N x (100 + M) x 6, as `put_beside` returns them.
+    Both are NaN if there is no true box. The boxes are as `put_beside` returns them.
     """
     precision, _ = _precisions(images)
     return {"test_map": _mean(precision), "test_map50": _mean(precision[0])}
 
 
 def class_precisions(images: Tensor, classes: int) -> Tensor:
-    """Return the average precision of each class over the thresholds 0.5 to 0.95, K, in %.
-
-    Args:
-        images: N x (100 + M) x 6, as `put_beside` returns them.
-        classes: K.
-    """
+    """Return the average precision of each class over the thresholds 0.5 to 0.95, K, in %."""
     precision, known = _precisions(images)
     found = torch.full((classes,), torch.nan, dtype=torch.float64)
     for place, label in enumerate(known.tolist()):
@@ -131,10 +115,6 @@ def _dict(rows: Tensor, last: str) -> dict[str, Tensor]:
 def check_boxes(fit: Fit, outputs: object) -> None:
     """Check that the outputs for two images are boxes, and that the detector has the classes.
 
-    Args:
-        fit: The network and the data.
-        outputs: What the network returns in evaluation mode.
-
     Raises:
         UserError: They are not, or it has others.
     """
@@ -147,11 +127,22 @@ def check_boxes(fit: Fit, outputs: object) -> None:
             f"the {role} gives {type(outputs).__name__} for 2 images, and {data.name} needs a "
             "detector: a list with a dict of boxes, labels and scores for each image"
         )
-    wanted = len(data.classes if fit.classes is None else fit.classes) + 1
-    if (found := head_classes(fit.model)) not in (None, wanted):
+    classes = data.classes if fit.classes is None else fit.classes
+    check_head(role, fit.model, data.name, len(classes))
+
+
+def check_head(role: str, model: nn.Module, data: str, num_classes: int) -> None:
+    """Refuse a detector with another number of classes than the data, as far as it is known.
+
+    `role` and `data` are what an error calls them; the number leaves the background out.
+
+    Raises:
+        UserError: The number is another.
+    """
+    if (found := head_classes(model)) not in (None, num_classes + 1):
         raise UserError(
             f"the {role} has outputs for {found} classes, the background included, and "
-            f"{data.name} has {wanted}"
+            f"{data} has {num_classes + 1}"
         )
 
 

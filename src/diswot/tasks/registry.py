@@ -48,21 +48,13 @@ class Measured(NamedTuple):
 
 
 def find_result(record: Mapping[str, object]) -> Measured | None:
-    """Return the test result in a row of a history or the result of a training; None without one.
-
-    Args:
-        record: Values by name.
-    """
+    """Return the test result in a row of a history, or of a training; None without one."""
     known = ((name, number(record.get(name))) for name in MEASURES)
     return next((Measured(name, value) for name, value in known if value is not None), None)
 
 
 def tested_task(record: Mapping[str, object]) -> str | None:
-    """Return the name of the task whose test result is in a record; None without one.
-
-    Args:
-        record: Values by name, as for `find_result`.
-    """
+    """Return the name of the task whose test result is in a record; None without one."""
     found = find_result(record)
     named = {task.result: name for name, task in TASKS.items()}
     return named.get(found.name) if found else None

@@ -23,9 +23,7 @@ def two_masks(data: Dataset) -> Tensor:
 def confusion(logits: Tensor, targets: Tensor) -> Tensor:
     """Return how many pixels of each class are predicted to be of each class, K x K.
 
-    Args:
-        logits: B x K x h x w.
-        targets: Class indices, B x H x W; `IGNORED` for a pixel that is not counted.
+    `IGNORED` pixels are not counted.
     """
     from torchmetrics.functional.classification import multiclass_confusion_matrix
 
@@ -38,12 +36,7 @@ def confusion(logits: Tensor, targets: Tensor) -> Tensor:
 
 
 def class_ious(counts: Tensor, classes: int) -> Tensor:
-    """Return the intersection over union of each class, in %; NaN for one that never occurs.
-
-    Args:
-        counts: K x K, as `confusion` returns them.
-        classes: K.
-    """
+    """Return the intersection over union of each class, in %; NaN for one that never occurs."""
     hits = counts.diagonal()[:classes]
     return 100 * hits / (counts.sum(0) + counts.sum(1) - hits)
 
@@ -55,10 +48,6 @@ def mean_iou(counts: Tensor) -> dict[str, float]:
 
 def check_positions(fit: Fit, outputs: object) -> None:
     """Check that the outputs for two images are one logit a class for each position.
-
-    Args:
-        fit: The network and the data.
-        outputs: What the network returns, as for `logits_of`.
 
     Raises:
         UserError: They are not.

@@ -91,10 +91,7 @@ def summed(counts: Sequence[Tensor]) -> Tensor:
 def table(task: Task, counts: Tensor, classes: Sequence[str]) -> list[tuple[str, float]]:
     """Return the result of each class and the means in %, by name; NaN for one that never occurs.
 
-    Args:
-        task: A task.
-        counts: The tensor of all images, as `combine` returns it.
-        classes: Names of the K classes.
+    The counts are of all images, as `combine` returns them.
     """
     if task.class_results is None:
         return []

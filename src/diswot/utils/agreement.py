@@ -12,15 +12,10 @@ LONGEST = 200  # characters of a value in an error
 
 
 def require_same(before: Mapping[str, Any], now: Mapping[str, Any], what: str) -> None:
-    """Refuse to resume a run whose facts have changed.
+    """Refuse to resume a run, `what`, whose facts have changed since it began.
 
     Values are compared as JSON holds them, so that a tuple equals the list that was stored.
     Mappings are compared value by value. A fact that one side lacks counts as None there.
-
-    Args:
-        before: Facts that were stored when the run began.
-        now: Facts of the run that resumes it.
-        what: Subject of the error's sentence, such as "the training to resume".
 
     Raises:
         UserError: A fact differs; the error names the first in alphabetical order, with both

@@ -14,11 +14,7 @@ ALL = "all"
 
 
 def get_device(name: str) -> torch.device:
-    """Return the device of a name.
-
-    Raises:
-        UserError: This machine has no such device.
-    """
+    """Return the device of a name; a `UserError` if this machine has no such device."""
     try:
         device = torch.device(name)
     except RuntimeError as error:

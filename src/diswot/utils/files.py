@@ -38,9 +38,8 @@ _PLAIN: list[Any] = [Namespace, *STAND_INS]
 def write(path: Path, save: Callable[[str], object]) -> None:
     """Write a file atomically: a failure leaves the earlier file as it was.
 
-    Args:
-        path: The file. Its folder is made if need be.
-        save: Writes the content to a path, which is a temporary file in the same folder.
+    The folder is made if need be. `save` writes the content to a path, which is a temporary file in
+    the same folder.
 
     Raises:
         UserError: The file cannot be written.
@@ -60,20 +59,12 @@ def write(path: Path, save: Callable[[str], object]) -> None:
 
 
 def write_json(path: Path, value: object) -> None:
-    """Write one JSON document.
-
-    Raises:
-        UserError: The file cannot be written.
-    """
+    """Write one JSON document, as `write` does."""
     write_text(path, json.dumps(value, indent=2) + "\n")
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a text.
-
-    Raises:
-        UserError: The file cannot be written.
-    """
+    """Write a text in UTF-8, as `write` does."""
     write(path, lambda temporary: Path(temporary).write_text(text, encoding="utf-8"))
 
 

@@ -25,9 +25,7 @@ _BLOCK = 4096  # bytes that are searched for the last line end at a time
 def read_lines(path: Path, *, skip_damaged: bool = False) -> Iterator[Any]:
     """Yield the value of each whole line; nothing if there is no file.
 
-    Args:
-        path: The file.
-        skip_damaged: Whether to pass over lines that are not JSON instead of raising.
+    If `skip_damaged`, lines that are not JSON are passed over.
 
     Raises:
         UserError: The file cannot be read, or a line is not JSON.
@@ -49,11 +47,7 @@ def read_lines(path: Path, *, skip_damaged: bool = False) -> Iterator[Any]:
 
 
 def read_from(path: Path, position: int) -> Iterator[tuple[Any, int]]:
-    """Yield the value of each whole line from a position on, and the position after that line.
-
-    Args:
-        path: The file.
-        position: Start of a line, in bytes.
+    """Yield the value of each whole line from a position in bytes, and the position after the line.
 
     Raises:
         OSError: The file cannot be read.
@@ -69,10 +63,7 @@ def read_from(path: Path, position: int) -> Iterator[tuple[Any, int]]:
 def append(path: Path, rows: Iterable[object], *, sync: bool = False) -> None:
     """Append one line a row in place of a torn last line; other processes wait meanwhile.
 
-    Args:
-        path: The file; it is made if need be, its folder is not.
-        rows: Values that JSON knows.
-        sync: Whether to wait until the disk holds them.
+    The file is made if need be, its folder is not. If `sync`, wait until the disk holds the rows.
 
     Raises:
         OSError: The file cannot be written.

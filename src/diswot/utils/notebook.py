@@ -23,7 +23,6 @@ class Curve(NamedTuple):
         xs: Their places on the axis to the right.
         ys: Their places on the axis upwards.
         texts: What is shown where the pointer is on a point; empty for the numbers alone.
-        mode: Whether lines join the points.
     """
 
     name: str
@@ -36,10 +35,7 @@ class Curve(NamedTuple):
 def figure(curves: Iterable[Curve], x: str, y: str) -> Figure:
     """Return a Plotly figure; a notebook draws it, `figure.show()` opens a browser.
 
-    Args:
-        curves: What is drawn.
-        x: Title of the axis to the right.
-        y: Title of the axis upwards.
+    `x` and `y` are the titles of the axes.
 
     Raises:
         UserError: Plotly is not installed.
@@ -53,12 +49,7 @@ def figure(curves: Iterable[Curve], x: str, y: str) -> Figure:
 
 
 def panels(drawn: Mapping[str, Sequence[Curve]], x: str, y: str) -> Figure:
-    """Return a Plotly figure with a panel, and axes, for each entry of a mapping.
-
-    Args:
-        drawn: Curves of each panel, by its title.
-        x: Title of the axes to the right.
-        y: Title of the axes upwards.
+    """Return a Plotly figure with a panel, and axes, for each title and its curves.
 
     Raises:
         UserError: Plotly is not installed.
@@ -75,11 +66,9 @@ def panels(drawn: Mapping[str, Sequence[Curve]], x: str, y: str) -> Figure:
 
 
 def data_frame(rows: Iterable[Mapping[str, Any]], index: str) -> DataFrame:
-    """Return a pandas data frame.
+    """Return a pandas data frame of mappings from names of columns to values.
 
-    Args:
-        rows: One mapping a row, from names of columns to values.
-        index: Name of the column that names the rows.
+    `index` is the name of the column that names the rows.
 
     Raises:
         UserError: pandas is not installed.
@@ -90,12 +79,7 @@ def data_frame(rows: Iterable[Mapping[str, Any]], index: str) -> DataFrame:
 
 
 def html_table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
-    """Return an HTML table; all texts are escaped.
-
-    Args:
-        columns: Names of the columns.
-        rows: Cells of each row.
-    """
+    """Return an HTML table; all texts are escaped."""
     head = "".join(f"<th>{escape(name)}</th>" for name in columns)
     lines = ("".join(f"<td>{escape(str(cell))}</td>" for cell in row) for row in rows)
     return f"<table><tr>{head}</tr>{''.join(f'<tr>{line}</tr>' for line in lines)}</table>"

@@ -36,9 +36,8 @@ def imported(module: str, prefix: str, extra: str = "hf") -> Any:
 def one_line_errors(name: str, failure: str) -> Iterator[None]:
     """Turn any exception of a library into a `UserError` of one line, and silence its log.
 
-    Args:
-        name: What the user asked for; the error begins with it.
-        failure: What cannot be done, such as `cannot be read`.
+    The error begins with the name that the user asked for, and with the failure, such as `cannot
+    be read`.
     """
     logs = [logging.getLogger(library) for library in _LOGGING]
     levels = [log.level for log in logs]

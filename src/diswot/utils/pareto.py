@@ -10,9 +10,6 @@ def front(points: Sequence[Sequence[float]]) -> list[int]:
 
     A point dominates another if no coordinate is higher and one is lower. Of equal points the first
     one is in the front.
-
-    Args:
-        points: N points; lower coordinates are better.
     """
     kept: list[int] = []
     for place in sorted(range(len(points)), key=lambda place: (tuple(points[place]), place)):

@@ -10,11 +10,7 @@ _FORMATS = {"f8": "<d", "f4": "<f", "f2": "<e", "i8": "<q", "i4": "<i", "b1": "<
 
 
 class PlainDtype:
-    """Stand-in for a NumPy dtype.
-
-    Args:
-        code: Code of the type, such as `f8`.
-    """
+    """Stand-in for a NumPy dtype, by its code, such as `f8`."""
 
     def __init__(self, code: str, *_: object) -> None:
         self.code = code

@@ -11,12 +11,7 @@ _log = logging.getLogger("diswot")
 
 
 class _FirstOnly(logging.Filter):
-    """Filter that passes the first message of each text and counts the others.
-
-    Attributes:
-        shown: First message of each text.
-        left_out: Number of the others.
-    """
+    """Filter that passes the first message of each text and counts the others."""
 
     def __init__(self) -> None:
         super().__init__()

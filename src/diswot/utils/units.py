@@ -71,10 +71,7 @@ def show_count(number: float) -> str:
 def show_number(number: object, one: str, several: str = "") -> str:
     """Write a number with its noun, such as `1 epoch` and `3 epochs`.
 
-    Args:
-        number: Number.
-        one: Singular of the noun.
-        several: Plural of the noun. Default: the singular with an s.
+    The plural is the singular with an s, if none is given.
     """
     return f"{number} {one if number == 1 else several or one + 's'}"
 

@@ -86,15 +86,7 @@ def needed(function: Callable[..., Any]) -> list[Parameter]:
 
 
 def load(name: str, **options: Any) -> Callable[..., Any]:
-    """Import a user's function and return it with the options bound, as by `bind`.
-
-    Args:
-        name: As in `find`.
-        options: Values of the parameters that the function may have.
-
-    Raises:
-        UserError: As in `find`.
-    """
+    """Import a user's function as `find` does, with the options bound as by `bind`."""
     return bind(find(name), **options)
 
 
@@ -103,12 +95,8 @@ def find(name: str, kinds: tuple[type, ...] = ()) -> Any:
 
     The import runs the code of the file, unless the file was imported before and has not changed.
     The file may import modules of the same folder, which come first for its own imports, also
-    where a library has the same name, and for these alone.
-
-    Args:
-        name: `file.py:function`, or `package.module:function` of a package that is installed or in
-            the working folder.
-        kinds: Types of the objects that may be named in place of a function. Default: none.
+    where a library has the same name, and for these alone. A package is installed or in the
+    working folder. Objects of some other kinds may be named in place of a function.
 
     Raises:
         UserError: The file, the module or the function does not exist, or the import fails.
@@ -125,9 +113,7 @@ def find(name: str, kinds: tuple[type, ...] = ()) -> Any:
 def members(path: str, kinds: tuple[type, ...] = ()) -> dict[str, Any]:
     """Import a file or a module and return its functions, classes and other callables by name.
 
-    Args:
-        path: Path of a file, or name of a module.
-        kinds: Types of other objects that are returned, too. Default: none.
+    Objects of some other kinds are returned, too.
 
     Raises:
         UserError: There is no such file or module, or the import fails.
@@ -137,15 +123,7 @@ def members(path: str, kinds: tuple[type, ...] = ()) -> dict[str, Any]:
 
 
 def own_members(path: str, kinds: tuple[type, ...] = ()) -> dict[str, Any]:
-    """Return the members that a file or a module defines itself, without private ones.
-
-    Args:
-        path: As in `members`.
-        kinds: As in `members`.
-
-    Raises:
-        UserError: As in `members`.
-    """
+    """Return the `members` that a file or a module defines itself, without private ones."""
     module = _home(path)
     return {
         name: value
@@ -214,12 +192,7 @@ def _takes(parameter: Parameter, option: str) -> bool:
 
 @dataclass(frozen=True)
 class UserFile:
-    """A user's file at the time of reading.
-
-    Attributes:
-        path: Absolute path.
-        content: Bytes of the file.
-    """
+    """A user's file at the time of reading: its absolute path, and its bytes."""
 
     path: Path
     content: bytes
