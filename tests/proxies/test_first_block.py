@@ -135,3 +135,29 @@ def test_roughness_of_white_noise_and_of_what_is_smoothed() -> None:
 def test_what_does_not_vary_is_the_smoothest() -> None:
     assert roughness(torch.ones(2, 3, 4, 4)) == -math.inf
     assert roughness(torch.randn(2, 3, 1, 1)) == -math.inf
+
+
+def test_padding_and_brightness_are_no_detail() -> None:
+    maps = torch.randn(4, 3, 16, 16, generator=torch.Generator().manual_seed(2))
+    changed = maps.clone()
+    for edge in (changed[..., :2, :], changed[..., -2:, :], changed[..., :2], changed[..., -2:]):
+        edge.zero_()
+    assert roughness(changed) == roughness(maps)
+    brighter = maps + 9 * torch.arange(4.0)[:, None, None, None]
+    assert roughness(brighter) == pytest.approx(roughness(maps), abs=1e-5)
+
+
+@pytest.mark.parametrize("groups", [1, 3])
+def test_larger_kernels_are_no_rougher(groups: int) -> None:
+    """Random filters of any size leave the spectrum of the images as it is, in the mean."""
+    noise = torch.randn(8, 3, 32, 32, generator=torch.Generator().manual_seed(3))
+    images = nn.functional.avg_pool2d(noise, 3, 1, 1)
+
+    def first(kernel: int) -> float:
+        layer = nn.Conv2d(3, 24, kernel, padding=kernel // 2, groups=groups)
+        found = first_block_roughness(nn.Sequential(nn.Sequential(layer)), images, 0)
+        assert found is not None
+        return found
+
+    assert first(5) == pytest.approx(first(3), abs=0.1)
+    assert first(7) == pytest.approx(first(3), abs=0.1)

@@ -99,7 +99,7 @@ def detail(candidate: Candidate) -> float:
     """Return by how much the first block's map is smoother than the teacher's, negative, in nats.
 
     0 if it is not smoother. No later block restores what the first one smooths away. Roughness
-    (`first_block.roughness`) is averaged over 8 draws of the weights.
+    (`first_block.roughness`) is averaged over 16 draws of the weights.
 
     Raises:
         UserError: The first block of the teacher, or of the student, is not known.

@@ -1,8 +1,9 @@
 """How rough the map of a network's first block is, averaged over draws of its weights.
 
-One draw of weights ranks networks by chance as much as by their architecture. The first block
-costs a small part of a forward pass, which allows several draws. A map has many positions, so few
-images are enough.
+One draw of weights ranks networks by chance as much as by their architecture, above all if the
+first layer has few filters, as a depthwise convolution of three colours has. The first block costs
+a small part of a forward pass, which allows many draws. A map has many positions, so few images
+are enough.
 
 Letters: B images, C channels, H x W positions. Which modules are blocks is defined in `blocks`.
 """
@@ -21,14 +22,15 @@ from diswot.models.initialization import INITS, NORMS, WEIGHTED, derive_seed
 from diswot.observation.modes import hooked, measuring
 from diswot.proxies.blocks import map_of, primary_blocks
 
-DRAWS = 8
-IMAGES = 8  # of the batch, others in each draw
+DRAWS = 16
+IMAGES = 4  # of the batch, others in each draw
+BORDER = 8  # this share of a side, at each end, is left out: padding makes steps there
 
 
 def first_block_roughness(model: nn.Module, images: Tensor, seed: int) -> float | None:
-    """Measure the roughness of the first block's map, averaged over 8 draws of Kaiming weights.
+    """Measure the roughness of the first block's map, averaged over 16 draws of Kaiming weights.
 
-    Each draw runs the network on eight images up to its first block. Weights are drawn layer by
+    Each draw runs the network on four images up to its first block. Weights are drawn layer by
     layer in running order, from the seed and the number of the draw alone. So networks that begin
     with the same layers get the same weights there. The network keeps its own weights.
 
@@ -45,7 +47,7 @@ def first_block_roughness(model: nn.Module, images: Tensor, seed: int) -> float 
 
 
 def _images_of_draw(images: Tensor, number: int) -> Tensor:
-    """Return the next eight images, from the first again after the last."""
+    """Return the next four images, from the first again after the last."""
     count = min(IMAGES, len(images))
     places = torch.arange(number * count, (number + 1) * count, device=images.device)
     return images[places % len(images)]
@@ -126,10 +128,13 @@ def roughness(features: Tensor) -> float:
     """Return the log of the mean squared step to the next position over the variance, in nats.
 
     The mean squares of steps down and of steps across are added, so that white noise has log 4.
-    Smoothing, such as pooling, lowers the value. It is minus infinity if the map, B x C x H x W,
-    does not vary.
+    Smoothing, such as pooling, lowers the value. The variance is that within an image; the
+    brightness of whole images is no detail. An eighth of each side is left out at each end. The
+    value is minus infinity if the map, B x C x H x W, does not vary.
     """
-    features = features.double()
-    variance = features.var((0, 2, 3), correction=0).mean()
-    steps = sum(features.diff(dim=dim).square().mean() for dim in (2, 3) if features.shape[dim] > 1)
+    down, across = (size // BORDER for size in features.shape[2:])
+    height, width = features.shape[2:]
+    inner = features[..., down : height - down, across : width - across].double()
+    variance = inner.var((2, 3), correction=0).mean()
+    steps = sum(inner.diff(dim=dim).square().mean() for dim in (2, 3) if inner.shape[dim] > 1)
     return math.log(steps / variance) if variance > 0 and steps > 0 else -math.inf
