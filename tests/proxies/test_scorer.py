@@ -22,7 +22,7 @@ from diswot.models.inheritance import inherit
 from diswot.models.initialization import STUDENT, TEACHER, fresh
 from diswot.observation.observe import Observation, observe
 from diswot.proxies.default_score import WEIGHTS
-from diswot.proxies.first_block import DRAWS
+from diswot.proxies.first_block import DRAWS, IMAGES
 from diswot.proxies.registry import PROXIES, by_init, get_proxy
 from diswot.proxies.scorer import Scorer, score, scorer
 from diswot.spaces.cifar_resnet import CifarResNet
@@ -230,9 +230,9 @@ def counted(model: nn.Module) -> list[int]:
         (["naswot", "params"], [], [6]),
         (["diswot"], [6], [6]),
         (["diswot", "semantic", "relation", "kd", "gradcam", "params", "depth"], [6], [6]),
-        (["detail"], [6] * DRAWS, [6, *[6] * DRAWS]),
-        (["detail", "relation"], [6, *[6] * DRAWS], [6, *[6] * DRAWS]),
-        (["default", "detail", "relation"], [6, *[6] * DRAWS], [6, *[6] * DRAWS]),
+        (["detail"], [IMAGES] * DRAWS, [6, *[IMAGES] * DRAWS]),
+        (["detail", "relation"], [6, *[IMAGES] * DRAWS], [6, *[IMAGES] * DRAWS]),
+        (["default", "detail", "relation"], [6, *[IMAGES] * DRAWS], [6, *[IMAGES] * DRAWS]),
     ],
 )
 @pytest.mark.parametrize("trained", [False, True])
@@ -268,7 +268,7 @@ def test_by_default_all_is_computed_of_the_teacher_once_a_batch() -> None:
     fixed = scorer(master, [batch(4), batch(5)])
     fixed.score(fixed.students(student), ["diswot", "semantic", "default", "detail", "params"])
 
-    assert ran == [4, *[4] * DRAWS, 5, *[5] * DRAWS]
+    assert ran == [4, *[IMAGES] * DRAWS, 5, *[IMAGES] * DRAWS]
     assert all(seen is not None and seen.cam_weights is not None for seen in fixed.teachers)
 
 
