@@ -22,6 +22,7 @@ from diswot.models.registry import create_teacher
 from diswot.models.weights import load_weights
 from diswot.observation.functional import relation_matrix
 from diswot.observation.observe import observe
+from diswot.proxies.registry import PROXIES
 from diswot.reports.formats import duration
 from diswot.reports.report import report
 from diswot.runs import rebuild
@@ -94,6 +95,7 @@ def test_the_answer(page: str, trained: Path) -> None:
     for result in results.values():
         assert f"{result['test_accuracy']:.2f}" in text
     assert "What could not be shown" not in text
+    assert PROXIES[json.loads((trained / "run.json").read_text())["config"]["proxy"]].summary in text
     columns = "network test accuracy % params MACs depth folder"
     compared = text[text.index(columns) + len(columns) : text.index("Search")]
     places = [line.split()[-1] for line in re.split("student, |teacher: ", compared)[1:]]

@@ -17,6 +17,7 @@ from markupsafe import Markup
 
 from diswot import __version__
 from diswot.errors import UserError
+from diswot.proxies.registry import PROXIES
 from diswot.reports import formats
 from diswot.reports.charts import Chart, accuracy_by_params, brief, differing
 from diswot.reports.view import View, build_view
@@ -25,6 +26,13 @@ from diswot.runs.records import Run
 from diswot.tasks.registry import find_result
 from diswot.utils import files
 from diswot.utils.environment import masked
+
+
+def summary(score: object) -> str:
+    """Return what a score measures; empty for a score of the user's own."""
+    known = PROXIES.get(str(score))
+    return known.summary if known else ""
+
 
 FILTERS = {
     "brief": brief,
@@ -37,6 +45,7 @@ FILTERS = {
     "cost": formats.cost,
     "tested": find_result,
     "duration": formats.duration,
+    "summary": summary,
 }
 
 
