@@ -95,7 +95,8 @@ def test_the_answer(page: str, trained: Path) -> None:
     for result in results.values():
         assert f"{result['test_accuracy']:.2f}" in text
     assert "What could not be shown" not in text
-    assert PROXIES[json.loads((trained / "run.json").read_text())["config"]["proxy"]].summary in text
+    config = json.loads((trained / "run.json").read_text())["config"]
+    assert PROXIES[config["proxy"]].summary in text
     columns = "network test accuracy % params MACs depth folder"
     compared = text[text.index(columns) + len(columns) : text.index("Search")]
     places = [line.split()[-1] for line in re.split("student, |teacher: ", compared)[1:]]
