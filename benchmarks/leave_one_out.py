@@ -257,9 +257,7 @@ accuracy in %, and the number of trainings (`benchmarks/picks.py`). Seeds differ
 
 ## How this was made
 
-`make study-default CIFAR=DIR` scores the rows and writes this page; {machine}. The rows of the
-committed page were recorded in two goes, with 8 to 32 images a batch, so that a run in one go may
-differ in the second digit.
+`make study-default CIFAR=DIR` scores the rows and writes this page; {machine}.
 """
 
 
