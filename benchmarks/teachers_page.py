@@ -33,8 +33,9 @@ from diswot.utils import files
 
 TABLE, PAGE = TABLES / "teachers.csv", DOCS / "teachers_table.md"
 PICTURE = "pictures/teachers_table.svg"
-TOO_FEW = "Fewer than three students have two teachers, so nothing can be said yet."
+TOO_FEW = "Fewer than eight students have two teachers, so nothing can be said yet."
 FEWEST = 3  # students for a statistic
+LEAST = 8  # students under two teachers before anything is said
 Rows = Sequence[Mapping[str, str]]
 
 
@@ -260,7 +261,7 @@ def page(rows: Rows, scored: Rows) -> str:
     head = f"{len(rows)} of {24 * len(COLUMNS) * 2} trainings are there.\n\n{present(rows)}"
     one, two = (largest(samples(rows, seeds)) for seeds in ([0], [0, 1]))
     most = largest([two, one])
-    if not most.freedom:
+    if not most.freedom or len(most.names) < LEAST:
         return f"{head}\n\n{TOO_FEW}"
     tested = two if two.freedom else one
     parts = {
