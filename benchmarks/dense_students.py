@@ -27,7 +27,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from short_training import append, lines, machine
+from short_training import append, is_there, lines, machine
 from timm.models.resnet import BasicBlock, ResNet
 from torch import nn
 
@@ -202,7 +202,7 @@ def make_trainings(cell: Cell, data: Dataset, options: argparse.Namespace) -> No
     teacher = load_teacher(cell, options.weights)
     reached = f"{measure_result(teacher, data):.2f}"
     for row, key in trainings(cell, options):
-        if any(all(line[k] == str(v) for k, v in key.items()) for line in lines(options.out)):
+        if is_there(options.out, key):
             continue
         sizes = {name: row[name] for name in ("model_params", "macs", "layers")}
         made = train(cell, teacher, data, row["params"], key)

@@ -40,6 +40,7 @@ from short_training import (
     append,
     few,
     images_in,
+    is_there,
     lines,
     machine,
     of_classes,
@@ -353,7 +354,7 @@ def make_trainings(options: argparse.Namespace) -> None:
     unique = {tuple(key.values()): (row, key) for row, key in trainings(picked, options)}
     places: dict[str, LoadedCell] = {}
     for row, key in shared(list(unique.values()), options.part):
-        if any(all(line[k] == str(v) for k, v in key.items()) for line in lines(options.out)):
+        if is_there(options.out, key):
             continue
         name = row["cell"]
         if name not in places:

@@ -17,7 +17,7 @@ from typing import Any
 
 import onnxruntime
 from headline import LoadedCell, load, parsed, trainings, weights_file
-from short_training import append, lines, machine
+from short_training import append, is_there, machine
 
 from diswot.exporters.export import export
 from diswot.exporters.int8 import export_int8
@@ -52,8 +52,7 @@ def main() -> None:
     places: dict[str, LoadedCell] = {}
     for row, key in trainings(list(jsonl.read_lines(options.picked)), options):
         line, weights = {"pick": row["pick"], **key}, weights_file(options, key)
-        done = (all(have[k] == str(v) for k, v in line.items()) for have in lines(options.int8))
-        if not weights.exists() or any(done):
+        if not weights.exists() or is_there(options.int8, line):
             continue
         name = row["cell"]
         if name not in places:

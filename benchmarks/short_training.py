@@ -223,6 +223,11 @@ def lines(path: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
+def is_there(path: Path, key: Mapping[str, Any]) -> bool:
+    """Whether a table has a line of these values."""
+    return any(all(line[k] == str(v) for k, v in key.items()) for line in lines(path))
+
+
 def append(path: Path, row: Mapping[str, Any]) -> None:
     """Add a line to a table, after the line of the names if the table is new."""
     new = not path.exists()

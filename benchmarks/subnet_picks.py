@@ -9,7 +9,7 @@ from functools import partial
 from itertools import product
 
 from pages import markdown, spread
-from short_training import School, Training, append, lines, machine
+from short_training import School, Training, append, is_there, lines, machine
 from subnet_space import (
     DISTILLER,
     FULL,
@@ -142,7 +142,7 @@ def train_picks(school: School, seeds: int, epochs: int, only: tuple[str, ...]) 
             params = params_of(row)
             length = LONG if row["budget"] == LIKE else epochs
             place = {**params, "epochs": length, "seed": seed}
-            if any(all(line[k] == str(v) for k, v in place.items()) for line in lines(FOUND)):
+            if is_there(FOUND, place):
                 continue
             made = school.train(partial(build, params), Training(DISTILLER, length, seed=seed))
             later = {f"epoch{i}": made.pop(f"epoch{i}", "") for i in range(1, LONG + 1)}

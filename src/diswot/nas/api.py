@@ -165,9 +165,9 @@ def search(
         with _driver(settings, proposals, name_of(chosen), compute, study) as driver:
             _drive(driver, plan, n_trials, callbacks)
             found = search_result(driver, settings, exhaustive=plan is not None)
-            config = {**named_facts(space, batches), **driver.study.user_attrs["config"]}
-    if study.folder is not None and study.record:
-        keep(study.folder, study.name, config, compute, found)
+            if study.folder is not None and study.record:
+                config = {**named_facts(space, batches), **driver.study.user_attrs["config"]}
+                keep(study.folder, study.name, config, compute, found)
     return found
 
 
