@@ -32,7 +32,7 @@ def test_what_a_trial_suggests() -> None:
 def test_refused() -> None:
     with pytest.raises(UserError, match="unknown setting to tune 'temprature'; did you mean"):
         check_tuned(RECIPE, ["temprature"])
-    relation = replace(RECIPE, losses={"relation": 1.0})
+    relation = Recipe(losses={"relation": 1.0})
     with pytest.raises(UserError, match="no loss has a temperature to tune"):
         check_tuned(relation, ["temperature"])
     check_tuned(relation, ["lr", "weights"])
