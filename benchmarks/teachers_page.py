@@ -138,9 +138,9 @@ def verdict(taken: Sample) -> str:
     sizes = analysis.deviations(taken.y)
     if r == 1:
         return (
-            f"There is one seed. So what the teacher changes and noise cannot be "
-            f"told apart: together they have a deviation of {sizes[analysis.INTERACTION]:.2f} "
-            f"points, beside {sizes[analysis.STUDENT]:.2f} between students."
+            f"There is one seed, so one cannot separate what the teacher changes from noise. "
+            f"Together they have a deviation of {sizes[analysis.INTERACTION]:.2f} points, beside "
+            f"{sizes[analysis.STUDENT]:.2f} between students."
         )
     line = analysis.analysis_of_variance(taken.y)[analysis.INTERACTION]
     least = analysis.detectable(s, t, r, sizes[analysis.RESIDUAL])
