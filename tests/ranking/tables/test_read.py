@@ -219,6 +219,8 @@ def test_a_sample_is_in_every_larger_one(tmp_path: Path) -> None:
     [
         ("", "empty"),
         (S0, "no rows"),
+        ("blocks1;blocks2;blocks3;acc\n1;1;1;60,5\n", "separated by ';': separate them by commas"),
+        ("blocks1\tblocks2\tblocks3\tacc\n", "separated by '\\t'"),
         (S0 + "1,1,1,50\n", "row 1 has 4 cells, the first line 5"),
         (S0 + "1,1,1,50,51\n1,1,99,50,51\n", "row 2: "),
         (S0 + "1,1,,50,51\n", "blocks3"),
