@@ -38,7 +38,7 @@ def called(name: str, **options: Any) -> Dataset:
         made = make()
     except UserError:
         raise
-    except Exception as error:  # a user's function may raise anything
+    except (Exception, SystemExit) as error:  # a user's function may raise anything
         raise UserError(f"{name} fails: {user_code.explain(error, name)}") from error
     return as_dataset(made, name=name, img_size=options.get("img_size"))
 
