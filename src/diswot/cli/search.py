@@ -98,8 +98,8 @@ def search(
         job = _Job(named, goal, proxy, goals, limits, like, how, scoring, study)
         where = job.compute(compute, devices, cluster)
         found = job.search(where, data.data_root, advance)
-        tried = verify.verified(verification, found, named, goal.space, scoring.seed, job.place,
-                                study, advance)  # fmt: skip
+        tried = verify.verified(verification, found, named, goal.space, scoring.seed, budget.like,
+                                job.place, study, advance)  # fmt: skip
     result = outcome.plain_result(found, tried, how, like)
     if goal.out is not None:
         outcome.keep(goal.out, result, proxy)
