@@ -6,7 +6,7 @@ Letters: N images, C channels, H x W pixels; S x S after they are fitted to a sq
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from numbers import Integral
 from typing import Any
@@ -148,7 +148,7 @@ def _listed_labels(data: Any) -> list[Any] | None:
         listed = _listed_labels(data.dataset)
         return None if listed is None else [listed[i] for i in data.indices]
     labels = getattr(data, "targets", None)
-    if not hasattr(labels, "__len__") or getattr(data, "target_transform", None) is not None:
+    if not isinstance(labels, Collection) or getattr(data, "target_transform", None) is not None:
         return None
     return list(labels) if len(labels) == len(data) else None
 

@@ -44,7 +44,7 @@ def tell(
     """Tell a study how a trial ended; return whether its sampler has no others to propose.
 
     Optuna's grid sampler then calls `Study.stop`, which raises a plain `RuntimeError` outside of
-    `Study.optimize`. The trial is told all the same.
+    `Study.optimize`. The end of the trial is stored all the same.
     """
     try:
         study.tell(number, values, state, skip_if_finished=True)
