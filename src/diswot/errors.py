@@ -27,7 +27,7 @@ def unknown(kind: str, name: str, known: Iterable[str]) -> UserError:
     near = difflib.get_close_matches(name, names, n=3, cutoff=0.5)
     if len(names) > _SHOWN:
         names = [*names[:: len(names) // _FEW][:_FEW], f"and {len(names) - _FEW} more"]
-    hint = f"did you mean {' or '.join(near)}?" if near else f"known: {', '.join(names)}"
+    hint = f"did you mean {' or '.join(near)}?" if near else f"known: {', '.join(names) or 'none'}"
     return UserError(f"unknown {kind} {name!r}; {hint}")
 
 

@@ -156,6 +156,8 @@ class TestSplits:
             ("Train", "dev"),
             ("trainset", "testing"),
             ("seg_train", "seg_test"),
+            ("trainData", "testData"),
+            ("TrainingSplit", "ValSplit"),
         ],
     )
     def test_names_of_splits(self, tmp_path: Path, train: str, test: str) -> None:
@@ -210,6 +212,20 @@ class TestSplits:
         with pytest.raises(UserError, match=said) as caught:
             create_dataset(str(tmp_path))
         assert "\n" not in str(caught.value)
+
+    @pytest.mark.parametrize("names", [("fold1", "fold2"), ("photo", "sketch", "painting")])
+    def test_splits_of_other_names_are_no_classes(
+        self, tmp_path: Path, names: tuple[str, ...]
+    ) -> None:
+        for name in names:
+            folder(tmp_path / name, TWO)
+        said = f"each folder, such as {min(names)}, holds the same folders, such as cat, and either"
+        with pytest.raises(UserError, match=said):
+            create_dataset(str(tmp_path))
+        assert create_dataset(str(tmp_path / names[0])).classes == ("cat", "dog")
+        folder(tmp_path / "other", TWO)
+        save(tmp_path / "other" / "0.png", paint(0))
+        assert create_dataset(str(tmp_path)).classes == (*sorted((*names, "other")),)
 
     def test_other_folders_are_named(
         self, tmp_path: Path, caplog: pytest.LogCaptureFixture

@@ -42,6 +42,19 @@ class Torchvision:
         return image if self.transform is None else self.transform(image), self.targets[index]
 
 
+class Labelled:
+    """Has the given labels in turn, and does not list them."""
+
+    def __init__(self, labels: list[Any]) -> None:
+        self.labels = labels
+
+    def __len__(self) -> int:
+        return N
+
+    def __getitem__(self, index: int) -> tuple[Tensor, Any]:
+        return IMAGES[index], self.labels[index % len(self.labels)]
+
+
 class Stream(IterableDataset[Any]):
     def __iter__(self) -> Iterator[Any]:
         return iter(())
@@ -82,6 +95,22 @@ def test_data_sets_without_a_list_of_labels(given: Any) -> None:
     data = as_dataset(given)
     check(data)
     assert data.classes == ("0", "1", "2", "3")
+
+
+@pytest.mark.parametrize("labels", [[3, 70, 500, 9999], [10_000_001, 10_000_004], [1, 2, 3, 4]])
+def test_labels_that_are_ids_are_the_classes(labels: list[int]) -> None:
+    data = as_dataset(Labelled(labels))
+    assert data.train is not None and data.classes == tuple(map(str, labels))
+    kept, _ = hold_out(np.arange(N) % len(labels))
+    assert data.train.labels.tolist() == (kept % len(labels)).tolist()
+
+
+def test_labels_that_count_in_the_listed_classes() -> None:
+    listed = Labelled([0, 3])
+    listed.classes = ("ant", "bee", "cat", "dog")  # type: ignore[attr-defined]
+    data = as_dataset((listed, listed))
+    assert data.train is not None and data.classes == ("ant", "bee", "cat", "dog")
+    assert data.train.labels.tolist() == [0, 3] * (N // 2)
 
 
 def test_a_part_of_a_data_set() -> None:
@@ -141,6 +170,11 @@ def test_random_transforms_are_noticed(caplog: pytest.LogCaptureFixture) -> None
         (TensorDataset(IMAGES), r"must return pairs \(image, label\), not a tuple"),
         (TensorDataset(IMAGES, LABELS - 1), "labels must be whole numbers from 0"),
         (TensorDataset(IMAGES, LABELS / 2), "labels must be whole numbers from 0"),
+        (TensorDataset(IMAGES, torch.eye(N)), r"from 0, and image 0 has tensor\(\[1., 0., "),
+        (Labelled([[0], [1, 2]]), r"whole numbers from 0, and image 0 has \[0\]$"),
+        (Labelled([1, "ant"]), "whole numbers from 0, and image 1 has 'ant'$"),
+        (Labelled([1, 2**63]), "whole numbers from 0, and image 1 has 9223372036854775808$"),
+        (Labelled([5]), "Labelled has one class, 5, and needs at least 2"),
         (TensorDataset(IMAGES.float(), LABELS), "TensorDataset: image 0: its values are"),
         (Torchvision(lambda image: 1 / 0), "Torchvision: image 0: ZeroDivisionError"),
         (TensorDataset(IMAGES[:4], LABELS[:4]), "too few images to hold out"),

@@ -51,6 +51,8 @@ def test_a_normalisation_is_undone(channels: int) -> None:
         (TENSOR.permute(1, 2, 0), r"a tensor must be 3 x H x W or 1 x H x W, not \(4, 5, 3\)"),
         (TENSOR.long(), "a tensor must have bytes or floats, not torch.int64"),
         (TENSOR.float(), r"its values are 0 to 25\d, not 0 to 1: leave the normalisation out"),
+        (torch.full((3, 4, 5), torch.nan), "its values are nan to nan, not 0 to 1"),
+        (torch.empty(3, 0, 5), r"must be 3 x H x W or 1 x H x W, not \(3, 0, 5\)"),
         (Image.fromarray(PIXELS[..., 0].astype(np.uint16)), "more than 8 bits a pixel"),
     ],
 )

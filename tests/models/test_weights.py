@@ -161,6 +161,23 @@ def test_that_an_average_is_taken_is_said(tmp_path: Path, caplog: pytest.LogCapt
     assert said.endswith("of state_dict and state_dict_ema the average is taken, state_dict_ema")
 
 
+@pytest.mark.parametrize(
+    ("weight", "said"),
+    [
+        (WANTED["0.weight"].to_sparse(), "0.weight is sparse or quantised, not plain numbers"),
+        (torch.nan * WANTED["0.weight"], "0.weight holds NaN"),
+    ],
+)
+def test_weights_that_no_network_takes(weight: torch.Tensor, said: str, tmp_path: Path) -> None:
+    torch.save({**WANTED, "0.weight": weight}, tmp_path / "w.pth")
+    model = linear()
+
+    with pytest.raises(UserError, match=f"w.pth does not fit the network: {said}"):
+        load_weights(model, tmp_path / "w.pth")
+
+    assert model.state_dict()["0.weight"].isfinite().all()
+
+
 def test_two_networks_in_one_file_are_refused(tmp_path: Path) -> None:
     torch.save({**under("student.", WANTED), **under("teacher.", OTHER)}, tmp_path / "w.pth")
 

@@ -137,6 +137,18 @@ CREWS = pytest.mark.parametrize(
 )
 
 
+def test_a_grid_that_is_exhausted_ends_it() -> None:
+    """Its sampler stops the study, which Optuna allows within `Study.optimize` alone."""
+    loop, told = begun((), Hands(scored))
+    loop.study.sampler = optuna.samplers.GridSampler({"a": [3, 7]}, seed=0)
+
+    loop.sample(9, told.append)
+
+    assert sorted(loop.evaluations.examined) == [3, 7]  # type: ignore[attr-defined]
+    assert loop.stopped == "the sampler has no other proposals"
+    assert all(trial.state == TrialState.COMPLETE for trial in loop.study.trials)
+
+
 @CREWS
 @pytest.mark.parametrize(("within", "looked"), [((), 4), ((1,), 5), ((2, 5), 9), ((2, 5, 6, 7), 8)])
 def test_proposals_that_come_no_nearer_to_the_budget_end_it(

@@ -9,7 +9,7 @@ from optuna.trial import BaseTrial, FixedTrial
 from torch import nn
 
 from diswot.errors import UserError
-from diswot.nas.proposal import Proposal, Proposer
+from diswot.nas.proposal import Proposal, Proposer, ask
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
 
@@ -33,6 +33,19 @@ def test_a_trial_of_a_study_is_asked_once() -> None:
 
     assert found.params == trial.params == study.trials[0].params
     assert found.model_params == 5 * trial.params["inputs"]
+
+
+class Failing(optuna.samplers.RandomSampler):
+    """Fails where it proposes values together, as samplers do that lack a library."""
+
+    def sample_relative(self, *_: object) -> dict[str, object]:
+        raise ModuleNotFoundError("No module named 'cmaes'")
+
+
+def test_an_error_of_the_sampler_is_named_as_its_own() -> None:
+    study = optuna.create_study(sampler=Failing())
+    with pytest.raises(UserError, match="the sampler fails: ModuleNotFoundError: No module named"):
+        ask(study)
 
 
 def stubborn(trial: BaseTrial) -> nn.Module:

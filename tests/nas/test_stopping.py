@@ -43,6 +43,10 @@ def test_known_proposals_end_it() -> None:
     assert stopped_after({"scored": 1}, new=False) == (50, reason)
 
 
+def test_a_sampler_without_others_ends_it() -> None:
+    assert Stall(exhausted=True).reason(Counter(scored=1)) == "the sampler has no other proposals"
+
+
 def test_progress_begins_anew() -> None:
     stall = Stall()
     for new in (True, False, False):

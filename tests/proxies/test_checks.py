@@ -57,6 +57,12 @@ def test_a_student_with_other_outputs_than_classes_fails(proxy: str, outputs: in
         diswot.search(teacher, space(outputs), DATA.batch(5), n_trials=2, scoring=how)
 
 
+@pytest.mark.parametrize("proxy", ["naswot", "params"])
+def test_a_single_student_is_checked_against_the_data(proxy: str) -> None:
+    with pytest.raises(UserError, match="the student has 6 outputs, and the data has 5 classes"):
+        diswot.score(None, net(nn.Linear(8, 6)), DATA, proxy)
+
+
 def test_a_student_with_the_right_outputs_is_scored() -> None:
     found = diswot.search(None, space(5), DATA, n_trials=2, scoring="params")
 

@@ -214,12 +214,23 @@ def test_a_database_of_another_version_of_optuna_names_the_upgrade(tmp_path: Pat
         study(url, resume=True)
 
 
-def test_a_table_of_studies_that_is_not_optunas_is_left_alone(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("table", "statements"),
+    [
+        ("studies", ["create table studies (id integer primary key, title text)"]),
+        ("trials", ["create table trials (id integer primary key, drug text)"]),
+        ("alembic_version", ["create table alembic_version (version_num text)",
+                             "insert into alembic_version values ('5c8e')"]),
+    ],
+)  # fmt: skip
+def test_a_table_of_another_program_is_left_alone(
+    table: str, statements: list[str], tmp_path: Path
+) -> None:
     place = tmp_path / "clinic.db"
-    changed(place, "create table studies (id integer primary key, title text)")
+    changed(place, *statements)
     held = place.read_bytes()
 
-    with pytest.raises(UserError, match="has a table studies that is not Optuna's; name another"):
+    with pytest.raises(UserError, match=f"has a table {table} that is not Optuna's; name another"):
         study(f"sqlite:///{place}")
     assert place.read_bytes() == held
 

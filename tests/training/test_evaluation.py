@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
@@ -129,6 +130,21 @@ class TestFit:
         model = Returning(lambda logits: {"out": logits}).eval()
         with pytest.raises(UserError, match="the student gives dict"):
             check_fit("student", model, noise(), CPU)
+
+    @pytest.mark.parametrize(
+        ("made", "said"),
+        [
+            (lambda logits: logits / 0, "the student gives logits that are not finite"),
+            (
+                lambda logits: logits.softmax(1),
+                "the student gives probabilities",
+            ),
+        ],
+    )
+    def test_no_logits(self, made: Any, said: str) -> None:
+        with pytest.raises(UserError, match=said):
+            check_fit("student", Returning(made).eval(), noise(), CPU)
+        check_fit("student", Returning(lambda logits: logits.log_softmax(1)).eval(), noise(), CPU)
 
     def test_a_map(self) -> None:
         with pytest.raises(UserError, match=r"the student gives \(2, 5, 8, 8\)"):

@@ -72,6 +72,7 @@ def test_defaults_are_valid() -> None:
         ({"cutmix": -1.0}, "cutmix must be at least 0 and below 1e+09, not -1.0"),
         ({"randaugment": -1}, "randaugment must be at least 0, not -1"),
         ({"randaugment": 31}, "randaugment must be at most 30, not 31"),
+        ({"losses": ["kd"]}, "losses must be weights by name, such as {'kd': 0.9}, not a list"),
         ({"precision": "fp23"}, "unknown precision 'fp23'; did you mean fp32"),
     ],
 )

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from diswot.data.dataset import Dataset, Split, hold_out
 from diswot.data.decode import IMAGENET_LOOK, fitted, opened, side_of
-from diswot.data.image_files import files_below, files_in, subfolders
+from diswot.data.image_files import files_below, files_in, is_image, subfolders
 from diswot.data.split_folders import split_folders
 from diswot.errors import UserError
 
@@ -85,10 +85,24 @@ def _scan(path: Path) -> _Scanned:
         name = inner[0].name
         hint = f"; if {name} holds the classes, name {inner[0]}" if subfolders(inner[0]) else ""
         raise UserError(f"{path} has one class, {name}, and needs at least 2{hint}")
+    _refuse_two_levels(path, inner)
     samples = [(image, label) for label, files in enumerate(found) for image in files.images]
     others = [str(path / name) for name in files_in(path)]
     others += [name for files in found for name in files.others]
     return _Scanned(path, tuple(each.name for each in inner), samples, others)
+
+
+def _refuse_two_levels(path: Path, classes: Sequence[Path]) -> None:
+    """Refuse folders that hold the same two folders or more and no image, as unnamed splits do."""
+    held = {tuple(each.name for each in subfolders(folder)) for folder in classes}
+    inner = next(iter(held))
+    flat = any(is_image(name) for folder in classes for name in files_in(folder))
+    if len(held) == 1 and len(inner) > 1 and not flat:
+        raise UserError(
+            f"{path}: each folder, such as {classes[0].name}, holds the same folders, such as "
+            f"{inner[0]}, and either may be the classes; name one with --data, rename two to train "
+            "and test, or move the images of each class directly into its folder"
+        )
 
 
 def note_others(root: Path, files: Sequence[str], folders: Sequence[Path] = ()) -> None:

@@ -10,6 +10,7 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
@@ -37,7 +38,7 @@ def called(name: str, **options: Any) -> Dataset:
         made = make()
     except UserError:
         raise
-    except Exception as error:  # a user's function may raise anything
+    except (Exception, SystemExit) as error:  # a user's function may raise anything
         raise UserError(f"{name} fails: {user_code.explain(error, name)}") from error
     return as_dataset(made, name=name, img_size=options.get("img_size"))
 
@@ -87,10 +88,7 @@ def as_dataset(given: object, *, name: str | None = None, img_size: int | None =
     if has_mask(first):
         return own_masks(parts, img_size)
     side = img_size or side_of(parts[0].picture(0))
-    labels = [part.labels() for part in parts]
-    count = max(int(each.max()) for each in labels) + 1
-    listed = parts[0].names
-    classes = tuple(listed if len(listed) >= count else map(str, range(count)))
+    classes, labels = _by_class(parts)
     splits = [
         Split(torch.from_numpy(own), partial(part.read, side))
         for part, own in zip(parts, labels, strict=True)
@@ -98,6 +96,21 @@ def as_dataset(given: object, *, name: str | None = None, img_size: int | None =
     if len(splits) == 1:
         splits = [subset(splits[0], each) for each in hold_out(labels[0], classes)]
     return Dataset(parts[0].name, classes, side, *parts[0].look, *splits)
+
+
+def _by_class(parts: Sequence[OwnImages]) -> tuple[tuple[str, ...], list[np.ndarray]]:
+    """Return the names of the classes, and the class index of each image of each part.
+
+    The classes are those that the data set lists, if its labels count in that list; else the
+    labels that occur.
+    """
+    labels, listed = [part.labels() for part in parts], parts[0].names
+    if len(listed) > max(int(own.max()) for own in labels):
+        return tuple(listed), labels
+    known = np.unique(np.concatenate(labels))
+    if len(known) < 2:
+        raise UserError(f"{parts[0].name} has one class, {known[0]}, and needs at least 2")
+    return tuple(map(str, known)), [np.searchsorted(known, own) for own in labels]
 
 
 def _inner(given: object) -> Any:

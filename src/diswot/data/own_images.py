@@ -6,8 +6,9 @@ Letters: N images, C channels, H x W pixels; S x S after they are fitted to a sq
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from numbers import Integral
 from typing import Any
 
 import numpy as np
@@ -102,10 +103,14 @@ class OwnImages:
         found = _listed_labels(self.data)
         if found is None:
             found = [self.item(i)[1] for i in range(len(self))]
-        labels = np.array([each.item() if isinstance(each, Tensor) else each for each in found])
-        if labels.ndim != 1 or labels.dtype.kind not in "iu" or labels.min() < 0:
-            raise UserError(f"{self.name}: labels must be whole numbers from 0")
-        return labels.astype(np.int64)
+        labels = [_plain(each) for each in found]
+        other = next((row for row, each in enumerate(labels) if not _is_label(each)), None)
+        if other is not None:
+            raise UserError(
+                f"{self.name}: labels must be whole numbers from 0, and image {other} has "
+                f"{' '.join(repr(labels[other]).split())}"
+            )
+        return np.array(labels, dtype=np.int64)
 
     def read(self, side: int, indices: Sequence[int]) -> Tensor:
         """Return some images as bytes, n x 3 x S x S."""
@@ -127,13 +132,23 @@ class OwnImages:
             raise UserError(f"{self.name}: image {index}: {error}") from error
 
 
+def _plain(label: Any) -> Any:
+    """Return the number of a tensor of one element; any other label as it is."""
+    return label.item() if isinstance(label, Tensor) and label.numel() == 1 else label
+
+
+def _is_label(label: Any) -> bool:
+    whole = isinstance(label, Integral) and not isinstance(label, bool)
+    return whole and 0 <= label <= np.iinfo(np.int64).max
+
+
 def _listed_labels(data: Any) -> list[Any] | None:
     """Return the labels that a data set lists, as torchvision's do; None if it does not."""
     if isinstance(data, Subset):
         listed = _listed_labels(data.dataset)
         return None if listed is None else [listed[i] for i in data.indices]
     labels = getattr(data, "targets", None)
-    if labels is None or getattr(data, "target_transform", None) is not None:
+    if not isinstance(labels, Collection) or getattr(data, "target_transform", None) is not None:
         return None
     return list(labels) if len(labels) == len(data) else None
 
@@ -185,7 +200,8 @@ def _bytes(image: Tensor, normalisation: Normalisation | None) -> Tensor:
     Raises:
         UserError: It has another shape, or other values than bytes or floats from 0 to 1.
     """
-    if image.ndim != 3 or image.shape[0] not in (1, 3):
+    image = image.detach()
+    if image.ndim != 3 or image.shape[0] not in (1, 3) or not image.numel():
         raise UserError(f"a tensor must be 3 x H x W or 1 x H x W, not {tuple(image.shape)}")
     if image.dtype == torch.uint8:
         return image
@@ -195,7 +211,7 @@ def _bytes(image: Tensor, normalisation: Normalisation | None) -> Tensor:
         mean, std = (torch.tensor(each).view(-1, 1, 1) for each in normalisation)
         image = image * std[: len(image)] + mean[: len(image)]
     low, high = float(image.min()), float(image.max())
-    if low < -SLACK or high > 1 + SLACK:
+    if not (low >= -SLACK and high <= 1 + SLACK):  # NaN is neither
         raise UserError(
             f"its values are {low:.3g} to {high:.3g}, not 0 to 1: leave the normalisation out, and "
             "name mean and std (--mean, --std)"

@@ -102,7 +102,9 @@ def _plain(name: str) -> bool:
 
 
 def _words(name: str) -> list[str]:
-    return re.findall(r"[^\W\d_]+", name.casefold())
+    """Return the words of a name in lower case: also those of `trainData`."""
+    parted = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name)
+    return re.findall(r"[^\W\d_]+", parted.casefold())
 
 
 def _both(roles: Mapping[Path, str]) -> bool:

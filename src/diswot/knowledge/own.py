@@ -44,7 +44,7 @@ def called(name: str, function: Callable[..., Any], *args: Any, **settings: Any)
         return function(*args, **settings)
     except (UserError, MemoryError, torch.OutOfMemoryError):
         raise
-    except Exception as error:  # a user's function may raise anything
+    except (Exception, SystemExit) as error:  # a user's function may raise anything
         raise UserError(f"{name} fails: {user_code.explain(error, name)}") from error
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
+import torch
 from torch import Tensor, nn
 
 from diswot.errors import UserError
@@ -89,7 +90,11 @@ def _difference(name: str, wanted: Mapping[str, Tensor], given: Mapping[str, Ten
     if name not in wanted:
         return f"it has {name} too"
     shapes = tuple(given[name].shape), tuple(wanted[name].shape)
-    return "" if shapes[0] == shapes[1] else f"{name} has the shape {shapes[0]}, not {shapes[1]}"
+    if shapes[0] != shapes[1]:
+        return f"{name} has the shape {shapes[0]}, not {shapes[1]}"
+    if given[name].layout != torch.strided or given[name].is_quantized:
+        return f"{name} is sparse or quantised, not plain numbers"
+    return f"{name} holds NaN" if given[name].isnan().any() else ""
 
 
 def _other_classes(wanted: Mapping[str, Tensor], given: Mapping[str, Tensor]) -> str:

@@ -24,12 +24,12 @@ from diswot.nas.aging_evolution import Digest, digest, key
 from diswot.nas.evaluator import failure
 from diswot.nas.history import History
 from diswot.nas.peers import Peers
-from diswot.nas.proposal import Proposer
+from diswot.nas.proposal import Proposer, ask
 from diswot.nas.samplers import listed
 from diswot.nas.stopping import Stall
 from diswot.nas.trial_result import ATTRIBUTE, KILLED, TrialResult
 from diswot.spaces.registry import Params
-from diswot.storage.compat import set_constraints, trial_id
+from diswot.storage.compat import set_constraints, tell, trial_id
 from diswot.storage.journal import NotWritten
 
 TRIES = 3  # runs of a search that may be interrupted at one trial, before the trial is given up
@@ -232,7 +232,7 @@ class Driver:
 
     def _next(self, n_trials: float) -> None:
         """Open one trial, decide its parameters, and submit it unless that is not needed."""
-        trial = self._interrupted.popleft() if self._interrupted else self.study.ask()
+        trial = self._interrupted.popleft() if self._interrupted else ask(self.study)
         number = trial.number
         if self.peers is not None:
             self.peers.claim(trial)
@@ -355,7 +355,7 @@ class Driver:
         elif result is not None and result.rejected is not None:
             state = TrialState.PRUNED
         with suppress(UpdateFinishedTrialError):
-            self.study.tell(number, values, state, skip_if_finished=True)
+            self._stall.exhausted |= tell(self.study, number, values, state)
 
     def _drop(self, number: int) -> None:
         held = self._open.pop(number)

@@ -6,14 +6,36 @@ import logging
 import time
 from dataclasses import dataclass, field
 
+from optuna import Study, Trial
+from optuna.exceptions import StorageInternalError
 from optuna.trial import BaseTrial
 
 from diswot.costs.counts import count_params
+from diswot.errors import UserError, one_line
 from diswot.models.weightless import Weightless
 from diswot.spaces.registry import Params, construct
 from diswot.spaces.validation import Build
+from diswot.storage.journal import NotWritten
 
 _log = logging.getLogger("diswot")
+
+
+def ask(study: Study) -> Trial:
+    """Open a trial, and let the sampler draw the values that it draws together.
+
+    They are drawn here, so that an error of the sampler is no failure of a candidate.
+
+    Raises:
+        UserError: The sampler fails.
+    """
+    try:
+        trial = study.ask()
+        trial.relative_params  # noqa: B018
+    except (NotWritten, StorageInternalError):
+        raise  # the storage's own error
+    except Exception as error:  # a user's sampler may raise anything
+        raise UserError(f"the sampler fails: {one_line(error)}") from error
+    return trial
 
 
 @dataclass(frozen=True)

@@ -129,7 +129,7 @@ def create_sampler(name: SamplerLike, seed: int) -> BaseSampler:
     )
     try:
         made = make()
-    except Exception as error:  # a user's function may raise anything
+    except (Exception, SystemExit) as error:  # a user's function may raise anything
         raise UserError(f"{said} fails: {user_code.explain(error, said)}") from error
     if not isinstance(made, BaseSampler):
         raise UserError(f"{said} must return an Optuna sampler, not a {type(made).__name__}")

@@ -25,11 +25,13 @@ class Stall:
     Attributes:
         proposals: Number of them.
         repeated: Number of the last proposals whose architectures were known.
+        exhausted: Whether the sampler has said that it has no other proposals.
         since: Time of the last progress in seconds, as `time.monotonic` gives it.
     """
 
     proposals: int = 0
     repeated: int = 0
+    exhausted: bool = False
     since: float = field(default_factory=time.monotonic)
 
     def add(self, *, progress: bool, new: bool) -> None:
@@ -52,6 +54,8 @@ class Stall:
         Args:
             outcomes: Number of trials by outcome.
         """
+        if self.exhausted:
+            return "the sampler has no other proposals"
         found = outcomes["scored"] + outcomes["failed"]
         if outcomes["failed"] >= MAX_FAILED and not outcomes["scored"]:
             return f"all of {outcomes['failed']} candidates failed"

@@ -260,11 +260,13 @@ def score(
 
     Raises:
         UserError: A proxy is unknown, needs a teacher and there is none, or does not fit the two
-            networks.
+            networks; or the student has another number of outputs than the data has classes.
         NotScored: A score is not finite.
     """
+    num_classes = None
     if is_data(batch):
-        batch = as_dataset(batch).default_batch(seed)
+        data = as_dataset(batch)
+        num_classes, batch = len(data.classes), data.default_batch(seed)
     check_types(teacher, student, batch)
     assert isinstance(batch, Batch)
     rows = get_proxies([proxies] if isinstance(proxies, str) or callable(proxies) else proxies)
@@ -278,7 +280,7 @@ def score(
         else:
             rough = _roughness(rows, teacher, batch, number)
             observation = _observed(rows, teacher, batch)
-        found = _outcomes(rows, observation, rough, student, batch, number)
+        found = _outcomes(rows, observation, rough, student, batch, number, num_classes)
     return {name: _finite(outcome) for name, outcome in found.items()}
 
 

@@ -8,7 +8,7 @@ from typing import Any
 from optuna import Study, Trial
 from optuna.distributions import BaseDistribution
 from optuna.storages import BaseStorage, RDBStorage
-from optuna.trial import FixedTrial, FrozenTrial
+from optuna.trial import FixedTrial, FrozenTrial, TrialState
 
 
 def storage_of(study: Study) -> BaseStorage:
@@ -36,6 +36,23 @@ def study_id(study: Study) -> int:
 def trial_id(trial: Trial | FrozenTrial) -> int:
     """Return the number by which a storage knows a trial. Only the one in the study is public."""
     return trial._trial_id
+
+
+def tell(
+    study: Study, number: int, values: Sequence[float] | None, state: TrialState | None
+) -> bool:
+    """Tell a study how a trial ended; return whether its sampler has no others to propose.
+
+    Optuna's grid sampler then calls `Study.stop`, which raises a plain `RuntimeError` outside of
+    `Study.optimize`. The end of the trial is stored all the same.
+    """
+    try:
+        study.tell(number, values, state, skip_if_finished=True)
+    except RuntimeError as error:
+        if "Study.stop" not in str(error):
+            raise
+        return True
+    return False
 
 
 def set_constraints(trial: Trial, margins: Sequence[float]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 import time
 import warnings
@@ -9,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NoReturn
 
 import optuna
 from optuna.exceptions import ExperimentalWarning, StorageInternalError
@@ -26,6 +27,11 @@ if sys.platform != "win32":
 
 LOCK = ".search.lock"
 TRIES, PAUSE = 20, 0.2  # retries while another process creates the tables; seconds between
+_COLUMNS = {  # some of Optuna's, by table
+    "studies": {"study_id", "study_name"},
+    "trials": {"trial_id", "study_id"},
+}
+_VERSIONS, _OPTUNAS = "alembic_version", re.compile(r"v\d+\.\d+\.\d+")  # such as v3.2.0.a
 _MADE_BY_ANOTHER = ("already exists", "duplicate key", "UNIQUE constraint", "Duplicate entry")
 
 
@@ -100,19 +106,31 @@ def _database(url: str) -> BaseStorage:
 
 
 def _check_tables(url: str, shown: str) -> None:
-    """Refuse a database with a table `studies` that is not Optuna's, before anything is written."""
-    from sqlalchemy import create_engine, inspect
+    """Refuse a database with tables of Optuna's names that another program made.
+
+    Nothing is written before.
+    """
+    from sqlalchemy import create_engine, inspect, text
 
     engine = create_engine(url)
     try:
         tables = inspect(engine)
-        if not tables.has_table("studies"):
-            return
-        columns = {column["name"] for column in tables.get_columns("studies")}
+        for name, columns in _COLUMNS.items():
+            if tables.has_table(name):
+                found = {column["name"] for column in tables.get_columns(name)}
+                if not found >= columns:
+                    _refuse(shown, name)
+        if tables.has_table(_VERSIONS):
+            with engine.connect() as connection:
+                rows = connection.execute(text(f"SELECT version_num FROM {_VERSIONS}")).all()
+            if not all(_OPTUNAS.match(version) for (version,) in rows):
+                _refuse(shown, _VERSIONS)
     finally:
         engine.dispose()
-    if not columns >= {"study_id", "study_name"}:
-        raise UserError(f"{shown} has a table studies that is not Optuna's; name another database")
+
+
+def _refuse(shown: str, table: str) -> NoReturn:
+    raise UserError(f"{shown} has a table {table} that is not Optuna's; name another database")
 
 
 def _with_tables(url: str) -> BaseStorage:

@@ -41,13 +41,23 @@ def check_logits(fit: Fit, outputs: object) -> None:
     role, data, classes = fit.role, fit.data, fit.classes
     if classes is not None and shape != (2, len(classes)):
         raise UserError(f"the {role} gives {shape} for 2 images, and has {len(classes)} classes")
-    if classes is not None or shape == (2, len(data.classes)):
+    if isinstance(outputs, Tensor) and (classes is not None or shape == (2, len(data.classes))):
+        _check_values(role, outputs)
         return
     if isinstance(outputs, Tensor) and outputs.shape[:1] == (2,) and outputs.ndim == 2:
         has = f"{data.name} has {len(data.classes)}"
         raise UserError(f"the {role} gives logits for {outputs.shape[1]} classes, and {has}")
     wanted = f"{data.name} with {len(data.classes)} classes"
     raise UserError(f"the {role} gives {shape} for 2 images, which does not fit {wanted}")
+
+
+def _check_values(role: str, logits: Tensor) -> None:
+    """Refuse logits that are not finite, and probabilities in their place, 2 x K."""
+    if not logits.isfinite().all():
+        raise UserError(f"the {role} gives logits that are not finite: are its weights damaged?")
+    sums = logits.float().sum(1)
+    if (logits >= 0).all() and torch.allclose(sums, torch.ones_like(sums), rtol=0, atol=1e-5):
+        raise UserError(f"the {role} gives probabilities; leave its softmax out, to give logits")
 
 
 CLASSIFICATION = Task(

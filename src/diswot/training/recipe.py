@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 
 from diswot.errors import UserError, unknown
@@ -169,6 +170,9 @@ class Recipe:
             previous = epoch
 
     def _check_losses(self) -> None:
+        if not isinstance(self.losses, Mapping):
+            kind = type(self.losses).__name__
+            raise UserError(f"losses must be weights by name, such as {{'kd': 0.9}}, not a {kind}")
         for name, weight in self.losses.items():
             get_distance(name)
             _check_weight(user_code.name_of(name), weight)

@@ -6,6 +6,7 @@ import json
 import logging
 import os
 import tomllib
+import warnings
 from argparse import Namespace
 from collections.abc import Callable
 from pathlib import Path
@@ -18,7 +19,7 @@ from torch import Tensor, nn
 from torch.serialization import get_unsafe_globals_in_checkpoint, safe_globals
 
 from diswot.errors import UserError
-from diswot.utils.plain_pickle import STAND_INS
+from diswot.utils.plain_pickle import STAND_INS, Dropped
 
 _log = logging.getLogger("diswot")
 
@@ -126,10 +127,14 @@ def load_weights(path: Path) -> dict[str, Tensor]:
             _log.warning("%s: of %s and %s the average is taken, %s", path, beside, key, key)
         state = state[key]
     if not state or not all(isinstance(value, Tensor) for value in state.values()):
-        others = sorted({type(v).__name__ for v in state.values()} - {"Tensor", "Parameter"})
+        others = sorted({_kind(v) for v in state.values()} - {"Tensor", "Parameter"})
         kinds = f": besides tensors it has {', '.join(others)}" if others else ""
         raise UserError(f"{path} holds no state dict{kinds}")
     return state
+
+
+def _kind(value: object) -> str:
+    return "arrays of NumPy, or paths" if isinstance(value, Dropped) else type(value).__name__
 
 
 def _holds_weights(value: object) -> bool:
@@ -153,11 +158,13 @@ def load_tensors(path: Path) -> dict[str, Any]:
     except OSError as error:
         raise UserError(f"cannot read {path}: {_reason(error)}") from error
     try:
-        with safe_globals(_PLAIN):
+        with safe_globals(_PLAIN), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # on forms that are read all the same, or refused
             state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # a damaged file makes torch raise anything
         what = f"{path} is no file of tensors and plain values saved by torch"
-        raise UserError(f"{what}{_unsafe(path)}") from error
+        script = ": it is TorchScript; save model.state_dict()" * ("TorchScript" in str(error))
+        raise UserError(f"{what}{script or _unsafe(path)}") from error
     if not isinstance(state, dict):
         raise UserError(f"{path} holds a {type(state).__name__}, not a dict by name")
     return state

@@ -219,6 +219,8 @@ def test_a_sample_is_in_every_larger_one(tmp_path: Path) -> None:
     [
         ("", "empty"),
         (S0, "no rows"),
+        ("blocks1;blocks2;blocks3;acc\n1;1;1;60,5\n", "separated by ';': separate them by commas"),
+        ("blocks1\tblocks2\tblocks3\tacc\n", "separated by '\\t'"),
         (S0 + "1,1,1,50\n", "row 1 has 4 cells, the first line 5"),
         (S0 + "1,1,1,50,51\n1,1,99,50,51\n", "row 2: "),
         (S0 + "1,1,,50,51\n", "blocks3"),
@@ -421,6 +423,25 @@ def test_a_damaged_file_is_one_clear_line(tmp_path: Path, data: bytes) -> None:
 
 
 # Published tables
+
+
+STUBBORN = """
+from torch import nn
+
+def space(trial):
+    first = nn.Linear(trial.suggest_int("one", 1, 9), 4)
+    assert first.weight.sum().item() != 0  # the meta device has no values
+    return nn.Sequential(first, nn.Linear(4, trial.suggest_int("two", 1, 9)))
+"""
+
+
+def test_parameters_of_a_space_that_needs_weights(tmp_path: Path) -> None:
+    (tmp_path / "stubborn.py").write_text(STUBBORN)
+    table = read_table(
+        written(tmp_path, "one,two,acc\n1,2,60\n3,4,61\n"), f"{tmp_path}/stubborn.py:space"
+    )
+    assert [row.params for row in table.rows] == [{"one": 1, "two": 2}, {"one": 3, "two": 4}]
+    assert table.targets == ("acc",)
 
 
 @pytest.mark.slow

@@ -73,6 +73,8 @@ def _csv(text: str) -> list[RawRow]:
     if len(set(names)) != len(names) or not all(names):
         raise UserError("the first line must name every column once")
     found = [row for row in rows if row]
+    if len(names) == 1 and (other := next((sign for sign in ";\t|" if sign in names[0]), None)):
+        raise UserError(f"its cells are separated by {other!r}: separate them by commas")
     for number, row in enumerate(found, 1):
         if len(row) != len(names):
             raise UserError(f"row {number} has {len(row)} cells, the first line {len(names)}")

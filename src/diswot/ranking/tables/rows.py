@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -107,21 +108,24 @@ def row_reader(space: str) -> RowReader:
 def _params_reader(space: str) -> RowReader:
     """Return a reader of parameters in columns, or in a dict in `params`.
 
-    The space checks them on the meta device, where weights take no memory.
+    The space checks them on the meta device, where weights take no memory; a space that fails
+    there is run again with weights, as it may ask for more parameters.
     """
     build = create_space(space)
 
     def read(raw: RawRow) -> ParsedRow:
         value = raw.get("params")
         inner = value if isinstance(value, dict) else None
-        trial = _TypedTrial(raw if inner is None else inner)
-        try:
-            with Weightless():
-                build(trial)
-        except UserError:
-            raise
-        except Exception:
-            pass  # a network that cannot be built fails again when it is scored
+        for context in (Weightless, nullcontext):
+            trial = _TypedTrial(raw if inner is None else inner)
+            try:
+                with context():
+                    build(trial)
+                break
+            except UserError:
+                raise
+            except Exception:
+                continue  # a network that cannot be built fails again when it is scored
         params = {name: trial.params[name] for name in trial.distributions}
         if inner is not None and (spare := inner.keys() - params.keys()):
             raise unknown("parameter", min(spare), params)

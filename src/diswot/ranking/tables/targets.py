@@ -18,7 +18,11 @@ from diswot.ranking.tables.notations import number
 _VANILLA = {"distilled_acc": "vanilla_acc", "kd_acc": "base_acc"}
 
 _ACCURACY = {"acc", "accuracy", "accuracies", "top", "miou", "map", "auc", "auroc", "f1"}
-_ERROR = {"err", "error", "errors"}
+_ERROR = {
+    *("err", "error", "errors", "wer", "cer", "regret"),
+    *("misclassification", "misclassifications", "misclassified", "misclass"),
+}
+_REST = re.compile(r"(1|100)\s*[-\u2212\u2013]")  # beginning of `1-acc`, which is an error
 _LOSS = {"loss", "losses", "nll", "perplexity", "ppl"}
 _SECOND = {"train", "training", "top5", "acc5"}  # accuracies that are seldom the target
 _SPREAD = {"std", "stdev", "sd", "sem", "stderr", "se", "var", "variance", "ci"}
@@ -66,7 +70,7 @@ def target_column(name: str, cells: Sequence[object]) -> TargetColumn | None:
         negative = [math.nan if v is None else -v for v in numbers]
         usable = None not in numbers and not all(map(math.isnan, negative))
         return TargetColumn(f"{_FROM_LOSS}{name}", negative) if usable else None
-    named = _is(name, _ACCURACY) or _is(name, _ERROR)
+    named = _is(name, _ACCURACY) or _is_error(name)
     if not named and (None in numbers or _counts_rows(numbers)):
         return None
     given = [v for v in numbers if v is None or not math.isnan(v)]
@@ -79,7 +83,7 @@ def target_column(name: str, cells: Sequence[object]) -> TargetColumn | None:
         kept = [100 * v if min(known) >= 0 else v for v in kept]
     if not named and min(known) < 0:  # as negative scores are; -1 is one of them
         return TargetColumn(name, [math.nan if v is None else v for v in numbers])
-    if _is(name, _ERROR):
+    if _is_error(name):
         name, kept = f"{_FROM_ERROR}{name}", [100 - v for v in kept]
     return TargetColumn(name, kept, len(given) - len(known))
 
@@ -144,11 +148,16 @@ def _is(name: str, words: set[str]) -> bool:
     return bool(_words(name) & words)
 
 
+def _is_error(name: str) -> bool:
+    drop = _is(name, _ACCURACY) and _is(name, {"drop"})
+    return drop or _is(name, _ERROR) or _REST.match(name) is not None
+
+
 def _other(name: str) -> bool:
     """Say whether a name is that of no accuracy, error or loss."""
     if name.lower().startswith(_BEGINNINGS) or _is(name, _SPREAD):
         return True
-    return _is(name, _OTHER) and not _is(name, _ACCURACY | _ERROR | _LOSS)
+    return _is(name, _OTHER) and not (_is(name, _ACCURACY | _LOSS) or _is_error(name))
 
 
 def _distilled(name: str, values: Sequence[float]) -> bool:
@@ -156,11 +165,7 @@ def _distilled(name: str, values: Sequence[float]) -> bool:
 
 
 def _accuracy(name: str, values: Sequence[float]) -> bool:
-    return _is(name, _ACCURACY) and not _turned(name)
-
-
-def _first_accuracy(name: str, values: Sequence[float]) -> bool:
-    return _accuracy(name, values) and not _is(name, _SECOND)
+    return _is(name, _ACCURACY) and not _turned(name) and not _is(name, _SECOND)
 
 
 def _error(name: str, values: Sequence[float]) -> bool:
@@ -191,4 +196,4 @@ def _turned(name: str) -> bool:
     return name.startswith((_FROM_ERROR, _FROM_LOSS))
 
 
-_ORDER = (_distilled, _first_accuracy, _accuracy, _error, _plain, _loss)
+_ORDER = (_distilled, _accuracy, _error, _plain, _loss)
