@@ -138,6 +138,23 @@ class TestVerify:
         lr = f"{trained[0]['changes']['lr']:.3g}"
         assert f"next: diswot distill {tmp_path / 'x'} --lr {lr}\n" in again.err
 
+    def test_the_network_of_like_is_trained_alike(
+        self, run: Run, place: Path, tmp_path: Path
+    ) -> None:
+        weights = place / "teacher" / "student.safetensors"
+        line = f"{self.LINE} --teacher-weights {weights} --like resnet20 --verify 1"
+        line += f" --verify-epochs 1 --out {tmp_path / 'x'}"
+        made = run(line)
+        assert made.status == 0, made.err
+        found = json.loads((tmp_path / "x" / "found.json").read_text())
+        baseline = found["verified"]["baseline"]
+        assert baseline["epochs"] == 1 and found["verified"]["best"]["student"] is not None
+        said = f"resnet20, trained alike: {baseline['accuracy']:.2f} % ("
+        assert f"\n{said}" in made.out
+        run(f"report {tmp_path / 'x'}")
+        assert "resnet20 (" in (tmp_path / "x" / "report.html").read_text()
+        assert ", trained alike: " in (tmp_path / "x" / "report.html").read_text()
+
     def test_students_start_as_distill_starts_them(
         self, run: Run, place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:

@@ -69,6 +69,37 @@ def test_starts(shares: list[float], said: str) -> None:
     assert tried is not None and tried.starts() == said
 
 
+@pytest.mark.parametrize(
+    ("accuracy", "said"),
+    [
+        (70, "70.00 % (67.00 to 73.00 %), ahead"),
+        (63, "63.00 % (60.00 to 66.00 %), the difference is within the intervals"),
+        (56, "56.00 % (53.00 to 59.00 %), the difference is within the intervals"),
+        (50, "50.00 % (47.00 to 53.00 %), behind"),
+    ],
+)
+def test_baseline(accuracy: float, said: str) -> None:
+    baseline = {**row(5, 20, 30, accuracy), "student": None}
+    tried = verification({"verified": {**FACTS, "baseline": baseline}})
+    assert tried is not None and tried.baseline is not None
+    assert tried.comparison("resnet20") == f"resnet20, trained alike: {said}"
+    assert len(tried.rows) == 5
+
+
+def test_baseline_of_a_measure_without_intervals() -> None:
+    rows = [row(0, 40, interval=None)]
+    baseline = {**row(5, 40.5, interval=None), "student": None}
+    tried = verification({"verified": {"trained": rows, "baseline": baseline}})
+    assert tried is not None
+    assert tried.comparison("ssd") == "ssd, trained alike: 40.50 %, ahead"
+
+
+def test_a_baseline_that_failed() -> None:
+    tried = verification({"verified": FACTS})
+    assert tried is not None
+    assert tried.comparison("resnet20") == "resnet20 could not be trained alike"
+
+
 def test_one_student() -> None:
     tried = verification({"verified": {"trained": ROWS[3:4], "held_out": 9}})
 

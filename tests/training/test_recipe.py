@@ -53,6 +53,7 @@ def test_defaults_are_valid() -> None:
         ({"views": 2, "crop": 0, "flip": False}, "the same unless images are altered"),
         ({"accumulate": 0}, "accumulate must be at least 1, not 0"),
         ({"cutout": -1}, "cutout must be at least 0, not -1"),
+        ({"clip_grad": -1.0}, "clip_grad must be at least 0 and below 1e+09, not -1.0"),
         ({"ema": 1.0}, "ema must be at least 0 and below 1, not 1.0"),
         ({"label_smoothing": math.nan}, "label_smoothing must be at least 0 and below 1, not nan"),
         ({"area": 0.0}, "area must be above 0, at most 1, not 0.0"),

@@ -62,6 +62,29 @@ def test_by_hand() -> None:
     assert average.module.weight.item() == pytest.approx(0.5 * 0.1)
 
 
+@pytest.mark.parametrize(("clip", "moved"), [(0.0, 1.0), (0.25, 0.25), (2.0, 1.0)])
+def test_the_gradient_is_clipped(clip: float, moved: float) -> None:
+    """By its norm over all parts of a batch: twice the slope -1/2."""
+    student = Scale()
+    recipe = replace(SHORT, losses={}, cross_entropy=2.0)
+    objective = Objective(None, student, None, recipe, Processes(), bf16=False)
+    optimizer = torch.optim.SGD(student.parameters(), 1.0)
+    step = TrainingStep(student, student, objective, optimizer, int, None, updates=0, clip=clip)
+    labels = torch.zeros(4, dtype=torch.int64)
+    part = Part(torch.zeros(4, 3, 2, 2), labels, None, labels)
+    step([part, part])
+    assert student.weight.item() == pytest.approx(moved)
+
+
+def test_a_recipe_clips() -> None:
+    """A limit that is never reached changes nothing; one that is always reached does."""
+    plain, wide, narrow = (
+        distill(None, seeded(LinearHead), digits(), replace(SHORT, clip_grad=clip)).student
+        for clip in (0.0, 1e6, 1e-3)
+    )
+    assert states_equal(plain, wide) and not states_equal(plain, narrow)
+
+
 def test_the_weights_of_distances_grow() -> None:
     """At update n of a ramp of r they are n / r of what they become."""
     plain = replace(SHORT, epochs=3, crop=0, lr=1e-9)  # the student stays where it is

@@ -92,6 +92,41 @@ def test_the_winner_is_named_with_its_interval_and_those_that_overlap() -> None:
     assert made.best.interval == accuracy_interval(made.best.accuracy, 66)
 
 
+def test_a_baseline_is_trained_as_the_winner_and_never_wins(tmp_path: Path) -> None:
+    """The baseline is far wider than the students; it is trained once, with the tuned rate."""
+    calls: list[Any] = []
+
+    def baseline() -> nn.Module:
+        return Width(32)
+
+    def made(**how: Any) -> Any:
+        return verify(students(1, 2), teacher(), space, digits(), CLEAR, baseline=baseline,
+                      tune=["lr"], trials=3, storage=tmp_path, **how)  # fmt: skip
+
+    first = made(on_trial=lambda *call: calls.append(call))
+    assert first.baseline is not None and first.baseline.student is None
+    assert first.baseline.accuracy > first.best.accuracy + 20
+    assert first.baseline.epochs == first.best.epochs == 3
+    assert first.baseline.changes == first.best.changes and first.best.changes["lr"] > 0
+    assert first.baseline.interval == accuracy_interval(first.baseline.accuracy, 66)
+    assert len(first.trained) == 3 and first.baseline not in first.trained
+    assert calls[-1] == (3, 3, max(each.accuracy for each in first.trained if each.epochs == 3))
+    json.dumps(first.as_dict())
+    assert made(resume=True) == first
+
+
+def test_a_baseline_that_fails_leaves_the_winner(monkeypatch: pytest.MonkeyPatch) -> None:
+    def train(teacher: Any, student: Any, data: Any, recipe: Any, on_epoch: Any, **how: Any) -> Any:
+        if len(student[0][0].weight) == 3:
+            raise FloatingPointError("the loss is nan")
+        on_epoch({"epoch": 1, "test_accuracy": 50.0})
+        return SimpleNamespace(test_result=50.0)
+
+    monkeypatch.setattr(module, "distill", train)
+    made = verify(students(4), teacher(), space, digits(), RECIPE, baseline=lambda: Width(3))
+    assert (made.best.accuracy, made.failed, made.baseline) == (50.0, 0, None)
+
+
 def test_the_best_so_far_is_of_trainings_to_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
     """Of a stopped training Optuna keeps an accuracy too, after fewer epochs."""
     after = {"first": [50.0, 40.0, 30.0], "second": [45.0]}
@@ -333,9 +368,6 @@ def test_refused() -> None:
     few = digits()
     with pytest.raises(UserError, match="unknown setting to tune 'temprature'; did you mean"):
         verify(students(4), teacher(), space, few, RECIPE, tune=["temprature"])
-    relation = replace(RECIPE, losses={"relation": 1.0})
-    with pytest.raises(UserError, match="no loss has a temperature to tune"):
-        verify(students(4), teacher(), space, few, relation, tune=["temperature"])
     with pytest.raises(UserError, match="has no images to train on"):
         verify(students(4), teacher(), space, replace(few, train=None), RECIPE)
 

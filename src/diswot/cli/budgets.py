@@ -87,10 +87,10 @@ def latency(
     return float(result.value)
 
 
-def teacher_latency(name: str, images: Dataset, how: Setting) -> float | None:
-    """Measure the latency of a teacher, for the report; None if it cannot be measured."""
+def teacher_latency(name: str, images: Dataset, how: Setting | None) -> float | None:
+    """Measure the latency of a teacher, for the report; None without a setting, or on an error."""
     with suppress(UserError, SearchFailed):
-        return latency(name, "", images, how)
+        return None if how is None else latency(name, "", images, how)
     return None
 
 

@@ -58,13 +58,18 @@ def measured(
     if name is None:
         return None
     try:
-        text, space = _student(name, space)
-        build, student = inputs.named_student(text, space, images)
+        build, student, space = network(name, space, images)
         measure = partial(_latency, student, space, images, timing, out)
         limits = _budget(build, images, costs, measure).limits
     except UserError as error:
         raise UserError(f"--like {name}: {error}") from error
     return {"network": inputs.from_root(name), **limits}
+
+
+def network(name: str, space: str, images: Dataset) -> tuple[Callable[[], nn.Module], Any, str]:
+    """Return a function that builds the network of --like, its parameters or name, its space."""
+    text, space = _student(name, space)
+    return *inputs.named_student(text, space, images), space
 
 
 def _student(name: str, space: str) -> tuple[str, str]:

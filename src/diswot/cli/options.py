@@ -228,7 +228,8 @@ class VerifyOptions:
     Attributes:
         verify: Number of students that are distilled briefly after the search, the best by score
             that differ in a third of their choices; the result is the most accurate of them. Each
-            starts from its teacher if more than half of its parameters fit, else at random.
+            starts from its teacher if more than half of its parameters fit, else at random. The
+            network of --like is trained alike, and named beside the winner.
         verify_epochs: Most epochs of a short training; needs --verify. Default: 9.
         verify_trials: Number of short trainings; needs --verify. Default: one a student; with
             --tune, four.

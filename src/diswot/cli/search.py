@@ -107,12 +107,9 @@ def search(
         job = _Job(named, goal, proxy, goals, limits, like, how, scoring, study)
         where = job.compute(compute, devices, cluster)
         found = job.search(where, data.data_root, advance)
-        tried = verify.verified(verification, found, named, goal.space, scoring.seed, job.place,
-                                study, advance)  # fmt: skip
-        taught = None
-        if how is not None:
-            advance("measuring the teacher", 0, 1)
-            taught = budgets.teacher_latency(named.name, named.images, how)
+        tried = verify.verified(verification, found, named, goal.space, scoring.seed, budget.like,
+                                job.place, study, advance)  # fmt: skip
+        taught = budgets.teacher_latency(named.name, named.images, how)
     result = outcome.plain_result(found, tried, how, like, taught)
     if goal.out is not None:
         outcome.keep(goal.out, result, proxy)

@@ -99,6 +99,7 @@ class TrainingOptions:
             loss's own.
         ramp_epochs: Epochs in which the weights of the losses grow from zero. Default: 0, or the
             published ones of dkd:published.
+        clip_grad: Largest norm of a step's gradient, such as 10. Default: no limit.
         cross_entropy: Weight of the cross-entropy with the labels. Default: 1.
         dice: Weight of the Dice loss of pixels, for segmentation. Default: 0.
         label_smoothing: Share of each label that is spread over all classes. Default: 0.
@@ -117,7 +118,7 @@ class TrainingOptions:
     headings: ClassVar = {
         "Optimisation": (
             "recipe epochs batch_size optimizer lr weight_decay schedule warmup_epochs milestones "
-            "ema seed"
+            "clip_grad ema seed"
         ),
         "Losses": "losses temperature ramp_epochs cross_entropy dice label_smoothing",
         "Augmentation": "views crop area flip cutout",
@@ -138,6 +139,7 @@ class TrainingOptions:
     losses: str | None = None
     temperature: float | None = None
     ramp_epochs: float | None = None
+    clip_grad: float | None = None
     cross_entropy: float | None = None
     dice: float | None = None
     label_smoothing: float | None = None

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from diswot.cli import console, inputs, training
+from diswot.cli import like as alike
 from diswot.cli.teachers import matched_teacher
 from diswot.errors import UserError
 from diswot.storage.run_files import VERIFICATION
@@ -40,7 +41,7 @@ def check(options: VerifyOptions, named: inputs.NamedTeacher, seed: int) -> None
                 option = name.replace("_", "-")
                 raise UserError(f"--{option} goes with --verify: name how many students")
         return
-    from diswot.training.verify import check_tuned
+    from diswot.training.tuning import check_tuned
 
     if not named.trained:
         raise UserError(_UNTRAINED)
@@ -77,11 +78,12 @@ def verified(
     named: inputs.NamedTeacher,
     space: str,
     seed: int,
+    like: str | None,
     place: str | Path | None,
     study: StudyOptions,
     advance: console.Advance,
 ) -> Verified | None:
-    """Distil the best students briefly; None without --verify.
+    """Distil the best students briefly, and the network of --like beside; None without --verify.
 
     The trials are kept in `place`, the run folder or storage of the search, if there is one.
     """
@@ -107,6 +109,7 @@ def verified(
         named.images,
         recipe,
         fresh_recipe=_recipe(options, named.images, seed, best, fresh=True),
+        baseline=None if like is None else alike.network(like, space, named.images)[0],
         teacher_classes=taught.classes,
         tune=_tuned(options),
         trials=options.verify_trials,
@@ -169,6 +172,8 @@ def show(result: Mapping[str, Any], proxy: str) -> None:
     won = f"{console.show_params(first.params)}: {first.accuracy:.2f} % {tried.standing()}"
     console.line(f"winner: {won}")
     console.line(tried.starts())
+    if like := result["like"]:
+        console.line(tried.comparison(like["network"]))
 
 
 def distill_options(options: VerifyOptions, result: Verified | None) -> str:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from diswot.utils.units import show_number
 from diswot.utils.untrusted import Facts, mapping, number
 
-WINNER, OVERLAPS, BEHIND = "winner", "interval overlaps", "behind"
+WINNER, OVERLAPS, AHEAD, BEHIND = "winner", "interval overlaps", "ahead", "behind"
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,7 @@ class VerifiedRow:
         by_epoch: That accuracy after each epoch that students are compared at.
         interval: 95 % interval of the last accuracy; None if none is recorded.
         outcome: `winner`, `interval overlaps` with that of the winner, `behind`, or `stopped after
-            3 epochs`.
+            3 epochs`; of the baseline also `ahead`.
         inherited: Share of the parameters that the student began with from its teacher, 0 to 1; 0
             for random weights.
     """
@@ -54,6 +54,7 @@ class Verification:
         held_out: Number of images that the accuracy was measured on.
         failed: Number of trainings that failed.
         measure: What the accuracies are: `accuracy`, `mIoU` in segmentation, `mAP` in detection.
+        baseline: The training of the network of `--like`; None without one, or if it failed.
     """
 
     rows: tuple[VerifiedRow, ...]
@@ -61,6 +62,7 @@ class Verification:
     held_out: int
     failed: int
     measure: str
+    baseline: VerifiedRow | None = None
 
     def starts(self) -> str:
         """Say which weights the students began with."""
@@ -87,6 +89,15 @@ class Verification:
         others = ", ".join(f"{count} {how}" for how, count in counts.items() if count)
         return text + (f"; of the others, {others}" if others else "")
 
+    def comparison(self, name: str) -> str:
+        """Say how a baseline of this name stands beside the winner."""
+        row = self.baseline
+        if row is None:
+            return f"{name} could not be trained alike"
+        range_ = "" if row.interval is None else " ({:.2f} to {:.2f} %)".format(*row.interval)
+        how = {OVERLAPS: "the difference is within the intervals"}.get(row.outcome, row.outcome)
+        return f"{name}, trained alike: {row.accuracy:.2f} %{range_}, {how}"
+
 
 def verification(found: Facts) -> Verification | None:
     """Return the short trainings that `found.json` records; None without any."""
@@ -99,12 +110,28 @@ def verification(found: Facts) -> Verification | None:
     rows = tuple(_row(row, ends, _outcome(row, best, row.get("trial") in tied)) for row in known)
     held = int(number(facts.get("held_out")) or 0)
     measure = str(facts.get("measure") or "accuracy")
-    return Verification(rows, ends, held, int(number(facts.get("failed")) or 0), measure)
+    failed = int(number(facts.get("failed")) or 0)
+    return Verification(rows, ends, held, failed, measure, _baseline(facts, ends, rows[0]))
 
 
 def _whole(row: Facts) -> bool:
-    known = number(row.get("accuracy")) is not None and number(row.get("epochs")) is not None
-    return known and isinstance(row.get("student"), Mapping)
+    return _measured(row) and isinstance(row.get("student"), Mapping)
+
+
+def _measured(row: Facts) -> bool:
+    return number(row.get("accuracy")) is not None and number(row.get("epochs")) is not None
+
+
+def _baseline(facts: Facts, ends: tuple[int, ...], best: VerifiedRow) -> VerifiedRow | None:
+    """Return the training of the baseline, and how it stands beside the winner."""
+    facts = mapping(facts.get("baseline"))
+    if not _measured(facts):
+        return None
+    row = _row(facts, ends, BEHIND)
+    lower, higher = sorted((row, best), key=lambda each: each.accuracy)
+    if lower.interval and higher.interval and lower.interval[1] >= higher.interval[0]:
+        return replace(row, outcome=OVERLAPS)
+    return replace(row, outcome=AHEAD) if row.accuracy > best.accuracy else row
 
 
 def _outcome(row: Facts, best: Facts, overlaps: bool) -> str:
@@ -120,7 +147,7 @@ def _row(row: Facts, ends: tuple[int, ...], outcome: str) -> VerifiedRow:
     after = dict(enumerate(_numbers(row.get("accuracies")), 1)) | {epochs: accuracy}
     interval = _numbers(row.get("interval"))
     return VerifiedRow(
-        student=mapping(row["student"]),
+        student=mapping(row.get("student")),
         changes=mapping(row.get("changes")),
         epochs=epochs,
         accuracy=accuracy,

@@ -161,8 +161,9 @@ class TrainingLoop:
         done, ramp = len(self.history) * steps, recipe.ramp_epochs * steps
         set_rate = create_schedule(self.optimizer, recipe, steps, done)
         return TrainingStep(
-            self.student, network, objective, self.optimizer, set_rate, self.average, done, ramp
-        )
+            self.student, network, objective, self.optimizer, set_rate, self.average, done, ramp,
+            recipe.clip_grad,
+        )  # fmt: skip
 
     def run_epoch(self, step: TrainingStep, on_step: OnStep) -> EpochRow:
         """Train on the training images once, test, and write a checkpoint.

@@ -51,6 +51,7 @@ class Recipe:
             0 for none. They count as epochs of the schedule. `onecycle` warms up by itself.
         milestones: Epochs after which the schedule `step` lowers the learning rate.
         decay: Factor by which the schedule `step` multiplies the learning rate.
+        clip_grad: Largest norm of the gradient of an update, over all weights; 0 for no limit.
         cross_entropy: Weight of the cross-entropy with the labels.
         dice: Weight of the Dice loss of pixels; 0 for none.
         label_smoothing: Share of each label that is spread evenly over all classes.
@@ -90,6 +91,7 @@ class Recipe:
     warmup_epochs: float = 0.0
     milestones: tuple[float, ...] = ()
     decay: float = 0.1
+    clip_grad: float = 0.0
     cross_entropy: float = 1.0
     dice: float = 0.0
     label_smoothing: float = 0.0
@@ -134,6 +136,7 @@ class Recipe:
                 raise UserError(f"{name} must be at least 0 and below 1, not {value}")
         for name in (
             "weight_decay",
+            "clip_grad",
             "cross_entropy",
             "dice",
             "mixup",

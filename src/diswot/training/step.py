@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 from timm.utils import ModelEmaV3  # type: ignore[attr-defined]
 from torch import Tensor, nn
+from torch.nn.utils import clip_grad_norm_
 from torch.optim import Optimizer
 
 from diswot.training.batches import Part
@@ -21,7 +22,8 @@ class TrainingStep:
     """The losses of a batch, their gradients and the update of the weights.
 
     What is called in training is `network`: the student, perhaps parallel over processes. The
-    weights of the distances grow from zero for `ramp` updates. `rate` is that of the last update.
+    weights of the distances grow from zero for `ramp` updates. A gradient whose norm is above
+    `clip`, if there is a limit, is scaled down to it. `rate` is that of the last update.
     """
 
     student: nn.Module
@@ -32,6 +34,7 @@ class TrainingStep:
     average: ModelEmaV3 | None
     updates: int
     ramp: float = 0.0
+    clip: float = 0.0
     rate: float = 0.0
 
     def __call__(self, parts: list[Part]) -> dict[str, Tensor]:
@@ -63,6 +66,9 @@ class TrainingStep:
 
     def _update(self) -> None:
         self.rate = float(self.optimizer.param_groups[0]["lr"])
+        if self.clip:
+            groups = self.optimizer.param_groups
+            clip_grad_norm_([weight for group in groups for weight in group["params"]], self.clip)
         self.optimizer.step()
         self.updates += 1
         self.set_rate(self.updates)

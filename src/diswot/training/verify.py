@@ -21,8 +21,7 @@ from optuna.trial import FrozenTrial, TrialState
 from torch import nn
 
 from diswot.data.dataset import Dataset, hold_out, hold_out_any, subset
-from diswot.errors import SearchFailed, UserError, unknown
-from diswot.knowledge.registry import get_distance
+from diswot.errors import SearchFailed, UserError
 from diswot.models.initialization import fresh
 from diswot.nas.result import Student
 from diswot.spaces.registry import Params, build_network
@@ -36,16 +35,13 @@ from diswot.training.distill import distill
 from diswot.training.evaluation import accuracy_interval
 from diswot.training.recipe import Recipe
 from diswot.training.starts import Start, begin
-from diswot.utils import user_code
+from diswot.training.tuning import check_tuned, suggested, untuned
 from diswot.utils.agreement import require_same
 
 REDUCTION = 3  # of this many trainings that reach a rung, one continues
-RANGE = 4.0  # a tuned learning rate moves by up to this factor, up and down
-WEIGHTS = 10.0  # a tuned weight moves by up to this factor, up and down
-TEMPERATURES = (1.0, 16.0)
+BASELINE = "baseline"  # attribute of the baseline's trial
 
 Interval = tuple[float, float]
-Tuned = dict[str, Any]  # settings of a recipe
 
 
 @dataclass(frozen=True)
@@ -53,7 +49,7 @@ class Trained:
     """A student that was distilled briefly.
 
     Attributes:
-        student: The student of the search, with its score.
+        student: The student of the search, with its score; None for the baseline.
         accuracy: Accuracy on the held-out images after the last epoch of this training, in %.
         interval: 95 % interval of that accuracy by Wilson's score, in %; None for a measure that is
             no share of the images, such as the mean IoU or the mean average precision.
@@ -64,7 +60,7 @@ class Trained:
         start: Where the weights are from that the training began with, as `Start.facts` says it.
     """
 
-    student: Student
+    student: Student | None
     accuracy: float
     interval: Interval | None
     accuracies: tuple[float, ...]
@@ -84,9 +80,10 @@ class Verified:
         trained: All trained students: more epochs first, then the more accurate.
         tied: Trials of as many epochs as the best whose interval overlaps with that of the best;
             none without intervals.
-        failed: Number of trainings that failed.
+        failed: Number of trainings of students that failed.
         held_out: Number of images that the accuracy was measured on.
         measure: What the accuracies are: `accuracy`, `mIoU` in segmentation, `mAP` in detection.
+        baseline: The training of the baseline; None without one, or if it failed.
     """
 
     best: Trained
@@ -95,6 +92,7 @@ class Verified:
     failed: int
     held_out: int
     measure: str
+    baseline: Trained | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """Return plain values, for JSON."""
@@ -109,6 +107,7 @@ def verify(
     recipe: Recipe,
     *,
     fresh_recipe: Recipe | None = None,
+    baseline: Callable[[], nn.Module] | None = None,
     teacher_classes: Sequence[int] | None = None,
     tune: Sequence[str] = (),
     trials: int | None = None,
@@ -130,6 +129,8 @@ def verify(
         data: Its training images are split.
         recipe: Settings of each training. Its seed is the seed of the tuning, too.
         fresh_recipe: Settings of the trainings that start with random weights. Default: `recipe`.
+        baseline: Builds a network that the winner is compared with. It is trained after the
+            students, as the winner was, and is never the best.
         teacher_classes: As in `distill`.
         tune: Keys of `TUNED` that are searched with the architecture.
         trials: Number of trainings. Default: one a student, or four if something is tuned.
@@ -160,7 +161,12 @@ def verify(
         on_trial(done, total, _highest(study))
         brief.train(study, study.ask())
     on_trial(total, total, _highest(study))
-    return _verified(study, students, held)
+    found = _verified(study, students, held)
+    if baseline is None:
+        return found
+    if not _baselines(study):
+        brief.train_baseline(study, study.ask(), baseline, found.best.changes)
+    return replace(found, baseline=_baseline(study, found))
 
 
 def recorded_students(storage: str | Path | None, study_name: str) -> list[Params]:
@@ -186,44 +192,6 @@ def held_out(data: Dataset) -> Dataset:
         parts = hold_out(data.train.labels.numpy(), data.classes)
     train, test = (subset(data.train, part) for part in parts)
     return replace(data, train=train, test=test)
-
-
-def _rate(trial: optuna.Trial, recipe: Recipe) -> Tuned:
-    low, high = recipe.lr / RANGE, recipe.lr * RANGE
-    return {"lr": trial.suggest_float("lr", low, high, log=True)}
-
-
-def _weights(trial: optuna.Trial, recipe: Recipe) -> Tuned:
-    losses: dict[Any, float] = dict(recipe.losses)
-    for name, weight in recipe.losses.items():
-        if weight:
-            key, limits = f"weight_{user_code.name_of(name)}", (weight / WEIGHTS, weight * WEIGHTS)
-            losses[name] = trial.suggest_float(key, *limits, log=True)
-    return {"losses": losses}
-
-
-TUNED: dict[str, Callable[[optuna.Trial, Recipe], Tuned]] = {
-    "temperature": lambda trial, recipe: {
-        "temperature": trial.suggest_float("temperature", *TEMPERATURES, log=True)
-    },
-    "weights": _weights,
-    "lr": _rate,
-}
-"""Functions that suggest settings of a recipe, by the name that the user gives."""
-
-
-def check_tuned(recipe: Recipe, tune: Sequence[str]) -> None:
-    """Refuse settings to tune that are unknown, or that no loss has.
-
-    Raises:
-        UserError: There is such a setting.
-    """
-    for name in tune:
-        if name not in TUNED:
-            raise unknown("setting to tune", name, TUNED)
-    softens = any("temperature" in get_distance(name).defaults for name in recipe.losses)
-    if "temperature" in tune and not softens:
-        raise UserError("no loss has a temperature to tune")
 
 
 @dataclass(frozen=True)
@@ -253,9 +221,12 @@ class _ShortTrainings:
             **(start if self.inherits else {}),
         }
 
-    def begin(self, place: int) -> tuple[nn.Module, Start, Recipe]:
-        """Build a student with its first weights, and choose the recipe that goes with them."""
-        build = partial(build_network, self.space, self.students[place].params)
+    def build(self, place: int) -> Callable[[], nn.Module]:
+        """Return a function that builds a student."""
+        return partial(build_network, self.space, self.students[place].params)
+
+    def begin(self, build: Callable[[], nn.Module]) -> tuple[nn.Module, Start, Recipe]:
+        """Build a network with its first weights, and choose the recipe that goes with them."""
         model = fresh(build, "default", self.recipe.seed)
         if not self.inherits:
             return model, Start(FRESH), self.recipe
@@ -263,12 +234,33 @@ class _ShortTrainings:
         return model, start, self.fresh_recipe if start.place == FRESH else self.recipe
 
     def train(self, study: optuna.Study, trial: optuna.Trial) -> None:
-        """Do one training and tell the study its result."""
+        """Train a student and tell the study its result."""
         place = trial.suggest_categorical("candidate", list(range(len(self.students))))
+        self._train(study, trial, self.build(place), partial(self._tuned, trial))
+
+    def train_baseline(
+        self,
+        study: optuna.Study,
+        trial: optuna.Trial,
+        build: Callable[[], nn.Module],
+        changes: Mapping[str, Any],
+    ) -> None:
+        """Train the baseline with some changes of the recipe; tell the study its result."""
+        trial.set_user_attr(BASELINE, True)
+        trial.set_user_attr("changes", dict(changes))
+        self._train(study, trial, build, lambda recipe: replace(recipe, **changes))
+
+    def _train(
+        self,
+        study: optuna.Study,
+        trial: optuna.Trial,
+        build: Callable[[], nn.Module],
+        tuned: Callable[[Recipe], Recipe],
+    ) -> None:
         try:
-            model, start, recipe = self.begin(place)
+            model, start, recipe = self.begin(build)
             trial.set_user_attr("start", start.facts())
-            accuracy = self._accuracy(trial, model, self._tuned(trial, recipe))
+            accuracy = self._accuracy(trial, model, tuned(recipe))
         except optuna.TrialPruned:
             study.tell(trial, state=TrialState.PRUNED)
         except (FloatingPointError, UserError) as error:
@@ -279,13 +271,15 @@ class _ShortTrainings:
 
     def _tuned(self, trial: optuna.Trial, recipe: Recipe) -> Recipe:
         """Return a recipe with the settings that a trial suggests, which the trial keeps."""
-        changes: Tuned = {}
-        for name in self.tune:
-            changes |= TUNED[name](trial, recipe)
+        changes = suggested(trial, recipe, self.tune)
         tuned = replace(recipe, **changes)
         named = {"losses": tuned.weights} if "losses" in changes else {}
         trial.set_user_attr("changes", {**changes, **named})
         return tuned
+
+    def untuned(self, place: int) -> dict[str, float]:
+        """Return the tuned parameters of a trial at which a student's recipe is as given."""
+        return untuned(self.begin(self.build(place))[2], self.tune) if self.tune else {}
 
     def _accuracy(self, trial: optuna.Trial, model: nn.Module, recipe: Recipe) -> float:
         """Train a student, unless the pruner stops it; return its accuracy in %."""
@@ -294,25 +288,12 @@ class _ShortTrainings:
         def on_epoch(row: EpochRow) -> None:
             self.on_epoch(row)
             trial.report(row[measure], int(row["epoch"]))
-            if row["epoch"] < recipe.epochs and trial.should_prune():
+            whole = BASELINE in trial.user_attrs or row["epoch"] == recipe.epochs
+            if not whole and trial.should_prune():
                 raise optuna.TrialPruned
 
         given = self.teacher, model, self.data, recipe
         return distill(*given, teacher_classes=self.classes, on_epoch=on_epoch).test_result
-
-    def untuned(self, place: int) -> dict[str, float]:
-        """Return the tuned parameters of a trial at which a student's recipe is as given."""
-        if not self.tune:
-            return {}
-        recipe = self.begin(place)[2]
-        plain: dict[str, float] = {"lr": recipe.lr} if "lr" in self.tune else {}
-        if "temperature" in self.tune:
-            own = (get_distance(name).defaults.get("temperature") for name in recipe.losses)
-            plain["temperature"] = recipe.temperature or float(str(next(filter(None, own))))
-        if "weights" in self.tune:
-            weights = recipe.weights.items()
-            plain |= {f"weight_{name}": weight for name, weight in weights if weight}
-        return plain
 
 
 def _agree(study: optuna.Study, facts: dict[str, Any]) -> None:
@@ -342,23 +323,33 @@ def _queue(study: optuna.Study, brief: _ShortTrainings, total: int) -> None:
 
 
 def _ended(study: optuna.Study) -> list[FrozenTrial]:
-    """Return the trials that came to an end, without those of a killed process."""
+    """Return the students' trials that came to an end, without those of a killed process."""
+    return [t for t in _all_ended(study) if BASELINE not in t.user_attrs]
+
+
+def _baselines(study: optuna.Study) -> list[FrozenTrial]:
+    """Return the baseline's trial if it came to an end."""
+    return [t for t in _all_ended(study) if BASELINE in t.user_attrs]
+
+
+def _all_ended(study: optuna.Study) -> list[FrozenTrial]:
     trials = study.get_trials(deepcopy=False)
     done = (TrialState.COMPLETE, TrialState.PRUNED)
     return [t for t in trials if t.state in done or "failed" in t.user_attrs]
 
 
 def _highest(study: optuna.Study) -> float | None:
-    """Return the highest accuracy of the trainings that came to their last epoch."""
-    ended = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
-    return max((t.value for t in ended if t.value is not None), default=None)
+    """Return the highest accuracy of the students that were trained to the last epoch."""
+    done = [t for t in _ended(study) if t.state == TrialState.COMPLETE]
+    return max((t.value for t in done if t.value is not None), default=None)
 
 
 def _verified(study: optuna.Study, students: Sequence[Student], held: Dataset) -> Verified:
     ended = _ended(study)
     assert held.test is not None
     images = len(held.test) if task_of(held).share else None
-    trained = [_trained(t, students, images) for t in ended if "failed" not in t.user_attrs]
+    done = [t for t in ended if "failed" not in t.user_attrs]
+    trained = [_trained(t, students[t.params["candidate"]], images) for t in done]
     trained.sort(key=lambda each: (-each.epochs, -each.accuracy, each.trial))
     if not trained:
         reason = ended[0].user_attrs["failed"]
@@ -373,15 +364,22 @@ def _verified(study: optuna.Study, students: Sequence[Student], held: Dataset) -
     return Verified(best, tuple(trained), tied, failed, len(held.test), measure)
 
 
+def _baseline(study: optuna.Study, found: Verified) -> Trained | None:
+    """Return the training of the baseline; None if it failed."""
+    images = None if found.best.interval is None else found.held_out
+    done = [t for t in _baselines(study) if "failed" not in t.user_attrs]
+    return _trained(done[0], None, images) if done else None
+
+
 def _overlap(lower: Interval | None, higher: Interval | None) -> bool:
     return lower is not None and higher is not None and lower[1] >= higher[0]
 
 
-def _trained(trial: FrozenTrial, students: Sequence[Student], images: int | None) -> Trained:
+def _trained(trial: FrozenTrial, student: Student | None, images: int | None) -> Trained:
     """Return a training that came to an end; its accuracy may be a share of some `images`."""
     accuracies = tuple(trial.intermediate_values[n] for n in sorted(trial.intermediate_values))
     return Trained(
-        students[trial.params["candidate"]],
+        student,
         accuracies[-1],
         None if images is None else accuracy_interval(accuracies[-1], images),
         accuracies,
