@@ -185,8 +185,8 @@ def search(
             _drive(driver, plan, n_trials, callbacks)
             found = search_result(driver, settings, exhaustive=plan is not None)
     if out is not None and study.record:
-        how = compute.latency.facts if isinstance(compute.latency, Setting) else None
-        write_found(out, {**found.as_dict(), "latency_setting": how, "like": None})
+        timing = compute.latency.facts if isinstance(compute.latency, Setting) else None
+        write_found(out, {**found.as_dict(), "latency_setting": timing, "like": None})
     return found
 
 

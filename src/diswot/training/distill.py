@@ -225,10 +225,14 @@ def distill(
         loop.finish()
     made = Distilled(student, tuple(loop.history), loop.seconds, loop.by_class)
     if folder is not None and processes.main:
-        kinds = {"student": type(student).__name__}
-        kinds |= {"teacher": None if teacher is None else type(teacher).__name__}
-        kept = {**kinds, "start": {"from": start}, **facts, **_result(made, recipe, data)}
-        write_training(folder, {**kept, "out": str(out)}, data.classes)
+        named = {
+            "student": type(student).__name__,
+            "teacher": None if teacher is None else type(teacher).__name__,
+            "start": {"from": start},
+            **facts,
+        }
+        result = {**named, **_result(made, recipe, data), "out": str(out)}
+        write_training(folder, result, data.classes)
     return made
 
 
