@@ -328,11 +328,19 @@ class TestSearch:
         assert f"nothing to resume: {tmp_path}/new holds no search; a new one begins" in begun.err
         assert begun.status == again.status == 0 and "nothing to resume" not in again.err
 
-    def test_without_a_folder_it_says_that_nothing_is_kept(self, run: Run, tmp_path: Path) -> None:
-        ran = run(f"{SEARCH} --trials 2")
-        assert "not kept: --out FOLDER keeps it" in ran.err
-        stored = run(f"{SEARCH} --trials 2 --storage sqlite:///{tmp_path / 'a.db'}")
-        assert "not kept" not in stored.err
+    def test_without_a_folder_it_is_kept_in_one_that_is_free(
+        self, run: Run, tmp_path: Path
+    ) -> None:
+        runs, line = tmp_path / "runs", f"{PLAIN} --proxy params --trials 2"
+        first, second = run(line), run(line)
+        assert f"kept in {runs}/s0-1; next: diswot distill {runs}/s0-1" in first.err
+        assert f"kept in {runs}/s0-2" in second.err
+        assert {path.name for path in runs.glob("*/found.json")} == {"found.json"}
+        left_out = run(f"{line} --no-out")
+        stored = run(f"{line} --storage sqlite:///{tmp_path / 'a.db'}")
+        assert "not kept: --no-out was given" in left_out.err and "kept" not in stored.err
+        assert sorted(path.name for path in runs.iterdir()) == ["s0-1", "s0-2"]
+        assert run(f"{line} --no-out --out x").mistake() == "give --out or --no-out, not both"
 
     def test_a_mistake_does_not_use_up_the_folder(self, run: Run, tmp_path: Path) -> None:
         out = tmp_path / "run"
@@ -864,7 +872,10 @@ MISTAKES = [
     (f"{SCORE} --student resnet20 --latency-threads 2", "--latency of a score"),
     ("rank --table mine.csv --resume", "name what to resume: the --out of a rank study"),
     ("rank --from mine.csv --resume --out x", "name what to resume: the --out of a rank study"),
-    (f"{SEARCH} --study mine", "--study goes with --storage or --out: nothing is kept without"),
+    (
+        f"{SEARCH} --no-out --study mine",
+        "--study goes with --storage or --out: nothing is kept without",
+    ),
     ("search --data imagenet16-120 --data-root .", "make it up; --data-root names where they are"),
     (f"{SEARCH} --resume", "name what to resume: the search's --out, or its --storage"),
     (f"{TRAIN} --student resnet20 --teacher none --data noise --out x", "noise has no images to"),
@@ -1109,8 +1120,8 @@ assert "torch" in sys.modules and "torch._dynamo" not in sys.modules
             raise KeyboardInterrupt
 
         monkeypatch.setattr(sys.modules["diswot.nas.api"], "search", stop)
-        told = run(f"{SEARCH} {f'--out {tmp_path}' if kept else ''}").mistake(130)
-        hint = f"--resume continues {tmp_path}" if kept else "nothing is kept without --out"
+        told = run(f"{SEARCH} {f'--out {tmp_path}' if kept else '--no-out'}").mistake(130)
+        hint = f"--resume continues {tmp_path}" if kept else "nothing is kept"
         assert told == f"stopped; {hint}"
 
 

@@ -23,6 +23,7 @@ from diswot.cli.training_options import SubjectOptions
 from diswot.costs.budget import Costs
 from diswot.errors import UserError
 from diswot.models.registry import create_teacher
+from diswot.reports.report import report
 from diswot.runs import folder
 from diswot.spaces.registry import build_network, create_space
 
@@ -69,6 +70,9 @@ def test_a_front_is_kept_with_its_latencies_and_plots(front: Path) -> None:
     points = [(row["score"], row["latency"]) for row in found["front"]]
     assert points == sorted(points, reverse=True)
     assert all(0 < row["latency"] < 1 and row["model_params"] <= 5e5 for row in found["top"])
+    page = report(front, front.parent / "page.html", networks=False).read_text()
+    ratio = found["teacher_latency"] / found["best"]["latency"]
+    assert 0 < found["teacher_latency"] < 1 and f", {ratio:.2g} times as long" in page
     setting = found["latency_setting"]
     assert (setting["engine"], setting["threads"], setting["image_shape"]) == (
         "torch",
@@ -78,7 +82,7 @@ def test_a_front_is_kept_with_its_latencies_and_plots(front: Path) -> None:
     config = json.loads((front / "run.json").read_text())["config"]
     assert config["latency_engine"] == "torch"
     measured = [json.loads(line) for line in (front / "latency.jsonl").read_text().splitlines()]
-    known = {json.dumps(row["params"]): row["timing"]["seconds"] for row in measured}
+    known = {json.dumps(row["params"]): row["timing"]["high"] for row in measured}
     assert all(known[json.dumps(row["params"])] == row["latency"] for row in found["top"])
     assert {"front.svg", "front.png"} <= {path.name for path in front.iterdir()}
     for row in found["top"]:

@@ -6,8 +6,6 @@ import io
 import json
 import re
 import sys
-import time
-from collections.abc import Callable
 
 import pytest
 
@@ -19,13 +17,6 @@ class Terminal(io.StringIO):
         return True
 
 
-def wait_for(there: Callable[[], bool]) -> None:
-    end = time.monotonic() + 30
-    while not there():
-        assert time.monotonic() < end
-        time.sleep(0.01)
-
-
 class TestProgress:
     @pytest.mark.parametrize(("quiet", "tty"), [(True, True), (True, False), (False, False)])
     def test_silent(self, quiet: bool, tty: bool, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -34,38 +25,6 @@ class TestProgress:
         with console.progress(quiet=quiet) as advance:
             advance("training", 1, 2, line=quiet)
         assert shown.getvalue() == ""
-
-    def test_a_line_for_what_is_worth_one(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        shown = io.StringIO()
-        monkeypatch.setattr(sys, "stderr", shown)
-        with console.progress(quiet=False) as advance:
-            advance("training", 1, 6, "epoch 1 of 2")
-            advance("training", 3, 6, "epoch 1 of 2, loss 1.5", line=True)
-            advance("training", 4, 6)
-        assert shown.getvalue() == "training 3 of 6: epoch 1 of 2, loss 1.5\n"
-
-    def test_a_line_an_interval_without_any_event(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        shown = io.StringIO()
-        monkeypatch.setattr(sys, "stderr", shown)
-        monkeypatch.setattr(console, "INTERVAL", 0.05)
-        with console.progress(quiet=False) as advance:
-            wait_for(lambda: shown.getvalue().count("preparing (") >= 2)
-            advance("scoring", 3, 9)
-            wait_for(lambda: "scoring 3 of 9 (" in shown.getvalue())
-        before = shown.getvalue()
-        time.sleep(0.15)
-        assert shown.getvalue() == before, "a line after the end"
-
-    def test_bars_of_two_kinds_of_work(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        shown = Terminal()
-        monkeypatch.setattr(sys, "stderr", shown)
-        with console.progress(quiet=False) as advance:
-            advance("reading images", 500, 1000)
-            advance("reading images", 1000, 1000)
-            advance("training", 1, 7, "test [b]50[/b] %")
-        text = shown.getvalue()
-        assert "reading images" in text and "1000/1000" in text
-        assert "training" in text and "1/7" in text and "test [b]50[/b] %" in text
 
     @pytest.mark.parametrize("tty", [True, False])
     def test_prints_of_others_go_to_standard_error(

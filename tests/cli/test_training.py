@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 from toys import ClassToken, LinearHead, seeded
 
-from diswot.cli.training import ChosenRecipe, Shown, main_process, recipe
+from diswot.cli.training import ChosenRecipe, main_process, recipe
 from diswot.errors import UserError
+from diswot.training.progress import TrainingProgress
 from diswot.training.recipe import Recipe
 from diswot.training.recipe_files import load_recipe
 
@@ -71,7 +72,7 @@ def test_the_bar_shows_the_epoch_its_rate_and_what_the_last_one_came_to() -> Non
     def advance(*call: Any, line: bool = False) -> None:
         (lines if line else calls).append(call)
 
-    shown = Shown(advance, recipe, lambda: begun.append("said"))
+    shown = TrainingProgress(advance, recipe, lambda: begun.append("said"))
     row = {"epoch": 1, "loss": 1.23456, "test_accuracy": 12.346, "images_per_second": 99.6}
     shown.on_step(1, 4, {})
     shown.on_step(2, 4, {})

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from diswot.costs import timing
-from diswot.costs.timing import LEAST, MOST, WARM_UP, spread, timed, timed_in_turn
+from diswot.costs.timing import LEAST, MOST, WARM_UP, median_interval, spread, timed, timed_in_turn
 
 SHAPE = (3, 8, 8)
 
@@ -33,14 +33,31 @@ def clocked(call: Callable[[], None]) -> timing.Timing:
     return timed(call, lambda: timing.time.perf_counter())
 
 
-def test_median_and_tenths_without_warming_up(world) -> None:
-    takes = itertools.chain([9.0] * WARM_UP, (0.01 * n for n in range(1, 10)))
+def test_the_median_and_its_interval_without_warming_up(world) -> None:
+    """Runs of 10 to 90 ms, for 2 seconds: 42 runs, whose interval is of the ranks 15 to 29."""
+    takes = itertools.chain([9.0] * WARM_UP, itertools.cycle(0.01 * n for n in range(1, 10)))
 
     found = clocked(world(takes, itertools.repeat(False)))
 
-    assert (found.runs, found.disturbed) == (LEAST, 0)
+    assert (found.runs, found.disturbed) == (42, 0)
     assert found.seconds == pytest.approx(0.05)
-    assert (found.low, found.high) == pytest.approx((0.01, 0.09))
+    assert (found.low, found.high) == pytest.approx((0.03, 0.06))
+
+
+def test_runs_are_repeated_until_the_interval_is_known(world) -> None:
+    """Runs of 10 ms: the first eight of them slower, which the median does not forget at once."""
+    takes = itertools.chain([9.0] * WARM_UP, [0.02] * 8, itertools.repeat(0.01))
+
+    found = clocked(world(takes, itertools.repeat(False)))
+
+    assert found.seconds == found.low == found.high == pytest.approx(0.01)
+    assert timing.SECONDS / 0.01 < found.runs < timing.MOST_SECONDS / 0.01
+
+
+def test_interval_of_a_median_by_ranks() -> None:
+    """The ranks 40 and 61 of 100, as tables of the sign test have them."""
+    assert median_interval([float(n) for n in range(100, 0, -1)]) == (50.5, 40.0, 61.0)
+    assert median_interval([3.0]) == (3.0, 3.0, 3.0)
 
 
 def test_quick_runs_are_many(world) -> None:

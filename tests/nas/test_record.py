@@ -51,6 +51,15 @@ def test_it_is_loaded_as_finished(folder: Path, found: SearchResult) -> None:
     assert run.facts["versions"]["torch"] == version("torch")
 
 
+def test_its_networks_are_built_again(folder: Path, found: SearchResult) -> None:
+    run = diswot.load_run(folder)
+    assert run.best is not None and run.best.params == found.best.params
+    assert [each.trial for each in run.students] == [each.trial for each in found.top]
+    assert sum(p.numel() for p in run.student().parameters()) == found.best.model_params
+    with pytest.raises(diswot.UserError, match="does not record its teacher"):
+        run.teacher()
+
+
 def test_the_commands_read_it(folder: Path, found: SearchResult, run: Run) -> None:
     page = run(f"report {folder} --json").json["report"]
     assert "Space s0, data digits" in Path(page).read_text()
@@ -63,6 +72,38 @@ def test_the_commands_read_it(folder: Path, found: SearchResult, run: Run) -> No
     model = diswot.build_network(space, found.best.params)
     shapes = [sorted(v.shape for v in held.values()) for held in (weights, model.state_dict())]
     assert shapes[0] == shapes[1]
+
+
+def test_a_search_without_a_scored_student_is_recorded_as_the_command_records_it(
+    tmp_path: Path, run: Run
+) -> None:
+    data = diswot.create_dataset("digits", img_size=8)
+    space = diswot.create_space("s0", num_classes=10, img_size=8)
+    with pytest.raises(diswot.UserError, match="no student fits the budget"):
+        diswot.search(None, space, data, n_trials=4, budget=diswot.Budget(max_params=9),
+                      scoring="params", study=tmp_path / "python")  # fmt: skip
+    line = "search --data digits --image-size 8 --trials 4 --proxy params --max-params 9 --quiet"
+    assert "no student fits the budget" in run(f"{line} --out {tmp_path / 'command'}").mistake()
+
+    ours, other = (
+        json.loads((tmp_path / name / "run.json").read_text()) for name in ("python", "command")
+    )
+    assert ours.keys() == other.keys() and ours["study"] == other["study"]
+    unknown = {"teacher", "teacher_weights", "pretrained", "data_root", "repeats"}
+    assert ours["config"] == {n: v for n, v in other["config"].items() if n not in unknown}
+    kept = diswot.load_run(tmp_path / "python")
+    assert repr(kept.search).startswith("SearchRecord(unfinished, ") and kept.facts["config"]
+    assert diswot.compare_runs(tmp_path / "python").runs[0].space == "s0"
+
+
+def test_a_search_in_a_database_is_recorded_in_a_folder(tmp_path: Path) -> None:
+    place = diswot.StudySettings(f"sqlite:///{tmp_path}/trials.db", out=tmp_path / "run")
+    found = searched(place)
+
+    kept = diswot.load_run(tmp_path / "run")
+    assert kept.search is not None and not kept.notes
+    assert kept.search.scored()[0].params == found.best.params
+    assert {file.name for file in (tmp_path / "run").iterdir()} == {"run.json", "found.json"}
 
 
 def test_a_resumed_search_writes_its_result_anew(tmp_path: Path) -> None:
@@ -86,6 +127,8 @@ def test_a_space_without_a_name_is_refused_by_export(tmp_path: Path) -> None:
     facts = {"space": "s0", "classes": 10, "image_size": 8, "teacher": "resnet20"}
     searched(diswot.StudySettings(tmp_path / "b", facts=facts), space=own, data=batch)
     assert isinstance(diswot_student(tmp_path / "b"), nn.Module)
+    taught, plain = diswot.load_run(tmp_path / "b").teacher(), diswot.create_teacher("resnet20", 10)
+    assert [p.shape for p in taught.parameters()] == [p.shape for p in plain.parameters()]
 
 
 def diswot_student(folder: Path) -> nn.Module:

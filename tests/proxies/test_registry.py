@@ -23,7 +23,7 @@ from diswot.errors import UserError
 from diswot.models.registry import create_teacher
 from diswot.observation.observe import observe
 from diswot.proxies.candidate import Candidate
-from diswot.proxies.registry import PROXIES, Proxy
+from diswot.proxies.registry import PROXIES, Proxy, score_title
 from diswot.proxies.scorer import NotScored, Outcome, Scorer, score, scorer
 from diswot.spaces import nasbench201
 from diswot.spaces.cifar_resnet import CifarResNet
@@ -108,6 +108,12 @@ def test_is_finite(student: str) -> None:
         assert type(outcome) in (float, int), (name, outcome)
         assert math.isfinite(outcome), (name, outcome)
         json.dumps(outcome)
+
+
+def test_titles_say_what_the_key_does_not() -> None:
+    assert score_title("default") == "learnable capacity (default)"
+    assert score_title("default_inherited") == "inherited learnable capacity (default_inherited)"
+    assert [score_title(name) for name in ("kd", "/a/b/mine.py:f")] == ["kd", "mine.py:f"]
 
 
 def test_every_gap_is_open_somewhere() -> None:

@@ -92,6 +92,10 @@ def test_the_answer(page: str, trained: Path) -> None:
     best = max(results[name]["test_accuracy"] for name in ("distilled", "alone"))
     title = f"Student of s0, {show_count(found['model_params'])} params, {best:.2f} %"
     assert f"<h1>{title}</h1>" in page
+    taught = results["teacher"]["test_accuracy"]
+    points = f"{abs(best - taught):.2f} points {'above' if best > taught else 'below'}"
+    assert f"The student is {points} its teacher's {taught:.2f} %." in text
+    assert text.index("trained: the teacher, and the student") < text.index("as scored: student")
     for result in results.values():
         assert f"{result['test_accuracy']:.2f}" in text
     assert "What could not be shown" not in text

@@ -5,6 +5,9 @@ from __future__ import annotations
 import math
 from pathlib import Path
 
+import pytest
+
+from diswot.errors import UserError
 from diswot.runs.records import (
     RankStudyRecord,
     Run,
@@ -36,6 +39,30 @@ def test_costs_that_a_search_weighs() -> None:
         "latency",
     ]
     assert SearchRecord({"objectives": 3}, {}, (), None, None).costs() == ["params"]
+
+
+def test_a_run_answers_for_what_it_holds() -> None:
+    found = {"best": {"params": {"a": 1}}}
+    search = SearchRecord({}, found, (SMALL, LARGE, *OTHERS), None, None)
+    rows = ({"epoch": 1.0, "loss": 2.0}, {"epoch": 2.0, "loss": 1.0})
+    trainings = (TrainingRecord("alone", rows[:1], {}), TrainingRecord("distilled", rows, {}))
+    names, scores = ("x", "y"), {"kd": [1.0, None]}
+    study = RankStudyRecord("rank", {}, {"acc": [70.0, 71.0]}, scores, names)
+    run = Run(Path("runs/a"), {}, search, trainings, (study,), ())
+
+    assert run.best is SMALL and run.students == [LARGE, SMALL] and run.history == rows
+    assert list(run.to_dataframe().index) == [4, 7, 1, 2]
+    elsewhere = SearchRecord({}, {"best": {"params": {"a": 9}, "trial": 9}}, (SMALL,), None, None)
+    assert elsewhere.best is not None and elsewhere.best.trial == 9
+    assert SearchRecord({}, {}, (SMALL, LARGE), None, None).best is LARGE
+
+    alone = Run(Path("runs/a"), {}, None, trainings[:1], (study,), ())
+    assert alone.best is None and alone.students == [] and alone.history == rows[:1]
+    assert alone.to_dataframe()["loss"].tolist() == [2.0]
+    ranked = Run(Path("runs/a"), {}, None, (), (study,), ()).to_dataframe()
+    assert ranked["acc"].tolist() == [70.0, 71.0] and list(ranked.index) == ["x", "y"]
+    with pytest.raises(UserError, match="runs/a does not record its teacher"):
+        run.teacher()
 
 
 def test_a_line_says_what_is_held() -> None:

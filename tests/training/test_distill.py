@@ -8,6 +8,7 @@ import math
 import multiprocessing
 import os
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -37,6 +38,7 @@ from torch import Tensor, nn
 from torch.nn.functional import interpolate
 from toys import CLASSES, ClassToken, FlattenedGrid, LinearHead, Noisy, Returning, seeded
 
+import diswot
 from diswot.data.dataset import UNLABELLED, whole
 from diswot.data.registry import create_dataset
 from diswot.errors import UserError
@@ -429,6 +431,31 @@ distill(None, seeded(Noisy), made(), replace(SHORT, epochs=4), out=sys.argv[1], 
         )  # fmt: skip
         assert not calls and again.history == first.history
         assert states_equal(first.student, again.student)
+
+    def test_the_result_is_recorded_as_the_command_records_it(
+        self, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        trained = distill(
+            teacher(), seeded(LinearHead), digits(), SHORT, out=tmp_path / "a", progress=True,
+            facts={"student": {"width": 8}},
+        )  # fmt: skip
+        distill(None, seeded(LinearHead), digits(), SHORT, out=tmp_path / "b")
+        shown = capsys.readouterr()
+        assert shown.out == "" and len(re.findall("^training .*: epoch ", shown.err, re.M)) == 2
+
+        run = diswot.load_run(tmp_path / "a")
+        (taught,) = run.trainings
+        assert taught.accuracy == trained.test_accuracy and run.history == trained.history
+        assert run.facts["class_names"] == list(digits().classes)
+        known = {"student": {"width": 8}, "teacher": "LinearHead", "epochs": 2, "data": "digits"}
+        known |= {"start": {"from": "fresh"}, "losses": SHORT.weights, "out": str(tmp_path / "a")}
+        assert known.items() <= taught.result.items()
+        assert {"model_params", "macs", "seconds", "recipe", "mean"} <= taught.result.keys()
+        first, second = diswot.compare_runs(tmp_path / "a", tmp_path / "b").runs
+        assert (first.teacher, second.teacher) == ("LinearHead", None)
+        assert [e.way for run in (first, second) for e in run.accuracies] == ["distilled", "alone"]
+        with pytest.raises(UserError, match="unknown teacher 'LinearHead'"):
+            run.teacher()
 
     def test_nothing_to_resume_starts(self, tmp_path: Path) -> None:
         made = distill(None, seeded(LinearHead), digits(), SHORT, out=tmp_path / "new", resume=True)

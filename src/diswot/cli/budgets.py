@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -65,6 +66,8 @@ def latency(
 ) -> float:
     """Return the seconds of one image of a student, measured in a process of its own.
 
+    They are the upper end of the 95 % interval of their median.
+
     A file of measured latencies, `cache`, is read first.
 
     Raises:
@@ -84,6 +87,13 @@ def latency(
     return float(result.value)
 
 
+def teacher_latency(name: str, images: Dataset, how: Setting | None) -> float | None:
+    """Measure the latency of a teacher, for the report; None without a setting, or on an error."""
+    with suppress(UserError, SearchFailed):
+        return None if how is None else latency(name, "", images, how)
+    return None
+
+
 def _bench(
     student: Any, space: str, classes: int, image_size: int, how: Setting, cache: Path | None
 ) -> Callable[[dict[str, Any]], float]:
@@ -96,7 +106,7 @@ def _bench(
 
     def measure(params: dict[str, Any]) -> float:
         try:
-            return bench(params).seconds
+            return bench(params).high
         except RuntimeError as error:
             raise UserError(f"the student fails: {error}") from error
 
@@ -134,5 +144,6 @@ def notes(students: Sequence[Mapping[str, Any]], how: Setting | None) -> list[st
         of = how.facts
         threads = f"{of['threads']} thread{'s' if how.threads > 1 else ''}"
         place = f"{of['engine']} on {of['device']}, {threads}, {of['dtype']}, {of['memory_format']}"
-        lines.append(f"latency of one image: {place}; median by {of['clock']}")
+        median = f"upper end of the 95 % interval of the median by {of['clock']}"
+        lines.append(f"latency of one image: {place}; {median}")
     return lines

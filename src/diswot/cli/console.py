@@ -6,31 +6,16 @@ import json
 import math
 import sys
 import textwrap
-import threading
-import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, redirect_stdout, suppress
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from contextlib import contextmanager, redirect_stdout
+from typing import TYPE_CHECKING, Any, Literal
+
+from diswot.utils import progress as utils_progress
+from diswot.utils.progress import Advance as Advance
 
 if TYPE_CHECKING:
     from rich.console import Console
-    from rich.progress import Progress, TaskID
     from rich.table import Table
-
-
-INTERVAL = 20.0  # most seconds between two lines, where there is no terminal
-
-
-class Advance(Protocol):
-    """A function that moves the progress bar of a title."""
-
-    def __call__(
-        self, title: str, done: int, total: int, note: str = "", *, line: bool = False
-    ) -> None:
-        """Show that `done` of `total` steps are done, with a note behind the bar.
-
-        Where there is no terminal, `line` gives the step a line of its own.
-        """
 
 
 @contextmanager
@@ -43,83 +28,9 @@ def progress(*, quiet: bool) -> Iterator[Advance]:
     with redirect_stdout(sys.stderr):
         if quiet:
             yield lambda title, done, total, note="", *, line=False: None
-        elif sys.stderr.isatty():
-            with _bars() as bars:
-                yield _advance_bars(bars)
         else:
-            with _Lines() as lines:
-                yield lines.advance
-
-
-def _advance_bars(bars: Progress) -> Advance:
-    tasks: dict[str, TaskID] = {}
-
-    def advance(title: str, done: int, total: int, note: str = "", *, line: bool = False) -> None:
-        if title not in tasks:
-            tasks[title] = bars.add_task(title, total=total, note=note)
-        bars.update(tasks[title], completed=done, total=total, note=note)
-
-    return advance
-
-
-class _Lines:
-    """Progress in lines: one for each event that is worth it, and one at least each interval.
-
-    A thread prints the line of an interval, so that a long step is no silence.
-    """
-
-    def __init__(self) -> None:
-        self._text, self._start = "preparing", time.monotonic()
-        self._printed, self._ended = self._start, threading.Event()
-        self._thread = threading.Thread(target=self._watch, daemon=True)
-
-    def __enter__(self) -> _Lines:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self._ended.set()
-        self._thread.join()
-
-    def advance(
-        self, title: str, done: int, total: int, note: str = "", *, line: bool = False
-    ) -> None:
-        """Keep the state for the next line; print it now if it is worth a line."""
-        self._text = f"{title} {done} of {total}" + (f": {note}" if note else "")
-        if line:
-            self._print(self._text)
-
-    def _print(self, text: str) -> None:
-        self._printed = time.monotonic()
-        with suppress(OSError, ValueError):  # nobody reads standard error any more
-            print(text, file=sys.stderr, flush=True)
-
-    def _watch(self) -> None:
-        while not self._ended.wait(max(0.0, self._printed + INTERVAL - time.monotonic())):
-            now = time.monotonic()
-            if now >= self._printed + INTERVAL:
-                self._print(f"{self._text} ({now - self._start:.0f} s so far)")
-
-
-def _bars() -> Progress:
-    from rich.console import Console
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        TextColumn,
-        TimeRemainingColumn,
-    )
-
-    return Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-        TextColumn("{task.fields[note]}", markup=False),
-        console=Console(stderr=True),
-        transient=True,
-    )
+            with utils_progress.progress() as advance:
+                yield advance
 
 
 def table(

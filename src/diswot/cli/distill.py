@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 from typer import Argument, Option
 
-from diswot.cli import console, inputs, starts
+from diswot.cli import console, starts
 from diswot.cli import training as trainings
 from diswot.cli.grouping import grouped
 from diswot.cli.options import OutputOptions
@@ -17,14 +17,12 @@ from diswot.cli.subject import Subject, subject_of
 from diswot.cli.training_options import SubjectOptions, TrainingOptions
 from diswot.errors import UserError
 from diswot.runs import folder
+from diswot.training.progress import TrainingProgress, tested
 from diswot.utils.user_code import rooted, short_name
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from diswot.data.dataset import Dataset
-    from diswot.training.distill import Distilled
-    from diswot.training.recipe import Recipe
 
 _Run = Annotated[Path | None, Argument(metavar="RUN", help="Folder of a search.")]
 
@@ -65,9 +63,10 @@ def distill(
     quiet = output.quiet or not trainings.main_process()
     with folder.resumable(place), console.progress(quiet=quiet) as advance:
         say = partial(console.note, quiet=quiet)
-        result = _train(chosen, training, keeping, place, advance, say)
+        _train(chosen, training, keeping, place, advance, say)
     if not trainings.main_process():
         return
+    result = folder.training_result(place)
     if output.as_json:
         console.show_json(result)
         return
@@ -94,8 +93,8 @@ def _train(
     out: Path,
     advance: console.Advance,
     say: Callable[[str], None],
-) -> dict[str, Any]:
-    """Train the student, and write the result into the folder.
+) -> None:
+    """Train the student, and keep the result in the folder.
 
     Lines on the training are printed by `say` when it begins.
     """
@@ -110,8 +109,8 @@ def _train(
         for line in begun.lines if not record else ():
             say(line)
 
-    shown = trainings.Shown(advance, recipe, say_all)
-    trained = train(
+    shown = TrainingProgress(advance, recipe, say_all)
+    train(
         begun.teacher,
         begun.student,
         images,
@@ -122,35 +121,12 @@ def _train(
         tensorboard=keeping.tensorboard,
         start=start.place,
         notes=start.notes,
+        facts={"student": rooted(begun.named), **chosen.facts(), "start": start.facts()},
         teacher_classes=begun.classes,
         on_step=shown.on_step,
         on_epoch=shown.on_epoch,
         on_read=lambda done, total: advance("reading images", done, total),
     )
-    facts = {"student": rooted(begun.named), **chosen.facts(), "start": start.facts()}
-    result = {**facts, **_result(trained, recipe, images, out)}
-    if trainings.main_process():
-        folder.write_training(out, result, images.classes)
-    return result
-
-
-def _result(trained: Distilled, recipe: Recipe, images: Dataset, out: Path) -> dict[str, Any]:
-    """Return the result of a training, for the table and the run folder."""
-    last = trained.history[-1]
-    return {
-        "losses": recipe.weights,
-        "recipe": recipe.as_dict(),
-        **{name: last[name] for name in last if name.startswith("test_")},
-        **{name: last[name] for name in ("train_accuracy",) if name in last},
-        **({"by_class": console.finite(trained.by_class)} if trained.by_class else {}),
-        **inputs.size_facts(trained.student, images),
-        "epochs": recipe.epochs,
-        "seconds": trained.seconds,
-        "data": images.name,
-        "classes": len(images.classes),
-        **inputs.image_facts(images),
-        "out": str(out),
-    }
 
 
 def _show(results: Mapping[str, dict[str, Any]]) -> None:
@@ -168,7 +144,7 @@ def _show(results: Mapping[str, dict[str, Any]]) -> None:
                 name,
                 short_name(student) if isinstance(student, str) else console.show_params(student),
                 f"{short_name(result['teacher'])}: {losses}" if result["teacher"] else "alone",
-                trainings.tested(result),
+                tested(result),
                 show_count(result["model_params"]),
                 show_count(result["macs"]),
                 str(result["epochs"]),

@@ -18,6 +18,7 @@ def evaluate(
     *, teacher: TrainedTeacherOptions, data: EvaluationDataOptions, output: OutputOptions
 ) -> None:
     """Test a trained teacher: do weights, size and scale fit the data?"""
+    from diswot.costs.counts import count_sizes
     from diswot.tasks.registry import task_of
     from diswot.tasks.task import table
     from diswot.training.evaluation import count_all
@@ -39,8 +40,8 @@ def evaluate(
         **task.results(counts),
         **({"by_class": dict(by_class)} if by_class else {}),
         "test_images": total,
-        **inputs.size_facts(model, images),
-        **inputs.image_facts(images),
+        **count_sizes(model, images.image_shape),
+        **images.image_facts,
     }
     if output.as_json:
         console.show_json(console.finite(result))

@@ -7,10 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from diswot.cli import budgets, console
-from diswot.runs import folder
 from diswot.storage.run_files import FRONT
 from diswot.utils.units import show_number
-from diswot.utils.user_code import short_name
 
 if TYPE_CHECKING:
     from diswot.costs.latency import Setting
@@ -28,9 +26,12 @@ def plain_result(
     tried: Verified | None,
     how: Setting | None,
     like: Mapping[str, Any] | None,
+    teacher_latency: float | None,
 ) -> dict[str, Any]:
     """Return the result as plain values; the most accurate verified student becomes the best."""
     result = {**found.as_dict(), "latency_setting": how and how.facts, "like": like}
+    if teacher_latency is not None:
+        result |= {"teacher_latency": teacher_latency}
     if tried is not None:
         verified = tried.as_dict()
         best = verified["best"]
@@ -41,11 +42,14 @@ def plain_result(
 
 def keep(out: Path, result: dict[str, Any], proxy: str) -> None:
     """Write a result into a run folder, with a plot of its Pareto front if it has one."""
-    folder.write_found(out, result)
+    from diswot.storage.run_writer import write_found
+
+    write_found(out, result)
     if result["front"]:
+        from diswot.proxies.registry import score_title
         from diswot.reports import plots
 
-        plots.save(plots.front(plots.front_data(result, short_name(proxy))), out / FRONT)
+        plots.save(plots.front(plots.front_data(result, score_title(proxy))), out / FRONT)
 
 
 def show(result: dict[str, Any], proxy: str) -> None:
@@ -85,4 +89,4 @@ def kept_in(out: Path | None, storage: str | None, settings: str, *, trained: bo
     if out is not None:
         weights = "" if trained else " --teacher-weights FILE, the trained teacher's"
         return [f"kept in {out}; next: diswot distill {out}{settings}{weights}"]
-    return [] if storage else ["not kept: --out FOLDER keeps it, to distill, report and export"]
+    return [] if storage else ["not kept: --no-out was given"]

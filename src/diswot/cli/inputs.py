@@ -126,24 +126,6 @@ def named_images(data: DataOptions) -> NamedImages:
     return images_of({**asdict(data), **normalisation(data.mean, data.std)})
 
 
-def image_facts(images: Dataset) -> dict[str, Any]:
-    """Return the size, the normalisation and a dense task of images, for a run folder."""
-    dense = {} if images.width is None else {"image_width": images.width, "task": images.task}
-    return {"image_size": images.size, **dense, "mean": list(images.mean), "std": list(images.std)}
-
-
-def size_facts(model: nn.Module, images: Dataset) -> dict[str, int]:
-    """Return the parameters of a network and its multiply-adds for one image.
-
-    The trainable parameters are among them where some are frozen.
-    """
-    from diswot.costs.counts import count_macs, count_params, count_trainable
-
-    everything, trainable = count_params(model), count_trainable(model)
-    frozen = {} if trainable == everything else {"trainable_params": trainable}
-    return {"model_params": everything, **frozen, "macs": count_macs(model, images.image_shape)}
-
-
 @dataclass(frozen=True)
 class NamedTeacher:
     """A teacher by name, and the images that the teacher and all students see.

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, replace
 from functools import partial
+from itertools import count
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
+
+from typer import Option
 
 from diswot.cli import budgets, console, inputs, verify, workers
 from diswot.cli import found as outcome
@@ -32,8 +36,9 @@ if TYPE_CHECKING:
     from diswot.costs.latency import Setting
     from diswot.executors.ray import RayCluster
     from diswot.nas.compute import Compute
-    from diswot.nas.driver import SearchProgress
     from diswot.nas.result import SearchResult
+
+RUNS = Path("runs")  # of searches whose folder the user does not name
 
 
 @dataclass(frozen=True)
@@ -51,10 +56,12 @@ class SearchOptions:
         proxy: Score to maximise (diswot list proxies, which says which scores need a teacher), or
             FILE.py:FUNCTION. Default: default; for sub-networks of a trained teacher,
             default_inherited.
-        out: Run folder, which keeps all results. Default: none.
+        out: Run folder, which keeps all results. Default: the first free one of runs/SPACE-1,
+            runs/SPACE-2 and so on; with --storage none.
+        no_out: Keep no run folder.
     """
 
-    headings: ClassVar = {"Search": "objectives sampler", "Scoring": "proxy"}
+    headings: ClassVar = {"Search": "objectives sampler", "Scoring": "proxy", "Output": "no_out"}
 
     space: str = "s0"
     trials: int = 100
@@ -62,6 +69,7 @@ class SearchOptions:
     sampler: str | None = None
     proxy: str | None = None
     out: Path | None = None
+    no_out: Annotated[bool, Option("--no-out")] = False
 
 
 @grouped("teacher", "space", "data", "trials", "max_params", "max_macs", "out")
@@ -79,6 +87,7 @@ def search(
     output: OutputOptions,
 ) -> None:
     """Search a space for a teacher's best student, training nothing."""
+    goal = replace(goal, out=_run_folder(goal, study))
     _check_place(goal.out, study, output.quiet)
     cluster = workers.cluster(compute)
     devices = workers.devices(compute.device, compute.devices, on_ray=cluster is not None)
@@ -100,7 +109,8 @@ def search(
         found = job.search(where, data.data_root, advance)
         tried = verify.verified(verification, found, named, goal.space, scoring.seed, budget.like,
                                 job.place, study, advance)  # fmt: skip
-    result = outcome.plain_result(found, tried, how, like)
+        taught = budgets.teacher_latency(named.name, named.images, how)
+    result = outcome.plain_result(found, tried, how, like, taught)
     if goal.out is not None:
         outcome.keep(goal.out, result, proxy)
     job.show(result, output.as_json)
@@ -142,6 +152,7 @@ class _Job:
         """Search the space."""
         from diswot.nas.api import Scoring, StudySettings
         from diswot.nas.api import search as find
+        from diswot.nas.progress import show_progress
         from diswot.spaces.registry import create_space
 
         shape = len(self.named.images.classes), self.named.images.size
@@ -158,9 +169,9 @@ class _Job:
             scoring=how,
             compute=compute,
             study=StudySettings(
-                self.place, self.study.study, self.study.resume, config, record=False
+                self.place, self.study.study, self.study.resume, config, self.goal.out, record=False
             ),
-            callbacks=[partial(self._report, self._recorded(config), advance)],
+            callbacks=[partial(show_progress, advance)],
         )
 
     def _config(self, data_root: Path | None) -> dict[str, Any]:
@@ -176,7 +187,7 @@ class _Job:
             "data": self.named.images.name,
             "data_root": inputs.absolute(data_root),
             "classes": len(self.named.images.classes),
-            **inputs.image_facts(self.named.images),
+            **self.named.images.image_facts,
             "batch_size": self.scoring.batch_size,
             "seed": self.scoring.seed,
             "proxy": self.proxy,
@@ -184,37 +195,16 @@ class _Job:
             **({} if self.like is None else {"like": self.like}),
         }
 
-    def _recorded(self, config: dict[str, Any]) -> dict[str, Any]:
-        """Return the configuration with the goal of the search, for the run folder."""
-        wanted = {"budget": asdict(self.limits), "objectives": self.objectives}
-        sampler = self.goal.sampler
-        return {**config, **wanted, **({"sampler": rooted(sampler)} if sampler else {})}
-
-    def _report(
-        self, config: dict[str, Any], advance: console.Advance, progress: SearchProgress
-    ) -> None:
-        """Write the run folder at the first trial, and move the progress bar."""
-        from diswot.utils.environment import masked
-
-        storage, best = self.study.storage, progress.best
-        if self.goal.out is not None:
-            kept = {"storage": storage and masked(storage), "name": self.study.study}
-            folder.write_search(self.goal.out, config, kept)
-        notes = [] if best is None else [f"best {best:.4f}"]
-        if progress.rejected:
-            notes.append(f"{progress.rejected:,} outside the budget")
-        if progress.stalled >= 10:
-            notes.append(f"no new student in the last {progress.stalled:,} proposals")
-        advance("scoring", progress.done, progress.total, ", ".join(notes))
-
     def show(self, result: dict[str, Any], as_json: bool) -> None:
         """Print the result, and the verification if there was one."""
         if as_json:
             console.show_json(result)
             return
-        outcome.show(result, short_name(self.proxy))
+        from diswot.proxies.registry import score_title
+
+        outcome.show(result, score_title(self.proxy))
         if "verified" in result:
-            verify.show(result, short_name(self.proxy))
+            verify.show(result, score_title(self.proxy))
 
     def notes(self, result: dict[str, Any], settings: str, as_json: bool) -> list[str]:
         """Return notes on the result; beside JSON, only those on the teacher."""
@@ -231,6 +221,16 @@ class _Job:
 def _default_proxy(space: str, *, inherits: bool) -> str:
     """Return the score that is measured to find the best students of a space."""
     return "default_inherited" if inherits and space.startswith("subnet:") else "default"
+
+
+def _run_folder(goal: SearchOptions, study: StudyOptions) -> Path | None:
+    """Return the folder that keeps the results: the user's, or else a free one; None for none."""
+    if goal.out is not None and goal.no_out:
+        raise UserError("give --out or --no-out, not both")
+    if goal.out is not None or goal.no_out or study.storage or study.resume:
+        return goal.out
+    name = re.sub(r"[^\w.+-]+", "-", short_name(goal.space)).strip("-")
+    return next(place for n in count(1) if not (place := RUNS / f"{name}-{n}").exists())
 
 
 def _check_place(out: Path | None, study: StudyOptions, quiet: bool) -> None:

@@ -12,6 +12,7 @@ from diswot.cli import like as alike
 from diswot.cli.teachers import matched_teacher
 from diswot.errors import UserError
 from diswot.storage.run_files import VERIFICATION
+from diswot.training.progress import epoch_note
 from diswot.utils.units import show_number
 
 if TYPE_CHECKING:
@@ -134,7 +135,7 @@ class _Shown:
 
     def on_epoch(self, row: Mapping[str, float]) -> None:
         """Show an epoch of the current training."""
-        note = training.epoch_note(int(row["epoch"]), self._epochs, row, "held-out")
+        note = epoch_note(int(row["epoch"]), self._epochs, row, "held-out")
         self._advance("verifying", *self._at, note, line=True)
 
 

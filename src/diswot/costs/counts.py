@@ -89,6 +89,16 @@ def count_trainable(model: nn.Module) -> int:
     return sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
 
 
+def count_sizes(model: nn.Module, image_shape: Shape) -> dict[str, int]:
+    """Return the parameters of a network and its multiply-adds for one image.
+
+    The trainable parameters are among them where some are frozen.
+    """
+    everything, trainable = count_params(model), count_trainable(model)
+    frozen = {} if trainable == everything else {"trainable_params": trainable}
+    return {"model_params": everything, **frozen, "macs": count_macs(model, image_shape)}
+
+
 def count_depth(model: nn.Module) -> int:
     """Count the layers: modules whose own weight is a parameter of two dimensions or more."""
     weights = (getattr(module, "weight", None) for module in model.modules())

@@ -1,10 +1,10 @@
 """Latency of one image, measured on the device in use.
 
 Convention: one float32 image, evaluation mode, no gradients, freshly initialised weights; some runs
-to warm up, then the median of the others (`timing.timed`). With `torch` network and image are
-channels-last; with `onnx` ONNX Runtime runs the exported network in its own format. The number of
-threads is part of the setting: one by default. The pass of a detector includes what selects its
-boxes, of which a new FCOS or RetinaNet finds none and a trained one some.
+to warm up, then the median of the others and its 95 % interval (`timing.timed`). With `torch`
+network and image are channels-last; with `onnx` ONNX Runtime runs the exported network in its own
+format. The number of threads is part of the setting: one by default. The pass of a detector
+includes what selects its boxes, of which a new FCOS or RetinaNet finds none and a trained one some.
 
 A bench measures in its own process. What must not be disturbed by other work, or must survive a
 network that ends its process, runs in an executor of one worker.

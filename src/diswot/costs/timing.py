@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 import time
 from collections.abc import Callable, Sequence
@@ -16,6 +17,8 @@ except ImportError:  # on Windows
 
 WARM_UP, LEAST, MOST = 3, 9, 1000  # runs
 SECONDS = 0.2  # of measuring, unless `LEAST` runs take longer; three times that if disturbed
+WITHIN = 0.02  # share of the median to which its interval is measured
+MOST_SECONDS = 2.0  # of measuring, if the interval stays wider
 TURNS_SECONDS = 1.0  # of measuring two calls in turn, unless `LEAST` turns take longer
 
 
@@ -25,8 +28,8 @@ class Timing:
 
     Attributes:
         seconds: Median over the runs.
-        low: 10th percentile over the runs.
-        high: 90th percentile over the runs.
+        low: Lower end of the 95 % interval of the median.
+        high: Upper end of that interval.
         runs: Number of runs, without those to warm up.
         disturbed: Number of further runs that were left out.
     """
@@ -41,6 +44,7 @@ class Timing:
 def timed(call: Callable[[], object], now: Callable[[], float] = time.perf_counter) -> Timing:
     """Time a call repeatedly: first to warm up, then to measure.
 
+    It is repeated until the 95 % interval of the median is within 2 % of it, for 2 seconds at most.
     Runs during which the system gave the processor to other processes are left out if enough runs
     remain.
     """
@@ -49,14 +53,14 @@ def timed(call: Callable[[], object], now: Callable[[], float] = time.perf_count
     quiet: list[float] = []
     disturbed: list[float] = []
     begin = time.perf_counter()
-    while _continues(len(quiet), len(disturbed), time.perf_counter() - begin):
+    while _continues(quiet, len(disturbed), time.perf_counter() - begin):
         before, start = _interruptions(), now()
         call()
         seconds = now() - start
         (quiet if _interruptions() == before else disturbed).append(seconds)
     enough = len(quiet) >= LEAST
     kept = quiet if enough else quiet + disturbed
-    return Timing(*spread(kept), len(kept), len(disturbed) if enough else 0)
+    return Timing(*median_interval(kept), len(kept), len(disturbed) if enough else 0)
 
 
 def timed_in_turn(
@@ -91,11 +95,27 @@ def spread(values: Sequence[float]) -> tuple[float, float, float]:
     return statistics.median(ordered), ordered[tenth], ordered[-1 - tenth]
 
 
-def _continues(quiet: int, disturbed: int, elapsed: float) -> bool:
-    if quiet + disturbed < LEAST:
+def median_interval(values: Sequence[float]) -> tuple[float, float, float]:
+    """Return the median of n values, and its 95 % interval by their ranks.
+
+    The number of values below the true median has the deviation sqrt(n) / 2.
+    """
+    ordered, count = sorted(values), len(values)
+    first = max(0, math.floor((count - 1.96 * math.sqrt(count)) / 2) - 1)
+    return statistics.median(ordered), ordered[first], ordered[-1 - first]
+
+
+def _continues(quiet: Sequence[float], disturbed: int, elapsed: float) -> bool:
+    if len(quiet) + disturbed < LEAST:
         return True
-    enough = SECONDS if quiet >= LEAST else 3 * SECONDS
-    return quiet + disturbed < MOST and elapsed < enough
+    if len(quiet) + disturbed >= MOST or elapsed >= MOST_SECONDS:
+        return False
+    if len(quiet) < LEAST:
+        return elapsed < 3 * SECONDS
+    if elapsed < SECONDS:
+        return True
+    median, low, high = median_interval(quiet)
+    return max(high - median, median - low) > WITHIN * median
 
 
 def _interruptions() -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -112,6 +112,12 @@ class Dataset:
     def image_shape(self) -> tuple[int, int, int]:
         """Channels, height and width of an image."""
         return 3, self.size, self.width or self.size
+
+    @property
+    def image_facts(self) -> dict[str, Any]:
+        """Size, normalisation, and the width and task of a dense task, for run folders."""
+        dense = {} if self.width is None else {"image_width": self.width, "task": self.task}
+        return {"image_size": self.size, **dense, "mean": [*self.mean], "std": [*self.std]}
 
     @property
     def has_unlabelled(self) -> bool:

@@ -21,7 +21,7 @@ from diswot.models.correspondence import LayerPair, corresponding
 from diswot.models.hidden_channels import Graphs, HiddenChannels, hidden_channels
 from diswot.models.inherited_weights import WeightCopier
 from diswot.models.weighted_layers import Outline, WeightedLayer, outline
-from diswot.observation.modes import estimate_statistics
+from diswot.observation.modes import estimate_statistics, require_network
 from diswot.utils.notebook import data_frame, html_table
 
 if TYPE_CHECKING:
@@ -159,6 +159,8 @@ def inherit(
     if (teacher_classes is None) != (student_classes is None):
         raise UserError("give the classes of both the teacher and the student, or of neither")
     parts = teacher if isinstance(teacher, TeacherLayers) else TeacherLayers(teacher)
+    require_network("teacher", parts.model)
+    require_network("student", student)
     if parts.model is student:
         raise UserError("a student cannot inherit from itself")
     given, own = parts.outline, outline(student)

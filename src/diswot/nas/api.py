@@ -26,18 +26,23 @@ from diswot.nas.compute import Compute
 from diswot.nas.driver import Callback, Driver, SearchProgress
 from diswot.nas.evaluator import EvaluatorSettings, Measurement
 from diswot.nas.peers import Peers
+from diswot.nas.progress import show_progress
 from diswot.nas.proposal import Proposer
-from diswot.nas.record import keep, named_facts
+from diswot.nas.record import named_facts
 from diswot.nas.result import SearchResult, search_result
 from diswot.nas.samplers import SamplerLike, create_sampler
+from diswot.observation.modes import require_network
 from diswot.proxies.registry import ProxyLike, get_proxy
 from diswot.spaces.registry import Params, build_network, enumerate_params
 from diswot.spaces.validation import Build
 from diswot.storage.run_files import LATENCIES
+from diswot.storage.run_writer import write_found, write_run
 from diswot.storage.study import alone, name_metrics, open_study, opened
 from diswot.utils.agreement import plain, require_same
 from diswot.utils.devices import CPU
 from diswot.utils.devices import kind as device_kind
+from diswot.utils.environment import masked
+from diswot.utils.progress import progress as shown_progress
 from diswot.utils.repeats import repeats_counted
 from diswot.utils.user_code import name_of, rooted
 
@@ -77,14 +82,16 @@ class StudySettings:
             any case: several processes, on any machine, may work on it at the same time.
         facts: Plain facts that a resumed study must share, such as the name of the teacher. A run
             folder records them: `teacher` and `data` by name let `report` draw the networks.
-        record: Whether a run folder gets `run.json` and `found.json`, which `load_run`, `report`,
-            `compare` and `export` read.
+        out: Folder for `run.json` and `found.json`, which `load_run`, `report`, `compare` and
+            `export` read. Default: the run folder; nothing of a search in a database or memory.
+        record: Whether to write `found.json`. A command writes it after its verification.
     """
 
     storage: str | Path | None = None
     name: str = "diswot"
     resume: bool = False
     facts: Mapping[str, Any] = field(default_factory=dict)
+    out: Path | None = None
     record: bool = True
 
     @property
@@ -96,6 +103,11 @@ class StudySettings:
     def folder(self) -> Path | None:
         """Return the run folder; None for a database or memory."""
         return None if self.storage is None or self.shared else Path(str(self.storage))
+
+    @property
+    def database(self) -> str | None:
+        """Return the URL of a database with its password masked; None for a folder or memory."""
+        return masked(str(self.storage)) if self.shared else None
 
     @property
     def cache(self) -> Path | None:
@@ -119,6 +131,7 @@ def search(
     compute: Compute | int = _COMPUTE,
     study: StudySettings | str | Path = _STUDY,
     callbacks: Sequence[Callback] = (),
+    progress: bool = False,
 ) -> SearchResult:
     """Search a space for the student with the highest score, without training any.
 
@@ -141,6 +154,7 @@ def search(
         compute: Where candidates are evaluated; or the number of worker processes alone.
         study: Where the trials are kept; or the run folder or storage URL alone.
         callbacks: Called with a `SearchProgress` before the first trial and after each.
+        progress: Whether progress is shown on standard error.
 
     Raises:
         UserError: An argument has the wrong type, a name is unknown, nothing fits the budget, or
@@ -160,14 +174,19 @@ def search(
     if n_trials < 1 or not repeats:
         raise UserError("a search needs at least one trial and one batch")
     settings = _settings(teacher, space, repeats, num_classes, how, limits, wanted)
-    with torch.random.fork_rng(devices=[]), repeats_counted():
+    with torch.random.fork_rng(devices=[]), repeats_counted(), contextlib.ExitStack() as stack:
+        if progress:
+            callbacks = [*callbacks, partial(show_progress, stack.enter_context(shown_progress()))]
         plan = enumerate_params(space, n_trials)
         with _driver(settings, proposals, name_of(chosen), compute, study) as driver:
+            if (out := study.out or study.folder) is not None:
+                config = {**named_facts(space, batches), **driver.study.user_attrs["config"]}
+                write_run(out, config, study={"storage": study.database, "name": study.name})
             _drive(driver, plan, n_trials, callbacks)
             found = search_result(driver, settings, exhaustive=plan is not None)
-            if study.folder is not None and study.record:
-                config = {**named_facts(space, batches), **driver.study.user_attrs["config"]}
-                keep(study.folder, study.name, config, compute, found)
+    if out is not None and study.record:
+        timing = compute.latency.facts if isinstance(compute.latency, Setting) else None
+        write_found(out, {**found.as_dict(), "latency_setting": timing, "like": None})
     return found
 
 
@@ -190,10 +209,8 @@ def _settings(
 
 def _check_types(teacher: object, space: object, budget: object) -> None:
     """Refuse names and other things in place of a network, a space and a budget."""
-    if teacher is not None and not isinstance(teacher, nn.Module):
-        made = f"diswot.create_teacher({teacher!r}, num_classes=...)"
-        hint = f"; make it: {made}" if isinstance(teacher, str) else ""
-        raise UserError(f"the teacher must be a network, not a {type(teacher).__name__}{hint}")
+    if teacher is not None:
+        require_network("teacher", teacher)
     if isinstance(space, nn.Module) or not callable(space):
         made = f"diswot.create_space({space!r}, num_classes=...)"
         hint = f"; make it: {made}" if isinstance(space, str) else ""
@@ -299,7 +316,7 @@ def _measurement(
     from diswot.costs.latency import LatencyBench
 
     bench = LatencyBench(partial(build_network, space), setting, cache)
-    return made(lambda params: bench(params).seconds)
+    return made(lambda params: bench(params).high)
 
 
 @contextlib.contextmanager

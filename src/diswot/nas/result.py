@@ -46,7 +46,8 @@ class Student:
         model_params: Parameters.
         macs: Multiply-adds of one image.
         memory: Bytes of live activations at the peak of one image's forward pass.
-        latency: Measured seconds of one image, where latency is limited or an objective.
+        latency: Measured seconds of one image, where latency is limited or an objective: the upper
+            end of the 95 % interval of the median.
         uncounted: Names of operations with multiply-adds that `macs` leaves out.
         trial: Number of the trial that scored the architecture.
         trainable_params: Parameters that are not frozen; None if none is frozen.

@@ -9,10 +9,23 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from diswot.errors import UserError
 from diswot.utils.compat import BatchNorm, BatchNormBase
 
 _SEED = 0  # of what a model draws while it is measured
 _Statistics = tuple[bool, Tensor | None, Tensor | None]
+
+
+def require_network(role: str, value: object) -> None:
+    """Refuse a name, or anything else that is no network, as a teacher or a student.
+
+    Raises:
+        UserError: It is none.
+    """
+    if not isinstance(value, nn.Module):
+        made = f"; make it: diswot.create_teacher({value!r}, num_classes=...)"
+        hint = made if isinstance(value, str) else ""
+        raise UserError(f"the {role} must be a network, not a {type(value).__name__}{hint}")
 
 
 @contextmanager

@@ -25,7 +25,7 @@ from diswot.observation.dense_head import RanConvolution, head_convolutions, hea
 from diswot.observation.detectors import Matches, run_matching
 from diswot.observation.feature_maps import as_map
 from diswot.observation.hooks import Layers, Trace, kind, run
-from diswot.observation.modes import measuring, recordable
+from diswot.observation.modes import measuring, recordable, require_network
 from diswot.observation.rows import IGNORED, PixelRows, is_dense, logits_of
 
 _log = logging.getLogger("diswot")
@@ -123,6 +123,7 @@ def observe(
         UserError: No classifier or no feature map is found, a layer's name is unknown, or the
             images do not fit the model.
     """
+    require_network("model", model)
     layers = _given(model) if layers is None else layers
     with recordable(images, targets) as (images, targets):
         with measuring(model):

@@ -11,6 +11,7 @@ from diswot.data.dataset import Batch
 from diswot.errors import UserError
 from diswot.models.supported import refuse_unsupported
 from diswot.observation.hooks import kind
+from diswot.observation.modes import require_network
 from diswot.observation.observe import NoClassifier, Observation
 from diswot.observation.rows import logits_of
 from diswot.proxies.registry import Proxy
@@ -29,10 +30,9 @@ def classifier_errors() -> Iterator[None]:
 
 def check_types(teacher: object, student: object, batch: object) -> None:
     """Refuse names and other things in place of networks and images."""
-    if teacher is not None and not isinstance(teacher, nn.Module | Observation):
-        raise UserError(f"the teacher must be a network, not a {type(teacher).__name__}")
-    if not isinstance(student, nn.Module):
-        raise UserError(f"the student must be a network, not a {type(student).__name__}")
+    if teacher is not None and not isinstance(teacher, Observation):
+        require_network("teacher", teacher)
+    require_network("student", student)
     for model in (teacher, student):
         if isinstance(model, nn.Module):
             refuse_unsupported(model, float32=True)

@@ -45,6 +45,7 @@ class Proxy:
         score: Function of a candidate. Minus infinity is the lowest score; other infinities and NaN
             are none.
         summary: One line.
+        title: What tables and reports call the score beside its key; empty where the key says it.
         paper: Authors and venue; empty if it is from no paper.
         cost: `free`: no pass over the batch; `forward`: one forward pass, shared by all of these;
             `backward`: a forward and a backward pass; `many`: several passes.
@@ -76,6 +77,7 @@ class Proxy:
     needs_cam: bool = False
     recorder: type[Recorder] | None = None
     init: str = "gaussian"
+    title: str = ""
 
     @property
     def needs_forward(self) -> bool:
@@ -157,6 +159,7 @@ PROXIES: dict[str, Proxy] = {
         compares_first_block=True,
         recorder=LayerRecorder,
         init="kaiming",
+        title="learnable capacity",
     ),
     "default_inherited": Proxy(
         default_score.default_inherited,
@@ -167,6 +170,7 @@ PROXIES: dict[str, Proxy] = {
         compares_first_block=True,
         recorder=LayerRecorder,
         init=INHERITED,
+        title="inherited learnable capacity",
     ),
     "detail": Proxy(
         default_score.detail,
@@ -302,6 +306,12 @@ PROXIES: dict[str, Proxy] = {
 def list_proxies() -> list[str]:
     """List the names of the built-in proxies."""
     return list(PROXIES)
+
+
+def score_title(name: str) -> str:
+    """Return what tables and reports call a score: its title and its key, or the key alone."""
+    title = PROXIES[name].title if name in PROXIES else ""
+    return f"{title} ({name})" if title else user_code.short_name(name)
 
 
 def get_proxy(name: ProxyLike) -> Proxy:

@@ -12,10 +12,11 @@ from numpy.typing import ArrayLike
 
 from diswot.errors import UserError
 from diswot.ranking.statistics import BINS, STATISTICS, Array, RankingInput, ceiling, falling
-from diswot.utils.notebook import data_frame
+from diswot.utils.notebook import Curve, data_frame, figure
 
 if TYPE_CHECKING:
     from pandas import DataFrame
+    from plotly.graph_objects import Figure
 
 CEILING = "ceiling"
 # Rows that are no candidates.
@@ -97,6 +98,16 @@ class RankResult(Mapping[str, Ranking]):
                 cells |= {statistic: found.value, **bounds}
             rows.append(cells)
         return data_frame(rows, "score")
+
+    def plot(self) -> Figure:
+        """Return a Plotly figure of Kendall's tau-b by score, the highest at the top.
+
+        Raises:
+            UserError: Plotly is not installed.
+        """
+        rows = [(name, row.tau) for name, row in reversed(self._by_tau()) if row.tau == row.tau]
+        names, taus = [name for name, _ in rows], [tau for _, tau in rows]
+        return figure([Curve("scores", taus, names, mode="markers")], "Kendall's tau-b", "score")
 
     def __repr__(self) -> str:
         taus = [f"{name} {row.tau:.3f}" for name, row in self._by_tau()]

@@ -91,19 +91,19 @@ def compare_features(
     params: dict[str, Any],
     trained: tuple[str, Path] | None,
 ) -> list[FeatureComparison]:
-    """Compare the features of teacher and student as scored, and as trained if weights exist."""
+    """Compare the features of teacher and student: as trained if weights exist, then as scored."""
     batch = networks.batch(images)
     state = "student and teacher untrained"
     if networks.scored_trained():
         state = "student untrained, teacher trained"
     pair = networks.as_scored(params)
-    found = [_features("scored", f"as scored: {state}", *pair, batch, images)]
+    scored = _features("scored", f"as scored: {state}", *pair, batch, images)
     if trained is not None and Path(trained[0]).is_file():
         teacher, student = networks.teacher(trained[0]), networks.student(params)
         load_weights(student, trained[1])
         title = "trained: the teacher, and the student distilled from it"
-        found.append(_features("trained", title, teacher, student, batch, images))
-    return found
+        return [_features("trained", title, teacher, student, batch, images), scored]
+    return [scored]
 
 
 def _features(

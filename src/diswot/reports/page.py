@@ -17,7 +17,7 @@ from markupsafe import Markup
 
 from diswot import __version__
 from diswot.errors import UserError
-from diswot.proxies.registry import PROXIES
+from diswot.proxies.registry import PROXIES, score_title
 from diswot.reports import formats
 from diswot.reports.charts import Chart, accuracy_by_params, brief, differing
 from diswot.reports.view import View, build_view
@@ -46,6 +46,7 @@ FILTERS = {
     "tested": find_result,
     "duration": formats.duration,
     "summary": summary,
+    "score_title": score_title,
 }
 
 

@@ -26,12 +26,11 @@ from diswot.reports.networks import (
 from diswot.reports.predictions import DRAWINGS, PredictionComparison, recorded_predictions
 from diswot.runs.rebuild import RecordedNetworks
 from diswot.runs.records import RankStudyRecord, Run, SearchRecord, TrainingRecord, TrialRecord
-from diswot.runs.trials import top
 from diswot.runs.verification import Verification, verification
 from diswot.storage.run_files import DISTILLED
 from diswot.tasks.registry import Measured, find_result, tested_task
 from diswot.training.checkpoint import WEIGHTS
-from diswot.utils.untrusted import Facts, mapping
+from diswot.utils.untrusted import Facts
 
 MAX_ROWS = 100  # rows of the table of the best candidates
 MAX_BUILT = 40  # networks built for MACs and depth in that table
@@ -55,6 +54,7 @@ class View:
     notes: list[str] = field(default_factory=list)
     best: TrialRecord | None = None
     headline: str = ""
+    against: str = ""
     measure: str = ""
     compared: list[ComparedNetwork] = field(default_factory=list)
     rows: list[CandidateRow] = field(default_factory=list)
@@ -89,12 +89,7 @@ def _results(view: View) -> list[Measured | None]:
 
 def _add_search(view: View, search: SearchRecord, networks: bool) -> None:
     """Add the student, its teacher, the tables and the charts of a search."""
-    best = mapping(search.found.get("best"))
-    ranked = search.scored()
-    own = [c for c in ranked if c.params == best.get("params")]
-    recorded_best = top({"top": [best]}) if ranked and mapping(best.get("params")) else ()
-    chosen = own or list(recorded_best) or ranked
-    view.best = chosen[0] if chosen else None
+    ranked, view.best = search.scored(), search.best
     view.verified = verification(search.found)
     recorded = RecordedNetworks(search.config)
     if networks and "teacher" in search.config:
@@ -106,6 +101,7 @@ def _add_search(view: View, search: SearchRecord, networks: bool) -> None:
     view.rows = _rows(ranked, recorded if networks else None, view.notes)
     view.compared = _compared(view, recorded, networks)
     if ranked:
+        view.against = _against_teacher(view.compared)
         view.headline = _headline(view, str(search.config.get("space", "unknown space")))
         view.charts["trials"] = charts.score_by_trial(search, view.best)
         for cost in search.costs():
@@ -221,6 +217,17 @@ def _headline(view: View, space: str) -> str:
         kind = "" if highest.kind == "accuracy" else f" {highest.kind}"
         parts.append(f"{highest.percent:.2f} %{kind}")
     return ", ".join(parts)
+
+
+def _against_teacher(compared: list[ComparedNetwork]) -> str:
+    """Say how the student's highest test result stands to its teacher's; empty if not known."""
+    teacher, *students = compared
+    known = [each.percent for each in students if each.percent and each.result == teacher.result]
+    if teacher.percent is None or not known:
+        return ""
+    points = max(known) - teacher.percent
+    side = "above" if points > 0 else "below"
+    return f"{abs(points):.2f} points {side} its teacher's {teacher.percent:.2f} %."
 
 
 def _add_study(view: View, place: int, study: RankStudyRecord) -> None:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from diswot.costs.budget import show_costs
 from diswot.errors import UserError
+from diswot.proxies.registry import score_title
 from diswot.runs.read import load_run
 from diswot.runs.records import Run, SearchRecord, TrainingRecord
 from diswot.storage.run_files import ALONE, DISTILLED
@@ -302,7 +303,7 @@ _SHOWN = {
     "teacher": ("teacher", str),
     "data": ("data", str),
     "space": ("space", str),
-    "score": ("score", str),
+    "score": ("score", score_title),
     "budget": ("budget", lambda text: text or "no limit"),
     "scored": ("scored", str),
     "best score": ("best_score", "{:.5g}".format),

@@ -1,17 +1,16 @@
-"""Run folders as commands write them, and as the next command reads them."""
+"""Run folders as a command finds them: used or free, finished or not, and by whom."""
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from diswot.errors import UserError
-from diswot.storage.run_files import FOUND, JOURNAL, RANKED, RUN, SCORES, TRAINED
-from diswot.utils import environment
+from diswot.storage.run_files import FOUND, JOURNAL, RUN, SCORES, TRAINED
 
 if TYPE_CHECKING:
     from diswot.ranking.score_columns import ScoreColumns
@@ -27,7 +26,7 @@ def resumable(place: object) -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt as stop:
-        kept = f"--resume continues {place}" if place else "nothing is kept without --out"
+        kept = f"--resume continues {place}" if place else "nothing is kept"
         raise Stopped(f"stopped; {kept}") from stop
 
 
@@ -62,11 +61,12 @@ def begin(folder: Path, config: dict[str, Any], *, resume: bool) -> None:
     Raises:
         UserError: The folder is in use and not to be resumed, or its configuration differs.
     """
+    from diswot.storage.run_writer import write_run
     from diswot.utils.agreement import require_same
 
     path = folder / RUN
     if not path.exists():
-        _write(path, {**environment.provenance(), "config": config})
+        write_run(folder, config)
         return
     if not resume:
         raise UserError(f"{folder} holds a run already; add --resume, or name another folder")
@@ -80,30 +80,13 @@ def _of_rank_study(config: Mapping[str, Any]) -> bool:
     return "table" in config
 
 
-def write_search(folder: Path, config: Mapping[str, Any], study: Mapping[str, Any]) -> None:
-    """Write the configuration of a search and where its trials are, unless it is there already."""
-    if not (folder / RUN).exists():
-        _write(folder / RUN, {**environment.provenance(), "config": config, "study": study})
-
-
-def write_found(folder: Path, result: Mapping[str, Any]) -> None:
-    """Write the result of a search."""
-    _write(folder / FOUND, result)
-
-
-def write_training(folder: Path, result: Mapping[str, Any], classes: Sequence[str]) -> None:
-    """Write the result of a training, and the names of its classes in the order of the logits."""
-    _write(
-        folder / TRAINED, {**environment.provenance(), "class_names": [*classes], "result": result}
-    )
-
-
 def write_rank_study(folder: Path, result: Mapping[str, Any], sheet: ScoreColumns) -> None:
     """Write the result of a rank study, and its scores."""
     from diswot.ranking import score_columns
+    from diswot.storage.run_writer import write_ranked
 
     score_columns.write_score_columns(folder / SCORES, sheet)
-    _write(folder / RANKED, result)
+    write_ranked(folder, result)
 
 
 def is_training(run: Path) -> bool:
@@ -214,9 +197,3 @@ def _read(path: Path) -> dict[str, Any]:
     from diswot.utils import files
 
     return files.read_json(path)
-
-
-def _write(path: Path, value: Mapping[str, Any]) -> None:
-    from diswot.utils import files
-
-    files.write_json(path, value)

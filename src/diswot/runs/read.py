@@ -12,7 +12,7 @@ from pathlib import Path
 from diswot.errors import UserError
 from diswot.nas.result import elapsed
 from diswot.runs import trials
-from diswot.runs.records import RankStudyRecord, Run, SearchRecord, TrainingRecord
+from diswot.runs.records import RankStudyRecord, Run, SearchRecord, TrainingRecord, top
 from diswot.storage.run_files import FOUND, JOURNAL, RANKED, RUN, SCORES, TRAINED
 from diswot.training.checkpoint import HISTORY, WEIGHTS
 from diswot.utils import files, jsonl
@@ -77,7 +77,7 @@ def _search(
     config = {**mapping(facts.get("config")), **own}
     records = tuple(map(trials.trial_record, held))
     seconds = elapsed(held) if held else number(found.get("seconds"))
-    return SearchRecord(config, found, records or trials.top(found), study, seconds)
+    return SearchRecord(config, found, records or top(found), study, seconds)
 
 
 def _trainings(folder: Path, notes: list[str]) -> Iterator[TrainingRecord]:

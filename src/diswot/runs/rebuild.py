@@ -190,6 +190,19 @@ class RecordedStudent:
         return model
 
 
+def recorded_teacher(run: Path, facts: Facts) -> nn.Module:
+    """Return the teacher of a search or of a training, by what `run` records of it.
+
+    Raises:
+        UserError: It is not recorded, its weights are a library's, or a file is missing.
+    """
+    if missing := [n for n in ("teacher", "classes", "image_size") if not facts.get(n)]:
+        raise UserError(f"{run} does not record its {missing[0]}")
+    if facts.get("pretrained"):
+        raise UserError(_PRETRAINED)
+    return RecordedNetworks(facts).teacher(facts.get("teacher_weights"))
+
+
 def recorded_student(run: Path, trained: Path | None = None) -> RecordedStudent:
     """Return the student that a search found, or the one that a training trained.
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import optuna
 
 from diswot.costs.budget import show_costs
+from diswot.storage.run_files import DISTILLED
 from diswot.tasks.registry import Measured, find_result
 from diswot.utils.notebook import Curve, data_frame, figure
 from diswot.utils.units import show_number
@@ -18,6 +19,7 @@ from diswot.utils.untrusted import Facts, mapping, number, numbers
 if TYPE_CHECKING:
     from pandas import DataFrame
     from plotly.graph_objects import Figure
+    from torch import nn
 
 
 @dataclass(frozen=True)
@@ -50,6 +52,23 @@ class TrialRecord:
         """Return a cost by its name in budgets: params, macs, latency or memory."""
         own = {"params": self.model_params, "macs": self.macs}
         return own[name] if name in own else self.extra.get(name)
+
+
+def top(found: Facts) -> tuple[TrialRecord, ...]:
+    """Return the best trials that `found.json` lists, for a study that cannot be read."""
+    rows = found.get("top")
+    known = ("score", "standard_error", "model_params", "macs")
+    return tuple(
+        TrialRecord(
+            trial=int(number(row.get("trial")) or 0),
+            params=mapping(row.get("params")),
+            end="scores",
+            **{name: number(row.get(name)) for name in known},  # type: ignore[arg-type]
+            extra={name: v for name, v in numbers(row).items() if name in ("latency", "memory")},
+        )
+        for row in (rows if isinstance(rows, list) else [])
+        if isinstance(row, dict)
+    )
 
 
 @dataclass(frozen=True, repr=False)
@@ -87,6 +106,14 @@ class SearchRecord:
         """Return the trials with a score of their own, the best first."""
         there = [t for t in self.trials if t.end == "scores" and t.score is not None]
         return sorted(there, key=lambda t: (-(t.score or 0.0), t.trial))
+
+    @property
+    def best(self) -> TrialRecord | None:
+        """The student that was found, or the best one so far; None without any."""
+        found, ranked = mapping(self.found.get("best")), self.scored()
+        own = [trial for trial in ranked if trial.params == found.get("params")]
+        recorded = top({"top": [found]}) if ranked and mapping(found.get("params")) else ()
+        return next(iter([*own, *recorded, *ranked]), None)
 
     def to_dataframe(self) -> DataFrame:
         """Return a pandas data frame: a row for each trial, by its number.
@@ -176,6 +203,18 @@ class RankStudyRecord:
     scores: Mapping[str, list[float | None]]
     names: tuple[str, ...]
 
+    def to_dataframe(self) -> DataFrame:
+        """Return a pandas data frame: a row for each architecture, with accuracies and scores.
+
+        Raises:
+            UserError: pandas is not installed.
+        """
+        columns = {"architecture": self.names, **self.accuracies, **self.scores}
+        return data_frame(
+            (dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)),
+            "architecture",
+        )
+
     def __repr__(self) -> str:
         scores = show_number(len(self.scores), "score")
         architectures = show_number(len(self.names), "architecture")
@@ -201,6 +240,53 @@ class Run:
     trainings: tuple[TrainingRecord, ...]
     studies: tuple[RankStudyRecord, ...]
     notes: tuple[str, ...]
+
+    @property
+    def best(self) -> TrialRecord | None:
+        """The student that the search found, or the best one so far; None without any."""
+        return self.search.best if self.search else None
+
+    @property
+    def students(self) -> list[TrialRecord]:
+        """The students that the search scored, the best first; empty without a search."""
+        return self.search.scored() if self.search else []
+
+    @property
+    def history(self) -> tuple[Mapping[str, float], ...]:
+        """A row for each epoch of the distillation, or else of the first training."""
+        known = sorted(self.trainings, key=lambda each: each.name != DISTILLED)
+        return known[0].history if known else ()
+
+    def teacher(self) -> nn.Module:
+        """Build the teacher again, with its trained weights where they are in a file.
+
+        Raises:
+            UserError: The run does not record its teacher, or a file is not there any more.
+        """
+        from diswot.runs.rebuild import recorded_teacher
+
+        result = self.trainings[0].result if self.trainings else {}
+        return recorded_teacher(self.folder, self.search.config if self.search else result)
+
+    def student(self) -> nn.Module:
+        """Build the student again, with its trained weights if it was trained in this folder.
+
+        Raises:
+            UserError: The run does not record its student, or the search has not finished.
+        """
+        from diswot.runs.rebuild import recorded_student
+
+        return recorded_student(self.folder).network()
+
+    def to_dataframe(self) -> DataFrame:
+        """Return a pandas data frame: the trials, or else the epochs, or else the rank study.
+
+        Raises:
+            UserError: pandas is not installed.
+        """
+        if self.search is not None:
+            return self.search.to_dataframe()
+        return data_frame(self.history, "epoch") if self.history else self.studies[0].to_dataframe()
 
     def __repr__(self) -> str:
         held = [repr(self.search)] if self.search else []

@@ -60,7 +60,9 @@ def check_same(study: optuna.Study, folder: Path, config: Facts, found: Facts) -
     """
     held = mapping(study.user_attrs.get("config"))
     other = f"the study {study.study_name!r} is not of the search in {folder}"
-    require_same({name: held.get(name) for name in config}, config, f"{other}: it")
+    shared = config.keys() & (held or config).keys()  # a search from Python stores less there
+    here = {name: config[name] for name in shared}
+    require_same({name: held.get(name) for name in shared}, here, f"{other}: it")
     best = mapping(found.get("best"))
     trial, params = number(best.get("trial")), best.get("params")
     trials = study.get_trials(deepcopy=False)
@@ -103,20 +105,3 @@ def _standard_error(end: Facts) -> float | None:
     columns = [c for c in mapping(end.get("scores")).values() if isinstance(c, list)]
     values = [v for v in map(number, columns[0]) if v is not None] if len(columns) == 1 else []
     return standard_error(values)
-
-
-def top(found: Facts) -> tuple[TrialRecord, ...]:
-    """Return the best trials that `found.json` lists, for a study that cannot be read."""
-    rows = found.get("top")
-    known = ("score", "standard_error", "model_params", "macs")
-    return tuple(
-        TrialRecord(
-            trial=int(number(row.get("trial")) or 0),
-            params=mapping(row.get("params")),
-            end="scores",
-            **{name: number(row.get(name)) for name in known},  # type: ignore[arg-type]
-            extra={name: v for name, v in numbers(row).items() if name in ("latency", "memory")},
-        )
-        for row in (rows if isinstance(rows, list) else [])
-        if isinstance(row, dict)
-    )

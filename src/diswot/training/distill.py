@@ -8,30 +8,37 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from functools import partial
 from html import escape
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
 
+from diswot.costs.counts import count_sizes
 from diswot.data.dataset import Dataset
 from diswot.data.own import as_dataset
 from diswot.knowledge.registry import Weights
+from diswot.observation.modes import require_network
 from diswot.storage.run_files import FRESH
+from diswot.storage.run_writer import write_training
 from diswot.tasks.registry import MEASURES
 from diswot.training.checkpoint import EpochRow, Settings
 from diswot.training.distributed import Processes
 from diswot.training.evaluation import example_loss, frozen
 from diswot.training.loop import OnRead, OnStep, TrainingLoop
+from diswot.training.progress import TrainingProgress
 from diswot.training.recipe import Recipe, parse_losses
 from diswot.training.recipe_files import default_recipe, load_recipe
 from diswot.training.tensorboard import tensorboard_writer
 from diswot.training.trainable import check_trainable
 from diswot.utils.notebook import Curve, data_frame, figure, html_table
+from diswot.utils.progress import progress as shown_progress
+from diswot.utils.units import show_number
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -134,7 +141,8 @@ class Distilled:
 
     def __repr__(self) -> str:
         tested = f"{MEASURES[self._tested]} {self.test_result:.2f} %"
-        return f"Distilled({tested} after {len(self.history)} epochs, {self.seconds:.1f} s)"
+        epochs = show_number(len(self.history), "epoch")
+        return f"Distilled({tested} after {epochs}, {self.seconds:.1f} s)"
 
     def _repr_html_(self) -> str:
         columns = tuple(self.history[-1])
@@ -155,10 +163,12 @@ def distill(
     tensorboard: bool = False,
     start: str = FRESH,
     notes: Settings = MappingProxyType({}),
+    facts: Settings = MappingProxyType({}),
     teacher_classes: Sequence[int] | None = None,
     on_step: OnStep = lambda step, steps, row: None,
     on_read: OnRead = lambda done, total: None,
     on_epoch: OnEpoch = lambda row: None,
+    progress: bool = False,
 ) -> Distilled:
     """Train a student with a teacher, or alone.
 
@@ -173,35 +183,57 @@ def distill(
             in the distances alone; if no test image has one, agreement stands in for the accuracy.
         recipe: Settings of the training; None for the recipe that `default_recipe` names.
         losses: Weights by name or function of a distance, or a text such as `kd:0.9,mine.py:gap:1`.
-        out: Folder for the checkpoint, the history and the weights; None to keep nothing.
+        out: Folder for the checkpoint, the history, the weights and `trained.json`, which
+            `load_run`, `report` and `compare` read; None to keep nothing.
         resume: Whether to continue from the checkpoint in `out`, if there is one.
         hold: Whether all images are held on the device; None to hold them if they fit.
         tensorboard: Whether the curves are also written to `out` for TensorBoard.
         start: Recorded origin of the student's weights, as `fresh`; see also `diswot.inherit`.
         notes: Plain values that the checkpoints keep.
+        facts: Plain facts that `trained.json` records, such as `student`: its parameters in a
+            search, or its name, and `teacher`: its name. Default: the classes of both networks.
         teacher_classes: Class of the data of each of the teacher's outputs, -1 for none. Default:
             the teacher has the classes of the data, in their order.
         on_step: Called after each update with its number, that of the last, and the latest row.
         on_read: Called while images are read, with the number read so far and the number of all.
         on_epoch: Called after each epoch with its row, when the checkpoint is written.
+        progress: Whether progress is shown on standard error.
 
     Raises:
         UserError: Images, a network, losses or `out` do not fit, or `out` holds another training.
         FloatingPointError: A loss or a weight is not finite.
     """
+    require_network("student", student)
+    if teacher is not None:
+        require_network("teacher", teacher)
     recipe = _with_losses(recipe or load_recipe(default_recipe(student)), losses)
     data = as_dataset(data)
     given = teacher, student, data, recipe
     check_trainable(*given, teacher_classes)
     processes, folder = Processes(), Path(out) if out else None
-    with torch.random.fork_rng(devices=processes.gpus), frozen(teacher):
+    on_steps, on_epochs = [on_step], [on_epoch]
+    with torch.random.fork_rng(devices=processes.gpus), frozen(teacher), ExitStack() as stack:
         loop = TrainingLoop(*given, processes, folder, start, notes, teacher_classes)
         loop.restore(resume=resume)
         if not loop.finished:
+            if progress and processes.main:
+                shown = TrainingProgress(stack.enter_context(shown_progress()), recipe)
+                on_steps.append(shown.on_step)
+                on_epochs.append(shown.on_epoch)
             loop.read(on_read, hold)
-            _run_epochs(loop, on_step, on_epoch, tensorboard)
+            _run_epochs(loop, on_steps, on_epochs, tensorboard)
         loop.finish()
-    return Distilled(student, tuple(loop.history), loop.seconds, loop.by_class)
+    made = Distilled(student, tuple(loop.history), loop.seconds, loop.by_class)
+    if folder is not None and processes.main:
+        named = {
+            "student": type(student).__name__,
+            "teacher": None if teacher is None else type(teacher).__name__,
+            "start": {"from": start},
+            **facts,
+        }
+        result = {**named, **_result(made, recipe, data), "out": str(out)}
+        write_training(folder, result, data.classes)
+    return made
 
 
 def _with_losses(recipe: Recipe, losses: str | Weights | None) -> Recipe:
@@ -210,9 +242,38 @@ def _with_losses(recipe: Recipe, losses: str | Weights | None) -> Recipe:
     return replace(recipe, losses=parse_losses(losses) if isinstance(losses, str) else losses)
 
 
-def _run_epochs(loop: TrainingLoop, on_step: OnStep, on_epoch: OnEpoch, tensorboard: bool) -> None:
+def _result(made: Distilled, recipe: Recipe, data: Dataset) -> dict[str, Any]:
+    """Return the result of a training as `trained.json` records it."""
+    last = made.history[-1]
+    by_class = {name: None if math.isnan(v) else v for name, v in made.by_class.items()}
+    return {
+        "losses": recipe.weights,
+        "recipe": recipe.as_dict(),
+        **{name: last[name] for name in last if name.startswith("test_")},
+        **{name: last[name] for name in ("train_accuracy",) if name in last},
+        **({"by_class": by_class} if by_class else {}),
+        **count_sizes(made.student, data.image_shape),
+        "epochs": recipe.epochs,
+        "seconds": made.seconds,
+        "data": data.name,
+        "classes": len(data.classes),
+        **data.image_facts,
+    }
+
+
+def _run_epochs(
+    loop: TrainingLoop,
+    on_steps: Sequence[OnStep],
+    on_epochs: Sequence[OnEpoch],
+    tensorboard: bool,
+) -> None:
     """Train to the last epoch."""
-    listeners = [on_epoch]
+
+    def on_step(step: int, steps: int, row: EpochRow) -> None:
+        for listener in on_steps:
+            listener(step, steps, row)
+
+    listeners = [*on_epochs]
     if tensorboard and loop.out is not None and loop.processes.main:
         listeners.append(tensorboard_writer(loop.out, len(loop.history)))
     loss = partial(example_loss, loop.student, loop.data, loop.device)

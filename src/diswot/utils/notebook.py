@@ -21,13 +21,13 @@ class Curve(NamedTuple):
     Attributes:
         name: Name in the legend.
         xs: Their places on the axis to the right.
-        ys: Their places on the axis upwards.
+        ys: Their places on the axis upwards; texts where the axis names rows.
         texts: What is shown where the pointer is on a point; empty for the numbers alone.
     """
 
     name: str
     xs: Sequence[float]
-    ys: Sequence[float]
+    ys: Sequence[float] | Sequence[str]
     texts: Sequence[str] = ()
     mode: Mode = "lines+markers"
 
