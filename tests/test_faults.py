@@ -42,7 +42,7 @@ from diswot.nas.result import SearchResult
 from diswot.proxies.scorer import scorer
 from diswot.spaces.registry import build_network
 from diswot.spaces.validation import Build
-from diswot.storage.run_files import JOURNAL
+from diswot.storage.run_files import JOURNAL, RUN
 from diswot.storage.study import open_storage
 
 HERE = str(Path(__file__).parent)
@@ -150,7 +150,16 @@ def fill(place: Path, left: int, **options: Any) -> bytes:
     return recorded[: recorded.rindex(b"\n") + 1]
 
 
-@pytest.mark.parametrize("left", [700, 1300, 1501, 1750, 3002, 4999, 7000])
+def test_full_disk_before_the_first_trial(tmp_path: Path) -> None:
+    """There is no room for run.json, which is written before the trials."""
+    with full_disk(700), pytest.raises((OSError, UserError), match="arge"):
+        run(trials=12, storage=tmp_path)
+    assert (tmp_path / JOURNAL).read_bytes().endswith(b"\n") and not (tmp_path / RUN).exists()
+    assert run(trials=12, storage=tmp_path, resume=True).trials == 12
+    assert (tmp_path / RUN).exists()
+
+
+@pytest.mark.parametrize("left", [1300, 1501, 1750, 3002, 4999, 7000])
 def test_full_disk_loses_nothing(left: int, tmp_path: Path) -> None:
     kept = fill(tmp_path, left)
 

@@ -49,6 +49,7 @@ from diswot.models.registry import create_teacher
 from diswot.models.resized import ResizedInput
 from diswot.observation.observe import record
 from diswot.spaces.cifar_resnet import CifarResNet
+from diswot.storage.run_files import TRAINED
 from diswot.training.checkpoint import CHECKPOINT, HISTORY, WEIGHTS
 from diswot.training.distill import distill
 from diswot.training.evaluation import measure_result
@@ -386,7 +387,7 @@ distill(None, seeded(Noisy), made(), replace(SHORT, epochs=4), out=sys.argv[1], 
         assert curve(resumed) == curve(straight)
         assert states_equal(resumed.student, straight.student)
         names = sorted(path.name for path in tmp_path.iterdir())
-        assert names == sorted([CHECKPOINT, HISTORY, WEIGHTS])
+        assert names == sorted([CHECKPOINT, HISTORY, WEIGHTS, TRAINED])
 
     @pytest.mark.slow
     @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")

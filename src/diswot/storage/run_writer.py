@@ -31,7 +31,7 @@ def write_found(folder: Path, result: Mapping[str, Any]) -> None:
 
 def write_training(folder: Path, result: Mapping[str, Any], classes: Sequence[str]) -> None:
     """Write the result of a training, and the names of its classes in the order of the logits."""
-    training = {**environment.provenance(), "class_names": [*classes], "result": result}
+    training = {**environment.provenance(), "class_names": [*classes], "result": plain(result)}
     files.write_json(folder / TRAINED, training)
 
 
