@@ -9,7 +9,7 @@ import pytest
 import diswot
 from diswot.nas.driver import SearchProgress
 from diswot.nas.progress import show_progress
-from diswot.utils import progress as shown_progress
+from diswot.utils import progress as module
 
 
 def test_the_best_score_and_what_led_nowhere() -> None:
@@ -27,7 +27,7 @@ def test_the_best_score_and_what_led_nowhere() -> None:
 def test_a_search_from_python_shows_it_on_request(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(shown_progress, "INTERVAL", 0.001)
+    monkeypatch.setattr(module, "INTERVAL", 0.001)
     space = diswot.create_space("s0", num_classes=10, img_size=8)
     batch = diswot.create_dataset("digits", img_size=8).batch(10)
     for progress in (False, True):

@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 import pytest
 
-from diswot.utils import progress as shown_progress
+from diswot.utils import progress as module
 
 
 class Terminal(io.StringIO):
@@ -27,7 +27,7 @@ def wait_for(there: Callable[[], bool]) -> None:
 def test_a_line_for_what_is_worth_one(monkeypatch: pytest.MonkeyPatch) -> None:
     shown = io.StringIO()
     monkeypatch.setattr(sys, "stderr", shown)
-    with shown_progress.progress() as advance:
+    with module.shown_progress() as advance:
         advance("training", 1, 6, "epoch 1 of 2")
         advance("training", 3, 6, "epoch 1 of 2, loss 1.5", line=True)
         advance("training", 4, 6)
@@ -37,8 +37,8 @@ def test_a_line_for_what_is_worth_one(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_line_an_interval_without_any_event(monkeypatch: pytest.MonkeyPatch) -> None:
     shown = io.StringIO()
     monkeypatch.setattr(sys, "stderr", shown)
-    monkeypatch.setattr(shown_progress, "INTERVAL", 0.05)
-    with shown_progress.progress() as advance:
+    monkeypatch.setattr(module, "INTERVAL", 0.05)
+    with module.shown_progress() as advance:
         wait_for(lambda: shown.getvalue().count("preparing (") >= 2)
         advance("scoring", 3, 9)
         wait_for(lambda: "scoring 3 of 9 (" in shown.getvalue())
@@ -50,7 +50,7 @@ def test_a_line_an_interval_without_any_event(monkeypatch: pytest.MonkeyPatch) -
 def test_bars_of_two_kinds_of_work(monkeypatch: pytest.MonkeyPatch) -> None:
     shown = Terminal()
     monkeypatch.setattr(sys, "stderr", shown)
-    with shown_progress.progress() as advance:
+    with module.shown_progress() as advance:
         advance("reading images", 500, 1000)
         advance("reading images", 1000, 1000)
         advance("training", 1, 7, "test [b]50[/b] %")

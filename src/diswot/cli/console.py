@@ -10,8 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stdout
 from typing import TYPE_CHECKING, Any, Literal
 
-from diswot.utils import progress as utils_progress
-from diswot.utils.progress import Advance as Advance
+from diswot.utils.progress import Advance, shown_progress
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -29,7 +28,7 @@ def progress(*, quiet: bool) -> Iterator[Advance]:
         if quiet:
             yield lambda title, done, total, note="", *, line=False: None
         else:
-            with utils_progress.progress() as advance:
+            with shown_progress() as advance:
                 yield advance
 
 

@@ -23,6 +23,8 @@ from diswot.utils.user_code import rooted, short_name
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    from diswot.utils.progress import Advance
+
 
 _Run = Annotated[Path | None, Argument(metavar="RUN", help="Folder of a search.")]
 
@@ -91,7 +93,7 @@ def _train(
     training: TrainingOptions,
     keeping: KeepingOptions,
     out: Path,
-    advance: console.Advance,
+    advance: Advance,
     say: Callable[[str], None],
 ) -> None:
     """Train the student, and keep the result in the folder.

@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from diswot.cli import console, inputs, score_names
+from diswot.cli import inputs, score_names
 from diswot.cli.options import ScoringOptions, TeacherOptions
 from diswot.cli.study_file import TableSettings
 from diswot.storage.run_files import SCORED_ROWS
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from diswot.ranking.score_columns import ScoreColumns
     from diswot.ranking.score_table import Setting
     from diswot.ranking.tables.rows import AccuracyTable
+    from diswot.utils.progress import Advance
 
 BASELINES = ("params", "macs", "depth", "size")
 VANILLA = "vanilla"
@@ -75,7 +76,7 @@ def scored(
     out: Path | None,
     workers: int,
     devices: tuple[str, ...],
-    advance: console.Advance,
+    advance: Advance,
 ) -> ScoreColumns:
     """Score every architecture of a table, one that is there several times once.
 

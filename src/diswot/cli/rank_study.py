@@ -18,6 +18,7 @@ from diswot.storage.run_files import MATRIX, MATRIX_PAGE
 if TYPE_CHECKING:
     from diswot.ranking.matrix import Target
     from diswot.ranking.tables.rows import AccuracyTable
+    from diswot.utils.progress import Advance
 
 
 def rank_study(
@@ -79,7 +80,7 @@ def _targets(
     compute: RankComputeOptions,
     devices: tuple[str, ...],
     files: RankFileOptions,
-    advance: console.Advance,
+    advance: Advance,
 ) -> list[Target]:
     """Score one table and compare with its targets; its folder is a rank study as any other."""
     from diswot.ranking.matrix import target_of

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
     from diswot.data.dataset import Dataset
     from diswot.proxies.scorer import Scorer
+    from diswot.utils.progress import Advance
 
 Found = list[float] | str  # a score a repeat, or why there is none
 
@@ -85,7 +86,7 @@ def _found(
     names: list[str],
     scoring: ScoringOptions,
     device: str,
-    advance: console.Advance,
+    advance: Advance,
 ) -> dict[str, Found]:
     """Return what each proxy says of the student, in the order of the names."""
     from diswot.proxies.registry import by_init

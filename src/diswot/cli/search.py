@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from diswot.executors.ray import RayCluster
     from diswot.nas.compute import Compute
     from diswot.nas.result import SearchResult
+    from diswot.utils.progress import Advance
 
 RUNS = Path("runs")  # of searches whose folder the user does not name
 
@@ -146,9 +147,7 @@ class _Job:
         given = options.workers, options.threads, options.timeout
         return Compute(*given, devices, cluster, self.timing)
 
-    def search(
-        self, compute: Compute, data_root: Path | None, advance: console.Advance
-    ) -> SearchResult:
+    def search(self, compute: Compute, data_root: Path | None, advance: Advance) -> SearchResult:
         """Search the space."""
         from diswot.nas.api import Scoring, StudySettings
         from diswot.nas.api import search as find

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from diswot.spaces.registry import Params
     from diswot.training.recipe import Recipe
     from diswot.training.verify import Verified
+    from diswot.utils.progress import Advance
 
 EPOCHS = 9
 _UNTRAINED = (
@@ -81,7 +82,7 @@ def verified(
     like: str | None,
     place: str | Path | None,
     study: StudyOptions,
-    advance: console.Advance,
+    advance: Advance,
 ) -> Verified | None:
     """Distil the best students briefly, and the network of --like beside; None without --verify.
 
@@ -124,7 +125,7 @@ def verified(
 class _Shown:
     """The progress of the short trainings."""
 
-    def __init__(self, advance: console.Advance, epochs: int) -> None:
+    def __init__(self, advance: Advance, epochs: int) -> None:
         self._advance, self._epochs, self._at = advance, epochs, (0, 0)
 
     def on_trial(self, done: int, total: int, best: float | None) -> None:

@@ -42,7 +42,7 @@ from diswot.utils.agreement import plain, require_same
 from diswot.utils.devices import CPU
 from diswot.utils.devices import kind as device_kind
 from diswot.utils.environment import masked
-from diswot.utils.progress import progress as shown_progress
+from diswot.utils.progress import shown_progress
 from diswot.utils.repeats import repeats_counted
 from diswot.utils.user_code import name_of, rooted
 

@@ -37,7 +37,7 @@ from diswot.training.recipe_files import default_recipe, load_recipe
 from diswot.training.tensorboard import tensorboard_writer
 from diswot.training.trainable import check_trainable
 from diswot.utils.notebook import Curve, data_frame, figure, html_table
-from diswot.utils.progress import progress as shown_progress
+from diswot.utils.progress import shown_progress
 from diswot.utils.units import show_number
 
 if TYPE_CHECKING:

@@ -29,7 +29,7 @@ class Advance(Protocol):
 
 
 @contextmanager
-def progress() -> Iterator[Advance]:
+def shown_progress() -> Iterator[Advance]:
     """Show progress on standard error until the block ends: bars on a terminal, lines elsewhere."""
     if sys.stderr.isatty():
         with _bars() as bars:
