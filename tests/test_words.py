@@ -14,7 +14,8 @@ LOGS = {"score_log.md"}  # what was written while it was tried
 FORBIDDEN = re.compile(
     r"\b(whatever|theirs|goes on with|is had|told|so many|crew|staff|examiner)\b", re.IGNORECASE
 )
-LONGEST = 40  # words of a sentence
+CODE = re.compile(r"^```.*?^```|^ {4}\S.*?$", re.MULTILINE | re.DOTALL)
+LONGEST = 30  # words of a sentence
 
 
 def docstrings() -> Iterator[tuple[str, str]]:
@@ -33,13 +34,13 @@ def texts() -> Iterator[tuple[str, str]]:
     yield from docstrings()
     for page in PAGES:
         if page.name not in LOGS:
-            yield page.name, re.sub(r"^```.*?^```", "", page.read_text(), flags=re.M | re.S)
+            yield page.name, CODE.sub("", page.read_text())
 
 
 def sentences(text: str) -> Iterator[str]:
     """The sentences of a text; a row of a table, an item of a list and a paragraph end one."""
     for part in re.split(r"\n\s*\n|\n\s*(?=[-|*] |\d+\. )|\|", text):
-        yield from re.split(r"(?<=[.:;?!])\s", " ".join(part.split()))
+        yield from re.split(r"(?<=[.:;?!])(?:\*\*)?\s", " ".join(part.split()))
 
 
 def test_sentences_are_found() -> None:

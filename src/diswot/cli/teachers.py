@@ -50,11 +50,11 @@ def matched_teacher(
 ) -> MatchedTeacher:
     """Build a trained teacher, and match its classes with those of the images by name.
 
-    Names of the teacher's classes are those of the file, or else of its library, or else those that
-    its training recorded, or else those that it was used with before (`own`). Without any, the
-    classes are those of the images if their number is, and else none of them. The teacher sees
-    images of `size` x `size` pixels: by default those of its library's trained weights, or else
-    those of the data.
+    The first of these that are known name the teacher's classes: the file, its library, the record
+    of its training, and the names that it was used with before (`own`). Without any, the classes
+    are those of the images if their number is, and else none of them. The teacher sees images of
+    `size` x `size` pixels: by default those of its library's trained weights, or else those of the
+    data.
     """
     from diswot.models import class_names
     from diswot.models.registry import input_config

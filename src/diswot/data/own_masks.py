@@ -27,10 +27,10 @@ def has_mask(target: object) -> bool:
 def own_masks(parts: Sequence[OwnImages], img_size: int | None) -> Dataset:
     """Return pairs (image, mask) as a data set for segmentation.
 
-    A mask is a PIL image, whose palette is read by its indices, or an array or a tensor of whole
-    numbers, H x W or 1 x H x W. 255, negative numbers and the index after the last class are void.
-    The attribute `classes` of the data set names the classes; without it they are counted from the
-    masks. The rest is as in `masked`.
+    A mask is a PIL image, or an array or a tensor of whole numbers, H x W or 1 x H x W. Of a
+    palette image the indices count. 255, negative numbers and the index after the last class are
+    void. The attribute `classes` of the data set names the classes; without it they are counted
+    from the masks. The rest is as in `masked`.
 
     Raises:
         UserError: A mask has another form.

@@ -3,7 +3,7 @@
 A new actor takes the place of one that died, by the rules of `pool`. Ray's own restarts and retries
 stay off: they would not count with these rules, nor wait until an actor is ready.
 
-Ray ends the whole process, without an exception, a minute after its head is lost, and at once when
+Ray ends the whole process without an exception: a minute after its head is lost, and at once when
 the process uses the object store of a node that has ended. So the driver connects to the head now
 and then, raises SearchFailed after 40 seconds of silence, and puts nothing into the object store.
 """

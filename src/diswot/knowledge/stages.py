@@ -50,10 +50,10 @@ _CLOSE = 0.5  # octaves between the strides of a pair
 def pair_strides(teacher: tuple[float, ...], student: tuple[float, ...]) -> list[tuple[int, int]]:
     """Pair the levels of two detectors by stride.
 
-    A pair are two levels, each of which has the stride that is nearest to the other's, on a
-    logarithmic scale, if neither is more than the square root of 2 times the other. So the levels
-    of strides 4 to 64 and those of strides 8 to 128 have four pairs, 8 to 64. Of several levels of
-    one stride, the first of one network is paired with the first of the other, and so on.
+    A pair are two levels, each of which has the stride nearest to the other's, on a logarithmic
+    scale. Neither stride is more than the square root of 2 times the other. So the levels of
+    strides 4 to 64 and those of strides 8 to 128 have four pairs, 8 to 64. Of several levels of one
+    stride, the first of one network is paired with the first of the other, and so on.
 
     Returns:
         Indices of the teacher and of the student, counted from zero, in order of the stride.

@@ -1,9 +1,9 @@
 """Distances of outputs whose `logits` are standardised first, a row at a time.
 
-A shared temperature asks the student for the teacher's range of logits. Standardised, the logits
-of a row agree if one is an increasing affine function of the other, so that a small student need
-only rank the classes as its teacher does, in the same proportions. All raise a `UserError` if the
-numbers of classes differ.
+A shared temperature asks the student for the teacher's range of logits. Standardised, the logits of
+a row agree if one is an increasing affine function of the other. So a small student need only rank
+the classes as its teacher does, in the same proportions. All raise a `UserError` if the numbers of
+classes differ.
 
 Letters: N rows, K classes.
 """

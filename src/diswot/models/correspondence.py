@@ -31,8 +31,9 @@ def corresponding(teacher: Outline, student: Outline) -> list[LayerPair]:
     """Pair all layers of a student with layers of a teacher.
 
     Stages correspond by their number. Block i of m corresponds to block round(i (n - 1) / (m - 1))
-    of n, or to the nearest block whose main path has the same kinds of layers. In the heads of
-    detectors convolutions correspond as blocks do, and levels of the pyramid from the coarsest on.
+    of n. If the kinds of layers differ on its main path, the nearest block that has the same kinds
+    is taken. In the heads of detectors convolutions correspond as blocks do, and levels of the
+    pyramid from the coarsest on.
     """
     pairs = list(_pair(teacher.stem, student.stem))
     for number, stage in enumerate(student.stages):

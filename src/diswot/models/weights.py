@@ -18,9 +18,9 @@ _COUNTER = ".num_batches_tracked"  # of batch norms: old checkpoints lack it, an
 def load_weights(model: nn.Module, path: str | Path) -> None:
     """Load trained weights into a network, from safetensors or from a state dict of torch.
 
-    Only tensors are unpickled. If all names of the network stand in the file under one prefix, such
-    as the `module.` of DataParallel or the `model.` of Lightning, the prefix is removed, and what
-    has another name is left out. Weights that do not fit leave the network as it is.
+    Only tensors are unpickled. All names of the network may stand in the file under one prefix,
+    such as the `module.` of DataParallel or the `model.` of Lightning. Then the prefix is removed,
+    and what has another name is left out. Weights that do not fit leave the network as it is.
 
     Raises:
         UserError: The file cannot be read, or the weights do not fit the network.

@@ -1,9 +1,9 @@
 """Boxes as targets of a batch, and as torchvision's detectors take them.
 
-The targets of B images are one tensor, B x M x 6 in float32: of each box x1, y1, x2, y2 in pixels
-of the batch's images, the class index, and whether the box is a crowd or a difficult object (1) or
-not (0). M is the largest number of boxes of an image of the data set; rows that are no box have the
-class `rows.IGNORED`. Crowds and difficult objects are not learned, and in a test neither found nor
+The targets of B images are one tensor, B x M x 6 in float32. Of each box it holds x1, y1, x2, y2 in
+pixels of the batch's images, the class index, and 1 for a crowd or a difficult object, else 0. M is
+the largest number of boxes of an image of the data set; rows that are no box have the class
+`rows.IGNORED`. Crowds and difficult objects are not learned, and in a test neither found nor
 missed.
 
 Letters: B images, M boxes an image, K classes.

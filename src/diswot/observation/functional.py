@@ -85,8 +85,8 @@ def class_similarity(class_gradient: Tensor) -> Tensor:
 def rank_one_distance(teacher: Tensor, student: Tensor, eps: float = 0.0) -> Tensor:
     """Return the distance of the channel-correlation matrices of two class gradients.
 
-    For each class with gradient g (length D), take the D x D matrix g g^T and divide each row by
-    its length, or by `eps` where the length is smaller. Sum the squared differences of teacher and
+    For each class with gradient g (length D), take the D x D matrix g g^T. Divide each row by its
+    length, or by `eps` where the length is smaller. Sum the squared differences of teacher and
     student, divide by D and average over classes.
 
     Row i of the scaled matrix is s_i u, with u = g / |g| and s_i = g_i |g| / max(|g_i| |g|, eps).

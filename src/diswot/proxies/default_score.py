@@ -75,9 +75,8 @@ def capacity(candidate: Candidate) -> float:
     w is the number of weights of a layer, a the number of its activations for one image. With
     layers of equal size the sum grows with their number L and with the total weights W as
     L^0.4 W^0.6, about as the root of parameters times depth. So weights that are spread over many
-    layers count more than the same weights in one, and a layer that sees many positions counts
-    somewhat more than one that sees few. Layers that no image reaches do not count (see
-    `LayerRecorder`).
+    layers count more than the same weights in one. A layer that sees many positions counts somewhat
+    more than one that sees few. Layers that no image reaches do not count (see `LayerRecorder`).
     """
     sizes = candidate.recorded(LayerRecorder).sizes.values()
     of_weights, of_activations = EXPONENTS

@@ -1,9 +1,9 @@
 """How rough the map of a network's first block is, averaged over draws of its weights.
 
-One draw of weights ranks networks by chance as much as by their architecture, above all if the
-first layer has few filters, as a depthwise convolution of three colours has. The first block costs
-a small part of a forward pass, which allows many draws. A map has many positions, so few images
-are enough.
+One draw of weights ranks networks by chance as much as by their architecture. This holds above all
+if the first layer has few filters, as a depthwise convolution of three colours has. The first block
+costs a small part of a forward pass, which allows many draws. A map has many positions, so few
+images are enough.
 
 Letters: B images, C channels, H x W positions. Which modules are blocks is defined in `blocks`.
 """

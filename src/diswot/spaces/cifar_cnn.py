@@ -3,10 +3,10 @@
     images -> 3x3 convolution -> three stages -> (1x1 convolution) -> mean -> classifier
 
 The maps of 32-pixel images have 32, 16 and 8 pixels a side. In the space are the CIFAR ResNets of
-basic blocks, `resnet20` to `resnet56` of the registry (He et al., CVPR 2016), and of bottlenecks,
+basic blocks, `resnet20` to `resnet56` of the registry (He et al., CVPR 2016); those of bottlenecks,
 such as ResNet-29 (He et al., ECCV 2016); and three stages of MobileNetV2 (Sandler et al., CVPR
-2018) at these sizes, with ReLU instead of ReLU6. Bottlenecks and inverted residuals are timm's.
-The squeeze-and-excitation has a quarter of the block's input channels, as in EfficientNet.
+2018) at these sizes, with ReLU instead of ReLU6. Bottlenecks and inverted residuals are timm's. The
+squeeze-and-excitation has a quarter of the block's input channels, as in EfficientNet.
 """
 
 from __future__ import annotations

@@ -8,8 +8,8 @@ each edge, and is added to the output.
 
     images -> stem -> stack1 -> stack2 -> stack3 -> pool -> flatten -> classifier
 
-Three equal cells a stack. The stem and stack 1 return B x 128 x H x W, stack 2 B x 256 x H/2 x W/2,
-stack 3 B x 512 x H/4 x W/4.
+Three equal cells a stack. The stem and stack 1 return B x 128 x H x W; stack 2 returns B x 256 x
+H/2 x W/2, and stack 3 B x 512 x H/4 x W/4.
 
 Paper: Ying et al., "NAS-Bench-101: Towards Reproducible Neural Architecture Search", ICML 2019,
 arXiv 1902.09635. Every convolution is followed by batch norm and ReLU and has no bias; parameters

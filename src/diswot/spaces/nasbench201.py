@@ -4,8 +4,8 @@
 
     images -> stem -> stage1 -> stage2 -> stage3 -> norm -> pool -> flatten -> classifier
 
-The stem and stage 1 return B x 16 x H x W, stage 2 B x 32 x H/2 x W/2, stage 3 and the norm, which
-ends in a ReLU, B x 64 x H/4 x W/4.
+The stem and stage 1 return B x 16 x H x W; stage 2 returns B x 32 x H/2 x W/2. Stage 3 and the
+norm, which ends in a ReLU, return B x 64 x H/4 x W/4.
 
 Paper: Dong and Yang, "NAS-Bench-201: Extending the Scope of Reproducible Neural Architecture
 Search", ICLR 2020, arXiv 2001.00326; the topology space of NATS-Bench, arXiv 2009.00437.

@@ -2,8 +2,8 @@
 
     images -> stem -> stage1 -> stage2 -> stage3 -> norm -> pool -> flatten -> classifier
 
-The stem returns B x 32 x H x W. Two layers follow in stage 1, B x 64 x H/2 x W/2, three in stage 2,
-B x 128 x H/4 x W/4, and three in stage 3, B x 256 x H/8 x W/8. The norm is a 1x1 convolution to
+The stem returns B x 32 x H x W. Two layers follow in stage 1, B x 64 x H/2 x W/2; three in stage 2,
+B x 128 x H/4 x W/4; and three in stage 3, B x 256 x H/8 x W/8. The norm is a 1x1 convolution to
 1280 channels with its batch norm.
 
 Paper: Su et al., "Prioritized Architecture Sampling with Monto-Carlo Tree Search", CVPR 2021, arXiv

@@ -74,8 +74,8 @@ class BranchBlock(nn.Module):
 class Fusion(nn.Module):
     """The exchange between neighbouring branches before a module.
 
-    A branch is the sum of its own map after a 3x3 convolution, of the next finer map after a 3x3
-    convolution of stride 2, and of the next coarser map after a 1x1 convolution, enlarged. A new
+    A branch is the sum of three maps: its own after a 3x3 convolution; the next finer one after a
+    3x3 convolution of stride 2; and the next coarser one after a 1x1 convolution, enlarged. A new
     branch is a 3x3 convolution of stride 2 of the branch before it. There are as many channels
     after as before, or one more.
     """

@@ -32,9 +32,9 @@ SIZE = len(BASES) * len(RATIOS) * 3**3 * len(HEADS)
 def build(trial: BaseTrial, num_classes: int = 100, img_size: int = 32) -> nn.Module:
     """Build a network of six parameters.
 
-    `base_dim` is the number of channels a head in every stage, `depth_1` to `depth_3` the number of
-    layers of each stage, and `heads` the numbers of heads of the three stages. Pooling multiplies
-    channels by a whole number, and so heads. The side of the images sets the patches.
+    `base_dim` is the number of channels a head in every stage; `depth_1` to `depth_3` are the
+    numbers of layers of the stages, and `heads` the numbers of heads of the three stages. Pooling
+    multiplies channels by a whole number, and so heads. The side of the images sets the patches.
     """
     base = trial.suggest_categorical("base_dim", BASES)
     ratio = trial.suggest_categorical("mlp_ratio", RATIOS)
