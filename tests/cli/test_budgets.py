@@ -26,6 +26,7 @@ from diswot.models.registry import create_teacher
 from diswot.reports.report import report
 from diswot.runs import folder
 from diswot.spaces.registry import build_network, create_space
+from diswot.utils.units import show_seconds
 
 SMALL = "--teacher resnet20 --data digits --image-size 8 --batch-size 8 --proxy diswot"
 FRONT = f"search {SMALL} --objectives score,latency --trials 6 --max-params 0.5M"
@@ -99,6 +100,14 @@ def test_a_front_is_resumed_and_shown_as_a_table(run: Run, front: Path) -> None:
     assert "front of score, latency of 6 students" in ran.out
     assert all(word in ran.out for word in ("params", "MACs", "memory", "latency", "ms"))
     assert "latency of one image: torch on cpu, 1 thread, float32, channels-last" in ran.err
+    lines = (front / "latency.jsonl").read_text().splitlines()
+    timing = next(
+        row["timing"] for row in map(json.loads, lines) if row["params"] == before["best"]["params"]
+    )
+    low, high = (show_seconds(timing[end]) for end in ("low", "high"))
+    assert (
+        f"the best student's 95 % interval is {low} to {high}, of {timing['runs']} runs" in ran.err
+    )
     assert json.loads((front / "found.json").read_text())["front"] == before["front"]
 
 

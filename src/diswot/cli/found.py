@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from diswot.cli import budgets, console
-from diswot.storage.run_files import FRONT
+from diswot.storage.run_files import FRONT, LATENCIES
 from diswot.utils.units import show_number
 
 if TYPE_CHECKING:
@@ -71,9 +71,13 @@ def show(result: dict[str, Any], proxy: str) -> None:
     console.table(title, ["", "student", proxy, *costs], rows, text=2)
 
 
-def remarks(result: dict[str, Any], trials: int, how: Setting | None) -> list[str]:
+def remarks(
+    result: dict[str, Any], trials: int, how: Setting | None, out: Path | None
+) -> list[str]:
     """Return notes on the costs, on failures, and on a search that stopped early."""
     lines = budgets.notes(result["front"] or result["top"], how)
+    if how is not None and out is not None:
+        lines += _interval(result["best"]["params"], how, out / LATENCIES)
     if result["failed"]:
         kinds = ", ".join(f"{count} {kind}" for kind, count in result["failed_by_kind"].items())
         reason = max(result["failures"], key=result["failures"].__getitem__)
@@ -82,6 +86,19 @@ def remarks(result: dict[str, Any], trials: int, how: Setting | None) -> list[st
         scored = show_number(result["scored"], "student")
         lines.append(f"stopped with {scored} scored of {trials} asked: {result['stopped']}")
     return lines
+
+
+def _interval(params: Mapping[str, Any], how: Setting, cache: Path) -> list[str]:
+    """Return a note on the latency of a student that a run folder keeps."""
+    from diswot.costs.latency import kept_timing
+    from diswot.utils.units import show_seconds
+
+    timing = kept_timing(cache, params, how)
+    if timing is None:
+        return []
+    low, high = map(show_seconds, (timing.low, timing.high))
+    text = f"the best student's 95 % interval is {low} to {high}, of {timing.runs} runs"
+    return [f"{text}; minutes later a busy machine may give another"]
 
 
 def kept_in(out: Path | None, storage: str | None, settings: str, *, trained: bool) -> list[str]:

@@ -213,7 +213,7 @@ class _Job:
         free = not self.limits.limits and self.objectives == ["score"]
         out, storage = self.goal.out, self.study.storage
         kept = outcome.kept_in(out, storage, settings, trained=self.named.trained)
-        found = outcome.remarks(result, self.goal.trials, self.timing)
+        found = outcome.remarks(result, self.goal.trials, self.timing, out)
         return [*found, *teacher, *([outcome.NO_LIMIT] if free else []), *kept]
 
 

@@ -173,6 +173,11 @@ class LatencyBench:
                 jsonl.append(self._cache, [row])
 
 
+def kept_timing(cache: Path, params: Mapping[str, Any], setting: Setting) -> Timing | None:
+    """Return how long a network took that was measured before, by a file of a bench."""
+    return dict(_read(cache, setting.facts)).get(_name(params)) if cache.exists() else None
+
+
 def _read(path: Path, setting: Mapping[str, Any]) -> Iterator[tuple[str, Timing]]:
     """Yield what a cache holds of a setting."""
     for row in jsonl.read_lines(path, skip_damaged=True):
@@ -181,7 +186,7 @@ def _read(path: Path, setting: Mapping[str, Any]) -> Iterator[tuple[str, Timing]
                 yield _name(row["params"]), Timing(**row["timing"])
 
 
-def _name(params: Params) -> str:
+def _name(params: Mapping[str, Any]) -> str:
     return json.dumps(params, sort_keys=True)
 
 
