@@ -106,7 +106,9 @@ def test_found_tells_sizes_and_trials(tmp_path: Path) -> None:
 
     assert len(found.top) == 10 and found.best == found.top[0] == found.diverse[0]
     assert len(found.diverse) == 10 == len({student.trial for student in found.diverse})
-    assert differ(found.diverse[0].params, found.diverse[1].params)
+    largest = max(student.model_params for student in found.top)
+    assert found.diverse[1].model_params >= largest
+    assert differ(found.diverse[0].params, found.diverse[2].params)
     for student in (*found.top, *found.diverse):
         network = build_network(tiny, student.params)
         assert student.model_params == count_params(network)

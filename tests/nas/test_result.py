@@ -55,6 +55,13 @@ def test_only_the_best_quarter_is_looked_at_and_the_best_others_follow() -> None
     assert differing(ranked * 3, 4) == [0, 4, 5, 1]
 
 
+def test_the_second_is_given_and_the_others_differ_from_it() -> None:
+    ranked = [params(text) for text in ("aaa", "aab", "ccc", "bba", "bbb", "bbc")]
+
+    assert differing(ranked, 4, second=5) == [0, 5, 2, 1]
+    assert differing(ranked, 1, second=5) == [0]
+
+
 def test_fewer_than_wanted() -> None:
     assert differing([params("aaa"), params("aab")], 5) == [0, 1]
     assert differing([], 5) == []

@@ -226,10 +226,11 @@ class VerifyOptions:
     """The short trainings of the best students after a search.
 
     Attributes:
-        verify: Number of students that are distilled briefly after the search, the best by score
-            that differ in a third of their choices; the result is the most accurate of them. Each
-            starts from its teacher if more than half of its parameters fit, else at random. The
-            network of --like is trained alike, and named beside the winner.
+        verify: Number of students that are distilled briefly after the search: the best by score,
+            the one with the most parameters, and the best others that differ in a third of their
+            choices. The result is the most accurate of them. Each starts from its teacher if more
+            than half of its parameters fit, else at random. The network of --like is trained alike,
+            and named beside the winner.
         verify_epochs: Most epochs of a short training; needs --verify. Default: 9.
         verify_trials: Number of short trainings; needs --verify. Default: one a student; with
             --tune, four.

@@ -87,7 +87,8 @@ class SearchResult:
         stopped: Why the search ended with fewer candidates than it was asked for; else empty.
         seconds: Time during which a trial was open, over all runs and processes of the search.
         seconds_per_candidate: Median seconds from proposal to score of one candidate.
-        diverse: Ten of the best students that differ in a third of their choices, the best first.
+        diverse: Ten students for short trainings: the best, that with the most parameters, and then
+            the best that differ from these and from each other in a third of their choices.
     """
 
     best: Student
@@ -186,8 +187,10 @@ def search_result(driver: Driver, settings: EvaluatorSettings, *, exhaustive: bo
     ranked = sorted(history.scored([name for name in driver.objectives if name != "score"]))
     if not ranked:
         raise _nothing(driver, settings)
-    top = tuple(_student(settings, history.entry(each.trial)) for each in ranked[:TOP])
-    places = differing([history.entry(each.trial).params for each in ranked], TOP)
+    entries = [history.entry(each.trial) for each in ranked]
+    sizes = [entry.result.model_params or 0 for entry in entries]
+    places = differing([entry.params for entry in entries], TOP, sizes.index(max(sizes)))
+    top = tuple(_student(settings, entry) for entry in entries[:TOP])
     trials = driver.study.get_trials(deepcopy=False)
     return SearchResult(
         best=top[0],
@@ -207,8 +210,7 @@ def search_result(driver: Driver, settings: EvaluatorSettings, *, exhaustive: bo
         seconds=elapsed(trials),
         seconds_per_candidate=statistics.median(driver.seconds or _durations(trials) or [0.0]),
         diverse=tuple(
-            top[place] if place < TOP else _student(settings, history.entry(ranked[place].trial))
-            for place in places
+            top[place] if place < TOP else _student(settings, entries[place]) for place in places
         ),
     )
 
@@ -225,20 +227,22 @@ def differ(first: Mapping[str, Any], second: Mapping[str, Any]) -> bool:
     return len(names) - same >= min(len(names), max(LEAST, math.ceil(len(names) / SHARE)))
 
 
-def differing(ranked: Sequence[Mapping[str, Any]], count: int) -> list[int]:
+def differing(ranked: Sequence[Mapping[str, Any]], count: int, second: int = 0) -> list[int]:
     """Return the places of some of the best architectures that differ from each other.
 
-    From the best down, an architecture is taken if it differs from all that are taken so far. Only
-    the best quarter is looked at. If it has too few different ones, the best of the others follow.
+    The first is the best, and the second one that is given. From the best down, an architecture is
+    taken if it differs from all that are taken so far. Only the best quarter is looked at. If it
+    has too few different ones, the best of the others follow.
 
     Args:
         ranked: Parameters of the architectures, the best first.
         count: Number of architectures that are wanted.
+        second: Place of an architecture that is taken in any case; 0 for none but the best.
 
     Returns:
-        Places in `ranked`: first those that differ, the best first.
+        Places in `ranked`: first those that differ, the best first after the second.
     """
-    taken: list[int] = []
+    taken = list(dict.fromkeys((0, second)))[: min(count, len(ranked))]
     for place in range(min(len(ranked), max(count, math.ceil(len(ranked) / POOL)))):
         if len(taken) < count and all(differ(ranked[place], ranked[one]) for one in taken):
             taken.append(place)
