@@ -252,6 +252,7 @@ Under the parameters and MACs of a plain design by hand: the winner of a search 
 by the default score, the largest student by parameters, the design by hand, and random students of
 that cost. All distilled alike from fresh weights for 8 epochs on ten classes of CIFAR-100; test
 accuracy in %, and the number of trainings (`benchmarks/picks.py`). Seeds differ by up to 5 points.
+`verified` is what `search --verify 4` picks after three epochs.
 
 {picks}
 
