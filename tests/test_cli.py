@@ -1055,7 +1055,7 @@ import sys
 from diswot.cli import main, score_names
 from diswot.cli.inputs import NamedImages
 for proxy in ("naswot", "default"):
-    assert not main("{SEARCH} --trials 1 -q --proxy ".split() + [proxy])
+    assert not main("{SEARCH} --trials 1 -q --no-out --proxy ".split() + [proxy])
 assert "torch" in sys.modules and "torch._dynamo" not in sys.modules
 """
         ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
