@@ -22,6 +22,7 @@ from diswot.training.evaluation import (
     count_all,
     frozen,
     measure_result,
+    overlap,
     sum_counts,
 )
 
@@ -193,3 +194,17 @@ def test_the_interval_of_an_accuracy(right: int, images: int) -> None:
 def test_an_interval_by_hand() -> None:
     """Five of ten: (0.5 +- 1.96 sqrt(0.025 + 0.0096)) / 1.384 around the half."""
     assert accuracy_interval(50, 10) == pytest.approx((23.66, 76.34), abs=0.01)
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "result"),
+    [
+        ((1, 3), (2, 4), True),
+        ((1, 2), (2, 4), True),
+        ((1, 9), (3, 4), True),
+        ((1, 2), (3, 4), False),
+    ],
+)
+def test_overlap(first: tuple[float, float], second: tuple[float, float], result: bool) -> None:
+    assert overlap(first, second) == result == overlap(second, first)
+    assert not overlap(None, second) and not overlap(first, None)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from diswot.errors import UserError
-from diswot.utils.agreement import plain, require_same
+from diswot.utils.agreement import finite, plain, require_same
 
 
 @pytest.mark.parametrize(
@@ -41,3 +41,8 @@ def test_what_json_cannot_tell_apart_is_the_same() -> None:
 class Name:
     def __str__(self) -> str:
         return "n"
+
+
+def test_numbers_that_are_not_finite_become_none() -> None:
+    given = {"a": (1.5, float("nan")), "b": {"c": float("-inf"), "d": "text"}, "e": 3}
+    assert finite(given) == {"a": [1.5, None], "b": {"c": None, "d": "text"}, "e": 3}

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import math
 import sys
 import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stdout
 from typing import TYPE_CHECKING, Any, Literal
 
+from diswot.utils.agreement import finite
 from diswot.utils.progress import Advance, shown_progress
 
 if TYPE_CHECKING:
@@ -94,15 +94,6 @@ def _print_paragraphs(wide: Console, columns: Sequence[str], rows: Sequence[Sequ
 def show_json(value: Mapping[str, Any]) -> None:
     """Print one JSON object on one line; what is not finite becomes null."""
     print(json.dumps(finite(value), allow_nan=False), flush=True)
-
-
-def finite(value: Any) -> Any:
-    """Return a value with None for numbers that are not finite, which JSON cannot hold."""
-    if isinstance(value, Mapping):
-        return {name: finite(inner) for name, inner in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [finite(inner) for inner in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def line(text: str) -> None:

@@ -44,7 +44,7 @@ def evaluate(
         **images.image_facts,
     }
     if output.as_json:
-        console.show_json(console.finite(result))
+        console.show_json(result)
         return
     _show(result, images)
     training.show_classes(teacher.teacher, result)

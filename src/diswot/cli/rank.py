@@ -23,6 +23,7 @@ from diswot.cli.rank_study import rank_study
 from diswot.cli.study_file import TableSettings
 from diswot.errors import UserError
 from diswot.runs import folder
+from diswot.utils.agreement import finite
 from diswot.utils.user_code import short_name
 
 if TYPE_CHECKING:
@@ -166,7 +167,7 @@ def _keep(
         return
     from diswot.reports import plots
 
-    folder.write_rank_study(out, console.finite(result), sheet)
+    folder.write_rank_study(out, finite(result), sheet)
     plots.save(plots.bars(result["target"], plots.bar_data(rankings)), out / "tau")
     plots.save(plots.scatter(plots.scatter_data(sheet, result["target"], rankings)), out / "scores")
 

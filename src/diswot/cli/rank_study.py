@@ -14,6 +14,7 @@ from diswot.cli.study_file import TableSettings, read_study
 from diswot.errors import UserError
 from diswot.runs import folder
 from diswot.storage.run_files import MATRIX, MATRIX_PAGE
+from diswot.utils.agreement import finite
 
 if TYPE_CHECKING:
     from diswot.ranking.matrix import Target
@@ -106,7 +107,7 @@ def _result(path: Path, targets: Sequence[Target], out: Path | None) -> dict[str
     from diswot.ranking import matrix
     from diswot.utils import environment, files
 
-    result: dict[str, Any] = console.finite({"study": str(path), **matrix.as_dict(targets)})
+    result: dict[str, Any] = finite({"study": str(path), **matrix.as_dict(targets)})
     if out is not None:
         from diswot.reports.page import write_matrix_page
 

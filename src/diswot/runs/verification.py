@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+from diswot.training.evaluation import overlap
 from diswot.utils.units import show_number
 from diswot.utils.untrusted import Facts, mapping, number
 
@@ -128,8 +129,7 @@ def _baseline(facts: Facts, ends: tuple[int, ...], best: VerifiedRow) -> Verifie
     if not _measured(facts):
         return None
     row = _row(facts, ends, BEHIND)
-    lower, higher = sorted((row, best), key=lambda each: each.accuracy)
-    if lower.interval and higher.interval and lower.interval[1] >= higher.interval[0]:
+    if overlap(row.interval, best.interval):
         return replace(row, outcome=OVERLAPS)
     return replace(row, outcome=AHEAD) if row.accuracy > best.accuracy else row
 

@@ -36,6 +36,7 @@ from diswot.training.recipe import Recipe, parse_losses
 from diswot.training.recipe_files import default_recipe, load_recipe
 from diswot.training.tensorboard import tensorboard_writer
 from diswot.training.trainable import check_trainable
+from diswot.utils.agreement import finite
 from diswot.utils.notebook import Curve, data_frame, figure, html_table
 from diswot.utils.progress import shown_progress
 from diswot.utils.units import show_number
@@ -245,13 +246,12 @@ def _with_losses(recipe: Recipe, losses: str | Weights | None) -> Recipe:
 def _result(made: Distilled, recipe: Recipe, data: Dataset) -> dict[str, Any]:
     """Return the result of a training as `trained.json` records it."""
     last = made.history[-1]
-    by_class = {name: None if math.isnan(v) else v for name, v in made.by_class.items()}
     return {
         "losses": recipe.weights,
         "recipe": recipe.as_dict(),
         **{name: last[name] for name in last if name.startswith("test_")},
         **{name: last[name] for name in ("train_accuracy",) if name in last},
-        **({"by_class": by_class} if by_class else {}),
+        **({"by_class": finite(made.by_class)} if made.by_class else {}),
         **count_sizes(made.student, data.image_shape),
         "epochs": recipe.epochs,
         "seconds": made.seconds,

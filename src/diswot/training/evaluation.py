@@ -78,6 +78,13 @@ def accuracy_interval(accuracy: float, images: int) -> tuple[float, float]:
     return 100 * (centre - half) / (1 + spread), 100 * (centre + half) / (1 + spread)
 
 
+def overlap(first: tuple[float, float] | None, second: tuple[float, float] | None) -> bool:
+    """Say whether two intervals have a number in common; false without one of them."""
+    if first is None or second is None:
+        return False
+    return first[0] <= second[1] and second[0] <= first[1]
+
+
 def answered(split: Split, model: nn.Module, data: Dataset) -> Split:
     """Return the images of a split, labelled by a network on any device, whose mode comes back."""
     device = next(model.parameters()).device

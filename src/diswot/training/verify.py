@@ -32,7 +32,7 @@ from diswot.tasks.registry import task_of
 from diswot.training import checkpoint
 from diswot.training.checkpoint import EpochRow
 from diswot.training.distill import distill
-from diswot.training.evaluation import accuracy_interval
+from diswot.training.evaluation import accuracy_interval, overlap
 from diswot.training.recipe import Recipe
 from diswot.training.starts import Start, begin
 from diswot.training.tuning import check_tuned, suggested, untuned
@@ -358,7 +358,7 @@ def _verified(study: optuna.Study, students: Sequence[Student], held: Dataset) -
     tied = tuple(
         each.trial
         for each in others
-        if each.epochs == best.epochs and _overlap(each.interval, best.interval)
+        if each.epochs == best.epochs and overlap(each.interval, best.interval)
     )
     failed, measure = len(ended) - len(trained), task_of(held).measure.removeprefix("test ")
     return Verified(best, tuple(trained), tied, failed, len(held.test), measure)
@@ -369,10 +369,6 @@ def _baseline(study: optuna.Study, found: Verified) -> Trained | None:
     images = None if found.best.interval is None else found.held_out
     done = [t for t in _baselines(study) if "failed" not in t.user_attrs]
     return _trained(done[0], None, images) if done else None
-
-
-def _overlap(lower: Interval | None, higher: Interval | None) -> bool:
-    return lower is not None and higher is not None and lower[1] >= higher[0]
 
 
 def _trained(trial: FrozenTrial, student: Student | None, images: int | None) -> Trained:

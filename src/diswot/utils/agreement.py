@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -28,6 +29,15 @@ def plain(facts: Mapping[str, Any]) -> dict[str, Any]:
     """Return facts as JSON holds them: lists for tuples, plain numbers, texts for all else."""
     held: dict[str, Any] = json.loads(json.dumps(dict(facts), default=_plain))
     return held
+
+
+def finite(value: Any) -> Any:
+    """Return a value with None for numbers that are not finite, which JSON cannot hold."""
+    if isinstance(value, Mapping):
+        return {name: finite(inner) for name, inner in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [finite(inner) for inner in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _plain(value: object) -> float | str:
