@@ -29,7 +29,8 @@ from diswot.data.dataset import Dataset
 from diswot.data.registry import create_dataset
 from diswot.models.initialization import fresh
 from diswot.models.registry import teacher_builder
-from diswot.nas.api import Scoring, search
+from diswot.nas.api import search
+from diswot.nas.evaluator import Scoring
 from diswot.ranking.tables.read import read_table
 from diswot.spaces.registry import Params, build_network, create_space
 from diswot.training.checkpoint import WEIGHTS

@@ -24,7 +24,8 @@ from diswot.costs.counts import count_macs, count_params
 from diswot.data.dataset import Dataset, Split
 from diswot.errors import UserError
 from diswot.models.initialization import fresh
-from diswot.nas.api import Scoring, search
+from diswot.nas.api import search
+from diswot.nas.evaluator import Scoring
 from diswot.spaces.registry import Params, build_network, create_space
 from diswot.training.distill import distill
 from diswot.training.evaluation import measure_result

@@ -32,7 +32,8 @@ from diswot.costs.budget import Budget
 from diswot.costs.counts import count_depth, count_macs, count_params
 from diswot.data.dataset import Dataset
 from diswot.models.initialization import fresh
-from diswot.nas.api import Scoring, search
+from diswot.nas.api import search
+from diswot.nas.evaluator import Scoring
 from diswot.nas.proposal import Proposer
 from diswot.spaces.registry import Params, build_network, create_space
 from diswot.training.distill import distill

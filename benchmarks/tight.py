@@ -20,7 +20,8 @@ from diswot.costs.counts import count_macs
 from diswot.data.registry import create_dataset
 from diswot.errors import UserError
 from diswot.models.registry import create_teacher
-from diswot.nas.api import Scoring, search
+from diswot.nas.api import search
+from diswot.nas.evaluator import Scoring
 from diswot.nas.proposal import Proposer
 from diswot.spaces.registry import build_network, create_space
 

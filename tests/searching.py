@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import fields
 from typing import Any
 
-from diswot.nas.api import Scoring, StudySettings
+from diswot.nas.api import StudySettings
 from diswot.nas.api import search as find
 from diswot.nas.compute import Compute
+from diswot.nas.evaluator import Scoring
 from diswot.nas.result import SearchResult
 
 _GROUPS = {"scoring": Scoring, "compute": Compute, "study": StudySettings}

@@ -21,9 +21,9 @@ from diswot.costs.budget import Budget
 from diswot.executors.inline import Inline
 from diswot.executors.processes import process_pool
 from diswot.executors.protocol import Executor, TaskResult
-from diswot.nas.aging_evolution import key
+from diswot.nas.aging_evolution import digest
 from diswot.nas.driver import Driver
-from diswot.nas.evaluator import Evaluator, EvaluatorSettings
+from diswot.nas.evaluator import Evaluator, EvaluatorSettings, Scoring
 from diswot.nas.proposal import Proposer
 from diswot.nas.samplers import SAMPLERS
 from diswot.nas.trial_result import TrialResult
@@ -77,12 +77,9 @@ def evaluator(spec: Spec) -> Evaluator:
         toyspaces.teacher(),
         partial(build, spec),
         (toyspaces.batch(4),),
-        spec.proxy,
+        Scoring(spec.proxy, "gaussian", spec.seed),
         Budget(max_params=spec.limit),
         ("score",),
-        "gaussian",
-        spec.seed,
-        False,
     )
     return settings.evaluator()
 
@@ -148,8 +145,8 @@ def by_architecture(trials: Trials) -> dict[Any, Any]:
     ends: dict[Any, Any] = {}
     for _, params, values, state, attributes in trials:
         if "reused" not in attributes["end"]:
-            assert key(params) not in ends or "scores" not in attributes["end"]
-            ends[key(params)] = values, state, attributes["end"]
+            assert digest(params) not in ends or "scores" not in attributes["end"]
+            ends[digest(params)] = values, state, attributes["end"]
     return ends
 
 

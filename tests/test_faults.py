@@ -37,7 +37,7 @@ from torch import Tensor, nn
 from diswot.errors import SearchFailed, UserError
 from diswot.executors.pool import TRIES, Pool
 from diswot.executors.protocol import TaskResult
-from diswot.nas.aging_evolution import key
+from diswot.nas.aging_evolution import digest
 from diswot.nas.result import SearchResult
 from diswot.proxies.scorer import scorer
 from diswot.spaces.registry import build_network
@@ -69,7 +69,7 @@ def whole(where: Path, count: int, space: Build, lost: int = 0) -> None:
     failed = [t.user_attrs["end"] for t in kept if "failed" in t.user_attrs["end"]]
     assert len(kept) == count
     assert all(trial.state.is_finished() for trial in trials(where))
-    assert len({key(trial.params) for trial in scored}) == len(scored)
+    assert len({digest(trial.params) for trial in scored}) == len(scored)
     assert len(failed) <= lost and {end["kind"] for end in failed} <= {"killed"}
     fixed = scorer(toyspaces.teacher(), [toyspaces.batch()], seed=4)
     for trial in scored:

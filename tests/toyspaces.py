@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from diswot.data.dataset import Batch
 from diswot.errors import UserError
-from diswot.nas.aging_evolution import Key, key
+from diswot.nas.aging_evolution import Digest, digest
 from diswot.spaces.registry import Params, construct
 from diswot.spaces.validation import Build
 
@@ -75,12 +75,12 @@ def letters(trial: BaseTrial, places: int = 8) -> nn.Module:
     return Marked("".join(chosen))
 
 
-def counted(build: Build, log: Counter[Key]) -> Build:
+def counted(build: Build, log: Counter[Digest]) -> Build:
     """The same space; `log` counts the passes of more than one image through each architecture."""
 
     def space(trial: BaseTrial) -> nn.Module:
         model = build(trial)
-        chosen = key(trial.params)
+        chosen = digest(trial.params)
 
         def count(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
             log[chosen] += len(inputs[0]) > 1

@@ -15,7 +15,7 @@ _HOME = {
     "Compute": "diswot.nas.compute",
     "Inheritance": "diswot.models.inheritance",
     "Observation": "diswot.observation.observe",
-    "Scoring": "diswot.nas.api",
+    "Scoring": "diswot.nas.evaluator",
     "StudySettings": "diswot.nas.api",
     "UserError": "diswot.errors",
     "build_network": "diswot.spaces.registry",

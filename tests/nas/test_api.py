@@ -31,7 +31,7 @@ from diswot.costs.budget import Budget, Costs
 from diswot.costs.counts import count_macs, count_params
 from diswot.errors import SearchFailed, UserError
 from diswot.nas import api
-from diswot.nas.aging_evolution import Key, key
+from diswot.nas.aging_evolution import Digest, digest
 from diswot.nas.driver import SearchProgress
 from diswot.nas.result import SearchResult, differ
 from diswot.nas.samplers import SAMPLERS
@@ -95,10 +95,10 @@ def test_exhaustive_search_scores_every_network_of_s0_once(tmp_path: Path) -> No
         built = fixed.score(
             fixed.students(lambda params=params: build_network(space, params)), ["diswot"]
         )
-        scores[key(params)] = built["diswot"][0]
-    assert {key(params): value for params, value in told(tmp_path)} == scores
+        scores[digest(params)] = built["diswot"][0]
+    assert {digest(params): value for params, value in told(tmp_path)} == scores
     assert [student.score for student in found.top] == sorted(scores.values())[:-11:-1]
-    assert scores[key(found.best.params)] == found.best.score == max(scores.values())
+    assert scores[digest(found.best.params)] == found.best.score == max(scores.values())
 
 
 def test_found_tells_sizes_and_trials(tmp_path: Path) -> None:
@@ -218,7 +218,7 @@ def _inheriting(classes: int, trial: BaseTrial) -> nn.Module:
 
 @pytest.mark.parametrize(("space", "size"), [(tiny, 36), (branching, 14)])
 def test_exhaustive_search_runs_each_network_once(space: Build, size: int) -> None:
-    log: Counter[Key] = Counter()
+    log: Counter[Digest] = Counter()
 
     found = run(counted(space, log), trials=100)
 
@@ -228,7 +228,7 @@ def test_exhaustive_search_runs_each_network_once(space: Build, size: int) -> No
 
 @pytest.mark.parametrize("sampler", SAMPLERS)
 def test_equal_architectures_are_scored_once(sampler: str, tmp_path: Path) -> None:
-    log: Counter[Key] = Counter()
+    log: Counter[Digest] = Counter()
 
     found = run(counted(tiny, log), trials=35, sampler=sampler, storage=tmp_path)
 
@@ -246,9 +246,9 @@ def test_equal_architectures_are_scored_once(sampler: str, tmp_path: Path) -> No
     "budget", [Budget(max_params=300), Budget(max_macs=4000), Budget(max_params=400, max_macs=5500)]
 )
 def test_nothing_outside_the_budget_is_scored(budget: Budget, asked: int) -> None:
-    log: Counter[Key] = Counter()
+    log: Counter[Digest] = Counter()
     fits = {
-        key(params)
+        digest(params)
         for params in enumerate_params(tiny, 36) or ()
         if budget.check(Costs(build_network(tiny, params), SHAPE))[0] is None
     }
@@ -261,7 +261,7 @@ def test_nothing_outside_the_budget_is_scored(budget: Budget, asked: int) -> Non
     assert found.rejected > 0 and found.trials == found.scored == min(asked, len(fits))
     assert found.exhaustive == (asked == 36)
     for student in found.top:
-        assert key(student.params) in fits
+        assert digest(student.params) in fits
 
 
 def test_weights_of_large_networks_outside_the_budget_are_not_drawn() -> None:
@@ -540,8 +540,8 @@ def test_same_scores_in_another_process_and_order(tmp_path: Path) -> None:
     run(trials=36, seed=4, storage=tmp_path / "all")
 
     assert told(tmp_path / "other") == told(tmp_path / "this")
-    scores = {key(params): value for params, value in told(tmp_path / "all")}
-    assert {key(params): value for params, value in told(tmp_path / "this")}.items() <= (
+    scores = {digest(params): value for params, value in told(tmp_path / "all")}
+    assert {digest(params): value for params, value in told(tmp_path / "this")}.items() <= (
         scores.items()
     )
 
@@ -614,7 +614,7 @@ def test_interrupted_search_proposes_what_an_uninterrupted_one_does(
 
 def test_search_that_is_done_is_not_searched_again(tmp_path: Path) -> None:
     first = run(trials=36, storage=tmp_path)
-    log: Counter[Key] = Counter()
+    log: Counter[Digest] = Counter()
 
     for asked in (36, 36, 10, 1):
         again = run(counted(tiny, log), trials=asked, storage=tmp_path, resume=True)
@@ -624,7 +624,7 @@ def test_search_that_is_done_is_not_searched_again(tmp_path: Path) -> None:
 
 
 def test_sampled_search_may_be_completed(tmp_path: Path) -> None:
-    log: Counter[Key] = Counter()
+    log: Counter[Digest] = Counter()
     budget = Budget(max_params=500)
     first = run(counted(tiny, log), trials=20, sampler="random", budget=budget, storage=tmp_path)
     assert first.reused > 0 and first.rejected > 0
@@ -640,7 +640,7 @@ def test_sampled_search_may_be_completed(tmp_path: Path) -> None:
 
     assert second.exhaustive and second.scored == len(log)
     assert Counter(log.values()) == {1: len(log)}
-    seen = {key(trial.params) for trial in trials(tmp_path)}
+    seen = {digest(trial.params) for trial in trials(tmp_path)}
     assert len(seen) == 36
 
 
@@ -723,7 +723,7 @@ def test_killed_at_any_write_and_resumed(
         assert not recorded & scored.keys()
         assert set(scored.values()) <= {1}
         assert found.trials == asked == len(ends(place, "scores")) + len(ends(place, "failed"))
-        assert len({key(t.params) for t in trials(place) if "end" in t.user_attrs}) == asked
+        assert len({digest(t.params) for t in trials(place) if "end" in t.user_attrs}) == asked
         assert all(trial.state.is_finished() for trial in trials(place))
         assert all(t.value == t.user_attrs["end"]["score"] for t in ends(place, "score"))
         again = run(space, storage=place, **options)
@@ -788,7 +788,7 @@ def test_killed_by_the_system_and_resumed(tmp_path: Path) -> None:
     assert found.trials == 30 == len(ends(place, "score"))
     took = [t.duration.total_seconds() for t in ends(place, "scores")]
     assert found.seconds == pytest.approx(sum(took), rel=0.2)  # one at a time
-    assert len({key(trial.params) for trial in ends(place, "scores")}) == found.scored
+    assert len({digest(trial.params) for trial in ends(place, "scores")}) == found.scored
     fixed = scorer(teacher(), [batch()], seed=4)
     for trial in ends(place, "scores"):
         build = lambda trial=trial: build_network(tiny, trial.params)  # noqa: E731
@@ -852,7 +852,7 @@ def test_study_of_something_else_is_refused(tmp_path: Path) -> None:
 
 def test_database_keeps_and_resumes(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path}/studies.db"
-    log: Counter[Key] = Counter()
+    log: Counter[Digest] = Counter()
     for asked, resume in ((5, False), (9, True)):
         found = run(counted(tiny, log), trials=asked, storage=url, resume=resume)
 
@@ -904,11 +904,11 @@ def test_front_is_what_no_scored_student_beats(asked: int, tmp_path: Path) -> No
     found = run(trials=asked, objectives=("score", "macs", "memory"), storage=tmp_path)
 
     study = optuna.load_study(study_name="diswot", storage=open_storage(tmp_path))
-    points = {key(student.params): student for student in found.front}
+    points = {digest(student.params): student for student in found.front}
     assert 1 < len(found.front) == len(points) < found.scored
-    assert set(points) == {key(trial.params) for trial in study.best_trials}
+    assert set(points) == {digest(trial.params) for trial in study.best_trials}
     for trial in study.best_trials:
-        student = points[key(trial.params)]
+        student = points[digest(trial.params)]
         counts = Costs(build_network(tiny, student.params), SHAPE).counts
         assert (student.macs, student.memory) == (counts.macs, counts.memory)
         assert trial.values == [student.score, student.macs, student.memory]
@@ -945,13 +945,13 @@ def test_search_of_a_front_goes_on_as_if_it_had_not_stopped(sampler: str, tmp_pa
 
 
 def test_latency_is_measured_once_and_last_and_kept(tmp_path: Path) -> None:
-    measured: Counter[Key] = Counter()
-    log: Counter[Key] = Counter()
+    measured: Counter[Digest] = Counter()
+    log: Counter[Digest] = Counter()
 
     def meter(params: dict[str, Any]) -> float:
         assert count_params(build_network(tiny, params)) <= 300
-        assert not log[key(params)]
-        measured[key(params)] += 1
+        assert not log[digest(params)]
+        measured[digest(params)] += 1
         return seconds(params)
 
     budget = Budget(max_params=300, max_latency=6e-3)

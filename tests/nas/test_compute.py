@@ -19,7 +19,7 @@ from torch import nn
 from diswot.costs.budget import Budget
 from diswot.errors import SearchFailed, UserError
 from diswot.executors.ray import RayCluster
-from diswot.nas.aging_evolution import key
+from diswot.nas.aging_evolution import digest
 from diswot.nas.compute import Compute
 from diswot.nas.result import SearchResult
 from diswot.proxies.scorer import scorer
@@ -113,7 +113,7 @@ def test_evolution_scores_nothing_twice(tmp_path: Path) -> None:
 
     scored = [t for t in trials(tmp_path) if "scores" in t.user_attrs["end"]]
     assert found.trials == 35 == found.scored + found.reused
-    assert len({key(t.params) for t in scored}) == len(scored) == found.scored
+    assert len({digest(t.params) for t in scored}) == len(scored) == found.scored
     fixed = scorer(toyspaces.teacher(), [toyspaces.batch()])
     for trial in scored:
         build = partial(build_network, toyspaces.tiny, trial.params)

@@ -15,7 +15,7 @@ from toyspaces import Marked, batch, teacher
 
 from diswot.costs.budget import Budget, Excess
 from diswot.errors import SearchFailed
-from diswot.nas.evaluator import EvaluatorSettings, Measurement, failure
+from diswot.nas.evaluator import EvaluatorSettings, Measurement, Scoring, failure
 from diswot.nas.trial_result import TrialResult
 from diswot.proxies.registry import PROXIES
 from diswot.proxies.scorer import NotScored
@@ -29,15 +29,18 @@ def sized(trial: BaseTrial) -> nn.Module:
     return Marked("", trial.suggest_int("size", 1, 4))
 
 
-def settings(space: Build = sized, **options: Any) -> EvaluatorSettings:
+def settings(
+    space: Build = sized,
+    proxy: str = "params",
+    init: str = "default",
+    seed: int = 0,
+    **options: Any,
+) -> EvaluatorSettings:
     given = {
         "batches": (batch(),),
-        "proxy": "params",
+        "scoring": Scoring(proxy, init, seed),
         "budget": Budget(),
         "objectives": ("score",),
-        "init": "default",
-        "seed": 0,
-        "trained_teacher": False,
     }
     return EvaluatorSettings(teacher(), space, **{**given, **options})
 
@@ -131,8 +134,9 @@ def test_failures_by_kind(error: Exception, kind: str) -> None:
 
 
 def test_evaluator_is_what_its_settings_say() -> None:
-    options = {"proxy": "relation", "objectives": ("score", "macs"), "seed": 3, "init": "kaiming"}
-    made = settings(**options).evaluator()
+    made = settings(
+        proxy="relation", objectives=("score", "macs"), seed=3, init="kaiming"
+    ).evaluator()
 
     assert (made.proxy, made.image_shape, made.costs) == ("relation", SHAPE, ("macs",))
     assert (made.scorer.init, made.scorer.seed, len(made.scorer.teachers)) == ("kaiming", 3, 1)

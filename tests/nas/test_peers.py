@@ -21,7 +21,7 @@ from searching import search
 
 from diswot.errors import UserError
 from diswot.nas import peers as module
-from diswot.nas.aging_evolution import key
+from diswot.nas.aging_evolution import digest
 from diswot.nas.peers import OWNER, Peers
 from diswot.nas.result import SearchResult
 from diswot.proxies.scorer import scorer
@@ -72,7 +72,7 @@ def hold(url: str, count: int) -> None:
     every = trials(url)
     ended = [t for t in every if "end" in t.user_attrs]
     assert len(ended) == count and all(t.state.is_finished() for t in every)
-    scored = Counter(key(t.params) for t in ended if "scores" in t.user_attrs["end"])
+    scored = Counter(digest(t.params) for t in ended if "scores" in t.user_attrs["end"])
     assert set(scored.values()) == {1}
     fixed = scorer(toyspaces.teacher(), [toyspaces.batch()], seed=4)
     for trial in ended:

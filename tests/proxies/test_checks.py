@@ -11,7 +11,7 @@ from torch.nn.functional import linear, normalize
 import diswot
 from diswot.data.dataset import Batch
 from diswot.errors import SearchFailed, UserError
-from diswot.nas.api import Scoring
+from diswot.nas.evaluator import Scoring
 from diswot.observation.observe import NoClassifier, observe
 from diswot.proxies.checks import check_outputs
 from diswot.spaces.validation import Build

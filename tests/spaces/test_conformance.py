@@ -21,7 +21,7 @@ from diswot.costs.counts import count_params
 from diswot.data.dataset import Batch
 from diswot.models.initialization import fresh
 from diswot.models.registry import create_teacher
-from diswot.nas.aging_evolution import AgingEvolutionSampler, key
+from diswot.nas.aging_evolution import AgingEvolutionSampler, digest
 from diswot.observation.observe import observe
 from diswot.proxies.scorer import NotScored, scorer
 from diswot.spaces import registry as spaces
@@ -170,7 +170,7 @@ def test_children_of_evolution_are_new_networks(named: str) -> None:
                 study.tell(trial, state=optuna.trial.TrialState.FAIL)
             else:
                 study.tell(trial, count_params(model))
-        met.append(key(trial.params))
+        met.append(digest(trial.params))
         assert len(set(met)) == number + 1
     assert any(trial.state.name == "COMPLETE" for trial in study.trials[4:])
 

@@ -14,7 +14,7 @@ from torch import nn
 from toyspaces import branching, samples, tiny
 
 from diswot.errors import UserError
-from diswot.nas.aging_evolution import key
+from diswot.nas.aging_evolution import digest
 from diswot.spaces.registry import Params, build_network, construct, create_space, enumerate_params
 from diswot.spaces.validation import Build
 
@@ -98,7 +98,7 @@ def test_space_must_return_a_module(made: Any) -> None:
 
 def brute(build: Build, wanted: int) -> set[Any]:
     """As many architectures as random sampling finds."""
-    return {key(params) for params, _ in samples(build, 15 * wanted)}
+    return {digest(params) for params, _ in samples(build, 15 * wanted)}
 
 
 @pytest.mark.parametrize(("build", "size"), [(tiny, 36), (branching, 14)])
@@ -106,7 +106,7 @@ def test_all_architectures_once(build: Build, size: int) -> None:
     plan = enumerate_params(build, size)
 
     assert plan is not None and len(plan) == size
-    assert {key(params) for params in plan} == brute(build, size)
+    assert {digest(params) for params in plan} == brute(build, size)
     assert enumerate_params(build, size + 1) == plan == enumerate_params(build, 10**9)
     for limit in (1, size // 2, size - 1):
         assert enumerate_params(build, limit) is None

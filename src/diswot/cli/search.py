@@ -149,8 +149,9 @@ class _Job:
 
     def search(self, compute: Compute, data_root: Path | None, advance: Advance) -> SearchResult:
         """Search the space."""
-        from diswot.nas.api import Scoring, StudySettings
+        from diswot.nas.api import StudySettings
         from diswot.nas.api import search as find
+        from diswot.nas.evaluator import Scoring
         from diswot.nas.progress import show_progress
         from diswot.spaces.registry import create_space
 

@@ -22,7 +22,6 @@ from diswot.storage.compat import storage_of, study_id
 from diswot.storage.journal import trials_from
 
 Params = dict[str, Any]
-Key = frozenset[tuple[str, Any]]
 Digest = bytes
 
 RETRIES = 100  # random children, before unknown architectures are looked for one by one
@@ -32,14 +31,12 @@ MAX_SCAN = 20_000  # architectures of a space in which they are
 _BUILT = (TrialState.COMPLETE, TrialState.PRUNED)
 
 
-def key(params: Mapping[str, Any]) -> Key:
-    """Return the identity of an architecture: its parameters in any order."""
-    return frozenset(params.items())
+def digest(params: Mapping[str, Any]) -> Digest:
+    """Return the identity of an architecture in 16 bytes: its parameters in any order.
 
-
-def digest(chosen: Key) -> Digest:
-    """Return a key in 16 bytes; two of a billion collide with a probability of 10^-21."""
-    named = [(name, _number(value)) for name, value in sorted(chosen)]
+    Two of a billion architectures collide with a probability of 10^-21.
+    """
+    named = [(name, _number(params[name])) for name in sorted(params)]
     return blake2b(repr(named).encode(), digest_size=16).digest()
 
 
@@ -88,7 +85,7 @@ class Past:
     def take(self, trial: FrozenTrial) -> None:
         """Read the next trial."""
         self.taken += 1
-        self.keys.add(digest(key(trial.params)))
+        self.keys.add(digest(trial.params))
         if trial.state in _BUILT:
             self.shapes.add(frozenset(trial.params))
         self.distributions.update(trial.distributions)
@@ -100,7 +97,7 @@ class Past:
 
 def nearest(trials: Iterable[FrozenTrial], count: int) -> list[FrozenTrial]:
     """Return the trials that are least outside their constraints, one an architecture."""
-    first = {digest(key(trial.params)): trial for trial in reversed(list(trials))}
+    first = {digest(trial.params): trial for trial in reversed(list(trials))}
     ranked = sorted(first.values(), key=lambda each: (violation(each.constraints), each.number))
     return ranked[:count]
 
@@ -129,7 +126,7 @@ class Known:
 
     def __contains__(self, proposal: Params) -> bool:
         chosen = ({name: proposal[name] for name in shape} for shape in self._shapes)
-        proposed = [digest(key(params)) for params in chosen]
+        proposed = [digest(params) for params in chosen]
         return any(one in keys for one in proposed for keys in self._keys)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from diswot.costs.budget import COSTS, Budget
-from diswot.costs.latency import Setting
+from diswot.costs.latency import LatencyBench, Setting
 from diswot.data.dataset import Batch, Dataset
 from diswot.data.own import as_dataset, is_data
 from diswot.errors import UserError, unknown
@@ -24,7 +24,7 @@ from diswot.executors.protocol import Executor
 from diswot.models.initialization import INHERITED
 from diswot.nas.compute import Compute
 from diswot.nas.driver import Callback, Driver, SearchProgress
-from diswot.nas.evaluator import EvaluatorSettings, Measurement
+from diswot.nas.evaluator import EvaluatorSettings, Measurement, Scoring
 from diswot.nas.peers import Peers
 from diswot.nas.progress import show_progress
 from diswot.nas.proposal import Proposer
@@ -46,29 +46,7 @@ from diswot.utils.progress import shown_progress
 from diswot.utils.repeats import repeats_counted
 from diswot.utils.user_code import name_of, rooted
 
-PATIENCE = 4  # times the timeout of a candidate that one measurement of latency may take
-
-
-@dataclass(frozen=True)
-class Scoring:
-    """How candidates are scored.
-
-    Attributes:
-        proxy: A key of `PROXIES`; `file.py:function` or `package.module:function`; or a function of
-            a `Candidate`, or of the observations of teacher and student.
-        init: Initialisation of the weights, a key of `INITS`; that of the proxy if None.
-        seed: Seed of the sampler and of all weights.
-        trained_teacher: Whether the teacher keeps its weights; else fresh ones are drawn. True in
-            any case if `init` is `inherited`.
-        num_classes: Number of outputs that every student must have. None, the default: the number
-            of classes of a data set that is given as such; else any that the labels fit.
-    """
-
-    proxy: ProxyLike = "default"
-    init: str | None = None
-    seed: int = 0
-    trained_teacher: bool = False
-    num_classes: int | None = None
+LATENCY_TIMEOUTS = 4  # times the timeout of a candidate that one measurement may take
 
 
 @dataclass(frozen=True)
@@ -162,9 +140,9 @@ def search(
         SearchFailed: Every candidate failed.
     """
     _check_types(teacher, space, budget)
-    how = scoring if isinstance(scoring, Scoring) else Scoring(scoring)
-    how = replace(how, proxy=rooted(how.proxy))
-    (repeats, num_classes), limits = _batches(batches, how), budget or Budget()
+    how, limits = _definite(scoring), budget or Budget()
+    repeats, count = _batches(batches, how.seed)
+    how = replace(how, num_classes=how.num_classes or count)
     compute = Compute(compute) if isinstance(compute, int) else compute
     study = StudySettings(study) if isinstance(study, str | Path) else study
     wanted = tuple(objectives.split(",") if isinstance(objectives, str) else objectives)
@@ -173,7 +151,7 @@ def search(
     _check_latency({*wanted, *limits.limits}, compute)
     if n_trials < 1 or not repeats:
         raise UserError("a search needs at least one trial and one batch")
-    settings = _settings(teacher, space, repeats, num_classes, how, limits, wanted)
+    settings = EvaluatorSettings(teacher, space, repeats, how, limits, wanted)
     with torch.random.fork_rng(devices=[]), repeats_counted(), contextlib.ExitStack() as stack:
         if progress:
             callbacks = [*callbacks, partial(show_progress, stack.enter_context(shown_progress()))]
@@ -190,21 +168,12 @@ def search(
     return found
 
 
-def _settings(
-    teacher: nn.Module | None,
-    space: Build,
-    batches: tuple[Batch, ...],
-    num_classes: int | None,
-    how: Scoring,
-    budget: Budget,
-    objectives: tuple[str, ...],
-) -> EvaluatorSettings:
+def _definite(scoring: Scoring | ProxyLike) -> Scoring:
+    """Return how candidates are scored, with the initialisation of the proxy where none is set."""
+    how = scoring if isinstance(scoring, Scoring) else Scoring(scoring)
     init = how.init or get_proxy(how.proxy).init
     trained = how.trained_teacher or init == INHERITED
-    return EvaluatorSettings(
-        teacher, space, batches, how.proxy, budget, objectives, init, how.seed, trained,
-        num_classes=num_classes,
-    )  # fmt: skip
+    return replace(how, proxy=rooted(how.proxy), init=init, trained_teacher=trained)
 
 
 def _check_types(teacher: object, space: object, budget: object) -> None:
@@ -220,18 +189,18 @@ def _check_types(teacher: object, space: object, budget: object) -> None:
         raise UserError(f"the budget must be a diswot.Budget, not a {type(budget).__name__}")
 
 
-def _batches(given: object, how: Scoring) -> tuple[tuple[Batch, ...], int | None]:
-    """Return one batch a repeat, and the number of outputs that a student must have."""
+def _batches(given: object, seed: int) -> tuple[tuple[Batch, ...], int | None]:
+    """Return one batch a repeat, and the number of classes of a data set."""
     if is_data(given):
         given = as_dataset(given)
     if isinstance(given, Dataset):
-        return (given.default_batch(how.seed),), how.num_classes or len(given.classes)
+        return (given.default_batch(seed),), len(given.classes)
     repeats = (given,) if isinstance(given, Batch) else given
     if not isinstance(repeats, Sequence) or not all(isinstance(each, Batch) for each in repeats):
         made = f"diswot.create_dataset({given!r})"
         hint = f"; make it: {made}" if isinstance(given, str) else ", data.batch(64)"
         raise UserError(f"the data must be a diswot data set or a batch of one{hint}")
-    return tuple(repeats), how.num_classes
+    return tuple(repeats), None
 
 
 @contextlib.contextmanager
@@ -277,9 +246,9 @@ def _drive(
 
 def _facts(settings: EvaluatorSettings, sampler: str, compute: Compute) -> dict[str, Any]:
     """Return what a resumed study must share."""
-    names = ("init", "seed", "trained_teacher")
-    facts: dict[str, Any] = {name: getattr(settings, name) for name in names}
-    facts |= {"proxy": name_of(settings.proxy)}
+    how = settings.scoring
+    facts: dict[str, Any] = {"init": how.init, "seed": how.seed, "proxy": name_of(how.proxy)}
+    facts |= {"trained_teacher": how.trained_teacher}
     facts |= {"batches": [list(batch.images.shape) for batch in settings.batches]}
     facts |= {"sampler": sampler, "budget": asdict(settings.budget)}
     facts |= {"objectives": list(settings.objectives)}
@@ -303,20 +272,15 @@ def _measurements(
     if not isinstance(compute.latency, Setting):
         yield Inline(made(compute.latency))
         return
-    make = partial(_measurement, made, settings.space, compute.latency, study.cache)
-    timeout = None if compute.timeout is None else PATIENCE * compute.timeout
+    bench = LatencyBench(partial(build_network, settings.space), compute.latency, study.cache)
+    make = partial(made, partial(_upper_end, bench))
+    timeout = None if compute.timeout is None else LATENCY_TIMEOUTS * compute.timeout
     with process_pool([make], 1, threads=compute.latency.threads, timeout=timeout) as pool:
         yield pool
 
 
-def _measurement(
-    made: Callable[..., Measurement], space: Build, setting: Setting, cache: Path | None
-) -> Measurement:
-    """Return what the measuring process does; called there."""
-    from diswot.costs.latency import LatencyBench
-
-    bench = LatencyBench(partial(build_network, space), setting, cache)
-    return made(lambda params: bench(params).high)
+def _upper_end(bench: LatencyBench, params: Params) -> float:
+    return bench(params).high
 
 
 @contextlib.contextmanager

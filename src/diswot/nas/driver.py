@@ -19,15 +19,15 @@ from optuna.exceptions import StorageInternalError, UpdateFinishedTrialError
 from optuna.trial import FrozenTrial, TrialState
 
 from diswot.costs.budget import COSTS, Budget, Excess
-from diswot.executors.protocol import Executor, TaskResult
-from diswot.nas.aging_evolution import Digest, digest, key
+from diswot.executors.protocol import KILLED, Executor, TaskResult
+from diswot.nas.aging_evolution import Digest, digest
 from diswot.nas.evaluator import failure
 from diswot.nas.history import History
 from diswot.nas.peers import Peers
 from diswot.nas.proposal import Proposer, ask
 from diswot.nas.samplers import listed
 from diswot.nas.stopping import Stall
-from diswot.nas.trial_result import ATTRIBUTE, KILLED, TrialResult
+from diswot.nas.trial_result import ATTRIBUTE, TrialResult
 from diswot.spaces.registry import Params
 from diswot.storage.compat import set_constraints, tell, trial_id
 from diswot.storage.journal import NotWritten
@@ -274,7 +274,7 @@ class Driver:
         """Return the open trial that evaluates this architecture, if another one does."""
         if self.peers and (other := self.peers.evaluating(params, number)) is not None:
             return other
-        first = self._first.setdefault(digest(key(params)), number)
+        first = self._first.setdefault(digest(params), number)
         return None if first == number else first
 
     def _elsewhere(self, params: Params, before: float = math.inf) -> bool:
@@ -323,7 +323,7 @@ class Driver:
     def _close(self, number: int, result: TrialResult) -> None:
         """Record how a trial ended, and with it those of the same architecture that wait for it."""
         params = self._open[number].params
-        self._first.pop(digest(key(params)), None)
+        self._first.pop(digest(params), None)
         for each in (number, *self._waiting.pop(number, [])):
             if each in self._open:
                 trial = self._open.pop(each).trial
@@ -360,7 +360,7 @@ class Driver:
     def _drop(self, number: int) -> None:
         held = self._open.pop(number)
         self._measured.discard(number)
-        self._first.pop(digest(key(held.params)), None)
+        self._first.pop(digest(held.params), None)
         self._tell(number, None)
 
     # Other processes

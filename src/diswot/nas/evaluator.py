@@ -30,24 +30,42 @@ Latency = Callable[[Params], float]  # seconds of one image, given the parameter
 
 
 @dataclass(frozen=True)
+class Scoring:
+    """How candidates are scored.
+
+    Attributes:
+        proxy: A key of `PROXIES`; `file.py:function` or `package.module:function`; or a function of
+            a `Candidate`, or of the observations of teacher and student.
+        init: Initialisation of the weights, a key of `INITS`; that of the proxy if None.
+        seed: Seed of the sampler and of all weights.
+        trained_teacher: Whether the teacher keeps its weights; else fresh ones are drawn. True in
+            any case if `init` is `inherited`.
+        num_classes: Number of outputs that every student must have. None, the default: the number
+            of classes of a data set that is given as such; else any that the labels fit.
+    """
+
+    proxy: ProxyLike = "default"
+    init: str | None = None
+    seed: int = 0
+    trained_teacher: bool = False
+    num_classes: int | None = None
+
+
+@dataclass(frozen=True)
 class EvaluatorSettings:
     """All that an `Evaluator` is made of, for making it in any process.
 
-    There is one batch a repeat. Candidates are scored on the named device, or else on that of the
-    batches. Without a number of classes they may have any number of outputs.
+    There is one batch a repeat. The scoring names an initialisation. Candidates are scored on the
+    named device, or else on that of the batches.
     """
 
     teacher: nn.Module | None
     space: Build
     batches: tuple[Batch, ...]
-    proxy: ProxyLike
+    scoring: Scoring
     budget: Budget
     objectives: tuple[str, ...]
-    init: str
-    seed: int
-    trained_teacher: bool
     device: str | None = None
-    num_classes: int | None = None
 
     @property
     def image_shape(self) -> Shape:
@@ -57,19 +75,21 @@ class EvaluatorSettings:
 
     def evaluator(self) -> Evaluator:
         """Observe the teacher, if the proxy needs one, and return what evaluates candidates."""
+        how = self.scoring
+        assert how.init is not None
         fixed = scorer(
             self.teacher,
             self.batches,
-            [self.proxy],
-            init=self.init,
-            seed=self.seed,
-            trained_teacher=self.trained_teacher,
+            [how.proxy],
+            init=how.init,
+            seed=how.seed,
+            trained_teacher=how.trained_teacher,
             device=None if self.device is None else get_device(self.device),
-            num_classes=self.num_classes,
+            num_classes=how.num_classes,
         )
         limited = {*self.budget.limits, *self.objectives}
         costs = tuple(name for name in COSTS if name in limited)
-        return Evaluator(self.space, fixed, self.proxy, self.budget, self.image_shape, costs)
+        return Evaluator(self.space, fixed, how.proxy, self.budget, self.image_shape, costs)
 
     def make(self) -> Callable[[Task], TrialResult]:
         """Return the function that does an executor's tasks."""

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import optuna
 from optuna.trial import FrozenTrial
 
-from diswot.nas.aging_evolution import Digest, digest, key
+from diswot.nas.aging_evolution import Digest, digest
 from diswot.nas.trial_result import TrialResult
 from diswot.spaces.registry import Params
 from diswot.storage.compat import storage_of, study_id
@@ -63,7 +63,7 @@ class History:
             to the budget than all before.
         """
         before = len(self)
-        self._first.setdefault(digest(key(params)), number)
+        self._first.setdefault(digest(params), number)
         self.outcomes[result.outcome] += 1
         if result.rejected is not None:
             nearer = self.nearest is None or result.violation < self.nearest[0]
@@ -79,7 +79,7 @@ class History:
 
     def find(self, params: Params) -> Entry | None:
         """Return the first trial of an architecture, if it has ended."""
-        number = self._first.get(digest(key(params)))
+        number = self._first.get(digest(params))
         return None if number is None else self.entry(number)
 
     def entry(self, number: int) -> Entry:

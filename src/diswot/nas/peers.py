@@ -18,7 +18,7 @@ from typing import Any
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
-from diswot.nas.aging_evolution import key
+from diswot.nas.aging_evolution import digest
 from diswot.spaces.registry import Params
 from diswot.storage.compat import storage_of
 
@@ -109,6 +109,6 @@ class Peers:
 
     def evaluating(self, params: Params, before: float) -> int | None:
         """Return the first open trial, below a number, of an architecture in another process."""
-        chosen = key(params)
-        numbers = (n for n, t in self.running.items() if n < before and key(t.params) == chosen)
-        return min(numbers, default=None)
+        chosen = digest(params)
+        open_ = ((n, digest(t.params)) for n, t in self.running.items() if n < before)
+        return min((number for number, own in open_ if own == chosen), default=None)

@@ -293,7 +293,7 @@ def _student(settings: EvaluatorSettings, entry: Entry) -> Student:
     return Student(
         params=entry.params,
         score=result.score,
-        standard_error=standard_error(result.scores[name_of(settings.proxy)]),
+        standard_error=standard_error(result.scores[name_of(settings.scoring.proxy)]),
         model_params=result.model_params,
         macs=counts.macs,
         memory=counts.memory,

@@ -13,7 +13,7 @@ from diswot.errors import UserError
 from diswot.nas.aging_evolution import violation
 
 ATTRIBUTE = "end"  # name of the trial's user attribute
-RAISED, MEMORY, NOT_FINITE, TIMEOUT, KILLED = "error", "memory", "not finite", "timeout", "killed"
+RAISED, MEMORY, NOT_FINITE = "error", "memory", "not finite"  # kinds, beside an executor's
 
 
 @dataclass(frozen=True)
