@@ -140,7 +140,7 @@ def test_presets() -> None:
         "kd": 0.5, "semantic_class": 0.5, "relation": 1500.0, "at": 2.0,
     }  # fmt: skip
     assert all(parse_losses(name) == parts for name, parts in PRESETS.items())
-    with pytest.raises(UserError, match="kd is weighted twice in 'diswot,kd'"):
+    with pytest.raises(UserError, match="kd is weighted twice"):
         parse_losses("diswot,kd")
 
 

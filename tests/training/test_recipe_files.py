@@ -196,7 +196,7 @@ def test_an_empty_one_is_the_plain_one(tmp_path: Path) -> None:
         ("learning_rate = 0.1", "mine.toml: unknown key 'learning_rate'; known: accumulate"),
         ("epoch = 3", "mine.toml: unknown key 'epoch'; did you mean epochs or"),
         ("[losses]\nkdd = 1", "mine.toml: losses: unknown knowledge distance 'kdd'; did you mean"),
-        ("[losses]\nkd = 1\ndiswot = 1", "mine.toml: losses: a distance is weighted twice"),
+        ("[losses]\nkd = 1\ndiswot = 1", "mine.toml: losses: kd is weighted twice"),
         ('losses = "kd:x"', "mine.toml: losses: 'x' is no weight for kd"),
         ("losses = 3", "mine.toml: losses must be a table of weights, or a text"),
         ('[losses]\nkd = "1"', "mine.toml: losses must be a table of weights"),

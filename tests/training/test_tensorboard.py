@@ -43,6 +43,6 @@ def test_epochs_after_a_resumed_one_are_hidden(tmp_path: Path) -> None:
 
 
 def test_not_installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
+    monkeypatch.setitem(sys.modules, "tensorboard", None)
     with pytest.raises(UserError, match=r"pip install 'diswot\[tensorboard\]'"):
         tensorboard_writer(tmp_path, 0)

@@ -7,10 +7,9 @@ An epoch drops the images that fill no whole batch. Several processes, started b
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
-from functools import partial
 from html import escape
 from pathlib import Path
 from types import MappingProxyType
@@ -29,8 +28,8 @@ from diswot.storage.run_writer import write_training
 from diswot.tasks.registry import MEASURES
 from diswot.training.checkpoint import EpochRow, Settings
 from diswot.training.distributed import Processes
-from diswot.training.evaluation import example_loss, frozen
-from diswot.training.loop import OnRead, OnStep, TrainingLoop
+from diswot.training.evaluation import frozen
+from diswot.training.loop import OnEpoch, OnRead, OnStep, TrainingLoop
 from diswot.training.progress import TrainingProgress
 from diswot.training.recipe import Recipe, parse_losses
 from diswot.training.recipe_files import default_recipe, load_recipe
@@ -44,8 +43,6 @@ from diswot.utils.units import show_number
 if TYPE_CHECKING:
     from pandas import DataFrame
     from plotly.graph_objects import Figure
-
-OnEpoch = Callable[[EpochRow], None]
 
 _CURVES = {
     "train_accuracy": "training images, augmented",
@@ -221,18 +218,16 @@ def distill(
                 shown = TrainingProgress(stack.enter_context(shown_progress()), recipe)
                 on_steps.append(shown.on_step)
                 on_epochs.append(shown.on_epoch)
+            if tensorboard and folder is not None and processes.main:
+                on_epochs.append(tensorboard_writer(folder, len(loop.history)))
             loop.read(on_read, hold)
-            _run_epochs(loop, on_steps, on_epochs, tensorboard)
+            loop.run(on_steps, on_epochs)
         loop.finish()
     made = Distilled(student, tuple(loop.history), loop.seconds, loop.by_class)
     if folder is not None and processes.main:
-        named = {
-            "student": type(student).__name__,
-            "teacher": None if teacher is None else type(teacher).__name__,
-            "start": {"from": start},
-            **facts,
-        }
-        result = {**named, **_result(made, recipe, data), "out": str(out)}
+        taught = None if teacher is None else type(teacher).__name__
+        named = {"student": type(student).__name__, "teacher": taught, "start": {"from": start}}
+        result = {**named, **facts, **_result(made, recipe, data), "out": str(out)}
         write_training(folder, result, data.classes)
     return made
 
@@ -259,27 +254,3 @@ def _result(made: Distilled, recipe: Recipe, data: Dataset) -> dict[str, Any]:
         "classes": len(data.classes),
         **data.image_facts,
     }
-
-
-def _run_epochs(
-    loop: TrainingLoop,
-    on_steps: Sequence[OnStep],
-    on_epochs: Sequence[OnEpoch],
-    tensorboard: bool,
-) -> None:
-    """Train to the last epoch."""
-
-    def on_step(step: int, steps: int, row: EpochRow) -> None:
-        for listener in on_steps:
-            listener(step, steps, row)
-
-    listeners = [*on_epochs]
-    if tensorboard and loop.out is not None and loop.processes.main:
-        listeners.append(tensorboard_writer(loop.out, len(loop.history)))
-    loss = partial(example_loss, loop.student, loop.data, loop.device)
-    with loop.processes.parallel(loop.student, loss) as network:
-        step = loop.create_step(network)
-        while not loop.finished:
-            row = loop.run_epoch(step, on_step)
-            for listener in listeners:
-                listener(row)

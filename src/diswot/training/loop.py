@@ -7,6 +7,7 @@ import time
 from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,13 @@ from diswot.training import checkpoint
 from diswot.training.batches import Batches
 from diswot.training.checkpoint import EpochRow, Settings
 from diswot.training.distributed import Processes
-from diswot.training.evaluation import answered, check_fit, check_gradient, sum_counts
+from diswot.training.evaluation import (
+    answered,
+    check_fit,
+    check_gradient,
+    example_loss,
+    sum_counts,
+)
 from diswot.training.objective import Objective, create_losses, teacher_logits
 from diswot.training.optimizer import create_optimizer, create_schedule
 from diswot.training.recipe import Recipe
@@ -35,6 +42,7 @@ from diswot.utils import files
 
 OnStep = Callable[[int, int, EpochRow], None]
 OnRead = Callable[[int, int], None]
+OnEpoch = Callable[[EpochRow], None]
 
 _BY_CLASS = "by_class"  # in a checkpoint
 LAG = {"cuda": 1}  # updates after which a loss is read from a device that computes ahead
@@ -165,14 +173,24 @@ class TrainingLoop:
             recipe.clip_grad,
         )  # fmt: skip
 
-    def run_epoch(self, step: TrainingStep, on_step: OnStep) -> EpochRow:
+    def run(self, on_steps: Sequence[OnStep], on_epochs: Sequence[OnEpoch]) -> None:
+        """Train to the last epoch, and call the functions after each update and each epoch."""
+        loss = partial(example_loss, self.student, self.data, self.device)
+        with self.processes.parallel(self.student, loss) as network:
+            step = self.create_step(network)
+            while not self.finished:
+                row = self._run_epoch(step, on_steps)
+                for on_epoch in on_epochs:
+                    on_epoch(row)
+
+    def _run_epoch(self, step: TrainingStep, on_steps: Sequence[OnStep]) -> EpochRow:
         """Train on the training images once, test, and write a checkpoint.
 
         Raises:
             FloatingPointError: A loss or a weight is not finite.
         """
         start, steps = time.perf_counter(), self.batches.steps
-        total = self._train(step, on_step)
+        total = self._train(step, on_steps)
         trained = time.perf_counter() - start
         row = {"epoch": len(self.history) + 1, **{n: value / steps for n, value in total.items()}}
         row.update(self._test(task_of(self.data)))
@@ -185,7 +203,7 @@ class TrainingLoop:
             checkpoint.save(self.out, self.settings, self._parts(), self.history, notes)
         return row
 
-    def _train(self, step: TrainingStep, on_step: OnStep) -> Counter[str]:
+    def _train(self, step: TrainingStep, on_steps: Sequence[OnStep]) -> Counter[str]:
         """Do the updates of an epoch; return the sums of the losses and accuracies."""
         seed = derive_seed(self.recipe.seed, len(self.history))
         _seed(seed + self.processes.rank, self.device)
@@ -198,7 +216,8 @@ class TrainingLoop:
             waiting.append((step.updates, values))
             while len(waiting) > LAG.get(self.device.type, 0):
                 total.update(self.numbers(*waiting.popleft()))
-            on_step(step.updates, self.batches.steps * self.recipe.epochs, last)
+            for on_step in on_steps:
+                on_step(step.updates, self.batches.steps * self.recipe.epochs, last)
         for each in waiting:
             total.update(self.numbers(*each))
         for name, value in self.student.state_dict().items():

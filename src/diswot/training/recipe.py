@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields
 
 from diswot.errors import UserError, unknown
@@ -245,14 +245,24 @@ def parse_losses(text: str) -> dict[str, float]:
         UserError: A name is unknown or occurs twice, a weight is no number or not published, or no
             name is given.
     """
-    losses: dict[str, float] = {}
-    for name, weight in _weighted(text):
-        for inner, share in expand(name).items():
-            if inner in losses:
-                raise UserError(f"{inner} is weighted twice in {text!r}")
-            losses[inner] = _factor(name, weight) * share
+    losses = combined((name, _factor(name, weight)) for name, weight in _weighted(text))
     if not losses:
         raise UserError("no loss is named; name some, such as kd:0.9,relation:1")
+    return losses
+
+
+def combined(weighted: Iterable[tuple[str, float]]) -> dict[str, float]:
+    """Return weighted distances, with those of a preset in place of its name.
+
+    Raises:
+        UserError: A name is unknown, or a distance occurs twice.
+    """
+    losses: dict[str, float] = {}
+    for name, weight in weighted:
+        for inner, share in _expand(name).items():
+            if inner in losses:
+                raise UserError(f"{inner} is weighted twice")
+            losses[inner] = weight * share
     return losses
 
 
@@ -304,12 +314,8 @@ def published_settings(text: str, epochs: int) -> dict[str, float]:
     return {"cross_entropy": rows[0].cross_entropy, "ramp_epochs": ramp}
 
 
-def expand(name: str) -> dict[str, float]:
-    """Return the weighted distances that the name of a preset or a distance stands for.
-
-    Raises:
-        UserError: The name is neither.
-    """
+def _expand(name: str) -> dict[str, float]:
+    """Return the weighted distances that the name of a preset or a distance stands for."""
     if name in PRESETS:
         return PRESETS[name]
     if name not in KNOWLEDGE and not user_code.is_spec(name):

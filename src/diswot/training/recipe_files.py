@@ -11,7 +11,7 @@ from typing import Any
 from torch import nn
 
 from diswot.errors import UserError, unknown
-from diswot.training.recipe import LARGEST, Recipe, expand, parse_losses, published_settings
+from diswot.training.recipe import LARGEST, Recipe, combined, parse_losses, published_settings
 from diswot.utils.compat import BatchNorm
 from diswot.utils.files import read_toml
 
@@ -152,7 +152,10 @@ def _checked(path: Path, key: str, value: object) -> Any:
     if not _is(value, kinds) or not all(_is(each, (int, float)) for each in _inner(value)):
         raise UserError(f"{path}: {key} must be {said}, not {value!r}")
     if key == "losses" and isinstance(value, Mapping):
-        return _losses(path, value)
+        try:
+            return combined(value.items())
+        except UserError as error:
+            raise UserError(f"{path}: losses: {error}") from error
     return tuple(value) if isinstance(value, list) else value
 
 
@@ -165,16 +168,3 @@ def _inner(value: object) -> list[object]:
     if isinstance(value, Mapping):
         return list(value.values())
     return value if isinstance(value, list) else []
-
-
-def _losses(path: Path, value: Mapping[str, Any]) -> dict[str, float]:
-    losses: dict[str, float] = {}
-    try:
-        for name, weight in value.items():
-            for inner, share in expand(name).items():
-                if inner in losses:
-                    raise UserError("a distance is weighted twice")
-                losses[inner] = weight * share
-    except UserError as error:
-        raise UserError(f"{path}: losses: {error}") from error
-    return losses

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from diswot.errors import UserError
+from diswot.utils.optional_imports import imported
 
 FOLDER = "tensorboard"
 
@@ -19,12 +19,9 @@ def tensorboard_writer(folder: Path, done: int) -> Callable[[Mapping[str, float]
     Raises:
         UserError: TensorBoard is not installed.
     """
-    try:
-        from torch.utils.tensorboard import SummaryWriter
-    except ImportError as error:
-        raise UserError(
-            "TensorBoard is not installed: pip install 'diswot[tensorboard]'"
-        ) from error
+    imported("tensorboard", "--tensorboard", "tensorboard")
+    from torch.utils.tensorboard import SummaryWriter
+
     writer = SummaryWriter(str(folder / FOLDER), purge_step=done + 1)
 
     def write(row: Mapping[str, float]) -> None:

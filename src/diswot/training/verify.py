@@ -164,7 +164,7 @@ def verify(
     found = _verified(study, students, held)
     if baseline is None:
         return found
-    if not _baselines(study):
+    if not _ended(study, baseline=True):
         brief.train_baseline(study, study.ask(), baseline, found.best.changes)
     return replace(found, baseline=_baseline(study, found))
 
@@ -322,20 +322,17 @@ def _queue(study: optuna.Study, brief: _ShortTrainings, total: int) -> None:
             study.enqueue_trial({"candidate": place, **brief.untuned(place)})
 
 
-def _ended(study: optuna.Study) -> list[FrozenTrial]:
-    """Return the students' trials that came to an end, without those of a killed process."""
-    return [t for t in _all_ended(study) if BASELINE not in t.user_attrs]
+def _ended(study: optuna.Study, *, baseline: bool = False) -> list[FrozenTrial]:
+    """Return the students' trials, or the baseline's, that came to an end.
 
-
-def _baselines(study: optuna.Study) -> list[FrozenTrial]:
-    """Return the baseline's trial if it came to an end."""
-    return [t for t in _all_ended(study) if BASELINE in t.user_attrs]
-
-
-def _all_ended(study: optuna.Study) -> list[FrozenTrial]:
-    trials = study.get_trials(deepcopy=False)
+    Those of a killed process did not.
+    """
     done = (TrialState.COMPLETE, TrialState.PRUNED)
-    return [t for t in trials if t.state in done or "failed" in t.user_attrs]
+    return [
+        t
+        for t in study.get_trials(deepcopy=False)
+        if (BASELINE in t.user_attrs) == baseline and (t.state in done or "failed" in t.user_attrs)
+    ]
 
 
 def _highest(study: optuna.Study) -> float | None:
@@ -367,7 +364,7 @@ def _verified(study: optuna.Study, students: Sequence[Student], held: Dataset) -
 def _baseline(study: optuna.Study, found: Verified) -> Trained | None:
     """Return the training of the baseline; None if it failed."""
     images = None if found.best.interval is None else found.held_out
-    done = [t for t in _baselines(study) if "failed" not in t.user_attrs]
+    done = [t for t in _ended(study, baseline=True) if "failed" not in t.user_attrs]
     return _trained(done[0], None, images) if done else None
 
 
