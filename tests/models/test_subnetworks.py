@@ -14,10 +14,11 @@ from diswot.errors import UserError
 from diswot.models import channel_dependencies
 from diswot.models.block_runs import block_runs
 from diswot.models.cifar_resnet import CifarResNet
-from diswot.models.coupled import evenly
+from diswot.models.correspondence import at_even_depth
+from diswot.models.coupled import CoupledChannels
 from diswot.models.registry import create_teacher
 from diswot.models.subnetwork_tracing import sub_networks
-from diswot.models.subnetworks import SubNetworks, at_even_depths, cut
+from diswot.models.subnetworks import SubNetworks, cut
 
 CLASSES = 10
 
@@ -56,7 +57,8 @@ def kept(count: int, share: float) -> list[int]:
     [(4, 1, [0]), (4, 2, [0, 2]), (5, 3, [0, 1, 3]), (16, 4, [0, 4, 8, 12]), (3, 3, [0, 1, 2])],
 )
 def test_channels(count: int, wanted: int, indices: list[int]) -> None:
-    assert evenly(count, wanted) == indices == kept(count, wanted / count)
+    group = CoupledChannels(count, (), ())
+    assert group.kept(wanted / count) == indices == kept(count, wanted / count)
 
 
 @pytest.mark.parametrize(
@@ -65,7 +67,7 @@ def test_channels(count: int, wanted: int, indices: list[int]) -> None:
 )
 def test_blocks(count: int, wanted: int, blocks: list[int]) -> None:
     """Block 1 of 3 is at 1.5 of 4, and is block 2; blocks 1 and 2 of 4 are at 2.67 and 5.33."""
-    assert at_even_depths(count, wanted) == blocks
+    assert [at_even_depth(place, wanted, count) for place in range(wanted)] == blocks
 
 
 # Stages

@@ -15,10 +15,9 @@ from diswot.errors import UserError
 
 _TURNED = (5, 6, 7, 8)  # orientations of EXIF that swap width and height
 LARGEST = 224  # default limit of the image size, in pixels
-IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 Normalisation = tuple[tuple[float, ...], tuple[float, ...]]  # mean and deviation of each channel
-IMAGENET_LOOK: Normalisation = (IMAGENET_MEAN, IMAGENET_STD)
+IMAGENET_LOOK: Normalisation = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 
 Source = str | bytes  # path or bytes of an image file
 

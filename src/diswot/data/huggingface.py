@@ -9,7 +9,7 @@ from diswot.data.dataset import Dataset
 from diswot.data.huggingface_boxes import has_boxes, hub_boxes
 from diswot.data.huggingface_masks import has_masks, hub_masks
 from diswot.data.huggingface_tables import encoded_column, image_columns
-from diswot.data.tabular import ImageTable, data, image_column, label_column
+from diswot.data.tabular import ImageTable, image_column, label_column, labelled
 from diswot.errors import UserError
 from diswot.utils.optional_imports import imported, one_line_errors
 
@@ -48,11 +48,11 @@ def hub(name: str, *, img_size: int | None) -> Dataset:
     if has_masks(first):
         return hub_masks(name, tables, img_size)
     if split:
-        return data(name, [_image_table(found, name)], img_size)
+        return labelled(name, [_image_table(found, name)], img_size)
     train = "train" if "train" in found else next(iter(found))
     tests = [s for s in TEST_SPLITS if s in found and s != train and _has_labels(found[s])]
     read = [_image_table(found[s], f"{name}:{s}") for s in (train, *tests[:1])]
-    return data(name, read, img_size)
+    return labelled(name, read, img_size)
 
 
 def _columns(table: Any, name: str) -> tuple[str, str]:

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from diswot.data.dataset import Dataset
-from diswot.data.tabular import ImageTable, data, image_column, label_column
+from diswot.data.tabular import ImageTable, image_column, label_column, labelled
 from diswot.errors import UserError
 from diswot.utils.optional_imports import imported
 
@@ -40,7 +40,7 @@ def parquet(name: str, *, img_size: int | None) -> Dataset:
     train = [file for file in files if file.name.startswith("train")]
     held = [[file for file in files if file.name.startswith(part)] for part in TEST_NAMES]
     tested = [part for part in held if part][:1] if train else []
-    return data(name, [_image_table(part) for part in (train or files, *tested)], img_size)
+    return labelled(name, [_image_table(part) for part in (train or files, *tested)], img_size)
 
 
 def _files(path: Path) -> list[Path]:

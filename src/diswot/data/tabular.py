@@ -38,7 +38,7 @@ class ImageTable:
     fetch: Fetch
 
 
-def data(name: str, tables: Sequence[ImageTable], img_size: int | None) -> Dataset:
+def labelled(name: str, tables: Sequence[ImageTable], img_size: int | None) -> Dataset:
     """Return a data set of a table for training, and perhaps one for testing.
 
     Images are normalised with ImageNet's statistics. Without a table for testing, a stratified 20 %

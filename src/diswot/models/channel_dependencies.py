@@ -17,9 +17,9 @@ from torch import Tensor, nn
 
 from diswot.models.coupled import Axis, ChannelSlice, CoupledChannels, SizeAttribute
 from diswot.models.traceable import traced_outputs
+from diswot.models.weighted_layers import HEADS
 from diswot.utils.compat import ConvBase
 
-_HEADS = ("num_heads", "num_attention_heads", "n_heads", "heads")
 _WIDTHS = ("attn_dim", "all_head_size", "inner_dim", "hidden_dim", "embed_dim", "hidden_size")
 _PROJECTIONS = 3  # of the query, the key and the value
 _LONGEST = 10.0  # CPU seconds for a group; for some networks torch-pruning finds no end
@@ -211,7 +211,7 @@ def _heads_around(model: nn.Module, name: str) -> SizeAttribute | None:
     while name:
         name = _parent(name)
         module = model.get_submodule(name)
-        for attribute in _HEADS:
+        for attribute in HEADS:
             count = getattr(module, attribute, None)
             if isinstance(count, int) and count > 0:
                 return SizeAttribute(name, attribute)

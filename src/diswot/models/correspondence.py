@@ -58,7 +58,7 @@ def _corresponding_block(
     if not blocks:
         return None
     wanted = form(students[place].main)
-    target = _at(place, students, blocks)
+    target = at_even_depth(place, len(students), len(blocks))
     numbers = range(len(blocks))
     if place == 0:
         numbers = range(1)
@@ -123,15 +123,21 @@ def _pair_part(teacher: Layers, student: Layers, *, from_last: bool) -> Iterator
     taken: dict[WeightedLayer, WeightedLayer] = {}
     for _, ours, others in _by_kind(teacher, student):
         for place, layer in enumerate(ours):
-            source = place + len(others) - len(ours) if from_last else _at(place, ours, others)
+            source = at_even_depth(place, len(ours), len(others))
+            if from_last:
+                source = place + len(others) - len(ours)
             if 0 <= source < len(others):
                 taken[layer] = others[source]
     return (LayerPair(layer, taken.get(layer)) for layer in student)
 
 
-def _at(place: int, students: Sequence[object], teachers: Sequence[object]) -> int:
-    """Return the number among the teacher's at the same relative depth."""
-    return int(place * (len(teachers) - 1) / max(1, len(students) - 1) + 0.5)
+def at_even_depth(place: int, kept: int, count: int) -> int:
+    """Return the place of `count` at the relative depth of a place of `kept`: i (n - 1) / (m - 1).
+
+    Halves are rounded up. One of one is the first.
+    """
+    steps = max(1, kept - 1)
+    return (2 * place * (count - 1) + steps) // (2 * steps)
 
 
 def _by_name(teacher: Layers, student: Layers) -> dict[WeightedLayer, WeightedLayer]:

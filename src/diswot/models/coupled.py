@@ -98,11 +98,7 @@ class CoupledChannels:
         At least one unit of each chunk is kept.
         """
         count = self.size // self.chunks // self.unit
-        inner = evenly(count, max(1, round(share * count)))
+        wanted = max(1, round(share * count))
+        inner = [i * count // wanted for i in range(wanted)]
         places = (chunk * count + i for chunk in range(self.chunks) for i in inner)
         return [place * self.unit + j for place in places for j in range(self.unit)]
-
-
-def evenly(count: int, kept: int) -> list[int]:
-    """List evenly spaced channels: channel i of m is channel i n / m of n, rounded down."""
-    return [i * count // kept for i in range(kept)]

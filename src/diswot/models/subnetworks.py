@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 from diswot.models.block_runs import BlockRun
+from diswot.models.correspondence import at_even_depth
 from diswot.models.coupled import Axis, CoupledChannels, SizeAttribute
 
 SHARES = (0.25, 0.5, 0.75, 1.0)
@@ -65,7 +66,7 @@ def cut(
 ) -> nn.Module:
     """Cut a sub-network out of a network; the kept channels keep their weights.
 
-    Blocks are kept by `at_even_depths`, and channels by `CoupledChannels.kept`. With full depths
+    Blocks are kept by `at_even_depth`, and channels by `CoupledChannels.kept`. With full depths
     and shares the network is returned as it is.
 
     Args:
@@ -92,18 +93,10 @@ def cut(
     return model
 
 
-def at_even_depths(count: int, kept: int) -> list[int]:
-    """List blocks by relative depth: block i of m is block i (n - 1) / (m - 1) of n.
-
-    Halves are rounded up. One block is the first.
-    """
-    steps = max(1, kept - 1)
-    return [(2 * i * (count - 1) + steps) // (2 * steps) for i in range(kept)]
-
-
 def _shorten(modules: dict[str, nn.Module], run: BlockRun, depth: int) -> None:
     """Remove blocks of a run from their sequence, which numbers the others anew."""
-    kept = {modules[run.blocks[place]] for place in at_even_depths(len(run.blocks), depth)}
+    places = (at_even_depth(place, depth, len(run.blocks)) for place in range(depth))
+    kept = {modules[run.blocks[place]] for place in places}
     gone = {modules[name] for name in run.blocks} - kept
     sequence = modules[run.container]
     assert isinstance(sequence, nn.Sequential | nn.ModuleList)

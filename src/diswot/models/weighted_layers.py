@@ -14,7 +14,7 @@ SPATIAL, POINTWISE, DEPTHWISE, GROUPED = "spatial", "pointwise", "depthwise", "g
 PATCHES, LINEAR, QKV, PROJECTION = "patches", "linear", "qkv", "projection"
 SQUEEZE, SCALE, FREE = "squeeze", "scale", "free"
 
-_HEADS = ("num_heads", "num_attention_heads", "heads", "n_heads")
+HEADS = ("num_heads", "num_attention_heads", "heads", "n_heads")  # attributes of an attention
 _SEPARATE = (
     ("q", "k", "v"),
     ("query", "key", "value"),
@@ -217,7 +217,7 @@ def weighted_layers(model: nn.Module) -> list[WeightedLayer]:
     for name, module in model.named_modules():
         if module in fused:
             continue
-        count = next((v for key in _HEADS if isinstance(v := getattr(module, key, None), int)), 0)
+        count = next((v for key in HEADS if isinstance(v := getattr(module, key, None), int)), 0)
         if count and isinstance(qkv := getattr(module, "qkv", None), nn.Linear):
             heads[qkv] = count
         if count and (separate := _separate(module)):
