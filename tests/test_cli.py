@@ -630,13 +630,15 @@ class TestDistill:
             "s",
             NamedImages("d", None, 8, "r"),
         )
-        assert (whole.teacher, whole.weights, whole.pretrained) == ("a", "w", False)
+        assert whole.teacher == TeacherOptions("a", Path("w"))
         other = subject_of(tmp_path, SubjectOptions(teacher="b"))
-        assert (other.weights, other.images.size) == (None, 8)
+        assert (other.teacher, other.images.size) == (TeacherOptions("b"), 8)
         own = SubjectOptions(data="digits", teacher_weights=Path("v"))
         other = subject_of(tmp_path, own)
-        assert (other.weights, other.images) == (Path("v"), NamedImages("digits"))
-        assert other.teacher == "a"
+        assert (other.teacher, other.images) == (
+            TeacherOptions("a", Path("v")),
+            NamedImages("digits"),
+        )
 
     def test_resume(self, run: Run, tmp_path: Path) -> None:
         line = f"{TRAIN} --student resnet20 --teacher none --out {tmp_path / 'x'} --json"

@@ -11,6 +11,7 @@ from commands import Run
 from torch import nn
 
 from diswot.cli import inputs
+from diswot.cli.options import TeacherOptions
 from diswot.data.dataset import Batch
 from diswot.data.registry import create_dataset
 from diswot.models.registry import create_teacher
@@ -145,7 +146,7 @@ def test_which_scores_see_trained_weights() -> None:
 def test_a_teacher_begins_with_the_same_weights_each_time(name: str) -> None:
     """Also its positional embedding, which no initialisation of a score draws again."""
     images = create_dataset("noise", num_classes=5, img_size=224 if "vit" in name else 8)
-    named = inputs.NamedTeacher(name, None, False, images, False)
+    named = inputs.NamedTeacher(TeacherOptions(name), images, False)
     one, other = (named.model().state_dict() for _ in range(2))
 
     assert all(torch.equal(value, other[key]) for key, value in one.items())

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from diswot.cli import score_names
+from diswot.cli.options import TeacherOptions
 from diswot.errors import UserError, unknown
 
 if TYPE_CHECKING:
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 
     from torch import nn
 
-    from diswot.cli.options import DataOptions, ScoringOptions, TeacherOptions
+    from diswot.cli.options import DataOptions, ScoringOptions
     from diswot.data.dataset import Batch, Dataset
     from diswot.models.preprocessing import Channels, InputConfig
 
@@ -128,29 +129,25 @@ def named_images(data: DataOptions) -> NamedImages:
 
 @dataclass(frozen=True)
 class NamedTeacher:
-    """A teacher by name, and the images that the teacher and all students see.
+    """A teacher that options name, and the images that the teacher and all students see.
 
-    The images are `sized` if the user named their size. A teacher whose function loads trained
-    weights `loads_itself`.
+    The images are `sized` if the user named their size.
     """
 
-    name: str
-    weights: str | Path | None
-    pretrained: bool
+    options: TeacherOptions
     images: Dataset
     sized: bool
-    loads_itself: bool = False
 
     @property
     def trained(self) -> bool:
         """Whether the teacher has trained weights."""
-        return self.pretrained or self.loads_itself or self.weights is not None
+        return self.options.has_weights
 
     def model(self) -> nn.Module:
         """Build the network with the classes of the images, and with its weights."""
         from diswot.models.registry import input_config
 
-        name, images, pretrained = self.name, self.images, self.pretrained
+        name, images, pretrained = self.options.teacher, self.images, self.options.pretrained
         count, trained = len(images.classes), input_config(name, pretrained).num_classes
         if trained is not None and trained != count:
             raise UserError(
@@ -158,7 +155,7 @@ class NamedTeacher:
                 f"it on them first (diswot distill --student {name} --pretrained --teacher none), "
                 "or leave --pretrained out, and its head is made for the data"
             )
-        return built_teacher(name, images, self.weights, count, pretrained=pretrained)
+        return built_teacher(self.options, images, count)
 
     def model_for(self, proxies: Sequence[str], init: str | None) -> nn.Module | None:
         """Build the network if one of the scores needs a teacher; otherwise return None."""
@@ -171,11 +168,12 @@ class NamedTeacher:
         from diswot.proxies.registry import get_proxy, inherits
         from diswot.runs import folder
 
-        notes, size = [], self.images.size
-        if not self.sized and models.input_config(self.name, self.pretrained).img_size is not None:
-            pixels, name = f"{size} x {size} pixels", self.name
+        notes, size, name = [], self.images.size, self.options.teacher
+        wants = models.input_config(name, self.options.pretrained)
+        if not self.sized and wants.img_size is not None:
+            pixels = f"{size} x {size} pixels"
             notes.append(f"images are resized to {pixels}, the size of {name}; see --image-size")
-        learnt = folder.recorded_classes(self.weights)
+        learnt = folder.recorded_classes(self.options.teacher_weights)
         if learnt is not None and learnt != list(self.images.classes):
             other = next((name for name in learnt if name not in self.images.classes), None)
             which = "in another order" if other is None else f"such as {other}"
@@ -200,26 +198,24 @@ def named_teacher(teacher: TeacherOptions, data: DataOptions) -> NamedTeacher:
     return teacher_of(named_images(data), teacher)
 
 
-def check_one_source(
-    name: str, weights: str | Path | None, pretrained: bool, trained: bool
-) -> None:
+def check_one_source(teacher: TeacherOptions) -> None:
     """Refuse weights that are named twice, and a function that is no user's own."""
     from diswot.utils import user_code
 
-    if pretrained + trained + (weights is not None) > 1:
+    if teacher.pretrained + teacher.trained + (teacher.teacher_weights is not None) > 1:
         raise UserError("give --pretrained, --trained or --teacher-weights, not both")
-    if trained and not user_code.is_spec(name):
+    if teacher.trained and not user_code.is_spec(teacher.teacher):
         raise UserError(
-            f"--trained is for a function FILE.py:NAME that loads its weights, not for {name}"
+            "--trained is for a function FILE.py:NAME that loads its weights, not for "
+            f"{teacher.teacher}"
         )
 
 
 def teacher_of(images: NamedImages, teacher: TeacherOptions) -> NamedTeacher:
-    """Return a teacher by name, with its images loaded."""
-    name, weights, pretrained = teacher.teacher, teacher.teacher_weights, teacher.pretrained
-    check_one_source(name, weights, pretrained, teacher.trained)
-    loaded = images.load(name, pretrained=pretrained)
-    return NamedTeacher(name, weights, pretrained, loaded, images.size is not None, teacher.trained)
+    """Load the images, and return them with their teacher."""
+    check_one_source(teacher)
+    loaded = images.load(teacher.teacher, pretrained=teacher.pretrained)
+    return NamedTeacher(teacher, loaded, images.size is not None)
 
 
 def scoring_batches(images: Dataset, scoring: ScoringOptions) -> list[Batch]:
@@ -230,9 +226,7 @@ def scoring_batches(images: Dataset, scoring: ScoringOptions) -> list[Batch]:
     return [images.batch(size, seed, repeat) for repeat in range(scoring.repeats)]
 
 
-def built_teacher(
-    name: str, images: Dataset, weights: str | Path | None, classes: int, *, pretrained: bool
-) -> nn.Module:
+def built_teacher(teacher: TeacherOptions, images: Dataset, classes: int) -> nn.Module:
     """Build a teacher, with its trained weights if there are any.
 
     The weights that it begins with are always the same ones. Scores draw most of them again, but
@@ -246,10 +240,11 @@ def built_teacher(
     from diswot.models.weights import load_weights
     from diswot.training.evaluation import check_fit, frozen
 
+    name, pretrained = teacher.teacher, teacher.pretrained
     build = models.teacher_builder(name, classes, images.size, pretrained=pretrained)
     model = fresh(build, "default", 0, role=TEACHER)
-    if weights is not None:
-        load_weights(model, weights)
+    if teacher.teacher_weights is not None:
+        load_weights(model, teacher.teacher_weights)
     own = None if classes == len(images.classes) else range(classes)
     with frozen(model):
         check_fit("teacher", model, images, torch.device("cpu"), own)
@@ -286,13 +281,26 @@ def is_architecture(student: str) -> bool:
     return student.lstrip().startswith("{")
 
 
-def source_facts(teacher: TeacherOptions, data: DataOptions) -> dict[str, Any]:
-    """Return what the options name, with absolute paths, for a run folder."""
+def teacher_facts(teacher: TeacherOptions) -> dict[str, Any]:
+    """Return what the options name of a teacher, with absolute paths, for a run folder."""
     return {
         "teacher": from_root(teacher.teacher),
         "teacher_weights": absolute(teacher.teacher_weights),
         "pretrained": teacher.pretrained,
         **({"trained": True} if teacher.trained else {}),
+    }
+
+
+def teacher_options(config: Mapping[str, Any]) -> TeacherOptions:
+    """Return the teacher of a configuration, as `teacher_facts` writes it."""
+    name, weights = config["teacher"], config.get("teacher_weights")
+    place = None if weights is None else Path(weights)
+    return TeacherOptions(name, place, bool(config.get("pretrained")), bool(config.get("trained")))
+
+
+def image_facts(data: DataOptions) -> dict[str, Any]:
+    """Return what the options name of images, with absolute paths, for a run folder."""
+    return {
         **normalisation(data.mean, data.std),
         "data": from_root(data.data),
         "data_root": absolute(data.data_root),
@@ -303,6 +311,6 @@ def source_facts(teacher: TeacherOptions, data: DataOptions) -> dict[str, Any]:
 
 
 def images_of(config: Mapping[str, Any]) -> NamedImages:
-    """Return the images of a configuration, as `source_facts` writes it."""
+    """Return the images of a configuration, as `image_facts` writes it."""
     names = ("classes", "image_size", "data_root", "mean", "std", "task")
     return NamedImages(config["data"], *(config.get(name) for name in names))

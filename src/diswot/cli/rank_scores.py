@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from diswot.cli import inputs, score_names
-from diswot.cli.options import ScoringOptions, TeacherOptions
+from diswot.cli.options import ScoringOptions
 from diswot.cli.study_file import TableSettings
 from diswot.storage.run_files import SCORED_ROWS
 
@@ -36,7 +36,8 @@ def job_of(settings: TableSettings, devices: tuple[str, ...]) -> dict[str, Any]:
     return {
         "table": inputs.absolute(settings.rows.table),
         "space": inputs.from_root(settings.space),
-        **inputs.source_facts(settings.teacher, settings.data),
+        **inputs.teacher_facts(settings.teacher),
+        **inputs.image_facts(settings.data),
         "batch_size": scoring.batch_size,
         "repeats": scoring.repeats,
         "init": scoring.init,
@@ -115,9 +116,7 @@ def setting(job: Mapping[str, Any], proxies: Sequence[str]) -> Setting:
     from diswot.spaces.registry import create_space
     from diswot.utils.devices import get_device
 
-    images = inputs.images_of(job)
-    of = job["teacher"], job["teacher_weights"], job["pretrained"], job.get("trained", False)
-    named = inputs.teacher_of(images, TeacherOptions(*of))
+    named = inputs.teacher_of(inputs.images_of(job), inputs.teacher_options(job))
     scoring = ScoringOptions(job["batch_size"], job["repeats"], job["init"], job["seed"])
     fixed = scorer(
         named.model_for(proxies, job["init"]),

@@ -110,7 +110,7 @@ def search(
         found = job.search(where, data.data_root, advance)
         tried = verify.verified(verification, found, named, goal.space, scoring.seed, budget.like,
                                 job.place, study, advance)  # fmt: skip
-        taught = budgets.teacher_latency(named.name, named.images, how)
+        taught = budgets.teacher_latency(teacher.teacher, named.images, how)
     result = outcome.plain_result(found, tried, how, like, taught)
     if goal.out is not None:
         outcome.keep(goal.out, result, proxy)
@@ -179,10 +179,7 @@ class _Job:
         timing = {} if self.timing is None else self.timing.facts
         return {
             **{f"latency_{name}": value for name, value in timing.items()},
-            "teacher": inputs.from_root(self.named.name),
-            "pretrained": self.named.pretrained,
-            "teacher_weights": inputs.absolute(self.named.weights),
-            **({"trained": True} if self.named.loads_itself else {}),
+            **inputs.teacher_facts(self.named.options),
             "space": inputs.from_root(self.goal.space),
             "data": self.named.images.name,
             "data_root": inputs.absolute(data_root),

@@ -74,7 +74,7 @@ def prepare(chosen: Subject, training: TrainingOptions, record: Mapping[str, Any
     from diswot.training.starts import begin, resumed
 
     images = chosen.load_images()
-    pretrained = chosen.alone and chosen.pretrained
+    pretrained = chosen.alone and chosen.teacher.pretrained
     build, named = inputs.named_student(chosen.student, chosen.space, images, pretrained=pretrained)
     taught = chosen.load_teacher(images, record)
     teacher, classes, lines = taught or (None, None, ())

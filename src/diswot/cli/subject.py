@@ -16,6 +16,7 @@ from diswot.storage.run_files import ALONE, DISTILLED
 from diswot.utils.user_code import rooted
 
 if TYPE_CHECKING:
+    from diswot.cli.options import TeacherOptions
     from diswot.cli.training_options import SubjectOptions
     from diswot.data.dataset import Dataset
 
@@ -33,7 +34,7 @@ _BOUND = {
     "pretrained": ["teacher_weights", "trained", "image_size", "mean", "std"],
     "data": ["data_root", "image_size", "mean", "std"],
 }
-_DEFAULTS = {"space": "s0", "data": "digits", "pretrained": False, "trained": False}
+_DEFAULTS = {"space": "s0", "data": "digits"}
 NONE = "none"  # name of no teacher, and of no labelled images
 
 
@@ -43,8 +44,7 @@ class Subject:
 
     Attributes:
         student: Parameters as JSON, or a network's name.
-        teacher: Name of the teacher, or `none`.
-        weights: File of the teacher's weights; None without one.
+        teacher: The teacher, whose name is `none` without one.
         images: The images.
         search: Command of the search that found the student; None without one.
         number: The student's number in the table of the search, as the user gave it; else None.
@@ -53,10 +53,7 @@ class Subject:
 
     student: str
     space: str
-    teacher: str
-    weights: str | Path | None
-    pretrained: bool
-    trained: bool
+    teacher: TeacherOptions
     images: NamedImages
     teacher_classes: Path | None
     teacher_image_size: int | None
@@ -69,7 +66,7 @@ class Subject:
     @property
     def alone(self) -> bool:
         """Whether the student trains without a teacher."""
-        return self.teacher == NONE
+        return self.teacher.teacher == NONE
 
     def folder_in(self, run: Path) -> Path:
         """Return the folder of the training inside the folder of the search."""
@@ -82,9 +79,9 @@ class Subject:
 
         if self.images.name == NONE:
             return self._load_unlabelled()
-        viewer = self.student if self.alone else self.teacher
+        viewer = self.student if self.alone else self.teacher.teacher
         network = None if self.alone and inputs.is_architecture(viewer) else viewer
-        images = self.images.load(network, pretrained=self.pretrained)
+        images = self.images.load(network, pretrained=self.teacher.pretrained)
         if images.train is None:
             raise UserError(f"{images.name} has no images to train on; name others with --data")
         return images if self.unlabelled is None else with_unlabelled(images, self.unlabelled)
@@ -97,7 +94,7 @@ class Subject:
 
         if self.unlabelled is None:
             raise UserError("--data none trains on images without labels; name them: --unlabelled")
-        wants = input_config(self.teacher, self.pretrained)
+        wants = input_config(self.teacher.teacher, self.teacher.pretrained)
         if self.teacher_classes is not None:
             classes = [names[0] for names in read_class_names(self.teacher_classes)]
         elif wants.classes is not None:
@@ -121,18 +118,16 @@ class Subject:
         """
         if self.alone:
             return None
-        inputs.network_name(self.teacher, "teacher")
-        inputs.check_one_source(self.teacher, self.weights, self.pretrained, self.trained)
-        if self.weights is None and not (self.pretrained or self.trained):
-            raise UserError(_UNTRAINED.format(teacher=self.teacher, data=images.name))
+        inputs.network_name(self.teacher.teacher, "teacher")
+        inputs.check_one_source(self.teacher)
+        if not self.teacher.has_weights:
+            raise UserError(_UNTRAINED.format(teacher=self.teacher.teacher, data=images.name))
         size = self.teacher_image_size
         if size is None and record:  # version 0.1.0 recorded none
             size = record.get("teacher_image_size") or images.size
         return matched_teacher(
             self.teacher,
             images,
-            self.weights,
-            pretrained=self.pretrained,
             classes=self.teacher_classes,
             own=self._scored_classes(),
             size=size,
@@ -151,8 +146,10 @@ class Subject:
         """Return what a training records: the teacher, the search, and where things are."""
         named = not inputs.is_architecture(self.student)
         return {
-            "teacher": None if self.alone else rooted(self.teacher),
-            "teacher_weights": None if self.alone else inputs.absolute(self.weights),
+            "teacher": None if self.alone else rooted(self.teacher.teacher),
+            "teacher_weights": None
+            if self.alone
+            else inputs.absolute(self.teacher.teacher_weights),
             "space": None if named else inputs.from_root(self.space),
             "search": self.search,
             "data_root": inputs.absolute(self.images.root),
@@ -177,10 +174,7 @@ def subject_of(run: Path | None, options: SubjectOptions) -> Subject:
     return Subject(
         student=config["student"],
         space=config["space"],
-        teacher=config["teacher"],
-        weights=config.get("teacher_weights"),
-        pretrained=config["pretrained"],
-        trained=config["trained"],
+        teacher=inputs.teacher_options(config),
         images=inputs.images_of({**config, "classes": None}),
         teacher_classes=options.teacher_classes,
         teacher_image_size=options.teacher_image_size,

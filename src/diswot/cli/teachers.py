@@ -14,6 +14,7 @@ from diswot.runs import folder
 if TYPE_CHECKING:
     from torch import nn
 
+    from diswot.cli.options import TeacherOptions
     from diswot.data.dataset import Dataset
 
 _IN_ORDER = (
@@ -39,11 +40,9 @@ class MatchedTeacher(NamedTuple):
 
 
 def matched_teacher(
-    name: str,
+    teacher: TeacherOptions,
     images: Dataset,
-    weights: str | Path | None,
     *,
-    pretrained: bool = False,
     classes: Path | None = None,
     own: Sequence[str] | None = None,
     size: int | None = None,
@@ -60,15 +59,18 @@ def matched_teacher(
     from diswot.models.registry import input_config
     from diswot.models.resized import ResizedInput
 
-    wants = input_config(name, pretrained)
+    pretrained = teacher.pretrained
+    wants = input_config(teacher.teacher, pretrained)
     known = wants.classes if classes is None else class_names.read_class_names(classes)
     count, trained = len(images.classes), wants.num_classes
-    learnt = None if known is not None or pretrained else folder.recorded_classes(weights) or own
+    learnt = None
+    if known is None and not pretrained:
+        learnt = folder.recorded_classes(teacher.teacher_weights) or own
     if learnt is not None:
         known = [(each,) for each in learnt]
     if known is not None and trained not in (None, len(known)):
         raise UserError(
-            f"{name} was trained for {trained} classes, and {classes} names {len(known)}"
+            f"{teacher.teacher} was trained for {trained} classes, and {classes} names {len(known)}"
         )
     outputs = len(known) if known is not None else trained or count
     side = size or (wants.img_size if pretrained else None) or images.size
@@ -78,7 +80,7 @@ def matched_teacher(
             f"{images.size} pixels high, not {side}"
         )
     shown = replace(images, size=side)
-    model = inputs.built_teacher(name, shown, weights, outputs, pretrained=pretrained)
+    model = inputs.built_teacher(teacher, shown, outputs)
     sure = classes is not None or learnt is not None or outputs != count
     in_order = list(range(count)) if outputs == count else [-1] * count
     found = in_order if known is None else class_names.match_classes(known, images.classes)

@@ -96,8 +96,7 @@ def verified(
 
     build = create_space(space, len(named.images.classes), named.images.size)
     best = fresh(partial(build_network, build, dict(found.best.params)), "default", seed)
-
-    taught = matched_teacher(named.name, named.images, named.weights, pretrained=named.pretrained)
+    taught = matched_teacher(named.options, named.images)
     recipe = _recipe(options, named.images, seed, best)
     shown = _Shown(advance, recipe.epochs)
     kept = place / VERIFICATION if isinstance(place, Path) else place
