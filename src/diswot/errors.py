@@ -36,6 +36,11 @@ def one_line(error: BaseException) -> str:
     return " ".join(f"{type(error).__name__}: {error}".split())
 
 
+def first_line(error: BaseException) -> str:
+    """Return the first line of the message of an exception; its type if there is no message."""
+    return next(iter(str(error).splitlines()), type(error).__name__)
+
+
 class SearchFailed(RuntimeError):
     """A search without a single scored candidate; the command line exits with status 1."""
 

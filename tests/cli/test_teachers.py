@@ -75,7 +75,7 @@ def test_as_many_classes_without_a_common_name_are_the_same(known: Any, names: A
 def test_no_class_matches(known: Any, names: Any, tmp_path: Path) -> None:
     known(*names)
     data = replace(digits(), classes=digits().classes[:4])
-    teacher = matched_teacher("net", data, None, pretrained=True)
+    teacher = matched_teacher(NET, data)
     assert teacher.classes == (-1,) * 5
     assert teacher.lines[0].startswith(
         "none of the 5 classes of the teacher is a class of the data"

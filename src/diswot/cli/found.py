@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from diswot.cli import budgets, console
-from diswot.storage.run_files import FRONT, LATENCIES
+from diswot.storage.run_files import FOUND, FRONT, LATENCIES
 from diswot.utils.units import show_number
 
 if TYPE_CHECKING:
@@ -42,9 +42,9 @@ def plain_result(
 
 def keep(out: Path, result: dict[str, Any], proxy: str) -> None:
     """Write a result into a run folder, with a plot of its Pareto front if it has one."""
-    from diswot.storage.run_writer import write_found
+    from diswot.utils import files
 
-    write_found(out, result)
+    files.write_json(out / FOUND, result)
     if result["front"]:
         from diswot.proxies.registry import score_title
         from diswot.reports import plots

@@ -12,7 +12,7 @@ from diswot.cli.inputs import NamedImages
 from diswot.cli.teachers import MatchedTeacher, matched_teacher
 from diswot.errors import UserError
 from diswot.runs import folder
-from diswot.storage.run_files import ALONE, DISTILLED
+from diswot.storage.run_files import ALONE, DISTILLED, RUN
 from diswot.utils.user_code import rooted
 
 if TYPE_CHECKING:
@@ -180,7 +180,7 @@ def subject_of(run: Path | None, options: SubjectOptions) -> Subject:
         teacher_image_size=options.teacher_image_size,
         unlabelled=options.unlabelled,
         start=options.start,
-        search=folder.search_command(run) if run is not None and found else None,
+        search=folder.command(run / RUN) if run is not None and found else None,
         number=number,
         scored=_scored(run, options),
     )

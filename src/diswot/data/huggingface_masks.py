@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from functools import partial
 from typing import Any
 
 from diswot.data.dataset import Dataset
@@ -11,7 +10,7 @@ from diswot.data.decode import opened, opened_mask
 from diswot.data.huggingface_tables import encoded_column, image_columns, known_splits
 from diswot.data.masked import MaskClasses, MaskedImages, masked
 from diswot.data.own_masks import plain_mask
-from diswot.data.tabular import Fetch, image_column
+from diswot.data.tabular import image_column
 from diswot.utils.optional_imports import imported
 
 MASKS = (
@@ -81,14 +80,6 @@ def _table(table: Any, name: str) -> MaskedImages:
     return MaskedImages(
         [f"the mask of {name}: row {row}" for row in range(len(table))],
         range(len(table)),
-        partial(_picture, pictures, names),
-        partial(_mask, masks, names),
+        lambda row: opened(pictures([row])[0], names[row]),
+        lambda row: plain_mask(opened_mask(masks([row])[0], names[row]), names[row]),
     )
-
-
-def _picture(fetch: Fetch, names: Sequence[str], row: int) -> Any:
-    return opened(fetch([row])[0], names[row])
-
-
-def _mask(fetch: Fetch, names: Sequence[str], row: int) -> Any:
-    return plain_mask(opened_mask(fetch([row])[0], names[row]), names[row])

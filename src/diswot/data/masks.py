@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
-from functools import partial
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from diswot.data.dataset import Dataset
 from diswot.data.decode import opened, opened_mask, size_of
@@ -107,12 +105,13 @@ def _paired(images: Path, labels: Path, wanted: set[str] | None = None) -> Maske
     if not stems:
         raise UserError(f"no image in {images} has a mask of the same name in {labels}")
     pictures, masks = ([each[stem] for stem in stems] for each in (first, second))
-    readers = (partial(_at, opened, pictures), partial(_at, opened_mask, masks))
-    return MaskedImages(masks, range(len(stems)), *readers, partial(_at, size_of, pictures))
-
-
-def _at(read: Callable[[str], Any], paths: Sequence[str], row: int) -> Any:
-    return read(paths[row])
+    return MaskedImages(
+        masks,
+        range(len(stems)),
+        lambda row: opened(pictures[row]),
+        lambda row: opened_mask(masks[row]),
+        lambda row: size_of(pictures[row]),
+    )
 
 
 def _by_stem(path: Path) -> dict[str, str]:

@@ -24,7 +24,7 @@ from diswot.errors import UserError
 from diswot.utils import user_code
 
 
-def called(name: str, **options: Any) -> Dataset:
+def own_dataset(name: str, **options: Any) -> Dataset:
     """Return the data set that a user's function makes.
 
     The function may take those of the options that are not None, `num_classes` and `img_size`.
@@ -33,13 +33,7 @@ def called(name: str, **options: Any) -> Dataset:
         UserError: The function fails, or returns no data set.
     """
     given = {key: value for key, value in options.items() if value is not None}
-    make = user_code.load(name, **given)
-    try:
-        made = make()
-    except UserError:
-        raise
-    except (Exception, SystemExit) as error:  # a user's function may raise anything
-        raise UserError(f"{name} fails: {user_code.explain(error, name)}") from error
+    made = user_code.call(name, user_code.load(name, **given))
     return as_dataset(made, name=name, img_size=options.get("img_size"))
 
 

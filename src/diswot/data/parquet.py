@@ -16,7 +16,7 @@ import numpy as np
 
 from diswot.data.dataset import Dataset
 from diswot.data.tabular import ImageTable, image_column, label_column, labelled
-from diswot.errors import UserError
+from diswot.errors import UserError, first_line
 from diswot.utils.optional_imports import imported
 
 TEST_NAMES = ("test", "val")  # validation, valid
@@ -60,7 +60,7 @@ def _image_table(paths: list[Path]) -> ImageTable:
     except UserError:
         raise
     except Exception as error:  # a damaged file makes pyarrow raise anything
-        raise UserError(f"{name} cannot be read as Parquet: {_line(error)}") from error
+        raise UserError(f"{name} cannot be read as Parquet: {first_line(error)}") from error
     labels = [value for part in read for value in part]
     return ImageTable(name, labels, classes, partial(_fetch, _Groups(files, image), name))
 
@@ -109,7 +109,7 @@ def _fetch(groups: _Groups, name: str, rows: Sequence[int]) -> list[bytes | str]
     try:
         found = groups.rows(rows)
     except Exception as error:  # a damaged file makes pyarrow raise anything
-        raise UserError(f"{name} cannot be read as Parquet: {_line(error)}") from error
+        raise UserError(f"{name} cannot be read as Parquet: {first_line(error)}") from error
     return encoded_cells(found, name, rows)
 
 
@@ -125,7 +125,3 @@ def _encoded(value: Any, name: str) -> bytes | str:
     if not isinstance(value, bytes | str) or not value:
         raise UserError(f"{name} holds no image")
     return value
-
-
-def _line(error: Exception) -> str:
-    return next(iter(str(error).splitlines()), type(error).__name__)

@@ -17,7 +17,7 @@ from diswot.data.folder import folder
 from diswot.data.huggingface import PREFIX, hub
 from diswot.data.imagenet16 import imagenet16, imagenet16_120, is_imagenet16
 from diswot.data.masks import is_masks, is_voc_masks, masks
-from diswot.data.own import as_dataset, called
+from diswot.data.own import as_dataset, own_dataset
 from diswot.data.parquet import is_parquet, parquet
 from diswot.data.voc import is_voc, voc
 from diswot.data.yolo import is_yolo, yolo
@@ -129,7 +129,7 @@ def create_dataset(
     if name.startswith(PREFIX):
         return hub(name, img_size=img_size)
     if is_spec(name):
-        return called(name, num_classes=num_classes, img_size=img_size)
+        return own_dataset(name, num_classes=num_classes, img_size=img_size)
     path = Path(name)
     if ("/" in name or path.suffix == ".parquet") and not path.exists():
         raise UserError(f"no such folder or file of images: {name}")

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, fx, nn
 from torch.nn.utils.parametrize import is_parametrized
 
-from diswot.errors import UserError
+from diswot.errors import UserError, first_line
 from diswot.utils.compat import TRACED_FUNCTIONS, traced_assert
 
 # Names in traced code, and their spelling in a module that imports torch alone.
@@ -67,9 +67,8 @@ def _traced(model: nn.Module) -> fx.Graph:
     try:
         graph = fx.GraphModule(model, _Tracer().trace(model)).graph
     except Exception as error:  # a tracer may raise anything for a network it cannot follow
-        reason = next(iter(str(error).splitlines()), type(error).__name__)
         raise UserError(
-            f"the network cannot be written as source ({reason}); {_INSTEAD}"
+            f"the network cannot be written as source ({first_line(error)}); {_INSTEAD}"
         ) from error
     for node in graph.nodes:
         node.type = None

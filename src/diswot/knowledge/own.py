@@ -7,7 +7,6 @@ from collections.abc import Callable
 from functools import wraps
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from diswot.errors import UserError
@@ -33,19 +32,10 @@ def own_distance(name: str, function: Callable[..., Any]) -> Callable[..., Tenso
 
     @wraps(function)
     def distance(teacher: Observation, student: Observation, **settings: Any) -> Tensor:
-        return _scalar(name, called(name, function, teacher, student, **settings), student)
+        value = user_code.call(name, function, teacher, student, **settings)
+        return _scalar(name, value, student)
 
     return distance
-
-
-def called(name: str, function: Callable[..., Any], *args: Any, **settings: Any) -> Any:
-    """Call a user's function, whose errors become one line; a lack of memory stays what it is."""
-    try:
-        return function(*args, **settings)
-    except (UserError, MemoryError, torch.OutOfMemoryError):
-        raise
-    except (Exception, SystemExit) as error:  # a user's function may raise anything
-        raise UserError(f"{name} fails: {user_code.explain(error, name)}") from error
 
 
 def _scalar(name: str, value: object, student: Observation) -> Tensor:

@@ -74,11 +74,7 @@ class Inheritance:
         return sum(row.params * row.share for row in self.rows) / max(1, self.params)
 
     def to_dataframe(self) -> DataFrame:
-        """Return a pandas data frame with a row for each layer of the student.
-
-        Raises:
-            UserError: pandas is not installed.
-        """
+        """Return a pandas data frame with a row for each layer of the student."""
         return data_frame(map(asdict, self.rows), "module")
 
     def __repr__(self) -> str:

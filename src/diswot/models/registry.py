@@ -156,10 +156,7 @@ def _refuse_pretrained(name: str, pretrained: bool) -> None:
 
 
 def _built(name: str, function: Callable[[], object]) -> nn.Module:
-    try:
-        model = function()
-    except (Exception, SystemExit) as error:  # a user's function may raise anything
-        raise UserError(f"{name} fails: {user_code.explain(error, name)}") from error
+    model = user_code.call(name, function)
     if not isinstance(model, nn.Module):
         raise UserError(f"{name} must return a torch module, not a {type(model).__name__}")
     return usable(model, meta=torch.get_default_device().type == "meta")

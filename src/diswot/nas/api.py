@@ -35,9 +35,10 @@ from diswot.observation.modes import require_network
 from diswot.proxies.registry import ProxyLike, get_proxy
 from diswot.spaces.registry import Params, build_network, enumerate_params
 from diswot.spaces.validation import Build
-from diswot.storage.run_files import LATENCIES
-from diswot.storage.run_writer import write_found, write_run
+from diswot.storage.run_files import FOUND, LATENCIES
+from diswot.storage.run_writer import write_run
 from diswot.storage.study import alone, name_metrics, open_study, opened
+from diswot.utils import files
 from diswot.utils.agreement import plain, require_same
 from diswot.utils.devices import CPU
 from diswot.utils.devices import kind as device_kind
@@ -164,7 +165,8 @@ def search(
             found = search_result(driver, settings, exhaustive=plan is not None)
     if out is not None and study.record:
         timing = compute.latency.facts if isinstance(compute.latency, Setting) else None
-        write_found(out, {**found.as_dict(), "latency_setting": timing, "like": None})
+        result = {**found.as_dict(), "latency_setting": timing, "like": None}
+        files.write_json(out / FOUND, result)
     return found
 
 

@@ -125,9 +125,6 @@ class SearchResult:
         """Return a pandas data frame: a row for each of the best students, by number of the trial.
 
         The columns are the fields of `Student`, and a column for each parameter of the space.
-
-        Raises:
-            UserError: pandas is not installed.
         """
         rows = []
         for student in self.top:
@@ -141,9 +138,6 @@ class SearchResult:
 
         With several objectives, the students on the Pareto front are joined, against the first
         cost that was an objective.
-
-        Raises:
-            UserError: Plotly is not installed.
         """
         cost = next((name for name in self.objectives if name != "score"), "params")
         curves = [_curve("best students", self.top, cost, "markers")]

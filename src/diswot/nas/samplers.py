@@ -127,10 +127,7 @@ def create_sampler(name: SamplerLike, seed: int) -> BaseSampler:
         if isinstance(name, str)
         else user_code.bind(name, seed=seed)
     )
-    try:
-        made = make()
-    except (Exception, SystemExit) as error:  # a user's function may raise anything
-        raise UserError(f"{said} fails: {user_code.explain(error, said)}") from error
+    made = user_code.call(said, make)
     if not isinstance(made, BaseSampler):
         raise UserError(f"{said} must return an Optuna sampler, not a {type(made).__name__}")
     return made

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from torch import nn
 
 from diswot.data.dataset import Batch
-from diswot.errors import UserError
+from diswot.errors import UserError, first_line
 from diswot.models.supported import refuse_unsupported
 from diswot.observation.hooks import kind
 from diswot.observation.modes import require_network
@@ -74,5 +74,6 @@ def teacher_errors(batch: Batch) -> Iterator[None]:
         raise UserError(f"the teacher: {error}") from error
     except Exception as error:  # a user's network may raise anything
         shape = tuple(batch.images.shape[1:])
-        reason = next(iter(str(error).splitlines()), type(error).__name__)
-        raise UserError(f"the teacher cannot take images of shape {shape}: {reason}") from error
+        raise UserError(
+            f"the teacher cannot take images of shape {shape}: {first_line(error)}"
+        ) from error

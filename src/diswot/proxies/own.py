@@ -6,7 +6,6 @@ from collections.abc import Callable
 from typing import Any
 
 from diswot.errors import UserError
-from diswot.knowledge.own import called
 from diswot.proxies.candidate import Candidate
 from diswot.utils import user_code
 
@@ -28,7 +27,7 @@ def own_score(name: str, function: Callable[..., Any]) -> Callable[[Candidate], 
         )
 
     def score(candidate: Candidate) -> float:
-        value = called(name, function, candidate)
+        value = user_code.call(name, function, candidate)
         try:
             return float(value)
         except (TypeError, ValueError, RuntimeError) as error:

@@ -84,11 +84,7 @@ class RankResult(Mapping[str, Ranking]):
         return len(self.rankings)
 
     def to_dataframe(self) -> DataFrame:
-        """Return a pandas data frame: a row per score, each statistic with its interval.
-
-        Raises:
-            UserError: pandas is not installed.
-        """
+        """Return a pandas data frame: a row per score, each statistic with its interval."""
         rows = []
         for name, row in self.rankings.items():
             cells: dict[str, Any] = {"score": name, "n": row.n}
@@ -100,11 +96,7 @@ class RankResult(Mapping[str, Ranking]):
         return data_frame(rows, "score")
 
     def plot(self) -> Figure:
-        """Return a Plotly figure of Kendall's tau-b by score, the highest at the top.
-
-        Raises:
-            UserError: Plotly is not installed.
-        """
+        """Return a Plotly figure of Kendall's tau-b by score, the highest at the top."""
         rows = [(name, row.tau) for name, row in reversed(self._by_tau()) if row.tau == row.tau]
         names, taus = [name for name, _ in rows], [tau for _, tau in rows]
         return figure([Curve("scores", taus, names, mode="markers")], "Kendall's tau-b", "score")

@@ -57,25 +57,23 @@ def render(run: Run, *, networks: bool = True) -> str:
         UserError: A file of the run has another form than diswot writes.
     """
     try:
-        return _page(build_view(run, networks))
+        view = build_view(run, networks)
+        kind = "search" if run.search else "rank study" if run.studies else "training"
+        return fill(
+            "page.html",
+            view.charts,
+            view=view,
+            run=run,
+            search=run.search,
+            tabs=_tabs(view),
+            title=f"{run.folder.resolve().name}: {kind}",
+            command=_command(run.facts),
+        )
     except (TemplateError, LookupError, TypeError, AttributeError, ValueError) as error:
         reason = " ".join(str(error).split())
         raise UserError(
             f"the files in {run.folder} are not what diswot writes: {reason}"
         ) from error
-
-
-def _page(view: View) -> str:
-    return fill(
-        "page.html",
-        view.charts,
-        view=view,
-        run=view.run,
-        search=view.run.search,
-        tabs=_tabs(view),
-        title=_title(view.run),
-        command=_command(view.run.facts),
-    )
 
 
 def fill(name: str, charts: Mapping[str, Chart], **values: object) -> str:
@@ -128,11 +126,6 @@ def _tabs(view: View) -> dict[str, str]:
         "run": "Command and versions",
     }
     return {name: title for name, title in tabs.items() if title}
-
-
-def _title(run: Run) -> str:
-    kind = "search" if run.search else "rank study" if run.studies else "training"
-    return f"{run.folder.resolve().name}: {kind}"
 
 
 def _command(facts: Mapping[str, Any]) -> str:

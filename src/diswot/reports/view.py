@@ -28,7 +28,7 @@ from diswot.runs.rebuild import RecordedNetworks
 from diswot.runs.records import RankStudyRecord, Run, SearchRecord, TrainingRecord, TrialRecord
 from diswot.runs.verification import Verification, verification
 from diswot.storage.run_files import DISTILLED
-from diswot.tasks.registry import Measured, find_result, tested_task
+from diswot.tasks.registry import find_result, tested_task
 from diswot.training.checkpoint import WEIGHTS
 from diswot.utils.untrusted import Facts
 
@@ -71,7 +71,9 @@ def build_view(run: Run, networks: bool) -> View:
         _add_search(view, run.search, networks)
     elif networks and run.trainings:
         _add_predictions(view, {}, run.trainings[0], None)
-    view.measure = shared_measure(_results(view))
+    rows = [each.result or each.history[-1] for each in run.trainings]
+    results = [*map(find_result, rows), *(each.tested for each in view.compared)]
+    view.measure = shared_measure(results)
     if run.trainings:
         shown = [training for training in run.trainings if training.history]
         view.charts["results"] = charts.result_by_epoch(shown, view.measure)
@@ -79,12 +81,6 @@ def build_view(run: Run, networks: bool) -> View:
     for place, study in enumerate(run.studies):
         _add_study(view, place, study)
     return view
-
-
-def _results(view: View) -> list[Measured | None]:
-    """Return the test results that the page shows."""
-    rows = [each.result or each.history[-1] for each in view.run.trainings]
-    return [*map(find_result, rows), *(each.tested for each in view.compared)]
 
 
 def _add_search(view: View, search: SearchRecord, networks: bool) -> None:

@@ -172,9 +172,6 @@ class RunComparison:
 
         Accuracies after different numbers of epochs, or on different images, have columns of their
         own, such as `distilled 2 epochs on digits`.
-
-        Raises:
-            UserError: pandas is not installed.
         """
         rows = []
         for run in self.runs:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from diswot.errors import UserError
-from diswot.storage.run_files import FOUND, JOURNAL, RUN, SCORES, TRAINED
+from diswot.storage.run_files import FOUND, JOURNAL, RANKED, RUN, SCORES, TRAINED
 
 if TYPE_CHECKING:
     from diswot.ranking.score_columns import ScoreColumns
@@ -83,10 +83,10 @@ def _of_rank_study(config: Mapping[str, Any]) -> bool:
 def write_rank_study(folder: Path, result: Mapping[str, Any], sheet: ScoreColumns) -> None:
     """Write the result of a rank study, and its scores."""
     from diswot.ranking import score_columns
-    from diswot.storage.run_writer import write_ranked
+    from diswot.utils import files
 
     score_columns.write_score_columns(folder / SCORES, sheet)
-    write_ranked(folder, result)
+    files.write_json(folder / RANKED, result)
 
 
 def is_training(run: Path) -> bool:
@@ -94,17 +94,8 @@ def is_training(run: Path) -> bool:
     return (run / TRAINED).is_file() and not (run / RUN).is_file()
 
 
-def search_command(run: Path) -> str:
-    """Return the command of a search or a rank study; empty if it is not recorded."""
-    return _command(run / RUN)
-
-
-def training_command(folder: Path) -> str:
-    """Return the command of a training; empty if it is not recorded."""
-    return _command(folder / TRAINED)
-
-
-def _command(path: Path) -> str:
+def command(path: Path) -> str:
+    """Return the command that a file of a run folder records; empty if it records none."""
     words = _read(path).get("command")
     return " ".join(map(str, words)) if isinstance(words, list) else ""
 

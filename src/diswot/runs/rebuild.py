@@ -25,7 +25,7 @@ from diswot.models.weights import load_weights
 from diswot.proxies.registry import get_proxy
 from diswot.runs import folder as run_folder
 from diswot.spaces.registry import Params, build_network, create_space
-from diswot.storage.run_files import DISTILLED, TRAINED
+from diswot.storage.run_files import DISTILLED, RUN, TRAINED
 from diswot.tasks.registry import find_result
 from diswot.training.checkpoint import WEIGHTS
 from diswot.utils.untrusted import Facts
@@ -236,7 +236,7 @@ def _of_search(run: Path, trained: Path | None) -> RecordedStudent:
     if result is not None:  # the training may be on other images
         config = {**config, **{name: result[name] for name in IMAGE_FACTS if name in result}}
     facts = {name: config.get(name) for name in ("data", "teacher", "space")}
-    facts["search"] = run_folder.search_command(run)
+    facts["search"] = run_folder.command(run / RUN)
     return RecordedStudent(student, RecordedNetworks(config), facts, result, folder, True)
 
 
@@ -247,7 +247,7 @@ def _of_training(folder: Path) -> RecordedStudent:
         raise UserError(f"{folder}/{TRAINED} does not tell enough to build the network again")
     facts = {name: result.get(name) for name in ("data", "space")}
     facts["search"] = result.get("search") or "none recorded: the network was named"
-    facts["training"] = run_folder.training_command(folder)
+    facts["training"] = run_folder.command(folder / TRAINED)
     found = bool(result.get("search"))
     return RecordedStudent(
         result["student"], RecordedNetworks(result), facts, result, folder, found

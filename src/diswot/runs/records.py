@@ -119,9 +119,6 @@ class SearchRecord:
         """Return a pandas data frame: a row for each trial, by its number.
 
         Each parameter of the space has a column, such as `params_depth`.
-
-        Raises:
-            UserError: pandas is not installed.
         """
         rows = []
         for each in self.trials:
@@ -132,11 +129,7 @@ class SearchRecord:
         return data_frame(rows, "trial")
 
     def plot(self) -> Figure:
-        """Return a Plotly figure of the scored trials: score against parameters.
-
-        Raises:
-            UserError: Plotly is not installed.
-        """
+        """Return a Plotly figure of the scored trials: score against parameters."""
         known = [trial for trial in self.scored() if trial.model_params is not None]
         sizes = [trial.model_params or 0.0 for trial in known]
         texts = [f"trial {trial.trial}" for trial in known]
@@ -204,11 +197,7 @@ class RankStudyRecord:
     names: tuple[str, ...]
 
     def to_dataframe(self) -> DataFrame:
-        """Return a pandas data frame: a row for each architecture, with accuracies and scores.
-
-        Raises:
-            UserError: pandas is not installed.
-        """
+        """Return a pandas data frame: a row for each architecture, with accuracies and scores."""
         columns = {"architecture": self.names, **self.accuracies, **self.scores}
         return data_frame(
             (dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)),
@@ -279,11 +268,7 @@ class Run:
         return recorded_student(self.folder).network()
 
     def to_dataframe(self) -> DataFrame:
-        """Return a pandas data frame: the trials, or else the epochs, or else the rank study.
-
-        Raises:
-            UserError: pandas is not installed.
-        """
+        """Return a pandas data frame: the trials, or else the epochs, or else the rank study."""
         if self.search is not None:
             return self.search.to_dataframe()
         return data_frame(self.history, "epoch") if self.history else self.studies[0].to_dataframe()

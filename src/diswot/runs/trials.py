@@ -11,7 +11,7 @@ from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial
 from sqlalchemy.engine import make_url
 
-from diswot.errors import UserError
+from diswot.errors import UserError, first_line
 from diswot.nas.trial_result import ATTRIBUTE
 from diswot.proxies.scorer import standard_error
 from diswot.runs.records import TrialRecord
@@ -48,8 +48,7 @@ def load_study(where: str | Path, name: str | None) -> optuna.Study:
     except UserError:
         raise
     except Exception as error:  # a damaged journal or a missing database raises anything
-        reason = next(iter(str(error).splitlines()), type(error).__name__)
-        raise UserError(f"the trials of the search cannot be read: {reason}") from error
+        raise UserError(f"the trials of the search cannot be read: {first_line(error)}") from error
 
 
 def check_same(study: optuna.Study, folder: Path, config: Facts, found: Facts) -> None:

@@ -1,4 +1,4 @@
-"""The records of searches, trainings and rank studies in run folders: their only writer."""
+"""The records in run folders that say where a result is from: command, environment, settings."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from diswot.storage.run_files import FOUND, RANKED, RUN, TRAINED
+from diswot.storage.run_files import RUN, TRAINED
 from diswot.utils import environment, files
 from diswot.utils.agreement import plain
 
@@ -24,17 +24,7 @@ def write_run(folder: Path, config: Mapping[str, Any], **more: Any) -> None:
         files.write_json(folder / RUN, run)
 
 
-def write_found(folder: Path, result: Mapping[str, Any]) -> None:
-    """Write the result of a search."""
-    files.write_json(folder / FOUND, result)
-
-
 def write_training(folder: Path, result: Mapping[str, Any], classes: Sequence[str]) -> None:
     """Write the result of a training, and the names of its classes in the order of the logits."""
     training = {**environment.provenance(), "class_names": [*classes], "result": plain(result)}
     files.write_json(folder / TRAINED, training)
-
-
-def write_ranked(folder: Path, result: Mapping[str, Any]) -> None:
-    """Write the result of a rank study."""
-    files.write_json(folder / RANKED, result)

@@ -16,7 +16,7 @@ import optuna
 from optuna.exceptions import ExperimentalWarning, StorageInternalError
 from optuna.storages import BaseStorage
 
-from diswot.errors import UserError
+from diswot.errors import UserError, first_line
 from diswot.storage.compat import close
 from diswot.storage.journal import Journal, Storage
 from diswot.storage.run_files import JOURNAL
@@ -50,8 +50,7 @@ def open_storage(where: str | Path | None) -> BaseStorage | None:
         path.parent.mkdir(parents=True, exist_ok=True)
         return Storage(Journal(path))
     except Exception as error:  # a damaged journal makes Optuna raise anything
-        reason = next(iter(str(error).splitlines()), type(error).__name__)
-        raise UserError(f"{path} cannot be used: {reason}") from error
+        raise UserError(f"{path} cannot be used: {first_line(error)}") from error
 
 
 @contextmanager
@@ -99,7 +98,7 @@ def _database(url: str) -> BaseStorage:
     except (SQLAlchemyError, StorageInternalError, ImportError, ValueError) as error:
         if isinstance(error, UserError):
             raise
-        reason = str(error).splitlines()[0]
+        reason = first_line(error)
         if isinstance(error, ImportError) and _is_postgres(url) and find_spec("psycopg") is None:
             reason = "it needs psycopg: pip install 'diswot[postgres]'"
         raise UserError(f"cannot open {shown}: {reason}") from error

@@ -117,19 +117,11 @@ class Distilled:
         return self.history[-1].get("test_map", math.nan)
 
     def to_dataframe(self) -> DataFrame:
-        """Return a pandas data frame with a row for each epoch.
-
-        Raises:
-            UserError: pandas is not installed.
-        """
+        """Return a pandas data frame with a row for each epoch."""
         return data_frame(self.history, "epoch")
 
     def plot(self) -> Figure:
-        """Return a Plotly figure of the accuracies by epoch, or of the agreement.
-
-        Raises:
-            UserError: Plotly is not installed.
-        """
+        """Return a Plotly figure of the accuracies by epoch, or of the agreement."""
         epochs = [row["epoch"] for row in self.history]
         names = [name for name in _CURVES if name in self.history[-1]]
         curves = [

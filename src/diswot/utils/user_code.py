@@ -326,6 +326,18 @@ def _run_beside(name: str, folder: Path) -> None:
         raise
 
 
+def call(name: str, function: Callable[..., Any], *args: Any, **settings: Any) -> Any:
+    """Call a user's function, whose errors become one line; a lack of memory stays what it is."""
+    import torch
+
+    try:
+        return function(*args, **settings)
+    except (UserError, MemoryError, torch.OutOfMemoryError):
+        raise
+    except (Exception, SystemExit) as error:  # a user's function may raise anything
+        raise UserError(f"{name} fails: {explain(error, name)}") from error
+
+
 def explain(error: BaseException, name: str) -> str:
     """Describe an exception in one line, with the line number in the file of `name`."""
     text = one_line(error).removesuffix(":")
