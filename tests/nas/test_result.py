@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from diswot.nas.result import differ, differing
+from diswot.nas.result import differ, diverse
 
 Params = dict[str, int | str]
 
@@ -43,26 +43,26 @@ def test_near_duplicates_are_passed_over() -> None:
     ranked = ["aaa", "aab", "aba", "abb", "bbb", "bba", "baa", "bab", "ccc"]
     ranked += [f"zz{letter}" for letter in "abcdefg"]
 
-    assert differing([params(text) for text in ranked], 3) == [0, 3, 1]
-    assert differing([params(text) for text in ranked * 3], 3) == [0, 3, 5]
+    assert diverse([params(text) for text in ranked], 3) == [0, 3, 1]
+    assert diverse([params(text) for text in ranked * 3], 3) == [0, 3, 5]
 
 
 def test_only_the_best_quarter_is_looked_at_and_the_best_others_follow() -> None:
     """Of eight, two are the best quarter; four are looked at as four are wanted."""
     ranked = [params(text) for text in ("aaa", "aab", "aac", "aad", "bbb", "ccc", "ddd", "eee")]
 
-    assert differing(ranked, 4) == [0, 1, 2, 3]
-    assert differing(ranked * 3, 4) == [0, 4, 5, 1]
+    assert diverse(ranked, 4) == [0, 1, 2, 3]
+    assert diverse(ranked * 3, 4) == [0, 4, 5, 1]
 
 
 def test_the_second_is_given_and_the_others_differ_from_it() -> None:
     ranked = [params(text) for text in ("aaa", "aab", "ccc", "bba", "bbb", "bbc")]
 
-    assert differing(ranked, 4, second=5) == [0, 5, 2, 1]
-    assert differing(ranked, 1, second=5) == [0]
+    assert diverse(ranked, 4, second=5) == [0, 5, 2, 1]
+    assert diverse(ranked, 1, second=5) == [0]
 
 
 def test_fewer_than_wanted() -> None:
-    assert differing([params("aaa"), params("aab")], 5) == [0, 1]
-    assert differing([], 5) == []
-    assert differing([params("aaa")], 0) == []
+    assert diverse([params("aaa"), params("aab")], 5) == [0, 1]
+    assert diverse([], 5) == []
+    assert diverse([params("aaa")], 0) == []

@@ -50,10 +50,3 @@ def test_a_figure_has_the_points_and_escapes_their_texts() -> None:
     assert [each.get("text") for each in made["data"]] == [None, ["width=&lt;3&gt;"]]
     axes = [made["layout"][name]["title"]["text"] for name in ("xaxis", "yaxis")]
     assert axes == ["right", "up"]
-
-
-def test_without_plotly(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "plotly.graph_objects", None)
-
-    with pytest.raises(UserError, match=r"^plot: needs plotly: pip install plotly$"):
-        figure([], "x", "y")

@@ -162,18 +162,9 @@ def inherit(
     given, own = parts.outline, outline(student)
     pairs = corresponding(given, own)
     hidden = _hidden(parts, student, own, pairs) if channels == "norm" else ()
-    copier = WeightCopier(
-        pairs,
-        given.layers,
-        ChannelMaps(pairs, channels == "norm", hidden),
-        output_maps(
-            class_outputs(parts.model, given.layers),
-            class_outputs(student, own.layers),
-            pairs,
-            teacher_classes,
-            student_classes,
-        ),
-    )
+    ends = class_outputs(parts.model, given.layers), class_outputs(student, own.layers)
+    last = output_maps(*ends, pairs, teacher_classes, student_classes)
+    copier = WeightCopier(pairs, given.layers, ChannelMaps(pairs, channels == "norm", hidden), last)
     rows = tuple(_row(pair, copier.copy(*pair)) for pair in pairs)
     if not any(row.share for row in rows):
         raise UserError(_nothing(given, own))

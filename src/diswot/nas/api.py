@@ -114,9 +114,8 @@ def search(
 ) -> SearchResult:
     """Search a space for the student with the highest score, without training any.
 
-    With several objectives the result is their Pareto front. A space with at most `n_trials`
-    architectures is searched exhaustively. No architecture is evaluated twice. The search ends
-    sooner where no more students within the budget are found; `SearchResult.stopped` says why.
+    A space with at most `n_trials` architectures is searched exhaustively, and no architecture is
+    evaluated twice. `SearchResult.stopped` says why a search ended sooner.
 
     Args:
         teacher: The teacher, observed once a batch; None where the proxy compares with none.
@@ -125,7 +124,8 @@ def search(
             set, a torch map data set of (image, label) or a loader of one, of which one batch of 64
             images is taken.
         n_trials: Number of candidates within the budget.
-        objectives: `score`, which is maximised, and names of `COSTS`, which are minimised.
+        objectives: `score`, which is maximised, and names of `COSTS`, which are minimised; the
+            result of several is their Pareto front.
         budget: Limits; candidates outside are not scored.
         sampler: A key of `SAMPLERS`, an Optuna sampler, or a function that returns one, by its
             text or itself. Default: evolution, or nsga2 for several objectives.

@@ -183,7 +183,7 @@ def search_result(driver: Driver, settings: EvaluatorSettings, *, exhaustive: bo
         raise _nothing(driver, settings)
     entries = [history.entry(each.trial) for each in ranked]
     sizes = [entry.result.model_params or 0 for entry in entries]
-    places = differing([entry.params for entry in entries], TOP, sizes.index(max(sizes)))
+    places = diverse([entry.params for entry in entries], TOP, sizes.index(max(sizes)))
     top = tuple(_student(settings, entry) for entry in entries[:TOP])
     trials = driver.study.get_trials(deepcopy=False)
     return SearchResult(
@@ -221,7 +221,7 @@ def differ(first: Mapping[str, Any], second: Mapping[str, Any]) -> bool:
     return len(names) - same >= min(len(names), max(LEAST, math.ceil(len(names) / SHARE)))
 
 
-def differing(ranked: Sequence[Mapping[str, Any]], count: int, second: int = 0) -> list[int]:
+def diverse(ranked: Sequence[Mapping[str, Any]], count: int, second: int = 0) -> list[int]:
     """Return the places of some of the best architectures that differ from each other.
 
     The first is the best, and the second one that is given. From the best down, an architecture is

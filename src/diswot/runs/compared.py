@@ -187,7 +187,7 @@ class RunComparison:
         Each number of epochs, and each data set, has a panel of its own.
 
         Raises:
-            UserError: Plotly is not installed, or no student was trained.
+            UserError: No student was trained.
         """
         found = self.conditions()
         if not found:

@@ -129,8 +129,7 @@ def verify(
         data: Its training images are split.
         recipe: Settings of each training. Its seed is the seed of the tuning, too.
         fresh_recipe: Settings of the trainings that start with random weights. Default: `recipe`.
-        baseline: Builds a network that the winner is compared with. It is trained after the
-            students, as the winner was, and is never the best.
+        baseline: Builds a network that is trained after the students, as the winner was.
         teacher_classes: As in `distill`.
         tune: Keys of `TUNED` that are searched with the architecture.
         trials: Number of trainings. Default: one a student, or four if something is tuned.
@@ -144,16 +143,17 @@ def verify(
         UserError: There are no images to train on, or a setting to tune is unknown.
         SearchFailed: Every training failed.
     """
-    random_recipe = fresh_recipe or recipe
-    check_tuned(recipe, tune)
-    check_tuned(random_recipe, tune)
+    recipes = recipe, fresh_recipe or recipe
+    for each in recipes:
+        check_tuned(each, tune)
     held = held_out(data)
     sampler = optuna.samplers.TPESampler(seed=recipe.seed, n_startup_trials=len(students))
     study = open_study(open_storage(storage), study_name, sampler, resume=resume)
     study.pruner = optuna.pruners.SuccessiveHalvingPruner(1, REDUCTION)
     inherits = study.user_attrs.get("verify", {"inherits": True}).get("inherits", False)
-    brief = _ShortTrainings(students, teacher, teacher_classes, space, held, recipe, random_recipe,
-                            tune, on_epoch, inherits)  # fmt: skip
+    brief = _ShortTrainings(
+        students, teacher, teacher_classes, space, held, *recipes, tune, on_epoch, inherits
+    )
     _agree(study, brief.facts())
     total = trials or len(students) * (4 if tune else 1)
     _queue(study, brief, total)
@@ -162,11 +162,9 @@ def verify(
         brief.train(study, study.ask())
     on_trial(total, total, _highest(study))
     found = _verified(study, students, held)
-    if baseline is None:
-        return found
-    if not _ended(study, baseline=True):
+    if baseline is not None and not _ended(study, baseline=True):
         brief.train_baseline(study, study.ask(), baseline, found.best.changes)
-    return replace(found, baseline=_baseline(study, found))
+    return found if baseline is None else replace(found, baseline=_baseline(study, found))
 
 
 def recorded_students(storage: str | Path | None, study_name: str) -> list[Params]:

@@ -36,11 +36,10 @@ def figure(curves: Iterable[Curve], x: str, y: str) -> Figure:
     """Return a Plotly figure; a notebook draws it, `figure.show()` opens a browser.
 
     `x` and `y` are the titles of the axes.
-
-    Raises:
-        UserError: Plotly is not installed.
     """
-    made: Figure = imported("plotly.graph_objects", "plot", "").Figure()
+    import plotly.graph_objects as go
+
+    made = go.Figure()
     for name, xs, ys, texts, mode in curves:
         shown = {"text": [escape(text, quote=False) for text in texts]} if texts else {}
         made.add_scatter(x=list(xs), y=list(ys), mode=mode, name=name, **shown)
@@ -49,13 +48,10 @@ def figure(curves: Iterable[Curve], x: str, y: str) -> Figure:
 
 
 def panels(drawn: Mapping[str, Sequence[Curve]], x: str, y: str) -> Figure:
-    """Return a Plotly figure with a panel, and axes, for each title and its curves.
+    """Return a Plotly figure with a panel, and axes, for each title and its curves."""
+    from plotly.subplots import make_subplots
 
-    Raises:
-        UserError: Plotly is not installed.
-    """
-    subplots = imported("plotly.subplots", "plot", "")
-    made: Figure = subplots.make_subplots(1, len(drawn), subplot_titles=list(drawn))
+    made: Figure = make_subplots(1, len(drawn), subplot_titles=list(drawn))
     for place, curves in enumerate(drawn.values(), 1):
         for trace in figure(curves, x, y).data:
             made.add_trace(trace, row=1, col=place)
