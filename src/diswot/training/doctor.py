@@ -8,7 +8,6 @@ a signal and losses of different scales.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -19,7 +18,7 @@ from diswot.knowledge.losses import MIN_SHARED
 from diswot.training.data_checks import check_labels, check_range
 from diswot.training.distributed import Processes
 from diswot.training.evaluation import check_fit, frozen
-from diswot.training.finding import Finding, Sample, draw_sample
+from diswot.training.finding import Distillation, Finding, Sample, draw_sample
 from diswot.training.loss_checks import check_losses, check_temperature
 from diswot.training.recipe import Recipe
 from diswot.training.teacher_checks import (
@@ -72,72 +71,49 @@ def diagnose(
         model.to(device)
         with frozen(model):
             check_fit(role, model, data, device, teacher_classes if model is teacher else None)
-    look = _Look(teacher, student, data, recipe, images, teacher_classes, processes)
+    given = Distillation(teacher, student, data, recipe, images, teacher_classes, processes)
     with frozen(teacher), torch.random.fork_rng(devices=processes.gpus):
-        return tuple(look.findings(on_check))
+        return tuple(_findings(given, on_check))
 
 
-@dataclass(frozen=True)
-class _Look:
-    """What the checks look at."""
-
-    teacher: nn.Module
-    student: nn.Module
-    data: Dataset
-    recipe: Recipe
-    images: int
-    classes: Sequence[int] | None
-    processes: Processes
-
-    @property
-    def shared(self) -> list[str]:
-        """Names of the classes that the teacher and the data share."""
-        given = range(len(self.data.classes)) if self.classes is None else self.classes
-        return [self.data.classes[place] for place in given if place >= 0]
-
-    def findings(self, on_check: OnCheck) -> list[Finding]:
-        """Do all checks."""
-        data, recipe = self.data, self.recipe
-        assert data.train is not None and data.test is not None
-        on_check(0, 4, "reading images")
-        train = draw_sample(data.train, self.images, recipe.seed)
-        findings = [check_labels(data), check_range(data, train)]
-        on_check(1, 4, "testing the teacher")
-        if data.train.annotations is not None:
-            findings.append(check_result(self.teacher, data, self.images))
-            return [*findings, *self._last(on_check)]
-        logits = outputs_of(self.teacher, data, train.images)
-        seen = train.labelled_as(self.classes).right(logits)
-        findings += self._of_teacher(draw_sample(data.test, self.images, recipe.seed), seen)
-        altered = recipe, seen, self.images, self.processes, self.classes
-        findings.append(check_augmentation(self.teacher, data, *altered))
-        if len(self.shared) >= MIN_SHARED:
+def _findings(given: Distillation, on_check: OnCheck) -> list[Finding]:
+    """Do all checks."""
+    data, recipe = given.data, given.recipe
+    assert data.train is not None and data.test is not None
+    on_check(0, 4, "reading images")
+    train = draw_sample(data.train, given.images, recipe.seed)
+    findings = [check_labels(data), check_range(data, train)]
+    on_check(1, 4, "testing the teacher")
+    if data.train.annotations is not None:
+        findings.append(check_result(given))
+    else:
+        logits = outputs_of(given.teacher, data, train.images)
+        seen = train.labelled_as(given.classes).right(logits)
+        findings += _of_teacher(given, draw_sample(data.test, given.images, recipe.seed), seen)
+        findings.append(check_augmentation(given, seen))
+        if len(given.shared) >= MIN_SHARED:
             findings += check_temperature(recipe, logits)
-        return [*findings, *self._last(on_check)]
+    on_check(3, 4, "computing losses")
+    findings += [*check_losses(given), _sizes(given.teacher, given.student)]
+    on_check(4, 4, "done")
+    return findings
 
-    def _last(self, on_check: OnCheck) -> list[Finding]:
-        """Compute the losses, and compare the sizes."""
-        on_check(3, 4, "computing losses")
-        pair = self.teacher, self.student
-        found = check_losses(*pair, self.data, self.recipe, self.processes, self.classes)
-        on_check(4, 4, "done")
-        return [*found, _sizes(*pair)]
 
-    def _of_teacher(self, test: Sample, seen: Tensor) -> list[Finding]:
-        """Check what the teacher says of test images whose label it knows.
+def _of_teacher(given: Distillation, test: Sample, seen: Tensor) -> list[Finding]:
+    """Check what the teacher says of test images whose label it knows.
 
-        `seen` says whether each such training image is classified right.
-        """
-        sample = test.labelled_as(self.classes).known()
-        if not len(sample.labels):
-            text = "not looked at: no test image has a label that the teacher knows"
-            return [Finding("teacher's accuracy", "good", text)]
-        answers = outputs_of(self.teacher, self.data, sample.images)
-        return [
-            check_accuracy(sample.right(answers), seen, sample.labels),
-            check_order(answers, sample.labels, tuple(self.shared)),
-            check_normalisation(self.teacher, self.data, sample),
-        ]
+    `seen` says whether each such training image is classified right.
+    """
+    sample = test.labelled_as(given.classes).known()
+    if not len(sample.labels):
+        text = "not looked at: no test image has a label that the teacher knows"
+        return [Finding("teacher's accuracy", "good", text)]
+    answers = outputs_of(given.teacher, given.data, sample.images)
+    return [
+        check_accuracy(sample.right(answers), seen, sample.labels),
+        check_order(answers, sample.labels, tuple(given.shared)),
+        check_normalisation(given, sample),
+    ]
 
 
 def _sizes(teacher: nn.Module, student: nn.Module) -> Finding:

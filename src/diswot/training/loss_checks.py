@@ -7,12 +7,11 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor, nn
 
-from diswot.data.dataset import Dataset
 from diswot.data.loader import Streamed
 from diswot.errors import UserError
 from diswot.knowledge.losses import Losses, outputs
@@ -20,8 +19,7 @@ from diswot.knowledge.registry import get_distance
 from diswot.knowledge.standardised import dist_standardised, dkd_standardised, kd_standardised
 from diswot.knowledge.standardised import standardised as z_scores
 from diswot.training.batches import Batches
-from diswot.training.distributed import Processes
-from diswot.training.finding import Finding
+from diswot.training.finding import Distillation, Finding
 from diswot.training.objective import Objective, create_losses
 from diswot.training.recipe import Recipe
 from diswot.utils import user_code
@@ -75,20 +73,13 @@ def entropy(logits: Tensor) -> float:
     return float(-(logs.exp() * logs).sum(1).mean()) / math.log(logits.shape[1])
 
 
-def check_losses(
-    teacher: nn.Module,
-    student: nn.Module,
-    data: Dataset,
-    recipe: Recipe,
-    processes: Processes,
-    classes: Sequence[int] | None = None,
-) -> list[Finding]:
+def check_losses(given: Distillation) -> list[Finding]:
     """Compute the losses of the first batch and their gradients; say what adapters learn."""
-    batches = Batches(data, recipe, processes)
+    pair, device = (given.teacher, given.student), given.processes.device
     try:
-        losses = create_losses(teacher, student, data, recipe, processes.device, classes)
+        losses = create_losses(*pair, given.data, given.recipe, device, given.classes)
         if losses is not None:
-            return [_adapters(losses), *_scales(teacher, student, batches, losses)]
+            return [_adapters(losses), *_scales(given, losses)]
     except UserError as error:
         remedy = "choose other losses (diswot list losses), such as at, sp or semantic_class"
         return [Finding("adapters", "wrong", str(error), remedy)]
@@ -104,15 +95,13 @@ def _adapters(losses: Losses) -> Finding:
     return Finding("adapters", "good", text)
 
 
-def _scales(
-    teacher: nn.Module, student: nn.Module, batches: Batches, losses: Losses
-) -> list[Finding]:
-    values, slopes = _first_step(teacher, student, batches, losses)
+def _scales(given: Distillation, losses: Losses) -> list[Finding]:
+    values, slopes = _first_step(given, losses)
     if broken := [name for name, value in values.items() if not math.isfinite(value)]:
         text = f"{' and '.join(broken)} not finite at the first step"
         remedy = "check the weights of both networks and the normalisation of the images"
         return [Finding("loss scale", "wrong", text, remedy)]
-    weights = batches.recipe.weights.items()
+    weights = given.recipe.weights.items()
     return [_scale(name, weight, values, slopes) for name, weight in weights if weight]
 
 
@@ -136,19 +125,24 @@ def _scale(
     )
 
 
-def _first_step(
-    teacher: nn.Module, student: nn.Module, batches: Batches, losses: Losses
-) -> tuple[dict[str, float], dict[str, float]]:
+def _first_step(given: Distillation, losses: Losses) -> tuple[dict[str, float], dict[str, float]]:
     """Return the losses of the first part of a batch, and the norms of their gradients.
 
     The cross-entropy, or the sum of a detector's losses, is named `OWN` and has the weight 1.
     """
-    data, recipe, processes = batches.data, batches.recipe, batches.processes
+    data, recipe, processes = given.data, given.recipe, given.processes
     assert data.train is not None
-    trained = copy.deepcopy(student).train().requires_grad_()
+    batches = Batches(data, recipe, processes)
+    trained = copy.deepcopy(given.student).train().requires_grad_()
     part = next(batches.epoch(Streamed(data.train, processes.device), recipe.seed))[0]
     objective = Objective(
-        teacher, trained, losses, recipe, processes, bf16=False, unlabelled=data.has_unlabelled
+        given.teacher,
+        trained,
+        losses,
+        recipe,
+        processes,
+        bf16=False,
+        unlabelled=data.has_unlabelled,
     )
     parts, _ = objective(part)
     own = torch.stack([value for name, value in parts.items() if name not in losses.weights]).sum()

@@ -6,22 +6,18 @@ Letters: N images, K classes.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
 from dataclasses import replace
 from itertools import islice
 
 import torch
 from torch import Tensor, nn
 
-from diswot.data.dataset import UNLABELLED, Dataset
+from diswot.data.dataset import Dataset
 from diswot.data.loader import Streamed
-from diswot.knowledge.losses import translated
 from diswot.tasks.registry import task_of
 from diswot.training.batches import Batches
-from diswot.training.distributed import Processes
 from diswot.training.evaluation import predict, sum_counts
-from diswot.training.finding import Finding, Sample
-from diswot.training.recipe import Recipe
+from diswot.training.finding import Distillation, Finding, Sample
 
 BATCH = 100
 SIGMAS = 3  # standard deviations beyond which a difference is no chance
@@ -72,12 +68,13 @@ def check_accuracy(test: Tensor, train: Tensor, labels: Tensor) -> Finding:
     return Finding(name, "good", text)
 
 
-def check_result(teacher: nn.Module, data: Dataset, count: int) -> Finding:
+def check_result(given: Distillation) -> Finding:
     """Measure a teacher on test images that have masks or boxes."""
+    data, task = given.data, task_of(given.data)
     assert data.test is not None
-    device, task = next(teacher.parameters()).device, task_of(data)
-    chosen = torch.linspace(0, len(data.test) - 1, min(count, len(data.test))).long()
-    counts = sum_counts(teacher, data, Streamed(data.test, device), chosen)
+    chosen = torch.linspace(0, len(data.test) - 1, min(given.images, len(data.test))).long()
+    source = Streamed(data.test, given.processes.device)
+    counts = sum_counts(given.teacher, data, source, chosen)
     measured = task.results(task.combine([counts.cpu()]))[task.result]
     text = f"{task.measure} {measured:.1f} % on {len(chosen)} images"
     if not measured < WEAK:
@@ -110,16 +107,16 @@ def check_order(logits: Tensor, labels: Tensor, classes: tuple[str, ...]) -> Fin
     return Finding(name, "wrong", text, remedy)
 
 
-def check_normalisation(teacher: nn.Module, data: Dataset, sample: Sample) -> Finding:
+def check_normalisation(given: Distillation, sample: Sample) -> Finding:
     """Look for a usual normalisation, or order of channels, that the teacher knows better."""
-    name = "normalisation"
+    name, teacher, data = "normalisation", given.teacher, given.data
     plain = sample.right(outputs_of(teacher, data, sample.images))
     found: dict[str, tuple[Tensor, str]] = {}
     for known, (mean, std) in {**NORMALISATIONS, **_own(sample)}.items():
         other = replace(data, mean=mean, std=std)
-        given = " --std ".join(",".join(f"{v:.4g}" for v in values) for values in (mean, std))
+        both = " --std ".join(",".join(f"{v:.4g}" for v in values) for values in (mean, std))
         right = sample.right(outputs_of(teacher, other, sample.images))
-        found[f"that of {known}"] = right, f"--mean {given}"
+        found[f"that of {known}"] = right, f"--mean {both}"
     turned = sample.right(outputs_of(teacher, data, sample.images.flip(1)))
     remedy = "reverse the input channels of the teacher's first layer"
     found["channels from blue to red"] = turned, remedy
@@ -139,30 +136,22 @@ def _own(sample: Sample) -> dict[str, Normalisation]:
     return {"these images": (tuple(mean), tuple(std))}
 
 
-def check_augmentation(
-    teacher: nn.Module,
-    data: Dataset,
-    recipe: Recipe,
-    plain: Tensor,
-    count: int,
-    processes: Processes,
-    classes: Sequence[int] | None = None,
-) -> Finding:
+def check_augmentation(given: Distillation, plain: Tensor) -> Finding:
     """Compare the accuracy on augmented training images with that on `plain` ones."""
-    name = "augmentation"
+    name, data, recipe = "augmentation", given.data, given.recipe
     if not recipe.alters:
         return Finding(name, "good", "images are not altered")
     if not len(plain):
         return Finding(name, "good", "no training image has a label to compare with")
     assert data.train is not None
-    batches = Batches(data, recipe, processes)
+    batches = Batches(data, recipe, given.processes)
     right = []
-    epoch = batches.epoch(Streamed(data.train, processes.device), recipe.seed)
-    for parts in islice(epoch, max(1, count // batches.size)):
+    epoch = batches.epoch(Streamed(data.train, given.processes.device), recipe.seed)
+    for parts in islice(epoch, max(1, given.images // batches.size)):
         for part in parts:
-            labels = part.labels if classes is None else translated(part.labels, classes)
-            known = labels != UNLABELLED
-            right.append((_classes(teacher, part.images) == labels)[known].cpu())
+            sample = Sample(part.images, part.labels).labelled_as(given.classes)
+            with torch.no_grad():
+                right.append(sample.right(given.teacher(part.images)).cpu())
     augmented, still = _share(torch.cat(right)), _share(plain)
     text = (
         f"the teacher classifies {augmented:.1%} of augmented and {still:.1%} of plain images right"
@@ -172,11 +161,6 @@ def check_augmentation(
     return Finding(
         name, "warning", text, "augment less: crop, area, cutout, randaugment, mixup, cutmix"
     )
-
-
-@torch.no_grad()
-def _classes(teacher: Callable[[Tensor], Tensor], images: Tensor) -> Tensor:
-    return teacher(images).argmax(1)
 
 
 def _share(right: Tensor) -> float:
