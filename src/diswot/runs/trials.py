@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from optuna.trial import FrozenTrial
 from sqlalchemy.engine import make_url
 
 from diswot.errors import UserError, first_line
-from diswot.nas.trial_result import ATTRIBUTE
+from diswot.nas.trial_result import TrialResult
 from diswot.proxies.scorer import standard_error
 from diswot.runs.records import TrialRecord
 from diswot.storage.study import open_storage
@@ -79,28 +80,22 @@ def _check_database(url: str) -> None:
 
 
 def trial_record(trial: FrozenTrial) -> TrialRecord:
-    """Return a trial of a study as a record."""
-    end = mapping(trial.user_attrs.get(ATTRIBUTE))
-    kinds = ("reused", "scores", "rejected", "failed")
-    kind = next((kind for kind in kinds if kind in end), "running")
-    costs = numbers(end.get("costs"))
-    over = mapping(end.get("rejected"))
-    note = f"{over.get('value')} {over.get('of')} > {over.get('limit')}" if over else ""
+    """Return a trial of a study as a record; without a result of a search it counts as running."""
+    result = None
+    with suppress(UserError):
+        result = TrialResult.from_trial(trial)
+    if result is None:
+        return TrialRecord(trial.number, dict(trial.params), "running")
+    costs, over = numbers(result.costs), result.rejected
+    repeats = next(iter(result.scores.values())) if len(result.scores) == 1 else []
     return TrialRecord(
         trial=trial.number,
         params=dict(trial.params),
-        end=kind,
-        score=number(end.get("score")),
-        standard_error=_standard_error(end),
-        model_params=number(end.get("model_params")),
+        end="scores" if result.outcome == "scored" else result.outcome,
+        score=number(result.score),
+        standard_error=standard_error([value for value in repeats if number(value) is not None]),
+        model_params=number(result.model_params),
         macs=costs.get("macs"),
-        note=note or str(end.get("failed", "")),
+        note=f"{over.value} {over.of} > {over.limit}" if over else result.failed,
         extra={name: value for name, value in costs.items() if name not in ("params", "macs")},
     )
-
-
-def _standard_error(end: Facts) -> float | None:
-    """Return the standard error over the repeats of a trial with one score."""
-    columns = [c for c in mapping(end.get("scores")).values() if isinstance(c, list)]
-    values = [v for v in map(number, columns[0]) if v is not None] if len(columns) == 1 else []
-    return standard_error(values)
