@@ -31,7 +31,7 @@ from diswot.executors.ray import (
     EACH,
     RayCluster,
     RayWorker,
-    _Pulse,
+    _Liveness,
     capacity,
     ray_actors,
     versions,
@@ -270,15 +270,15 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
 
 def test_a_head_that_is_silent_for_long_is_lost(clock: list[float]) -> None:
     with listening() as head:
-        pulse = _Pulse("h:1", head, lambda: True)
-        pulse.check()
-    pulse.check()  # too soon to look again
+        liveness = _Liveness("h:1", head, lambda: True)
+        liveness.check()
+    liveness.check()  # too soon to look again
     assert clock[0] == 1000
 
     clock[0] += EACH
     with pytest.raises(SearchFailed, match=r"^the Ray cluster at h:1 is lost: its head does not"):
-        pulse.check()
-    assert 40 <= clock[0] - 1000 <= 40 + 2 * EACH and pulse.lost
+        liveness.check()
+    assert 40 <= clock[0] - 1000 <= 40 + 2 * EACH and liveness.lost
 
 
 def test_a_head_that_comes_back_is_waited_for(
@@ -286,28 +286,28 @@ def test_a_head_that_comes_back_is_waited_for(
 ) -> None:
     answers = iter([True, *[False] * 8, True])
     monkeypatch.setattr(ray, "_answers", lambda place: next(answers))
-    pulse = _Pulse("h:1", ("h", 1), lambda: True)
-    pulse.check()
+    liveness = _Liveness("h:1", ("h", 1), lambda: True)
+    liveness.check()
     clock[0] += EACH
-    pulse.check()
+    liveness.check()
 
-    assert clock[0] == 1000 + EACH + 8 * EACH and not pulse.lost
+    assert clock[0] == 1000 + EACH + 8 * EACH and not liveness.lost
 
 
 def test_a_cluster_without_nodes_is_lost() -> None:
     with listening() as head:
-        pulse = _Pulse("h:1", head, lambda: False)
+        liveness = _Liveness("h:1", head, lambda: False)
         with pytest.raises(SearchFailed, match="no node is left"):
-            pulse.check()
-    assert pulse.lost
+            liveness.check()
+    assert liveness.lost
 
 
 def test_what_is_behind_a_proxy_is_not_connected_to() -> None:
     library = SimpleNamespace(nodes=lambda: [{"Alive": False}, {"Alive": True}])
-    pulse = ray._pulse(library, "ray://h:1")
-    pulse.check()
+    liveness = ray._liveness(library, "ray://h:1")
+    liveness.check()
 
-    assert pulse.head is None and not pulse.lost
+    assert liveness.head is None and not liveness.lost
 
 
 # One node

@@ -102,7 +102,7 @@ def ray_actors(
             raise UserError(f"no node of the Ray cluster has {wanted} for a worker")
         actor = ray.remote(RayWorker).options(num_cpus=resources["CPU"], num_gpus=cluster.gpus)
         payloads = [pickle.dumps(Payload.pack(make, ray.cloudpickle.dumps)) for make in makes]
-        backend = _RayBackend(ray, actor, payloads, threads, _pulse(ray, cluster.address))
+        backend = _RayBackend(ray, actor, payloads, threads, _liveness(ray, cluster.address))
         with running(backend, room if workers is None else workers, timeout) as pool:
             yield pool
 
@@ -168,7 +168,7 @@ class _RayBackend:
     actor: Any
     payloads: Sequence[bytes]
     threads: int
-    pulse: _Pulse
+    liveness: _Liveness
 
     def start(self, number: int) -> _Actor:
         """Ask for an actor, which starts when there is room for it."""
@@ -185,7 +185,7 @@ class _RayBackend:
         self, workers: Sequence[_Actor], seconds: float | None
     ) -> list[tuple[_Actor, Reply]]:
         """Wait on all calls, but not for long without a look at the cluster."""
-        self.pulse.check()
+        self.liveness.check()
         seconds = EACH if seconds is None else min(seconds, EACH)
         calls = {worker.call: worker for worker in workers if worker.call is not None}
         if not calls:
@@ -204,12 +204,12 @@ class _RayBackend:
 
     def kill(self, worker: _Actor) -> None:
         """Kill the actor, or take it from the queue; an actor of a lost cluster ends by itself."""
-        if not self.pulse.lost:
+        if not self.liveness.lost:
             self.ray.kill(worker.actor)
 
 
 @dataclass
-class _Pulse:
+class _Liveness:
     """Tells when a cluster is lost.
 
     Attributes:
@@ -248,11 +248,11 @@ class _Pulse:
         raise SearchFailed(f"the Ray cluster at {self.address} is lost: {how}")
 
 
-def _pulse(ray: Any, address: str) -> _Pulse:
+def _liveness(ray: Any, address: str) -> _Liveness:
     """Return what looks after the cluster that this process is connected to."""
     proxy = address.startswith("ray://")
     head = None if proxy else _place(ray.get_runtime_context().gcs_address)
-    return _Pulse(address, head, lambda: any(node["Alive"] for node in ray.nodes()))
+    return _Liveness(address, head, lambda: any(node["Alive"] for node in ray.nodes()))
 
 
 def _answers(place: Place | None) -> bool:

@@ -58,7 +58,7 @@ def _traced(build: Callable[[], nn.Module], size: int, name: str, device: str) -
         except Exception as error:  # torch-pruning may raise anything
             groups, failed = [], [("it", error)]
         whys = [f"torch-pruning cannot follow {layer}: {reason(why)}" for layer, why in failed]
-        return _Trials(made, images, shapes, name).checked(_stages(model, runs, groups), whys)
+        return _Checker(made, images, shapes, name).checked(_stages(model, runs, groups), whys)
 
 
 def _stages(
@@ -128,8 +128,8 @@ def _run(model: nn.Module, images: Tensor) -> list[tuple[int, ...]]:
 
 
 @dataclass(frozen=True)
-class _Trials:
-    """Tries sub-networks out.
+class _Checker:
+    """Checks which sub-networks run.
 
     Attributes:
         build: Function that builds the network in evaluation mode.

@@ -85,7 +85,7 @@ def overlap(first: tuple[float, float] | None, second: tuple[float, float] | Non
     return first[0] <= second[1] and second[0] <= first[1]
 
 
-def answered(split: Split, model: nn.Module, data: Dataset) -> Split:
+def labelled_by_model(split: Split, model: nn.Module, data: Dataset) -> Split:
     """Return the images of a split, labelled by a network on any device, whose mode comes back."""
     device = next(model.parameters()).device
     source = Streamed(split, device)

@@ -28,10 +28,10 @@ from diswot.training.batches import Batches
 from diswot.training.checkpoint import EpochRow, Settings
 from diswot.training.distributed import Processes
 from diswot.training.evaluation import (
-    answered,
     check_fit,
     check_gradient,
     example_loss,
+    labelled_by_model,
     sum_counts,
 )
 from diswot.training.objective import Objective, create_losses, teacher_logits
@@ -138,7 +138,7 @@ class TrainingLoop:
         assert train is not None and test is not None
         if self.data.tests_agreement:
             assert self.teacher is not None
-            test = answered(test, self.teacher, self.data)
+            test = labelled_by_model(test, self.teacher, self.data)
         first, total = len(train), len(train) + len(test)
         self.train: Source = source(
             train, self.data, self.device, lambda done: on_read(done, total), hold=hold
