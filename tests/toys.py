@@ -412,16 +412,3 @@ def observation(
     gradient = torch.randn(classes, channels, generator=generator, dtype=dtype)
     gradient[:, 2::3] = 0
     return Observation((maps,), maps, maps.mean((2, 3)), logits, labels, gradient)
-
-
-def shuffled(seen: Observation, order: Tensor) -> Observation:
-    """The same observation with the samples of its batch in another order."""
-    stages = tuple(stage[order] for stage in seen.stages)
-    return Observation(
-        stages,
-        seen.last[order],
-        seen.head_input[order],
-        seen.logits[order],
-        seen.targets[order],
-        seen.class_gradient,
-    )
