@@ -10,7 +10,7 @@ from torch import nn
 
 import diswot
 from diswot.data.dataset import Batch
-from diswot.errors import UserError, unknown
+from diswot.errors import UserError, first_line, unknown
 
 
 @pytest.mark.parametrize(
@@ -26,6 +26,11 @@ def test_the_nearest_names_or_some(name: str, count: int, said: str) -> None:
     assert message.startswith(said)
     assert message.endswith("and 67 more") == (count == 75)
     assert len(message) < 160
+
+
+def test_the_first_line_of_an_error_or_its_type() -> None:
+    assert first_line(ValueError("no file\nat all")) == "no file"
+    assert first_line(KeyError()) == "KeyError"
 
 
 def test_a_name_in_place_of_a_network_is_one_clear_error() -> None:
