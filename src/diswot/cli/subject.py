@@ -145,11 +145,10 @@ class Subject:
     def facts(self) -> dict[str, Any]:
         """Return what a training records: the teacher, the search, and where things are."""
         named = not inputs.is_architecture(self.student)
+        teacher = None if self.alone else self.teacher
         return {
-            "teacher": None if self.alone else rooted(self.teacher.teacher),
-            "teacher_weights": None
-            if self.alone
-            else inputs.absolute(self.teacher.teacher_weights),
+            "teacher": teacher and rooted(teacher.teacher),
+            "teacher_weights": teacher and inputs.absolute(teacher.teacher_weights),
             "space": None if named else inputs.from_root(self.space),
             "search": self.search,
             "data_root": inputs.absolute(self.images.root),

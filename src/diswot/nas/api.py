@@ -173,9 +173,10 @@ def search(
 def _definite(scoring: Scoring | ProxyLike) -> Scoring:
     """Return how candidates are scored, with the initialisation of the proxy where none is set."""
     how = scoring if isinstance(scoring, Scoring) else Scoring(scoring)
-    init = how.init or get_proxy(how.proxy).init
+    proxy = rooted(how.proxy)
+    init = how.init or get_proxy(proxy).init
     trained = how.trained_teacher or init == INHERITED
-    return replace(how, proxy=rooted(how.proxy), init=init, trained_teacher=trained)
+    return replace(how, proxy=proxy, init=init, trained_teacher=trained)
 
 
 def _check_types(teacher: object, space: object, budget: object) -> None:

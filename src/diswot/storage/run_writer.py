@@ -1,4 +1,4 @@
-"""The records in run folders that say where a result is from: command, environment, settings."""
+"""The files of a run folder that record a command with its environment, settings and result."""
 
 from __future__ import annotations
 
