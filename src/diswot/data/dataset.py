@@ -17,8 +17,7 @@ from diswot.errors import UserError
 BATCH = 64  # images of a scoring batch
 READ_BATCH = 500
 UNLABELLED = -1  # label of a training image without one
-SPLIT_SEED = 0  # of the held-out 20 % of a data set without test images
-_HELD_OUT = 0.2
+HELD_OUT, SPLIT_SEED = 0.2, 0  # share for testing of a data set without test images, and seed
 
 
 Read = Callable[[Sequence[int]], Tensor]  # what is of some images, by their numbers
@@ -252,7 +251,7 @@ def hold_out_any(name: str, count: int) -> tuple[np.ndarray, np.ndarray]:
     Raises:
         UserError: There are too few images; the error has the name of the data set.
     """
-    held = round(_HELD_OUT * count)
+    held = round(HELD_OUT * count)
     if not held:
         raise UserError(f"{name} has {count} images, too few to hold out 20 % for testing")
     order = np.random.default_rng(SPLIT_SEED).permutation(count)
@@ -271,7 +270,7 @@ def hold_out(labels: np.ndarray, classes: Sequence[str] = ()) -> tuple[np.ndarra
         return tuple(
             train_test_split(
                 np.arange(len(labels)),
-                test_size=_HELD_OUT,
+                test_size=HELD_OUT,
                 stratify=labels,
                 random_state=SPLIT_SEED,
             )

@@ -13,13 +13,11 @@ from pathlib import Path
 import torch
 from torch import Generator, Tensor
 
-from diswot.data.dataset import SPLIT_SEED, UNLABELLED, Dataset, Split
+from diswot.data.dataset import HELD_OUT, SPLIT_SEED, UNLABELLED, Dataset, Split
 from diswot.data.decode import IMAGENET_LOOK, opened, side_of
 from diswot.data.folder import note_others, read_images
 from diswot.data.image_files import files_below
 from diswot.errors import UserError
-
-HELD_OUT = 0.2  # share of the images on which a student is compared with its teacher
 
 
 def unlabelled_alone(

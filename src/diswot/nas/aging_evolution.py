@@ -24,9 +24,9 @@ from diswot.storage.journal import trials_from
 Params = dict[str, Any]
 Digest = bytes
 
-RETRIES = 100  # random children, before unknown architectures are looked for one by one
-PATIENCE = 10  # of them with one change, then with two, and so on
-MAX_SCAN = 20_000  # architectures of a space in which they are
+RETRIES = 100  # random children before an unknown architecture is looked for one by one
+PATIENCE = 10  # known children before one parameter more is changed
+MAX_SCAN = 20_000  # architectures of the largest space that is looked through one by one
 
 _BUILT = (TrialState.COMPLETE, TrialState.PRUNED)
 

@@ -31,8 +31,8 @@ if TYPE_CHECKING:
 
 TOP = 10
 POOL = 4  # students are taken from the best quarter of all that are scored
-SHARE = 3  # two students differ in one of this many choices at least
-LEAST = 2  # and in this many choices, where the space has them
+SHARE = 3  # different students differ in a third of their choices at least
+LEAST = 2  # and in two choices, where the space has them
 
 
 @dataclass(frozen=True)
