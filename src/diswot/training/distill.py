@@ -232,7 +232,7 @@ def distill(
             "start": {"from": start},
             **facts,
         }
-        result = {**named, **_result(made, recipe, data), "out": str(out)}
+        result = {**named, **as_record(made, recipe, data), "out": str(out)}
         write_training(folder, result, data.classes)
     return made
 
@@ -243,8 +243,8 @@ def _with_losses(recipe: Recipe, losses: str | Weights | None) -> Recipe:
     return replace(recipe, losses=parse_losses(losses) if isinstance(losses, str) else losses)
 
 
-def _result(made: Distilled, recipe: Recipe, data: Dataset) -> dict[str, Any]:
-    """Return the result of a training as `trained.json` records it."""
+def as_record(made: Distilled, recipe: Recipe, data: Dataset) -> dict[str, Any]:
+    """Return the result of a training as `trained.json` records it, beside the facts given."""
     last = made.history[-1]
     return {
         "losses": recipe.weights,
