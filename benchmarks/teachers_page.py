@@ -62,9 +62,9 @@ def present(rows: Rows) -> str:
         test = next((r["teacher_test"] for r in own if r["teacher_test"]), "-")
         counts = [sum(r["seed"] == str(seed) for r in own) for seed in (0, 1)]
         mean, deviation, gain = "-", "-", "-"
-        names, y = analysis.complete(rows, [COLUMNS[0], (teacher, loss)], [0])
+        names, y = analysis.complete(rows, [COLUMNS[0], (teacher, loss)], [0, 1])
         if len(names) >= FEWEST:
-            mean, deviation = number(y[:, 1].mean()), number(y[:, 1, 0].std(ddof=1))
+            mean, deviation = number(y[:, 1].mean()), number(y[:, 1].mean(1).std(ddof=1))
             gained = analysis.estimate(y, lambda v: float((v[:, 1] - v[:, 0]).mean()))
             gain = interval(gained) if teacher != "none" else "-"
         seconds = number(fmean(float(r["seconds"]) for r in own), 0) if own else "-"
