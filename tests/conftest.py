@@ -6,7 +6,6 @@ import importlib
 import os
 import shlex
 import signal
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -53,8 +52,8 @@ def interruptible() -> None:
 
 @pytest.fixture
 def run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Run:
-    """Runs a command line in this process; a search that names no folder is kept in a new one."""
-    monkeypatch.setattr(sys.modules["diswot.cli.search"], "RUNS", tmp_path / "runs")
+    """Runs a command line in this process; a run without a folder is kept in a new one."""
+    monkeypatch.setattr("diswot.runs.folder.RUNS", tmp_path / "runs")
 
     def run(line: str, *more: str) -> Ran:
         capsys.readouterr()

@@ -516,6 +516,24 @@ class TestScore:
 
 
 class TestDistill:
+    def test_without_a_folder_it_is_kept_in_one_that_is_free(
+        self, run: Run, tmp_path: Path
+    ) -> None:
+        runs, line = tmp_path / "runs", f"{TRAIN} --teacher none --student"
+        first = run(f"{line} resnet20")
+        found = run(line, '{"blocks1": 1, "blocks2": 1, "blocks3": 1}')
+        assert f"kept in {runs}/resnet20-alone-1, the weights in student.safetensors" in first.err
+        assert f"kept in {runs}/s0-alone-1" in found.err
+        assert sorted(path.parent.name for path in runs.glob("*/student.safetensors")) == [
+            "resnet20-alone-1",
+            "s0-alone-1",
+        ]
+        left_out, kept = run(f"{line} resnet20 --no-out"), run(f"{line} resnet20 --no-out --json")
+        assert "not kept: --no-out was given" in left_out.err and "resnet20-alone" in left_out.out
+        assert len([*runs.iterdir()]) == 2
+        recorded = json.loads((runs / "resnet20-alone-1" / "trained.json").read_text())["result"]
+        assert kept.json == {**recorded, "out": None, "seconds": kept.json["seconds"]}
+
     def test_after_a_search_alone_and_taught(self, run: Run, place: Path, tmp_path: Path) -> None:
         folder = tmp_path / "run"
         folder.mkdir()
@@ -855,7 +873,9 @@ MISTAKES = [
     ("distill none", "none is no folder of a search: it has no run.json"),
     ("distill nets.py", "nets.py is no folder of a search"),
     ("distill --student resnet20", "name a teacher, or none to train alone"),
-    ("distill --student resnet20 --teacher none", "name a folder to keep the training in: --out"),
+    (f"{TRAIN} --student resnet20 --teacher none --resume", "name what to resume: the training's"),
+    (f"{TRAIN} --student resnet20 --teacher none --no-out --out x", "--out or --no-out, not both"),
+    (f"{TRAIN} --student resnet20 --teacher none --no-out --tensorboard", "leave --no-out out"),
     (f"{TRAIN} --student x --teacher none --out x", "unknown student 'x'"),
     (f"{TRAIN} --student resnet20 --teacher x --out x", "unknown teacher 'x'; known: "),
     (

@@ -28,7 +28,6 @@ ELSEWHERE = {
         "cli/starts",
         "cli/subject",
         "cli/training_options",
-        "runs/folder",
         "training/starts",
     ),
     "cli/test_budgets": ("cli/search",),

@@ -210,6 +210,20 @@ def test_run_folder_and_resume(run: Run, table: Path, tmp_path: Path) -> None:
     assert fresh["rows"] == whole["rows"]
 
 
+def test_without_a_folder_it_is_kept_in_one_that_is_free(
+    run: Run, table: Path, tmp_path: Path
+) -> None:
+    line = f"rank --table {table} {OPTIONS} --proxies params --scores {tmp_path}/s.csv"
+    first, again = run(line), run(f"rank --from {tmp_path}/s.csv")
+    out = tmp_path / "runs" / f"{table.stem}-rank-1"
+    assert f"kept in {out}: rank.json, scores.csv and plots" in first.err
+    assert run(f"{line} --out {out} --resume --quiet").status == 0
+    left_out = run(f"{line} --no-out")
+    assert "not kept: --no-out was given" in left_out.err and "kept" not in again.err
+    assert [*out.parent.iterdir()] == [out]
+    assert run(f"{line} --no-out --out x").mistake() == "give --out or --no-out, not both"
+
+
 def test_a_normalisation_is_resumed(run: Run, table: Path, tmp_path: Path) -> None:
     line = f"rank --table {table} {OPTIONS} --proxies kd --mean 0.5 --std 0.25,0.5,0.5"
     first = run(f"{line} --out {tmp_path / 'run'} --json").json

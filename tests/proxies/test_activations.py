@@ -137,6 +137,13 @@ def test_a_tensor_rectified_twice_counts_twice(change: bool, rectifier: object) 
     assert given.recorded(ActivationCodes).agreement.tolist() == expected
 
 
+def test_flex_attention_has_no_rectifiers() -> None:
+    flex = pytest.importorskip("torch.nn.attention.flex_attention").flex_attention
+    plain = of(Plain)
+    attending = of(lambda: Plain(lambda maps: flex(*3 * [functional.relu(maps)])))  # type: ignore[arg-type]
+    assert activations.naswot(attending) == activations.naswot(plain)
+
+
 def test_naswot_needs_rectifiers() -> None:
     with pytest.raises(UserError, match="rectifiers"):
         activations.naswot(candidate(Plain(torch.sigmoid), *toys.batch()))

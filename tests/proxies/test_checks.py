@@ -116,6 +116,25 @@ def test_a_forward_pass_in_inference_mode_is_named() -> None:
         observe(Forward(), *DATA.batch(5))
 
 
+class WithoutGradient(Forward):
+    @torch.no_grad()
+    def forward(self, images: Tensor) -> Tensor:
+        return self.inner(images)
+
+
+@pytest.mark.parametrize("proxy", ["snip", "grasp", "jacov", "zico"])
+def test_a_forward_pass_without_gradients_is_named(proxy: str) -> None:
+    said = r"the outputs have no gradient, as under torch\.no_grad or after detach"
+    with pytest.raises(UserError, match=said):
+        diswot.score(None, WithoutGradient(), DATA.batch(10), proxy)
+
+
+def test_scores_without_gradients_take_a_forward_pass_without_gradients() -> None:
+    names, model = ["naswot", "capacity"], WithoutGradient()
+    batch = DATA.batch(10)
+    assert diswot.score(None, model, batch, names) == diswot.score(None, model.inner, batch, names)
+
+
 @pytest.mark.parametrize(
     ("teacher", "student", "batch", "said"),
     [

@@ -172,6 +172,14 @@ def test_a_result_as_a_data_frame() -> None:
     assert math.isnan(frame.loc[CEILING, "spearman"])
 
 
+def test_a_result_as_a_figure() -> None:
+    """The highest tau is at the top; a score without a tau is left out."""
+    scores = {"one": [1.0, 2, 4, 3], "up": [1.0, 2, 3, 4], "none": [1.0] * 4}
+    (points,) = rank(scores, [10.0, 20, 30, 40], np.ones(4), resamples=0).plot().data
+
+    assert list(points.y) == ["one", "up"] and list(points.x) == pytest.approx([4 / 6, 1])
+
+
 def test_a_data_frame_without_pandas(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "pandas", None)
 

@@ -67,6 +67,7 @@ def test_every_view_is_drawn_without_an_error(
     tabs = "return [...document.querySelectorAll('nav [role=tab]')].map(t => t.id.slice(4))"
     assert chromium.run(tabs) == TABS
     charts = {"search": 3, "networks": 2, "training": 2, "rank": 2}
+    screens = {}
     for tab in TABS:
         show(chromium, tab)
         views = "return [...document.querySelectorAll('.view')].filter(v => !v.hidden).map(v=>v.id)"
@@ -74,6 +75,8 @@ def test_every_view_is_drawn_without_an_error(
         if tab in charts:
             assert chromium.until(DRAWN) == charts[tab]
         assert chromium.run("return document.documentElement.scrollWidth") <= size[0]
+        screens[tab] = chromium.run("return document.documentElement.scrollHeight") / size[1]
+    assert max(screens.values()) <= 3, screens
     assert chromium.log() == []
 
 

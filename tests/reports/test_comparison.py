@@ -40,6 +40,7 @@ def test_a_way_to_train_is_a_line(tmp_path: Path) -> None:
             training("alone", 60.0, student=PARAMS, teacher=None),
             training("long", 80.0, **{**taught, "epochs": 1}),
             training("broken", "much", **taught),
+            training("photos", 20.0, **taught, data="/a/photos"),
         ),
         PARAMS,
         SIZES,
@@ -50,6 +51,7 @@ def test_a_way_to_train_is_a_line(tmp_path: Path) -> None:
                   ("distilled", "seeds/1")),
         ComparedNetwork("student, trained alone", SIZES, 60.0, "8 epochs", "", ("alone",)),
         ComparedNetwork(name, SIZES, 80.0, "1 epoch", "", ("long",)),
+        ComparedNetwork(name, SIZES, 20.0, "8 epochs on photos", "", ("photos",)),
     ]  # fmt: skip
     assert compared_students(run(tmp_path), PARAMS, None) == [
         ComparedNetwork("student, not trained yet", None)

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
 
+NOT_KEPT = "not kept: --no-out was given"
+
 
 @contextmanager
 def progress(*, quiet: bool) -> Iterator[Advance]:

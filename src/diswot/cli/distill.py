@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -18,6 +19,7 @@ from diswot.cli.training_options import SubjectOptions, TrainingOptions
 from diswot.errors import UserError
 from diswot.runs import folder
 from diswot.training.progress import TrainingProgress, tested
+from diswot.utils.agreement import plain
 from diswot.utils.user_code import rooted, short_name
 
 if TYPE_CHECKING:
@@ -37,15 +39,18 @@ class KeepingOptions:
         hold: Hold all images in memory, or read them as they are needed. Default: hold them if they
             fit.
         tensorboard: Write the training curves for TensorBoard as well.
-        out: Folder of the training. Default: RUN/distilled, or RUN/alone without a teacher.
+        out: Folder of the training. Default: RUN/distilled, or RUN/alone without a teacher; for
+            another student the first free one of runs/NAME-distilled-1 and so on.
+        no_out: Keep no folder of the training, and so no weights.
         resume: Continue a run that was interrupted.
     """
 
-    headings: ClassVar = {"Compute": "hold", "Output": "tensorboard"}
+    headings: ClassVar = {"Compute": "hold", "Output": "tensorboard no_out"}
 
     hold: Annotated[bool | None, Option("--hold/--stream")] = None
     tensorboard: Annotated[bool, Option("--tensorboard")] = False
     out: Path | None = None
+    no_out: Annotated[bool, Option("--no-out")] = False
     resume: Annotated[bool, Option("--resume")] = False
 
 
@@ -61,49 +66,60 @@ def distill(
     """Train the found student, or another, from a teacher or alone."""
     chosen = subject_of(run, subject)
     starts.recipe_of(training, chosen)  # what is impossible is refused before anything is read
-    place = _place(keeping.out, run, chosen)
     quiet = output.quiet or not trainings.main_process()
-    with folder.resumable(place), console.progress(quiet=quiet) as advance:
+    with ExitStack() as stack:
+        place = stack.enter_context(_folder(keeping, run, chosen))
+        stack.enter_context(folder.resumable(place))
+        advance = stack.enter_context(console.progress(quiet=quiet))
         say = partial(console.note, quiet=quiet)
-        _train(chosen, training, keeping, place, advance, say)
+        result = _train(chosen, training, keeping, place, advance, say)
     if not trainings.main_process():
         return
-    result = folder.training_result(place)
     if output.as_json:
         console.show_json(result)
         return
-    in_run = run is not None and place.parent == run
-    _show(folder.training_results(place.parent) if in_run else {str(place): result})
-    trainings.show_classes(str(place), result)
-    console.note(f"kept in {place}, the weights in student.safetensors", quiet=output.quiet)
+    name = chosen.title if place is None else str(place)
+    in_run = place is not None and place.parent == run
+    _show(folder.training_results(run) if run and in_run else {name: result})
+    trainings.show_classes(name, result)
+    kept = f"kept in {place}, the weights in student.safetensors"
+    console.note(console.NOT_KEPT if place is None else kept, quiet=output.quiet)
 
 
-def _place(out: Path | None, run: Path | None, chosen: Subject) -> Path:
-    """Return the folder of the training."""
-    if out is None and run is not None and chosen.search is not None:
+def _folder(
+    keeping: KeepingOptions, run: Path | None, chosen: Subject
+) -> AbstractContextManager[Path | None]:
+    """Give the folder of the training; of several processes, the main one makes it."""
+    out, no_out = keeping.out, keeping.no_out
+    if out is None and run is not None and chosen.search is not None and not no_out:
         out = chosen.folder_in(run)
-    if out is None:
-        raise UserError("name a folder to keep the training in: --out")
-    folder.refuse_for_training(out)
-    return out
+    if out is None and keeping.resume:
+        raise UserError("name what to resume: the training's --out")
+    if no_out and keeping.tensorboard:
+        raise UserError("--tensorboard writes to the folder of the training; leave --no-out out")
+    if out is not None:
+        folder.refuse_for_training(out)
+    elsewhere = out is None and not trainings.main_process()
+    return folder.chosen(out, chosen.title, no_out=no_out or elsewhere)
 
 
 def _train(
     chosen: Subject,
     training: TrainingOptions,
     keeping: KeepingOptions,
-    out: Path,
+    out: Path | None,
     advance: Advance,
     say: Callable[[str], None],
-) -> None:
-    """Train the student, and keep the result in the folder.
+) -> dict[str, Any]:
+    """Train the student, keep the result in the folder if there is one, and return it.
 
     Lines on the training are printed by `say` when it begins.
     """
     from diswot.training import checkpoint
+    from diswot.training.distill import as_record
     from diswot.training.distill import distill as train
 
-    record = checkpoint.recorded(out) if keeping.resume else {}
+    record = checkpoint.recorded(out) if keeping.resume and out else {}
     begun = starts.prepare(chosen, training, record)
     images, recipe, start = begun.images, begun.recipe, begun.start
 
@@ -112,7 +128,8 @@ def _train(
             say(line)
 
     shown = TrainingProgress(advance, recipe, say_all)
-    train(
+    facts = {"student": rooted(begun.named), **chosen.facts(), "start": start.facts()}
+    made = train(
         begun.teacher,
         begun.student,
         images,
@@ -123,12 +140,14 @@ def _train(
         tensorboard=keeping.tensorboard,
         start=start.place,
         notes=start.notes,
-        facts={"student": rooted(begun.named), **chosen.facts(), "start": start.facts()},
+        facts=facts,
         teacher_classes=begun.classes,
         on_step=shown.on_step,
         on_epoch=shown.on_epoch,
         on_read=lambda done, total: advance("reading images", done, total),
     )
+    kept = None if out is None else str(out)
+    return plain({**facts, **as_record(made, recipe, images), "out": kept})
 
 
 def _show(results: Mapping[str, dict[str, Any]]) -> None:

@@ -106,4 +106,4 @@ def kept_in(out: Path | None, storage: str | None, settings: str, *, trained: bo
     if out is not None:
         weights = "" if trained else " --teacher-weights FILE, the trained teacher's"
         return [f"kept in {out}; next: diswot distill {out}{settings}{weights}"]
-    return [] if storage else ["not kept: --no-out was given"]
+    return [] if storage else [console.NOT_KEPT]

@@ -326,7 +326,9 @@ class RankFileOptions:
     """The files that a rank study writes, or reads again.
 
     Attributes:
-        out: Run folder, which keeps all results. Default: none.
+        out: Run folder, which keeps all results. Default: the first free one of runs/TABLE-rank-1,
+            runs/TABLE-rank-2 and so on; with --from none.
+        no_out: Keep no run folder.
         resume: Continue a run that was interrupted; needs --out.
         scores: CSV file that the scores are written to, a row an architecture; needs --table.
         again: File that --scores wrote, which is compared instead of a table; needs neither --table
@@ -334,6 +336,7 @@ class RankFileOptions:
     """
 
     out: Path | None = None
+    no_out: Annotated[bool, Option("--no-out")] = False
     resume: Annotated[bool, Option("--resume")] = False
     scores: Path | None = None
     again: Annotated[Path | None, Option("--from")] = None

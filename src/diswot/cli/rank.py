@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from contextlib import AbstractContextManager, ExitStack
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from diswot.cli import console, workers
@@ -19,7 +21,7 @@ from diswot.cli.options import (
     TeacherOptions,
 )
 from diswot.cli.rank_scores import VANILLA, job_of, names_of, rows_of, scored, target_notes
-from diswot.cli.rank_study import rank_study
+from diswot.cli.rank_study import kept_in, rank_study
 from diswot.cli.study_file import TableSettings
 from diswot.errors import UserError
 from diswot.runs import folder
@@ -60,11 +62,14 @@ def rank(
     """Compare scores with accuracies, beside the plain sizes."""
     _check_place(table, files)
     settings = TableSettings("", [], scores.space, scores.proxies, table, teacher, data, scoring)
-    if table.study is not None:
-        rank_study(table.study, settings, compute, files, output)
-        return
-    devices = workers.devices(compute.device, compute.devices)
-    with folder.resumable(files.out), console.progress(quiet=output.quiet) as advance:
+    with ExitStack() as stack:
+        files = replace(files, out=stack.enter_context(_run_folder(table, files)))
+        if table.study is not None:
+            rank_study(table.study, settings, compute, files, output)
+            return
+        devices = workers.devices(compute.device, compute.devices)
+        stack.enter_context(folder.resumable(files.out))
+        advance = stack.enter_context(console.progress(quiet=output.quiet))
         rows = None
         if files.again is not None:
             sheet = _read(files.again)
@@ -84,9 +89,17 @@ def rank(
         console.show_json(result)
         return
     _show(result, rankings)
-    kept = [] if files.out is None else [f"kept in {files.out}: rank.json, scores.csv and plots"]
+    kept = kept_in(files, "rank.json, scores.csv and plots")
     for text in (*target_notes(target, rows), *_remarks(rankings), *kept):
         console.note(text, quiet=output.quiet)
+
+
+def _run_folder(table: TableOptions, files: RankFileOptions) -> AbstractContextManager[Path | None]:
+    """Give the folder that keeps the results; scores that are read need none."""
+    path = table.table or table.study
+    name = "" if path is None else path.name.partition(".")[0]
+    read = files.out is None and files.again is not None
+    return folder.chosen(files.out, f"{name}-rank", no_out=files.no_out or read)
 
 
 def _check_place(table: TableOptions, files: RankFileOptions) -> None:

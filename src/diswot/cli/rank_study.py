@@ -51,10 +51,15 @@ def rank_study(
         console.show_json(result)
         return
     _show(path, result)
-    for text in notes:
+    for text in (*notes, *kept_in(out, f"{MATRIX_PAGE} and {MATRIX}")):
         console.note(text, quiet=output.quiet)
-    if out.out is not None:
-        console.note(f"kept in {out.out}: {MATRIX_PAGE} and {MATRIX}", quiet=output.quiet)
+
+
+def kept_in(files: RankFileOptions, names: str) -> list[str]:
+    """Return a note on where a rank study is kept; none on scores that were read from a file."""
+    if files.out is not None:
+        return [f"kept in {files.out}: {names}"]
+    return [console.NOT_KEPT] if files.no_out else []
 
 
 def _table(settings: TableSettings) -> AccuracyTable:

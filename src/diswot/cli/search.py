@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import re
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass, replace
 from functools import partial
-from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
@@ -38,8 +36,6 @@ if TYPE_CHECKING:
     from diswot.nas.compute import Compute
     from diswot.nas.result import SearchResult
     from diswot.utils.progress import Advance
-
-RUNS = Path("runs")  # of searches whose folder the user does not name
 
 
 @dataclass(frozen=True)
@@ -88,13 +84,13 @@ def search(
     output: OutputOptions,
 ) -> None:
     """Search a space for a teacher's best student, training nothing."""
-    goal = replace(goal, out=_run_folder(goal, study))
-    _check_place(goal.out, study, output.quiet)
-    cluster = workers.cluster(compute)
-    devices = workers.devices(compute.device, compute.devices, on_ray=cluster is not None)
-    limits, goals = budgets.budget(budget), budgets.objectives(goal.objectives)
-    copied = alike.copied(budget, study.storage)
     with ExitStack() as stack:
+        goal = replace(goal, out=stack.enter_context(_run_folder(goal, study)))
+        _check_place(goal.out, study, output.quiet)
+        cluster = workers.cluster(compute)
+        devices = workers.devices(compute.device, compute.devices, on_ray=cluster is not None)
+        limits, goals = budgets.budget(budget), budgets.objectives(goal.objectives)
+        copied = alike.copied(budget, study.storage)
         stack.enter_context(folder.resumable(study.storage or goal.out))
         advance = stack.enter_context(console.progress(quiet=output.quiet))
         named = inputs.named_teacher(teacher, data)
@@ -220,14 +216,10 @@ def _default_proxy(space: str, *, inherits: bool) -> str:
     return "default_inherited" if inherits and space.startswith("subnet:") else "default"
 
 
-def _run_folder(goal: SearchOptions, study: StudyOptions) -> Path | None:
-    """Return the folder that keeps the results: the user's, or else a free one; None for none."""
-    if goal.out is not None and goal.no_out:
-        raise UserError("give --out or --no-out, not both")
-    if goal.out is not None or goal.no_out or study.storage or study.resume:
-        return goal.out
-    name = re.sub(r"[^\w.+-]+", "-", short_name(goal.space)).strip("-")
-    return next(place for n in count(1) if not (place := RUNS / f"{name}-{n}").exists())
+def _run_folder(goal: SearchOptions, study: StudyOptions) -> AbstractContextManager[Path | None]:
+    """Give the folder that keeps the results; a search in a storage needs none."""
+    stored = goal.out is None and bool(study.storage or study.resume)
+    return folder.chosen(goal.out, short_name(goal.space), no_out=goal.no_out or stored)
 
 
 def _check_place(out: Path | None, study: StudyOptions, quiet: bool) -> None:

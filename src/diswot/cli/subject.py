@@ -13,7 +13,7 @@ from diswot.cli.teachers import MatchedTeacher, matched_teacher
 from diswot.errors import UserError
 from diswot.runs import folder
 from diswot.storage.run_files import ALONE, DISTILLED, RUN
-from diswot.utils.user_code import rooted
+from diswot.utils.user_code import rooted, short_name
 
 if TYPE_CHECKING:
     from diswot.cli.options import TeacherOptions
@@ -68,10 +68,20 @@ class Subject:
         """Whether the student trains without a teacher."""
         return self.teacher.teacher == NONE
 
+    @property
+    def way(self) -> str:
+        """How the student is trained: the name of its folder in that of the search."""
+        return ALONE if self.alone else DISTILLED
+
+    @property
+    def title(self) -> str:
+        """Name of the training: that of the network, or of the space it is from, and the way."""
+        network = self.space if inputs.is_architecture(self.student) else self.student
+        return f"{short_name(network)}-{self.way}"
+
     def folder_in(self, run: Path) -> Path:
         """Return the folder of the training inside the folder of the search."""
-        name = ALONE if self.alone else DISTILLED
-        return run / (f"{name}-{self.number}" if self.number else name)
+        return run / (f"{self.way}-{self.number}" if self.number else self.way)
 
     def load_images(self) -> Dataset:
         """Load the images, as the teacher sees them, or a student that trains alone."""

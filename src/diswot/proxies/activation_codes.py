@@ -15,7 +15,7 @@ from torch.utils.weak import WeakIdKeyDictionary
 
 from diswot.observation.functional import in_memory_order
 from diswot.proxies.recorders import Recorder
-from diswot.utils.compat import TorchDispatchMode, int8_matmul
+from diswot.utils.compat import TorchDispatchMode, int8_matmul, uncompiled_attention
 
 
 def _operations(*names: str) -> frozenset[object]:
@@ -72,6 +72,7 @@ class ActivationCodes(Recorder):
     def _start(self, *_: object) -> None:
         super()._start()
         if self.active:
+            self._running.enter_context(uncompiled_attention())  # the compiler would trace the mode
             self._running.enter_context(_Rectifiers(self._record))
 
     def _stop(self, *_: object) -> None:
@@ -119,6 +120,8 @@ def _both(code: Tensor) -> Tensor:
 class _Rectifiers(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch has no types
     """Dispatch mode that passes each rectifier's input, and a ReLU's output, to a function."""
 
+    supports_higher_order_operators = True  # such as FlexAttention, which has no rectifiers
+
     def __init__(self, record: Callable[[Tensor, Tensor | None], None]) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.record = record
@@ -128,9 +131,10 @@ class _Rectifiers(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch 
         return False  # otherwise the first operation loads PyTorch's compiler, which takes a second
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):  # type: ignore[no-untyped-def]
-        if func.overloadpacket in _OTHERS:
+        operation = getattr(func, "overloadpacket", None)
+        if operation in _OTHERS:
             self.record(args[0], None)
         output = func(*args, **(kwargs or {}))
-        if func.overloadpacket in _RELU:
+        if operation in _RELU:
             self.record(args[0], output)
         return output

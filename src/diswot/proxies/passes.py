@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from diswot.data.dataset import Batch
+from diswot.errors import UserError
 from diswot.observation.losses import mean_loss
 from diswot.observation.modes import hooked, measuring
 from diswot.observation.rows import logits_of
@@ -58,7 +59,12 @@ def gradients(
         inputs: Tensors of any shape.
         keep_graph: Whether to keep the graph for another call.
         twice: Whether the gradients themselves are differentiable.
+
+    Raises:
+        UserError: The output has no gradient at all.
     """
+    if not output.requires_grad:
+        raise UserError("the outputs have no gradient, as under torch.no_grad or after detach")
     found = torch.autograd.grad(
         output,
         inputs,

@@ -24,7 +24,7 @@ class ComparedNetwork:
         name: Role of the network, and the name of its teacher.
         sizes: None if not known.
         percent: Test result in percent, mean over the trainings; None if not known.
-        trained: Number of epochs and of trainings.
+        trained: Number of epochs, images, and number of trainings.
         spread: Lowest and highest result, if there are several trainings.
         folders: Folders of the trainings, relative to the run folder where they lie in it.
         result: Name of the test result in the records.
@@ -104,7 +104,8 @@ def compared_students(
         if result.get("student") == params and tested is not None:
             teacher = result.get("teacher")
             way = f"distilled from {basename(str(teacher))}" if teacher else "trained alone"
-            key = (way, epochs(result.get("epochs")), tested.name)
+            data = f" on {basename(result['data'])}" if isinstance(result.get("data"), str) else ""
+            key = (way, epochs(result.get("epochs")) + data, tested.name)
             ways.setdefault(key, {})[training.name] = float(tested.percent)
     return [
         _averaged(f"student, {way}", length, sizes, name, tests)
@@ -115,7 +116,7 @@ def compared_students(
 def _averaged(
     name: str, length: str, sizes: Sizes | None, result: str, tests: Mapping[str, float]
 ) -> ComparedNetwork:
-    """Return one row for trainings with the same teacher, number of epochs and test result."""
+    """Return one row for trainings with the same teacher, epochs, images and test result."""
     percents, spread = list(tests.values()), ""
     if len(percents) > 1:
         length = f"{length}, mean of {len(percents)} runs"

@@ -6,6 +6,7 @@ import json
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
+from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +15,9 @@ from diswot.storage.run_files import FOUND, JOURNAL, RANKED, RUN, SCORES, TRAINE
 
 if TYPE_CHECKING:
     from diswot.ranking.score_columns import ScoreColumns
+
+
+RUNS = Path("runs")  # of runs whose folder the user does not name
 
 
 class Stopped(Exception):
@@ -28,6 +32,42 @@ def resumable(place: object) -> Iterator[None]:
     except KeyboardInterrupt as stop:
         kept = f"--resume continues {place}" if place else "nothing is kept"
         raise Stopped(f"stopped; {kept}") from stop
+
+
+@contextmanager
+def chosen(out: Path | None, name: str, *, no_out: bool) -> Iterator[Path | None]:
+    """Give the folder that keeps a run: the user's `out`, or else a free one; None for none.
+
+    The free one is the first of runs/NAME-1, runs/NAME-2 and so on. It is made at once, so that no
+    other command takes it, and removed at the end if it is empty.
+
+    Raises:
+        UserError: The user names a folder and wants none, or the free one cannot be made.
+    """
+    if out is not None and no_out:
+        raise UserError("give --out or --no-out, not both")
+    if out is not None or no_out:
+        yield out
+        return
+    plain = re.sub(r"[^\w.+-]+", "-", name).strip("-")
+    try:
+        RUNS.mkdir(exist_ok=True)
+        place = next(place for n in count(1) if _made(place := RUNS / f"{plain}-{n}"))
+    except OSError as error:
+        raise UserError(f"cannot make a folder in {RUNS}: {error.strerror}; see --out") from error
+    try:
+        yield place
+    finally:
+        with suppress(OSError):
+            place.rmdir()
+
+
+def _made(folder: Path) -> bool:
+    try:
+        folder.mkdir()
+    except FileExistsError:
+        return False
+    return True
 
 
 def refuse_used(folder: Path) -> None:

@@ -219,7 +219,7 @@ def distill(
     if folder is not None and processes.main:
         taught = None if teacher is None else type(teacher).__name__
         named = {"student": type(student).__name__, "teacher": taught, "start": {"from": start}}
-        result = {**named, **facts, **_result(made, recipe, data), "out": str(out)}
+        result = {**named, **facts, **as_record(made, recipe, data), "out": str(out)}
         write_training(folder, result, data.classes)
     return made
 
@@ -230,8 +230,8 @@ def _with_losses(recipe: Recipe, losses: str | Weights | None) -> Recipe:
     return replace(recipe, losses=parse_losses(losses) if isinstance(losses, str) else losses)
 
 
-def _result(made: Distilled, recipe: Recipe, data: Dataset) -> dict[str, Any]:
-    """Return the result of a training as `trained.json` records it."""
+def as_record(made: Distilled, recipe: Recipe, data: Dataset) -> dict[str, Any]:
+    """Return the result of a training as `trained.json` records it, beside the facts given."""
     last = made.history[-1]
     return {
         "losses": recipe.weights,

@@ -19,11 +19,12 @@ _VANILLA = {"distilled_acc": "vanilla_acc", "kd_acc": "base_acc"}
 
 _ACCURACY = {"acc", "accuracy", "accuracies", "top", "miou", "map", "auc", "auroc", "f1"}
 _ERROR = {
-    *("err", "error", "errors", "wer", "cer", "regret"),
+    *("err", "error", "errors", "wer", "cer", "eer", "fpr", "fnr", "regret", "inaccuracy"),
     *("misclassification", "misclassifications", "misclassified", "misclass"),
 }
 _REST = re.compile(r"(1|100)\s*[-\u2212\u2013]")  # beginning of `1-acc`, which is an error
-_LOSS = {"loss", "losses", "nll", "perplexity", "ppl"}
+_LOSS = {"loss", "losses", "nll", "perplexity", "ppl", "mse", "rmse", "mae", "brier", "ece"}
+_DROP = {"drop", "gap", "degradation"}  # of an accuracy, which is an error
 _SECOND = {"train", "training", "top5", "acc5"}  # accuracies that are seldom the target
 _SPREAD = {"std", "stdev", "sd", "sem", "stderr", "se", "var", "variance", "ci"}
 _OTHER = {
@@ -149,7 +150,7 @@ def _is(name: str, words: set[str]) -> bool:
 
 
 def _is_error(name: str) -> bool:
-    drop = _is(name, _ACCURACY) and _is(name, {"drop"})
+    drop = _is(name, _ACCURACY) and _is(name, _DROP)
     return drop or _is(name, _ERROR) or _REST.match(name) is not None
 
 
