@@ -1134,16 +1134,18 @@ assert "torch" in sys.modules and "torch._dynamo" not in sys.modules
         told = run(f"{search.replace('--json', '')} --resume").out.splitlines()[0]
         assert told.endswith(f") in {resumed['seconds']:.1f} s")
 
-    @pytest.mark.parametrize("kept", [True, False])
+    @pytest.mark.parametrize(("out", "written"), [(True, True), (True, False), (False, False)])
     def test_ctrl_c_says_how_to_go_on(
-        self, run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kept: bool
+        self, run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, out: bool, written: bool
     ) -> None:
         def stop(*args: object, **options: object) -> None:
+            if written:
+                (tmp_path / "study.journal").touch()
             raise KeyboardInterrupt
 
         monkeypatch.setattr(sys.modules["diswot.nas.api"], "search", stop)
-        told = run(f"{SEARCH} {f'--out {tmp_path}' if kept else '--no-out'}").mistake(130)
-        hint = f"--resume continues {tmp_path}" if kept else "nothing is kept"
+        told = run(f"{SEARCH} {f'--out {tmp_path}' if out else '--no-out'}").mistake(130)
+        hint = f"--resume continues {tmp_path}" if written else "nothing is kept"
         assert told == f"stopped; {hint}"
 
 

@@ -21,7 +21,6 @@ from diswot.costs.budget import Budget
 from diswot.executors.inline import Inline
 from diswot.executors.processes import process_pool
 from diswot.executors.protocol import Executor, TaskResult
-from diswot.nas.aging_evolution import digest
 from diswot.nas.driver import Driver
 from diswot.nas.evaluator import Evaluator, EvaluatorSettings, Scoring
 from diswot.nas.proposal import Proposer
@@ -145,8 +144,9 @@ def by_architecture(trials: Trials) -> dict[Any, Any]:
     ends: dict[Any, Any] = {}
     for _, params, values, state, attributes in trials:
         if "reused" not in attributes["end"]:
-            assert digest(params) not in ends or "scores" not in attributes["end"]
-            ends[digest(params)] = values, state, attributes["end"]
+            chosen = frozenset(params.items())
+            assert chosen not in ends or "scores" not in attributes["end"]
+            ends[chosen] = values, state, attributes["end"]
     return ends
 
 

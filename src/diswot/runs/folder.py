@@ -30,7 +30,8 @@ def resumable(place: object) -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt as stop:
-        kept = f"--resume continues {place}" if place else "nothing is kept"
+        held = any(place.glob("*")) if isinstance(place, Path) else place
+        kept = f"--resume continues {place}" if held else "nothing is kept"
         raise Stopped(f"stopped; {kept}") from stop
 
 
