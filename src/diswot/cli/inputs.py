@@ -163,7 +163,7 @@ class NamedTeacher:
         return self.model() if score_names.needs_teacher(proxies, init) else None
 
     def remarks(self, proxies: Sequence[str] = (), init: str | None = None) -> list[str]:
-        """Return notes about what a user may not expect of the teacher, or of it in some scores."""
+        """Return notes on what a user may not expect of the teacher, alone or in some scores."""
         from diswot.models import registry as models
         from diswot.proxies.registry import get_proxy, inherits
         from diswot.runs import folder
