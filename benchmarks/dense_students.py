@@ -9,8 +9,10 @@
 feature pyramid with a linear classifier. `bccd`: BCCD, 3 classes, 320 x 240 pixels, 205 training
 and 72 test images; the teacher is an FCOS detector. Both teachers have a small ResNet as backbone
 and are trained here on the labels from random weights. The budget is the cost of the same network
-with half of the channels, the design by hand. The space is the sub-networks of the teacher, and all
-students that are distilled start from its weights; alone, a student starts from random weights.
+with half of the channels, or a quarter (`camvid quarter`, `bccd quarter`): the design by hand. The
+space is the sub-networks of the teacher, and all students that are distilled start from its
+weights; alone, a student starts from random weights. `--random N` adds random students of at least
+80 % of one of the two costs, which are trained with one seed.
 
 Choices use training images alone; results are those of the test images after the last epoch. Each
 step adds lines to its file; what is there is not repeated.
@@ -22,11 +24,12 @@ import argparse
 import statistics
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+from random_students import random_student
 from short_training import append, is_there, lines, machine
 from timm.models.resnet import BasicBlock, ResNet
 from torch import nn
@@ -50,7 +53,7 @@ from diswot.training.recipe import Recipe, parse_losses
 from diswot.utils import files, jsonl
 
 FILE = "benchmarks/dense_students.py"
-HAND = "by hand"
+HAND, RANDOM = "by hand", "random"
 PICKS = (HAND, "default_inherited", "params")
 SCORED = 8  # images of a scoring batch
 ALONE, LABELS = "alone", "labels"  # from random weights, and from those of the teacher
@@ -68,9 +71,10 @@ def segmenter(width: int = 32, num_classes: int = 11) -> nn.Module:
 def detector(width: int = 32, num_classes: int = 3) -> nn.Module:
     """Build an FCOS detector over a ResNet-18 of a width at its first stage."""
     body, _ = _resnet(width, 10)
+    head = max(32, 2 * width)  # its group normalisation has 32 groups
     return build_detector(
-        body, "fcos", num_classes, CELLS["bccd"].size, "ResNet", width=2 * width,
-        head_width=2 * width, head_depth=2,
+        body, "fcos", num_classes, CELLS["bccd"].size, "ResNet", width=head,
+        head_width=head, head_depth=2,
     )  # fmt: skip
 
 
@@ -99,6 +103,7 @@ class Cell:
         rates: Highest learning rate from random weights, and from those of the teacher.
         way: How the table of picks is distilled.
         distillers: Losses beside the task's own, whose weight is 1, by the name of the way.
+        hand: Channels at the first stage of the design by hand; the teacher has 32.
     """
 
     build: Callable[..., nn.Module]
@@ -112,6 +117,7 @@ class Cell:
     rates: tuple[float, float]
     way: str
     distillers: Mapping[str, str]
+    hand: int = 16
 
     def recipe(self, epochs: int, seed: int, *, fresh_start: bool, losses: str = "") -> Recipe:
         """Return the settings of a training."""
@@ -126,10 +132,10 @@ class Cell:
 
     def make(self, params: Params | None) -> nn.Module:
         """Build a student; None is the design by hand."""
-        return self.build(16) if params is None else build_network(self.space(), params)
+        return self.build(self.hand) if params is None else build_network(self.space(), params)
 
 
-CELLS: Mapping[str, Cell] = {
+CELLS: dict[str, Cell] = {
     "camvid": Cell(
         segmenter, 11, 180, 0.3, 40, 20, 8, "sgd", (0.05, 0.02), "cwd",
         {"kd": "kd:1", "dist": "dist:1", "cwd": "cwd:3", "sp": "sp:3000",
@@ -141,6 +147,7 @@ CELLS: Mapping[str, Cell] = {
          "cwd": "cwd:3", "fitnet": "fitnet:1", "sp": "sp:3000"},
     ),
 }  # fmt: skip
+CELLS |= {f"{name} quarter": replace(cell, hand=8) for name, cell in CELLS.items()}
 
 
 def make_teacher(cell: Cell, data: Dataset, options: argparse.Namespace) -> None:
@@ -162,13 +169,16 @@ def load_teacher(cell: Cell, weights: Path) -> nn.Module:
 
 def make_picks(cell: Cell, data: Dataset, options: argparse.Namespace) -> None:
     """Pick a student by each rule, unless it is there."""
-    limit = Budget.like(cell.make(None), data.image_shape)
+    shape, limit = data.image_shape, Budget.like(cell.make(None), data.image_shape)
     ready = {row["pick"] for row in jsonl.read_lines(options.picked) if row["cell"] == options.cell}
     for pick in options.picks:
         if pick in ready:
             continue
         start, params = time.process_time(), None
-        if pick != HAND:
+        if pick.startswith(RANDOM):
+            number = int(pick.split()[1])
+            params = random_student(cell.space(), cell.make, shape, limit, number)
+        elif pick != HAND:
             teacher = load_teacher(cell, options.weights)
             result = search(
                 teacher, cell.space(), data.batch(SCORED), scoring=pick,
@@ -177,7 +187,7 @@ def make_picks(cell: Cell, data: Dataset, options: argparse.Namespace) -> None:
             params = dict(result.best.params)
         seconds = time.process_time() - start
         model = cell.make(params)
-        made = Costs(model, data.image_shape)
+        made = Costs(model, shape)
         row = {
             "cell": options.cell, "pick": pick, "params": params,
             "search_seconds": round(seconds, 1), "model_params": made.params,
@@ -188,9 +198,11 @@ def make_picks(cell: Cell, data: Dataset, options: argparse.Namespace) -> None:
 
 
 def trainings(cell: Cell, options: argparse.Namespace) -> Iterator[tuple[dict[str, Any], ...]]:
-    """Yield a pick and the identity of each training, seed by seed."""
+    """Yield a pick and the identity of each training, seed by seed; random picks have one."""
     for seed in range(options.seeds):
         for row in jsonl.read_lines(options.picked):
+            if seed and row["pick"].startswith(RANDOM):
+                continue
             if row["cell"] == options.cell and row["pick"] in options.picks:
                 for way in options.ways or (ALONE, cell.way):
                     yield row, {"cell": options.cell, "pick": row["pick"], "way": way,
@@ -236,7 +248,8 @@ def table(rows: list[dict[str, str]]) -> str:
             "|---|---|---|---:|---:|---:|---:|---:|"]  # fmt: skip
     groups: dict[tuple[str, ...], list[dict[str, str]]] = {}
     for row in rows:
-        groups.setdefault((row["cell"], row["pick"], row["way"]), []).append(row)
+        pick = RANDOM if row["pick"].startswith(RANDOM) else row["pick"]
+        groups.setdefault((row["cell"], pick, row["way"]), []).append(row)
     for names, group in groups.items():
         values = [float(row["result"]) for row in group]
         spread = f" ± {statistics.stdev(values):.2f}" if len(values) > 1 else ""
@@ -258,12 +271,13 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("docs/tables/dense.csv"))
     parser.add_argument("--picked", type=Path, default=Path("docs/tables/dense_picks.jsonl"))
     parser.add_argument("--picks", default=",".join(PICKS), help="with commas")
+    parser.add_argument("--random", type=int, default=0, help="random students of the budget")
     parser.add_argument("--ways", default="", help="of training, with commas")
     parser.add_argument("--candidates", type=int, default=200, help="scored by each search")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--epochs", type=int, help="in place of those of the cell")
     options = parser.parse_args()
-    options.picks = options.picks.split(",")
+    options.picks = options.picks.split(",") + [f"{RANDOM} {n}" for n in range(options.random)]
     options.ways = [way for way in options.ways.split(",") if way]
     steps = {"teacher": make_teacher, "search": make_picks, "train": make_trainings}
     if options.step is not None:

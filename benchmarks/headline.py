@@ -32,7 +32,7 @@ from typing import Any
 import optuna
 from headline_table import HAND, architecture, table
 from optuna.samplers import PartialFixedSampler
-from optuna.trial import TrialState
+from random_students import random_student
 from short_training import (
     CLASSES,
     TEACHER,
@@ -61,7 +61,6 @@ from diswot.models.inheritance import inherit
 from diswot.models.resized import ResizedInput, plain
 from diswot.nas.aging_evolution import AgingEvolutionSampler
 from diswot.nas.api import search
-from diswot.nas.proposal import Proposer
 from diswot.spaces import cifar_cnn
 from diswot.spaces.registry import Params, build_network, create_space
 from diswot.spaces.validation import Build
@@ -73,9 +72,7 @@ TWENTY = tuple(range(0, CLASSES, 5))  # of the hundred classes, by name
 TEACHER_SIZE = 32  # pixels a side of the images that the teacher sees
 SCORES = ("default", "default_inherited", "diswot", "params")
 LAST_WIDTH = "width_3"  # of the sub-networks of the teacher
-LEAST = 0.8  # share of one of the two costs that a random student needs
 UNIFORM = "uniform sub-network"
-RANDOM_SEED = 1000  # of the first random student; searches have seed 0
 WAYS = {"distilled": "at+kd_standardised", "alone": "alone"}
 
 
@@ -189,7 +186,8 @@ def pick(place: LoadedCell, name: str, candidates: int) -> dict[str, Any]:
     start, cell = time.process_time(), place.cell
     params, scored = None, 0
     if name.startswith("random"):
-        params = random_student(cell, int(name.split()[1]))
+        number = int(name.split()[1])
+        params = random_student(cell.space, cell.build, cell.shape, cell.limit, number)
     elif name == UNIFORM:
         params = next(widest_uniforms(cell.macs_within))
     elif name != HAND:
@@ -226,32 +224,6 @@ def found(place: LoadedCell, proxy: str, candidates: int) -> tuple[Params, int]:
         narrow = build_network(space, {**params, "head": 0})
         params["head"] = 0 if narrow.fc.in_features == width else width
     return params, result.scored
-
-
-def random_student(cell: Cell, number: int) -> Params:
-    """Draw students, then change the nearest to the budget, until one needs most of the budget.
-
-    Drawing alone would take hours: few random students are within a small budget.
-    """
-    sampler = AgingEvolutionSampler(seed=RANDOM_SEED + number)
-    study = optuna.create_study(sampler=sampler, direction="maximize")
-    propose, limit = Proposer(cell.space), cell.limit
-    while True:
-        trial = study.ask()
-        proposal = propose(trial)
-        margins = {"params": proposal.model_params / limit.max_params - 1}
-        if margins["params"] <= 0:
-            macs = Costs(cell.build(proposal.params), cell.shape).counts.macs
-            margins["macs"] = macs / limit.max_macs - 1
-        fullest = max(margins.values())
-        if LEAST - 1 <= fullest <= 0:
-            return dict(proposal.params)
-        for cost, margin in margins.items():
-            trial.set_constraint(cost, margin)
-        if fullest <= 0:
-            study.tell(trial, fullest)
-        else:
-            study.tell(trial, state=TrialState.PRUNED)
 
 
 def fitting(place: LoadedCell, params: Params | None) -> float:
