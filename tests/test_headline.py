@@ -47,7 +47,8 @@ def test_designs_by_hand_are_within_the_budget(script: Any) -> None:
 
 def test_random_student_needs_most_of_the_budget(script: Any) -> None:
     cell = replace(tiny(script), share=4.0)
-    students = [script.random_student(cell, number) for number in (0, 1)]
+    where = cell.space, cell.build, cell.shape, cell.limit
+    students = [script.random_student(*where, number) for number in (0, 1)]
 
     assert students[0] != students[1]
     for params in students:
