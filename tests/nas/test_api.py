@@ -32,7 +32,7 @@ from diswot.costs.counts import count_macs, count_params
 from diswot.errors import SearchFailed, UserError
 from diswot.nas import api
 from diswot.nas.aging_evolution import Digest, digest
-from diswot.nas.driver import SearchProgress
+from diswot.nas.progress import SearchProgress
 from diswot.nas.result import SearchResult, differ
 from diswot.nas.samplers import SAMPLERS
 from diswot.proxies.candidate import Candidate

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
@@ -14,7 +15,8 @@ from diswot.errors import UserError
 from diswot.executors.inline import Inline
 from diswot.executors.processes import process_pool
 from diswot.executors.protocol import Executor
-from diswot.nas.evaluator import EvaluatorSettings, Latency
+from diswot.nas.evaluator import EvaluatorSettings
+from diswot.nas.measuring import Latency, measured_first
 from diswot.utils import devices
 
 if TYPE_CHECKING:
@@ -64,13 +66,32 @@ class Compute:
         return self.devices or (("cuda",) if on_gpus else (str(batches),))
 
     @contextmanager
-    def executor(self, settings: EvaluatorSettings) -> Iterator[Executor]:
-        """Start what evaluates candidates; it ends on the way out.
+    def executor(self, settings: EvaluatorSettings, cache: Path | None) -> Iterator[Executor]:
+        """Start what evaluates candidates, and measures them before; both end on the way out.
+
+        Args:
+            settings: What the evaluator is made of.
+            cache: File of the latencies that were measured; None for none.
 
         Raises:
             UserError: There is no such device or cluster, or a number is wrong.
             SearchFailed: Workers cannot start.
         """
+        counts = "latency" in {*settings.objectives, *settings.budget.limits}
+        if counts and self.latency is None:
+            raise UserError(
+                "latency is limited or an objective, and nothing is given to measure it"
+            )
+        with self._evaluations(settings) as evaluations:
+            if not counts or self.latency is None:
+                yield evaluations
+                return
+            given = evaluations, settings, self.latency, self.timeout, cache
+            with measured_first(*given) as executor:
+                yield executor
+
+    @contextmanager
+    def _evaluations(self, settings: EvaluatorSettings) -> Iterator[Executor]:
         names = self.places(settings.batches[0].images.device)
         makes = [replace(settings, device=name).make for name in names]
         threads = self.threads or 1

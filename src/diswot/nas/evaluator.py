@@ -26,7 +26,6 @@ from diswot.utils.devices import get_device
 from diswot.utils.user_code import name_of
 
 Task = tuple[Params, float | None]  # parameters, and the measured latency in seconds
-Latency = Callable[[Params], float]  # seconds of one image, given the parameters
 
 
 @dataclass(frozen=True)
@@ -135,30 +134,6 @@ class Evaluator:
         yield first
         for repeat in range(1, len(self.scorer.batches)):
             yield self.scorer.fresh(partial(build_network, self.space, params), repeat)
-
-
-@dataclass(frozen=True)
-class Measurement:
-    """The step before an evaluation where latency counts: cheap limits first, then the clock."""
-
-    space: Build
-    budget: Budget
-    image_shape: Shape
-    latency: Latency
-
-    def __call__(self, params: Params) -> TrialResult | float:
-        """Return the seconds of one image, or how the candidate ended: outside, or failed."""
-        try:
-            model = build_network(self.space, params)
-            costs = Costs(model, self.image_shape, partial(self.latency, params))
-            excess, margins = self.budget.check(costs)
-            if excess is not None:
-                return TrialResult(rejected=excess, margins=margins)
-            return costs.latency
-        except SearchFailed:
-            raise
-        except (Exception, SystemExit) as error:  # an error of a user's network is its failure
-            return failure(error)
 
 
 def failure(error: BaseException) -> TrialResult:
