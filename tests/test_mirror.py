@@ -92,7 +92,6 @@ ELSEWHERE = {
     "spaces/test_cifar_resnet": ("models/cifar_resnet",),
     # what is said between them, from those who say it
     "executors/test_inline": ("executors/protocol",),
-    "nas/test_record": ("storage/run_writer",),
     "cli/test_training": ("training/progress",),
     # names alone
     "test_layers": ("__init__", "storage/run_files"),

@@ -11,7 +11,10 @@ from torch import nn
 from toyspaces import Marked
 
 from diswot.costs.budget import Budget, Excess
-from diswot.nas.measuring import Measurement
+from diswot.executors.inline import Inline
+from diswot.executors.protocol import TaskResult
+from diswot.nas.evaluator import Task
+from diswot.nas.measuring import MeasuredFirst, Measurement
 from diswot.nas.trial_result import TrialResult
 
 SHAPE = (3, 8, 8)
@@ -62,3 +65,44 @@ def test_latency_that_cannot_be_measured_is_a_failure() -> None:
     found = Measurement(sized, Budget(max_latency=1), SHAPE, latency)({"size": 1})
 
     assert found == TrialResult(failed="RuntimeError: no clock", kind="error")
+
+
+class Restarting(Inline):
+    """An executor whose worker is gone after each task, and starts while it is waited for."""
+
+    gone = False
+
+    @property
+    def room(self) -> int:
+        return 0 if self.gone else super().room
+
+    def wait(self, seconds: float | None = None) -> list[TaskResult]:
+        ended = super().wait(seconds)
+        self.gone = bool(ended)
+        return ended
+
+
+def test_a_process_that_measures_and_died_is_waited_for() -> None:
+    """Else there is no room for another candidate, and a search would wait for ever."""
+    executor = MeasuredFirst(
+        Restarting(lambda params: TrialResult(failed="no clock", kind="killed")),
+        Inline(lambda task: TrialResult(1.0)),
+    )
+    executor.submit(0, ({"size": 1}, None))
+
+    assert [task.key for task in executor.wait()] == [0] and executor.room == 0
+    assert executor.wait(0) == [] and executor.room == 1
+
+
+def test_a_measured_candidate_is_evaluated_with_its_latency() -> None:
+    tasks: list[Task] = []
+
+    def evaluate(task: Task) -> TrialResult:
+        tasks.append(task)
+        return TrialResult(1.0)
+
+    executor = MeasuredFirst(Inline(lambda params: params["size"] / 4), Inline(evaluate))
+    executor.submit("a", ({"size": 2}, None))
+
+    assert executor.wait() == [TaskResult("a", TrialResult(1.0))]
+    assert tasks == [({"size": 2}, 0.5)] and executor.room == 1

@@ -15,21 +15,21 @@ from torch import nn
 
 from diswot.costs.budget import COSTS, Budget
 from diswot.costs.latency import Setting
-from diswot.data.dataset import Batch, Dataset
+from diswot.data.dataset import BATCH, Batch, Dataset
 from diswot.data.own import as_dataset, is_data
 from diswot.errors import UserError, unknown
 from diswot.models.initialization import INHERITED
 from diswot.nas.compute import Compute
 from diswot.nas.driver import Driver
-from diswot.nas.evaluator import EvaluatorSettings, Scoring
+from diswot.nas.evaluator import Evaluator, Scoring
 from diswot.nas.peers import Peers
 from diswot.nas.progress import Callback, SearchProgress, show_progress
 from diswot.nas.proposal import Proposer
-from diswot.nas.record import named_facts
 from diswot.nas.result import SearchResult, search_result
 from diswot.nas.samplers import SamplerLike, create_sampler
 from diswot.observation.modes import require_network
 from diswot.proxies.registry import ProxyLike, get_proxy
+from diswot.spaces.named import NamedSpace
 from diswot.spaces.registry import Params, enumerate_params
 from diswot.spaces.validation import Build
 from diswot.storage.run_files import FOUND, LATENCIES
@@ -135,36 +135,36 @@ def search(
             the study cannot be resumed.
         SearchFailed: Every candidate failed.
     """
-    settings = _settings(teacher, space, batches, scoring, budget, objectives)
+    evaluator = _evaluator(teacher, space, batches, scoring, budget, objectives)
     compute = Compute(compute) if isinstance(compute, int) else compute
     study = StudySettings(study) if isinstance(study, str | Path) else study
-    chosen = _sampler(settings.objectives, sampler)
-    if n_trials < 1 or not settings.batches:
+    chosen = _sampler(evaluator.objectives, sampler)
+    if n_trials < 1 or not evaluator.batches:
         raise UserError("a search needs at least one trial and one batch")
     with torch.random.fork_rng(devices=[]), repeats_counted(), contextlib.ExitStack() as stack:
         if progress:
             callbacks = [*callbacks, partial(show_progress, stack.enter_context(shown_progress()))]
         plan = enumerate_params(space, n_trials)
-        driver = stack.enter_context(_driver(settings, chosen, compute, study))
+        driver = stack.enter_context(_driver(evaluator, chosen, compute, study))
         if (out := study.out or study.folder) is not None:
             config = {**named_facts(space, batches), **driver.study.user_attrs["config"]}
             write_run(out, config, study={"storage": study.database, "name": study.name})
         _drive(driver, plan, n_trials, callbacks)
-        found = search_result(driver, settings, exhaustive=plan is not None)
+        found = search_result(driver, evaluator, exhaustive=plan is not None)
     if out is not None and study.record:
         timing = compute.latency.facts if isinstance(compute.latency, Setting) else None
         files.write_json(out / FOUND, {**found.as_dict(), "latency_setting": timing, "like": None})
     return found
 
 
-def _settings(
+def _evaluator(
     teacher: nn.Module | None,
     space: Build,
     batches: object,
     scoring: Scoring | ProxyLike,
     budget: Budget | None,
     objectives: Sequence[str],
-) -> EvaluatorSettings:
+) -> Evaluator:
     """Return how candidates are evaluated, with every default filled in.
 
     Raises:
@@ -175,7 +175,7 @@ def _settings(
     repeats, classes = _batches(batches, how.seed)
     how = replace(how, num_classes=how.num_classes or classes)
     wanted = tuple(objectives.split(",") if isinstance(objectives, str) else objectives)
-    return EvaluatorSettings(teacher, space, repeats, how, budget or Budget(), wanted)
+    return Evaluator(teacher, space, repeats, how, budget or Budget(), wanted)
 
 
 def _definite(scoring: Scoring | ProxyLike) -> Scoring:
@@ -216,19 +216,19 @@ def _batches(given: object, seed: int) -> tuple[tuple[Batch, ...], int | None]:
 
 @contextlib.contextmanager
 def _driver(
-    settings: EvaluatorSettings, sampler: SamplerLike, compute: Compute, study: StudySettings
+    evaluator: Evaluator, sampler: SamplerLike, compute: Compute, study: StudySettings
 ) -> Iterator[Driver]:
     """Start the workers and open the study; stop and close them at the end."""
-    proposals = create_sampler(sampler, settings.scoring.seed)
+    proposals = create_sampler(sampler, evaluator.scoring.seed)
     with contextlib.ExitStack() as stack:
-        executor = stack.enter_context(compute.executor(settings, study.cache))
-        held = stack.enter_context(_opened(study, proposals, settings.objectives))
-        _agree(held, {**_facts(settings, name_of(sampler), compute), **study.facts})
+        executor = stack.enter_context(compute.executor(evaluator, study.cache))
+        held = stack.enter_context(_opened(study, proposals, evaluator.objectives))
+        _agree(held, {**_facts(evaluator, name_of(sampler), compute), **study.facts})
         peers = Peers(held) if study.shared else None
         if peers is not None:
             stack.enter_context(peers.heartbeat())
-        proposer, limits = Proposer(settings.space), settings.budget
-        yield Driver(held, proposer, executor, limits, settings.objectives, peers)
+        proposer, limits = Proposer(evaluator.space), evaluator.budget
+        yield Driver(held, proposer, executor, limits, evaluator.objectives, peers)
 
 
 def _drive(
@@ -251,15 +251,23 @@ def _drive(
             driver.leave()
 
 
-def _facts(settings: EvaluatorSettings, sampler: str, compute: Compute) -> dict[str, Any]:
+def named_facts(space: Build, data: object) -> dict[str, Any]:
+    """Return the names and sizes that a space and a data set know of themselves."""
+    facts: dict[str, Any] = {}
+    if isinstance(data, Dataset):
+        facts |= {"data": data.name, **data.image_facts, "batch_size": BATCH}
+    return {**facts, **space.facts} if isinstance(space, NamedSpace) else facts
+
+
+def _facts(evaluator: Evaluator, sampler: str, compute: Compute) -> dict[str, Any]:
     """Return what a resumed study must share."""
-    how = settings.scoring
+    how = evaluator.scoring
     facts: dict[str, Any] = {"init": how.init, "seed": how.seed, "proxy": name_of(how.proxy)}
     facts |= {"trained_teacher": how.trained_teacher}
-    facts |= {"batches": [list(batch.images.shape) for batch in settings.batches]}
-    facts |= {"sampler": sampler, "budget": asdict(settings.budget)}
-    facts |= {"objectives": list(settings.objectives)}
-    kind = device_kind(compute.places(settings.batches[0].images.device))
+    facts |= {"batches": [list(batch.images.shape) for batch in evaluator.batches]}
+    facts |= {"sampler": sampler, "budget": asdict(evaluator.budget)}
+    facts |= {"objectives": list(evaluator.objectives)}
+    kind = device_kind(compute.places(evaluator.batches[0].images.device))
     return facts if kind == CPU else {**facts, "device": kind}
 
 

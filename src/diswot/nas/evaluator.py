@@ -51,11 +51,17 @@ class Scoring:
 
 
 @dataclass(frozen=True)
-class EvaluatorSettings:
-    """All that an `Evaluator` is made of, for making it in any process.
+class Evaluator:
+    """Evaluates the candidates of a search, in any process that it is sent to.
 
-    There is one batch a repeat. The scoring names an initialisation. Candidates are scored on the
-    named device, or else on that of the batches.
+    Attributes:
+        teacher: Observed once in each process, if the proxy needs a teacher.
+        space: Builds the candidates.
+        batches: One batch a repeat.
+        scoring: How candidates are scored; it names an initialisation.
+        budget: Limits; candidates outside are not scored.
+        objectives: `score`, alone or with names of `COSTS`.
+        device: Device to score on; that of the batches if None.
     """
 
     teacher: nn.Module | None
@@ -68,15 +74,21 @@ class EvaluatorSettings:
 
     @property
     def image_shape(self) -> Shape:
-        """Return C, H, W of the images."""
+        """C, H, W of the images."""
         _, channels, height, width = self.batches[0].images.shape
         return channels, height, width
 
-    def evaluator(self) -> Evaluator:
-        """Observe the teacher, if the proxy needs one, and return what evaluates candidates."""
+    @property
+    def costs(self) -> tuple[str, ...]:
+        """Names of the costs that are reported: those that are limited or an objective."""
+        return tuple(n for n in COSTS if n in {*self.budget.limits, *self.objectives})
+
+    @cached_property
+    def scorer(self) -> Scorer:
+        """What scores networks, with the observations of the teacher."""
         how = self.scoring
         assert how.init is not None
-        fixed = scorer(
+        return scorer(
             self.teacher,
             self.batches,
             [how.proxy],
@@ -86,31 +98,16 @@ class EvaluatorSettings:
             device=None if self.device is None else get_device(self.device),
             num_classes=how.num_classes,
         )
-        limited = {*self.budget.limits, *self.objectives}
-        costs = tuple(name for name in COSTS if name in limited)
-        return Evaluator(self.space, fixed, how.proxy, self.budget, self.image_shape, costs)
-
-    def make(self) -> Callable[[Task], TrialResult]:
-        """Return the function that does an executor's tasks."""
-        evaluator = self.evaluator()
-        return lambda task: evaluator.evaluate(*task)
-
-
-@dataclass(frozen=True)
-class Evaluator:
-    """What stays the same for all candidates of a search, of which `costs` are reported."""
-
-    space: Build
-    scorer: Scorer
-    proxy: ProxyLike
-    budget: Budget
-    image_shape: Shape
-    costs: tuple[str, ...] = ()
 
     @cached_property
     def row(self) -> dict[str, Proxy]:
         """The proxy by its name, looked up once: a user may edit a file during the search."""
-        return get_proxies([self.proxy])
+        return get_proxies([self.scoring.proxy])
+
+    def make(self) -> Callable[[Task], TrialResult]:
+        """Observe the teacher; return the function that does an executor's tasks."""
+        _ = self.scorer
+        return lambda task: self.evaluate(*task)
 
     def evaluate(self, params: Params, latency: float | None = None) -> TrialResult:
         """Build, check and score one candidate; a latency that counts is measured already."""
@@ -127,12 +124,12 @@ class Evaluator:
             raise
         except (Exception, SystemExit) as error:  # an error of a user's network is its failure
             return failure(error)
-        mean = statistics.fmean(scores[name_of(self.proxy)])
+        mean = statistics.fmean(scores[name_of(self.scoring.proxy)])
         return TrialResult(mean, scores, costs.params, reported, margins)
 
     def _students(self, first: nn.Module, params: Params) -> Iterator[nn.Module]:
         yield first
-        for repeat in range(1, len(self.scorer.batches)):
+        for repeat in range(1, len(self.batches)):
             yield self.scorer.fresh(partial(build_network, self.space, params), repeat)
 
 

@@ -5,27 +5,21 @@ Other candidates are evaluated meanwhile, so a measurement makes no worker wait.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field
 from functools import partial
-from pathlib import Path
 
 from diswot.costs.budget import Budget, Costs
 from diswot.costs.counts import Shape
-from diswot.costs.latency import LatencyBench, Setting
 from diswot.errors import SearchFailed
-from diswot.executors.inline import Inline
-from diswot.executors.processes import process_pool
 from diswot.executors.protocol import Executor, TaskResult
-from diswot.nas.evaluator import EvaluatorSettings, Task, failure
+from diswot.nas.evaluator import Task, failure
 from diswot.nas.trial_result import TrialResult
 from diswot.spaces.registry import Params, build_network
 from diswot.spaces.validation import Build
 
 Latency = Callable[[Params], float]  # seconds of one image, given the parameters
 
-TIMEOUTS = 4  # times the timeout of a candidate that one measurement may take
 POLL = 0.05  # seconds between looks at the evaluations while a latency is measured
 
 
@@ -79,45 +73,11 @@ class MeasuredFirst:
 
     def wait(self, seconds: float | None = None) -> list[TaskResult]:
         """Wait until candidates end; those that were measured are evaluated."""
-        if not self._measured:
-            return self.evaluations.wait(seconds)
         ended = []
-        for task in self.measurements.wait(POLL):
+        for task in self.measurements.wait(POLL if self._measured else 0):
             params = self._measured.pop(task.key)
             if task.failure or isinstance(task.value, TrialResult):
                 ended.append(task)
             else:
                 self.evaluations.submit(task.key, (params, float(task.value)))
-        return ended + self.evaluations.wait(0)
-
-
-@contextmanager
-def measured_first(
-    evaluations: Executor,
-    settings: EvaluatorSettings,
-    latency: Setting | Latency,
-    timeout: float | None,
-    cache: Path | None,
-) -> Iterator[Executor]:
-    """Start what measures latency: a process of its own, or a user's function in this process.
-
-    Args:
-        evaluations: Executor of what evaluates candidates.
-        settings: Settings of the evaluator.
-        latency: How latency is measured, or a function of the parameters that returns seconds.
-        timeout: Seconds that one evaluation may take; a measurement may take more.
-        cache: File of the latencies that were measured; None for none.
-    """
-    measurement = partial(Measurement, settings.space, settings.budget, settings.image_shape)
-    if not isinstance(latency, Setting):
-        yield MeasuredFirst(Inline(measurement(latency)), evaluations)
-        return
-    bench = LatencyBench(partial(build_network, settings.space), latency, cache)
-    make = partial(measurement, partial(_upper_end, bench))
-    limit = None if timeout is None else TIMEOUTS * timeout
-    with process_pool([make], 1, threads=latency.threads, timeout=limit) as measurements:
-        yield MeasuredFirst(measurements, evaluations)
-
-
-def _upper_end(bench: LatencyBench, params: Params) -> float:
-    return bench(params).high
+        return ended + self.evaluations.wait(0 if ended or self._measured else seconds)

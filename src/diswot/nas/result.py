@@ -15,7 +15,7 @@ from diswot.costs.budget import COSTS
 from diswot.costs.counts import count, count_params, count_trainable
 from diswot.errors import SearchFailed, UserError
 from diswot.nas.driver import Driver
-from diswot.nas.evaluator import EvaluatorSettings
+from diswot.nas.evaluator import Evaluator
 from diswot.nas.trial_result import ATTRIBUTE, TrialResult
 from diswot.proxies.scorer import standard_error
 from diswot.spaces.registry import Params, build_network
@@ -169,7 +169,7 @@ def _text(params: Params) -> str:
     return ", ".join(f"{name}={value}" for name, value in params.items())
 
 
-def search_result(driver: Driver, settings: EvaluatorSettings, *, exhaustive: bool) -> SearchResult:
+def search_result(driver: Driver, evaluator: Evaluator, *, exhaustive: bool) -> SearchResult:
     """Return the result of everything in a study.
 
     Raises:
@@ -179,16 +179,16 @@ def search_result(driver: Driver, settings: EvaluatorSettings, *, exhaustive: bo
     history = driver.history
     ranked = sorted((each for each in history if each[1].outcome == "scored"), key=_preference)
     if not ranked:
-        raise _nothing(driver, settings)
+        raise _nothing(driver, evaluator)
     sizes = [result.model_params or 0 for _, result in ranked]
     places = diverse([trial.params for trial, _ in ranked], TOP, sizes.index(max(sizes)))
-    top = tuple(_student(settings, *each) for each in ranked[:TOP])
+    top = tuple(_student(evaluator, *each) for each in ranked[:TOP])
     trials = driver.study.get_trials(deepcopy=False)
     return SearchResult(
         best=top[0],
         top=top,
         objectives=driver.objectives,
-        front=_front(settings, ranked),
+        front=_front(evaluator, ranked),
         trials=history.within,
         scored=len(ranked),
         raced=history.outcomes["scored"] - len(ranked),
@@ -202,7 +202,7 @@ def search_result(driver: Driver, settings: EvaluatorSettings, *, exhaustive: bo
         seconds=elapsed(trials),
         seconds_per_candidate=statistics.median(_durations(trials) or [0.0]),
         diverse=tuple(
-            top[place] if place < TOP else _student(settings, *ranked[place]) for place in places
+            top[place] if place < TOP else _student(evaluator, *ranked[place]) for place in places
         ),
     )
 
@@ -268,14 +268,14 @@ def _durations(trials: Sequence[FrozenTrial]) -> list[float]:
 
 
 def _front(
-    settings: EvaluatorSettings, ranked: Sequence[tuple[FrozenTrial, TrialResult]]
+    evaluator: Evaluator, ranked: Sequence[tuple[FrozenTrial, TrialResult]]
 ) -> tuple[Student, ...]:
     """Return the Pareto front of several objectives, in the order of the scores."""
-    costs = [name for name in settings.objectives if name != "score"]
+    costs = [name for name in evaluator.objectives if name != "score"]
     if not costs:
         return ()
     losses = [(-(r.score or 0.0), *(r.costs[name] for name in costs)) for _, r in ranked]
-    return tuple(_student(settings, *ranked[place]) for place in front(losses))
+    return tuple(_student(evaluator, *ranked[place]) for place in front(losses))
 
 
 def _preference(ended: tuple[FrozenTrial, TrialResult]) -> tuple[float, int, int]:
@@ -285,14 +285,14 @@ def _preference(ended: tuple[FrozenTrial, TrialResult]) -> tuple[float, int, int
     return -result.score, result.model_params, trial.number
 
 
-def _student(settings: EvaluatorSettings, trial: FrozenTrial, result: TrialResult) -> Student:
+def _student(evaluator: Evaluator, trial: FrozenTrial, result: TrialResult) -> Student:
     assert result.score is not None and result.model_params is not None
-    model = build_network(settings.space, trial.params)
-    counts, trainable = count(model, settings.image_shape), count_trainable(model)
+    model = build_network(evaluator.space, trial.params)
+    counts, trainable = count(model, evaluator.image_shape), count_trainable(model)
     return Student(
         params=dict(trial.params),
         score=result.score,
-        standard_error=standard_error(result.scores[name_of(settings.scoring.proxy)]),
+        standard_error=standard_error(result.scores[name_of(evaluator.scoring.proxy)]),
         model_params=result.model_params,
         macs=counts.macs,
         memory=counts.memory,
@@ -303,7 +303,7 @@ def _student(settings: EvaluatorSettings, trial: FrozenTrial, result: TrialResul
     )
 
 
-def _nothing(driver: Driver, settings: EvaluatorSettings) -> Exception:
+def _nothing(driver: Driver, evaluator: Evaluator) -> Exception:
     """Return the error that says why no candidate was scored."""
     history = driver.history
     if history.reasons:
@@ -319,8 +319,8 @@ def _nothing(driver: Driver, settings: EvaluatorSettings) -> Exception:
     kept = [name for name in result.margins if name != broken]
     among = f" of those within max_{' and max_'.join(kept)}" if kept else ""
     show = COSTS[broken].show
-    model = build_network(settings.space, nearest.params)
-    counts = count(model, settings.image_shape)
+    model = build_network(evaluator.space, nearest.params)
+    counts = count(model, evaluator.image_shape)
     sizes = f"{show_count(count_params(model))} params, {show_count(counts.macs)} MACs"
     return UserError(
         f"no student fits the budget among {len(history):,} different ones: none{among} keeps "
