@@ -6,9 +6,10 @@ A pure function of the parameters: the same in this process, in a worker process
 from __future__ import annotations
 
 import statistics
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property, partial
+from itertools import chain
 
 import torch
 from torch import nn
@@ -112,13 +113,14 @@ class Evaluator:
     def evaluate(self, params: Params, latency: float | None = None) -> TrialResult:
         """Build, check and score one candidate; a latency that counts is measured already."""
         try:
-            first = self.scorer.fresh(partial(build_network, self.space, params))
+            students = self.scorer.students(partial(build_network, self.space, params))
+            first = next(students)
             measured = None if latency is None else partial(float, latency)
             costs = Costs(first, self.image_shape, measured)
             excess, margins = self.budget.check(costs)
             if excess is not None:
                 return TrialResult(rejected=excess, margins=margins)
-            scores = self.scorer.score(self._students(first, params), self.row)
+            scores = self.scorer.score(chain([first], students), self.row)
             reported = {name: COSTS[name].value(costs) for name in self.costs}
         except SearchFailed:
             raise
@@ -126,11 +128,6 @@ class Evaluator:
             return failure(error)
         mean = statistics.fmean(scores[name_of(self.scoring.proxy)])
         return TrialResult(mean, scores, costs.params, reported, margins)
-
-    def _students(self, first: nn.Module, params: Params) -> Iterator[nn.Module]:
-        yield first
-        for repeat in range(1, len(self.batches)):
-            yield self.scorer.fresh(partial(build_network, self.space, params), repeat)
 
 
 def failure(error: BaseException) -> TrialResult:
