@@ -34,8 +34,10 @@ def random_student(
     propose = Proposer(space)
     while True:
         trial = study.ask()
-        margins = {"params": propose(trial) / limit.max_params - 1}
-        if margins["params"] <= 0:
+        model_params, margins = propose(trial), {}
+        if limit.max_params is not None:
+            margins["params"] = model_params / limit.max_params - 1
+        if margins.get("params", 0) <= 0:
             macs = Costs(build(trial.params), shape).counts.macs
             margins["macs"] = macs / limit.max_macs - 1
         fullest = max(margins.values())

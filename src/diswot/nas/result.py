@@ -85,7 +85,7 @@ class SearchResult:
         exhaustive: Whether every architecture of the space was proposed.
         stopped: Why the search ended with fewer candidates than it was asked for; else empty.
         seconds: Time during which a trial was open, over all runs and processes of the search.
-        seconds_per_candidate: Median seconds from the proposal to the score of one candidate.
+        seconds_per_candidate: Median seconds of a scored candidate's trial, over all runs.
         diverse: Ten students for short trainings: the best, that with the most parameters, and then
             the best that differ from these and from each other in a third of their choices.
     """
