@@ -79,6 +79,11 @@ class StudySettings:
         return None if self.storage is None or self.shared else Path(str(self.storage))
 
     @property
+    def results(self) -> Path | None:
+        """Return the folder of settings and result; None where they are not written."""
+        return self.out or self.folder
+
+    @property
     def database(self) -> str | None:
         """Return the URL of a database with its password masked; None for a folder or memory."""
         return masked(str(self.storage)) if self.shared else None
@@ -146,14 +151,10 @@ def search(
             callbacks = [*callbacks, partial(show_progress, stack.enter_context(shown_progress()))]
         plan = enumerate_params(space, n_trials)
         driver = stack.enter_context(_driver(evaluator, chosen, compute, study))
-        if (out := study.out or study.folder) is not None:
-            config = {**named_facts(space, batches), **driver.study.user_attrs["config"]}
-            write_run(out, config, study={"storage": study.database, "name": study.name})
+        _write_settings(study, driver.study, named_facts(space, batches))
         _drive(driver, plan, n_trials, callbacks)
         found = search_result(driver, evaluator, exhaustive=plan is not None)
-    if out is not None and study.record:
-        timing = compute.latency.facts if isinstance(compute.latency, Setting) else None
-        files.write_json(out / FOUND, {**found.as_dict(), "latency_setting": timing, "like": None})
+    _write_result(study, found, compute)
     return found
 
 
@@ -249,6 +250,21 @@ def _drive(
     finally:
         if driver.peers is not None:
             driver.leave()
+
+
+def _write_settings(study: StudySettings, held: optuna.Study, named: Mapping[str, Any]) -> None:
+    """Write what is searched, and where the trials are, into the folder of the results."""
+    if study.results is not None:
+        config = {**named, **held.user_attrs["config"]}
+        write_run(study.results, config, study={"storage": study.database, "name": study.name})
+
+
+def _write_result(study: StudySettings, found: SearchResult, compute: Compute) -> None:
+    """Write `found.json`, unless the caller does."""
+    if study.results is not None and study.record:
+        timing = compute.latency.facts if isinstance(compute.latency, Setting) else None
+        result = {**found.as_dict(), "latency_setting": timing, "like": None}
+        files.write_json(study.results / FOUND, result)
 
 
 def named_facts(space: Build, data: object) -> dict[str, Any]:
