@@ -22,7 +22,7 @@ from diswot.costs.counts import count_sizes
 from diswot.data.dataset import Dataset
 from diswot.data.own import as_dataset
 from diswot.knowledge.registry import Weights
-from diswot.observation.modes import require_network
+from diswot.observation.modes import require_network, sliced_shortcuts
 from diswot.storage.run_files import FRESH
 from diswot.storage.run_writer import write_training
 from diswot.tasks.registry import MEASURES
@@ -203,6 +203,7 @@ def distill(
     processes, folder = Processes(), Path(out) if out else None
     on_steps, on_epochs = [on_step], [on_epoch]
     with torch.random.fork_rng(devices=processes.gpus), frozen(teacher), ExitStack() as stack:
+        stack.enter_context(sliced_shortcuts(student))
         loop = TrainingLoop(*given, processes, folder, start, notes, teacher_classes)
         loop.restore(resume=resume)
         if not loop.finished:

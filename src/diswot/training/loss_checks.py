@@ -18,6 +18,7 @@ from diswot.knowledge.losses import Losses, outputs
 from diswot.knowledge.registry import get_distance
 from diswot.knowledge.standardised import dist_standardised, dkd_standardised, kd_standardised
 from diswot.knowledge.standardised import standardised as z_scores
+from diswot.observation.modes import sliced_shortcuts
 from diswot.training.batches import Batches
 from diswot.training.finding import Distillation, Finding
 from diswot.training.objective import Objective, create_losses
@@ -144,7 +145,8 @@ def _first_step(given: Distillation, losses: Losses) -> tuple[dict[str, float], 
         bf16=False,
         unlabelled=data.has_unlabelled,
     )
-    parts, _ = objective(part)
+    with sliced_shortcuts(trained):
+        parts, _ = objective(part)
     own = torch.stack([value for name, value in parts.items() if name not in losses.weights]).sum()
     parts = {
         OWN: own / (recipe.cross_entropy or 1),
