@@ -44,14 +44,15 @@ def doctor(
 
     with console.progress(quiet=output.quiet) as advance:
         begun = starts.prepare(chosen, training, {})
-        assert begun.teacher is not None
+        given = begun.given
+        assert given.teacher is not None
         findings = diagnose(
-            begun.teacher,
-            begun.student,
-            begun.images,
-            begun.recipe,
+            given.teacher,
+            given.student,
+            given.data,
+            given.recipe,
             images=images,
-            teacher_classes=begun.classes,
+            teacher_classes=given.classes,
             on_check=lambda done, total, check: advance("checking", done, total, check),
         )
     for line in begun.lines:

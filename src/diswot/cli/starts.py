@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from diswot.cli import inputs
 from diswot.cli import training as trainings
 from diswot.storage.run_files import FRESH
+from diswot.utils.user_code import rooted
 
 if TYPE_CHECKING:
     from torch import nn
 
     from diswot.cli.subject import Subject
     from diswot.cli.training_options import TrainingOptions
-    from diswot.data.dataset import Dataset
     from diswot.training.recipe import Recipe
     from diswot.training.starts import Start
+    from diswot.training.trainable import Distillation
 
 
 @dataclass(frozen=True)
@@ -25,23 +26,15 @@ class Beginning:
     """What a training begins with.
 
     Attributes:
-        teacher: Trained network; None without one.
-        classes: Class of the data of each of the teacher's outputs; None if they are the data's.
-        student: Network with the weights that its training begins with.
-        named: The student's parameters or name.
-        images: Training and test images.
-        recipe: Settings of the training.
-        start: Where the student's weights are from.
-        lines: What a user may not expect.
+        given: The student with its first weights, and what it learns from.
+        start: Where these weights are from.
+        facts: What the record of the training says of the student, the teacher and the images.
+        lines: What a user may not expect; empty if the training is resumed.
     """
 
-    teacher: nn.Module | None
-    classes: tuple[int, ...] | None
-    student: nn.Module
-    named: Any
-    images: Dataset
-    recipe: Recipe
+    given: Distillation
     start: Start
+    facts: dict[str, Any]
     lines: list[str]
 
 
@@ -52,7 +45,7 @@ def recipe_of(
     *,
     fresh: bool = False,
     record: Mapping[str, Any] | None = None,
-) -> trainings.ChosenRecipe:
+) -> Recipe:
     """Return the recipe, by default that of the student; digits are mirrored only on request."""
     settings = asdict(training)
     name = settings.pop("recipe")
@@ -72,19 +65,19 @@ def prepare(chosen: Subject, training: TrainingOptions, record: Mapping[str, Any
     """
     from diswot.models.initialization import fresh
     from diswot.training.starts import begin, resumed
+    from diswot.training.trainable import Distillation
 
     images = chosen.load_images()
     pretrained = chosen.alone and chosen.teacher.pretrained
     build, named = inputs.named_student(chosen.student, chosen.space, images, pretrained=pretrained)
-    taught = chosen.load_teacher(images, record)
-    teacher, classes, lines = taught or (None, None, ())
-    student = fresh(build, "default", recipe_of(training, chosen).settings.seed)
-    if record:
-        start = resumed(chosen.start, record)
-    else:
-        recipe = recipe_of(training, chosen, student).settings
-        start = begin(chosen.start, teacher, student, images, recipe, classes)
-    random = start.place == FRESH and not pretrained
-    final = recipe_of(training, chosen, student, fresh=random, record=record)
-    said = [line for line in (*lines, start.line, final.line) if line]
-    return Beginning(teacher, classes, student, named, images, final.settings, start, said)
+    teacher, classes, lines = chosen.load_teacher(images, record) or (None, None, ())
+    student = fresh(build, "default", training.seed)
+    recipe = recipe_of(training, chosen, student, record=record)
+    given = Distillation(teacher, student, images, recipe, classes)
+    start = resumed(chosen.start, record) if record else begin(chosen.start, given)
+    if start.place == FRESH and not pretrained:
+        recipe = recipe_of(training, chosen, student, fresh=True, record=record)
+        given = replace(given, recipe=recipe)
+    usual = "" if training.recipe is not None else trainings.default_line(student, recipe)
+    said = [] if record else [line for line in (*lines, start.line, usual) if line]
+    return Beginning(given, start, {"student": rooted(named), **chosen.facts()}, said)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from diswot.cli import console
@@ -19,14 +18,6 @@ if TYPE_CHECKING:
     from diswot.training.recipe import Recipe
 
 
-@dataclass(frozen=True)
-class ChosenRecipe:
-    """The recipe of a training; a line says which one was chosen where the user named none."""
-
-    settings: Recipe
-    line: str = ""
-
-
 def recipe(
     name: str | None,
     given: Mapping[str, Any],
@@ -35,7 +26,7 @@ def recipe(
     student: nn.Module | None = None,
     fresh: bool = False,
     record: Mapping[str, Any] | None = None,
-) -> ChosenRecipe:
+) -> Recipe:
     """Load a recipe, a name or a TOML file, and change the settings that the user gave.
 
     Without a name it is the recorded recipe of a resumed training, or else the default of the
@@ -55,19 +46,18 @@ def recipe(
             option = min(useless)
             raise UserError(f"without a teacher nothing has a use for --{option}; leave it out")
         settings["losses"] = {}
-    if name is not None:
-        return ChosenRecipe(load_recipe(name, fresh=fresh, **settings))
-    if record:
-        return ChosenRecipe(recorded_recipe(record, **settings))
-    name = default_recipe(student, settings.get("epochs"))
-    made = load_recipe(name, fresh=fresh, **settings)
-    return ChosenRecipe(made, _chosen(name, made))
+    if name is None and record:
+        return recorded_recipe(record, **settings)
+    if name is None:
+        name = default_recipe(student, settings.get("epochs"))
+    return load_recipe(name, fresh=fresh, **settings)
 
 
-def _chosen(name: str, made: Recipe) -> str:
-    """Return the line that says what was chosen."""
-    from diswot.training.recipe_files import DETECTOR
+def default_line(student: nn.Module | None, made: Recipe) -> str:
+    """Return the line that says which recipe was chosen where the user named none."""
+    from diswot.training.recipe_files import DETECTOR, default_recipe
 
+    name = default_recipe(student, made.epochs)
     own = "its own losses" if name == DETECTOR else "cross-entropy"
     weights = {own: made.cross_entropy, **made.weights}
     losses = " + ".join(

@@ -66,7 +66,7 @@ def _recipe(
     changes = {"epochs": options.verify_epochs or EPOCHS, "losses": options.losses, "seed": seed}
     changes["flip"] = False if images.name == "digits" else None
     name = options.recipe or default_recipe(student)
-    return training.recipe(name, changes, alone=False, fresh=fresh).settings
+    return training.recipe(name, changes, alone=False, fresh=fresh)
 
 
 def _tuned(options: VerifyOptions) -> list[str]:

@@ -35,6 +35,7 @@ from diswot.training.distill import distill
 from diswot.training.evaluation import accuracy_interval, overlap
 from diswot.training.recipe import Recipe
 from diswot.training.starts import Start, begin
+from diswot.training.trainable import Distillation
 from diswot.training.tuning import check_tuned, suggested, untuned
 from diswot.utils.agreement import require_same
 
@@ -67,7 +68,7 @@ class Trained:
     epochs: int
     changes: Mapping[str, Any]
     trial: int
-    start: Mapping[str, Any] = field(default_factory=lambda: Start(FRESH).facts())
+    start: Mapping[str, Any] = field(default_factory=lambda: Start().facts())
 
 
 @dataclass(frozen=True)
@@ -227,8 +228,9 @@ class _ShortTrainings:
         """Build a network with its first weights, and choose the recipe that goes with them."""
         model = fresh(build, "default", self.recipe.seed)
         if not self.inherits:
-            return model, Start(FRESH), self.recipe
-        start = begin(None, self.teacher.cpu(), model, self.data, self.recipe, self.classes)
+            return model, Start(), self.recipe
+        taught = self.teacher.cpu(), model, self.data, self.recipe, self.classes
+        start = begin(None, Distillation(*taught))
         return model, start, self.fresh_recipe if start.place == FRESH else self.recipe
 
     def train(self, study: optuna.Study, trial: optuna.Trial) -> None:
@@ -377,5 +379,5 @@ def _trained(trial: FrozenTrial, student: Student | None, images: int | None) ->
         len(accuracies),
         trial.user_attrs["changes"],
         trial.number,
-        trial.user_attrs.get("start", Start(FRESH).facts()),
+        trial.user_attrs.get("start", Start().facts()),
     )
