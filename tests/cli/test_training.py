@@ -8,13 +8,19 @@ from typing import Any
 import pytest
 from toys import ClassToken, LinearHead, seeded
 
-from diswot.cli.training import default_line, main_process, recipe
+from diswot.cli.training import default_line, main_process
+from diswot.cli.training import recipe as recipe_of
+from diswot.cli.training_options import TrainingOptions
 from diswot.errors import UserError
 from diswot.training.progress import TrainingProgress
 from diswot.training.recipe import Recipe
 from diswot.training.recipe_files import load_recipe
 
 GIVEN: dict[str, Any] = {"epochs": 20, "lr": None, "losses": "kd:2"}
+
+
+def recipe(name: str | None, given: dict[str, Any], data: str = "cifar10", **how: Any) -> Recipe:
+    return recipe_of(TrainingOptions(recipe=name, **given), data, **how)
 
 
 class TestRecipe:
@@ -56,6 +62,13 @@ class TestRecipe:
         assert (made.losses, made.cross_entropy, made.lr) == ({}, 1, 0.1)
         with pytest.raises(UserError, match="has a use for --losses; leave it out"):
             recipe(None, GIVEN, alone=True)
+
+    def test_digits_are_mirrored_on_request(self) -> None:
+        assert recipe(None, {}, alone=False).flip
+        assert not recipe(None, {}, "digits", alone=False).flip
+        assert recipe(None, {"flip": True}, "digits", alone=False).flip
+        record = Recipe().as_dict()
+        assert recipe(None, {}, "digits", alone=False, record=record).flip
 
     def test_milestones_are_read(self) -> None:
         made = recipe(None, {"schedule": "step", "milestones": "3,4.5"}, alone=False)

@@ -63,7 +63,8 @@ def distill(
 ) -> None:
     """Train the found student, or another, from a teacher or alone."""
     chosen = subject_of(run, subject)
-    starts.recipe_of(training, chosen)  # what is impossible is refused before anything is read
+    # What is impossible is refused before anything is read.
+    trainings.recipe(training, chosen.images.name, alone=chosen.alone)
     quiet = output.quiet or not trainings.main_process()
     with ExitStack() as stack:
         place = stack.enter_context(_folder(keeping, run, chosen))

@@ -10,6 +10,7 @@ from typing import Annotated
 from typer import Argument, Option
 
 from diswot.cli import console, starts
+from diswot.cli import training as trainings
 from diswot.cli.grouping import grouped
 from diswot.cli.options import OutputOptions
 from diswot.cli.subject import subject_of
@@ -39,7 +40,8 @@ def doctor(
     chosen = subject_of(run, subject)
     if chosen.alone:
         raise UserError("the doctor looks at a teacher and its student; name a teacher: --teacher")
-    starts.recipe_of(training, chosen)  # what is impossible is refused before anything is read
+    # What is impossible is refused before anything is read.
+    trainings.recipe(training, chosen.images.name, alone=chosen.alone)
     from diswot.training.doctor import diagnose
 
     with console.progress(quiet=output.quiet) as advance:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from diswot.cli import inputs
@@ -12,11 +13,8 @@ from diswot.storage.run_files import FRESH
 from diswot.utils.user_code import rooted
 
 if TYPE_CHECKING:
-    from torch import nn
-
     from diswot.cli.subject import Subject
     from diswot.cli.training_options import TrainingOptions
-    from diswot.training.recipe import Recipe
     from diswot.training.starts import Start
     from diswot.training.trainable import Distillation
 
@@ -38,25 +36,6 @@ class Beginning:
     lines: list[str]
 
 
-def recipe_of(
-    training: TrainingOptions,
-    chosen: Subject,
-    student: nn.Module | None = None,
-    *,
-    fresh: bool = False,
-    record: Mapping[str, Any] | None = None,
-) -> Recipe:
-    """Return the recipe, by default that of the student; digits are mirrored only on request."""
-    settings = asdict(training)
-    name = settings.pop("recipe")
-    if chosen.images.name == "digits" and training.flip is None and not record:
-        settings["flip"] = False
-    alone = chosen.alone
-    return trainings.recipe(
-        name, settings, alone=alone, student=student, fresh=fresh, record=record
-    )
-
-
 def prepare(chosen: Subject, training: TrainingOptions, record: Mapping[str, Any]) -> Beginning:
     """Build both networks and load the images; give the student its first weights.
 
@@ -72,11 +51,20 @@ def prepare(chosen: Subject, training: TrainingOptions, record: Mapping[str, Any
     build, named = inputs.named_student(chosen.student, chosen.space, images, pretrained=pretrained)
     teacher, classes, lines = chosen.load_teacher(images, record) or (None, None, ())
     student = fresh(build, "default", training.seed)
-    recipe = recipe_of(training, chosen, student, record=record)
+    how = partial(
+        trainings.recipe,
+        training,
+        chosen.images.name,
+        alone=chosen.alone,
+        student=student,
+        record=record,
+    )
+    recipe = how()
     given = Distillation(teacher, student, images, recipe, classes)
-    start = resumed(chosen.start, record) if record else begin(chosen.start, given)
+    choice = chosen.options.start
+    start = resumed(choice, record) if record else begin(choice, given)
     if start.place == FRESH and not pretrained:
-        recipe = recipe_of(training, chosen, student, fresh=True, record=record)
+        recipe = how(fresh=True)
         given = replace(given, recipe=recipe)
     usual = "" if training.recipe is not None else trainings.default_line(student, recipe)
     said = [] if record else [line for line in (*lines, start.line, usual) if line]

@@ -40,10 +40,12 @@ NONE = "none"  # name of no teacher, and of no labelled images
 
 @dataclass(frozen=True)
 class Subject:
-    """What is trained on what: fields named like an option of `SubjectOptions` hold its value.
+    """What is trained on what.
 
     Attributes:
+        options: What the user gave; the search and the defaults complete it below.
         student: Parameters as JSON, or a network's name.
+        space: Space of these parameters.
         teacher: The teacher, whose name is `none` without one.
         images: The images.
         search: Command of the search that found the student; None without one.
@@ -51,14 +53,11 @@ class Subject:
         scored: Images of the search whose teacher teaches, if the training is on others; else None.
     """
 
+    options: SubjectOptions
     student: str
     space: str
     teacher: TeacherOptions
     images: NamedImages
-    teacher_classes: Path | None
-    teacher_image_size: int | None
-    unlabelled: Path | None
-    start: str | None
     search: str | None
     number: str | None
     scored: NamedImages | None = None
@@ -94,7 +93,8 @@ class Subject:
         images = self.images.load(network, pretrained=self.teacher.pretrained)
         if images.train is None:
             raise UserError(f"{images.name} has no images to train on; name others with --data")
-        return images if self.unlabelled is None else with_unlabelled(images, self.unlabelled)
+        more = self.options.unlabelled
+        return images if more is None else with_unlabelled(images, more)
 
     def _load_unlabelled(self) -> Dataset:
         """Load the images without labels alone; their classes are those of the teacher."""
@@ -102,11 +102,11 @@ class Subject:
         from diswot.models.class_names import read_class_names
         from diswot.models.registry import input_config
 
-        if self.unlabelled is None:
+        if self.options.unlabelled is None:
             raise UserError("--data none trains on images without labels; name them: --unlabelled")
         wants = input_config(self.teacher.teacher, self.teacher.pretrained)
-        if self.teacher_classes is not None:
-            classes = [names[0] for names in read_class_names(self.teacher_classes)]
+        if self.options.teacher_classes is not None:
+            classes = [names[0] for names in read_class_names(self.options.teacher_classes)]
         elif wants.classes is not None:
             classes = [names[0] for names in wants.classes]
         elif wants.num_classes is not None:
@@ -117,7 +117,7 @@ class Subject:
                 "labelled images with --data"
             )
         size = self.images.size or wants.img_size
-        images = unlabelled_alone(self.unlabelled, classes, img_size=size)
+        images = unlabelled_alone(self.options.unlabelled, classes, img_size=size)
         return self.images.normalised(images, wants)
 
     def load_teacher(self, images: Dataset, record: Mapping[str, Any]) -> MatchedTeacher | None:
@@ -132,13 +132,13 @@ class Subject:
         inputs.check_one_source(self.teacher)
         if not self.teacher.has_weights:
             raise UserError(_UNTRAINED.format(teacher=self.teacher.teacher, data=images.name))
-        size = self.teacher_image_size
+        size = self.options.teacher_image_size
         if size is None and record:  # version 0.1.0 recorded none
             size = record.get("teacher_image_size") or images.size
         return matched_teacher(
             self.teacher,
             images,
-            classes=self.teacher_classes,
+            classes=self.options.teacher_classes,
             own=self._scored_classes(),
             size=size,
         )
@@ -162,9 +162,9 @@ class Subject:
             "space": None if named else inputs.from_root(self.space),
             "search": self.search,
             "data_root": inputs.absolute(self.images.root),
-            "teacher_classes": inputs.absolute(self.teacher_classes),
-            "teacher_image_size": self.teacher_image_size,
-            "unlabelled": inputs.absolute(self.unlabelled),
+            "teacher_classes": inputs.absolute(self.options.teacher_classes),
+            "teacher_image_size": self.options.teacher_image_size,
+            "unlabelled": inputs.absolute(self.options.unlabelled),
         }
 
 
@@ -181,14 +181,11 @@ def subject_of(run: Path | None, options: SubjectOptions) -> Subject:
         raise UserError("images without labels need a teacher; leave --unlabelled out")
     found = run is not None and (options.student is None or number is not None)
     return Subject(
+        options,
         student=config["student"],
         space=config["space"],
         teacher=inputs.teacher_options(config),
         images=inputs.images_of({**config, "classes": None}),
-        teacher_classes=options.teacher_classes,
-        teacher_image_size=options.teacher_image_size,
-        unlabelled=options.unlabelled,
-        start=options.start,
         search=folder.command(run / RUN) if run is not None and found else None,
         number=number,
         scored=_scored(run, options),

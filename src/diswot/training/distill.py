@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from html import escape
 from pathlib import Path
@@ -197,29 +196,23 @@ def distill(
     if teacher is not None:
         require_network("teacher", teacher)
     recipe = _with_losses(recipe or load_recipe(default_recipe(student)), losses)
-    data = as_dataset(data)
-    given = Distillation(teacher, student, data, recipe, teacher_classes)
+    given = Distillation(teacher, student, as_dataset(data), recipe, teacher_classes)
     check_trainable(given)
     processes, folder = Processes(), Path(out) if out else None
-    on_steps, on_epochs = [on_step], [on_epoch]
-    start = start if isinstance(start, Start) else Start(start)
-    with torch.random.fork_rng(devices=processes.gpus), frozen(teacher), ExitStack() as stack:
-        loop = TrainingLoop(given, processes, folder, start)
+    origin = start if isinstance(start, Start) else Start(start)
+    with torch.random.fork_rng(devices=processes.gpus), frozen(teacher):
+        loop = TrainingLoop(given, processes, folder, origin)
         loop.restore(resume=resume)
         if not loop.finished:
-            if progress and processes.main:
-                shown = TrainingProgress(stack.enter_context(shown_progress()), recipe)
-                on_steps.append(shown.on_step)
-                on_epochs.append(shown.on_epoch)
+            curves = []
             if tensorboard and folder is not None and processes.main:
-                on_epochs.append(tensorboard_writer(folder, len(loop.history)))
-            loop.read(on_read, hold)
-            loop.run(on_steps, on_epochs)
+                curves = [tensorboard_writer(folder, len(loop.history))]
+            with shown_progress(quiet=not (progress and processes.main)) as advance:
+                bar = TrainingProgress(advance, recipe)
+                loop.read(on_read, hold)
+                loop.run([on_step, bar.on_step], [on_epoch, bar.on_epoch, *curves])
         loop.finish()
-    made = _result(loop, facts)
-    if folder is not None and processes.main:
-        write_training(folder, made.record, data.classes)
-    return made
+    return _recorded(loop, facts)
 
 
 def _with_losses(recipe: Recipe, losses: str | Weights | None) -> Recipe:
@@ -228,8 +221,8 @@ def _with_losses(recipe: Recipe, losses: str | Weights | None) -> Recipe:
     return replace(recipe, losses=parse_losses(losses) if isinstance(losses, str) else losses)
 
 
-def _result(loop: TrainingLoop, facts: Settings) -> Distilled:
-    """Return the result of a training that has ended, with its record."""
+def _recorded(loop: TrainingLoop, facts: Settings) -> Distilled:
+    """Return the result of a training that has ended; write its record to its folder."""
     data, recipe, last = loop.data, loop.recipe, loop.history[-1]
     taught = None if loop.teacher is None else type(loop.teacher).__name__
     record = {
@@ -250,4 +243,7 @@ def _result(loop: TrainingLoop, facts: Settings) -> Distilled:
         **data.image_facts,
         "out": None if loop.out is None else str(loop.out),
     }
-    return Distilled(loop.student, tuple(loop.history), loop.seconds, loop.by_class, plain(record))
+    if loop.out is not None and loop.processes.main:
+        write_training(loop.out, record, data.classes)
+    history = tuple(loop.history)
+    return Distilled(loop.student, history, loop.seconds, loop.by_class, plain(record))
