@@ -118,11 +118,10 @@ def _train(
     from diswot.training.distill import distill as train
 
     record = checkpoint.recorded(out) if keeping.resume and out else {}
-    begun = starts.prepare(chosen, training, record)
-    given = begun.given
+    given, start, lines = starts.prepare(chosen, training, record)
 
     def say_all() -> None:
-        for line in begun.lines:
+        for line in lines:
             console.note(line, quiet=quiet)
 
     shown = TrainingProgress(advance, given.recipe, say_all)
@@ -135,8 +134,8 @@ def _train(
         resume=keeping.resume,
         hold=keeping.hold,
         tensorboard=keeping.tensorboard,
-        start=begun.start,
-        facts=begun.facts,
+        start=start,
+        facts=chosen.facts(),
         teacher_classes=given.classes,
         on_step=shown.on_step,
         on_epoch=shown.on_epoch,

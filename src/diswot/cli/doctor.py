@@ -45,8 +45,7 @@ def doctor(
     from diswot.training.doctor import diagnose
 
     with console.progress(quiet=output.quiet) as advance:
-        begun = starts.prepare(chosen, training, {})
-        given = begun.given
+        given, _, lines = starts.prepare(chosen, training, {})
         assert given.teacher is not None
         findings = diagnose(
             given.teacher,
@@ -57,7 +56,7 @@ def doctor(
             teacher_classes=given.classes,
             on_check=lambda done, total, check: advance("checking", done, total, check),
         )
-    for line in begun.lines:
+    for line in lines:
         console.note(line, quiet=output.quiet)
     levels = Counter(each.level for each in findings)
     if output.as_json:

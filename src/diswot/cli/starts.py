@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from diswot.cli import inputs
 from diswot.cli import training as trainings
 from diswot.storage.run_files import FRESH
-from diswot.utils.user_code import rooted
 
 if TYPE_CHECKING:
     from diswot.cli.subject import Subject
@@ -19,28 +18,17 @@ if TYPE_CHECKING:
     from diswot.training.trainable import Distillation
 
 
-@dataclass(frozen=True)
-class Beginning:
-    """What a training begins with.
-
-    Attributes:
-        given: The student with its first weights, and what it learns from.
-        start: Where these weights are from.
-        facts: What the record of the training says of the student, the teacher and the images.
-        lines: What a user may not expect; empty if the training is resumed.
-    """
-
-    given: Distillation
-    start: Start
-    facts: dict[str, Any]
-    lines: list[str]
-
-
-def prepare(chosen: Subject, training: TrainingOptions, record: Mapping[str, Any]) -> Beginning:
+def prepare(
+    chosen: Subject, training: TrainingOptions, record: Mapping[str, Any]
+) -> tuple[Distillation, Start, list[str]]:
     """Build both networks and load the images; give the student its first weights.
 
     A resumed training has the record of its checkpoint, whose weights are loaded over those of the
     student, which are random here.
+
+    Returns:
+        The student and what it learns from; where its weights are from; and lines on what a user
+        may not expect, none if the training is resumed.
     """
     from diswot.models.initialization import fresh
     from diswot.training.starts import begin, resumed
@@ -48,24 +36,15 @@ def prepare(chosen: Subject, training: TrainingOptions, record: Mapping[str, Any
 
     images = chosen.load_images()
     pretrained = chosen.alone and chosen.teacher.pretrained
-    build, named = inputs.named_student(chosen.student, chosen.space, images, pretrained=pretrained)
+    build, _ = inputs.named_student(chosen.student, chosen.space, images, pretrained=pretrained)
     teacher, classes, lines = chosen.load_teacher(images, record) or (None, None, ())
     student = fresh(build, "default", training.seed)
-    how = partial(
-        trainings.recipe,
-        training,
-        chosen.images.name,
-        alone=chosen.alone,
-        student=student,
-        record=record,
-    )
-    recipe = how()
-    given = Distillation(teacher, student, images, recipe, classes)
-    choice = chosen.options.start
+    named = partial(trainings.recipe, training, chosen.images.name, alone=chosen.alone)
+    recipe = named(student=student, record=record)
+    given, choice = Distillation(teacher, student, images, recipe, classes), chosen.options.start
     start = resumed(choice, record) if record else begin(choice, given)
     if start.place == FRESH and not pretrained:
-        recipe = how(fresh=True)
-        given = replace(given, recipe=recipe)
-    usual = "" if training.recipe is not None else trainings.default_line(student, recipe)
-    said = [] if record else [line for line in (*lines, start.line, usual) if line]
-    return Beginning(given, start, {"student": rooted(named), **chosen.facts()}, said)
+        recipe = named(student=student, record=record, fresh=True)
+    line = "" if training.recipe is not None else trainings.default_line(student, recipe)
+    said = [] if record else [each for each in (*lines, start.line, line) if each]
+    return replace(given, recipe=recipe), start, said

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -153,10 +154,11 @@ class Subject:
             return None
 
     def facts(self) -> dict[str, Any]:
-        """Return what a training records: the teacher, the search, and where things are."""
+        """Return what a training records: both networks, the search, and where things are."""
         named = not inputs.is_architecture(self.student)
         teacher = None if self.alone else self.teacher
         return {
+            "student": rooted(self.student) if named else json.loads(self.student),
             "teacher": teacher and rooted(teacher.teacher),
             "teacher_weights": teacher and inputs.absolute(teacher.teacher_weights),
             "space": None if named else inputs.from_root(self.space),
