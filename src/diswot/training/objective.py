@@ -36,6 +36,9 @@ _SMOOTH = 1.0  # pixels, added to both sides of the fraction of the Dice loss
 class Objective:
     """The loss of a part of a batch, by named parts.
 
+    A part takes one of three ways: a detector has losses of its own; maps are compared if a
+    distance needs them; else outputs are, or the labels alone teach.
+
     The networks of `given` are called as they are, perhaps compiled or parallel over processes. The
     logits of its teacher for each training image, N x K, may be `kept`. Where some images are
     `unlabelled`, they have no cross-entropy, and the class that the teacher gives them counts as
@@ -62,7 +65,8 @@ class Objective:
         """
         if is_boxes(part.labels):
             return self._of_boxes(part, ramp), None
-        distances, logits, labels = self._distances(part)
+        way = self._of_maps if self._compares_maps(part.labels) else self._of_outputs
+        distances, logits, labels = way(part)
         given = part.labels if part.targets is None else part.targets
         loss = self._cross_entropy(logits, self.processes.gather(given))
         own = {"cross_entropy": self.recipe.cross_entropy * loss}
@@ -101,15 +105,17 @@ class Objective:
             logits, targets = logits[known], targets[known]
         return mean_cross_entropy(logits, targets, self.recipe.label_smoothing)
 
-    def _distances(self, part: Part) -> tuple[LossParts, Tensor, Tensor]:
+    def _compares_maps(self, labels: Tensor) -> bool:
+        """Whether a distance looks at maps, and each process has a row, which these need."""
+        if self.losses is None or self.losses.outputs_alone:
+            return False
+        return not is_dense(labels) or not self.processes.sum((labels == IGNORED).all().float())
+
+    def _of_outputs(self, part: Part) -> tuple[LossParts, Tensor, Tensor]:
         """Return the distances, and the logits and labels of the whole batch.
 
-        The distances of a dense network are those of its rows; without any they are 0. Maps are
-        compared where the share of each process has rows.
+        The distances of a dense network are those of its rows; without any they are 0.
         """
-        maps = self.losses is not None and not self.losses.outputs_alone
-        if maps and self._has_rows(part.labels):
-            return self._watched(part)
         with self._autocast(part.images):
             logits = logits_of(self.given.student(part.images))
             taught = self._taught(part)
@@ -117,19 +123,14 @@ class Objective:
         whole, labels = self.processes.gather(logits.float()), self.processes.gather(filled)
         if self.losses is None or taught is None:
             return {}, whole, labels
-        if maps or (is_dense(labels) and not (labels != IGNORED).any()):
+        empty = is_dense(labels) and not (labels != IGNORED).any()
+        if empty or not self.losses.outputs_alone:
             return dict.fromkeys(self.losses.weights, 0 * whole.sum()), whole, labels
         pair, targets = (self.processes.gather(taught.float()), whole), labels
         if is_dense(labels):
             rows = PixelRows(labels)
             pair, targets = (rows.read(pair[0]), rows.read(pair[1])), rows.classes
         return self.losses(*(outputs(each, targets) for each in pair)), whole, labels
-
-    def _has_rows(self, labels: Tensor) -> bool:
-        """Whether the share of each process has a row, which observations need."""
-        if not is_dense(labels):
-            return True
-        return not self.processes.sum((labels == IGNORED).all().float())
 
     @torch.no_grad()
     def _taught(self, part: Part) -> Tensor | None:
@@ -140,8 +141,8 @@ class Objective:
             return None
         return logits_of(self.given.teacher(part.images))
 
-    def _watched(self, part: Part) -> tuple[LossParts, Tensor, Tensor]:
-        """Compare the feature maps of both networks."""
+    def _of_maps(self, part: Part) -> tuple[LossParts, Tensor, Tensor]:
+        """Return the distances, and the logits and labels of the whole batch."""
         assert self.losses is not None
         with self._autocast(part.images):
             taught = self._watched_teacher(self.losses, part.images, part.labels)
