@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 from typer import Argument, Option
 
-from diswot.cli import console, starts
+from diswot.cli import console
 from diswot.cli import training as trainings
 from diswot.cli.grouping import grouped
 from diswot.cli.options import OutputOptions
@@ -118,7 +118,7 @@ def _train(
     from diswot.training.distill import distill as train
 
     record = checkpoint.recorded(out) if keeping.resume and out else {}
-    given, start, lines = starts.prepare(chosen, training, record)
+    given, start, lines = chosen.prepare(training, record)
 
     def say_all() -> None:
         for line in lines:

@@ -9,7 +9,7 @@ from typing import Annotated
 
 from typer import Argument, Option
 
-from diswot.cli import console, starts
+from diswot.cli import console
 from diswot.cli import training as trainings
 from diswot.cli.grouping import grouped
 from diswot.cli.options import OutputOptions
@@ -45,7 +45,7 @@ def doctor(
     from diswot.training.doctor import diagnose
 
     with console.progress(quiet=output.quiet) as advance:
-        given, _, lines = starts.prepare(chosen, training, {})
+        given, _, lines = chosen.prepare(training, {})
         assert given.teacher is not None
         findings = diagnose(
             given.teacher,

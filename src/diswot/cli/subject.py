@@ -1,25 +1,29 @@
-"""What `diswot distill` trains: the student, its teacher and the images."""
+"""What `diswot distill` trains: the student, its teacher and the images, named and then built."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from diswot.cli import inputs
+from diswot.cli import training as trainings
 from diswot.cli.inputs import NamedImages
 from diswot.cli.teachers import MatchedTeacher, matched_teacher
 from diswot.errors import UserError
 from diswot.runs import folder
-from diswot.storage.run_files import ALONE, DISTILLED, RUN
+from diswot.storage.run_files import ALONE, DISTILLED, FRESH, RUN
 from diswot.utils.user_code import rooted, short_name
 
 if TYPE_CHECKING:
     from diswot.cli.options import TeacherOptions
-    from diswot.cli.training_options import SubjectOptions
+    from diswot.cli.training_options import SubjectOptions, TrainingOptions
     from diswot.data.dataset import Dataset
+    from diswot.training.starts import Start
+    from diswot.training.trainable import Distillation
 
 _UNTRAINED = (
     "a teacher must be trained to teach; give --teacher-weights, or --trained if its function "
@@ -82,6 +86,38 @@ class Subject:
     def folder_in(self, run: Path) -> Path:
         """Return the folder of the training inside the folder of the search."""
         return run / (f"{self.way}-{self.number}" if self.number else self.way)
+
+    def prepare(
+        self, training: TrainingOptions, record: Mapping[str, Any]
+    ) -> tuple[Distillation, Start, list[str]]:
+        """Build both networks and load the images; give the student its first weights.
+
+        A resumed training has the record of its checkpoint, whose weights are loaded over those of
+        the student, which are random here.
+
+        Returns:
+            The student and what it learns from; where its weights are from; and lines on what a
+            user may not expect, none if the training is resumed.
+        """
+        from diswot.models.initialization import fresh
+        from diswot.training.starts import begin, resumed
+        from diswot.training.trainable import Distillation
+
+        images = self.load_images()
+        pretrained = self.alone and self.teacher.pretrained
+        build, _ = inputs.named_student(self.student, self.space, images, pretrained=pretrained)
+        teacher, classes, lines = self.load_teacher(images, record) or (None, None, ())
+        student = fresh(build, "default", training.seed)
+        named = partial(trainings.recipe, training, self.images.name, alone=self.alone)
+        recipe = named(student=student, record=record)
+        given = Distillation(teacher, student, images, recipe, classes)
+        choice = self.options.start
+        start = resumed(choice, record) if record else begin(choice, given)
+        if start.place == FRESH and not pretrained:
+            recipe = named(student=student, record=record, fresh=True)
+        line = "" if training.recipe is not None else trainings.default_line(student, recipe)
+        said = [] if record else [each for each in (*lines, start.line, line) if each]
+        return replace(given, recipe=recipe), start, said
 
     def load_images(self) -> Dataset:
         """Load the images, as the teacher sees them, or a student that trains alone."""
