@@ -59,7 +59,7 @@ ELSEWHERE = {
     "costs/test_latency": ("costs/onnx_program",),
     "models/test_segmentation_models": ("spaces/smp_zoo",),
     "spaces/test_dense": ("models/backbones",),
-    "observation/test_observe": ("observation/class_gradient", "observation/modes"),
+    "observation/test_observe": ("observation/class_gradient",),
     "proxies/test_activations": ("proxies/activation_codes",),
     "proxies/test_az_nas": ("proxies/blocks", "proxies/recorders"),
     "proxies/test_gradients": ("proxies/passes", "proxies/ntk_fisher", "proxies/synflow"),

@@ -1,5 +1,8 @@
 """Distillation: a student learns from a teacher, or a network learns from the labels alone.
 
+`distill` gives a `Distillation` (both networks, images and recipe) to a `TrainingLoop`. It runs a
+`TrainingStep` for each batch. The step takes the losses from an `Objective`.
+
 An epoch drops the images that fill no whole batch. Several processes, started by
 `accelerate launch`, share each batch and give the curve of one process up to rounding.
 """
@@ -20,7 +23,7 @@ from torch import nn
 from diswot.data.dataset import Dataset
 from diswot.data.own import as_dataset
 from diswot.knowledge.registry import Weights
-from diswot.observation.modes import require_network
+from diswot.observation.modes import require_network, sliced_shortcuts
 from diswot.storage.run_files import FRESH
 from diswot.storage.run_writer import write_training
 from diswot.tasks.registry import MEASURES
@@ -200,7 +203,8 @@ def distill(
     check_trainable(given)
     processes, folder = Processes(), Path(out) if out else None
     origin = start if isinstance(start, Start) else Start(start)
-    with torch.random.fork_rng(devices=processes.gpus), frozen(teacher):
+    random = torch.random.fork_rng(devices=processes.gpus)
+    with random, frozen(teacher), sliced_shortcuts(student):
         loop = TrainingLoop(given, processes, folder, origin)
         loop.restore(resume=resume)
         if not loop.finished:

@@ -27,6 +27,7 @@ from torch import Tensor, nn
 from torch.nn.functional import batch_norm
 
 from diswot.errors import UserError
+from diswot.observation.modes import replaced
 from diswot.observation.observe import Observation
 from diswot.utils.compat import BatchNorm
 
@@ -130,17 +131,10 @@ class Processes:
         with _sync_batch_norm(student) if gpu else self._whole_statistics(student):
             yield self._accelerator.prepare_model(student)
 
-    @contextmanager
-    def _whole_statistics(self, student: nn.Module) -> Iterator[None]:
+    def _whole_statistics(self, student: nn.Module) -> AbstractContextManager[None]:
         """Normalise by the statistics of all processes' images, on a CPU."""
-        norms = [module for module in student.modules() if isinstance(module, BatchNorm)]
-        for norm in norms:
-            vars(norm)["forward"] = partial(_normalised, self, norm)
-        try:
-            yield
-        finally:
-            for norm in norms:
-                del vars(norm)["forward"]
+        norms = (module for module in student.modules() if isinstance(module, BatchNorm))
+        return replaced({norm: partial(_normalised, self, norm) for norm in norms})
 
     def check(self, size: int, parts: int) -> None:
         """Refuse batches that cannot be cut evenly.

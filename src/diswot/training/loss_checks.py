@@ -19,6 +19,7 @@ from diswot.knowledge.losses import Losses, outputs
 from diswot.knowledge.registry import get_distance
 from diswot.knowledge.standardised import dist_standardised, dkd_standardised, kd_standardised
 from diswot.knowledge.standardised import standardised as z_scores
+from diswot.observation.modes import sliced_shortcuts
 from diswot.training.batches import Batches
 from diswot.training.distributed import Processes
 from diswot.training.finding import Finding
@@ -139,7 +140,9 @@ def _first_step(
     batches = Batches(data, recipe, processes)
     trained = copy.deepcopy(given.student).train().requires_grad_()
     part = next(batches.epoch(Streamed(data.train, processes.device), recipe.seed))[0]
-    parts, _ = Objective(replace(given, student=trained), losses, processes)(part)
+    objective = Objective(replace(given, student=trained), losses, processes)
+    with sliced_shortcuts(trained):
+        parts, _ = objective(part)
     own = torch.stack([value for name, value in parts.items() if name not in losses.weights]).sum()
     parts = {
         OWN: own / (recipe.cross_entropy or 1),
