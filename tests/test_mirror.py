@@ -25,7 +25,6 @@ ELSEWHERE = {
         "cli/options",
         "cli/score",
         "cli/score_names",
-        "cli/starts",
         "cli/subject",
         "cli/training_options",
         "training/starts",
