@@ -302,7 +302,8 @@ def test_each_row_with_its_own_initialisation_or_the_given_one(run: Run, tmp_pat
 def test_workers_find_the_same(run: Run, table: Path) -> None:
     line = f"rank --table {table} {ALONE} --json --proxies diswot"
 
-    assert run(f"{line} --workers 2").json["rows"] == run(line).json["rows"]
+    several = run(f"{line} --workers 2 --devices cpu,cpu").json
+    assert several["rows"] == run(line).json["rows"]
 
 
 def test_interrupted_and_resumed(table: Path, tmp_path: Path, run: Run) -> None:
