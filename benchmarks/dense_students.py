@@ -9,10 +9,11 @@
 feature pyramid with a linear classifier. `bccd`: BCCD, 3 classes, 320 x 240 pixels, 205 training
 and 72 test images; the teacher is an FCOS detector. Both teachers have a small ResNet as backbone
 and are trained here on the labels from random weights. The budget is the cost of the same network
-with half of the channels, or a quarter (`camvid quarter`, `bccd quarter`): the design by hand. The
+with half of the channels, or a quarter (`camvid quarter`, `bccd quarter`): the design by hand. In
+`camvid macs` and `bccd macs` the budget is the MACs of that with half of the channels alone. The
 space is the sub-networks of the teacher, and all students that are distilled start from its
 weights; alone, a student starts from random weights. `--random N` adds random students of at least
-80 % of one of the two costs, which are trained with one seed.
+80 % of one of the costs, which are trained with one seed.
 
 Choices use training images alone; results are those of the test images after the last epoch. Each
 step adds lines to its file; what is there is not repeated.
@@ -104,6 +105,7 @@ class Cell:
         way: How the table of picks is distilled.
         distillers: Losses beside the task's own, whose weight is 1, by the name of the way.
         hand: Channels at the first stage of the design by hand; the teacher has 32.
+        budget: Which of its costs are the budget.
     """
 
     build: Callable[..., nn.Module]
@@ -118,6 +120,7 @@ class Cell:
     way: str
     distillers: Mapping[str, str]
     hand: int = 16
+    budget: tuple[str, ...] = ("params", "macs")
 
     def recipe(self, epochs: int, seed: int, *, fresh_start: bool, losses: str = "") -> Recipe:
         """Return the settings of a training."""
@@ -129,6 +132,12 @@ class Cell:
 
     def space(self) -> Any:
         return create_space(f"subnet:{FILE}:{self.build.__name__}", self.classes, self.size)
+
+    def limit(self, shape: tuple[int, int, int]) -> Budget:
+        """Return the budget: costs of the design by hand for images of a shape."""
+        made = Costs(self.make(None), shape)
+        costs = {"params": made.params, "macs": made.counts.macs}
+        return Budget(**{f"max_{name}": costs[name] for name in self.budget})
 
     def make(self, params: Params | None) -> nn.Module:
         """Build a student; None is the design by hand."""
@@ -147,7 +156,9 @@ CELLS: dict[str, Cell] = {
          "cwd": "cwd:3", "fitnet": "fitnet:1", "sp": "sp:3000"},
     ),
 }  # fmt: skip
-CELLS |= {f"{name} quarter": replace(cell, hand=8) for name, cell in CELLS.items()}
+CELLS |= {f"{name} quarter": replace(cell, hand=8) for name, cell in CELLS.items()} | {
+    f"{name} macs": replace(cell, budget=("macs",)) for name, cell in CELLS.items()
+}
 
 
 def make_teacher(cell: Cell, data: Dataset, options: argparse.Namespace) -> None:
@@ -169,7 +180,7 @@ def load_teacher(cell: Cell, weights: Path) -> nn.Module:
 
 def make_picks(cell: Cell, data: Dataset, options: argparse.Namespace) -> None:
     """Pick a student by each rule, unless it is there."""
-    shape, limit = data.image_shape, Budget.like(cell.make(None), data.image_shape)
+    shape, limit = data.image_shape, cell.limit(data.image_shape)
     ready = {row["pick"] for row in jsonl.read_lines(options.picked) if row["cell"] == options.cell}
     for pick in options.picks:
         if pick in ready:

@@ -35,8 +35,10 @@ def random_student(
     while True:
         trial = study.ask()
         proposal = propose(trial)
-        margins = {"params": proposal.model_params / limit.max_params - 1}
-        if margins["params"] <= 0:
+        margins = {}
+        if limit.max_params is not None:
+            margins["params"] = proposal.model_params / limit.max_params - 1
+        if margins.get("params", 0) <= 0:
             macs = Costs(build(proposal.params), shape).counts.macs
             margins["macs"] = macs / limit.max_macs - 1
         fullest = max(margins.values())

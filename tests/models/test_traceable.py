@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import copy
 from pathlib import Path
+from typing import Any
 
 import pytest
 import timm
 import torch
 from torch import nn
+from torchvision.models.detection import FasterRCNN
+from torchvision.models.detection.anchor_utils import AnchorGenerator
+from torchvision.models.detection.faster_rcnn import FastRCNNPredictor, TwoMLPHead
+from torchvision.ops import MultiScaleRoIAlign
 
 from diswot.costs.counts import count_params
-from diswot.errors import UserError
 from diswot.models.detectors import build_detector
 from diswot.models.registry import create_teacher
 from diswot.models.traceable import traceable
@@ -41,6 +45,22 @@ def detector(num_classes):
 def small(heads: str) -> nn.Module:
     network = timm.create_model("test_resnet", num_classes=3)
     return build_detector(network, heads, 3, 64, "it", width=64, head_width=64, head_depth=1).eval()
+
+
+def two_stages(num_classes: int) -> nn.Module:
+    """Build a small Faster R-CNN of one level of stride 4."""
+    body: Any = nn.Sequential(
+        nn.Conv2d(3, 32, 3, 4, 1), nn.BatchNorm2d(32), nn.ReLU(),
+        nn.Conv2d(32, 32, 3, 1, 1), nn.BatchNorm2d(32), nn.ReLU(),
+    )  # fmt: skip
+    body.out_channels = 32
+    anchors = AnchorGenerator(((8, 16),), ((1.0,),))
+    pool = MultiScaleRoIAlign(["0"], 4, 2)
+    box_head = TwoMLPHead(32 * 4 * 4, 64)
+    return FasterRCNN(
+        body, min_size=64, max_size=64, rpn_anchor_generator=anchors, box_roi_pool=pool,
+        box_head=box_head, box_predictor=FastRCNNPredictor(64, num_classes + 1),
+    )  # fmt: skip
 
 
 @pytest.mark.parametrize("heads", ["fcos", "retinanet", "ssdlite320_mobilenet_v3_large"])
@@ -93,7 +113,39 @@ def test_a_users_own_detector_and_its_sub_networks(tmp_path: Path) -> None:
     assert torch.equal(weight, teacher.get_parameter("backbone.0.weight")[::4])
 
 
-def test_detectors_of_two_stages_are_refused() -> None:
-    message = "detectors of two stages cannot be traced"
-    with pytest.raises(UserError, match=message):
-        create_space("subnet:torchvision:fasterrcnn_mobilenet_v3_large_fpn", 3, 64)
+def test_the_maps_of_two_stages_are_the_outputs_of_the_heads() -> None:
+    """Those of the proposals at the finest level, and those of one box, the whole image."""
+    model = two_stages(3).eval()
+    images = torch.randn(2, 3, 64, 64)
+    with torch.no_grad():
+        levels = {"0": model.get_submodule("backbone")(images)}
+        proposed = model.get_submodule("rpn.head")(list(levels.values()))
+        heads = model.get_submodule("roi_heads")
+        whole = [torch.tensor([[0.0, 0.0, 64.0, 64.0]])] * 2
+        pooled = heads.get_submodule("box_roi_pool")(levels, whole, [(64, 64)] * 2)
+        boxes = heads.get_submodule("box_predictor")(heads.get_submodule("box_head")(pooled))
+        maps = traceable(copy.copy(model))(images)
+    assert [m.shape for m in maps] == [m.shape for m in (*proposed[0], *proposed[1], *boxes)]
+    assert all(torch.equal(m, p) for m, p in zip(maps, (*proposed[0], *proposed[1]), strict=False))
+
+
+def test_sub_networks_of_a_detector_of_two_stages() -> None:
+    """The full one is the teacher; the smallest trains, and has the teacher's weights."""
+    name = f"{__file__}:two_stages"
+    teacher = create_teacher(name, 3, 64)
+    space = create_space(f"subnet:{name}", 3, 64)
+    first, last = EnumeratingTrial(), EnumeratingTrial(last=True)
+    space(first)
+    assert count_params(space(last)) == count_params(teacher)
+    model = build_network(space, first.params)
+    widths = [
+        tuple(model.get_parameter(f"{layer}.weight").shape[:2])
+        for layer in ("backbone.3", "rpn.head.conv.0.0", "roi_heads.box_head.fc6")
+    ]
+    assert widths == [(8, 8), (8, 8), (16, 8 * 4 * 4)]
+    sum(model.train()([torch.randn(3, 64, 64)] * 2, [BOXES, BOXES]).values()).backward()
+    assert all(p.grad is not None for p in model.parameters())
+    assert set(model.eval()(torch.randn(1, 3, 64, 64))[0]) == {"boxes", "labels", "scores"}
+    cut = subnet.from_teacher(teacher, first.params, name, 3, 64)
+    layer = "roi_heads.box_predictor.cls_score.bias"
+    assert torch.equal(cut.get_parameter(layer), teacher.get_parameter(layer))
