@@ -78,6 +78,9 @@ def space(trial, classes):
 def raising_space(trial):
     trial.suggest_int("width", 4, 6)
     raise RuntimeError("no such\\nnetwork")
+
+def few(trial, classes):
+    return net(classes, width=trial.suggest_int("width", 4, 6))
 """
 
 SLOW = """
@@ -831,8 +834,8 @@ MISTAKES = [
     (f"{SEARCH} --max-params ''", "'' is no number"),
     (f"{SEARCH} --max-params 0", "above zero"),
     (f"{SEARCH} --max-macs 10km", "'10km' is no number"),
-    (f"{SEARCH} --space nets.py:space --trials 3 --max-params 99", "no student fits the budget"),
-    (f"{SEARCH} --space nets.py:space --trials 3 --max-macs 1K", "no student fits the budget"),
+    (f"{SEARCH} --space nets.py:few --trials 3 --max-params 99", "no student fits the budget"),
+    (f"{SEARCH} --space nets.py:few --trials 3 --max-macs 1K", "no student fits the budget"),
     (f"{SEARCH} --trials 0", "at least one trial"),
     (f"{SEARCH} --trials many", "Invalid value for '--trials'"),
     (f"{SEARCH} --batch-size 1", "at least 2 images, not 1"),
