@@ -30,6 +30,7 @@ from diswot.models.registry import create_teacher
 from diswot.training.distributed import Processes
 from diswot.training.loop import TrainingLoop
 from diswot.training.recipe import Recipe
+from diswot.training.trainable import Distillation
 
 CLASSES, IMAGES, SIDE = 100, 4096, 32
 MEAN, STD = (0.5071, 0.4865, 0.4409), (0.2673, 0.2564, 0.2762)
@@ -99,7 +100,7 @@ def ours(data: Dataset, recipe: Recipe) -> Callable[[], None]:
     """One step of `distill`, each time it is called."""
     teacher = create_teacher("resnet56", CLASSES).eval().requires_grad_(False)
     student = create_teacher("resnet20", CLASSES)
-    loop = TrainingLoop(teacher, student, data, recipe, Processes(), None)
+    loop = TrainingLoop(Distillation(teacher, student, data, recipe), Processes())
     loop.read(lambda done, total: None, None)
     update = loop.create_step(student)
     student.train()

@@ -174,13 +174,13 @@ def random_student(cell: Cell, params: int, macs: int, number: int) -> Params:
     propose = Proposer(space)
     study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=number))
     while True:
-        proposal = propose(study.ask())
-        if not proposal.model_params <= params:
+        trial = study.ask()
+        if propose(trial) > params:
             continue
-        found = costs(build_network(space, proposal.params))
+        found = costs(build_network(space, trial.params))
         shares = (found[0] / params, found[1] / macs)
         if max(shares) <= 1 and max(shares) >= 0.8:
-            return dict(proposal.params)
+            return trial.params
 
 
 def train(run: Run, teacher: KeptLogits, images: Dataset, choices: Params) -> dict[str, Any]:

@@ -34,16 +34,15 @@ def random_student(
     propose = Proposer(space)
     while True:
         trial = study.ask()
-        proposal = propose(trial)
-        margins = {}
+        model_params, margins = propose(trial), {}
         if limit.max_params is not None:
-            margins["params"] = proposal.model_params / limit.max_params - 1
+            margins["params"] = model_params / limit.max_params - 1
         if margins.get("params", 0) <= 0:
-            macs = Costs(build(proposal.params), shape).counts.macs
+            macs = Costs(build(trial.params), shape).counts.macs
             margins["macs"] = macs / limit.max_macs - 1
         fullest = max(margins.values())
         if LEAST - 1 <= fullest <= 0:
-            return dict(proposal.params)
+            return trial.params
         for cost, margin in margins.items():
             trial.set_constraint(cost, margin)
         if fullest <= 0:

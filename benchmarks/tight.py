@@ -36,9 +36,10 @@ def quantile(name: str, size: int, samples: int, *, macs: bool) -> float:
     propose = Proposer(space)
     study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=99))
     for _ in range(samples):
-        proposal = propose(study.ask())
-        model = partial(build_network, space, proposal.params)
-        values.append(count_macs(model(), (3, size, size)) if macs else proposal.model_params)
+        trial = study.ask()
+        params = propose(trial)
+        model = partial(build_network, space, trial.params)
+        values.append(count_macs(model(), (3, size, size)) if macs else params)
     return float(np.quantile(values, QUANTILE))
 
 

@@ -17,7 +17,7 @@ from diswot.data.registry import create_dataset
 from diswot.models.registry import create_teacher
 from diswot.nas.api import search
 from diswot.nas.compute import Compute
-from diswot.nas.driver import SearchProgress
+from diswot.nas.progress import SearchProgress
 from diswot.spaces.registry import create_space
 
 

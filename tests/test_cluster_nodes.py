@@ -19,7 +19,7 @@ from commands import call
 from searching import search
 
 from diswot.executors.ray import RayCluster
-from diswot.nas.driver import SearchProgress
+from diswot.nas.progress import SearchProgress
 from diswot.nas.result import SearchResult
 from diswot.nas.trial_result import ATTRIBUTE
 from diswot.storage.run_files import JOURNAL

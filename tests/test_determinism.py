@@ -22,7 +22,7 @@ from diswot.executors.inline import Inline
 from diswot.executors.processes import process_pool
 from diswot.executors.protocol import Executor, TaskResult
 from diswot.nas.driver import Driver
-from diswot.nas.evaluator import Evaluator, EvaluatorSettings, Scoring
+from diswot.nas.evaluator import Evaluator, Scoring
 from diswot.nas.proposal import Proposer
 from diswot.nas.samplers import SAMPLERS
 from diswot.nas.trial_result import TrialResult
@@ -72,7 +72,7 @@ def build(spec: Spec, trial: BaseTrial) -> nn.Module:
 
 @functools.cache
 def evaluator(spec: Spec) -> Evaluator:
-    settings = EvaluatorSettings(
+    return Evaluator(
         toyspaces.teacher(),
         partial(build, spec),
         (toyspaces.batch(4),),
@@ -80,7 +80,6 @@ def evaluator(spec: Spec) -> Evaluator:
         Budget(max_params=spec.limit),
         ("score",),
     )
-    return settings.evaluator()
 
 
 def evaluate(task: tuple[Spec, Any]) -> TrialResult:

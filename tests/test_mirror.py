@@ -25,7 +25,6 @@ ELSEWHERE = {
         "cli/options",
         "cli/score",
         "cli/score_names",
-        "cli/starts",
         "cli/subject",
         "cli/training_options",
         "training/starts",
@@ -60,7 +59,7 @@ ELSEWHERE = {
     "costs/test_latency": ("costs/onnx_program",),
     "models/test_segmentation_models": ("spaces/smp_zoo",),
     "spaces/test_dense": ("models/backbones",),
-    "observation/test_observe": ("observation/class_gradient", "observation/modes"),
+    "observation/test_observe": ("observation/class_gradient",),
     "proxies/test_activations": ("proxies/activation_codes",),
     "proxies/test_az_nas": ("proxies/blocks", "proxies/recorders"),
     "proxies/test_gradients": ("proxies/passes", "proxies/ntk_fisher", "proxies/synflow"),
@@ -92,7 +91,6 @@ ELSEWHERE = {
     "spaces/test_cifar_resnet": ("models/cifar_resnet",),
     # what is said between them, from those who say it
     "executors/test_inline": ("executors/protocol",),
-    "nas/test_record": ("storage/run_writer",),
     "cli/test_training": ("training/progress",),
     # names alone
     "test_layers": ("__init__", "storage/run_files"),

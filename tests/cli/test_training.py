@@ -8,13 +8,19 @@ from typing import Any
 import pytest
 from toys import ClassToken, LinearHead, seeded
 
-from diswot.cli.training import ChosenRecipe, main_process, recipe
+from diswot.cli.training import default_line, main_process
+from diswot.cli.training import recipe as recipe_of
+from diswot.cli.training_options import TrainingOptions
 from diswot.errors import UserError
 from diswot.training.progress import TrainingProgress
 from diswot.training.recipe import Recipe
 from diswot.training.recipe_files import load_recipe
 
 GIVEN: dict[str, Any] = {"epochs": 20, "lr": None, "losses": "kd:2"}
+
+
+def recipe(name: str | None, given: dict[str, Any], data: str = "cifar10", **how: Any) -> Recipe:
+    return recipe_of(TrainingOptions(recipe=name, **given), data, **how)
 
 
 class TestRecipe:
@@ -30,35 +36,43 @@ class TestRecipe:
             given = {**GIVEN, "epochs": epochs}
             made = recipe(None, given, alone=False, student=student)
             changes = {"losses": {"kd": 2.0}, **({"epochs": epochs} if epochs else {})}
-            assert made.settings == load_recipe(name, **changes)
-            assert made.line.startswith(f"recipe {name}: {epochs or 240} epochs, ")
+            assert made == load_recipe(name, **changes)
+            line = default_line(student, made)
+            assert line.startswith(f"recipe {name}: {epochs or 240} epochs, ")
 
     def test_a_name_wins(self) -> None:
         for name in ("plain", "cifar"):
             made = recipe(name, {"epochs": 3}, alone=False, student=seeded(ClassToken))
-            assert made == ChosenRecipe(load_recipe(name, epochs=3))
+            assert made == load_recipe(name, epochs=3)
 
     def test_the_recorded_recipe_wins_over_the_default(self) -> None:
         before = load_recipe("cifar", epochs=10, losses={"at": 2.0}, cross_entropy=0.5)
         record = {**before.as_dict(), "data": "digits", "start": "fresh"}
-        assert recipe(None, {}, alone=False, record=record) == ChosenRecipe(before)
+        assert recipe(None, {}, alone=False, record=record) == before
         given = {"epochs": 10, "losses": "at:2"}
-        assert recipe(None, given, alone=False, record=record).settings == before
+        assert recipe(None, given, alone=False, record=record) == before
         old = {name: record[name] for name in ("epochs", "lr", "schedule", "milestones")}
-        made = recipe(None, {"lr": 0.3}, alone=False, record=old).settings
+        made = recipe(None, {"lr": 0.3}, alone=False, record=old)
         assert made == Recipe(epochs=10, lr=0.3, schedule="step", milestones=before.milestones)
-        assert recipe("plain", {}, alone=False, record=record).settings == load_recipe("plain")
+        assert recipe("plain", {}, alone=False, record=record) == load_recipe("plain")
 
     def test_alone_there_are_no_losses(self) -> None:
-        assert recipe("cifar", {}, alone=True).settings.losses == {}
-        made = recipe(None, {"epochs": 2}, alone=True, fresh=True).settings
+        assert recipe("cifar", {}, alone=True).losses == {}
+        made = recipe(None, {"epochs": 2}, alone=True, fresh=True)
         assert (made.losses, made.cross_entropy, made.lr) == ({}, 1, 0.1)
         with pytest.raises(UserError, match="has a use for --losses; leave it out"):
             recipe(None, GIVEN, alone=True)
 
+    def test_digits_are_mirrored_on_request(self) -> None:
+        assert recipe(None, {}, alone=False).flip
+        assert not recipe(None, {}, "digits", alone=False).flip
+        assert recipe(None, {"flip": True}, "digits", alone=False).flip
+        record = Recipe().as_dict()
+        assert recipe(None, {}, "digits", alone=False, record=record).flip
+
     def test_milestones_are_read(self) -> None:
         made = recipe(None, {"schedule": "step", "milestones": "3,4.5"}, alone=False)
-        assert made.settings.milestones == (3, 4.5)
+        assert made.milestones == (3, 4.5)
         with pytest.raises(UserError, match="milestones are epochs with commas, not '3;4'"):
             recipe(None, {"milestones": "3;4"}, alone=False)
 

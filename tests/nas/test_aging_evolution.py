@@ -18,7 +18,6 @@ from optuna.trial import BaseTrial, FrozenTrial, TrialState, create_trial
 from diswot.errors import UserError
 from diswot.nas.aging_evolution import (
     AgingEvolutionSampler,
-    Known,
     Past,
     digest,
     mutated_child,
@@ -283,12 +282,23 @@ def test_space_of_one_architecture_is_no_endless_search(
 
 
 def test_proposal_is_known_by_the_choices_that_an_architecture_met() -> None:
-    known = Known(history(({"x": "a"}, 1.0), ({"x": "b", "y": "a"}, 2.0)), {"x", "y"})
+    known = Past().followed_by(history(({"x": "a"}, 1.0), ({"x": "b", "y": "a"}, 2.0)))
 
     assert {"x": "a", "y": "a"} in known
     assert {"x": "a", "y": "b"} in known
     assert {"x": "b", "y": "a"} in known
     assert {"x": "b", "y": "b"} not in known
+
+
+def test_what_follows_is_known_to_the_copy_alone() -> None:
+    """So that open trials are read again when they have ended."""
+    first, second = history(({"x": "a"}, 1.0), ({"x": "b"}, 2.0))
+    past = Past(2).followed_by([first])
+    both = past.followed_by([second])
+
+    assert {"x": "b"} in both and {"x": "a"} in both and [*both.living] == [first, second]
+    assert {"x": "b"} not in past and [*past.living] == [first]
+    assert (past.taken, both.taken) == (1, 2)
 
 
 def test_failed_half_way_blocks_nothing_else() -> None:
@@ -298,7 +308,7 @@ def test_failed_half_way_blocks_nothing_else() -> None:
         distributions={"x": CategoricalDistribution(list("ab"))},
     )
 
-    assert {"x": "a", "y": "a"} not in Known([half], {"x", "y"})
+    assert {"x": "a", "y": "a"} not in Past().followed_by([half])
 
 
 def test_last_unknown_architecture_is_found() -> None:
@@ -309,7 +319,7 @@ def test_last_unknown_architecture_is_found() -> None:
         for a, b in itertools.product(range(1, 41), range(1, 51))
         if (a, b) != (17, 23)
     ]
-    known, random = Known(trials, space.keys()), np.random.default_rng(0)
+    known, random = Past().followed_by(trials), np.random.default_rng(0)
 
     assert random_child(space, known, random) == {"a": 17, "b": 23}
     assert mutated_child({"a": 40, "b": 50}, space, known, random) == {"a": 17, "b": 23}
@@ -318,7 +328,7 @@ def test_last_unknown_architecture_is_found() -> None:
 def test_continuous_choices_are_always_unknown() -> None:
     space = {"a": FloatDistribution(0, 1)}
     trials = [create_trial(params={"a": 0.5}, distributions=space, value=0.0)]
-    known, random = Known(trials, space.keys()), np.random.default_rng(0)
+    known, random = Past().followed_by(trials), np.random.default_rng(0)
 
     assert mutated_child({"a": 0.5}, space, known, random) not in known
 

@@ -20,8 +20,10 @@ from diswot.executors.protocol import TaskResult
 from diswot.nas import driver as module
 from diswot.nas import peers, stopping
 from diswot.nas.aging_evolution import AgingEvolutionSampler
-from diswot.nas.driver import Driver, SearchProgress
+from diswot.nas.driver import Driver
+from diswot.nas.measuring import MeasuredFirst
 from diswot.nas.peers import Peers
+from diswot.nas.progress import SearchProgress
 from diswot.nas.proposal import Proposer
 from diswot.nas.samplers import listed
 from diswot.nas.trial_result import TrialResult
@@ -129,7 +131,6 @@ def test_rejected_ones_do_not_count() -> None:
     assert [p.best for p in told] == [None, None, 1, 1, 3, 3, 5]
     states = [trial.state for trial in loop.study.trials]
     assert states == [TrialState.PRUNED, TrialState.COMPLETE] * 3
-    assert len(loop.seconds) == 3
 
 
 CREWS = pytest.mark.parametrize(
@@ -144,7 +145,7 @@ def test_a_grid_that_is_exhausted_ends_it() -> None:
 
     loop.sample(9, told.append)
 
-    assert sorted(loop.evaluations.examined) == [3, 7]  # type: ignore[attr-defined]
+    assert sorted(loop.executor.examined) == [3, 7]  # type: ignore[attr-defined]
     assert loop.stopped == "the sampler has no other proposals"
     assert all(trial.state == TrialState.COMPLETE for trial in loop.study.trials)
 
@@ -235,7 +236,7 @@ def test_equal_architectures_are_examined_once() -> None:
     assert ends(loop)[2:4] == [{"reused": 0, "score": 3.0}, broken(0).as_attribute()]
     assert loop.history.outcomes == {"scored": 2, "failed": 2, "reused": 1}
     assert loop.history.reasons == {"ValueError: 0": 2} and loop.history.kinds == {"error": 2}
-    assert loop.history.find({"a": 3}).number == 0 and len(loop.seconds) == 2
+    assert loop.history.repeat({"a": 3}) == scored(3).repeated(0)
     assert loop.study.trials[2].value == 3
 
 
@@ -282,7 +283,7 @@ def test_the_first_of_equal_open_trials_is_the_scored_one(backwards: bool) -> No
     assert Counter(hands.examined) == {5: 1, 6: 1}
     assert ends(loop)[0]["scores"] == {"toy": [5.0]}
     assert [ends(loop)[i] for i in (1, 3)] == [{"reused": 0, "score": 5.0}] * 2
-    assert told[-1].done == 4 and not loop._waiting and not loop._first
+    assert told[-1].done == 4 and not loop._waiting and not loop._open
 
 
 @pytest.mark.parametrize("backwards", [False, True])
@@ -398,7 +399,8 @@ def test_latency_is_measured_before_an_evaluation() -> None:
     results: dict[int, Any] = {2: rejected(2), 3: broken(3)}
     hands = Hands(scored)
     loop, told = begun([1, 2, 3, 4], hands)
-    loop.measurements = Inline(lambda params: results.get(params["a"], params["a"] / 4))
+    measure = Inline(lambda params: results.get(params["a"], params["a"] / 4))
+    loop.executor = MeasuredFirst(measure, hands)
 
     loop.sample(3, told.append)
 
@@ -512,7 +514,7 @@ def test_what_another_process_is_at_is_left_out_of_a_list(quick: None) -> None:
     loop.resume()
     loop.visit([{"a": a} for a in (4, 5, 6)], lambda progress: None)
 
-    assert hands.examined == [4, 6] and sorted(each.params["a"] for each in loop.history) == [
+    assert hands.examined == [4, 6] and sorted(trial.params["a"] for trial, _ in loop.history) == [
         4,
         5,
         6,

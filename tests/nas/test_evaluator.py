@@ -15,7 +15,7 @@ from toyspaces import Marked, batch, teacher
 
 from diswot.costs.budget import Budget, Excess
 from diswot.errors import SearchFailed
-from diswot.nas.evaluator import EvaluatorSettings, Measurement, Scoring, failure
+from diswot.nas.evaluator import Evaluator, Scoring, failure
 from diswot.nas.trial_result import TrialResult
 from diswot.proxies.registry import PROXIES
 from diswot.proxies.scorer import NotScored
@@ -29,20 +29,20 @@ def sized(trial: BaseTrial) -> nn.Module:
     return Marked("", trial.suggest_int("size", 1, 4))
 
 
-def settings(
+def evaluator(
     space: Build = sized,
     proxy: str = "params",
     init: str = "default",
     seed: int = 0,
     **options: Any,
-) -> EvaluatorSettings:
+) -> Evaluator:
     given = {
         "batches": (batch(),),
         "scoring": Scoring(proxy, init, seed),
         "budget": Budget(),
         "objectives": ("score",),
     }
-    return EvaluatorSettings(teacher(), space, **{**given, **options})
+    return Evaluator(teacher(), space, **{**given, **options})
 
 
 # One candidate
@@ -52,7 +52,7 @@ def test_score_sizes_and_margins() -> None:
     limits = Budget(max_params=40, max_latency=0.5)
     objectives = ("score", "macs", "latency")
 
-    made = settings(budget=limits, objectives=objectives).evaluator()
+    made = evaluator(budget=limits, objectives=objectives)
 
     assert made.evaluate({"size": 2}, 0.25) == TrialResult(
         score=10,
@@ -68,7 +68,7 @@ def test_a_candidate_outside_the_budget_is_not_scored(monkeypatch: pytest.Monkey
         raise AssertionError("scored")
 
     monkeypatch.setitem(PROXIES, "never", replace(PROXIES["params"], score=scored))
-    made = settings(proxy="never", budget=Budget(max_params=12, max_macs=9)).evaluator()
+    made = evaluator(proxy="never", budget=Budget(max_params=12, max_macs=9))
 
     excess = Excess("params", 15, 12)
     assert made.evaluate({"size": 3}) == TrialResult(rejected=excess, margins={"params": 0.25})
@@ -78,16 +78,14 @@ def test_score_is_the_mean_over_batches(monkeypatch: pytest.MonkeyPatch) -> None
     length = replace(PROXIES["params"], score=lambda candidate: float(len(candidate.batch.labels)))
     monkeypatch.setitem(PROXIES, "length", length)
 
-    result = (
-        settings(proxy="length", batches=(batch(4), batch(7))).evaluator().evaluate({"size": 2})
-    )
+    result = evaluator(proxy="length", batches=(batch(4), batch(7))).evaluate({"size": 2})
 
     assert (result.score, result.scores) == (5.5, {"length": [4, 7]})
 
 
 def test_an_evaluation_is_a_pure_function() -> None:
     """The same from another evaluator, in another order, and sent to another process."""
-    one, other = (settings(proxy="diswot").make() for _ in range(2))
+    one, other = (evaluator(proxy="diswot").make() for _ in range(2))
     results = [one(({"size": size}, None)) for size in (1, 2, 3)]
 
     assert [other(({"size": size}, None)) for size in (3, 2, 1)] == results[::-1]
@@ -106,7 +104,7 @@ def test_network_that_raises_has_failed(error: BaseException, failed: str, kind:
     def space(trial: BaseTrial) -> nn.Module:
         raise error
 
-    result = settings(space).evaluator().evaluate({"size": 2})
+    result = evaluator(space).evaluate({"size": 2})
 
     assert result == TrialResult(failed=failed, kind=kind)
 
@@ -117,7 +115,7 @@ def test_what_ends_the_search_passes(error: BaseException) -> None:
         raise error
 
     with pytest.raises(type(error)):
-        settings(space).evaluator().evaluate({"size": 2})
+        evaluator(space).evaluate({"size": 2})
 
 
 @pytest.mark.parametrize(
@@ -134,55 +132,8 @@ def test_failures_by_kind(error: Exception, kind: str) -> None:
 
 
 def test_evaluator_is_what_its_settings_say() -> None:
-    made = settings(
-        proxy="relation", objectives=("score", "macs"), seed=3, init="kaiming"
-    ).evaluator()
+    made = evaluator(proxy="relation", objectives=("score", "macs"), seed=3, init="kaiming")
 
-    assert (made.proxy, made.image_shape, made.costs) == ("relation", SHAPE, ("macs",))
+    assert (made.image_shape, made.costs) == (SHAPE, ("macs",))
     assert (made.scorer.init, made.scorer.seed, len(made.scorer.teachers)) == ("kaiming", 3, 1)
     assert made.scorer.teachers[0].logits.shape == (6, CLASSES)
-
-
-# Latency
-
-
-@pytest.mark.parametrize(
-    ("size", "result"),
-    [
-        (2, 0.5),
-        (3, TrialResult(rejected=Excess("params", 15, 12), margins={"params": 0.25})),
-        (
-            1,
-            TrialResult(
-                rejected=Excess("seconds of latency", 1.0, 0.8),
-                margins={"params": 5 / 12 - 1, "latency": 0.25},
-            ),
-        ),
-    ],
-)
-def test_latency_is_measured_after_the_cheap_limits(size: int, result: Any) -> None:
-    """The smaller the slower: of 3, which has too many parameters, nothing is measured."""
-    measured: list[int] = []
-
-    def latency(params: dict[str, Any]) -> float:
-        measured.append(params["size"])
-        return 1 / params["size"]
-
-    measure = Measurement(sized, Budget(max_params=12, max_latency=0.8), SHAPE, latency)
-    found = measure({"size": size})
-
-    assert found == (
-        result
-        if not isinstance(result, TrialResult)
-        else replace(result, margins={n: pytest.approx(v) for n, v in result.margins.items()})
-    )
-    assert measured == ([] if size == 3 else [size])
-
-
-def test_latency_that_cannot_be_measured_is_a_failure() -> None:
-    def latency(params: dict[str, Any]) -> float:
-        raise RuntimeError("no clock")
-
-    found = Measurement(sized, Budget(max_latency=1), SHAPE, latency)({"size": 1})
-
-    assert found == TrialResult(failed="RuntimeError: no clock", kind="error")

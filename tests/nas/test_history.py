@@ -8,7 +8,7 @@ import pytest
 from optuna.storages import BaseStorage
 
 from diswot.costs.budget import Excess
-from diswot.nas.history import Entry, History, Scored
+from diswot.nas.history import History
 from diswot.nas.trial_result import ATTRIBUTE, TrialResult
 from diswot.storage.study import opened
 
@@ -48,11 +48,21 @@ def test_the_first_result_of_an_architecture_is_read_from_the_study(
         result = failed(f"{a}, {place}")
         history.add({"a": a}, ended(study, a, result), result)
 
-    three = Entry(0, {"a": 3}, failed("3, 0"))
-    one = Entry(1, {"a": 1}, failed("1, 1"))
-    assert list(history) == [three, one] and len(history) == 2
-    assert [history.find({"a": a}) for a in (3, 1, 9)] == [three, one, None]
-    assert history.entry(2) == Entry(2, {"a": 3}, failed("3, 2"))
+    firsts = [(trial.number, trial.params, result) for trial, result in history]
+    assert firsts == [(0, {"a": 3}, failed("3, 0")), (1, {"a": 1}, failed("1, 1"))]
+    assert [{"a": a} in history for a in (3, 1, 9)] == [True, True, False] and len(history) == 2
+    repeats = [history.repeat({"a": a}) for a in (3, 1, 9)]
+    assert repeats == [failed("3, 0"), failed("1, 1"), None]
+    trial, result = history.ended(2)
+    assert (trial.number, trial.params, result) == (2, {"a": 3}, failed("3, 2"))
+
+
+def test_a_repeat_names_the_trial_that_was_scored() -> None:
+    study = optuna.create_study()
+    history, result = History(study), TrialResult(2.0, {"toy": [2.0]}, 5, {"macs": 3})
+    history.add({"a": 1}, ended(study, 1, result), result)
+
+    assert history.repeat({"a": 1}) == TrialResult(2.0, costs={"macs": 3}, reused=0)
 
 
 def test_counts() -> None:
@@ -79,17 +89,3 @@ def test_what_is_nearer_to_the_budget_is_progress() -> None:
 
     assert steps == [True, False, True, False, True] and history.nearest == ((0, 0.1), 4)
     assert history.within == 0 and history.outcomes == {"rejected": 5}
-
-
-def test_scored_ones_are_compared_by_score_then_size_then_number() -> None:
-    study = optuna.create_study()
-    history = History(study)
-    for a, (score, size) in enumerate([(1.0, 9), (2.0, 8), (2.0, 7), (2.0, 7)]):
-        result = TrialResult(score, {"toy": [score]}, size, {"macs": a, "memory": 5})
-        history.add({"a": a}, ended(study, a, result), result)
-    history.add({"a": 4}, ended(study, 4, failed("so")), failed("so"))
-
-    ranked = sorted(history.scored(["macs"]))
-
-    assert ranked[0] == Scored(-2.0, 7, 2, (2,))
-    assert [each.trial for each in ranked] == [2, 3, 1, 0]

@@ -7,8 +7,7 @@ from typing import Any
 import pytest
 
 import diswot
-from diswot.nas.driver import SearchProgress
-from diswot.nas.progress import show_progress
+from diswot.nas.progress import SearchProgress, show_progress
 from diswot.utils import progress as module
 
 

@@ -31,8 +31,9 @@ BOXES = {"boxes": torch.tensor([[4.0, 6.0, 40.0, 50.0]]), "labels": torch.tensor
 
 def proposed(name: str, seed: int = 0) -> tuple[Params, int]:
     study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed))
-    proposal = Proposer(create_space(name, CLASSES, 64))(study.ask())
-    return proposal.params, proposal.model_params
+    trial = study.ask()
+    model_params = Proposer(create_space(name, CLASSES, 64))(trial)
+    return trial.params, model_params
 
 
 @pytest.mark.parametrize("name", NAMES)

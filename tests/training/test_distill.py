@@ -440,7 +440,9 @@ distill(None, seeded(Noisy), made(), replace(SHORT, epochs=4), out=sys.argv[1], 
             teacher(), seeded(LinearHead), digits(), SHORT, out=tmp_path / "a", progress=True,
             facts={"student": {"width": 8}},
         )  # fmt: skip
-        distill(None, seeded(LinearHead), digits(), SHORT, out=tmp_path / "b")
+        alone = distill(None, seeded(LinearHead), digits(), SHORT, out=tmp_path / "b")
+        unkept = distill(None, seeded(LinearHead), digits(), SHORT).record
+        assert unkept == {**alone.record, "out": None, "seconds": unkept["seconds"]}
         shown = capsys.readouterr()
         assert shown.out == "" and len(re.findall("^training .*: epoch ", shown.err, re.M)) == 2
 
@@ -450,7 +452,7 @@ distill(None, seeded(Noisy), made(), replace(SHORT, epochs=4), out=sys.argv[1], 
         assert run.facts["class_names"] == list(digits().classes)
         known = {"student": {"width": 8}, "teacher": "LinearHead", "epochs": 2, "data": "digits"}
         known |= {"start": {"from": "fresh"}, "losses": SHORT.weights, "out": str(tmp_path / "a")}
-        assert known.items() <= taught.result.items()
+        assert known.items() <= taught.result.items() and trained.record == taught.result
         assert {"model_params", "macs", "seconds", "recipe", "mean"} <= taught.result.keys()
         first, second = diswot.compare_runs(tmp_path / "a", tmp_path / "b").runs
         assert (first.teacher, second.teacher) == ("LinearHead", None)

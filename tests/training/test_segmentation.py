@@ -24,6 +24,7 @@ from diswot.training.evaluation import measure_result
 from diswot.training.objective import Objective, create_losses, dice_loss
 from diswot.training.recipe import Recipe
 from diswot.training.step import TrainingStep
+from diswot.training.trainable import Distillation
 
 RECIPE = Recipe(epochs=2, batch_size=10, lr=0.1, flip=True, precision="fp32")
 
@@ -106,8 +107,8 @@ def test_a_part_whose_pixels_are_all_void_contributes_nothing(
 
     def updated(number: int) -> tuple[dict[str, float], nn.Module, float]:
         student = seeded().eval()  # no statistics of a batch
-        made = create_losses(teacher.eval(), student, data, recipe, torch.device("cpu"))
-        goal = Objective(teacher, student, made, recipe, Processes(), False)
+        given = Distillation(teacher.eval(), student, data, recipe)
+        goal = Objective(given, create_losses(given, torch.device("cpu")), Processes())
         step = TrainingStep(
             student, student, goal, SGD(student.parameters(), 1e-3), lambda _: None, None, 0
         )

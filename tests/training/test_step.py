@@ -28,6 +28,7 @@ from diswot.training.distributed import Processes
 from diswot.training.evaluation import measure_result
 from diswot.training.objective import Objective
 from diswot.training.step import TrainingStep
+from diswot.training.trainable import Distillation
 
 AVERAGED = replace(SHORT, ema=0.9)
 
@@ -47,7 +48,7 @@ def test_by_hand() -> None:
     """Gradient descent on -log sigmoid(w), which starts with the slope -1/2."""
     student = Scale()
     recipe = replace(SHORT, losses={}, cross_entropy=2.0)
-    objective = Objective(None, student, None, recipe, Processes(), bf16=False)
+    objective = Objective(Distillation(None, student, digits(), recipe), None, Processes())
     optimizer = torch.optim.SGD(student.parameters(), 0.1)
     average = ModelEmaV3(student, 0.5, use_warmup=True)
     calls: list[int] = []
@@ -66,10 +67,10 @@ def test_by_hand() -> None:
 def test_the_gradient_is_clipped(clip: float, moved: float) -> None:
     """By its norm over all parts of a batch: twice the slope -1/2."""
     student = Scale()
-    recipe = replace(SHORT, losses={}, cross_entropy=2.0)
-    objective = Objective(None, student, None, recipe, Processes(), bf16=False)
+    recipe = replace(SHORT, losses={}, cross_entropy=2.0, clip_grad=clip)
+    objective = Objective(Distillation(None, student, digits(), recipe), None, Processes())
     optimizer = torch.optim.SGD(student.parameters(), 1.0)
-    step = TrainingStep(student, student, objective, optimizer, int, None, updates=0, clip=clip)
+    step = TrainingStep(student, student, objective, optimizer, int, None, updates=0)
     labels = torch.zeros(4, dtype=torch.int64)
     part = Part(torch.zeros(4, 3, 2, 2), labels, None, labels)
     step([part, part])

@@ -33,6 +33,7 @@ from diswot.training.distill import distill
 from diswot.training.evaluation import accuracy_interval, measure_result
 from diswot.training.recipe import Recipe
 from diswot.training.starts import begin
+from diswot.training.trainable import Distillation
 from diswot.training.verify import held_out, recorded_students, verify
 
 RECIPE = replace(SHORT, epochs=3, lr=0.2)
@@ -300,7 +301,7 @@ def test_a_sub_network_starts_from_its_teacher(begun: list[tuple[nn.Module, Reci
     inherit(master, expected, augmented_batches(held, RECIPE))
     assert states_equal(begun[0][0], expected)
     asked = fresh(partial(build_network, subs, params), "default", RECIPE.seed)
-    begin("teacher", master, asked, held, RECIPE)  # as distill --start teacher
+    begin("teacher", Distillation(master, asked, held, RECIPE))  # as distill --start teacher
     assert states_equal(begun[0][0], asked)
     accuracies = [measure_result(each, held) for each in (begun[0][0], asked)]
     assert accuracies[0] == accuracies[1] > 30  # of five classes

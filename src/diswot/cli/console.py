@@ -26,12 +26,8 @@ def progress(*, quiet: bool) -> Iterator[Advance]:
     Standard output is for the result, so that what a user's own code prints meanwhile goes to
     standard error as well.
     """
-    with redirect_stdout(sys.stderr):
-        if quiet:
-            yield lambda title, done, total, note="", *, line=False: None
-        else:
-            with shown_progress() as advance:
-                yield advance
+    with redirect_stdout(sys.stderr), shown_progress(quiet=quiet) as advance:
+        yield advance
 
 
 def table(

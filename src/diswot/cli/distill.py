@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 from typer import Argument, Option
 
-from diswot.cli import console, starts
+from diswot.cli import console
 from diswot.cli import training as trainings
 from diswot.cli.grouping import grouped
 from diswot.cli.options import OutputOptions
@@ -19,11 +18,10 @@ from diswot.cli.training_options import SubjectOptions, TrainingOptions
 from diswot.errors import UserError
 from diswot.runs import folder
 from diswot.training.progress import TrainingProgress, tested
-from diswot.utils.agreement import plain
-from diswot.utils.user_code import rooted, short_name
+from diswot.utils.user_code import short_name
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Mapping
 
     from diswot.utils.progress import Advance
 
@@ -65,14 +63,14 @@ def distill(
 ) -> None:
     """Train the found student, or another, from a teacher or alone."""
     chosen = subject_of(run, subject)
-    starts.recipe_of(training, chosen)  # what is impossible is refused before anything is read
+    # What is impossible is refused before anything is read.
+    trainings.recipe(training, chosen.images.name, alone=chosen.alone)
     quiet = output.quiet or not trainings.main_process()
     with ExitStack() as stack:
         place = stack.enter_context(_folder(keeping, run, chosen))
         stack.enter_context(folder.resumable(place))
         advance = stack.enter_context(console.progress(quiet=quiet))
-        say = partial(console.note, quiet=quiet)
-        result = _train(chosen, training, keeping, place, advance, say)
+        result = _train(chosen, training, keeping, place, advance, quiet=quiet)
     if not trainings.main_process():
         return
     if output.as_json:
@@ -109,48 +107,44 @@ def _train(
     keeping: KeepingOptions,
     out: Path | None,
     advance: Advance,
-    say: Callable[[str], None],
-) -> dict[str, Any]:
+    *,
+    quiet: bool,
+) -> Mapping[str, Any]:
     """Train the student, keep the result in the folder if there is one, and return it.
 
-    Lines on the training are printed by `say` when it begins.
+    Lines on the training are printed when it begins, unless `quiet`.
     """
     from diswot.training import checkpoint
-    from diswot.training.distill import as_record
     from diswot.training.distill import distill as train
 
     record = checkpoint.recorded(out) if keeping.resume and out else {}
-    begun = starts.prepare(chosen, training, record)
-    images, recipe, start = begun.images, begun.recipe, begun.start
+    given, start, lines = chosen.prepare(training, record)
 
     def say_all() -> None:
-        for line in begun.lines if not record else ():
-            say(line)
+        for line in lines:
+            console.note(line, quiet=quiet)
 
-    shown = TrainingProgress(advance, recipe, say_all)
-    facts = {"student": rooted(begun.named), **chosen.facts(), "start": start.facts()}
+    shown = TrainingProgress(advance, given.recipe, say_all)
     made = train(
-        begun.teacher,
-        begun.student,
-        images,
-        recipe,
+        given.teacher,
+        given.student,
+        given.data,
+        given.recipe,
         out=out,
         resume=keeping.resume,
         hold=keeping.hold,
         tensorboard=keeping.tensorboard,
-        start=start.place,
-        notes=start.notes,
-        facts=facts,
-        teacher_classes=begun.classes,
+        start=start,
+        facts=chosen.facts(),
+        teacher_classes=given.classes,
         on_step=shown.on_step,
         on_epoch=shown.on_epoch,
         on_read=lambda done, total: advance("reading images", done, total),
     )
-    kept = None if out is None else str(out)
-    return plain({**facts, **as_record(made, recipe, images), "out": kept})
+    return made.record
 
 
-def _show(results: Mapping[str, dict[str, Any]]) -> None:
+def _show(results: Mapping[str, Mapping[str, Any]]) -> None:
     """Print a row for each training, by its folder."""
     from diswot.utils.units import show_count
 

@@ -9,7 +9,8 @@ from typing import Annotated
 
 from typer import Argument, Option
 
-from diswot.cli import console, starts
+from diswot.cli import console
+from diswot.cli import training as trainings
 from diswot.cli.grouping import grouped
 from diswot.cli.options import OutputOptions
 from diswot.cli.subject import subject_of
@@ -39,22 +40,23 @@ def doctor(
     chosen = subject_of(run, subject)
     if chosen.alone:
         raise UserError("the doctor looks at a teacher and its student; name a teacher: --teacher")
-    starts.recipe_of(training, chosen)  # what is impossible is refused before anything is read
+    # What is impossible is refused before anything is read.
+    trainings.recipe(training, chosen.images.name, alone=chosen.alone)
     from diswot.training.doctor import diagnose
 
     with console.progress(quiet=output.quiet) as advance:
-        begun = starts.prepare(chosen, training, {})
-        assert begun.teacher is not None
+        given, _, lines = chosen.prepare(training, {})
+        assert given.teacher is not None
         findings = diagnose(
-            begun.teacher,
-            begun.student,
-            begun.images,
-            begun.recipe,
+            given.teacher,
+            given.student,
+            given.data,
+            given.recipe,
             images=images,
-            teacher_classes=begun.classes,
+            teacher_classes=given.classes,
             on_check=lambda done, total, check: advance("checking", done, total, check),
         )
-    for line in begun.lines:
+    for line in lines:
         console.note(line, quiet=output.quiet)
     levels = Counter(each.level for each in findings)
     if output.as_json:

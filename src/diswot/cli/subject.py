@@ -1,24 +1,29 @@
-"""What `diswot distill` trains: the student, its teacher and the images."""
+"""What `diswot distill` trains: the student, its teacher and the images, named and then built."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from diswot.cli import inputs
+from diswot.cli import training as trainings
 from diswot.cli.inputs import NamedImages
 from diswot.cli.teachers import MatchedTeacher, matched_teacher
 from diswot.errors import UserError
 from diswot.runs import folder
-from diswot.storage.run_files import ALONE, DISTILLED, RUN
+from diswot.storage.run_files import ALONE, DISTILLED, FRESH, RUN
 from diswot.utils.user_code import rooted, short_name
 
 if TYPE_CHECKING:
     from diswot.cli.options import TeacherOptions
-    from diswot.cli.training_options import SubjectOptions
+    from diswot.cli.training_options import SubjectOptions, TrainingOptions
     from diswot.data.dataset import Dataset
+    from diswot.training.starts import Start
+    from diswot.training.trainable import Distillation
 
 _UNTRAINED = (
     "a teacher must be trained to teach; give --teacher-weights, or --trained if its function "
@@ -40,10 +45,12 @@ NONE = "none"  # name of no teacher, and of no labelled images
 
 @dataclass(frozen=True)
 class Subject:
-    """What is trained on what: fields named like an option of `SubjectOptions` hold its value.
+    """What is trained on what.
 
     Attributes:
+        options: What the user gave; the search and the defaults complete it below.
         student: Parameters as JSON, or a network's name.
+        space: Space of these parameters.
         teacher: The teacher, whose name is `none` without one.
         images: The images.
         search: Command of the search that found the student; None without one.
@@ -51,14 +58,11 @@ class Subject:
         scored: Images of the search whose teacher teaches, if the training is on others; else None.
     """
 
+    options: SubjectOptions
     student: str
     space: str
     teacher: TeacherOptions
     images: NamedImages
-    teacher_classes: Path | None
-    teacher_image_size: int | None
-    unlabelled: Path | None
-    start: str | None
     search: str | None
     number: str | None
     scored: NamedImages | None = None
@@ -83,6 +87,38 @@ class Subject:
         """Return the folder of the training inside the folder of the search."""
         return run / (f"{self.way}-{self.number}" if self.number else self.way)
 
+    def prepare(
+        self, training: TrainingOptions, record: Mapping[str, Any]
+    ) -> tuple[Distillation, Start, list[str]]:
+        """Build both networks and load the images; give the student its first weights.
+
+        A resumed training has the record of its checkpoint, whose weights are loaded over those of
+        the student, which are random here.
+
+        Returns:
+            The student and what it learns from; where its weights are from; and lines on what a
+            user may not expect, none if the training is resumed.
+        """
+        from diswot.models.initialization import fresh
+        from diswot.training.starts import begin, resumed
+        from diswot.training.trainable import Distillation
+
+        images = self.load_images()
+        pretrained = self.alone and self.teacher.pretrained
+        build, _ = inputs.named_student(self.student, self.space, images, pretrained=pretrained)
+        teacher, classes, lines = self.load_teacher(images, record) or (None, None, ())
+        student = fresh(build, "default", training.seed)
+        named = partial(trainings.recipe, training, self.images.name, alone=self.alone)
+        recipe = named(student=student, record=record)
+        given = Distillation(teacher, student, images, recipe, classes)
+        choice = self.options.start
+        start = resumed(choice, record) if record else begin(choice, given)
+        if start.place == FRESH and not pretrained:
+            recipe = named(student=student, record=record, fresh=True)
+        line = "" if training.recipe is not None else trainings.default_line(student, recipe)
+        said = [] if record else [each for each in (*lines, start.line, line) if each]
+        return replace(given, recipe=recipe), start, said
+
     def load_images(self) -> Dataset:
         """Load the images, as the teacher sees them, or a student that trains alone."""
         from diswot.data.unlabelled import with_unlabelled
@@ -94,7 +130,8 @@ class Subject:
         images = self.images.load(network, pretrained=self.teacher.pretrained)
         if images.train is None:
             raise UserError(f"{images.name} has no images to train on; name others with --data")
-        return images if self.unlabelled is None else with_unlabelled(images, self.unlabelled)
+        more = self.options.unlabelled
+        return images if more is None else with_unlabelled(images, more)
 
     def _load_unlabelled(self) -> Dataset:
         """Load the images without labels alone; their classes are those of the teacher."""
@@ -102,11 +139,11 @@ class Subject:
         from diswot.models.class_names import read_class_names
         from diswot.models.registry import input_config
 
-        if self.unlabelled is None:
+        if self.options.unlabelled is None:
             raise UserError("--data none trains on images without labels; name them: --unlabelled")
         wants = input_config(self.teacher.teacher, self.teacher.pretrained)
-        if self.teacher_classes is not None:
-            classes = [names[0] for names in read_class_names(self.teacher_classes)]
+        if self.options.teacher_classes is not None:
+            classes = [names[0] for names in read_class_names(self.options.teacher_classes)]
         elif wants.classes is not None:
             classes = [names[0] for names in wants.classes]
         elif wants.num_classes is not None:
@@ -117,7 +154,7 @@ class Subject:
                 "labelled images with --data"
             )
         size = self.images.size or wants.img_size
-        images = unlabelled_alone(self.unlabelled, classes, img_size=size)
+        images = unlabelled_alone(self.options.unlabelled, classes, img_size=size)
         return self.images.normalised(images, wants)
 
     def load_teacher(self, images: Dataset, record: Mapping[str, Any]) -> MatchedTeacher | None:
@@ -132,13 +169,13 @@ class Subject:
         inputs.check_one_source(self.teacher)
         if not self.teacher.has_weights:
             raise UserError(_UNTRAINED.format(teacher=self.teacher.teacher, data=images.name))
-        size = self.teacher_image_size
+        size = self.options.teacher_image_size
         if size is None and record:  # version 0.1.0 recorded none
             size = record.get("teacher_image_size") or images.size
         return matched_teacher(
             self.teacher,
             images,
-            classes=self.teacher_classes,
+            classes=self.options.teacher_classes,
             own=self._scored_classes(),
             size=size,
         )
@@ -153,18 +190,19 @@ class Subject:
             return None
 
     def facts(self) -> dict[str, Any]:
-        """Return what a training records: the teacher, the search, and where things are."""
+        """Return what a training records: both networks, the search, and where things are."""
         named = not inputs.is_architecture(self.student)
         teacher = None if self.alone else self.teacher
         return {
+            "student": rooted(self.student) if named else json.loads(self.student),
             "teacher": teacher and rooted(teacher.teacher),
             "teacher_weights": teacher and inputs.absolute(teacher.teacher_weights),
             "space": None if named else inputs.from_root(self.space),
             "search": self.search,
             "data_root": inputs.absolute(self.images.root),
-            "teacher_classes": inputs.absolute(self.teacher_classes),
-            "teacher_image_size": self.teacher_image_size,
-            "unlabelled": inputs.absolute(self.unlabelled),
+            "teacher_classes": inputs.absolute(self.options.teacher_classes),
+            "teacher_image_size": self.options.teacher_image_size,
+            "unlabelled": inputs.absolute(self.options.unlabelled),
         }
 
 
@@ -181,14 +219,11 @@ def subject_of(run: Path | None, options: SubjectOptions) -> Subject:
         raise UserError("images without labels need a teacher; leave --unlabelled out")
     found = run is not None and (options.student is None or number is not None)
     return Subject(
+        options,
         student=config["student"],
         space=config["space"],
         teacher=inputs.teacher_options(config),
         images=inputs.images_of({**config, "classes": None}),
-        teacher_classes=options.teacher_classes,
-        teacher_image_size=options.teacher_image_size,
-        unlabelled=options.unlabelled,
-        start=options.start,
         search=folder.command(run / RUN) if run is not None and found else None,
         number=number,
         scored=_scored(run, options),

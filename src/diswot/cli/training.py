@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from diswot.cli import console
@@ -16,36 +16,32 @@ from diswot.utils.user_code import short_name
 if TYPE_CHECKING:
     from torch import nn
 
+    from diswot.cli.training_options import TrainingOptions
     from diswot.training.recipe import Recipe
 
 
-@dataclass(frozen=True)
-class ChosenRecipe:
-    """The recipe of a training; a line says which one was chosen where the user named none."""
-
-    settings: Recipe
-    line: str = ""
-
-
 def recipe(
-    name: str | None,
-    given: Mapping[str, Any],
+    options: TrainingOptions,
+    data: str,
     *,
     alone: bool,
     student: nn.Module | None = None,
     fresh: bool = False,
     record: Mapping[str, Any] | None = None,
-) -> ChosenRecipe:
-    """Load a recipe, a name or a TOML file, and change the settings that the user gave.
+) -> Recipe:
+    """Load the recipe that options name, and change the settings that they give.
 
     Without a name it is the recorded recipe of a resumed training, or else the default of the
-    student and the epochs. Losses and milestones are given as texts; None keeps the recipe's. A
-    `fresh` student begins with random weights; trained `alone`, there are no losses.
+    student and the epochs. A `fresh` student begins with random weights; trained `alone`, there
+    are no losses. The `data` set digits is mirrored only on request.
     """
     from diswot.training.recipe import parse_losses
     from diswot.training.recipe_files import default_recipe, load_recipe, recorded_recipe
 
-    settings = {key: value for key, value in given.items() if value is not None}
+    settings = {key: value for key, value in asdict(options).items() if value is not None}
+    name = settings.pop("recipe", None)
+    if data == "digits" and not record:
+        settings.setdefault("flip", False)
     if "losses" in settings:
         parse_losses(settings["losses"])  # a mistake in them is named first
     if "milestones" in settings:
@@ -55,19 +51,18 @@ def recipe(
             option = min(useless)
             raise UserError(f"without a teacher nothing has a use for --{option}; leave it out")
         settings["losses"] = {}
-    if name is not None:
-        return ChosenRecipe(load_recipe(name, fresh=fresh, **settings))
-    if record:
-        return ChosenRecipe(recorded_recipe(record, **settings))
-    name = default_recipe(student, settings.get("epochs"))
-    made = load_recipe(name, fresh=fresh, **settings)
-    return ChosenRecipe(made, _chosen(name, made))
+    if name is None and record:
+        return recorded_recipe(record, **settings)
+    if name is None:
+        name = default_recipe(student, settings.get("epochs"))
+    return load_recipe(name, fresh=fresh, **settings)
 
 
-def _chosen(name: str, made: Recipe) -> str:
-    """Return the line that says what was chosen."""
-    from diswot.training.recipe_files import DETECTOR
+def default_line(student: nn.Module | None, made: Recipe) -> str:
+    """Return the line that says which recipe was chosen where the user named none."""
+    from diswot.training.recipe_files import DETECTOR, default_recipe
 
+    name = default_recipe(student, made.epochs)
     own = "its own losses" if name == DETECTOR else "cross-entropy"
     weights = {own: made.cross_entropy, **made.weights}
     losses = " + ".join(

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from diswot.cli import console, inputs, training
 from diswot.cli import like as alike
 from diswot.cli.teachers import matched_teacher
+from diswot.cli.training_options import TrainingOptions
 from diswot.errors import UserError
 from diswot.storage.run_files import VERIFICATION
 from diswot.training.progress import epoch_note
@@ -63,10 +64,9 @@ def _recipe(
     """Return the recipe of the short trainings, by default that of the student."""
     from diswot.training.recipe_files import default_recipe
 
-    changes = {"epochs": options.verify_epochs or EPOCHS, "losses": options.losses, "seed": seed}
-    changes["flip"] = False if images.name == "digits" else None
-    name = options.recipe or default_recipe(student)
-    return training.recipe(name, changes, alone=False, fresh=fresh).settings
+    name, epochs = options.recipe or default_recipe(student), options.verify_epochs or EPOCHS
+    given = TrainingOptions(recipe=name, epochs=epochs, losses=options.losses, seed=seed)
+    return training.recipe(given, images.name, alone=False, fresh=fresh)
 
 
 def _tuned(options: VerifyOptions) -> list[str]:

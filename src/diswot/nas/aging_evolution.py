@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 import zlib
 from collections import deque
-from collections.abc import Iterable, Mapping, Sequence, Set
+from collections.abc import Iterable, Mapping, Sequence
+from copy import copy
 from hashlib import blake2b
 from itertools import takewhile
 from typing import Any
@@ -62,11 +63,13 @@ def violation(constraints: Mapping[str, float]) -> tuple[int, float]:
 
 
 class Past:
-    """Facts about trials that have ended, each read once.
+    """Facts about trials, each read once, and whether a proposal is a known architecture.
+
+    A proposal has a value for every parameter of a space. Where parameters appear only under
+    others, an architecture has only some of them. Then the values of these decide.
 
     Attributes:
         taken: Number of trials read.
-        keys: Digests of their architectures.
         shapes: Sets of parameter names that built architectures have.
         distributions: Latest distribution of each parameter.
         living: The last scored trials, as many as the population.
@@ -77,15 +80,15 @@ class Past:
         self.taken = 0
         self.population = population
         self.nearest: list[FrozenTrial] = []
-        self.keys: set[Digest] = set()
         self.shapes: set[frozenset[str]] = set()
         self.distributions: dict[str, BaseDistribution] = {}
         self.living: deque[FrozenTrial] = deque(maxlen=population)
+        self._keys: list[set[Digest]] = [set()]  # digests of the architectures
 
     def take(self, trial: FrozenTrial) -> None:
         """Read the next trial."""
         self.taken += 1
-        self.keys.add(digest(trial.params))
+        self._keys[-1].add(digest(trial.params))
         if trial.state in _BUILT:
             self.shapes.add(frozenset(trial.params))
         self.distributions.update(trial.distributions)
@@ -93,6 +96,21 @@ class Past:
             self.living.append(trial)
         elif trial.state == TrialState.PRUNED and self.population:
             self.nearest = nearest([*self.nearest, trial], self.population)
+
+    def followed_by(self, trials: Iterable[FrozenTrial]) -> Past:
+        """Return the facts about these trials and more, which may be read again later."""
+        both = copy(self)
+        both.shapes, both.distributions = set(self.shapes), dict(self.distributions)
+        both.living, both._keys = copy(self.living), [*self._keys, set()]
+        for trial in trials:
+            both.take(trial)
+        return both
+
+    def __contains__(self, proposal: Params) -> bool:
+        met = (shape for shape in self.shapes if shape <= proposal.keys())
+        shapes = {frozenset(proposal), *met}
+        proposed = [digest({name: proposal[name] for name in shape}) for shape in shapes]
+        return any(one in keys for one in proposed for keys in self._keys)
 
 
 def nearest(trials: Iterable[FrozenTrial], count: int) -> list[FrozenTrial]:
@@ -102,36 +120,8 @@ def nearest(trials: Iterable[FrozenTrial], count: int) -> list[FrozenTrial]:
     return ranked[:count]
 
 
-class Known:
-    """The architectures of a history, and whether a proposal would become one of them.
-
-    A proposal has a value for every parameter of a space. Where parameters appear only under
-    others, an architecture has only some of them. Then the values of these decide.
-
-    Args:
-        trials: The history, or only its part that is not in `past`.
-        names: All choices of the space.
-        past: The history before.
-    """
-
-    def __init__(
-        self, trials: Iterable[FrozenTrial], names: Set[str], past: Past | None = None
-    ) -> None:
-        recent, past = Past(), past or Past()
-        for trial in trials:
-            recent.take(trial)
-        self._keys = past.keys, recent.keys
-        met = {shape for shape in past.shapes | recent.shapes if shape <= names}
-        self._shapes = {frozenset(names), *met}
-
-    def __contains__(self, proposal: Params) -> bool:
-        chosen = ({name: proposal[name] for name in shape} for shape in self._shapes)
-        proposed = [digest(params) for params in chosen]
-        return any(one in keys for one in proposed for keys in self._keys)
-
-
 def random_child(
-    space: Mapping[str, BaseDistribution], known: Known, random: np.random.Generator
+    space: Mapping[str, BaseDistribution], known: Past, random: np.random.Generator
 ) -> Params:
     """Draw random values for a space: an unknown architecture, if there is one."""
     for _ in range(RETRIES):
@@ -144,7 +134,7 @@ def random_child(
 def mutated_child(
     parent: Params,
     space: Mapping[str, BaseDistribution],
-    known: Known,
+    known: Past,
     random: np.random.Generator,
 ) -> Params:
     """Change one parameter of the parent: an unknown architecture, if there is one.
@@ -171,7 +161,7 @@ def _changed(value: Any, distribution: BaseDistribution, random: np.random.Gener
 
 
 def _unknown(
-    space: Mapping[str, BaseDistribution], known: Known, random: np.random.Generator
+    space: Mapping[str, BaseDistribution], known: Past, random: np.random.Generator
 ) -> Params | None:
     """Find any unknown architecture; None if there is none, or the space is too large."""
     sizes = [size(distribution) for distribution in space.values()]
@@ -253,7 +243,7 @@ class AgingEvolutionSampler(BaseSampler):
     ) -> dict[str, BaseDistribution]:
         """Return the latest distribution of each parameter in the trials so far."""
         past, recent = self._history(study)
-        return past.distributions | {name: d for t in recent for name, d in t.distributions.items()}
+        return past.followed_by(recent).distributions
 
     def sample_relative(
         self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
@@ -261,20 +251,17 @@ class AgingEvolutionSampler(BaseSampler):
         """Propose the next architecture, as far as its parameters are known beforehand."""
         if not search_space:
             return {}
-        past, recent = self._history(study)
-        recent = [t for t in recent if t.number != trial.number]
-        known = Known(recent, search_space.keys(), past)
-        members = [*past.living, *(t for t in recent if t.state == TrialState.COMPLETE)]
-        members = members[-self._population :]
+        ended, recent = self._history(study)
+        past = ended.followed_by(each for each in recent if each.number != trial.number)
+        members = [*past.living]
         random = np.random.default_rng((self._seed, trial.number))
         if (free := self._population - len(members)) > 0:
-            outside = [*past.nearest, *(t for t in recent if t.state == TrialState.PRUNED)]
-            if not outside or past.taken + len(recent) < self._population:
-                return random_child(search_space, known, random)
-            members += nearest(outside, free)
+            if not past.nearest or past.taken < self._population:
+                return random_child(search_space, past, random)
+            members += past.nearest[:free]
         sign = 1 if study.direction == StudyDirection.MAXIMIZE else -1
         parent = winner(members, self._tournament, sign, random)
-        return mutated_child(parent.params, search_space, known, random)
+        return mutated_child(parent.params, search_space, past, random)
 
     def sample_independent(
         self,

@@ -14,26 +14,23 @@ import torch
 from torch import nn
 
 from diswot.costs.budget import COSTS, Budget
-from diswot.costs.latency import LatencyBench, Setting
-from diswot.data.dataset import Batch, Dataset
+from diswot.costs.latency import Setting
+from diswot.data.dataset import BATCH, Batch, Dataset
 from diswot.data.own import as_dataset, is_data
 from diswot.errors import UserError, unknown
-from diswot.executors.inline import Inline
-from diswot.executors.processes import process_pool
-from diswot.executors.protocol import Executor
 from diswot.models.initialization import INHERITED
 from diswot.nas.compute import Compute
-from diswot.nas.driver import Callback, Driver, SearchProgress
-from diswot.nas.evaluator import EvaluatorSettings, Measurement, Scoring
+from diswot.nas.driver import Driver
+from diswot.nas.evaluator import Evaluator, Scoring
 from diswot.nas.peers import Peers
-from diswot.nas.progress import show_progress
+from diswot.nas.progress import Callback, SearchProgress, show_progress
 from diswot.nas.proposal import Proposer
-from diswot.nas.record import named_facts
 from diswot.nas.result import SearchResult, search_result
 from diswot.nas.samplers import SamplerLike, create_sampler
 from diswot.observation.modes import require_network
 from diswot.proxies.registry import ProxyLike, get_proxy
-from diswot.spaces.registry import Params, build_network, enumerate_params
+from diswot.spaces.named import NamedSpace
+from diswot.spaces.registry import Params, enumerate_params
 from diswot.spaces.validation import Build
 from diswot.storage.run_files import FOUND, LATENCIES
 from diswot.storage.run_writer import write_run
@@ -46,8 +43,6 @@ from diswot.utils.environment import masked
 from diswot.utils.progress import shown_progress
 from diswot.utils.repeats import repeats_counted
 from diswot.utils.user_code import name_of, rooted
-
-LATENCY_TIMEOUTS = 4  # times the timeout of a candidate that one measurement may take
 
 
 @dataclass(frozen=True)
@@ -82,6 +77,11 @@ class StudySettings:
     def folder(self) -> Path | None:
         """Return the run folder; None for a database or memory."""
         return None if self.storage is None or self.shared else Path(str(self.storage))
+
+    @property
+    def results(self) -> Path | None:
+        """Return the folder of settings and result; None where they are not written."""
+        return self.out or self.folder
 
     @property
     def database(self) -> str | None:
@@ -140,34 +140,43 @@ def search(
             the study cannot be resumed.
         SearchFailed: Every candidate failed.
     """
-    _check_types(teacher, space, budget)
-    how, limits = _definite(scoring), budget or Budget()
-    repeats, count = _batches(batches, how.seed)
-    how = replace(how, num_classes=how.num_classes or count)
+    evaluator = _evaluator(teacher, space, batches, scoring, budget, objectives)
     compute = Compute(compute) if isinstance(compute, int) else compute
     study = StudySettings(study) if isinstance(study, str | Path) else study
-    wanted = tuple(objectives.split(",") if isinstance(objectives, str) else objectives)
-    chosen = _sampler(wanted, sampler)
-    proposals = create_sampler(chosen, how.seed)
-    _check_latency({*wanted, *limits.limits}, compute)
-    if n_trials < 1 or not repeats:
+    chosen = _sampler(evaluator.objectives, sampler)
+    if n_trials < 1 or not evaluator.batches:
         raise UserError("a search needs at least one trial and one batch")
-    settings = EvaluatorSettings(teacher, space, repeats, how, limits, wanted)
     with torch.random.fork_rng(devices=[]), repeats_counted(), contextlib.ExitStack() as stack:
         if progress:
             callbacks = [*callbacks, partial(show_progress, stack.enter_context(shown_progress()))]
         plan = enumerate_params(space, n_trials)
-        with _driver(settings, proposals, name_of(chosen), compute, study) as driver:
-            if (out := study.out or study.folder) is not None:
-                config = {**named_facts(space, batches), **driver.study.user_attrs["config"]}
-                write_run(out, config, study={"storage": study.database, "name": study.name})
-            _drive(driver, plan, n_trials, callbacks)
-            found = search_result(driver, settings, exhaustive=plan is not None)
-    if out is not None and study.record:
-        timing = compute.latency.facts if isinstance(compute.latency, Setting) else None
-        result = {**found.as_dict(), "latency_setting": timing, "like": None}
-        files.write_json(out / FOUND, result)
+        driver = stack.enter_context(_driver(evaluator, chosen, compute, study))
+        _write_settings(study, driver.study, named_facts(space, batches))
+        _drive(driver, plan, n_trials, callbacks)
+        found = search_result(driver, evaluator, exhaustive=plan is not None)
+    _write_result(study, found, compute)
     return found
+
+
+def _evaluator(
+    teacher: nn.Module | None,
+    space: Build,
+    batches: object,
+    scoring: Scoring | ProxyLike,
+    budget: Budget | None,
+    objectives: Sequence[str],
+) -> Evaluator:
+    """Return how candidates are evaluated, with every default filled in.
+
+    Raises:
+        UserError: An argument has the wrong type, or an objective is unknown.
+    """
+    _check_types(teacher, space, budget)
+    how = _definite(scoring)
+    repeats, classes = _batches(batches, how.seed)
+    how = replace(how, num_classes=how.num_classes or classes)
+    wanted = tuple(objectives.split(",") if isinstance(objectives, str) else objectives)
+    return Evaluator(teacher, space, repeats, how, budget or Budget(), wanted)
 
 
 def _definite(scoring: Scoring | ProxyLike) -> Scoring:
@@ -208,30 +217,26 @@ def _batches(given: object, seed: int) -> tuple[tuple[Batch, ...], int | None]:
 
 @contextlib.contextmanager
 def _driver(
-    settings: EvaluatorSettings,
-    proposals: optuna.samplers.BaseSampler,
-    sampler: str,
-    compute: Compute,
-    study: StudySettings,
+    evaluator: Evaluator, sampler: SamplerLike, compute: Compute, study: StudySettings
 ) -> Iterator[Driver]:
     """Start the workers and open the study; stop and close them at the end."""
-    wanted = settings.objectives
+    proposals = create_sampler(sampler, evaluator.scoring.seed)
     with contextlib.ExitStack() as stack:
-        evaluations = stack.enter_context(compute.executor(settings))
-        measurements = stack.enter_context(_measurements(settings, compute, study))
-        held = stack.enter_context(_opened(study, proposals, wanted))
-        _agree(held, {**_facts(settings, sampler, compute), **study.facts})
+        executor = stack.enter_context(compute.executor(evaluator, study.cache))
+        held = stack.enter_context(_opened(study, proposals, evaluator.objectives))
+        _agree(held, {**_facts(evaluator, name_of(sampler), compute), **study.facts})
         peers = Peers(held) if study.shared else None
-        proposer, limits = Proposer(settings.space), settings.budget
-        driver = Driver(held, proposer, evaluations, limits, wanted, measurements, peers)
         if peers is not None:
             stack.enter_context(peers.heartbeat())
-        yield driver
+        proposer, limits = Proposer(evaluator.space), evaluator.budget
+        yield Driver(held, proposer, executor, limits, evaluator.objectives, peers)
 
 
 def _drive(
     driver: Driver, plan: list[Params] | None, n_trials: int, callbacks: Sequence[Callback]
 ) -> None:
+    """Continue what is there; then evaluate a whole plan, or what the sampler proposes."""
+
     def report(progress: SearchProgress) -> None:
         for callback in callbacks:
             callback(progress)
@@ -247,43 +252,39 @@ def _drive(
             driver.leave()
 
 
-def _facts(settings: EvaluatorSettings, sampler: str, compute: Compute) -> dict[str, Any]:
+def _write_settings(study: StudySettings, held: optuna.Study, named: Mapping[str, Any]) -> None:
+    """Write what is searched, and where the trials are, into the folder of the results."""
+    if study.results is not None:
+        config = {**named, **held.user_attrs["config"]}
+        write_run(study.results, config, study={"storage": study.database, "name": study.name})
+
+
+def _write_result(study: StudySettings, found: SearchResult, compute: Compute) -> None:
+    """Write `found.json`, unless the caller does."""
+    if study.results is not None and study.record:
+        timing = compute.latency.facts if isinstance(compute.latency, Setting) else None
+        result = {**found.as_dict(), "latency_setting": timing, "like": None}
+        files.write_json(study.results / FOUND, result)
+
+
+def named_facts(space: Build, data: object) -> dict[str, Any]:
+    """Return the names and sizes that a space and a data set know of themselves."""
+    facts: dict[str, Any] = {}
+    if isinstance(data, Dataset):
+        facts |= {"data": data.name, **data.image_facts, "batch_size": BATCH}
+    return {**facts, **space.facts} if isinstance(space, NamedSpace) else facts
+
+
+def _facts(evaluator: Evaluator, sampler: str, compute: Compute) -> dict[str, Any]:
     """Return what a resumed study must share."""
-    how = settings.scoring
+    how = evaluator.scoring
     facts: dict[str, Any] = {"init": how.init, "seed": how.seed, "proxy": name_of(how.proxy)}
     facts |= {"trained_teacher": how.trained_teacher}
-    facts |= {"batches": [list(batch.images.shape) for batch in settings.batches]}
-    facts |= {"sampler": sampler, "budget": asdict(settings.budget)}
-    facts |= {"objectives": list(settings.objectives)}
-    kind = device_kind(compute.places(settings.batches[0].images.device))
+    facts |= {"batches": [list(batch.images.shape) for batch in evaluator.batches]}
+    facts |= {"sampler": sampler, "budget": asdict(evaluator.budget)}
+    facts |= {"objectives": list(evaluator.objectives)}
+    kind = device_kind(compute.places(evaluator.batches[0].images.device))
     return facts if kind == CPU else {**facts, "device": kind}
-
-
-@contextlib.contextmanager
-def _measurements(
-    settings: EvaluatorSettings, compute: Compute, study: StudySettings
-) -> Iterator[Executor | None]:
-    """Start what measures latency, if latency counts: a process of its own, or a user's function.
-
-    Other candidates are evaluated meanwhile, so a measurement makes no worker wait.
-    """
-    if "latency" not in {*settings.objectives, *settings.budget.limits}:
-        yield None
-        return
-    assert compute.latency is not None
-    made = partial(Measurement, settings.space, settings.budget, settings.image_shape)
-    if not isinstance(compute.latency, Setting):
-        yield Inline(made(compute.latency))
-        return
-    bench = LatencyBench(partial(build_network, settings.space), compute.latency, study.cache)
-    make = partial(made, partial(_upper_end, bench))
-    timeout = None if compute.timeout is None else LATENCY_TIMEOUTS * compute.timeout
-    with process_pool([make], 1, threads=compute.latency.threads, timeout=timeout) as pool:
-        yield pool
-
-
-def _upper_end(bench: LatencyBench, params: Params) -> float:
-    return bench(params).high
 
 
 @contextlib.contextmanager
@@ -320,11 +321,6 @@ def _sampler(objectives: Sequence[str], sampler: SamplerLike | None) -> SamplerL
     if several and sampler == "evolution":
         raise UserError("evolution has one objective; for several take nsga2, tpe or random")
     return rooted(sampler or ("nsga2" if several else "evolution"))
-
-
-def _check_latency(names: set[str], compute: Compute) -> None:
-    if "latency" in names and compute.latency is None:
-        raise UserError("latency is limited or an objective, and nothing is given to measure it")
 
 
 def _agree(study: optuna.Study, facts: Mapping[str, Any]) -> None:

@@ -3,22 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
 
-from diswot.costs.latency import Setting
+from diswot.costs.latency import LatencyBench, Setting
 from diswot.errors import UserError
 from diswot.executors.inline import Inline
 from diswot.executors.processes import process_pool
 from diswot.executors.protocol import Executor
-from diswot.nas.evaluator import EvaluatorSettings, Latency
+from diswot.nas.evaluator import Evaluator
+from diswot.nas.measuring import Latency, MeasuredFirst, Measurement
+from diswot.spaces.registry import Params, build_network
 from diswot.utils import devices
 
 if TYPE_CHECKING:
     from diswot.executors.ray import RayCluster
+
+MEASURED = 4  # times the timeout of a candidate that one measurement may take
 
 
 @dataclass(frozen=True)
@@ -64,15 +70,46 @@ class Compute:
         return self.devices or (("cuda",) if on_gpus else (str(batches),))
 
     @contextmanager
-    def executor(self, settings: EvaluatorSettings) -> Iterator[Executor]:
-        """Start what evaluates candidates; it ends on the way out.
+    def executor(self, evaluator: Evaluator, cache: Path | None) -> Iterator[Executor]:
+        """Start what evaluates candidates, and what measures them before if latency counts.
+
+        Both end on the way out. Measured latencies are kept in a file, the cache, if there is one.
 
         Raises:
-            UserError: There is no such device or cluster, or a number is wrong.
+            UserError: There is no such device or cluster, a number is wrong, or nothing measures
+                the latency.
             SearchFailed: Workers cannot start.
         """
-        names = self.places(settings.batches[0].images.device)
-        makes = [replace(settings, device=name).make for name in names]
+        counts = "latency" in {*evaluator.objectives, *evaluator.budget.limits}
+        if counts and self.latency is None:
+            raise UserError(
+                "latency is limited or an objective, and nothing is given to measure it"
+            )
+        with ExitStack() as stack:
+            executor = stack.enter_context(self._evaluations(evaluator))
+            if counts:
+                measurements = stack.enter_context(self._measurements(evaluator, cache))
+                executor = MeasuredFirst(measurements, executor)
+            yield executor
+
+    @contextmanager
+    def _measurements(self, evaluator: Evaluator, cache: Path | None) -> Iterator[Executor]:
+        """Start what measures latency: a process of its own, or a user's function in this one."""
+        of = partial(Measurement, evaluator.space, evaluator.budget, evaluator.image_shape)
+        if not isinstance(self.latency, Setting):
+            assert self.latency is not None
+            yield Inline(of(self.latency))
+            return
+        bench = LatencyBench(partial(build_network, evaluator.space), self.latency, cache)
+        make = partial(of, partial(_upper_end, bench))
+        timeout = None if self.timeout is None else MEASURED * self.timeout
+        with process_pool([make], 1, threads=self.latency.threads, timeout=timeout) as pool:
+            yield pool
+
+    @contextmanager
+    def _evaluations(self, evaluator: Evaluator) -> Iterator[Executor]:
+        names = self.places(evaluator.batches[0].images.device)
+        makes = [replace(evaluator, device=name).make for name in names]
         threads = self.threads or 1
         if self.ray is not None:
             from diswot.executors.ray import ray_actors
@@ -101,3 +138,7 @@ def _threads(count: int | None) -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
+
+
+def _upper_end(bench: LatencyBench, params: Params) -> float:
+    return bench(params).high

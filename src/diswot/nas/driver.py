@@ -1,16 +1,22 @@
-"""The driver of a search: propose a candidate, submit it, record how it ended.
+"""The driver of a search: the path of a candidate from its proposal to its record.
 
-All parameters of a candidate are decided here before it is evaluated, so an executor takes one
-message a candidate and gives one back. What is known, or has too many parameters, is not submitted.
+A candidate is a trial of an Optuna study. The driver takes it through these steps:
+
+1. `ask` opens the trial, and the sampler draws values.
+2. `propose` runs the space without weights, which decides all parameters.
+3. `_begin` submits the parameters to an executor, unless their architecture is known or under way.
+4. The executor evaluates them, here or elsewhere, and returns a `TrialResult`.
+5. `_record` writes the result to the trial, and adds it to the history.
+
+All parameters are decided before the evaluation, so an executor takes one message a candidate and
+gives one back.
 """
 
 from __future__ import annotations
 
 import math
-import time
-from array import array
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 
@@ -20,53 +26,21 @@ from optuna.trial import FrozenTrial, TrialState
 
 from diswot.costs.budget import COSTS, Budget, Excess
 from diswot.executors.protocol import KILLED, Executor, TaskResult
-from diswot.nas.aging_evolution import Digest, digest
 from diswot.nas.evaluator import failure
 from diswot.nas.history import History
 from diswot.nas.peers import Peers
+from diswot.nas.progress import Callback, SearchProgress
 from diswot.nas.proposal import Proposer, ask
 from diswot.nas.samplers import listed
 from diswot.nas.stopping import Stall
-from diswot.nas.trial_result import ATTRIBUTE, TrialResult
+from diswot.nas.trial_result import TrialResult
 from diswot.spaces.registry import Params
-from diswot.storage.compat import set_constraints, tell, trial_id
+from diswot.storage.compat import tell, trial_id
 from diswot.storage.journal import NotWritten
 
 TRIES = 3  # runs of a search that may be interrupted at one trial, before the trial is given up
 PAUSE = 0.5  # seconds between looks at other processes
-POLL = 0.05  # seconds between looks at evaluations while a latency is measured
 _INTERRUPTED = "interrupted"  # user attribute of a trial
-
-
-@dataclass(frozen=True)
-class SearchProgress:
-    """How far a search is: before the first trial, and after each.
-
-    Attributes:
-        done: Candidates within the budget that have ended.
-        total: Candidates asked for.
-        best: Highest score; None before the first.
-        rejected: Proposals outside the budget so far.
-        stalled: Proposals in a row that gave no new student within the budget, and none nearer.
-    """
-
-    done: int
-    total: int
-    best: float | None
-    rejected: int = 0
-    stalled: int = 0
-
-
-Callback = Callable[[SearchProgress], None]
-
-
-@dataclass
-class _Open:
-    """A trial that has not ended."""
-
-    trial: optuna.Trial
-    params: Params
-    start: float
 
 
 @dataclass
@@ -76,30 +50,24 @@ class Driver:
     Attributes:
         study: Holds the trials.
         propose: Decides the parameters of a trial.
-        evaluations: Does the evaluations.
+        executor: Evaluates candidates.
         budget: Limits; the one on parameters is checked here.
         objectives: `score`, alone or with names of `COSTS`: the values of the study.
-        measurements: Measures latencies before the evaluations, where latency counts.
         peers: Other processes of the study, if there may be some.
         history: What has ended.
         stopped: Why sampling stopped early; empty if it did not.
-        seconds: Seconds of each candidate scored in this process.
     """
 
     study: optuna.Study
     propose: Proposer
-    evaluations: Executor
+    executor: Executor
     budget: Budget = field(default_factory=Budget)
     objectives: tuple[str, ...] = ("score",)
-    measurements: Executor | None = None
     peers: Peers | None = None
     history: History = field(init=False)
     stopped: str = ""
-    seconds: array[float] = field(default_factory=lambda: array("d"))
-    _open: dict[int, _Open] = field(default_factory=dict)
-    _measured: set[int] = field(default_factory=set)
-    _first: dict[Digest, int] = field(default_factory=dict)
-    _waiting: dict[int, list[int]] = field(default_factory=dict)
+    _open: dict[int, optuna.Trial] = field(default_factory=dict)  # trials that have not ended
+    _waiting: dict[int, int] = field(default_factory=dict)  # of these, for the end of which trial
     _interrupted: deque[optuna.Trial] = field(default_factory=deque)
     _stall: Stall = field(default_factory=Stall)
     _listed: bool = False
@@ -136,7 +104,7 @@ class Driver:
             self._interrupted.append(again)
         else:
             reason = f"the search ended {times} times while this candidate was evaluated"
-            self._record(again, trial.params, TrialResult(failed=reason, kind=KILLED))
+            self._record(again, TrialResult(failed=reason, kind=KILLED))
 
     # What is run
 
@@ -144,24 +112,21 @@ class Driver:
         """Evaluate every architecture of a list that is not known."""
         while self._interrupted:  # the order of a list does not depend on them
             self._tell(self._interrupted.popleft().number, None)
-        left = deque(params for params in plan if self.history.find(params) is None)
-        self.study.sampler = listed(left)
-        self._listed = True
-        unknown = len(left)
+        left = deque(params for params in plan if params not in self.history)
+        self.study.sampler, self._listed = listed(left), True
 
         def more() -> bool:
-            while left and self._elsewhere(left[0]):
+            while left and self._taken(left[0]):
                 left.popleft()
             return bool(left)
 
         def done() -> bool:
-            if not left:
-                left.extend(params for params in plan if self.history.find(params) is None)
+            if not left:  # but what a process left that has died
+                left.extend(params for params in plan if params not in self.history)
             return not left
 
         def report() -> None:
-            ended = max(0, unknown - len(left) - len(self._open))
-            self._show(len(plan) - unknown + ended, len(plan), callback)
+            self._show(len(plan) - len(left) - len(self._open), len(plan), callback)
 
         self._run(more, done, report)
 
@@ -172,7 +137,7 @@ class Driver:
         """
 
         def more() -> bool:
-            open_ = len(self._open) + (0 if self.peers is None else len(self.peers.running))
+            open_ = len(self._open) + len(self._elsewhere)
             return not self._hopeless() and self.history.within + open_ < n_trials
 
         def done() -> bool:
@@ -192,8 +157,8 @@ class Driver:
 
     def leave(self) -> None:
         """Give up the open trials of this process, so that no other process waits for them."""
-        for number in list(self._open):
-            self._drop(number)
+        for number in self._open:
+            self._tell(number, None)
 
     def _hopeless(self) -> bool:
         return bool(self._stall.reason(self.history.outcomes))
@@ -209,140 +174,100 @@ class Driver:
         report()
         while True:
             self._look_at_peers()
-            while self._room and more():
-                before = len(self.history), self.history.outcomes.total()
+            while self.executor.room and more():
+                before = self.history.outcomes.total()
                 self._next(n_trials)
-                if before != (len(self.history), self.history.outcomes.total()):
+                if before != self.history.outcomes.total():
                     report()
             if self._open:
-                for result in self._wait():
-                    self._ended(result)
+                for task in self.executor.wait(None if self.peers is None else PAUSE):
+                    self._ended(task)
                     report()
             elif done():
                 return
-            elif self.peers is not None:
-                time.sleep(PAUSE)
             else:
-                self.evaluations.wait(PAUSE)  # workers that start again
-
-    @property
-    def _room(self) -> bool:
-        measures = self.measurements is None or self.measurements.room > 0
-        return self.evaluations.room > 0 and measures
+                self.executor.wait(PAUSE)  # for other processes, or workers that start again
 
     def _next(self, n_trials: float) -> None:
-        """Open one trial, decide its parameters, and submit it unless that is not needed."""
+        """Open one trial, decide its parameters, and begin its evaluation if that is needed."""
         trial = self._interrupted.popleft() if self._interrupted else ask(self.study)
         number = trial.number
         if self.peers is not None:
             self.peers.claim(trial)
             self._look_at_peers()
-            before = sum(n < number for n in (*self._open, *self.peers.running))
+            before = sum(n < number for n in (*self._open, *self._elsewhere))
             if self.history.within + before >= n_trials:
                 self._tell(number, None)
                 return
         try:
-            proposal = self.propose(trial)
+            model_params = self.propose(trial)
         except (NotWritten, StorageInternalError):
             raise  # the study's own error, as its parameters are stored
         except (Exception, SystemExit) as error:  # an error of the user's space is its failure
-            self._record(trial, trial.params, failure(error))
+            self._record(trial, failure(error))
             return
-        self._open[number] = _Open(trial, proposal.params, time.monotonic())
-        if self.peers is not None:
-            self._look_at_peers()
-            if self._listed and self._elsewhere(proposal.params, number):
-                self._drop(number)
-                return
-        if (known := self.history.find(proposal.params)) is not None:
-            self._close(number, known.result.repeated(known.number))
-        elif (first := self._underway(proposal.params, number)) is not None:
-            self._waiting.setdefault(first, []).append(number)
-        elif (large := self._too_large(proposal.model_params)) is not None:
-            self._close(number, large)
-        else:
-            self._submit(number)
-
-    def _too_large(self, model_params: int) -> TrialResult | None:
+        self._look_at_peers()
         limit = self.budget.limits.get("params")
-        if limit is None or model_params <= limit:
-            return None
-        excess = Excess(COSTS["params"].unit, model_params, limit)
-        return TrialResult(rejected=excess, margins={"params": model_params / limit - 1})
-
-    def _underway(self, params: Params, number: int) -> int | None:
-        """Return the open trial that evaluates this architecture, if another one does."""
-        if self.peers and (other := self.peers.evaluating(params, number)) is not None:
-            return other
-        first = self._first.setdefault(digest(params), number)
-        return None if first == number else first
-
-    def _elsewhere(self, params: Params, before: float = math.inf) -> bool:
-        """Return whether an architecture is known, or another process evaluates it."""
-        other = None if self.peers is None else self.peers.evaluating(params, before)
-        return self.history.find(params) is not None or other is not None
-
-    def _submit(self, number: int) -> None:
-        params = self._open[number].params
-        if self.measurements is None:
-            self.evaluations.submit(number, (params, None))
+        if self._listed and self._taken(trial.params, number):
+            self._tell(number, None)
+        elif limit is not None and model_params > limit:
+            excess = Excess(COSTS["params"].unit, model_params, limit)
+            margins = {"params": model_params / limit - 1}
+            self._record(trial, TrialResult(rejected=excess, margins=margins))
         else:
-            self._measured.add(number)
-            self.measurements.submit(number, params)
+            self._open[number] = trial
+            self._begin(number)
 
-    def _wait(self) -> list[TaskResult]:
-        """Wait for results of evaluations and measurements."""
-        pause = None if self.peers is None else PAUSE
-        waiting = {number for numbers in self._waiting.values() for number in numbers}
-        evaluated = self._open.keys() - self._measured - waiting
-        if self.measurements is None or not self._measured:
-            return self.evaluations.wait(pause if evaluated else PAUSE)
-        if not evaluated:
-            return self.measurements.wait(pause)
-        return [*self.measurements.wait(POLL), *self.evaluations.wait(POLL)]
+    def _begin(self, number: int) -> None:
+        """Submit an open trial, unless its architecture is known or an earlier trial has it."""
+        params = self._open[number].params
+        self._waiting.pop(number, None)
+        if (known := self.history.repeat(params)) is not None:
+            self._close(number, known)
+        elif (first := self._underway(params, number)) is not None:
+            self._waiting[number] = first
+        else:
+            self.executor.submit(number, (params, None))
+
+    def _underway(self, params: Params, before: float = math.inf) -> int | None:
+        """Return the first open trial, below a number, of an architecture in any process."""
+        open_ = {**self._elsewhere, **self._open}
+        return min((n for n, t in open_.items() if n < before and t.params == params), default=None)
+
+    def _taken(self, params: Params, before: float = math.inf) -> bool:
+        """Return whether an architecture is known or under way."""
+        return params in self.history or self._underway(params, before) is not None
 
     # What has ended
 
     def _ended(self, task: TaskResult) -> None:
-        """Record a result, or evaluate what was measured."""
-        number, result = task.key, task.value
-        assert isinstance(number, int)
-        if number not in self._open:
-            return
+        """Record what an executor returned, or that the worker died or took too long."""
+        assert isinstance(task.key, int)
+        result = task.value
         if task.failure:
             result = TrialResult(failed=f"{task.failure}: {task.reason}", kind=task.failure)
-        if number in self._measured:
-            self._measured.remove(number)
-            if not isinstance(result, TrialResult):
-                self.evaluations.submit(number, (self._open[number].params, float(result)))
-                return
-        if result.outcome == "scored":
-            self.seconds.append(time.monotonic() - self._open[number].start)
-        self._close(number, result)
+        self._close(task.key, result)
 
     def _close(self, number: int, result: TrialResult) -> None:
         """Record how a trial ended, and with it those of the same architecture that wait for it."""
-        params = self._open[number].params
-        self._first.pop(digest(params), None)
-        for each in (number, *self._waiting.pop(number, [])):
-            if each in self._open:
-                trial = self._open.pop(each).trial
-                known = None if each == number else self.history.find(params)
-                repeated = result if known is None else known.result.repeated(known.number)
-                self._record(trial, params, repeated)
+        trial = self._open.pop(number)
+        self._record(trial, result)
+        for other in self._waiters(number):
+            del self._waiting[other]
+            self._close(other, self.history.repeat(trial.params) or result)
 
-    def _record(self, trial: optuna.Trial, params: Params, result: TrialResult) -> None:
-        """Write a result to its trial: its sizes, the whole result, and then Optuna's own state."""
+    def _waiters(self, number: int) -> list[int]:
+        return [other for other, first in self._waiting.items() if first == number]
+
+    def _record(self, trial: optuna.Trial, result: TrialResult) -> None:
+        """Write a result to its trial, tell Optuna, and add it to the history."""
         try:
-            _constrain(trial, result)
-            for name, size in result.sizes().items():
-                trial.set_user_attr(name, size)
-            trial.set_user_attr(ATTRIBUTE, result.as_attribute())
+            result.write(trial)
         except UpdateFinishedTrialError:
             return  # another process gave this trial up
         self._tell(trial.number, result)
         before = len(self.history)
-        progress = self.history.add(params, trial.number, result)
+        progress = self.history.add(trial.params, trial.number, result)
         self._stall.add(progress=progress, new=len(self.history) > before)
 
     def _tell(self, number: int, result: TrialResult | None) -> None:
@@ -357,13 +282,12 @@ class Driver:
         with suppress(UpdateFinishedTrialError):
             self._stall.exhausted |= tell(self.study, number, values, state)
 
-    def _drop(self, number: int) -> None:
-        held = self._open.pop(number)
-        self._measured.discard(number)
-        self._first.pop(digest(held.params), None)
-        self._tell(number, None)
-
     # Other processes
+
+    @property
+    def _elsewhere(self) -> Mapping[int, FrozenTrial]:
+        """Open trials of other processes, by number."""
+        return {} if self.peers is None else self.peers.running
 
     def _look_at_peers(self) -> None:
         """Take in what other processes did, and give up the trials of those that died."""
@@ -371,23 +295,7 @@ class Driver:
             return
         ended, lost = self.peers.look()
         for trial in (*ended, *lost):
-            result = self._take_in(trial)
-            if result is None and trial.state == TrialState.RUNNING:
+            if self._take_in(trial) is None and trial.state == TrialState.RUNNING:
                 self._tell(trial.number, None)
-            for number in self._waiting.pop(trial.number, []):
-                if number not in self._open:
-                    continue
-                if result is not None:
-                    self._close(number, result.repeated(trial.number))
-                elif (first := self._underway(self._open[number].params, number)) is not None:
-                    self._waiting.setdefault(first, []).append(number)
-                else:
-                    self._submit(number)
-
-
-def _constrain(trial: optuna.Trial, result: TrialResult) -> None:
-    """Tell Optuna by how much limits are exceeded, as shares of them; zero or less is within."""
-    for name, margin in result.margins.items():
-        trial.set_constraint(name, margin)
-    if result.margins:
-        set_constraints(trial, list(result.margins.values()))
+            for number in self._waiters(trial.number):
+                self._begin(number)

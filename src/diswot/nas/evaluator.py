@@ -6,9 +6,10 @@ A pure function of the parameters: the same in this process, in a worker process
 from __future__ import annotations
 
 import statistics
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property, partial
+from itertools import chain
 
 import torch
 from torch import nn
@@ -26,7 +27,6 @@ from diswot.utils.devices import get_device
 from diswot.utils.user_code import name_of
 
 Task = tuple[Params, float | None]  # parameters, and the measured latency in seconds
-Latency = Callable[[Params], float]  # seconds of one image, given the parameters
 
 
 @dataclass(frozen=True)
@@ -52,11 +52,17 @@ class Scoring:
 
 
 @dataclass(frozen=True)
-class EvaluatorSettings:
-    """All that an `Evaluator` is made of, for making it in any process.
+class Evaluator:
+    """Evaluates the candidates of a search, in any process that it is sent to.
 
-    There is one batch a repeat. The scoring names an initialisation. Candidates are scored on the
-    named device, or else on that of the batches.
+    Attributes:
+        teacher: Observed once in each process, if the proxy needs a teacher.
+        space: Builds the candidates.
+        batches: One batch a repeat.
+        scoring: How candidates are scored; it names an initialisation.
+        budget: Limits; candidates outside are not scored.
+        objectives: `score`, alone or with names of `COSTS`.
+        device: Device to score on; that of the batches if None.
     """
 
     teacher: nn.Module | None
@@ -69,15 +75,21 @@ class EvaluatorSettings:
 
     @property
     def image_shape(self) -> Shape:
-        """Return C, H, W of the images."""
+        """C, H, W of the images."""
         _, channels, height, width = self.batches[0].images.shape
         return channels, height, width
 
-    def evaluator(self) -> Evaluator:
-        """Observe the teacher, if the proxy needs one, and return what evaluates candidates."""
+    @property
+    def costs(self) -> tuple[str, ...]:
+        """Names of the costs that are reported: those that are limited or an objective."""
+        return tuple(n for n in COSTS if n in {*self.budget.limits, *self.objectives})
+
+    @cached_property
+    def scorer(self) -> Scorer:
+        """What scores networks, with the observations of the teacher."""
         how = self.scoring
         assert how.init is not None
-        fixed = scorer(
+        return scorer(
             self.teacher,
             self.batches,
             [how.proxy],
@@ -87,78 +99,35 @@ class EvaluatorSettings:
             device=None if self.device is None else get_device(self.device),
             num_classes=how.num_classes,
         )
-        limited = {*self.budget.limits, *self.objectives}
-        costs = tuple(name for name in COSTS if name in limited)
-        return Evaluator(self.space, fixed, how.proxy, self.budget, self.image_shape, costs)
-
-    def make(self) -> Callable[[Task], TrialResult]:
-        """Return the function that does an executor's tasks."""
-        evaluator = self.evaluator()
-        return lambda task: evaluator.evaluate(*task)
-
-
-@dataclass(frozen=True)
-class Evaluator:
-    """What stays the same for all candidates of a search, of which `costs` are reported."""
-
-    space: Build
-    scorer: Scorer
-    proxy: ProxyLike
-    budget: Budget
-    image_shape: Shape
-    costs: tuple[str, ...] = ()
 
     @cached_property
     def row(self) -> dict[str, Proxy]:
         """The proxy by its name, looked up once: a user may edit a file during the search."""
-        return get_proxies([self.proxy])
+        return get_proxies([self.scoring.proxy])
+
+    def make(self) -> Callable[[Task], TrialResult]:
+        """Observe the teacher; return the function that does an executor's tasks."""
+        _ = self.scorer
+        return lambda task: self.evaluate(*task)
 
     def evaluate(self, params: Params, latency: float | None = None) -> TrialResult:
         """Build, check and score one candidate; a latency that counts is measured already."""
         try:
-            first = self.scorer.fresh(partial(build_network, self.space, params))
+            students = self.scorer.students(partial(build_network, self.space, params))
+            first = next(students)
             measured = None if latency is None else partial(float, latency)
             costs = Costs(first, self.image_shape, measured)
             excess, margins = self.budget.check(costs)
             if excess is not None:
                 return TrialResult(rejected=excess, margins=margins)
-            scores = self.scorer.score(self._students(first, params), self.row)
+            scores = self.scorer.score(chain([first], students), self.row)
             reported = {name: COSTS[name].value(costs) for name in self.costs}
         except SearchFailed:
             raise
         except (Exception, SystemExit) as error:  # an error of a user's network is its failure
             return failure(error)
-        mean = statistics.fmean(scores[name_of(self.proxy)])
+        mean = statistics.fmean(scores[name_of(self.scoring.proxy)])
         return TrialResult(mean, scores, costs.params, reported, margins)
-
-    def _students(self, first: nn.Module, params: Params) -> Iterator[nn.Module]:
-        yield first
-        for repeat in range(1, len(self.scorer.batches)):
-            yield self.scorer.fresh(partial(build_network, self.space, params), repeat)
-
-
-@dataclass(frozen=True)
-class Measurement:
-    """The step before an evaluation where latency counts: cheap limits first, then the clock."""
-
-    space: Build
-    budget: Budget
-    image_shape: Shape
-    latency: Latency
-
-    def __call__(self, params: Params) -> TrialResult | float:
-        """Return the seconds of one image, or how the candidate ended: outside, or failed."""
-        try:
-            model = build_network(self.space, params)
-            costs = Costs(model, self.image_shape, partial(self.latency, params))
-            excess, margins = self.budget.check(costs)
-            if excess is not None:
-                return TrialResult(rejected=excess, margins=margins)
-            return costs.latency
-        except SearchFailed:
-            raise
-        except (Exception, SystemExit) as error:  # an error of a user's network is its failure
-            return failure(error)
 
 
 def failure(error: BaseException) -> TrialResult:

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from typing import NamedTuple
+from collections.abc import Iterator
 
 import optuna
 from optuna.trial import FrozenTrial
@@ -15,24 +13,6 @@ from diswot.nas.trial_result import TrialResult
 from diswot.spaces.registry import Params
 from diswot.storage.compat import storage_of, study_id
 from diswot.storage.journal import trial_at
-
-
-@dataclass(frozen=True)
-class Entry:
-    """The first trial of an architecture, and how it ended."""
-
-    number: int
-    params: Params
-    result: TrialResult
-
-
-class Scored(NamedTuple):
-    """A scored architecture, in the order in which a search prefers them; the smallest is best."""
-
-    loss: float
-    model_params: int
-    trial: int
-    costs: tuple[float, ...]
 
 
 class History:
@@ -77,14 +57,18 @@ class History:
             self.best = result.score if self.best is None else max(self.best, result.score)
         return len(self) > before
 
-    def find(self, params: Params) -> Entry | None:
-        """Return the first trial of an architecture, if it has ended."""
-        number = self._first.get(digest(params))
-        return None if number is None else self.entry(number)
+    def repeat(self, params: Params) -> TrialResult | None:
+        """Return the result of a trial that repeats an architecture; None for an unknown one."""
+        first = self._first.get(digest(params))
+        return None if first is None else self.ended(first)[1].repeated(first)
 
-    def entry(self, number: int) -> Entry:
-        """Return a trial that has ended, by its number."""
-        return _entry(trial_at(storage_of(self.study), study_id(self.study), number))
+    def ended(self, number: int) -> tuple[FrozenTrial, TrialResult]:
+        """Return a trial that has ended, and its result."""
+        return _ended(trial_at(storage_of(self.study), study_id(self.study), number))
+
+    def __contains__(self, params: Params) -> bool:
+        """Return whether an architecture has ended."""
+        return digest(params) in self._first
 
     @property
     def within(self) -> int:
@@ -95,22 +79,16 @@ class History:
         """Number of different architectures."""
         return len(self._first)
 
-    def __iter__(self) -> Iterator[Entry]:
-        """Yield the first trial of each architecture, in the order in which they ended."""
+    def __iter__(self) -> Iterator[tuple[FrozenTrial, TrialResult]]:
+        """Yield the first trial of each architecture with its result, in the order of their ends.
+
+        The trials are not copied: do not change them.
+        """
         trials = self.study.get_trials(deepcopy=False)
-        return (_entry(trials[number]) for number in self._first.values())
-
-    def scored(self, costs: Sequence[str]) -> Iterator[Scored]:
-        """Yield the scored architectures, each with some costs by name."""
-        for each in self:
-            result = each.result
-            if result.outcome == "scored":
-                assert result.score is not None and result.model_params is not None
-                values = tuple(result.costs[name] for name in costs)
-                yield Scored(-result.score, result.model_params, each.number, values)
+        return (_ended(trials[number]) for number in self._first.values())
 
 
-def _entry(trial: FrozenTrial) -> Entry:
+def _ended(trial: FrozenTrial) -> tuple[FrozenTrial, TrialResult]:
     result = TrialResult.from_trial(trial)
     assert result is not None
-    return Entry(trial.number, dict(trial.params), result)
+    return trial, result

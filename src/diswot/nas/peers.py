@@ -18,8 +18,6 @@ from typing import Any
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
-from diswot.nas.aging_evolution import digest
-from diswot.spaces.registry import Params
 from diswot.storage.compat import storage_of
 
 HEARTBEAT, GRACE = 5.0, 45.0  # seconds
@@ -106,9 +104,3 @@ class Peers:
                 if name not in self._beats or self._beats[name][0] != count:
                     self._beats[name] = count, now
         return now - self._beats.setdefault(owner, (None, now))[1] > GRACE
-
-    def evaluating(self, params: Params, before: float) -> int | None:
-        """Return the first open trial, below a number, of an architecture in another process."""
-        chosen = digest(params)
-        open_ = ((n, digest(t.params)) for n, t in self.running.items() if n < before)
-        return min((number for number, own in open_ if own == chosen), default=None)

@@ -13,7 +13,7 @@ from optuna.trial import BaseTrial
 from diswot.costs.counts import count_params
 from diswot.errors import UserError, one_line
 from diswot.models.weightless import Weightless
-from diswot.spaces.registry import Params, construct
+from diswot.spaces.registry import construct
 from diswot.spaces.validation import Build
 from diswot.storage.journal import NotWritten
 
@@ -38,14 +38,6 @@ def ask(study: Study) -> Trial:
     return trial
 
 
-@dataclass(frozen=True)
-class Proposal:
-    """A candidate whose parameters are all decided, and the number of its weights."""
-
-    params: Params
-    model_params: int
-
-
 @dataclass
 class Proposer:
     """Runs a space on the meta device, which decides all parameters and allocates no weights.
@@ -57,8 +49,11 @@ class Proposer:
     space: Build
     _meta: bool = field(default=True, init=False)
 
-    def __call__(self, trial: BaseTrial) -> Proposal:
-        """Decide the parameters of a trial.
+    def __call__(self, trial: BaseTrial) -> int:
+        """Decide all parameters of a trial, which keeps them.
+
+        Returns:
+            Number of the network's weights.
 
         Raises:
             Exception: The error of the space, which fails this candidate.
@@ -70,7 +65,7 @@ class Proposer:
             except (Exception, SystemExit) as error:
                 reason = f"{type(error).__name__}: {next(iter(str(error).splitlines()), '')}"
         start = time.perf_counter()
-        proposal = self._run(trial)
+        weights = self._run(trial)
         if self._meta:
             self._meta = False
             _log.warning(
@@ -79,8 +74,7 @@ class Proposer:
                 reason,
                 1e3 * (time.perf_counter() - start),
             )
-        return proposal
+        return weights
 
-    def _run(self, trial: BaseTrial) -> Proposal:
-        model = construct(self.space, trial)
-        return Proposal(dict(trial.params), count_params(model))
+    def _run(self, trial: BaseTrial) -> int:
+        return count_params(construct(self.space, trial))

@@ -15,9 +15,8 @@ from diswot.costs.budget import COSTS
 from diswot.costs.counts import count, count_params, count_trainable
 from diswot.errors import SearchFailed, UserError
 from diswot.nas.driver import Driver
-from diswot.nas.evaluator import EvaluatorSettings
-from diswot.nas.history import Entry, Scored
-from diswot.nas.trial_result import ATTRIBUTE
+from diswot.nas.evaluator import Evaluator
+from diswot.nas.trial_result import ATTRIBUTE, TrialResult
 from diswot.proxies.scorer import standard_error
 from diswot.spaces.registry import Params, build_network
 from diswot.utils.notebook import Curve, Mode, data_frame, figure, html_table
@@ -86,7 +85,7 @@ class SearchResult:
         exhaustive: Whether every architecture of the space was proposed.
         stopped: Why the search ended with fewer candidates than it was asked for; else empty.
         seconds: Time during which a trial was open, over all runs and processes of the search.
-        seconds_per_candidate: Median seconds from proposal to score of one candidate.
+        seconds_per_candidate: Median seconds of a scored candidate's trial, over all runs.
         diverse: Ten students for short trainings: the best, that with the most parameters, and then
             the best that differ from these and from each other in a third of their choices.
     """
@@ -170,7 +169,7 @@ def _text(params: Params) -> str:
     return ", ".join(f"{name}={value}" for name, value in params.items())
 
 
-def search_result(driver: Driver, settings: EvaluatorSettings, *, exhaustive: bool) -> SearchResult:
+def search_result(driver: Driver, evaluator: Evaluator, *, exhaustive: bool) -> SearchResult:
     """Return the result of everything in a study.
 
     Raises:
@@ -178,19 +177,18 @@ def search_result(driver: Driver, settings: EvaluatorSettings, *, exhaustive: bo
         SearchFailed: Every candidate failed.
     """
     history = driver.history
-    ranked = sorted(history.scored([name for name in driver.objectives if name != "score"]))
+    ranked = sorted((each for each in history if each[1].outcome == "scored"), key=_preference)
     if not ranked:
-        raise _nothing(driver, settings)
-    entries = [history.entry(each.trial) for each in ranked]
-    sizes = [entry.result.model_params or 0 for entry in entries]
-    places = diverse([entry.params for entry in entries], TOP, sizes.index(max(sizes)))
-    top = tuple(_student(settings, entry) for entry in entries[:TOP])
+        raise _nothing(driver, evaluator)
+    sizes = [result.model_params or 0 for _, result in ranked]
+    places = diverse([trial.params for trial, _ in ranked], TOP, sizes.index(max(sizes)))
+    top = tuple(_student(evaluator, *each) for each in ranked[:TOP])
     trials = driver.study.get_trials(deepcopy=False)
     return SearchResult(
         best=top[0],
         top=top,
         objectives=driver.objectives,
-        front=_front(driver, settings, ranked),
+        front=_front(evaluator, ranked),
         trials=history.within,
         scored=len(ranked),
         raced=history.outcomes["scored"] - len(ranked),
@@ -202,9 +200,9 @@ def search_result(driver: Driver, settings: EvaluatorSettings, *, exhaustive: bo
         exhaustive=exhaustive,
         stopped=driver.stopped,
         seconds=elapsed(trials),
-        seconds_per_candidate=statistics.median(driver.seconds or _durations(trials) or [0.0]),
+        seconds_per_candidate=statistics.median(_durations(trials) or [0.0]),
         diverse=tuple(
-            top[place] if place < TOP else _student(settings, entries[place]) for place in places
+            top[place] if place < TOP else _student(evaluator, *ranked[place]) for place in places
         ),
     )
 
@@ -270,35 +268,42 @@ def _durations(trials: Sequence[FrozenTrial]) -> list[float]:
 
 
 def _front(
-    driver: Driver, settings: EvaluatorSettings, ranked: Sequence[Scored]
+    evaluator: Evaluator, ranked: Sequence[tuple[FrozenTrial, TrialResult]]
 ) -> tuple[Student, ...]:
     """Return the Pareto front of several objectives, in the order of the scores."""
-    if len(driver.objectives) == 1:
+    costs = [name for name in evaluator.objectives if name != "score"]
+    if not costs:
         return ()
-    places = front([(each.loss, *each.costs) for each in ranked])
-    return tuple(_student(settings, driver.history.entry(ranked[i].trial)) for i in places)
+    losses = [(-(r.score or 0.0), *(r.costs[name] for name in costs)) for _, r in ranked]
+    return tuple(_student(evaluator, *ranked[place]) for place in front(losses))
 
 
-def _student(settings: EvaluatorSettings, entry: Entry) -> Student:
-    result = entry.result
+def _preference(ended: tuple[FrozenTrial, TrialResult]) -> tuple[float, int, int]:
+    """Return the place of a scored architecture: the best first, of equal ones the smallest."""
+    trial, result = ended
     assert result.score is not None and result.model_params is not None
-    model = build_network(settings.space, entry.params)
-    counts, trainable = count(model, settings.image_shape), count_trainable(model)
+    return -result.score, result.model_params, trial.number
+
+
+def _student(evaluator: Evaluator, trial: FrozenTrial, result: TrialResult) -> Student:
+    assert result.score is not None and result.model_params is not None
+    model = build_network(evaluator.space, trial.params)
+    counts, trainable = count(model, evaluator.image_shape), count_trainable(model)
     return Student(
-        params=entry.params,
+        params=dict(trial.params),
         score=result.score,
-        standard_error=standard_error(result.scores[name_of(settings.scoring.proxy)]),
+        standard_error=standard_error(result.scores[name_of(evaluator.scoring.proxy)]),
         model_params=result.model_params,
         macs=counts.macs,
         memory=counts.memory,
         latency=result.costs.get("latency"),
         uncounted=counts.uncounted,
-        trial=entry.number,
+        trial=trial.number,
         trainable_params=None if trainable == count_params(model) else trainable,
     )
 
 
-def _nothing(driver: Driver, settings: EvaluatorSettings) -> Exception:
+def _nothing(driver: Driver, evaluator: Evaluator) -> Exception:
     """Return the error that says why no candidate was scored."""
     history = driver.history
     if history.reasons:
@@ -307,15 +312,15 @@ def _nothing(driver: Driver, settings: EvaluatorSettings) -> Exception:
         failed = history.outcomes["failed"]
         return SearchFailed(f"no candidate{within} has a score; {failed} failed, such as: {reason}")
     assert history.nearest is not None
-    nearest = history.entry(history.nearest[1])
-    rejected = nearest.result.rejected
+    nearest, result = history.ended(history.nearest[1])
+    rejected = result.rejected
     assert rejected is not None
     broken = next(name for name, cost in COSTS.items() if cost.unit == rejected.of)
-    kept = [name for name in nearest.result.margins if name != broken]
+    kept = [name for name in result.margins if name != broken]
     among = f" of those within max_{' and max_'.join(kept)}" if kept else ""
     show = COSTS[broken].show
-    model = build_network(settings.space, nearest.params)
-    counts = count(model, settings.image_shape)
+    model = build_network(evaluator.space, nearest.params)
+    counts = count(model, evaluator.image_shape)
     sizes = f"{show_count(count_params(model))} params, {show_count(counts.macs)} MACs"
     return UserError(
         f"no student fits the budget among {len(history):,} different ones: none{among} keeps "

@@ -6,11 +6,12 @@ from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Self
 
-from optuna.trial import FrozenTrial
+from optuna.trial import FrozenTrial, Trial
 
 from diswot.costs.budget import Excess
 from diswot.errors import UserError
 from diswot.nas.aging_evolution import violation
+from diswot.storage.compat import set_constraints
 
 ATTRIBUTE = "end"  # name of the trial's user attribute
 RAISED, MEMORY, NOT_FINITE = "error", "memory", "not finite"  # kinds, beside an executor's
@@ -64,10 +65,20 @@ class TrialResult:
         first = trial if self.reused is None else self.reused
         return replace(self, scores={}, model_params=None, reused=first)
 
-    def sizes(self) -> dict[str, float]:
-        """Return what Optuna's dashboard lists in columns: costs that are known, and parameters."""
+    def write(self, trial: Trial) -> None:
+        """Write this result to its trial, and what Optuna's dashboard shows: constraints and sizes.
+
+        Raises:
+            UpdateFinishedTrialError: The trial has ended; nothing is written.
+        """
+        for name, margin in self.margins.items():
+            trial.set_constraint(name, margin)
+        if self.margins:
+            set_constraints(trial, list(self.margins.values()))
         params = {} if self.model_params is None else {"params": self.model_params}
-        return {**params, **self.costs}
+        for name, size in {**params, **self.costs}.items():
+            trial.set_user_attr(name, size)
+        trial.set_user_attr(ATTRIBUTE, self.as_attribute())
 
     def as_attribute(self) -> dict[str, Any]:
         """Return plain values for the trial's attribute, without what does not apply."""

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from typing import Any
 
 import torch
@@ -12,6 +13,7 @@ from torch import Tensor, nn
 from diswot.errors import UserError
 from diswot.utils.compat import BatchNorm, BatchNormBase
 
+_BLOCK = 16  # channels that oneDNN computes together with AVX-512
 _SEED = 0  # of what a model draws while it is measured
 _Statistics = tuple[bool, Tensor | None, Tensor | None]
 
@@ -47,6 +49,50 @@ def hooked(modules: Iterable[nn.Module], hook: Callable[..., Any]) -> Iterator[N
         for module in modules:
             stack.enter_context(module.register_forward_hook(hook))
         yield
+
+
+@contextmanager
+def replaced(forwards: Mapping[nn.Module, Callable[..., Any]]) -> Iterator[None]:
+    """Give modules other forward passes; afterwards each module has its own again."""
+    before = {module: vars(module).get("forward") for module in forwards}
+    try:
+        for module, forward in forwards.items():
+            vars(module)["forward"] = forward
+        yield
+    finally:
+        for module, own in before.items():
+            del vars(module)["forward"]
+            if own is not None:
+                vars(module)["forward"] = own
+
+
+@contextmanager
+def sliced_shortcuts(model: nn.Module) -> Iterator[None]:
+    """Run strided 1x1 convolutions of few channels on a CPU as a slice and an unstrided one.
+
+    The result is the same. For channels_last maps oneDNN computes the weight gradient of such a
+    convolution in too little memory and ends the process (oneDNN issue 6035, in torch 2.14).
+    """
+    narrow = [
+        module
+        for module in model.modules()
+        if type(module) is nn.Conv2d
+        and module.in_channels < _BLOCK
+        and module.kernel_size == (1, 1)
+        and module.stride != (1, 1)
+        and module.padding == (0, 0)
+        and module.weight.device.type == "cpu"
+    ]
+    with replaced({convolution: partial(_sliced, convolution) for convolution in narrow}):
+        yield
+
+
+def _sliced(convolution: nn.Conv2d, maps: Tensor) -> Tensor:
+    """Take the positions that the convolution reads, then map their channels."""
+    rows, columns = convolution.stride
+    read = maps[..., ::rows, ::columns]
+    weight, bias = convolution.weight, convolution.bias
+    return nn.functional.conv2d(read, weight, bias, groups=convolution.groups)
 
 
 def _without_inference(tensor: Tensor) -> Tensor:

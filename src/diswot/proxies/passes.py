@@ -18,7 +18,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from diswot.data.dataset import Batch
 from diswot.errors import UserError
 from diswot.observation.losses import mean_loss
-from diswot.observation.modes import hooked, measuring
+from diswot.observation.modes import hooked, measuring, replaced, sliced_shortcuts
 from diswot.observation.rows import logits_of
 from diswot.proxies.blocks import map_of, primary_blocks, weights
 from diswot.utils.compat import BatchNormBase
@@ -29,7 +29,8 @@ _NORMS = (BatchNormBase, nn.GroupNorm, nn.LayerNorm, nn.RMSNorm)
 @contextmanager
 def differentiating(model: nn.Module) -> Iterator[None]:
     """Put a model into measuring mode with gradients, and with twice differentiable attention."""
-    with measuring(model), torch.enable_grad(), sdpa_kernel(SDPBackend.MATH):
+    attention = sdpa_kernel(SDPBackend.MATH)
+    with measuring(model), sliced_shortcuts(model), torch.enable_grad(), attention:
         yield
 
 
@@ -37,16 +38,8 @@ def differentiating(model: nn.Module) -> Iterator[None]:
 def without_norms(model: nn.Module) -> Iterator[None]:
     """Replace the forward pass of normalisation layers by the identity."""
     norms = [module for module in model.modules() if isinstance(module, _NORMS)]
-    forwards = [vars(norm).get("forward") for norm in norms]
-    try:
-        for norm in norms:
-            vars(norm)["forward"] = lambda features: features
+    with replaced(dict.fromkeys(norms, lambda features: features)):
         yield
-    finally:
-        for norm, forward in zip(norms, forwards, strict=True):
-            del vars(norm)["forward"]
-            if forward is not None:
-                vars(norm)["forward"] = forward
 
 
 def gradients(

@@ -1,5 +1,8 @@
 """Distillation: a student learns from a teacher, or a network learns from the labels alone.
 
+`distill` gives a `Distillation` (both networks, images and recipe) to a `TrainingLoop`. It runs a
+`TrainingStep` for each batch. The step takes the losses from an `Objective`.
+
 An epoch drops the images that fill no whole batch. Several processes, started by
 `accelerate launch`, share each batch and give the curve of one process up to rounding.
 """
@@ -8,7 +11,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from html import escape
 from pathlib import Path
@@ -18,11 +20,10 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
-from diswot.costs.counts import count_sizes
 from diswot.data.dataset import Dataset
 from diswot.data.own import as_dataset
 from diswot.knowledge.registry import Weights
-from diswot.observation.modes import require_network
+from diswot.observation.modes import require_network, sliced_shortcuts
 from diswot.storage.run_files import FRESH
 from diswot.storage.run_writer import write_training
 from diswot.tasks.registry import MEASURES
@@ -33,9 +34,10 @@ from diswot.training.loop import OnEpoch, OnRead, OnStep, TrainingLoop
 from diswot.training.progress import TrainingProgress
 from diswot.training.recipe import Recipe, parse_losses
 from diswot.training.recipe_files import default_recipe, load_recipe
+from diswot.training.starts import Start
 from diswot.training.tensorboard import tensorboard_writer
-from diswot.training.trainable import check_trainable
-from diswot.utils.agreement import finite
+from diswot.training.trainable import Distillation, check_trainable
+from diswot.utils.agreement import finite, plain
 from diswot.utils.notebook import Curve, data_frame, figure, html_table
 from diswot.utils.progress import shown_progress
 from diswot.utils.units import show_number
@@ -68,12 +70,14 @@ class Distilled:
         seconds: Duration of all epochs, those before a resume included.
         by_class: Test result of each class after the last epoch, in %, NaN for a class that never
             occurs, and their means; empty in classification.
+        record: The result as `trained.json` records it, as plain values.
     """
 
     student: nn.Module
     history: tuple[EpochRow, ...]
     seconds: float
     by_class: Mapping[str, float] = field(default_factory=dict)
+    record: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def _tested(self) -> str:
@@ -151,8 +155,7 @@ def distill(
     resume: bool = False,
     hold: bool | None = None,
     tensorboard: bool = False,
-    start: str = FRESH,
-    notes: Settings = MappingProxyType({}),
+    start: str | Start = FRESH,
     facts: Settings = MappingProxyType({}),
     teacher_classes: Sequence[int] | None = None,
     on_step: OnStep = lambda step, steps, row: None,
@@ -179,7 +182,6 @@ def distill(
         hold: Whether all images are held on the device; None to hold them if they fit.
         tensorboard: Whether the curves are also written to `out` for TensorBoard.
         start: Recorded origin of the student's weights, as `fresh`; see also `diswot.inherit`.
-        notes: Plain values that the checkpoints keep.
         facts: Plain facts that `trained.json` records, such as `student`: its parameters in a
             search, or its name, and `teacher`: its name. Default: the classes of both networks.
         teacher_classes: Class of the data of each of the teacher's outputs, -1 for none. Default:
@@ -197,31 +199,24 @@ def distill(
     if teacher is not None:
         require_network("teacher", teacher)
     recipe = _with_losses(recipe or load_recipe(default_recipe(student)), losses)
-    data = as_dataset(data)
-    given = teacher, student, data, recipe
-    check_trainable(*given, teacher_classes)
+    given = Distillation(teacher, student, as_dataset(data), recipe, teacher_classes)
+    check_trainable(given)
     processes, folder = Processes(), Path(out) if out else None
-    on_steps, on_epochs = [on_step], [on_epoch]
-    with torch.random.fork_rng(devices=processes.gpus), frozen(teacher), ExitStack() as stack:
-        loop = TrainingLoop(*given, processes, folder, start, notes, teacher_classes)
+    origin = start if isinstance(start, Start) else Start(start)
+    random = torch.random.fork_rng(devices=processes.gpus)
+    with random, frozen(teacher), sliced_shortcuts(student):
+        loop = TrainingLoop(given, processes, folder, origin)
         loop.restore(resume=resume)
         if not loop.finished:
-            if progress and processes.main:
-                shown = TrainingProgress(stack.enter_context(shown_progress()), recipe)
-                on_steps.append(shown.on_step)
-                on_epochs.append(shown.on_epoch)
+            curves = []
             if tensorboard and folder is not None and processes.main:
-                on_epochs.append(tensorboard_writer(folder, len(loop.history)))
-            loop.read(on_read, hold)
-            loop.run(on_steps, on_epochs)
+                curves = [tensorboard_writer(folder, len(loop.history))]
+            with shown_progress(quiet=not (progress and processes.main)) as advance:
+                bar = TrainingProgress(advance, recipe)
+                loop.read(on_read, hold)
+                loop.run([on_step, bar.on_step], [on_epoch, bar.on_epoch, *curves])
         loop.finish()
-    made = Distilled(student, tuple(loop.history), loop.seconds, loop.by_class)
-    if folder is not None and processes.main:
-        taught = None if teacher is None else type(teacher).__name__
-        named = {"student": type(student).__name__, "teacher": taught, "start": {"from": start}}
-        result = {**named, **facts, **as_record(made, recipe, data), "out": str(out)}
-        write_training(folder, result, data.classes)
-    return made
+    return _recorded(loop, facts)
 
 
 def _with_losses(recipe: Recipe, losses: str | Weights | None) -> Recipe:
@@ -230,19 +225,29 @@ def _with_losses(recipe: Recipe, losses: str | Weights | None) -> Recipe:
     return replace(recipe, losses=parse_losses(losses) if isinstance(losses, str) else losses)
 
 
-def as_record(made: Distilled, recipe: Recipe, data: Dataset) -> dict[str, Any]:
-    """Return the result of a training as `trained.json` records it, beside the facts given."""
-    last = made.history[-1]
-    return {
+def _recorded(loop: TrainingLoop, facts: Settings) -> Distilled:
+    """Return the result of a training that has ended; write its record to its folder."""
+    data, recipe, last = loop.data, loop.recipe, loop.history[-1]
+    taught = None if loop.teacher is None else type(loop.teacher).__name__
+    record = {
+        "student": type(loop.student).__name__,
+        "teacher": taught,
+        **facts,
+        "start": loop.start.facts(),
         "losses": recipe.weights,
         "recipe": recipe.as_dict(),
         **{name: last[name] for name in last if name.startswith("test_")},
         **{name: last[name] for name in ("train_accuracy",) if name in last},
-        **({"by_class": finite(made.by_class)} if made.by_class else {}),
-        **count_sizes(made.student, data.image_shape),
+        **({"by_class": finite(loop.by_class)} if loop.by_class else {}),
+        **loop.sizes,
         "epochs": recipe.epochs,
-        "seconds": made.seconds,
+        "seconds": loop.seconds,
         "data": data.name,
         "classes": len(data.classes),
         **data.image_facts,
+        "out": None if loop.out is None else str(loop.out),
     }
+    if loop.out is not None and loop.processes.main:
+        write_training(loop.out, record, data.classes)
+    history = tuple(loop.history)
+    return Distilled(loop.student, history, loop.seconds, loop.by_class, plain(record))

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import atexit
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import fields, replace
 from functools import partial
 from typing import Any
@@ -25,9 +25,9 @@ from accelerate import Accelerator
 from accelerate.utils import DistributedDataParallelKwargs, gather_object
 from torch import Tensor, nn
 from torch.nn.functional import batch_norm
-from torch.nn.parallel import DistributedDataParallel
 
 from diswot.errors import UserError
+from diswot.observation.modes import replaced
 from diswot.observation.observe import Observation
 from diswot.utils.compat import BatchNorm
 
@@ -53,6 +53,14 @@ class Processes:
     def wait(self) -> None:
         """Wait until all processes are here."""
         self._accelerator.wait_for_everyone()
+
+    def no_sync(self, network: nn.Module) -> AbstractContextManager[None]:
+        """Leave the gradients of a backward pass unaveraged, as for all parts but the last.
+
+        The forward pass must be in the same block.
+        """
+        unsynchronized: AbstractContextManager[None] = self._accelerator.no_sync(network)
+        return unsynchronized
 
     def share(self, size: int) -> Tensor:
         """Return the indices of this process's share of a batch.
@@ -123,17 +131,10 @@ class Processes:
         with _sync_batch_norm(student) if gpu else self._whole_statistics(student):
             yield self._accelerator.prepare_model(student)
 
-    @contextmanager
-    def _whole_statistics(self, student: nn.Module) -> Iterator[None]:
+    def _whole_statistics(self, student: nn.Module) -> AbstractContextManager[None]:
         """Normalise by the statistics of all processes' images, on a CPU."""
-        norms = [module for module in student.modules() if isinstance(module, BatchNorm)]
-        for norm in norms:
-            vars(norm)["forward"] = partial(_normalised, self, norm)
-        try:
-            yield
-        finally:
-            for norm in norms:
-                del vars(norm)["forward"]
+        norms = (module for module in student.modules() if isinstance(module, BatchNorm))
+        return replaced({norm: partial(_normalised, self, norm) for norm in norms})
 
     def check(self, size: int, parts: int) -> None:
         """Refuse batches that cannot be cut evenly.
@@ -177,14 +178,6 @@ def has_unused_weights(student: nn.Module, loss: Callable[[], Tensor]) -> bool:
     with torch.enable_grad():
         slopes = torch.autograd.grad(loss(), weights, allow_unused=True)
     return any(slope is None for slope in slopes)
-
-
-def unsynchronized(network: object) -> AbstractContextManager[object]:
-    """Leave the gradients of a backward pass unaveraged, as for all parts of a batch but the last.
-
-    The forward pass must be in the same block.
-    """
-    return network.no_sync() if isinstance(network, DistributedDataParallel) else nullcontext()
 
 
 @contextmanager

@@ -18,7 +18,7 @@ from diswot.knowledge.losses import MIN_SHARED
 from diswot.training.data_checks import check_labels, check_range
 from diswot.training.distributed import Processes
 from diswot.training.evaluation import check_fit, frozen
-from diswot.training.finding import Distillation, Finding, Sample, draw_sample
+from diswot.training.finding import Finding, Sample, draw_sample
 from diswot.training.loss_checks import check_losses, check_temperature
 from diswot.training.recipe import Recipe
 from diswot.training.teacher_checks import (
@@ -29,6 +29,7 @@ from diswot.training.teacher_checks import (
     check_result,
     outputs_of,
 )
+from diswot.training.trainable import Distillation
 
 IMAGES = 1000
 
@@ -71,30 +72,33 @@ def diagnose(
         model.to(device)
         with frozen(model):
             check_fit(role, model, data, device, teacher_classes if model is teacher else None)
-    given = Distillation(teacher, student, data, recipe, images, teacher_classes, processes)
+    given = Distillation(teacher, student, data, recipe, teacher_classes)
     with frozen(teacher), torch.random.fork_rng(devices=processes.gpus):
-        return tuple(_findings(given, on_check))
+        findings = _findings(given, images, processes, on_check)
+    return *findings, _sizes(teacher, student)
 
 
-def _findings(given: Distillation, on_check: OnCheck) -> list[Finding]:
+def _findings(
+    given: Distillation, images: int, processes: Processes, on_check: OnCheck
+) -> list[Finding]:
     """Do all checks."""
     data, recipe = given.data, given.recipe
     assert data.train is not None and data.test is not None
     on_check(0, 4, "reading images")
-    train = draw_sample(data.train, given.images, recipe.seed)
+    train = draw_sample(data.train, images, recipe.seed)
     findings = [check_labels(data), check_range(data, train)]
     on_check(1, 4, "testing the teacher")
     if data.train.annotations is not None:
-        findings.append(check_result(given))
+        findings.append(check_result(given, images, processes.device))
     else:
-        logits = outputs_of(given.teacher, data, train.images)
+        logits = outputs_of(given, train.images)
         seen = train.labelled_as(given.classes).right(logits)
-        findings += _of_teacher(given, draw_sample(data.test, given.images, recipe.seed), seen)
-        findings.append(check_augmentation(given, seen))
+        findings += _of_teacher(given, draw_sample(data.test, images, recipe.seed), seen)
+        findings.append(check_augmentation(given, images, seen, processes))
         if len(given.shared) >= MIN_SHARED:
             findings += check_temperature(recipe, logits)
     on_check(3, 4, "computing losses")
-    findings += [*check_losses(given), _sizes(given.teacher, given.student)]
+    findings += check_losses(given, processes)
     on_check(4, 4, "done")
     return findings
 
@@ -108,7 +112,7 @@ def _of_teacher(given: Distillation, test: Sample, seen: Tensor) -> list[Finding
     if not len(sample.labels):
         text = "not looked at: no test image has a label that the teacher knows"
         return [Finding("teacher's accuracy", "good", text)]
-    answers = outputs_of(given.teacher, given.data, sample.images)
+    answers = outputs_of(given, sample.images)
     return [
         check_accuracy(sample.right(answers), seen, sample.labels),
         check_order(answers, sample.labels, tuple(given.shared)),

@@ -1,4 +1,4 @@
-"""What is checked of a distillation, what a check finds, and the images that it looks at."""
+"""What a check of a distillation finds, and the images that it looks at."""
 
 from __future__ import annotations
 
@@ -7,12 +7,10 @@ from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
 import torch
-from torch import Generator, Tensor, nn
+from torch import Generator, Tensor
 
-from diswot.data.dataset import UNLABELLED, Dataset, Split
+from diswot.data.dataset import UNLABELLED, Split
 from diswot.knowledge.losses import translated
-from diswot.training.distributed import Processes
-from diswot.training.recipe import Recipe
 
 Level = Literal["good", "warning", "wrong"]
 
@@ -32,36 +30,6 @@ class Finding:
     level: Level
     text: str
     remedy: str = ""
-
-
-@dataclass(frozen=True)
-class Distillation:
-    """A training that has not begun; its networks are on the device.
-
-    Attributes:
-        teacher: Trained network, in evaluation mode.
-        student: As it begins the training.
-        data: Training and test images.
-        recipe: Settings of the training.
-        images: Most training images, and most test images, to look at.
-        classes: Class of the data of each of the teacher's outputs, -1 for none; None if the
-            teacher has the classes of the data.
-        processes: This process, whose device computes.
-    """
-
-    teacher: nn.Module
-    student: nn.Module
-    data: Dataset
-    recipe: Recipe
-    images: int
-    classes: Sequence[int] | None
-    processes: Processes
-
-    @property
-    def shared(self) -> list[str]:
-        """Names of the classes that the teacher and the data share."""
-        given = range(len(self.data.classes)) if self.classes is None else self.classes
-        return [self.data.classes[place] for place in given if place >= 0]
 
 
 class Sample(NamedTuple):

@@ -6,7 +6,7 @@ import math
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ import torch
 from timm.utils import ModelEmaV3  # type: ignore[attr-defined]
 from torch import Tensor, nn
 
-from diswot.data.dataset import Dataset
+from diswot.costs.counts import count_sizes
 from diswot.data.loader import Source, source
 from diswot.errors import UserError
 from diswot.models.initialization import derive_seed
@@ -25,19 +25,22 @@ from diswot.tasks.registry import task_of
 from diswot.tasks.task import Task, table
 from diswot.training import checkpoint
 from diswot.training.batches import Batches
-from diswot.training.checkpoint import EpochRow, Settings
+from diswot.training.checkpoint import EpochRow
 from diswot.training.distributed import Processes
 from diswot.training.evaluation import (
     check_fit,
     check_gradient,
     example_loss,
     labelled_by_model,
+    predict,
     sum_counts,
 )
-from diswot.training.objective import Objective, create_losses, teacher_logits
+from diswot.training.objective import Objective, create_losses
 from diswot.training.optimizer import create_optimizer, create_schedule
 from diswot.training.recipe import Recipe
+from diswot.training.starts import Start
 from diswot.training.step import TrainingStep
+from diswot.training.trainable import Distillation
 from diswot.utils import files
 
 OnStep = Callable[[int, int, EpochRow], None]
@@ -61,44 +64,38 @@ class TrainingLoop:
     """A training under way.
 
     Attributes:
+        given: The student and what it learns from.
         out: Folder of the checkpoints; None to keep nothing.
         start: Where the student's weights are from.
-        notes: Plain values that the checkpoints keep beside the settings.
-        classes: Class of the data of each of the teacher's outputs, -1 for none; None if the
-            teacher has the classes of the data.
         history: One row for each finished epoch.
         by_class: Test result of each class after the last epoch, and their means; empty before it,
             and in classification.
     """
 
-    teacher: nn.Module | None
-    student: nn.Module
-    data: Dataset
-    recipe: Recipe
+    given: Distillation
     processes: Processes
-    out: Path | None
-    start: str = FRESH
-    notes: Settings = field(default_factory=dict)
-    classes: Sequence[int] | None = None
+    out: Path | None = None
+    start: Start = field(default_factory=Start)
     history: list[EpochRow] = field(default_factory=list)
     by_class: dict[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        recipe, self.device = self.recipe, self.processes.device
+        given, self.device = self.given, self.processes.device
+        self.teacher, self.student, self.data = given.teacher, given.student, given.data
+        self.recipe = recipe = given.recipe
         for role, model in (("student", self.student), ("teacher", self.teacher)):
             if model is not None:
                 model.to(self.device).to(memory_format=torch.channels_last).eval()
-                classes = self.classes if model is self.teacher else None
+                classes = given.classes if model is self.teacher else None
                 check_fit(role, model, self.data, self.device, classes)
         check_gradient(self.student, self.data, self.device)
+        self.sizes = count_sizes(self.student, self.data.image_shape)
         task = task_of(self.data)
         auto = recipe.precision == "auto" and task.bf16 and computes_in_bf16(self.device)
         self.bf16 = auto or recipe.precision == "bf16"
         self.batches = Batches(self.data, recipe, self.processes)
         _seed(derive_seed(recipe.seed), self.device)
-        self.losses = create_losses(
-            self.teacher, self.student, self.data, recipe, self.device, self.classes
-        )
+        self.losses = create_losses(given, self.device)
         self.optimizer = create_optimizer(self.student, self.losses, recipe)
         self.average = ModelEmaV3(self.student, recipe.ema, use_warmup=True) if recipe.ema else None
 
@@ -149,29 +146,24 @@ class TrainingLoop:
 
     def create_step(self, network: nn.Module) -> TrainingStep:
         """Create the training step for the next epoch."""
-        recipe = self.recipe
+        recipe, steps = self.recipe, self.batches.steps
         compiled: Callable[[Any], Any] = torch.compile if recipe.compile else lambda model: model
         teacher = None if self.teacher is None else compiled(self.teacher)
+        called = replace(self.given, teacher=teacher, student=compiled(network))
         kept = None
         if recipe.cache and self.losses is not None and teacher is not None:
-            kept = teacher_logits(teacher, self.train, self.data, recipe.batch_size, self.bf16)
-        objective = Objective(
-            teacher,
-            compiled(network),
-            self.losses,
-            recipe,
-            self.processes,
-            self.bf16,
-            kept,
-            self.data.has_unlabelled,
-        )
-        steps = self.batches.steps
+            kept = self._teacher_logits(teacher)
+        objective = Objective(called, self.losses, self.processes, self.bf16, kept)
         done, ramp = len(self.history) * steps, recipe.ramp_epochs * steps
         set_rate = create_schedule(self.optimizer, recipe, steps, done)
-        return TrainingStep(
-            self.student, network, objective, self.optimizer, set_rate, self.average, done, ramp,
-            recipe.clip_grad,
-        )  # fmt: skip
+        pair = self.student, network
+        return TrainingStep(*pair, objective, self.optimizer, set_rate, self.average, done, ramp)
+
+    def _teacher_logits(self, teacher: nn.Module) -> Tensor:
+        """Return the teacher's logits for all training images, N x K."""
+        parts = torch.split(torch.arange(self.batches.count), self.recipe.batch_size)
+        found = predict(teacher, self.data, self.train.batches(parts), self.bf16)
+        return torch.cat([logits.float() for logits, _ in found])
 
     def run(self, on_steps: Sequence[OnStep], on_epochs: Sequence[OnEpoch]) -> None:
         """Train to the last epoch, and call the functions after each update and each epoch."""
@@ -199,7 +191,7 @@ class TrainingLoop:
         row["images_per_second"] = steps * self.batches.size / trained
         self.history.append(row)
         if self.out is not None and self.processes.main:
-            notes = {**self.notes, _BY_CLASS: self.by_class}
+            notes = {**self.start.notes, _BY_CLASS: self.by_class}
             checkpoint.save(self.out, self.settings, self._parts(), self.history, notes)
         return row
 
@@ -267,8 +259,8 @@ class TrainingLoop:
             "classes": len(self.data.classes),
             "image_size": self.data.size,
             "training_images": self.batches.count,
-            "start": self.start,
-            "teacher_classes": self.classes,
+            "start": self.start.place,
+            "teacher_classes": self.given.classes,
             "teacher_image_size": size,
             "taught": self.teacher is not None,
             "teacher_checksum": checkpoint.checksum(self.teacher) if self.teacher else None,

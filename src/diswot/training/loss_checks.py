@@ -8,6 +8,7 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Mapping
+from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
@@ -18,10 +19,13 @@ from diswot.knowledge.losses import Losses, outputs
 from diswot.knowledge.registry import get_distance
 from diswot.knowledge.standardised import dist_standardised, dkd_standardised, kd_standardised
 from diswot.knowledge.standardised import standardised as z_scores
+from diswot.observation.modes import sliced_shortcuts
 from diswot.training.batches import Batches
-from diswot.training.finding import Distillation, Finding
+from diswot.training.distributed import Processes
+from diswot.training.finding import Finding
 from diswot.training.objective import Objective, create_losses
 from diswot.training.recipe import Recipe
+from diswot.training.trainable import Distillation
 from diswot.utils import user_code
 
 FLAT, SHARP = 0.995, 0.02  # entropy of softened outputs over that of equal ones
@@ -73,13 +77,12 @@ def entropy(logits: Tensor) -> float:
     return float(-(logs.exp() * logs).sum(1).mean()) / math.log(logits.shape[1])
 
 
-def check_losses(given: Distillation) -> list[Finding]:
+def check_losses(given: Distillation, processes: Processes) -> list[Finding]:
     """Compute the losses of the first batch and their gradients; say what adapters learn."""
-    pair, device = (given.teacher, given.student), given.processes.device
     try:
-        losses = create_losses(*pair, given.data, given.recipe, device, given.classes)
+        losses = create_losses(given, processes.device)
         if losses is not None:
-            return [_adapters(losses), *_scales(given, losses)]
+            return [_adapters(losses), *_scales(given, losses, processes)]
     except UserError as error:
         remedy = "choose other losses (diswot list losses), such as at, sp or semantic_class"
         return [Finding("adapters", "wrong", str(error), remedy)]
@@ -95,8 +98,8 @@ def _adapters(losses: Losses) -> Finding:
     return Finding("adapters", "good", text)
 
 
-def _scales(given: Distillation, losses: Losses) -> list[Finding]:
-    values, slopes = _first_step(given, losses)
+def _scales(given: Distillation, losses: Losses, processes: Processes) -> list[Finding]:
+    values, slopes = _first_step(given, losses, processes)
     if broken := [name for name, value in values.items() if not math.isfinite(value)]:
         text = f"{' and '.join(broken)} not finite at the first step"
         remedy = "check the weights of both networks and the normalisation of the images"
@@ -125,26 +128,21 @@ def _scale(
     )
 
 
-def _first_step(given: Distillation, losses: Losses) -> tuple[dict[str, float], dict[str, float]]:
+def _first_step(
+    given: Distillation, losses: Losses, processes: Processes
+) -> tuple[dict[str, float], dict[str, float]]:
     """Return the losses of the first part of a batch, and the norms of their gradients.
 
     The cross-entropy, or the sum of a detector's losses, is named `OWN` and has the weight 1.
     """
-    data, recipe, processes = given.data, given.recipe, given.processes
+    data, recipe = given.data, given.recipe
     assert data.train is not None
     batches = Batches(data, recipe, processes)
     trained = copy.deepcopy(given.student).train().requires_grad_()
     part = next(batches.epoch(Streamed(data.train, processes.device), recipe.seed))[0]
-    objective = Objective(
-        given.teacher,
-        trained,
-        losses,
-        recipe,
-        processes,
-        bf16=False,
-        unlabelled=data.has_unlabelled,
-    )
-    parts, _ = objective(part)
+    objective = Objective(replace(given, student=trained), losses, processes)
+    with sliced_shortcuts(trained):
+        parts, _ = objective(part)
     own = torch.stack([value for name, value in parts.items() if name not in losses.weights]).sum()
     parts = {
         OWN: own / (recipe.cross_entropy or 1),

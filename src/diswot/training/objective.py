@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
-from torch import Tensor, nn
-from torch.nn.functional import cross_entropy, one_hot
+from torch import Tensor
+from torch.nn.functional import one_hot
 
-from diswot.data.dataset import UNLABELLED, Dataset
-from diswot.data.loader import Source
-from diswot.errors import UserError
+from diswot.data.dataset import UNLABELLED
 from diswot.knowledge.losses import Losses, outputs
 from diswot.models.resized import entered
 from diswot.observation.boxes import is_boxes
@@ -26,11 +23,9 @@ from diswot.observation.rows import (
     resized_logits,
 )
 from diswot.tasks.registry import task_of
-from diswot.tasks.task import Network
 from diswot.training.batches import Part
 from diswot.training.distributed import Processes
-from diswot.training.evaluation import predict
-from diswot.training.recipe import Recipe
+from diswot.training.trainable import Distillation
 
 LossParts = dict[str, Tensor]
 
@@ -41,19 +36,23 @@ _SMOOTH = 1.0  # pixels, added to both sides of the fraction of the Dice loss
 class Objective:
     """The loss of a part of a batch, by named parts.
 
-    The logits of a frozen teacher for each training image, N x K, may be `kept`. Where some images
-    are `unlabelled`, they have no cross-entropy, and the class that the teacher gives them counts
-    as their label in all else.
+    A part takes one of three ways: a detector has losses of its own; maps are compared if a
+    distance needs them; else outputs are, or the labels alone teach.
+
+    The networks of `given` are called as they are, perhaps compiled or parallel over processes. The
+    logits of its teacher for each training image, N x K, may be `kept`. Where some images are
+    `unlabelled`, they have no cross-entropy, and the class that the teacher gives them counts as
+    their label in all else.
     """
 
-    teacher: nn.Module | None
-    student: nn.Module
+    given: Distillation
     losses: Losses | None
-    recipe: Recipe
     processes: Processes
-    bf16: bool
+    bf16: bool = False
     kept: Tensor | None = None
-    unlabelled: bool = False
+
+    def __post_init__(self) -> None:
+        self.recipe, self.unlabelled = self.given.recipe, self.given.data.has_unlabelled
 
     def __call__(self, part: Part, ramp: float = 1.0) -> tuple[LossParts, Tensor | None]:
         """Return the weighted losses, and which rows of the whole batch are classified right.
@@ -65,170 +64,147 @@ class Objective:
         the accuracy take the label with the larger share. `ramp` is a factor of the distances.
         """
         if is_boxes(part.labels):
-            return self._of_boxes(part.images, part.labels, ramp), None
-        distances, logits, labels = self._distances(part)
+            return self._of_boxes(part, ramp), None
+        way = self._of_maps if self._compares_maps(part.labels) else self._of_outputs
+        distances, logits, labels = way(part)
         given = part.labels if part.targets is None else part.targets
         loss = self._cross_entropy(logits, self.processes.gather(given))
         own = {"cross_entropy": self.recipe.cross_entropy * loss}
         if self.recipe.dice:
-            if not is_dense(labels):
-                raise UserError("dice is a loss of segmentation; the labels are those of images")
             own["dice"] = self.recipe.dice * dice_loss(logits, labels)
         ramped = {name: ramp * distance for name, distance in distances.items()}
-        if is_dense(labels):
-            height, width = labels.shape[1:]
-            logits = resized_logits(logits.detach(), (height, width))
-            correct = (logits.argmax(1) == labels)[labels != IGNORED]
-        else:
-            correct = logits.argmax(1) == labels
+        correct = _correct(logits.detach(), labels)
         return {**own, **ramped}, correct if len(correct) else None
 
-    def _of_boxes(self, images: Tensor, boxes: Tensor, ramp: float) -> LossParts:
+    def _of_boxes(self, part: Part, ramp: float) -> LossParts:
         """Return the weighted losses of a detector: means over the shares of all processes.
 
         Distances compare the share of each process, as the rows of two shares differ in number.
         """
-        with torch.autocast(images.device.type, torch.bfloat16, enabled=self.bf16):
+        student, images, boxes = self.given.student, part.images, part.labels
+        with self._autocast(images):
             if self.losses is None:
-                own, distances = run_detector(self.student, images, boxes), {}
+                own, distances = run_detector(student, images, boxes), {}
             else:
-                taught, _ = self._watched_teacher(self.losses, images, boxes)
-                seen = record(self.student, images, boxes)
-                own = dict(seen.losses or {})
-                distances = self.losses(taught, seen)
+                taught = self._watched_teacher(self.losses, images, boxes)
+                seen = record(student, images, boxes)
+                own, distances = dict(seen.losses or {}), self.losses(taught, seen)
         parts = {name: self.recipe.cross_entropy * value for name, value in own.items()}
         parts |= {name: ramp * value for name, value in distances.items()}
         return {name: self.processes.mean(value) for name, value in parts.items()}
 
+    def _autocast(self, images: Tensor) -> torch.autocast:
+        return torch.autocast(images.device.type, torch.bfloat16, enabled=self.bf16)
+
     def _cross_entropy(self, logits: Tensor, targets: Tensor) -> Tensor:
         """Return the mean cross-entropy of the rows that have a label; 0 if none has."""
-        if is_dense(targets):
-            return mean_cross_entropy(logits, targets, self.recipe.label_smoothing)
-        if self.unlabelled:
+        if self.unlabelled and not is_dense(targets):
             known = targets != UNLABELLED
             if not known.any():
                 return logits.sum() * 0
             logits, targets = logits[known], targets[known]
-        return cross_entropy(logits, targets, label_smoothing=self.recipe.label_smoothing)
+        return mean_cross_entropy(logits, targets, self.recipe.label_smoothing)
 
-    def _distances(self, part: Part) -> tuple[LossParts, Tensor, Tensor]:
+    def _compares_maps(self, labels: Tensor) -> bool:
+        """Whether a distance looks at maps, and each process has a row, which these need."""
+        if self.losses is None or self.losses.outputs_alone:
+            return False
+        return not is_dense(labels) or not self.processes.sum((labels == IGNORED).all().float())
+
+    def _of_outputs(self, part: Part) -> tuple[LossParts, Tensor, Tensor]:
         """Return the distances, and the logits and labels of the whole batch.
 
-        The distances of a dense network are those of its rows; without any they are 0. Maps are
-        compared where the share of each process has rows.
+        The distances of a dense network are those of its rows; without any they are 0.
         """
-        maps = self.losses is not None and not self.losses.outputs_alone
-        if maps and self._has_rows(part.labels):
-            return self._watched(part.images, part.labels)
-        with torch.autocast(part.images.device.type, torch.bfloat16, enabled=self.bf16):
-            logits = logits_of(self.student(part.images))
+        with self._autocast(part.images):
+            logits = logits_of(self.given.student(part.images))
             taught = self._taught(part)
         filled = part.labels if taught is None else self._filled(part.labels, taught)
         whole, labels = self.processes.gather(logits.float()), self.processes.gather(filled)
         if self.losses is None or taught is None:
             return {}, whole, labels
-        if maps or (is_dense(labels) and not (labels != IGNORED).any()):
+        empty = is_dense(labels) and not (labels != IGNORED).any()
+        if empty or not self.losses.outputs_alone:
             return dict.fromkeys(self.losses.weights, 0 * whole.sum()), whole, labels
-        given = self.processes.gather(taught.float())
+        pair, targets = (self.processes.gather(taught.float()), whole), labels
         if is_dense(labels):
             rows = PixelRows(labels)
-            pair = (outputs(rows.read(each), rows.classes) for each in (given, whole))
-        else:
-            pair = (outputs(each, labels) for each in (given, whole))
-        return self.losses(*pair), whole, labels
-
-    def _has_rows(self, labels: Tensor) -> bool:
-        """Whether the share of each process has a row, which observations need."""
-        if not is_dense(labels):
-            return True
-        return not self.processes.sum((labels == IGNORED).all().float())
+            pair, targets = (rows.read(pair[0]), rows.read(pair[1])), rows.classes
+        return self.losses(*(outputs(each, targets) for each in pair)), whole, labels
 
     @torch.no_grad()
     def _taught(self, part: Part) -> Tensor | None:
         """Return the teacher's logits for the images of this process."""
         if self.kept is not None:
             return self.kept[part.indices.to(self.kept.device)]
-        if self.losses is None or self.teacher is None:
+        if self.losses is None or self.given.teacher is None:
             return None
-        return logits_of(self.teacher(part.images))
+        return logits_of(self.given.teacher(part.images))
 
-    def _watched(self, images: Tensor, labels: Tensor) -> tuple[LossParts, Tensor, Tensor]:
-        """Compare the feature maps of both networks."""
+    def _of_maps(self, part: Part) -> tuple[LossParts, Tensor, Tensor]:
+        """Return the distances, and the logits and labels of the whole batch."""
         assert self.losses is not None
-        with torch.autocast(images.device.type, torch.bfloat16, enabled=self.bf16):
-            taught, labels = self._watched_teacher(self.losses, images, labels)
-            seen = record(self.student, images, labels, cam=self.losses.needs_cam)
+        with self._autocast(part.images):
+            taught = self._watched_teacher(self.losses, part.images, part.labels)
+            labels = part.labels if is_dense(part.labels) else taught.targets
+            seen = record(self.given.student, part.images, labels, cam=self.losses.needs_cam)
         taught, seen = self.processes.gathered(taught), self.processes.gathered(seen)
-        if seen.positions is not None:
-            labels = self.processes.gather(labels)
-            return self.losses(taught, seen), seen.positions.float(), labels
-        return self.losses(taught, seen), seen.logits.float(), seen.targets
+        logits = seen.logits if seen.positions is None else seen.positions
+        return self.losses(taught, seen), logits.float(), self.processes.gather(labels)
 
     @torch.no_grad()
-    def _watched_teacher(
-        self, losses: Losses, images: Tensor, labels: Tensor
-    ) -> tuple[Observation, Tensor]:
-        """Return what the teacher shows, and a label for each image.
+    def _watched_teacher(self, losses: Losses, images: Tensor, labels: Tensor) -> Observation:
+        """Return what the teacher shows; of images its targets are a label for each.
 
         Only distances that depend on the labels need a second pass, with the labels of the first.
         """
-        assert self.teacher is not None
-        model, images = entered(self.teacher, images)
+        assert self.given.teacher is not None
+        model, images = entered(self.given.teacher, images)
         if labels.ndim > 1:  # of pixels, or boxes
-            return record(model, images, labels, cam=losses.needs_cam), labels
-        if losses.shared is not None:  # no distance of maps looks at the labels
-            taught = record(model, images, torch.zeros_like(labels))
-            return taught, self._filled(labels, taught.logits).clamp_min(0)
-        taught = record(model, images, labels.clamp_min(0), cam=losses.needs_cam)
-        if not self.unlabelled:
-            return taught, labels
-        labels = self._filled(labels, taught.logits)
-        if not losses.needs_labels:
-            return replace(taught, targets=labels), labels
-        return record(model, images, labels, cam=losses.needs_cam), labels
+            return record(model, images, labels, cam=losses.needs_cam)
+        # Of a teacher with other classes no distance of maps looks at the labels.
+        first = labels.clamp_min(0) if losses.shared is None else torch.zeros_like(labels)
+        taught = record(model, images, first, cam=losses.needs_cam)
+        filled = self._filled(labels, taught.logits).clamp_min(0)
+        if self.unlabelled and losses.needs_labels and losses.shared is None:
+            return record(model, images, filled, cam=losses.needs_cam)
+        return replace(taught, targets=filled)
 
     def _filled(self, labels: Tensor, logits: Tensor) -> Tensor:
         """Return the labels, or the teacher's classes where there is no label."""
-        if is_dense(labels):
+        if is_dense(labels) or not self.unlabelled:
             return labels
         shared = None if self.losses is None else self.losses.shared
         classes = logits.argmax(1) if shared is None else shared.answers(logits)
         return torch.where(labels == UNLABELLED, classes.to(labels.device), labels)
 
 
-def create_losses(
-    teacher: nn.Module | None,
-    student: nn.Module,
-    data: Dataset,
-    recipe: Recipe,
-    device: torch.device,
-    classes: Sequence[int] | None = None,
-) -> Losses | None:
+def _correct(logits: Tensor, labels: Tensor) -> Tensor:
+    """Return whether each row is classified right: an image, or a pixel that has a label."""
+    if not is_dense(labels):
+        return logits.argmax(1) == labels
+    height, width = labels.shape[1:]
+    return (resized_logits(logits, (height, width)).argmax(1) == labels)[labels != IGNORED]
+
+
+def create_losses(given: Distillation, device: torch.device) -> Losses | None:
     """Create the knowledge distances, with what they learn, for the shapes of both networks.
 
     Raises:
         UserError: A distance does not fit the networks.
     """
-    if teacher is None or not recipe.losses:
+    data, recipe = given.data, given.recipe
+    if given.teacher is None or not recipe.losses:
         return None
     labels = task_of(data).example(data).to(device)
     if recipe.outputs_alone and not is_boxes(labels):
         zeros = torch.zeros(2, len(data.classes), device=device)
-        nothing = outputs(zeros, torch.zeros(2, dtype=torch.int64, device=device))
-        return Losses(recipe.losses, nothing, nothing, recipe.temperature, classes)
-    images = torch.zeros(2, *data.image_shape, device=device)
-    pairs = (entered(model, images) for model in (teacher, student))
-    taught, seen = (observe(*pair, labels, cam=True) for pair in pairs)
-    return Losses(recipe.losses, taught, seen, recipe.temperature, classes).to(device)
-
-
-def teacher_logits(
-    teacher: Network, source: Source, data: Dataset, batch: int, bf16: bool
-) -> Tensor:
-    """Return the teacher's logits for all training images, N x K."""
-    assert data.train is not None
-    parts = torch.split(torch.arange(len(data.train)), batch)
-    return torch.cat([z.float() for z, _ in predict(teacher, data, source.batches(parts), bf16)])
+        taught = seen = outputs(zeros, torch.zeros(2, dtype=torch.int64, device=device))
+    else:
+        images = torch.zeros(2, *data.image_shape, device=device)
+        pairs = (entered(model, images) for model in (given.teacher, given.student))
+        taught, seen = (observe(*pair, labels, cam=True) for pair in pairs)
+    return Losses(recipe.losses, taught, seen, recipe.temperature, given.classes).to(device)
 
 
 def dice_loss(logits: Tensor, targets: Tensor) -> Tensor:

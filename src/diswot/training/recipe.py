@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, fields
 
 from diswot.errors import UserError, unknown
@@ -127,32 +127,10 @@ class Recipe:
         self._need_outputs("compile", self.compile)
 
     def _check_numbers(self) -> None:
-        for name, least in _LEAST.items():
-            if getattr(self, name) < least:
-                raise UserError(f"{name} must be at least {least}, not {getattr(self, name)}")
-        if not 0 < self.lr < LARGEST:
-            raise UserError(f"lr must be above 0 and below {LARGEST:g}, not {self.lr}")
-        for name in ("momentum", "ema", "label_smoothing"):
-            if not 0 <= (value := getattr(self, name)) < 1:
-                raise UserError(f"{name} must be at least 0 and below 1, not {value}")
-        for name in (
-            "weight_decay",
-            "clip_grad",
-            "cross_entropy",
-            "dice",
-            "mixup",
-            "cutmix",
-            "warmup_epochs",
-            "ramp_epochs",
-        ):
-            _check_weight(name, getattr(self, name))
-        if self.views not in (1, 2):
-            raise UserError(f"views must be 1 or 2, not {self.views}")
-        for name in ("area", "decay"):
-            if not 0 < (value := getattr(self, name)) <= 1:
-                raise UserError(f"{name} must be above 0, at most 1, not {value}")
-        if self.randaugment > MAGNITUDES:
-            raise UserError(f"randaugment must be at most {MAGNITUDES}, not {self.randaugment}")
+        for names, holds, said in _LIMITS:
+            for name in names.split():
+                if not holds(value := getattr(self, name)):
+                    raise UserError(f"{name} must be {said}, not {value}")
 
     def _check_schedule(self) -> None:
         if self.warmup_epochs and self.schedule == "onecycle":
@@ -175,7 +153,8 @@ class Recipe:
             raise UserError(f"losses must be weights by name, such as {{'kd': 0.9}}, not a {kind}")
         for name, weight in self.losses.items():
             get_distance(name)
-            _check_weight(user_code.name_of(name), weight)
+            if not 0 <= weight < LARGEST:
+                raise UserError(f"{user_code.name_of(name)} must be {_WEIGHT}, not {weight}")
         if self.temperature is None:
             return
         if not 0 < self.temperature < LARGEST:
@@ -218,20 +197,27 @@ class Recipe:
         return {**named, "losses": self.weights, "milestones": list(self.milestones)}
 
 
-_LEAST = {
-    **{"epochs": 1, "batch_size": 2, "accumulate": 1, "seed": 0},
-    **{"crop": 0, "cutout": 0, "randaugment": 0},
-}
+_WEIGHT = f"at least 0 and below {LARGEST:g}"
+_LIMITS: tuple[tuple[str, Callable[[float], bool], str], ...] = (
+    ("epochs accumulate", lambda value: value >= 1, "at least 1"),
+    ("batch_size", lambda value: value >= 2, "at least 2"),
+    ("seed crop cutout randaugment", lambda value: value >= 0, "at least 0"),
+    ("randaugment", lambda value: value <= MAGNITUDES, f"at most {MAGNITUDES}"),
+    ("lr", lambda value: 0 < value < LARGEST, f"above 0 and below {LARGEST:g}"),
+    ("momentum ema label_smoothing", lambda value: 0 <= value < 1, "at least 0 and below 1"),
+    (
+        "weight_decay clip_grad cross_entropy dice mixup cutmix warmup_epochs ramp_epochs",
+        lambda value: 0 <= value < LARGEST,
+        _WEIGHT,
+    ),
+    ("views", lambda value: value in (1, 2), "1 or 2"),
+    ("area decay", lambda value: 0 < value <= 1, "above 0, at most 1"),
+)
 _CHOICES = {"optimizer": OPTIMIZERS, "schedule": SCHEDULES, "precision": PRECISIONS}
 _STILL = (
     "cache needs images as they are: crop 0, area 1, no flip, cutout 0, "
     "randaugment 0, mixup 0, cutmix 0"
 )
-
-
-def _check_weight(name: str, value: float) -> None:
-    if not 0 <= value < LARGEST:
-        raise UserError(f"{name} must be at least 0 and below {LARGEST:g}, not {value}")
 
 
 def parse_losses(text: str) -> dict[str, float]:

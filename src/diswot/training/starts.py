@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from torch import nn
 
-from diswot.data.dataset import Dataset
 from diswot.errors import UserError
 from diswot.models.inheritance import Inheritance, inherit
 from diswot.models.resized import plain
 from diswot.models.weights import load_weights
 from diswot.storage.run_files import FRESH, FROM_TEACHER
 from diswot.training.batches import augmented_batches
-from diswot.training.recipe import Recipe
+from diswot.training.trainable import Distillation
 
 ENOUGH = 0.5  # share of inherited parameters above which a student starts from its teacher unasked
 INHERITED = "inherited"  # name of the note in a checkpoint
@@ -34,7 +33,7 @@ class Start:
         reason: Why the weights are fresh; empty where there is nothing to say.
     """
 
-    place: str
+    place: str = FRESH
     inherited: Mapping[str, Any] = field(default_factory=dict)
     reason: str = ""
 
@@ -72,47 +71,38 @@ def _place(choice: str) -> str:
     return choice if choice in (FROM_TEACHER, FRESH) else str(Path(choice).resolve())
 
 
-def begin(
-    choice: str | None,
-    teacher: nn.Module | None,
-    student: nn.Module,
-    images: Dataset,
-    recipe: Recipe,
-    classes: Sequence[int] | None = None,
-) -> Start:
-    """Give a student the weights that its training begins with.
+def begin(choice: str | None, given: Distillation) -> Start:
+    """Give a freshly initialised student the weights that its training begins with.
+
+    Batch-norm statistics of inherited weights are estimated on training images, augmented as the
+    recipe says.
 
     Args:
         choice: `teacher`, `fresh`, or a file of weights. None takes the teacher's if more than half
             of the parameters fit.
-        teacher: Trained network; None without one.
-        student: Freshly initialised network, which is changed.
-        images: Training images, on which batch-norm statistics are estimated.
-        recipe: Batch size and augmentation of these images.
-        classes: Class of the data of each of the teacher's outputs, -1 for none. Default: the
-            teacher has the classes of the data, in their order.
+        given: The student, which is changed, and what it learns from.
 
     Raises:
         UserError: There is no teacher to start from, nothing fits, or the file does not fit.
     """
     if choice not in (None, FROM_TEACHER, FRESH):
-        load_weights(student, choice)
+        load_weights(given.student, choice)
         return Start(_place(choice))
-    if choice == FROM_TEACHER and teacher is None:
+    if choice == FROM_TEACHER and given.teacher is None:
         raise UserError("--start teacher needs a teacher, and --teacher none is without one")
-    if choice == FRESH or teacher is None:
-        return Start(FRESH)
+    if choice == FRESH or given.teacher is None:
+        return Start()
     if choice == FROM_TEACHER:
-        return _from_teacher(_inherit(teacher, student, images, recipe, classes))
-    trial = copy.deepcopy(student)
+        return _from_teacher(_inherit(given.teacher, given))
+    trial = copy.deepcopy(given.student)
     try:
-        found = _inherit(teacher, trial, images, recipe, classes)
+        found = _inherit(given.teacher, replace(given, student=trial))
     except UserError:
         return Start(FRESH, reason="nothing of its teacher fits")
     if found.share <= ENOUGH:
         reason = f"only {found.share:.0%} fit its teacher (--start teacher takes these)"
         return Start(FRESH, reason=reason)
-    student.load_state_dict(trial.state_dict())
+    given.student.load_state_dict(trial.state_dict())
     return _from_teacher(found)
 
 
@@ -120,20 +110,14 @@ def _from_teacher(found: Inheritance) -> Start:
     return Start(FROM_TEACHER, {"share": round(found.share, 4), "channels": found.channels})
 
 
-def _inherit(
-    teacher: nn.Module,
-    student: nn.Module,
-    images: Dataset,
-    recipe: Recipe,
-    classes: Sequence[int] | None,
-) -> Inheritance:
-    own = None
-    if classes is not None:
-        own = ["" if place < 0 else images.classes[place] for place in classes]
+def _inherit(teacher: nn.Module, given: Distillation) -> Inheritance:
+    own, names = None, given.data.classes
+    if given.classes is not None:
+        own = ["" if place < 0 else names[place] for place in given.classes]
     return inherit(
         plain(teacher),
-        student,
-        augmented_batches(images, recipe),
+        given.student,
+        augmented_batches(given.data, given.recipe),
         teacher_classes=own,
-        student_classes=None if own is None else images.classes,
+        student_classes=None if own is None else names,
     )

@@ -12,7 +12,6 @@ from torch.nn.utils import clip_grad_norm_
 from torch.optim import Optimizer
 
 from diswot.training.batches import Part
-from diswot.training.distributed import unsynchronized
 from diswot.training.objective import Objective
 from diswot.training.optimizer import SetRate
 
@@ -22,8 +21,7 @@ class TrainingStep:
     """The losses of a batch, their gradients and the update of the weights.
 
     What is called in training is `network`: the student, perhaps parallel over processes. The
-    weights of the distances grow from zero for `ramp` updates. A gradient whose norm is above
-    `clip`, if there is a limit, is scaled down to it. `rate` is that of the last update.
+    weights of the distances grow from zero for `ramp` updates. `rate` is that of the last update.
     """
 
     student: nn.Module
@@ -34,7 +32,6 @@ class TrainingStep:
     average: ModelEmaV3 | None
     updates: int
     ramp: float = 0.0
-    clip: float = 0.0
     rate: float = 0.0
 
     def __call__(self, parts: list[Part]) -> dict[str, Tensor]:
@@ -43,7 +40,7 @@ class TrainingStep:
         self.optimizer.zero_grad()
         for number, part in enumerate(parts, 1):
             last = number == len(parts)
-            with nullcontext() if last else unsynchronized(self.network):
+            with nullcontext() if last else self.objective.processes.no_sync(self.network):
                 shown = self._backward(part, len(parts))
             for name, value in shown.items():
                 values.setdefault(name, []).append(value.detach().float())
@@ -57,18 +54,14 @@ class TrainingStep:
         losses, correct = self.objective(part, grown)
         loss = torch.stack(list(losses.values())).sum()
         torch.autograd.backward(loss / parts)
-        values = {"loss": loss, **losses}
-        return (
-            values
-            if correct is None
-            else {**values, "train_accuracy": 100 * correct.float().mean()}
-        )
+        right = {} if correct is None else {"train_accuracy": 100 * correct.float().mean()}
+        return {"loss": loss, **losses, **right}
 
     def _update(self) -> None:
         self.rate = float(self.optimizer.param_groups[0]["lr"])
-        if self.clip:
+        if clip := self.objective.recipe.clip_grad:
             groups = self.optimizer.param_groups
-            clip_grad_norm_([weight for group in groups for weight in group["params"]], self.clip)
+            clip_grad_norm_([weight for group in groups for weight in group["params"]], clip)
         self.optimizer.step()
         self.updates += 1
         self.set_rate(self.updates)

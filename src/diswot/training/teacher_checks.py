@@ -10,14 +10,15 @@ from dataclasses import replace
 from itertools import islice
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from diswot.data.dataset import Dataset
 from diswot.data.loader import Streamed
 from diswot.tasks.registry import task_of
 from diswot.training.batches import Batches
+from diswot.training.distributed import Processes
 from diswot.training.evaluation import predict, sum_counts
-from diswot.training.finding import Distillation, Finding, Sample
+from diswot.training.finding import Finding, Sample
+from diswot.training.trainable import Distillation
 
 BATCH = 100
 SIGMAS = 3  # standard deviations beyond which a difference is no chance
@@ -41,11 +42,13 @@ NORMALISATIONS: dict[str, Normalisation] = {
 """Means and standard deviations with which published networks are trained, by name."""
 
 
-def outputs_of(teacher: nn.Module, data: Dataset, images: Tensor) -> Tensor:
-    """Return the logits of a teacher in evaluation mode, N x K, on the CPU."""
-    device = next(teacher.parameters()).device
+def outputs_of(given: Distillation, images: Tensor) -> Tensor:
+    """Return the logits of the teacher in evaluation mode, N x K, on the CPU."""
+    assert given.teacher is not None
+    device = next(given.teacher.parameters()).device
     parts = ((part.to(device), part.new_empty(0)) for part in torch.split(images, BATCH))
-    return torch.cat([logits.float().cpu() for logits, _ in predict(teacher, data, parts)])
+    logits = predict(given.teacher, given.data, parts)
+    return torch.cat([each.float().cpu() for each, _ in logits])
 
 
 def check_accuracy(test: Tensor, train: Tensor, labels: Tensor) -> Finding:
@@ -68,12 +71,12 @@ def check_accuracy(test: Tensor, train: Tensor, labels: Tensor) -> Finding:
     return Finding(name, "good", text)
 
 
-def check_result(given: Distillation) -> Finding:
-    """Measure a teacher on test images that have masks or boxes."""
+def check_result(given: Distillation, images: int, device: torch.device) -> Finding:
+    """Measure a teacher on at most `images` test images, which have masks or boxes."""
     data, task = given.data, task_of(given.data)
-    assert data.test is not None
-    chosen = torch.linspace(0, len(data.test) - 1, min(given.images, len(data.test))).long()
-    source = Streamed(data.test, given.processes.device)
+    assert data.test is not None and given.teacher is not None
+    chosen = torch.linspace(0, len(data.test) - 1, min(images, len(data.test))).long()
+    source = Streamed(data.test, device)
     counts = sum_counts(given.teacher, data, source, chosen)
     measured = task.results(task.combine([counts.cpu()]))[task.result]
     text = f"{task.measure} {measured:.1f} % on {len(chosen)} images"
@@ -109,15 +112,15 @@ def check_order(logits: Tensor, labels: Tensor, classes: tuple[str, ...]) -> Fin
 
 def check_normalisation(given: Distillation, sample: Sample) -> Finding:
     """Look for a usual normalisation, or order of channels, that the teacher knows better."""
-    name, teacher, data = "normalisation", given.teacher, given.data
-    plain = sample.right(outputs_of(teacher, data, sample.images))
+    name = "normalisation"
+    plain = sample.right(outputs_of(given, sample.images))
     found: dict[str, tuple[Tensor, str]] = {}
     for known, (mean, std) in {**NORMALISATIONS, **_own(sample)}.items():
-        other = replace(data, mean=mean, std=std)
+        other = replace(given, data=replace(given.data, mean=mean, std=std))
         both = " --std ".join(",".join(f"{v:.4g}" for v in values) for values in (mean, std))
-        right = sample.right(outputs_of(teacher, other, sample.images))
+        right = sample.right(outputs_of(other, sample.images))
         found[f"that of {known}"] = right, f"--mean {both}"
-    turned = sample.right(outputs_of(teacher, data, sample.images.flip(1)))
+    turned = sample.right(outputs_of(given, sample.images.flip(1)))
     remedy = "reverse the input channels of the teacher's first layer"
     found["channels from blue to red"] = turned, remedy
     best = max(found, key=lambda each: int(found[each][0].sum()))
@@ -136,18 +139,20 @@ def _own(sample: Sample) -> dict[str, Normalisation]:
     return {"these images": (tuple(mean), tuple(std))}
 
 
-def check_augmentation(given: Distillation, plain: Tensor) -> Finding:
-    """Compare the accuracy on augmented training images with that on `plain` ones."""
+def check_augmentation(
+    given: Distillation, images: int, plain: Tensor, processes: Processes
+) -> Finding:
+    """Compare the accuracy on augmented training images with that on as many `plain` ones."""
     name, data, recipe = "augmentation", given.data, given.recipe
     if not recipe.alters:
         return Finding(name, "good", "images are not altered")
     if not len(plain):
         return Finding(name, "good", "no training image has a label to compare with")
-    assert data.train is not None
-    batches = Batches(data, recipe, given.processes)
+    assert data.train is not None and given.teacher is not None
+    batches = Batches(data, recipe, processes)
     right = []
-    epoch = batches.epoch(Streamed(data.train, given.processes.device), recipe.seed)
-    for parts in islice(epoch, max(1, given.images // batches.size)):
+    epoch = batches.epoch(Streamed(data.train, processes.device), recipe.seed)
+    for parts in islice(epoch, max(1, images // batches.size)):
         for part in parts:
             sample = Sample(part.images, part.labels).labelled_as(given.classes)
             with torch.no_grad():

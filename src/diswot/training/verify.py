@@ -35,6 +35,7 @@ from diswot.training.distill import distill
 from diswot.training.evaluation import accuracy_interval, overlap
 from diswot.training.recipe import Recipe
 from diswot.training.starts import Start, begin
+from diswot.training.trainable import Distillation
 from diswot.training.tuning import check_tuned, suggested, untuned
 from diswot.utils.agreement import require_same
 
@@ -67,7 +68,7 @@ class Trained:
     epochs: int
     changes: Mapping[str, Any]
     trial: int
-    start: Mapping[str, Any] = field(default_factory=lambda: Start(FRESH).facts())
+    start: Mapping[str, Any] = field(default_factory=lambda: Start().facts())
 
 
 @dataclass(frozen=True)
@@ -159,11 +160,11 @@ def verify(
     _queue(study, brief, total)
     while (done := len(_ended(study))) < total:
         on_trial(done, total, _highest(study))
-        brief.train(study, study.ask())
+        brief.train(study)
     on_trial(total, total, _highest(study))
     found = _verified(study, students, held)
     if baseline is not None and not _ended(study, baseline=True):
-        brief.train_baseline(study, study.ask(), baseline, found.best.changes)
+        brief.train(study, baseline, found.best.changes)
     return found if baseline is None else replace(found, baseline=_baseline(study, found))
 
 
@@ -227,38 +228,36 @@ class _ShortTrainings:
         """Build a network with its first weights, and choose the recipe that goes with them."""
         model = fresh(build, "default", self.recipe.seed)
         if not self.inherits:
-            return model, Start(FRESH), self.recipe
-        start = begin(None, self.teacher.cpu(), model, self.data, self.recipe, self.classes)
+            return model, Start(), self.recipe
+        taught = self.teacher.cpu(), model, self.data, self.recipe, self.classes
+        start = begin(None, Distillation(*taught))
         return model, start, self.fresh_recipe if start.place == FRESH else self.recipe
 
-    def train(self, study: optuna.Study, trial: optuna.Trial) -> None:
-        """Train a student and tell the study its result."""
-        place = trial.suggest_categorical("candidate", list(range(len(self.students))))
-        self._train(study, trial, self.build(place), partial(self._tuned, trial))
-
-    def train_baseline(
+    def train(
         self,
         study: optuna.Study,
-        trial: optuna.Trial,
-        build: Callable[[], nn.Module],
-        changes: Mapping[str, Any],
+        baseline: Callable[[], nn.Module] | None = None,
+        changes: Mapping[str, Any] | None = None,
     ) -> None:
-        """Train the baseline with some changes of the recipe; tell the study its result."""
-        trial.set_user_attr(BASELINE, True)
-        trial.set_user_attr("changes", dict(changes))
-        self._train(study, trial, build, lambda recipe: replace(recipe, **changes))
+        """Train the student that the study asks for, or the baseline; tell the study its result.
 
-    def _train(
-        self,
-        study: optuna.Study,
-        trial: optuna.Trial,
-        build: Callable[[], nn.Module],
-        tuned: Callable[[Recipe], Recipe],
-    ) -> None:
+        The recipe has some `changes`, by default those that the study suggests.
+        """
+        trial = study.ask()
+        if baseline is None:
+            places = list(range(len(self.students)))
+            build = self.build(trial.suggest_categorical("candidate", places))
+        else:
+            trial.set_user_attr(BASELINE, True)
+            build = baseline
         try:
             model, start, recipe = self.begin(build)
             trial.set_user_attr("start", start.facts())
-            accuracy = self._accuracy(trial, model, tuned(recipe))
+            changes = suggested(trial, recipe, self.tune) if changes is None else changes
+            tuned = replace(recipe, **changes)
+            named = {"losses": tuned.weights} if "losses" in changes else {}
+            trial.set_user_attr("changes", {**changes, **named})
+            accuracy = self._accuracy(trial, model, tuned)
         except optuna.TrialPruned:
             study.tell(trial, state=TrialState.PRUNED)
         except (FloatingPointError, UserError) as error:
@@ -266,14 +265,6 @@ class _ShortTrainings:
             study.tell(trial, state=TrialState.FAIL)
         else:
             study.tell(trial, accuracy)
-
-    def _tuned(self, trial: optuna.Trial, recipe: Recipe) -> Recipe:
-        """Return a recipe with the settings that a trial suggests, which the trial keeps."""
-        changes = suggested(trial, recipe, self.tune)
-        tuned = replace(recipe, **changes)
-        named = {"losses": tuned.weights} if "losses" in changes else {}
-        trial.set_user_attr("changes", {**changes, **named})
-        return tuned
 
     def untuned(self, place: int) -> dict[str, float]:
         """Return the tuned parameters of a trial at which a student's recipe is as given."""
@@ -377,5 +368,5 @@ def _trained(trial: FrozenTrial, student: Student | None, images: int | None) ->
         len(accuracies),
         trial.user_attrs["changes"],
         trial.number,
-        trial.user_attrs.get("start", Start(FRESH).facts()),
+        trial.user_attrs.get("start", Start().facts()),
     )

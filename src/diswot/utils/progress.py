@@ -29,9 +29,14 @@ class Advance(Protocol):
 
 
 @contextmanager
-def shown_progress() -> Iterator[Advance]:
-    """Show progress on standard error until the block ends: bars on a terminal, lines elsewhere."""
-    if sys.stderr.isatty():
+def shown_progress(*, quiet: bool = False) -> Iterator[Advance]:
+    """Show progress on standard error until the block ends: bars on a terminal, lines elsewhere.
+
+    Nothing is shown if `quiet`.
+    """
+    if quiet:
+        yield lambda title, done, total, note="", *, line=False: None
+    elif sys.stderr.isatty():
         with _bars() as bars:
             yield _advance_bars(bars)
     else:

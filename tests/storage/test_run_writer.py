@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 from torch import nn
 
 import diswot
-from diswot.nas.record import named_facts
+from diswot.nas.api import named_facts
 from diswot.nas.result import SearchResult
 
 
