@@ -29,7 +29,7 @@ from diswot.executors import processes
 from diswot.executors.inline import Inline
 from diswot.executors.protocol import Executor, Make
 from diswot.models.registry import create_teacher
-from diswot.nas import api
+from diswot.nas import compute
 from diswot.reports.report import report
 from diswot.runs import folder
 from diswot.spaces.registry import build_network, create_space
@@ -70,7 +70,7 @@ def measured_here(monkeypatch: pytest.MonkeyPatch) -> None:
         yield Inline(makes[0]())
 
     monkeypatch.setattr(processes, "process_pool", here)
-    monkeypatch.setattr(api, "process_pool", here)
+    monkeypatch.setattr(compute, "process_pool", here)
     monkeypatch.setattr(timing, "SECONDS", 0.02)
     monkeypatch.setattr(timing, "MOST_SECONDS", 0.02)
 
