@@ -18,10 +18,10 @@ demo: .venv/ready ## the whole method on real images, in a few minutes; leaves r
 test: .venv/ready lint types test-fast docs wheel ## all that CI runs
 
 test-fast: .venv/ready ## the fast tests, two at a time
-	OMP_NUM_THREADS=1 $(RUN)python -m pytest -n 2 --dist loadscope
+	OMP_NUM_THREADS=1 $(RUN)python -m pytest -n 2 --dist loadscope --no-loadscope-reorder
 
 cover: .venv/ready ## the fast tests, a third slower, and the share of lines that they run
-	OMP_NUM_THREADS=1 $(RUN)python -m pytest -n 2 --dist loadscope --cov --cov-report=
+	OMP_NUM_THREADS=1 $(RUN)python -m pytest -n 2 --dist loadscope --no-loadscope-reorder --cov --cov-report=
 
 types: .venv/ready ## mypy, strict
 	$(RUN)mypy

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import importlib
 import os
+import runpy
 import shlex
 import signal
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,7 @@ import torch
 from commands import Ran, Run, without_waiting
 
 from diswot.cli import main
+from diswot.exporters.formats import FORMATS
 
 
 @pytest.fixture(autouse=True, scope="session")
@@ -48,6 +51,18 @@ def imported(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], Any]:
 def interruptible() -> None:
     """A shell's job in the background ignores SIGINT, and so would all that it starts."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.fixture
+def imported_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A student.py that is exported is checked in this process, and not in one of its own."""
+
+    def logits(folder: Path, images: list[torch.Tensor]) -> list[torch.Tensor]:
+        network = runpy.run_path(str(folder / "student.py"))["load"]()
+        with torch.no_grad():
+            return [network(batch) for batch in images]
+
+    monkeypatch.setitem(FORMATS, "safetensors", replace(FORMATS["safetensors"], run=logits))
 
 
 @pytest.fixture

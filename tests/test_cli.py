@@ -78,12 +78,15 @@ def space(trial, classes):
 def raising_space(trial):
     trial.suggest_int("width", 4, 6)
     raise RuntimeError("no such\\nnetwork")
+
+def few(trial, classes):
+    return net(classes, width=trial.suggest_int("width", 4, 6))
 """
 
 SLOW = """
 def slow(trial, classes):
     import time
-    time.sleep(0.1)
+    time.sleep(0.03)
     return net(classes, width=trial.suggest_int("width", 1, 30))
 """
 
@@ -151,7 +154,7 @@ class TestVerify:
         assert baseline["epochs"] == 1 and found["verified"]["best"]["student"] is not None
         said = f"resnet20, trained alike: {baseline['accuracy']:.2f} % ("
         assert f"\n{said}" in made.out
-        run(f"report {tmp_path / 'x'}")
+        run(f"report {tmp_path / 'x'} --no-networks")
         assert "resnet20 (" in (tmp_path / "x" / "report.html").read_text()
         assert ", trained alike: " in (tmp_path / "x" / "report.html").read_text()
 
@@ -704,6 +707,7 @@ class TestDistill:
         nothing = run(taught.replace(str(pool), str(tmp_path / "none"))).mistake()
         assert nothing.endswith("none, the folder of images without labels")
 
+    @pytest.mark.usefixtures("imported_here")
     def test_no_labels_at_all(self, run: Run, place: Path, tmp_path: Path) -> None:
         pool, names = images(tmp_path / "pool"), tmp_path / "names.csv"
         names.write_text("".join(f"digit {n}\n" for n in range(10)))
@@ -727,7 +731,7 @@ class TestDistill:
         }
         page = Path(run(f"report {tmp_path / 'x'} --json").json["report"]).read_text()
         assert "% of the test images as the teacher" in page and "(agreement)" in page
-        run(f"export {tmp_path / 'x'} --format safetensors --json")
+        assert run(f"export {tmp_path / 'x'} --format safetensors --json").json["trained"]
         told = run(f"{TRAIN} --data none --student resnet20 --teacher none --out {tmp_path / 'y'}")
         assert told.mistake().startswith("--data none trains on images without labels; name them")
 
@@ -830,8 +834,8 @@ MISTAKES = [
     (f"{SEARCH} --max-params ''", "'' is no number"),
     (f"{SEARCH} --max-params 0", "above zero"),
     (f"{SEARCH} --max-macs 10km", "'10km' is no number"),
-    (f"{SEARCH} --trials 100 --max-params 1K", "no student fits the budget"),
-    (f"{SEARCH} --trials 100 --max-macs 1K", "no student fits the budget"),
+    (f"{SEARCH} --space nets.py:few --trials 3 --max-params 99", "no student fits the budget"),
+    (f"{SEARCH} --space nets.py:few --trials 3 --max-macs 1K", "no student fits the budget"),
     (f"{SEARCH} --trials 0", "at least one trial"),
     (f"{SEARCH} --trials many", "Invalid value for '--trials'"),
     (f"{SEARCH} --batch-size 1", "at least 2 images, not 1"),

@@ -228,7 +228,7 @@ def slow(trial: BaseTrial) -> nn.Module:
 DRIVER = """
 import sys
 from test_faults import run, slow
-run(slow, trials=30, workers=2, threads=1, storage=sys.argv[1], resume=True)
+run(slow, trials=30, workers=int(sys.argv[2]), threads=1, storage=sys.argv[1], resume=True)
 """
 
 
@@ -241,9 +241,9 @@ def gone(processes: list[psutil.Process]) -> bool:
     return not psutil.wait_procs(processes, timeout=20)[1]
 
 
-def kill_driver(place: Path, after: int) -> None:
+def kill_driver(place: Path, after: int, count: int = 2) -> None:
     """Search in another process, and kill it when its journal has so many lines more."""
-    command = [sys.executable, "-c", DRIVER, str(place)]
+    command = [sys.executable, "-c", DRIVER, str(place), str(count)]
     folders = os.pathsep.join([HERE, *sys.path])
     driver = subprocess.Popen(command, env={**os.environ, "PYTHONPATH": folders})
     limit = lines(place) + after
@@ -256,7 +256,7 @@ def kill_driver(place: Path, after: int) -> None:
 
 
 def test_killed_driver_is_resumed(tmp_path: Path) -> None:
-    kill_driver(tmp_path, 40)
+    kill_driver(tmp_path, 40, count=1)
     recorded = (tmp_path / JOURNAL).read_bytes()
 
     found = run(slow, trials=12, storage=tmp_path, resume=True)
@@ -314,7 +314,7 @@ def test_killed_worker_loses_no_candidate(tmp_path: Path) -> None:
                 os.kill(killed[0], signal.SIGKILL)
 
     with beside(kill):
-        found = run(slow, trials=15, workers=2, threads=1, storage=tmp_path)
+        found = run(slow, trials=15, workers=1, threads=1, storage=tmp_path)
 
     assert killed and found.trials == 15 and found.failed == 0
     whole(tmp_path, 15, slow)

@@ -147,7 +147,9 @@ ROWS = (
 def cases() -> Iterator[object]:
     for row in ROWS:
         for pixels in row.pixels:
-            yield pytest.param(row, pixels, id=f"{row.name}-{pixels}")
+            between = pixels == 64 and row.pixels[0] < pixels  # of a small and a large image
+            marks = pytest.mark.slow if between else ()
+            yield pytest.param(row, pixels, id=f"{row.name}-{pixels}", marks=marks)
 
 
 def build(row: Row, pixels: int) -> nn.Module:

@@ -105,7 +105,7 @@ def test_a_library_and_an_architecture() -> None:
 def test_the_student_of_a_run_folder_and_a_lower_limit(run: Run) -> None:
     first = run(f"{LINE} --max-params 0.3M --json --out hand").json["best"]
 
-    smaller = run(f"{LINE} --like hand --max-params 100K --json").json
+    smaller = run(f"{LINE} --trials 2 --like hand --max-params 100K --json").json
 
     assert smaller["like"]["params"] == first["model_params"]
     assert smaller["like"]["macs"] == first["macs"]

@@ -21,11 +21,13 @@ from diswot.costs.counts import count_params
 from diswot.models import registry
 from diswot.ranking import score_table
 from diswot.ranking.score_columns import read_score_columns
+from diswot.reports import plots
 from diswot.spaces.registry import build_network, create_space
 from diswot.utils.files import save_weights
 
 ROOT = Path(__file__).parents[2]
-OPTIONS = "--teacher resnet20 --classes 10 --batch-size 4 --image-size 8 --resamples 50"
+OPTIONS = "--teacher resnet20 --classes 10 --batch-size 4 --image-size 8 --resamples 20"
+ALONE = f"{OPTIONS} --no-out"  # without a folder no plots are drawn
 ROWS = [(1, 1, 1, 60.0, 62), (3, 1, 1, 61.5, 64), (1, 3, 1, 62.0, 63), (1, 1, 3, 62.5, 66)]
 ROWS += [(3, 3, 1, 63.0, 66.5), (5, 1, 1, 62.0, 65), (3, 3, 3, 64.0, 69), (7, 7, 7, 65.0, 71)]
 TAU = "kendall"
@@ -50,6 +52,11 @@ def table(tmp_path: Path) -> Path:
     return path
 
 
+@pytest.fixture
+def without_plots(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(plots, "save", lambda figure, path: [])
+
+
 def params() -> list[int]:
     build = create_space("s0", 10)
     names = ("blocks1", "blocks2", "blocks3")
@@ -60,7 +67,7 @@ def test_inherited_from_a_trained_teacher(run: Run, tmp_path: Path, table: Path)
     """The teacher's own architecture agrees best."""
     weights = tmp_path / "w.safetensors"
     save_weights(registry.create_teacher("resnet20", 10, 8), weights)
-    line = f"rank --table {table} {OPTIONS} --teacher-weights {weights} --json"
+    line = f"rank --table {table} {ALONE} --teacher-weights {weights} --json"
     line += " --proxies agreement,relation,naswot --init inherited"
     assert run(f"{line} --scores {tmp_path / 'scores'}").json["n"] == 8
     found = read_score_columns(tmp_path / "scores")
@@ -73,7 +80,7 @@ def test_inherited_from_a_trained_teacher(run: Run, tmp_path: Path, table: Path)
 
 
 def test_json(run: Run, table: Path) -> None:
-    found = run(f"rank --table {table} {OPTIONS} --proxies diswot,kd --json").json
+    found = run(f"rank --table {table} {ALONE} --proxies diswot,kd --json").json
 
     assert found["target"] == "distilled_acc" and found["n"] == 8
     assert found["rows"].keys() == {*BASELINES, "diswot", "kd", "vanilla"}
@@ -91,14 +98,14 @@ def test_json(run: Run, table: Path) -> None:
 
 
 def test_table_shows_the_best_first_and_says_what_ties(run: Run, table: Path) -> None:
-    ran = run(f"rank --table {table} {OPTIONS} --seed-sd 0.3")
+    ran = run(f"rank --table {table} {ALONE} --seed-sd 0.3")
 
     assert ran.status == 0
     places = [ran.out.index(name) for name in ("params ", "depth ", "ceiling ")]
     assert places == sorted(places)
     assert "tau-b" in ran.out and "lost %" in ran.out
     assert "depth: " in ran.err and "pairs tied" in ran.err
-    assert run(f"rank --table {table} {OPTIONS} --quiet").err == ""
+    assert run(f"rank --table {table} {ALONE} --quiet").err == ""
 
 
 def test_target_is_known_before_anything_is_scored(
@@ -117,7 +124,7 @@ def test_errors_and_failed_trainings(run: Run, tmp_path: Path) -> None:
     lines = [f"{i},{','.join(map(str, row[:3]))},{100 - row[4]}" for i, row in enumerate(ROWS)]
     lines[0] = lines[0].replace(",38", ",-1")
     (tmp_path / "t.csv").write_text("\n".join(["id,blocks1,blocks2,blocks3,top1_error", *lines]))
-    line = f"rank --table {tmp_path}/t.csv {OPTIONS} --proxies params --scores {tmp_path}/s.csv"
+    line = f"rank --table {tmp_path}/t.csv {ALONE} --proxies params --scores {tmp_path}/s.csv"
 
     ran = run(line)
     assert "top1_error is an error in percent: 100 - top1_error is ranked" in ran.err
@@ -135,7 +142,7 @@ def test_several_accuracies_ask_for_one(
 ) -> None:
     monkeypatch.setattr(score_table, "score_table", pytest.fail)
     (tmp_path / "t.csv").write_text("blocks1,blocks2,blocks3,c10,c100\n1,1,1,90,60\n3,1,1,91,61\n")
-    said = run(f"rank --table {tmp_path}/t.csv {OPTIONS}").mistake()
+    said = run(f"rank --table {tmp_path}/t.csv {ALONE}").mistake()
     assert said.startswith("several columns may be the accuracy") and said.endswith(": c10, c100")
 
 
@@ -149,7 +156,7 @@ def test_rank_study_is_no_search(run: Run, tmp_path: Path) -> None:
 def test_no_teacher_is_built_that_no_score_needs(
     run: Run, table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    line = f"rank --table {table} {OPTIONS} --json --proxies zen,naswot,params"
+    line = f"rank --table {table} {ALONE} --json --proxies zen,naswot,params"
     beside = run(f"{line},relation").json["rows"]
     monkeypatch.setattr(registry, "create_teacher", lambda *a, **k: pytest.fail("built"))
 
@@ -162,7 +169,7 @@ def test_no_teacher_is_built_that_no_score_needs(
 
 
 def test_another_target(run: Run, table: Path) -> None:
-    line = f"rank --table {table} {OPTIONS} --proxies params"
+    line = f"rank --table {table} {ALONE} --proxies params"
     found = run(f"{line} --target vanilla_acc --json").json
 
     assert found["rows"].keys() == BASELINES
@@ -172,6 +179,7 @@ def test_another_target(run: Run, table: Path) -> None:
     assert "unknown target 'vanila_acc'; did you mean vanilla_acc" in said
 
 
+@pytest.mark.usefixtures("without_plots")
 def test_rows_by_condition_and_networks_that_are_there_twice(run: Run, tmp_path: Path) -> None:
     """A network with two trainings is scored once, and counts twice."""
     trained = [("resnet18", "b", 70), ("resnet18", "a", 71), ("resnet34", "a", 74)]
@@ -191,7 +199,7 @@ def test_rows_by_condition_and_networks_that_are_there_twice(run: Run, tmp_path:
 def test_run_folder_and_resume(run: Run, table: Path, tmp_path: Path) -> None:
     out = tmp_path / "new" / "run"
     line = f"rank --table {table} {OPTIONS} --out {out}"
-    first = run(f"{line} --limit 5 --json").json
+    first = run(f"{line} --proxies diswot --limit 5 --json").json
     names = {"run.json", "rank.json", "scores.csv", "scores.jsonl"}
     pictures = {f"{name}.{kind}" for name in ("tau", "scores") for kind in ("svg", "png")}
 
@@ -206,10 +214,11 @@ def test_run_folder_and_resume(run: Run, table: Path, tmp_path: Path) -> None:
     whole = run(f"{line} --resume --json --proxies diswot,semantic,relation,kd").json
     assert whole["n"] == 8 and "kd" in whole["rows"]
     assert (out / "scores.jsonl").read_text().startswith(kept)
-    fresh = run(f"rank --table {table} {OPTIONS} --proxies diswot,semantic,relation,kd --json").json
+    fresh = run(f"rank --table {table} {ALONE} --proxies diswot,semantic,relation,kd --json").json
     assert fresh["rows"] == whole["rows"]
 
 
+@pytest.mark.usefixtures("without_plots")
 def test_without_a_folder_it_is_kept_in_one_that_is_free(
     run: Run, table: Path, tmp_path: Path
 ) -> None:
@@ -224,6 +233,7 @@ def test_without_a_folder_it_is_kept_in_one_that_is_free(
     assert run(f"{line} --no-out --out x").mistake() == "give --out or --no-out, not both"
 
 
+@pytest.mark.usefixtures("without_plots")
 def test_a_normalisation_is_resumed(run: Run, table: Path, tmp_path: Path) -> None:
     line = f"rank --table {table} {OPTIONS} --proxies kd --mean 0.5 --std 0.25,0.5,0.5"
     first = run(f"{line} --out {tmp_path / 'run'} --json").json
@@ -250,7 +260,7 @@ def test_scores_are_read_again_without_scoring(
 ) -> None:
     scores = tmp_path / "scores.csv"
     line = f"--proxies diswot,kd --resamples 50 --json --scores {scores}"
-    first = run(f"rank --table {table} {OPTIONS} --repeats 2 {line}").json
+    first = run(f"rank --table {table} {ALONE} --repeats 2 {line}").json
 
     with scores.open() as file:
         rows = list(csv.DictReader(file))
@@ -272,7 +282,7 @@ def test_each_row_with_its_own_initialisation_or_the_given_one(run: Run, tmp_pat
     table.write_text("arch,accuracy\n" + "".join(f"{cell},{i}\n" for i, cell in enumerate(CELLS)))
 
     def columns(proxies: str, *options: str) -> dict[str, list[float]]:
-        line = f"rank --table {table} --space nasbench201 {OPTIONS} --scores {path} --quiet"
+        line = f"rank --table {table} --space nasbench201 {ALONE} --scores {path} --quiet"
         assert run(line, "--proxies", proxies, *options).status == 0
         with path.open() as file:
             rows = list(csv.DictReader(file))
@@ -290,14 +300,15 @@ def test_each_row_with_its_own_initialisation_or_the_given_one(run: Run, tmp_pat
 
 
 def test_workers_find_the_same(run: Run, table: Path) -> None:
-    line = f"rank --table {table} {OPTIONS} --json --proxies diswot"
+    line = f"rank --table {table} {ALONE} --json --proxies diswot"
 
-    assert run(f"{line} --workers 2").json["rows"] == run(line).json["rows"]
+    several = run(f"{line} --workers 2 --devices cpu,cpu").json
+    assert several["rows"] == run(line).json["rows"]
 
 
 def test_interrupted_and_resumed(table: Path, tmp_path: Path, run: Run) -> None:
     out = tmp_path / "run"
-    slow = f"rank --table {table} {OPTIONS} --repeats 8 --out {out} --proxies all --quiet"
+    slow = f"rank --table {table} {OPTIONS} --repeats 3 --out {out} --proxies all --quiet"
     command = [sys.executable, "-m", "diswot", *slow.split()]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
         while not (out / "scores.jsonl").exists():
@@ -312,9 +323,10 @@ def test_interrupted_and_resumed(table: Path, tmp_path: Path, run: Run) -> None:
     assert not (out / "rank.json").exists()
 
 
+@pytest.mark.usefixtures("without_plots")
 def test_killed_it_loses_no_row(table: Path, tmp_path: Path, run: Run) -> None:
     out = tmp_path / "run"
-    line = f"rank --table {table} {OPTIONS} --repeats 5 --out {out} --proxies kd,zico"
+    line = f"rank --table {table} {OPTIONS} --repeats 2 --out {out} --proxies kd,zico"
     command = [sys.executable, "-m", "diswot", *line.split()]
     with subprocess.Popen(command, stderr=subprocess.DEVNULL) as process:
         while not (out / "scores.jsonl").exists():
@@ -366,7 +378,7 @@ def test_a_table_of_networks_for_segmentation(run: Run, tmp_path: Path) -> None:
     data = shapes(tmp_path / "shapes", 6, 4)
     chosen = f"--table {tmp_path}/table.csv --space nasbench_mr_seg --target seg --data {data}"
     scores = "--task segmentation --proxies default,relation,stage_entropy --batch-size 4"
-    teacher = f"--teacher {ROOT}/examples/shapes.py:teacher --resamples 20"
+    teacher = f"--teacher {ROOT}/examples/shapes.py:teacher --resamples 20 --no-out"
     found = run(f"rank {chosen} {scores} {teacher} --json").json
 
     assert found["target"] == "seg" and found["n"] == 3

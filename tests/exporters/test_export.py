@@ -96,6 +96,7 @@ def test_a_wrong_one_is_removed(
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.usefixtures("imported_here")
 def test_a_changed_weight_is_found(model: nn.Module, tmp_path: Path) -> None:
     right = FORMATS["safetensors"]
 
@@ -114,6 +115,7 @@ def test_a_changed_weight_is_found(model: nn.Module, tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.usefixtures("imported_here")
 def test_formats_of_one_student_are_on_one_card(model: nn.Module, tmp_path: Path) -> None:
     for kind in ("torch", "safetensors", "torch"):
         export(model, tmp_path, kind, ABOUT)
@@ -138,6 +140,7 @@ def test_no_such_format(model: nn.Module, tmp_path: Path) -> None:
         export(model, tmp_path, "onxn", ABOUT)
 
 
+@pytest.mark.usefixtures("imported_here")
 def test_the_distilled_student_without_diswot(run: Run, trained: Path, tmp_path: Path) -> None:
     """Alone in a process, on the test images, it is as right as the training says."""
     out = tmp_path / "out"
@@ -166,15 +169,16 @@ def test_the_distilled_student_without_diswot(run: Run, trained: Path, tmp_path:
     assert "NOT trained" not in (out / "student.py").read_text()
 
 
+@pytest.mark.usefixtures("imported_here")
 def test_weights_of_another_training(run: Run, trained: Path, tmp_path: Path) -> None:
-    run(f"export {trained} --format torch --trained {trained}/alone --out {tmp_path}")
+    run(f"export {trained} --format safetensors --trained {trained}/alone --out {tmp_path}")
     job = search_config(trained)
     model = build_network(create_space("s0", 10, 8), json.loads(job["student"]))
     load_weights(model, trained / "alone" / "student.safetensors")
     images = create_dataset("digits", img_size=8)
     assert measure_result(model, images) > 0
     batch = images.batch(6).images.contiguous()
-    (logits,) = FORMATS["torch"].run(tmp_path, [batch])
+    (logits,) = FORMATS["safetensors"].run(tmp_path, [batch])
     with torch.no_grad():
         torch.testing.assert_close(logits, model.eval()(batch), rtol=0, atol=1e-4)
     assert "none: trained alone" in (tmp_path / "README.md").read_text()
@@ -190,6 +194,7 @@ def rows(folder: Path) -> dict[str, str]:
     return {row[0]: row[1].strip("`") for row in cells if len(row) == 2}
 
 
+@pytest.mark.usefixtures("imported_here")
 @pytest.mark.parametrize("kind", FORMATS)
 def test_a_training_without_a_search(kind: str, run: Run, trained: Path, tmp_path: Path) -> None:
     """A network by its name, trained alone: the card says so."""
@@ -216,24 +221,26 @@ def test_a_training_without_a_search(kind: str, run: Run, trained: Path, tmp_pat
         assert "network that DisWOT trained; no search is recorded" in source
 
 
+@pytest.mark.usefixtures("imported_here")
 def test_a_training_of_a_found_student(run: Run, trained: Path, tmp_path: Path) -> None:
     """It remembers the search, wherever it is taken."""
     kept = json.loads((trained / "run.json").read_text())["command"]
     for name, teacher in (("distilled", "resnet20"), ("alone", "none: trained alone")):
         folder = Path(shutil.copytree(trained / name, tmp_path / name))
-        assert run(f"export {folder} --format torch").status == 0
+        assert run(f"export {folder} --format safetensors").status == 0
         told = rows(folder / "export")
         assert told["search"] == " ".join(kept) and told["distilled from"] == teacher
         assert told["space"] == "s0"
 
 
+@pytest.mark.usefixtures("imported_here")
 def test_a_student_that_is_named_beside_a_search(run: Run, trained: Path, tmp_path: Path) -> None:
     student = '{"blocks1": 1, "blocks2": 1, "blocks3": 1}'
     line = "--teacher none --epochs 1 --batch-size 512 --precision fp32 --quiet"
     run(f"distill {trained} {line} --out {tmp_path}/a --student", student)
     run(f"distill {trained} {line} --out {tmp_path}/b --student 1")
     for name in ("a", "b"):
-        assert run(f"export {tmp_path}/{name} --format torch").status == 0
+        assert run(f"export {tmp_path}/{name} --format safetensors").status == 0
     assert rows(tmp_path / "a" / "export")["search"].startswith("none recorded")
     kept = json.loads((trained / "run.json").read_text())["command"]
     assert rows(tmp_path / "b" / "export")["search"] == " ".join(kept)
@@ -250,6 +257,7 @@ def test_a_training_of_a_model_of_timm(run: Run, tmp_path: Path) -> None:
     assert "timm.create_model('mobilenetv3_small_050', num_classes=10)" in source
 
 
+@pytest.mark.usefixtures("imported_here")
 def test_weights_of_another_student(run: Run, trained: Path, tmp_path: Path) -> None:
     """As after a search that went on and found a better one; they may even fit its network."""
     folder = Path(shutil.copytree(trained, tmp_path / "run"))
@@ -260,7 +268,7 @@ def test_weights_of_another_student(run: Run, trained: Path, tmp_path: Path) -> 
             f"{folder}/{place} holds the training of another student than the one found in "
             f"{folder}; diswot export {folder}/{place} takes that one"
         )
-    assert run(f"export {folder}/distilled --format torch").status == 0
+    assert run(f"export {folder}/distilled --format safetensors").status == 0
 
 
 def test_trainings_that_cannot_be_exported(run: Run, trained: Path, tmp_path: Path) -> None:
@@ -274,14 +282,16 @@ def test_trainings_that_cannot_be_exported(run: Run, trained: Path, tmp_path: Pa
     assert run(f"export {folder}").mistake() == told
 
 
+@pytest.mark.usefixtures("imported_here")
 def test_untrained_is_said(run: Run, tmp_path: Path) -> None:
     folder = searched(tmp_path / "run")
-    ran = run(f"export {folder} --format torch")
+    ran = run(f"export {folder} --format safetensors")
     assert ran.status == 0 and "so its weights are random; --trained names a training" in ran.err
     card = (folder / "export" / "README.md").read_text()
     assert "**Not trained" in card and "test accuracy" not in card
 
 
+@pytest.mark.usefixtures("imported_here")
 def test_a_training_on_other_images_than_the_search(run: Run, tmp_path: Path) -> None:
     """The student has the classes and the images of its training."""
     folder = tmp_path / "run"
@@ -289,12 +299,13 @@ def test_a_training_on_other_images_than_the_search(run: Run, tmp_path: Path) ->
     assert run(f"{search} --data noise --classes 30 --sampler random --out {folder}").status == 0
     line = "--teacher none --data digits --image-size 8 --epochs 1 --batch-size 256 --quiet"
     assert run(f"distill {folder} {line}").status == 0
-    assert run(f"export {folder} --trained {folder}/alone --format torch").status == 0
+    assert run(f"export {folder} --trained {folder}/alone --format safetensors").status == 0
     assert rows(folder / "export")["data"] == "digits"
-    (logits,) = FORMATS["torch"].run(folder / "export", [torch.zeros(3, 3, 8, 8)])
+    (logits,) = FORMATS["safetensors"].run(folder / "export", [torch.zeros(3, 3, 8, 8)])
     assert logits.shape == (3, 10)
 
 
+@pytest.mark.usefixtures("imported_here")
 def test_hostile_names_in_the_card_and_the_source(trained: Path, run: Run, tmp_path: Path) -> None:
     folder = Path(shutil.copytree(trained, tmp_path / 'a"""b`|c'))
     hostile = 'x"""\nimport os | `rm`'

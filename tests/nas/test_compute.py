@@ -71,13 +71,6 @@ def test_devices() -> None:
     assert Compute(ray=RayCluster(gpus=0.5), devices=("cpu",)).places(cpu) == ("cpu",)
 
 
-def test_a_worker_on_each_device_finds_what_one_process_finds(tmp_path: Path) -> None:
-    small(tmp_path / "one")
-    small(tmp_path / "two", devices=["cpu", "cpu"])
-
-    assert told(tmp_path / "two") == told(tmp_path / "one")
-
-
 @pytest.mark.parametrize("workers", [None, 1])
 def test_a_device_that_is_not_here(
     workers: int | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -92,13 +85,23 @@ def test_a_device_that_is_not_here(
     "options",
     [{"trials": 30, "sampler": "random"}, pytest.param({"trials": 36}, marks=pytest.mark.slow)],
 )
-def test_workers_find_what_one_process_finds(options: dict[str, Any], tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "where",
+    [{"devices": ["cpu", "cpu"], "workers": None}, pytest.param({}, marks=pytest.mark.slow)],
+)
+def test_workers_find_what_one_process_finds(
+    options: dict[str, Any], where: dict[str, Any], tmp_path: Path
+) -> None:
     """The same trials with the same scores, to the last bit; random ones repeat architectures."""
     options |= {"budget": Budget(max_params=450), "seed": 3}
-    places = {workers: tmp_path / str(workers) for workers in (None, 2)}
-    founds = [run(workers=count, storage=place, **options) for count, place in places.items()]
+    alone: dict[str, Any] = {"workers": None}
+    places = [tmp_path / "one", tmp_path / "two"]
+    founds = [
+        run(storage=place, **options, **how)
+        for how, place in zip((alone, where), places, strict=True)
+    ]
 
-    one, two = map(told, places.values())
+    one, two = map(told, places)
     assert one == two
     assert [replace(s, trial=0) for s in founds[0].top] == [
         replace(s, trial=0) for s in founds[1].top

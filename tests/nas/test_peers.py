@@ -125,7 +125,7 @@ def test_trial_of_the_living_is_left_alone(url: str, quick: None) -> None:
     trial.set_user_attr(OWNER, they.name)
 
     with they.heartbeat():
-        limit = time.monotonic() + 2.5
+        limit = time.monotonic() + 1.5
         while time.monotonic() < limit:
             assert me.look()[1] == []
             time.sleep(0.1)

@@ -7,7 +7,7 @@ import functools
 import json
 import math
 import pickle
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 import pytest
@@ -36,6 +36,13 @@ NONE = "|none~0|+|none~0|none~1|+|none~0|none~1|none~2|"
 LACKING = "|avg_pool_3x3~0|+|none~0|nor_conv_3x3~1|+|none~0|none~1|nor_conv_3x3~2|"
 APART = "|nor_conv_3x3~0|+|nor_conv_3x3~0|none~1|+|none~0|none~1|none~2|"
 CLASSES = 10
+
+
+@pytest.fixture(autouse=True, scope="module")
+def one_cell_a_stage() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(nasbench201, "CELLS", 1)
+        yield
 
 
 def cell(text: str) -> nn.Module:

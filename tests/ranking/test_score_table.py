@@ -16,6 +16,7 @@ from optuna.trial import BaseTrial
 from torch import nn
 
 from diswot.errors import SearchFailed, UserError
+from diswot.executors import pool
 from diswot.proxies.candidate import Candidate
 from diswot.proxies.registry import PROXIES, Proxy
 from diswot.proxies.scorer import scorer
@@ -158,17 +159,10 @@ def test_damaged_file_is_told(tmp_path: Path, line: str) -> None:
         score_table(make, ROWS, PROXY_NAMES, keep=keep)
 
 
-def test_several_processes_find_the_same(tmp_path: Path) -> None:
-    keep = tmp_path / "scores.jsonl"
-
-    several = score_table(make_two, ROWS, PROXY_NAMES, keep=keep, workers=2)
-
-    assert list(several) == list(ROWS)
-    assert same(several, score_table(make_two, ROWS, PROXY_NAMES))
-    assert same(read_kept(keep), several)
-
-
-def test_a_process_that_dies_is_told_and_what_is_done_stays(tmp_path: Path) -> None:
+def test_a_process_that_dies_is_told_and_what_is_done_stays(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pool, "STARTS", 1)
     keep = tmp_path / "scores.jsonl"
     some = {name: ROWS[name] for name in ("0", "1")}
     score_table(make, some, PROXY_NAMES, keep=keep)
@@ -192,18 +186,24 @@ def deadly(trial: BaseTrial) -> nn.Module:
 
 
 def make_deadly() -> Setting:
-    return make()[0], deadly
+    return make_two()[0], deadly
 
 
-def test_an_architecture_that_kills_its_process_is_missing() -> None:
-    few = {name: ROWS[name] for name in ("0", "1", "2")}
+def test_several_processes_find_the_same_but_of_what_kills_its_process(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pool, "TRIES", 1)
+    keep = tmp_path / "scores.jsonl"
 
-    found = score_table(make_deadly, few, PROXY_NAMES, workers=2)
+    several = score_table(make_deadly, ROWS, PROXY_NAMES, keep=keep, workers=2)
 
-    assert math.isnan(found["1"].mean("diswot"))
-    assert found["1"].reasons["diswot"] == "its process died: exit status 5"
+    assert list(several) == list(ROWS)
+    assert same(read_kept(keep), several)
+    assert math.isnan(several["1"].mean("diswot"))
+    assert several["1"].reasons["diswot"] == "its process died: exit status 5"
+    others = {name: params for name, params in ROWS.items() if name != "1"}
     assert same(
-        {n: found[n] for n in "02"}, score_table(make, {n: ROWS[n] for n in "02"}, PROXY_NAMES)
+        {name: several[name] for name in others}, score_table(make_two, others, PROXY_NAMES)
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
 from pathlib import Path
 
 import optuna
@@ -29,6 +30,17 @@ def test_a_search_in_a_database(tmp_path: Path) -> None:
     assert not (tmp_path / "trials.db").exists()
 
 
+OPTIONS = "--sampler random --trials 4 --proxy params"
+
+
+@pytest.fixture(scope="module")
+def stored(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    """The folder of a search, not to be changed, and the database of its trials."""
+    root = tmp_path_factory.mktemp("stored")
+    url = f"sqlite:///{root}/trials.db"
+    return searched(root / "run", f"{OPTIONS} --storage {url}"), url
+
+
 @pytest.mark.parametrize(
     ("more", "difference"),
     [
@@ -40,15 +52,20 @@ def test_a_search_in_a_database(tmp_path: Path) -> None:
     ],
 )
 def test_a_study_of_another_search_is_refused(
-    more: str, difference: str, run: Cli, tmp_path: Path
+    more: str, difference: str, run: Cli, stored: tuple[Path, str], tmp_path: Path
 ) -> None:
-    url, options = f"sqlite:///{tmp_path}/trials.db", "--sampler random --trials 4 --proxy params"
-    folder = searched(tmp_path / "run", f"{options} --storage {url}")
-    searched(tmp_path / "other", f"{options} --storage {url} --study other {more}")
+    (folder, url), other = stored, tmp_path.name
+    searched(tmp_path / "other", f"{OPTIONS} --storage {url} --study {other} {more}")
 
-    ran = run(f"report {folder} --no-networks --storage {url} --study other")
-    assert ran.mistake().startswith(f"the study 'other' is not of the search in {folder}: ")
+    ran = run(f"report {folder} --no-networks --storage {url} --study {other}")
+    assert ran.mistake().startswith(f"the study '{other}' is not of the search in {folder}: ")
     assert difference in ran.err and not (folder / "report.html").exists()
+
+
+def test_the_study_of_a_search_has_its_student(
+    run: Cli, stored: tuple[Path, str], tmp_path: Path
+) -> None:
+    url, folder = stored[1], Path(shutil.copytree(stored[0], tmp_path / "run"))
     assert run(f"report {folder} --no-networks --storage {url}").status == 0
     edited(folder / "found.json", lambda found: found["best"].update(trial=0, params={"a": 1}))
     told = run(f"report {folder} --no-networks --storage {url}").mistake()

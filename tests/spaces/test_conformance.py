@@ -95,9 +95,9 @@ def light(named: str) -> Params:
 
 def test_random_networks_build_run_and_round_trip(named: str) -> None:
     with torch.device("meta"):  # shapes are looked at, no weights
-        found, images = samples(space(named), 8), torch.zeros(2, 3, 32, 32)
+        found, images = samples(space(named), 5), torch.zeros(2, 3, 32, 32)
     for number, (params, model) in enumerate(found):
-        if number < 3:
+        if number < 2:
             with torch.no_grad():
                 assert model(images).shape == (2, CLASSES)
         with torch.device("meta"):
@@ -143,11 +143,12 @@ def test_networks_can_be_observed(named: str) -> None:
 def test_scores(named: str) -> None:
     """The default score is a number for all, `diswot` where the last maps are equally wide."""
     teacher = TEACHERS.get(named, CIFAR)()
+    student = build_network(space(named), light(named))
+    widths = {observe(each, *batch()).head_input.shape[1] for each in (teacher, student)}
     for proxy, init in (("default", "kaiming"), ("diswot", "gaussian"), ("params", "gaussian")):
         fixed = scorer(teacher, [batch()], init=init)
         model = fixed.fresh(partial(build_network, space(named), light(named)))
         (outcome,) = fixed.outcomes([model], [proxy])[proxy]
-        widths = {observe(each, *batch()).head_input.shape[1] for each in (teacher, model)}
         if proxy == "params":
             assert outcome == count_params(model)
         elif proxy == "default" or len(widths) == 1:

@@ -60,6 +60,7 @@ def test_its_networks_are_built_again(folder: Path, found: SearchResult) -> None
         run.teacher()
 
 
+@pytest.mark.usefixtures("imported_here")
 def test_the_commands_read_it(folder: Path, found: SearchResult, run: Run) -> None:
     page = run(f"report {folder} --json").json["report"]
     assert "Space s0, data digits" in Path(page).read_text()
@@ -75,8 +76,9 @@ def test_the_commands_read_it(folder: Path, found: SearchResult, run: Run) -> No
 
 
 def test_a_search_without_a_scored_student_is_recorded_as_the_command_records_it(
-    tmp_path: Path, run: Run
+    tmp_path: Path, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("diswot.nas.stopping.STALLED", 20)
     data = diswot.create_dataset("digits", img_size=8)
     space = diswot.create_space("s0", num_classes=10, img_size=8)
     with pytest.raises(diswot.UserError, match="no student fits the budget"):

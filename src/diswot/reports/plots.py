@@ -141,6 +141,8 @@ def save(figure: Figure, path: Path) -> list[Path]:
     """
     written = [path.with_name(f"{path.name}.{kind}") for kind in ("svg", "png")]
     options: dict[str, dict[str, Any]] = {"svg": {"metadata": {"Date": None}}, "png": {"dpi": 150}}
+    figure.draw_without_rendering()  # lays the panels out, once for both files
+    figure.set_layout_engine(None)
     with matplotlib.rc_context({"svg.hashsalt": "diswot"}):
         for place in written:
             kind = place.suffix[1:]
