@@ -1147,10 +1147,15 @@ assert "torch" in sys.modules and "torch._dynamo" not in sys.modules
                 (tmp_path / "study.journal").touch()
             raise KeyboardInterrupt
 
-        monkeypatch.setattr(sys.modules["diswot.nas.api"], "search", stop)
+        monkeypatch.setattr("diswot.nas.api.search", stop)
         told = run(f"{SEARCH} {f'--out {tmp_path}' if out else '--no-out'}").mistake(130)
         hint = f"--resume continues {tmp_path}" if written else "nothing is kept"
         assert told == f"stopped; {hint}"
+
+    def test_ctrl_c_where_nothing_can_be_resumed(self, run: Run, tmp_path: Path) -> None:
+        (tmp_path / "own.py").write_text("def network(num_classes): raise KeyboardInterrupt")
+        line = f"score --student {tmp_path}/own.py:network --data noise --proxies params"
+        assert run(line).mistake(130) == "stopped"
 
 
 @pytest.mark.slow

@@ -58,6 +58,7 @@ def _top(
         typer.echo(context.get_help())
 
 
+_INTERRUPTED = 130  # status of a command that was stopped by Ctrl-C
 # Typer brings its own copy of Click and does not export the base class of Click's errors.
 _USAGE: Any = next(kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "ClickException")
 
@@ -69,8 +70,11 @@ def main(arguments: list[str] | None = None) -> None:
     closed standard output ends the command with 1 and without a message.
     """
     try:
+        command = typer.main.get_command(app)
         with repeats_counted():
-            typer.main.get_command(app).main(arguments, prog_name="diswot", standalone_mode=False)
+            status = command.main(arguments, prog_name="diswot", standalone_mode=False)
+        if status == _INTERRUPTED:  # typer returns it in place of the exception
+            raise KeyboardInterrupt
     except UserError as error:
         _leave(str(error), 2)
     except _USAGE as error:
@@ -82,9 +86,9 @@ def main(arguments: list[str] | None = None) -> None:
     except MemoryError:
         _leave("out of memory; ask for smaller images or a smaller batch", 1)
     except Stopped as stop:
-        _leave(str(stop), 130)
+        _leave(str(stop), _INTERRUPTED)
     except (KeyboardInterrupt, typer.Abort):
-        _leave("stopped", 130)
+        _leave("stopped", _INTERRUPTED)
 
 
 def _leave(message: str, status: int) -> None:
