@@ -3,6 +3,7 @@
     python benchmarks/dense_students.py teacher --cell camvid --data DIR --weights FILE
     python benchmarks/dense_students.py search --cell camvid --data DIR --weights FILE
     python benchmarks/dense_students.py train --cell camvid --data DIR --weights FILE
+    python benchmarks/dense_students.py --cell "bccd quarter" --students FILE
     python benchmarks/dense_students.py --show
 
 `camvid`: CamVid, 11 classes, 240 x 180 pixels, 367 training and 233 test images; the teacher is a
@@ -272,6 +273,19 @@ def table(rows: list[dict[str, str]]) -> str:
     return "\n".join(text)
 
 
+def write_students(cell: str, options: argparse.Namespace) -> None:
+    """Write the students of a cell that are sub-networks, one line each, for `diswot rank`."""
+    of = {row["pick"]: row["params"] for row in jsonl.read_lines(options.picked)
+          if row["cell"] == cell}  # fmt: skip
+    written: list[Params] = []
+    for row in lines(options.out):
+        params = of.get(row["pick"]) if row["cell"] == cell and row["seed"] == "0" else None
+        if params and row["way"] == CELLS[cell].way and params not in written:
+            written.append(params)
+            sizes = {name: row[name] for name in ("result", "model_params", "macs", "layers")}
+            append(options.students, {**params, **sizes})
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("step", nargs="?", choices=("teacher", "search", "train"))
@@ -286,6 +300,7 @@ def main() -> None:
     parser.add_argument("--ways", default="", help="of training, with commas")
     parser.add_argument("--candidates", type=int, default=200, help="scored by each search")
     parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--students", type=Path, help="table to write, for diswot rank")
     parser.add_argument("--epochs", type=int, help="in place of those of the cell")
     options = parser.parse_args()
     options.picks = options.picks.split(",") + [f"{RANDOM} {n}" for n in range(options.random)]
@@ -293,6 +308,8 @@ def main() -> None:
     steps = {"teacher": make_teacher, "search": make_picks, "train": make_trainings}
     if options.step is not None:
         steps[options.step](CELLS[options.cell], create_dataset(str(options.data)), options)
+    if options.students is not None:
+        write_students(options.cell, options)
     if options.show:
         print(table(lines(options.out)))
 
