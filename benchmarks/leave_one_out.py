@@ -261,10 +261,10 @@ score (`docs/tables/plain.csv`). Tau with the accuracy, with a 95 % interval ove
 default 0.57 (0.37 to 0.76), params 0.66 (0.49 to 0.82), size 0.52 (0.34 to 0.68), capacity 0.54
 (0.35 to 0.70), relation 0.12 (-0.14 to 0.37).
 
-So the score ranks that space well. The winners of `default` were found with a population of 20 and
-tournaments of 5: there, three seeds of such a search end at scores of 9.02, 9.12 and 9.24. With 50
-and 10, which ship now, they end at 9.35, 9.23 and 9.29; the first is the last column. `attentive`
-has the same winner with both, and the two depthwise spaces have others, which are not trained.
+So the score ranks that space well, and a search of 500 candidates does not find what it ranks
+highest. Four seeds of the search find scores of 9.02, 9.13, 9.24 and 9.33. The first is the winner
+of the table (63.0 %); the last has 71.2 % (two seeds of the training). More seeds or candidates
+are worth their price there.
 
 ```console
 $ diswot rank --table docs/tables/plain.csv --space benchmarks/user_spaces.py:plain \\

@@ -12,8 +12,8 @@ weights, of a training of ten epochs, in it beforehand:
 
 The absolute path of the folder was replaced by the word FOLDER in its files.
 
-`recorded/evolution.json` has the names of the choices of a space, and below them the
-architectures that evolution proposed, in their order; the first 50 are drawn at random.
+`recorded/evolution_0_1_0.json` has the names of the choices of a space, and below them the
+architectures that evolution proposed, in their order.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from optuna.trial import FrozenTrial, TrialState
 from safetensors.torch import load_file
 
 RECORDED = Path(__file__).parent / "recorded"
-EVOLUTION = json.loads((RECORDED / "evolution.json").read_text())
+EVOLUTION = json.loads((RECORDED / "evolution_0_1_0.json").read_text())
 IMAGES = "--data digits --image-size 8 --mean 0.3 --std 0.4 --batch-size 16"
 LIMITS = "--proxy relation --max-params 660"
 VERIFIED = "--verify 2 --verify-epochs 1 --recipe fast"
@@ -149,9 +149,9 @@ def test_old_student_is_exported(run: Run, old: Path) -> None:
 def test_evolution_proposes_the_same(run: Run, tmp_path: Path, space: str) -> None:
     names, *proposed = EVOLUTION[space]
     images = "--data noise --classes 10 --image-size 8 --batch-size 4"
-    how = "--sampler evolution --proxy params --trials 60 --seed 0 --quiet --json"
+    how = "--sampler evolution --proxy params --trials 40 --seed 0 --quiet --json"
     found = run(f"search --teacher resnet20 --space {space} {images} {how} --out {tmp_path}").json
-    assert found["trials"] == 60
+    assert found["trials"] == 40
     after = trials(tmp_path)
-    assert [list(trial.params) for trial in after] == [names] * 60
+    assert [list(trial.params) for trial in after] == [names] * 40
     assert [list(trial.params.values()) for trial in after] == proposed

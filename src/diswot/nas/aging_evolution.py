@@ -216,7 +216,7 @@ class AgingEvolutionSampler(BaseSampler):
         UserError: A number is too small.
     """
 
-    def __init__(self, *, population: int = 50, tournament: int = 10, seed: int = 0) -> None:
+    def __init__(self, *, population: int = 20, tournament: int = 5, seed: int = 0) -> None:
         if population < 1 or tournament < 1:
             raise UserError("population and tournament must be at least 1")
         if seed < 0:
