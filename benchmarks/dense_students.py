@@ -106,7 +106,7 @@ class Cell:
         way: How the table of picks is distilled.
         distillers: Losses beside the task's own, whose weight is 1, by the name of the way.
         hand: Channels at the first stage of the design by hand; the teacher has 32.
-        budget: Which of its costs are the budget.
+        macs_alone: Whether the budget is its MACs alone, and not its parameters too.
     """
 
     build: Callable[..., nn.Module]
@@ -121,7 +121,7 @@ class Cell:
     way: str
     distillers: Mapping[str, str]
     hand: int = 16
-    budget: tuple[str, ...] = ("params", "macs")
+    macs_alone: bool = False
 
     def recipe(self, epochs: int, seed: int, *, fresh_start: bool, losses: str = "") -> Recipe:
         """Return the settings of a training."""
@@ -135,10 +135,9 @@ class Cell:
         return create_space(f"subnet:{FILE}:{self.build.__name__}", self.classes, self.size)
 
     def limit(self, shape: tuple[int, int, int]) -> Budget:
-        """Return the budget: costs of the design by hand for images of a shape."""
-        made = Costs(self.make(None), shape)
-        costs = {"params": made.params, "macs": made.counts.macs}
-        return Budget(**{f"max_{name}": costs[name] for name in self.budget})
+        """Return the budget: the costs of the design by hand for images of a shape."""
+        whole = Budget.like(self.make(None), shape)
+        return replace(whole, max_params=None) if self.macs_alone else whole
 
     def make(self, params: Params | None) -> nn.Module:
         """Build a student; None is the design by hand."""
@@ -158,7 +157,7 @@ CELLS: dict[str, Cell] = {
     ),
 }  # fmt: skip
 CELLS |= {f"{name} quarter": replace(cell, hand=8) for name, cell in CELLS.items()} | {
-    f"{name} macs": replace(cell, budget=("macs",)) for name, cell in CELLS.items()
+    f"{name} macs": replace(cell, macs_alone=True) for name, cell in CELLS.items()
 }
 
 

@@ -34,18 +34,14 @@ def random_student(
     propose = Proposer(space)
     while True:
         trial = study.ask()
-        model_params, margins = propose(trial), {}
-        if limit.max_params is not None:
-            margins["params"] = model_params / limit.max_params - 1
-        if margins.get("params", 0) <= 0:
-            macs = Costs(build(trial.params), shape).counts.macs
-            margins["macs"] = macs / limit.max_macs - 1
+        propose(trial)
+        excess, margins = limit.check(Costs(build(trial.params), shape))
         fullest = max(margins.values())
-        if LEAST - 1 <= fullest <= 0:
+        if excess is None and fullest >= LEAST - 1:
             return trial.params
         for cost, margin in margins.items():
             trial.set_constraint(cost, margin)
-        if fullest <= 0:
+        if excess is None:
             study.tell(trial, fullest)
         else:
             study.tell(trial, state=TrialState.PRUNED)

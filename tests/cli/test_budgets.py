@@ -54,6 +54,14 @@ def space(trial, classes):
 
 
 @pytest.fixture(scope="module")
+def odd(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A space whose networks have an operation without a formula."""
+    path: Path = tmp_path_factory.mktemp("odd") / "odd.py"
+    path.write_text(ODD)
+    return f"{path}:space"
+
+
+@pytest.fixture(scope="module")
 def front(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A finished search for a front, by measured latency; not to be changed."""
     out: Path = tmp_path_factory.mktemp("front") / "run"
@@ -173,26 +181,17 @@ def test_distilling_another_keeps_it_under_its_number(run: Run, front: Path) -> 
     assert (front / f"alone-{last}" / "student.safetensors").is_file()
 
 
-def test_what_is_not_counted_is_said(
-    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    Path("odd.py").write_text(ODD)
-    line = f"search {SMALL} --space odd.py:space --trials 3"
+def test_what_is_not_counted_is_said(run: Run, odd: str) -> None:
+    line = f"search {SMALL} --space {odd} --trials 3"
 
     assert "operations without a formula, which the MACs leave out: _fft_c2c" in run(line).err
     assert run(f"{line} --json").json["best"]["uncounted"] == ["_fft_c2c"]
 
 
-def test_a_users_space_is_measured(
-    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    Path("odd.py").write_text(ODD)
-
+def test_a_users_space_is_measured(run: Run, odd: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(budgets, "teacher_latency", lambda *given: None)
 
-    found = run(f"search {SMALL} --space odd.py:space --trials 1 --max-latency 1s --json").json
+    found = run(f"search {SMALL} --space {odd} --trials 1 --max-latency 1s --json").json
 
     assert found["scored"] == 1 and all(0 < row["latency"] < 1 for row in found["top"])
 
@@ -215,12 +214,8 @@ def test_mistakes(run: Run, options: str, message: str) -> None:
     assert message in run(f"search {SMALL} --trials 64 {options}").mistake()
 
 
-def test_no_student_fits_the_memory(
-    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    Path("odd.py").write_text(ODD)
-    line = f"search {SMALL} --space odd.py:space --trials 3 --max-memory 1KB"
+def test_no_student_fits_the_memory(run: Run, odd: str) -> None:
+    line = f"search {SMALL} --space {odd} --trials 3 --max-memory 1KB"
 
     assert "no student fits the budget" in run(line).mistake()
 
@@ -243,12 +238,8 @@ def test_a_score_comes_with_what_the_student_costs(run: Run) -> None:
     assert unasked["latency_setting"] is None
 
 
-def test_costs_are_told_beside_the_table_of_scores(
-    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    Path("odd.py").write_text(ODD)
-    ran = run(f"{SCORE} --space odd.py:space --student", '{"width": 4}')
+def test_costs_are_told_beside_the_table_of_scores(run: Run, odd: str) -> None:
+    ran = run(f"{SCORE} --space {odd} --student", '{"width": 4}')
 
     assert "operations without a formula, which the MACs leave out: _fft_c2c" in ran.err
     words = " ".join(ran.out.split())

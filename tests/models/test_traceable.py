@@ -20,8 +20,9 @@ from diswot.models.detectors import build_detector
 from diswot.models.registry import create_teacher
 from diswot.models.traceable import traceable
 from diswot.spaces import subnet
-from diswot.spaces.registry import build_network, create_space
+from diswot.spaces.registry import Params, build_network, create_space
 from diswot.spaces.trials import EnumeratingTrial
+from diswot.spaces.validation import Build
 
 BOXES = {"boxes": torch.tensor([[4.0, 6.0, 40.0, 50.0]]), "labels": torch.tensor([3])}
 OWN = '''
@@ -63,6 +64,16 @@ def two_stages(num_classes: int) -> nn.Module:
     )  # fmt: skip
 
 
+def sub_networks(name: str) -> tuple[nn.Module, Build, Params]:
+    """Return a teacher, its space, and the parameters of the smallest; the full one is as large."""
+    teacher = create_teacher(name, 3, 64)
+    space = create_space(f"subnet:{name}", 3, 64)
+    first, last = EnumeratingTrial(), EnumeratingTrial(last=True)
+    space(first)
+    assert count_params(space(last)) == count_params(teacher)
+    return teacher, space, first.params
+
+
 @pytest.mark.parametrize("heads", ["fcos", "retinanet", "ssdlite320_mobilenet_v3_large"])
 def test_the_last_maps_are_the_outputs_of_the_heads(heads: str) -> None:
     """Sorted, since the heads of torchvision put the anchors of a map one after another."""
@@ -88,13 +99,9 @@ def test_a_users_own_detector_and_its_sub_networks(tmp_path: Path) -> None:
     path = tmp_path / "own.py"
     path.write_text(OWN)
     name = f"{path}:detector"
-    teacher = create_teacher(name, 3, 64)
-    space = create_space(f"subnet:{name}", 3, 64)
-    first, last = EnumeratingTrial(), EnumeratingTrial(last=True)
-    space(first)
-    assert count_params(space(last)) == count_params(teacher)
-    assert set(first.params.values()) == {0.25}
-    model = build_network(space, first.params)
+    teacher, space, smallest = sub_networks(name)
+    assert set(smallest.values()) == {0.25}
+    model = build_network(space, smallest)
     widths = [
         model.get_parameter(f"{layer}.weight").shape[1]
         for layer in ("backbone.3", "head.regression_head.conv.0", "head.regression_head.bbox_reg")
@@ -104,7 +111,7 @@ def test_a_users_own_detector_and_its_sub_networks(tmp_path: Path) -> None:
     sum(losses.values()).backward()
     assert all(p.grad is not None for p in model.parameters())
     assert set(model.eval()(torch.randn(1, 3, 64, 64))[0]) == {"boxes", "labels", "scores"}
-    cut = subnet.from_teacher(teacher, first.params, name, 3, 64)
+    cut = subnet.from_teacher(teacher, smallest, name, 3, 64)
     own, given = (
         m.get_parameter("head.classification_head.cls_logits.bias") for m in (cut, teacher)
     )
@@ -132,12 +139,8 @@ def test_the_maps_of_two_stages_are_the_outputs_of_the_heads() -> None:
 def test_sub_networks_of_a_detector_of_two_stages() -> None:
     """The full one is the teacher; the smallest trains, and has the teacher's weights."""
     name = f"{__file__}:two_stages"
-    teacher = create_teacher(name, 3, 64)
-    space = create_space(f"subnet:{name}", 3, 64)
-    first, last = EnumeratingTrial(), EnumeratingTrial(last=True)
-    space(first)
-    assert count_params(space(last)) == count_params(teacher)
-    model = build_network(space, first.params)
+    teacher, space, smallest = sub_networks(name)
+    model = build_network(space, smallest)
     widths = [
         tuple(model.get_parameter(f"{layer}.weight").shape[:2])
         for layer in ("backbone.3", "rpn.head.conv.0.0", "roi_heads.box_head.fc6")
@@ -146,6 +149,6 @@ def test_sub_networks_of_a_detector_of_two_stages() -> None:
     sum(model.train()([torch.randn(3, 64, 64)] * 2, [BOXES, BOXES]).values()).backward()
     assert all(p.grad is not None for p in model.parameters())
     assert set(model.eval()(torch.randn(1, 3, 64, 64))[0]) == {"boxes", "labels", "scores"}
-    cut = subnet.from_teacher(teacher, first.params, name, 3, 64)
+    cut = subnet.from_teacher(teacher, smallest, name, 3, 64)
     layer = "roi_heads.box_predictor.cls_score.bias"
     assert torch.equal(cut.get_parameter(layer), teacher.get_parameter(layer))

@@ -44,7 +44,8 @@ class Timing:
 def timed(call: Callable[[], object], now: Callable[[], float] = time.perf_counter) -> Timing:
     """Time a call repeatedly: first to warm up, then to measure.
 
-    It is repeated until the 95 % interval of the median is within 2 % of it, for 2 seconds at most.
+    Calls are repeated until the 95 % interval of their median is within 2 % of that median, for 2
+    seconds at most.
     Runs during which the system gave the processor to other processes are left out if enough runs
     remain.
     """

@@ -191,7 +191,7 @@ class RecordedStudent:
 
 
 def recorded_teacher(run: Path, facts: Facts) -> nn.Module:
-    """Return the teacher of a search or of a training, by what `run` records of it.
+    """Return the teacher of a search or of a training, as the folder `run` records it.
 
     Raises:
         UserError: It is not recorded, its weights are a library's, or a file is missing.
