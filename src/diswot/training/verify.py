@@ -229,8 +229,9 @@ class _ShortTrainings:
         model = fresh(build, "default", self.recipe.seed)
         if not self.inherits:
             return model, Start(), self.recipe
-        taught = self.teacher.cpu(), model, self.data, self.recipe, self.classes
-        start = begin(None, Distillation(*taught))
+        teacher = self.teacher.cpu()
+        given = Distillation(teacher, model, self.data, self.recipe, self.classes)
+        start = begin(None, given)
         return model, start, self.fresh_recipe if start.place == FRESH else self.recipe
 
     def train(
