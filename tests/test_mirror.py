@@ -29,7 +29,7 @@ ELSEWHERE = {
         "cli/training_options",
         "training/starts",
     ),
-    "cli/test_budgets": ("cli/search",),
+    "cli/test_budgets": ("cli/search", "cli/search_job"),
     "cli/test_rank": ("cli/rank_scores",),
     "cli/test_rank_study": ("cli/study_file",),
     "cli/test_inputs": ("cli/evaluate", "models/preprocessing"),

@@ -99,9 +99,9 @@ def line(text: str) -> None:
     print("".join(each if each.isprintable() else "?" for each in text), flush=True)
 
 
-def note(text: str, *, quiet: bool = False) -> None:
-    """Print a note on standard error, unless quiet."""
-    if not quiet:
+def note(*texts: str, quiet: bool = False) -> None:
+    """Print notes on standard error, a line each, unless quiet."""
+    for text in () if quiet else texts:
         print(text, file=sys.stderr, flush=True)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
@@ -119,12 +120,7 @@ def _train(
 
     record = checkpoint.recorded(out) if keeping.resume and out else {}
     given, start, lines = chosen.prepare(training, record)
-
-    def say_all() -> None:
-        for line in lines:
-            console.note(line, quiet=quiet)
-
-    shown = TrainingProgress(advance, given.recipe, say_all)
+    shown = TrainingProgress(advance, given.recipe, partial(console.note, *lines, quiet=quiet))
     made = train(
         given.teacher,
         given.student,

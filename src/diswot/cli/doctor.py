@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from typer import Argument, Option
 
@@ -17,6 +19,9 @@ from diswot.cli.subject import subject_of
 from diswot.cli.training_options import SubjectOptions, TrainingOptions
 from diswot.errors import UserError
 from diswot.utils.units import show_number
+
+if TYPE_CHECKING:
+    from diswot.training.finding import Finding
 
 _Run = Annotated[Path | None, Argument(metavar="RUN", help="Folder of a search.")]
 _Images = Annotated[
@@ -54,12 +59,16 @@ def doctor(
             given.recipe,
             images=images,
             teacher_classes=given.classes,
-            on_check=lambda done, total, check: advance("checking", done, total, check),
+            on_check=partial(advance, "checking"),
         )
-    for line in lines:
-        console.note(line, quiet=output.quiet)
+    console.note(*lines, quiet=output.quiet)
+    _show(findings, output.as_json)
+
+
+def _show(findings: Sequence[Finding], as_json: bool) -> None:
+    """Print a line for each finding, and how many are wrong or warnings."""
     levels = Counter(each.level for each in findings)
-    if output.as_json:
+    if as_json:
         found = [asdict(each) for each in findings]
         console.show_json({"wrong": levels["wrong"], "warnings": levels["warning"], "found": found})
         return

@@ -48,8 +48,7 @@ def evaluate(
         return
     _show(result, images)
     training.show_classes(teacher.teacher, result)
-    for text in named.remarks():
-        console.note(text, quiet=output.quiet)
+    console.note(*named.remarks(), quiet=output.quiet)
 
 
 def _show(result: dict[str, Any], images: Dataset) -> None:

@@ -252,6 +252,37 @@ class VerifyOptions:
 
 
 @dataclass(frozen=True)
+class SearchOptions:
+    """What is searched, for what, and where the results are kept.
+
+    Attributes:
+        space: Search space: a name (diswot list spaces), FILE.py:FUNCTION or
+            PACKAGE.MODULE:FUNCTION.
+        trials: Number of candidates within the budget to score.
+        objectives: What is optimised: score, or score with params, macs, memory or latency for a
+            Pareto front, such as score,latency.
+        sampler: Sampler of the architectures: evolution, random, tpe, nsga2, or FILE.py:FUNCTION,
+            which returns an Optuna sampler. Default: evolution; with several objectives, nsga2.
+        proxy: Score to maximise (diswot list proxies, which says which scores need a teacher), or
+            FILE.py:FUNCTION. Default: default; for sub-networks of a trained teacher,
+            default_inherited.
+        out: Run folder, which keeps all results. Default: the first free one of runs/SPACE-1,
+            runs/SPACE-2 and so on; with --storage none.
+        no_out: Keep no run folder.
+    """
+
+    headings: ClassVar = {"Search": "objectives sampler", "Scoring": "proxy", "Output": "no_out"}
+
+    space: str = "s0"
+    trials: int = 100
+    objectives: str = "score"
+    sampler: str | None = None
+    proxy: str | None = None
+    out: Path | None = None
+    no_out: Annotated[bool, Option("--no-out")] = False
+
+
+@dataclass(frozen=True)
 class StudyOptions:
     """Where the trials of a search are stored.
 

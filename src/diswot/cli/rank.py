@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from diswot.ranking.rank import Ranking
     from diswot.ranking.score_columns import ScoreColumns
     from diswot.ranking.tables.rows import AccuracyTable
+    from diswot.utils.progress import Advance
 
 _COLUMNS = {
     "kendall": "tau-b",
@@ -70,15 +71,10 @@ def rank(
         devices = workers.devices(compute.device, compute.devices)
         stack.enter_context(folder.resumable(files.out))
         advance = stack.enter_context(console.progress(quiet=output.quiet))
-        rows = None
-        if files.again is not None:
-            sheet = _read(files.again)
+        if files.again is None:
+            sheet, rows = _scored(settings, files, compute.workers, devices, advance)
         else:
-            job, names, rows = job_of(settings, devices), names_of(settings), rows_of(settings)
-            _target(rows, table.target)  # a missing one is found before anything is scored
-            if files.out is not None:
-                folder.begin(files.out, job, resume=files.resume)
-            sheet = scored(job, rows, names, files.out, compute.workers, devices, advance)
+            sheet, rows = _read(files.again), None
         target = _target(sheet, table.target)
         rankings = _rank(sheet, target, interval, scoring.seed)
     result: dict[str, Any] = {"table": str(table.table or files.again), "target": target}
@@ -90,8 +86,7 @@ def rank(
         return
     _show(result, rankings)
     kept = kept_in(files, "rank.json, scores.csv and plots")
-    for text in (*target_notes(target, rows), *_remarks(rankings), *kept):
-        console.note(text, quiet=output.quiet)
+    console.note(*target_notes(target, rows), *_remarks(rankings), *kept, quiet=output.quiet)
 
 
 def _run_folder(table: TableOptions, files: RankFileOptions) -> AbstractContextManager[Path | None]:
@@ -123,6 +118,21 @@ def _check_study(table: TableOptions, files: RankFileOptions) -> None:
         raise UserError(f"{name} goes with one table, not with a --study")
     if files.resume and files.out is None:
         raise UserError("name what to resume: the --out of a rank study")
+
+
+def _scored(
+    settings: TableSettings,
+    files: RankFileOptions,
+    count: int,
+    devices: tuple[str, ...],
+    advance: Advance,
+) -> tuple[ScoreColumns, AccuracyTable]:
+    """Score the rows of a table in `count` processes; return the scores and the rows."""
+    job, names, rows = job_of(settings, devices), names_of(settings), rows_of(settings)
+    _target(rows, settings.rows.target)  # a missing one is found before anything is scored
+    if files.out is not None:
+        folder.begin(files.out, job, resume=files.resume)
+    return scored(job, rows, names, files.out, count, devices, advance), rows
 
 
 def _read(path: Path) -> ScoreColumns:

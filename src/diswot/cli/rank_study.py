@@ -51,8 +51,7 @@ def rank_study(
         console.show_json(result)
         return
     _show(path, result)
-    for text in (*notes, *kept_in(out, f"{MATRIX_PAGE} and {MATRIX}")):
-        console.note(text, quiet=output.quiet)
+    console.note(*notes, *kept_in(out, f"{MATRIX_PAGE} and {MATRIX}"), quiet=output.quiet)
 
 
 def kept_in(files: RankFileOptions, names: str) -> list[str]:

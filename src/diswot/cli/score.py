@@ -76,8 +76,8 @@ def score(
         return
     _show(wanted.student, result)
     notes = [f"not scored: {reason}" for reason in result["unscored"].values()]
-    for text in (*notes, *budgets.notes([costs], how), *named.remarks(names, scoring.init)):
-        console.note(text, quiet=output.quiet)
+    notes += [*budgets.notes([costs], how), *named.remarks(names, scoring.init)]
+    console.note(*notes, quiet=output.quiet)
 
 
 def _found(

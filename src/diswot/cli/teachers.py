@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from diswot.cli.options import TeacherOptions
     from diswot.data.dataset import Dataset
+    from diswot.models.preprocessing import Aliases, InputConfig
 
 _IN_ORDER = (
     "the teacher's library names none of its classes as the data does, so that they count in the "
@@ -55,48 +56,71 @@ def matched_teacher(
     `size` x `size` pixels: by default those of its library's trained weights, or else those of the
     data.
     """
-    from diswot.models import class_names
     from diswot.models.registry import input_config
     from diswot.models.resized import ResizedInput
 
-    pretrained = teacher.pretrained
-    wants = input_config(teacher.teacher, pretrained)
-    known = wants.classes if classes is None else class_names.read_class_names(classes)
-    count, trained = len(images.classes), wants.num_classes
-    learnt = None
-    if known is None and not pretrained:
-        learnt = folder.recorded_classes(teacher.teacher_weights) or own
-    if learnt is not None:
-        known = [(each,) for each in learnt]
-    if known is not None and trained not in (None, len(known)):
-        raise UserError(
-            f"{teacher.teacher} was trained for {trained} classes, and {classes} names {len(known)}"
-        )
-    outputs = len(known) if known is not None else trained or count
-    side = size or (wants.img_size if pretrained else None) or images.size
-    if images.task == "detection" and side != images.size:
+    wants = input_config(teacher.teacher, teacher.pretrained)
+    known, sure = _known_classes(teacher, wants, classes, own)
+    outputs = len(known) if known is not None else wants.num_classes or len(images.classes)
+    shown = replace(images, size=size or (teacher.pretrained and wants.img_size) or images.size)
+    if images.task == "detection" and shown.size != images.size:
         raise UserError(
             f"a detector sees images of the data's size, as its boxes are in pixels of them: "
-            f"{images.size} pixels high, not {side}"
+            f"{images.size} pixels high, not {shown.size}"
         )
-    shown = replace(images, size=side)
     model = inputs.built_teacher(teacher, shown, outputs)
-    sure = classes is not None or learnt is not None or outputs != count
-    in_order = list(range(count)) if outputs == count else [-1] * count
-    found = in_order if known is None else class_names.match_classes(known, images.classes)
-    lines = []
-    if not sure and not _matched(found):  # a library's names may have been left as they were
-        found = in_order
-        lines.append(_IN_ORDER)
-    kept, line = _cut(model, found, outputs, shown)
-    lines += [line] if line else []
-    if side != images.size:
-        model = ResizedInput(model, side)
+    found, order = _found_outputs(known, images.classes, outputs, sure=sure)
+    kept, missing = _cut(model, found, outputs, shown)
+    lines = [line for line in (order, missing) if line]
+    if shown.size != images.size:
+        model = ResizedInput(model, shown.size)
         lines.append(
-            f"the teacher sees images of {side} x {side} pixels, the student of {images.size} x "
-            f"{images.size} (--teacher-image-size)"
+            f"the teacher sees images of {shown.size} x {shown.size} pixels, the student of "
+            f"{images.size} x {images.size} (--teacher-image-size)"
         )
     return MatchedTeacher(model, kept, tuple(lines))
+
+
+def _known_classes(
+    teacher: TeacherOptions, wants: InputConfig, classes: Path | None, own: Sequence[str] | None
+) -> tuple[Sequence[Aliases] | None, bool]:
+    """Return the names of each class of the teacher, and whether they are of its training.
+
+    None is for a teacher whose classes have no names. Those that its library gives are not of its
+    training: they may have been left as they were.
+    """
+    from diswot.models.class_names import read_class_names
+
+    known: Sequence[Aliases] | None = wants.classes
+    learnt = None
+    if classes is not None:
+        known = read_class_names(classes)
+    elif known is None and not teacher.pretrained:
+        learnt = folder.recorded_classes(teacher.teacher_weights) or own
+        known = None if learnt is None else [(each,) for each in learnt]
+    if known is not None and wants.num_classes not in (None, len(known)):
+        raise UserError(
+            f"{teacher.teacher} was trained for {wants.num_classes} classes, and {classes} names "
+            f"{len(known)}"
+        )
+    return known, classes is not None or learnt is not None
+
+
+def _found_outputs(
+    known: Sequence[Aliases] | None, classes: Sequence[str], outputs: int, *, sure: bool
+) -> tuple[list[int], str]:
+    """Return the output of each class of the data, -1 for none, and a line if names do not say it.
+
+    Where no name matches and the names are not `sure`, the outputs are the classes in their order,
+    if both are equally many.
+    """
+    from diswot.models.class_names import match_classes
+
+    in_order = list(range(outputs)) if outputs == len(classes) else [-1] * len(classes)
+    found = in_order if known is None else match_classes(known, classes)
+    if _matched(found) or sure or outputs != len(classes):
+        return found, ""
+    return in_order, _IN_ORDER
 
 
 def _matched(found: Sequence[int]) -> list[int]:

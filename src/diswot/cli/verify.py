@@ -19,7 +19,8 @@ from diswot.utils.units import show_number
 if TYPE_CHECKING:
     from torch import nn
 
-    from diswot.cli.options import StudyOptions, VerifyOptions
+    from diswot.cli.options import VerifyOptions
+    from diswot.cli.search_job import SearchJob
     from diswot.data.dataset import Dataset
     from diswot.nas.result import SearchResult, Student
     from diswot.spaces.registry import Params
@@ -74,42 +75,36 @@ def _tuned(options: VerifyOptions) -> list[str]:
 
 
 def verified(
-    options: VerifyOptions,
-    found: SearchResult,
-    named: inputs.NamedTeacher,
-    space: str,
-    seed: int,
-    like: str | None,
-    place: str | Path | None,
-    study: StudyOptions,
-    advance: Advance,
+    options: VerifyOptions, job: SearchJob, found: SearchResult, advance: Advance
 ) -> Verified | None:
     """Distil the best students briefly, and the network of --like beside; None without --verify.
 
-    The trials are kept in `place`, the run folder or storage of the search, if there is one.
+    The trials are kept where those of the search are.
     """
     if not options.verify:
         return None
     from diswot.models.initialization import fresh
-    from diswot.spaces.registry import build_network, create_space
+    from diswot.spaces.registry import build_network
     from diswot.training.verify import recorded_students, verify
 
-    build = create_space(space, len(named.images.classes), named.images.size)
-    best = fresh(partial(build_network, build, dict(found.best.params)), "default", seed)
-    taught = matched_teacher(named.options, named.images)
-    recipe = _recipe(options, named.images, seed, best)
+    images, seed, place, study = job.named.images, job.scoring.seed, job.place, job.study
+    space = job.space()
+    best = fresh(partial(build_network, space, dict(found.best.params)), "default", seed)
+    taught = matched_teacher(job.named.options, images)
+    recipe = _recipe(options, images, seed, best)
     shown = _Shown(advance, recipe.epochs)
     kept = place / VERIFICATION if isinstance(place, Path) else place
     name = f"{study.study}-verify"
-    begun = recorded_students(kept, name) if study.resume else []
     return verify(
-        _students(found, options.verify, begun),
+        _students(found, options.verify, recorded_students(kept, name) if study.resume else []),
         taught.model,
-        build,
-        named.images,
+        space,
+        images,
         recipe,
-        fresh_recipe=_recipe(options, named.images, seed, best, fresh=True),
-        baseline=None if like is None else alike.network(like, space, named.images)[0],
+        fresh_recipe=_recipe(options, images, seed, best, fresh=True),
+        baseline=alike.network(job.like["network"], job.goal.space, images)[0]
+        if job.like
+        else None,
         teacher_classes=taught.classes,
         tune=_tuned(options),
         trials=options.verify_trials,

@@ -1,4 +1,4 @@
-"""The devices and the Ray cluster that the options name."""
+"""The workers, the devices and the Ray cluster that the options name."""
 
 from __future__ import annotations
 
@@ -9,18 +9,28 @@ from diswot.errors import UserError
 if TYPE_CHECKING:
     from diswot.cli.options import ComputeOptions
     from diswot.executors.ray import RayCluster
+    from diswot.nas.compute import Compute
 
 
-def cluster(compute: ComputeOptions) -> RayCluster | None:
+def compute(options: ComputeOptions) -> Compute:
+    """Return where candidates are evaluated."""
+    from diswot.nas.compute import Compute
+
+    cluster = _cluster(options)
+    places = devices(options.device, options.devices, on_ray=cluster is not None)
+    return Compute(options.workers, options.threads, options.timeout, places, cluster)
+
+
+def _cluster(options: ComputeOptions) -> RayCluster | None:
     """Return the Ray cluster that the options name; None without --ray."""
     from diswot.executors.ray import RayCluster
     from diswot.utils import optional_imports
 
-    if compute.ray is None:
-        if compute.ray_cpus is not None or compute.ray_gpus is not None:
+    if options.ray is None:
+        if options.ray_cpus is not None or options.ray_gpus is not None:
             raise UserError("--ray-cpus and --ray-gpus go with --ray")
         return None
-    found = RayCluster(compute.ray, compute.ray_cpus, compute.ray_gpus or 0.0)
+    found = RayCluster(options.ray, options.ray_cpus, options.ray_gpus or 0.0)
     optional_imports.imported("ray", "--ray", "ray")
     return found
 
