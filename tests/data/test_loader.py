@@ -46,6 +46,17 @@ def test_what_does_not_fit_is_streamed(monkeypatch: pytest.MonkeyPatch) -> None:
     assert streams.free(CPU) > 1e6
 
 
+def test_few_batches_are_read_ahead(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("os.cpu_count", lambda: 192)
+    split = digits().train
+    assert split is not None
+    parts = iter(torch.arange(300).split(5))
+    stream = Streamed(split, CPU).batches(parts)
+    next(stream)
+    assert len(list(parts)) == 60 - streams.THREADS - streams.AHEAD
+    stream.close()
+
+
 def test_an_error_in_reading_is_raised_and_ends_all_threads() -> None:
     def read(indices: Sequence[int]) -> Tensor:
         if 20 in indices:

@@ -160,6 +160,38 @@ def test_a_batch_reads_only_the_row_groups_it_needs(
     assert {tuple(columns) for _, columns in asked} == {("image",)}
 
 
+def test_each_row_group_is_read_once_a_batch(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where other threads ask for other groups in between, as if there were no cache."""
+    monkeypatch.setattr("diswot.data.parquet.lru_cache", lambda maxsize: lambda read: read)
+    write(tmp_path / "train.parquet", range(20), [i % 2 for i in range(20)], group=5)
+    write(tmp_path / "test.parquet", range(2), [0, 1])
+    found = create_dataset(str(tmp_path)).train
+    asked: list[int] = []
+    real = pq.ParquetFile.read_row_group
+
+    def spy(self: Any, group: int, columns: list[str]) -> Any:
+        asked.append(group)
+        return real(self, group, columns=columns)
+
+    monkeypatch.setattr(pq.ParquetFile, "read_row_group", spy)
+    assert found is not None
+    assert torch.equal(found.read([19, 0, 18, 1])[1], as_tensor(0))
+    assert asked == [0, 3]
+
+
+def test_a_column_of_lists(tmp_path: Path) -> None:
+    """Its feature is a list, not a mapping."""
+    path = tmp_path / "train.parquet"
+    features = {"tags": [{"dtype": "string"}], "label": {"names": CLASSES}}
+    facts = json.dumps({"info": {"features": features}})
+    table = pa.table({"image": [png(i) for i in range(20)], "label": [0, 1] * 10})
+    table = table.append_column("tags", pa.array([["a"]] * 20))
+    pq.write_table(table.replace_schema_metadata({"huggingface": facts}), path)
+    assert create_dataset(str(path)).classes == tuple(CLASSES)
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [

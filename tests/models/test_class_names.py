@@ -15,7 +15,7 @@ from diswot.models.class_names import match_classes, read_class_names, select_cl
 
 def test_names_are_read(tmp_path: Path) -> None:
     path = tmp_path / "classes.csv"
-    path.write_text('tench\n"drake, male",duck\n great grey owl , \nowl,Strix\n')
+    path.write_text('\ufefftench\n"drake, male",duck\n great grey owl , \nowl,Strix\n', "utf-8")
     assert read_class_names(path) == [
         ("tench",),
         ("duck",),

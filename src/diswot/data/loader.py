@@ -14,7 +14,8 @@ from torch import Tensor
 from diswot.data.dataset import Dataset, Split, whole
 
 SHARE = 0.4  # of the free memory, for images in memory
-AHEAD = 2  # batches that each thread reads ahead
+THREADS = 8  # at most; each holds a batch
+AHEAD = 2  # batches that are read ahead of all threads
 
 
 @dataclass(frozen=True)
@@ -46,13 +47,13 @@ class Streamed:
 
     def batches(self, parts: Iterable[Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield the images and labels of each part, as `Held.batches` does."""
-        threads = os.cpu_count() or 1
+        threads = min(THREADS, os.cpu_count() or 1)
         waiting: deque[Future[tuple[Tensor, Tensor]]] = deque()
         with ThreadPoolExecutor(threads) as pool:
             try:
                 for part in parts:
                     waiting.append(pool.submit(self._read, part.tolist()))
-                    if len(waiting) > AHEAD * threads:
+                    if len(waiting) == threads + AHEAD:
                         yield self._ready(waiting.popleft())
                 while waiting:
                     yield self._ready(waiting.popleft())

@@ -73,7 +73,7 @@ def _columns(schema: Any, name: str) -> tuple[str, str, tuple[str, ...] | None]:
     binary = [n for n, kind in kinds.items() if "binary" in kind and not kind.startswith("list")]
     if "objects" in kinds:
         raise UserError(f"{name} has boxes; write hf: before its folder to read them")
-    classed = {n: f["names"] for n, f in features.items() if f.get("names")}
+    classed = {n: f["names"] for n, f in features.items() if isinstance(f, dict) and f.get("names")}
     image = image_column(list(kinds), binary, name)
     label = label_column(list(kinds), list(classed), name)
     return image, label, tuple(classed[label]) if label in classed else None
@@ -98,10 +98,10 @@ class _Groups:
         """Return the cells of some rows, numbered through all files."""
         groups = np.searchsorted(self.ends, wanted, side="right")
         found: list[Any] = [None] * len(wanted)
-        for place in np.argsort(groups, kind="stable"):
-            group = int(groups[place])
-            row = int(wanted[place] - self.starts[group])
-            found[place] = self.read(group)[row].as_py()
+        for group in np.unique(groups):
+            cells = self.read(int(group))
+            for place in np.flatnonzero(groups == group):
+                found[place] = cells[int(wanted[place] - self.starts[group])].as_py()
         return found
 
 

@@ -29,7 +29,7 @@ def read_class_names(path: str | Path) -> list[Aliases]:
         UserError: The file cannot be read, or a line is empty.
     """
     try:
-        rows = list(csv.reader(Path(path).read_text(encoding="utf-8").splitlines()))
+        rows = list(csv.reader(Path(path).read_text(encoding="utf-8-sig").splitlines()))
     except (OSError, ValueError, csv.Error) as error:
         reason = getattr(error, "strerror", None) or " ".join(str(error).split())
         raise UserError(f"cannot read {path}: {reason}") from error
