@@ -19,10 +19,10 @@ from torchvision.models.segmentation import LRASPP
 from torchvision.ops import FeaturePyramidNetwork
 
 from diswot.models.backbones import Stage, StageMaps, remove_classifier, split
-from diswot.spaces.registry import check_parts, create_space
+from diswot.spaces.named import NamedSpace
+from diswot.spaces.registry import SPACES, backbone_space
 
 WIDTHS = (32, 64, 128)  # of the decoder
-EXAMPLE = "dense:mobilenet+lraspp"
 _FINEST, _LOW = 4, 8  # strides of the finest map of the pyramid, and of the low map of LR-ASPP
 
 
@@ -72,21 +72,28 @@ def _fpn(network: nn.Module, stages: Sequence[Stage], width: int, num_classes: i
 DECODERS: dict[str, Callable[..., nn.Module]] = {"lraspp": _lraspp, "fpn": _fpn}
 
 
-def check(parts: str, num_classes: int, img_size: int) -> None:
-    """Check that the text after `dense:` names a space and a decoder."""
-    check_parts(parts, "decoder", DECODERS, EXAMPLE, num_classes, img_size)
+def check(parts: str, num_classes: int, img_size: int) -> NamedSpace:
+    """Return the space of the backbone in the text after `dense:`, which names a decoder, too."""
+    return backbone_space(parts, "decoder", DECODERS, "dense", num_classes, img_size)
 
 
-def build(trial: BaseTrial, parts: str, num_classes: int = 21, img_size: int = 224) -> nn.Module:
+def build(
+    trial: BaseTrial,
+    parts: str,
+    backbone: NamedSpace,
+    num_classes: int = 21,
+    img_size: int = 224,
+) -> nn.Module:
     """Build a network for segmentation: the choices of the backbone, and `decoder_width`.
 
-    The parts are the name of the backbone's space, a plus, and the name of the decoder.
+    The parts are the name of the backbone's space, a plus, and the name of the decoder; `check`
+    returns that space.
 
     Raises:
         UserError: The backbone has one map alone, or its classifier is no linear layer.
     """
-    backbone, decoder = split(parts, EXAMPLE)
-    network = create_space(backbone, num_classes, img_size)(trial)
+    _, decoder = split(parts, SPACES["dense"].example)
+    network = backbone(trial)
     width = trial.suggest_categorical("decoder_width", WIDTHS)
-    stages = remove_classifier(network, img_size, backbone)
+    stages = remove_classifier(network, img_size, backbone.name)
     return DECODERS[decoder](network, stages, width, num_classes)
