@@ -121,6 +121,15 @@ def test_labels_that_are_no_classes(tmp_path: Path, labels: list[Any], kind: str
     assert "\n" not in str(caught.value)
 
 
+def test_names_of_splits(tmp_path: Path) -> None:
+    """They are those of folders."""
+    for name, count in (("cats_training", 4), ("cats_valid", 3), ("testset", 2)):
+        write(tmp_path / f"{name}.parquet", range(count), [0, 1, 0, 1][:count])
+    found = create_dataset(str(tmp_path))
+    assert found.train is not None and found.test is not None
+    assert (len(found.train), len(found.test)) == (4, 2)
+
+
 def test_ids_in_two_splits(tmp_path: Path) -> None:
     write(tmp_path / "train.parquet", range(4), [500, 3, 500, 3], named=False)
     write(tmp_path / "test.parquet", [8], [500], named=False)
