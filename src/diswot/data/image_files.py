@@ -36,7 +36,7 @@ def by_name(files: Iterable[tuple[str, str]]) -> dict[str, str]:
     return found
 
 
-class Found(NamedTuple):
+class FilesBelow(NamedTuple):
     """Files below a folder, in the order of their folders and names: images, and others."""
 
     images: list[str]
@@ -73,12 +73,12 @@ def files_in(path: Path) -> list[str]:
         return sorted(e.name for e in entries if e.is_file() and not _hidden_file(e.name))
 
 
-def files_below(path: Path) -> Found:
+def files_below(path: Path) -> FilesBelow:
     """Return the files in a folder at any depth; a folder that several links lead to counts once.
 
     Hidden files and folders are left out, and links to a folder above.
     """
-    found = Found([], [])
+    found = FilesBelow([], [])
     for folder, names in sorted(_walk(path)):
         for name in sorted(names):
             (found.images if is_image(name) else found.others).append(os.path.join(folder, name))

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from diswot.data.dataset import UNLABELLED, Dataset, Split, hold_out_any
-from diswot.data.decode import IMAGENET_LOOK, Normalisation, fitted
+from diswot.data.decode import IMAGENET_NORMALISATION, Normalisation, fitted
 from diswot.errors import UserError
 
 NAMES = ("classes.txt", "labels.txt")  # one class a line, with its colour if masks are coloured
@@ -141,7 +141,7 @@ def masked(
     parts: Sequence[MaskedImages],
     img_size: int | None,
     classes: MaskClasses | None = None,
-    normalisation: Normalisation = IMAGENET_LOOK,
+    normalisation: Normalisation = IMAGENET_NORMALISATION,
 ) -> Dataset:
     """Return images with masks as a data set.
 
@@ -173,8 +173,8 @@ def masked(
     side = img_size or height
     across = max(1, round(width * side / height))
     splits = [part.split(classes, (side, across)) for part in parts]
-    look = classes.names, side, *normalisation
-    return Dataset(name, *look, *splits, width=across, task="segmentation")
+    facts = classes.names, side, *normalisation
+    return Dataset(name, *facts, *splits, width=across, task="segmentation")
 
 
 def numbered_classes(parts: Sequence[MaskedImages]) -> MaskClasses:

@@ -88,7 +88,7 @@ def as_dataset(given: object, *, name: str | None = None, img_size: int | None =
     ]
     if len(splits) == 1:
         splits = [subset(splits[0], each) for each in hold_out(labels[0], classes)]
-    return Dataset(parts[0].name, classes, side, *parts[0].look, *splits)
+    return Dataset(parts[0].name, classes, side, *parts[0].mean_and_std, *splits)
 
 
 def _by_class(parts: Sequence[OwnImages]) -> tuple[tuple[str, ...], list[np.ndarray]]:

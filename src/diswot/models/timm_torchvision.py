@@ -86,22 +86,22 @@ def torchvision_input_config(name: str, pretrained: bool) -> InputConfig:
     weights = models.get_model_weights(name).DEFAULT
     names = tuple((name,) for name in weights.meta["categories"])
     if detects:  # the first name is that of the background
-        return InputConfig(len(names) - 1, None, *_detector_look(name), names[1:])
-    look = weights.transforms()
-    mean, std = tuple(map(float, look.mean)), tuple(map(float, look.std))
+        return InputConfig(len(names) - 1, None, *_detector_normalisation(name), names[1:])
+    preset = weights.transforms()
+    mean, std = tuple(map(float, preset.mean)), tuple(map(float, preset.std))
     if name in _AUXILIARY:  # their preset is for a network that rescales its images itself
         mean = std = (0.5,) * 3
-    size = look.crop_size if hasattr(look, "crop_size") else look.resize_size
+    size = preset.crop_size if hasattr(preset, "crop_size") else preset.resize_size
     return InputConfig(len(names), int(size[0]), mean, std, names)
 
 
-def _detector_look(name: str) -> tuple[tuple[float, ...], tuple[float, ...]]:
+def _detector_normalisation(name: str) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Return mean and deviation of the images of a detector, which its transform has."""
     from torchvision import models
 
     with torch.device("meta"):
-        look: Any = models.get_model(name, weights_backbone=None).transform
-    return tuple(look.image_mean), tuple(look.image_std)
+        transform: Any = models.get_model(name, weights_backbone=None).transform
+    return tuple(transform.image_mean), tuple(transform.image_std)
 
 
 def torchvision_build(name: str, classes: int, size: int | None, pretrained: bool) -> nn.Module:

@@ -18,7 +18,7 @@ from torch.nn.functional import interpolate
 from torchvision.models.segmentation import LRASPP
 from torchvision.ops import FeaturePyramidNetwork
 
-from diswot.models.backbones import Stage, StageMaps, remove_classifier, split
+from diswot.models.backbones import StageEnd, StageMaps, remove_classifier, split
 from diswot.spaces.named import NamedSpace
 from diswot.spaces.registry import SPACES, backbone_space
 
@@ -53,7 +53,9 @@ def _enlarged(maps: Tensor, size: Sequence[int]) -> Tensor:
     return interpolate(maps, list(size), mode="bilinear", align_corners=False)
 
 
-def _lraspp(network: nn.Module, stages: Sequence[Stage], width: int, num_classes: int) -> nn.Module:
+def _lraspp(
+    network: nn.Module, stages: Sequence[StageEnd], width: int, num_classes: int
+) -> nn.Module:
     """LR-ASPP, Howard et al., "Searching for MobileNetV3", ICCV 2019, as torchvision has it."""
     high = stages[-1]
     fine = [stage for stage in stages[:-1] if stage.stride <= _LOW]
@@ -63,7 +65,7 @@ def _lraspp(network: nn.Module, stages: Sequence[Stage], width: int, num_classes
     return model
 
 
-def _fpn(network: nn.Module, stages: Sequence[Stage], width: int, num_classes: int) -> nn.Module:
+def _fpn(network: nn.Module, stages: Sequence[StageEnd], width: int, num_classes: int) -> nn.Module:
     coarse = [stage for stage in stages if stage.stride >= _FINEST] or stages[-1:]
     maps = StageMaps(network, {stage.name.replace(".", "_"): stage.name for stage in coarse})
     return PyramidSegmenter(maps, [stage.channels for stage in coarse], width, num_classes)

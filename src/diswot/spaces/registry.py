@@ -235,8 +235,8 @@ def create_space(name: str, num_classes: int = 100, img_size: int = 32) -> Named
     Args:
         name: A key of `SPACES`; `timm_zoo:PATTERN`, `smp_zoo:PATTERN`, `subnet:TEACHER`,
             `dense:BACKBONE+DECODER` or `detector:BACKBONE+HEADS`; or `file.py:function`, a
-            function that takes a trial and may take `num_classes` and `img_size`. `check` tries a
-            function of the user.
+            function that takes a trial and may take `num_classes` and `img_size`. Such a function
+            is tried on a few networks.
         num_classes: Number of logits of the networks, K.
         img_size: Height and width of the images in pixels.
 
