@@ -40,7 +40,7 @@ def logits(model: nn.Module, pixels: int) -> tuple[int, ...]:
         ("torchvision:vit_h_14", InputConfig(img_size=224), InputConfig(1000, 518, *IMAGENET)),
         ("torchvision:googlenet", InputConfig(), InputConfig(1000, 224, (0.5,) * 3, (0.5,) * 3)),
         ("torchvision:inception_v3", InputConfig(), InputConfig(1000, 299, (0.5,) * 3, (0.5,) * 3)),
-        ("torchvision:fcn_resnet50", InputConfig(), InputConfig(21, 520, *IMAGENET)),
+        ("torchvision:fcn_resnet50", InputConfig(), InputConfig(21, None, *IMAGENET)),
         ("resnet56", InputConfig(), None),
         ("nets.py:net", InputConfig(), None),
     ],

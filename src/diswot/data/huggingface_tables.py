@@ -38,9 +38,7 @@ def known_splits(name: str, tables: Mapping[str, T], known: Iterable[str]) -> li
 
     Without a split `train` whose targets are known, the first split is for training.
     """
-    named = {kind: tables[split] for split in known if (kind := split_of(split))}
-    if "train" not in named:
-        first = next(iter(tables))
-        named.pop(split_of(first), None)
-        named["train"] = tables[first]
-    return train_and_test(Path(name), named)
+    named = {split: kind for split in known if (kind := split_of(split))}
+    if "train" not in named.values():
+        named[next(iter(tables))] = "train"
+    return train_and_test(Path(name), {kind: tables[split] for split, kind in named.items()})

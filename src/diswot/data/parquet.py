@@ -103,7 +103,7 @@ class _Groups:
         for group in np.unique(groups):
             cells = self.read(int(group))
             for place in np.flatnonzero(groups == group):
-                found[place] = cells[int(wanted[place] - self.starts[group])].as_py()
+                found[place] = cells[int(wanted[int(place)] - self.starts[group])].as_py()
         return found
 
 

@@ -89,7 +89,7 @@ def select_classes(model: nn.Module, outputs: Sequence[int], image_shape: Sequen
         keep_outputs(head, torch.as_tensor(outputs))
 
 
-def _last_layers(model: nn.Module, images: Tensor) -> list[nn.Module]:
+def _last_layers(model: nn.Module, images: Tensor) -> Sequence[nn.Module]:
     """Return the layer whose output is the logits, or the layers whose outputs are summed to it."""
     if logits_of(model(images)).ndim == 2:
         trace = run(model, images, {})

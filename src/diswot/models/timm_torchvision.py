@@ -91,8 +91,8 @@ def torchvision_input_config(name: str, pretrained: bool) -> InputConfig:
     mean, std = tuple(map(float, preset.mean)), tuple(map(float, preset.std))
     if name in _AUXILIARY:  # their preset is for a network that rescales its images itself
         mean = std = (0.5,) * 3
-    size = preset.crop_size if hasattr(preset, "crop_size") else preset.resize_size
-    return InputConfig(len(names), int(size[0]), mean, std, names)
+    size = int(preset.crop_size[0]) if hasattr(preset, "crop_size") else None  # for masks
+    return InputConfig(len(names), size, mean, std, names)
 
 
 def _detector_normalisation(name: str) -> tuple[tuple[float, ...], tuple[float, ...]]:
