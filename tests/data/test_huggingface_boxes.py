@@ -73,8 +73,10 @@ def test_splits(hub: Load, caplog: pytest.LogCaptureFixture) -> None:
     _, train, test = loaded(hub(train=CELLS, validation=CELLS[:1], test=CELLS[:2]))
     assert (len(train), len(test)) == (3, 2)
     assert "left out the split val, as there is a split test" in caplog.text
-    _, train, test = loaded(hub(train=CELLS, validation=CELLS[:1], test=[CELLS[1]]))
+    _, train, test = loaded(hub(train=CELLS, validation=CELLS[:1], test=[CELLS[1]] * 2))
     assert (len(train), len(test)) == (3, 1)  # the boxes of `test` are not known
+    _, train, test = loaded(hub(default=CELLS, test=CELLS[:2]))
+    assert (len(train), len(test)) == (3, 2)
     hub(train=CELLS * 3, test=CELLS)
     _, train, test = loaded(Path("hf:someone/insects:train[:5]"))
     assert (len(train), len(test)) == (4, 1)

@@ -108,6 +108,34 @@ def test_colours_are_taken_from_the_file_of_classes(tmp_path: Path) -> None:
     assert data.train.targets([0])[0].flatten()[:3].tolist() == [1, UNLABELLED, 0]
 
 
+def test_grey_masks_may_have_colours(tmp_path: Path) -> None:
+    for number in range(5):
+        pair(tmp_path, str(number), indices(0, 255))
+    (tmp_path / "classes.txt").write_text("\ufeffground 0 0 0\nobject 255 255 255\n", "utf-8")
+    data = create_dataset(str(tmp_path))
+    assert data.classes == ("ground", "object") and data.train is not None
+    assert data.train.targets([0])[0].flatten()[:2].tolist() == [0, 1]
+
+
+def test_masks_of_0_and_255_alone_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "classes.txt").write_text("ground\nobject\n")
+    with pytest.raises(UserError, match=r"hold class 0 and void \(255\) alone"):
+        create_dataset(split_folder(tmp_path, 0, 255))
+
+
+def test_equal_names_in_several_folders(tmp_path: Path) -> None:
+    for film in ("bear", "swan"):
+        for kind in ("images", "masks"):
+            (tmp_path / kind / film).mkdir(parents=True)
+        for number in range(3):
+            pair(tmp_path, f"{film}/{number}", indices(0, 1))
+    data = create_dataset(str(tmp_path))
+    assert [len(part) for part in (data.train, data.test) if part] == [5, 1]
+    Image.new("RGB", (8, 6)).save(tmp_path / "images" / "bear" / "0.png")
+    with pytest.raises(UserError, match=r"0\.jpg and .*0\.png have the same name"):
+        create_dataset(str(tmp_path))
+
+
 def test_an_unknown_colour_is_refused(tmp_path: Path) -> None:
     (tmp_path / "classes.txt").write_text("sky 128 128 128\nroad 128 0 0\n")
     data = coloured(tmp_path, (128, 0, 0), (1, 2, 3))

@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset, Subset, TensorDataset
 
 from diswot.data.dataset import Dataset, hold_out
-from diswot.data.decode import IMAGENET_LOOK
+from diswot.data.decode import IMAGENET_NORMALISATION
 from diswot.data.own import as_dataset, is_data
 from diswot.data.registry import create_dataset
 from diswot.errors import UserError
@@ -79,7 +79,11 @@ def test_a_map_data_set() -> None:
     data = as_dataset(own)
     assert set(own.read) <= set(range(4))  # its labels are listed, so no other image is read
     check(data)
-    assert (data.name, data.classes, data.mean) == ("Torchvision", own.classes, IMAGENET_LOOK[0])
+    assert (data.name, data.classes, data.mean) == (
+        "Torchvision",
+        own.classes,
+        IMAGENET_NORMALISATION[0],
+    )
 
 
 @pytest.mark.parametrize(

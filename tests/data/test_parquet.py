@@ -121,6 +121,15 @@ def test_labels_that_are_no_classes(tmp_path: Path, labels: list[Any], kind: str
     assert "\n" not in str(caught.value)
 
 
+def test_names_of_splits(tmp_path: Path) -> None:
+    """They are those of folders."""
+    for name, count in (("cats_training", 4), ("cats_valid", 3), ("testset", 2)):
+        write(tmp_path / f"{name}.parquet", range(count), [0, 1, 0, 1][:count])
+    found = create_dataset(str(tmp_path))
+    assert found.train is not None and found.test is not None
+    assert (len(found.train), len(found.test)) == (4, 2)
+
+
 def test_ids_in_two_splits(tmp_path: Path) -> None:
     write(tmp_path / "train.parquet", range(4), [500, 3, 500, 3], named=False)
     write(tmp_path / "test.parquet", [8], [500], named=False)
@@ -158,6 +167,38 @@ def test_a_batch_reads_only_the_row_groups_it_needs(
     _, labels = found.batch(4)
     assert len(labels) == 4 and len(asked) <= 1 + 4
     assert {tuple(columns) for _, columns in asked} == {("image",)}
+
+
+def test_each_row_group_is_read_once_a_batch(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where other threads ask for other groups in between, as if there were no cache."""
+    monkeypatch.setattr("diswot.data.parquet.lru_cache", lambda maxsize: lambda read: read)
+    write(tmp_path / "train.parquet", range(20), [i % 2 for i in range(20)], group=5)
+    write(tmp_path / "test.parquet", range(2), [0, 1])
+    found = create_dataset(str(tmp_path)).train
+    asked: list[int] = []
+    real = pq.ParquetFile.read_row_group
+
+    def spy(self: Any, group: int, columns: list[str]) -> Any:
+        asked.append(group)
+        return real(self, group, columns=columns)
+
+    monkeypatch.setattr(pq.ParquetFile, "read_row_group", spy)
+    assert found is not None
+    assert torch.equal(found.read([19, 0, 18, 1])[1], as_tensor(0))
+    assert asked == [0, 3]
+
+
+def test_a_column_of_lists(tmp_path: Path) -> None:
+    """Its feature is a list, not a mapping."""
+    path = tmp_path / "train.parquet"
+    features = {"tags": [{"dtype": "string"}], "label": {"names": CLASSES}}
+    facts = json.dumps({"info": {"features": features}})
+    table = pa.table({"image": [png(i) for i in range(20)], "label": [0, 1] * 10})
+    table = table.append_column("tags", pa.array([["a"]] * 20))
+    pq.write_table(table.replace_schema_metadata({"huggingface": facts}), path)
+    assert create_dataset(str(path)).classes == tuple(CLASSES)
 
 
 @pytest.mark.parametrize(

@@ -112,6 +112,13 @@ def test_a_folder_that_has_masks_too(tmp_path: Path) -> None:
     assert len(train) == 3
 
 
+def test_equal_names_in_several_folders_are_refused(tmp_path: Path) -> None:
+    root = voc_folder(tmp_path, ONE, train="a b c", val="d e")
+    picture(root / "JPEGImages" / "more" / "a.jpg")
+    with pytest.raises(UserError, match=r"a\.jpg and .*more.*a\.jpg have the same name"):
+        loaded(root)
+
+
 def test_folders_of_splits(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """As Roboflow exports: images and annotations side by side."""
     for split, stems in (("train", "abc"), ("valid", "d"), ("test", "ef")):

@@ -70,6 +70,21 @@ def test_an_outline_becomes_a_box(tmp_path: Path) -> None:
     assert rows(train)[0] == [pytest.approx([10, 3, 30, 15, 0, 0])]
 
 
+def test_keypoints_are_left_out(tmp_path: Path) -> None:
+    listing = f"train: images/train\nval: images/val\nkpt_shape: [2, 3]\n{NAMES}"
+    root = usual(tmp_path, f"{BOX.strip()} 0.1 0.1 2 0.9 0.9 0\n", listing)
+    _, train, _ = loaded(root)
+    assert rows(train)[0] == [pytest.approx(ROW)]
+
+
+@pytest.mark.parametrize("name", [".", "data.yaml"])
+def test_from_within_the_folder(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    listing = f"train: images/train\nval: images/val\n{NAMES}"
+    monkeypatch.chdir(usual(tmp_path, "\ufeff" + BOX, listing))
+    _, train, _ = loaded(Path(name))
+    assert rows(train)[0] == [pytest.approx(ROW)]
+
+
 def test_folders_without_a_yaml(tmp_path: Path) -> None:
     usual(tmp_path)
     (tmp_path / "data.yaml").rename(tmp_path / "classes.txt")

@@ -11,11 +11,12 @@ from toys import CLASSES, ClassToken, LinearHead, ScaledHead, batch, seeded
 
 from diswot.errors import UserError
 from diswot.models.class_names import match_classes, read_class_names, select_classes
+from diswot.models.registry import create_teacher
 
 
 def test_names_are_read(tmp_path: Path) -> None:
     path = tmp_path / "classes.csv"
-    path.write_text('tench\n"drake, male",duck\n great grey owl , \nowl,Strix\n')
+    path.write_text('\ufefftench\n"drake, male",duck\n great grey owl , \nowl,Strix\n', "utf-8")
     assert read_class_names(path) == [
         ("tench",),
         ("duck",),
@@ -59,6 +60,15 @@ def test_the_logits_are_those_that_are_kept(build: type[nn.Module]) -> None:
     assert model.training
     assert torch.allclose(model.eval()(images), before[:, [3, 0]], atol=1e-6)
     assert CLASSES == 5 and all(w.requires_grad for w in model.parameters())
+
+
+@pytest.mark.parametrize("name", ["lraspp_mobilenet_v3_large", "fcn_resnet50"])
+def test_the_logits_of_pixels(name: str) -> None:
+    """LR-ASPP has two layers of logits, which it adds."""
+    model, images = create_teacher(f"torchvision:{name}", CLASSES), torch.randn(2, 3, 64, 64)
+    before = model.eval()(images)["out"]
+    select_classes(model, [3, 0], (3, 64, 64))
+    assert torch.allclose(model(images)["out"], before[:, [3, 0]], atol=1e-4)
 
 
 def test_statistics_are_left_alone() -> None:

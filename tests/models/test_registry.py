@@ -91,6 +91,9 @@ def needs(more):
 def number():
     return 3
 
+def sized(img_size=32):
+    return nn.Linear(img_size, 3)
+
 def a_class():
     return nn.Linear
 """
@@ -100,6 +103,18 @@ def a_class():
     def test_takes_classes_if_it_likes(self, nets: str) -> None:
         made = [create_teacher(f"{nets}:{name}", 7) for name in ("Net", "plain")]
         assert [model.out_features for model in made if isinstance(model, nn.Linear)] == [7, 3]
+
+    def test_keeps_its_own_size(self, nets: str) -> None:
+        made = [create_teacher(f"{nets}:sized", 7, size) for size in (None, 8)]
+        assert [model.in_features for model in made if isinstance(model, nn.Linear)] == [32, 8]
+
+    def test_under_a_detector(self, tmp_path: Path) -> None:
+        (tmp_path / "own.py").write_text(
+            "from diswot.models.registry import create_teacher\n\n\n"
+            "def net(num_classes):\n    return create_teacher('resnet20', num_classes)\n"
+        )
+        model = create_teacher(f"detector:{tmp_path}/own.py:net+fcos", 7, 64).eval()
+        assert len(model(torch.zeros(2, 3, 64, 64))) == 2
 
     @pytest.mark.parametrize(
         ("name", "message"),

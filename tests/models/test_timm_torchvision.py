@@ -38,6 +38,9 @@ def logits(model: nn.Module, pixels: int) -> tuple[int, ...]:
         ),
         ("torchvision:resnet34", InputConfig(), InputConfig(1000, 224, *IMAGENET)),
         ("torchvision:vit_h_14", InputConfig(img_size=224), InputConfig(1000, 518, *IMAGENET)),
+        ("torchvision:googlenet", InputConfig(), InputConfig(1000, 224, (0.5,) * 3, (0.5,) * 3)),
+        ("torchvision:inception_v3", InputConfig(), InputConfig(1000, 299, (0.5,) * 3, (0.5,) * 3)),
+        ("torchvision:fcn_resnet50", InputConfig(), InputConfig(21, None, *IMAGENET)),
         ("resnet56", InputConfig(), None),
         ("nets.py:net", InputConfig(), None),
     ],
@@ -73,6 +76,8 @@ def test_a_fresh_head_for_the_data(name: str, pixels: int) -> None:
     [
         ("timm:resnet5", "unknown network of timm 'resnet5'; did you mean resnet50"),
         ("timm:zzzzzzzzzzzzzz", "unknown network of timm 'zzzzzzzzzzzzzz'; known: .* more$"),
+        ("timm:hf-hub:timm/resnet18.a1_in1k", "unknown network of timm 'hf-hub:timm/resnet18"),
+        ("timm:local-dir:nets", "unknown network of timm 'local-dir:nets'"),
         ("timm:resnet18.none", "timm:resnet18.none cannot be made: .*Invalid pretrained tag"),
         (
             "torchvision:resnet33",

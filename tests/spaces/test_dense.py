@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import pickle
+from pathlib import Path
 
 import optuna
 import pytest
@@ -81,6 +83,23 @@ def test_a_copy_reads_its_own_maps() -> None:
     expected = model(images)["out"]
     assert not torch.equal(second(images)["out"], expected)
     assert torch.equal(model(images)["out"], expected)
+
+
+def test_an_own_backbone_is_checked_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "own.py").write_text(
+        "from diswot.spaces.cifar_resnet import build\n\n\n"
+        "def space(trial, num_classes):\n    return build(trial, num_classes)\n"
+    )
+    checked: list[object] = []
+    monkeypatch.setattr("diswot.spaces.registry.check", checked.append)
+    for name in ("dense:{}:space+lraspp", "detector:{}:space+fcos"):
+        checked.clear()
+        space = diswot.create_space(name.format(tmp_path / "own.py"), 5, 64)
+        with torch.device("meta"):
+            for _ in range(2):
+                space(optuna.create_study(sampler=optuna.samplers.RandomSampler(0)).ask())
+        assert len(checked) == 1
+        assert pickle.loads(pickle.dumps(space)).facts == space.facts
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from torch import nn
 from diswot.costs.counts import count_depth, count_macs, count_params
 from diswot.errors import UserError
 from diswot.spaces import imagenet_resnet
-from diswot.spaces.imagenet_resnet import ImageNetResNet, Stage
+from diswot.spaces.imagenet_resnet import ImageNetResNet, ResNetStage
 from diswot.spaces.registry import SPACES, build_network, create_space
 
 WIDTHS = (64, 128, 256, 512)
@@ -68,7 +68,11 @@ def in_our_order(theirs: nn.Module, ours: nn.Module) -> list[torch.Tensor]:
 
 
 def test_kernel_width_and_block_of_each_stage() -> None:
-    stages = [Stage("basic", 5, 48, 1), Stage("bottleneck", 3, 96, 2), Stage("basic", 7, 512, 1)]
+    stages = [
+        ResNetStage("basic", 5, 48, 1),
+        ResNetStage("bottleneck", 3, 96, 2),
+        ResNetStage("basic", 7, 512, 1),
+    ]
     model = ImageNetResNet(stages, num_classes=10, img_size=32)
 
     stem = 3 * 64 * 9 + 2 * 64
@@ -81,7 +85,9 @@ def test_kernel_width_and_block_of_each_stage() -> None:
 
 
 def test_last_map_has_the_teachers_width() -> None:
-    narrow = ImageNetResNet([Stage("basic", 3, 64, 1), Stage("basic", 3, 96, 1)], 10, 32)
+    narrow = ImageNetResNet(
+        [ResNetStage("basic", 3, 64, 1), ResNetStage("basic", 3, 96, 1)], 10, 32
+    )
     seen = create_space("imagenet_resnet")  # the default is the width of ResNet-18 and -34
 
     assert isinstance(narrow.neck, nn.Module) and narrow.fc.in_features == 512

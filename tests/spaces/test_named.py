@@ -19,6 +19,8 @@ def test_a_space_knows_its_name_and_sizes() -> None:
     [
         ("mine.py:space", "{}/mine.py:space"),
         ("dense:mine.py:space+lraspp", "dense:{}/mine.py:space+lraspp"),
+        ("detector:subnet:mine.py:net+fcos", "detector:subnet:{}/mine.py:net+fcos"),
+        ("detector:dense.py:net+fcos", "detector:{}/dense.py:net+fcos"),
         ("subnet:timm:vit_tiny_patch16_224", "subnet:timm:vit_tiny_patch16_224"),
         ("timm_zoo:mobilenetv3*", "timm_zoo:mobilenetv3*"),
     ],

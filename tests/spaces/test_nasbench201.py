@@ -320,9 +320,9 @@ def test_samples_build_and_run() -> None:
     for classes in (1, 10, 100):
         for _ in range(5):
             trial = study.ask()
-            network = nasbench201.build(trial, num_classes=classes, channels=1)
+            network = nasbench201.build(trial, num_classes=classes)
             assert tuple(trial.params) == EDGES
-            assert network(images(channels=1, count=2).float()).shape == (2, classes)
+            assert network(images(count=2).float()).shape == (2, classes)
 
 
 def test_stages_end_in_named_modules() -> None:

@@ -63,7 +63,9 @@ def test_model_outside_the_pattern() -> None:
 
 def test_size_that_a_model_cannot_take() -> None:
     build = create_space("timm_zoo:test_vit*", img_size=8)
-    with pytest.raises(UserError, match="test_vit_relpos cannot be built for 8 pixels: ") as error:
+    with pytest.raises(
+        UserError, match="test_vit_relpos is for images of 160 pixels, not 8: "
+    ) as error:
         build_network(build, {"model": "test_vit_relpos"})
     assert "\n" not in str(error.value)
 

@@ -15,7 +15,7 @@ from torch.nn.functional import pad
 from toys import CLASSES, LinearHead, seeded
 
 from diswot.data.dataset import Dataset, Split, whole
-from diswot.data.loader import Held, Streamed
+from diswot.data.loader import InMemoryImages, StreamedImages
 from diswot.errors import UserError
 from diswot.knowledge.losses import outputs
 from diswot.knowledge.registry import get_distance
@@ -38,7 +38,9 @@ def of(rank: int, count: int) -> Any:
 def epoch(recipe: Recipe, rank: int = 0, count: int = 1, seed: int = 0) -> list[list[Part]]:
     train = digits().train
     assert train is not None
-    return list(Batches(digits(), recipe, of(rank, count)).epoch(Held(*whole(train)), seed))
+    return list(
+        Batches(digits(), recipe, of(rank, count)).epoch(InMemoryImages(*whole(train)), seed)
+    )
 
 
 @pytest.mark.parametrize(
@@ -178,7 +180,11 @@ def test_boxes_move_with_their_images(held: bool) -> None:
     data = rectangles()
     assert data.train is not None
     recipe = replace(SHORT, crop=8, flip=True, batch_size=4)
-    source = Held(*whole(data.train)) if held else Streamed(data.train, torch.device("cpu"))
+    source = (
+        InMemoryImages(*whole(data.train))
+        if held
+        else StreamedImages(data.train, torch.device("cpu"))
+    )
     moved = 0
     for (part,) in Batches(data, recipe, of(0, 1)).epoch(source, 3):
         for image, boxes, index in zip(part.images, part.labels, part.indices, strict=True):

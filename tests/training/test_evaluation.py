@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from toys import CLASSES, FlattenedGrid, LinearHead, Noisy, Returning, seeded
 
 from diswot.data.dataset import Dataset, Split
-from diswot.data.loader import Held
+from diswot.data.loader import InMemoryImages
 from diswot.data.registry import create_dataset
 from diswot.errors import UserError
 from diswot.training.evaluation import (
@@ -49,7 +49,7 @@ class TestAccuracy:
             for image, label in zip(images, labels, strict=True):
                 logits = model(noise().normalise(image[None]))[0].tolist()
                 right += logits.index(max(logits)) == int(label)
-        held, every = Held(images, labels), torch.arange(count)
+        held, every = InMemoryImages(images, labels), torch.arange(count)
         assert sum_counts(model, noise(), held, every).tolist() == [right, len(every)]
         split = Split(labels, lambda indices: images[torch.as_tensor(indices)])
         done: list[int] = []
@@ -61,8 +61,8 @@ class TestAccuracy:
     def test_some_of_the_images(self) -> None:
         images, labels = made(50)
         some = torch.tensor([4, 7, 40])
-        model, held = seeded(LinearHead), Held(images, labels)
-        alone = Held(images[some], labels[some])
+        model, held = seeded(LinearHead), InMemoryImages(images, labels)
+        alone = InMemoryImages(images[some], labels[some])
         expected = sum_counts(model, noise(), alone, torch.arange(3))
         assert torch.equal(sum_counts(model, noise(), held, some), expected)
 
@@ -70,7 +70,7 @@ class TestAccuracy:
     def test_leaves_mode_and_statistics(self, training: bool) -> None:
         model = seeded(Noisy).train(training)
         before = {name: value.clone() for name, value in model.state_dict().items()}
-        sum_counts(model, noise(), Held(*made(4)), torch.arange(4))
+        sum_counts(model, noise(), InMemoryImages(*made(4)), torch.arange(4))
         assert model.training is training
         for name, value in model.state_dict().items():
             assert torch.equal(value, before[name])
@@ -80,7 +80,7 @@ class TestAccuracy:
         seen: list[torch.dtype] = []
         model.fc.register_forward_hook(lambda *call: seen.append(call[2].dtype))
         for bf16 in (True, False):
-            sum_counts(model, noise(), Held(*made(4)), torch.arange(4), bf16)
+            sum_counts(model, noise(), InMemoryImages(*made(4)), torch.arange(4), bf16)
         assert seen == [torch.bfloat16, torch.float32]
 
 

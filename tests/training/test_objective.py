@@ -26,7 +26,7 @@ from torch.nn.functional import cross_entropy, kl_div, log_softmax, one_hot
 from toys import CLASSES, LinearHead, NoClassifier, seeded
 
 from diswot.data.dataset import UNLABELLED, Dataset, whole
-from diswot.data.loader import Held
+from diswot.data.loader import InMemoryImages
 from diswot.errors import UserError
 from diswot.knowledge.losses import outputs
 from diswot.knowledge.registry import get_distance
@@ -74,7 +74,7 @@ def test_cross_entropy_of_mixed_images() -> None:
     student, master = seeded(LinearHead).train(), teacher().eval()
     assert digits().train is not None
     batches = Batches(digits(), recipe, Processes())
-    ((part,),) = batches.epoch(Held(*whole(digits().train)), derive_seed(0, 0))
+    ((part,),) = batches.epoch(InMemoryImages(*whole(digits().train)), derive_seed(0, 0))
     with torch.no_grad():
         student_logits, teacher_logits = student(part.images), master(part.images)
     assert part.targets is not None and 0.5 < float(part.targets.max(1).values.min()) < 1

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn.functional import interpolate, relu
 from torch.optim import SGD
 
-from diswot.data.augmentation import Changes, apply, apply_to_masks, draw
+from diswot.data.augmentation import Augmentation, apply, apply_to_masks, draw
 from diswot.data.dataset import UNLABELLED, Dataset
 from diswot.data.registry import create_dataset
 from diswot.errors import UserError
@@ -169,9 +169,14 @@ def test_augmentation_of_whole_images_is_refused(data: Dataset, setting: dict[st
 
 @pytest.mark.parametrize(
     "changes",
-    [Changes(flip=True), Changes(crop=3), Changes(flip=True, crop=2), Changes(area=0.3)],
+    [
+        Augmentation(flip=True),
+        Augmentation(crop=3),
+        Augmentation(flip=True, crop=2),
+        Augmentation(area=0.3),
+    ],
 )
-def test_masks_move_with_their_images(changes: Changes) -> None:
+def test_masks_move_with_their_images(changes: Augmentation) -> None:
     """An image that shows its mask shows it after each change, but for blended edges."""
     generator = torch.Generator().manual_seed(0)
     masks = torch.randint(0, 2, (6, 3, 4)).repeat_interleave(8, 1).repeat_interleave(8, 2)

@@ -20,7 +20,7 @@ STRETCH = 4 / 3  # the largest aspect ratio of a random crop, as in Szegedy et a
 
 
 @dataclass(frozen=True)
-class Changes:
+class Augmentation:
     """Settings of the augmentation.
 
     Attributes:
@@ -37,7 +37,7 @@ class Changes:
     cutout: int = 0
 
 
-class Drawn(NamedTuple):
+class AugmentationDraws(NamedTuple):
     """Random numbers of B images; None for an augmentation that is off.
 
     Attributes:
@@ -53,12 +53,14 @@ class Drawn(NamedTuple):
     holes: Tensor | None = None
 
 
-def some(drawn: Drawn, part: slice | Tensor) -> Drawn:
+def select(drawn: AugmentationDraws, part: slice | Tensor) -> AugmentationDraws:
     """Return the random numbers of some of the images."""
-    return Drawn(*(None if each is None else each[part] for each in drawn))
+    return AugmentationDraws(*(None if each is None else each[part] for each in drawn))
 
 
-def draw(changes: Changes, count: int, size: tuple[int, int], generator: Generator) -> Drawn:
+def draw(
+    changes: Augmentation, count: int, size: tuple[int, int], generator: Generator
+) -> AugmentationDraws:
     """Draw the random numbers of B images of a height and width in pixels, on the CPU."""
     shifts = frames = mirrored = holes = None
     if changes.crop:
@@ -70,7 +72,7 @@ def draw(changes: Changes, count: int, size: tuple[int, int], generator: Generat
     if changes.cutout:
         holes = torch.randint(0, max(size), (count, 2), generator=generator)
         holes = holes * torch.tensor(size) // max(size)
-    return Drawn(shifts, frames, mirrored, holes)
+    return AugmentationDraws(shifts, frames, mirrored, holes)
 
 
 def _frames(area: float, count: int, generator: Generator) -> Tensor:
@@ -82,7 +84,7 @@ def _frames(area: float, count: int, generator: Generator) -> Tensor:
     return torch.cat(((2 * random[:, 2:] - 1) * (1 - half), half), 1)
 
 
-def apply(images: Tensor, changes: Changes, drawn: Drawn) -> Tensor:
+def apply(images: Tensor, changes: Augmentation, drawn: AugmentationDraws) -> Tensor:
     """Apply the drawn augmentation to images, B x C x H x W bytes or floats."""
     moved = _moved(images, changes, drawn, "bilinear", 0)
     if drawn.holes is None:
@@ -90,7 +92,7 @@ def apply(images: Tensor, changes: Changes, drawn: Drawn) -> Tensor:
     return _blank(moved, changes.cutout, drawn.holes.to(images.device))
 
 
-def apply_to_masks(masks: Tensor, changes: Changes, drawn: Drawn) -> Tensor:
+def apply_to_masks(masks: Tensor, changes: Augmentation, drawn: AugmentationDraws) -> Tensor:
     """Move the classes of pixels, B x H x W, as `apply` moves the images.
 
     A pixel from outside the image has no class. A square of zeros keeps the classes.
@@ -98,7 +100,9 @@ def apply_to_masks(masks: Tensor, changes: Changes, drawn: Drawn) -> Tensor:
     return _moved(masks[:, None], changes, drawn, "nearest", UNLABELLED)[:, 0]
 
 
-def _moved(images: Tensor, changes: Changes, drawn: Drawn, mode: str, outside: int) -> Tensor:
+def _moved(
+    images: Tensor, changes: Augmentation, drawn: AugmentationDraws, mode: str, outside: int
+) -> Tensor:
     """Crop, shift and mirror images; `outside` is the value of a pixel from outside the image."""
     device = images.device
     if drawn.frames is not None:
@@ -112,7 +116,7 @@ def _moved(images: Tensor, changes: Changes, drawn: Drawn, mode: str, outside: i
 
 
 def apply_to_boxes(
-    targets: Tensor, changes: Changes, drawn: Drawn, size: tuple[int, int]
+    targets: Tensor, changes: Augmentation, drawn: AugmentationDraws, size: tuple[int, int]
 ) -> Tensor:
     """Move boxes, B x M x 6, as `apply` moves images of a height and width, and clip them.
 

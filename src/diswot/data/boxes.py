@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from diswot.data.dataset import UNLABELLED, Dataset, Split, hold_out_any
-from diswot.data.decode import IMAGENET_LOOK, Normalisation, inner_size, opened, padded
+from diswot.data.decode import IMAGENET_NORMALISATION, Normalisation, inner_size, opened, padded
 from diswot.errors import UserError
 from diswot.utils.untrusted import number
 
@@ -91,7 +91,7 @@ def array(boxes: Sequence[Sequence[float]]) -> np.ndarray:
 
 
 def train_and_test(root: Path, splits: Mapping[str, T]) -> list[T]:
-    """Return what is for training, and what is for testing, if there is any: `test`, or else `val`.
+    """Return the training split, and `test` or else `val` if there is one.
 
     One line of the log names a `val` that is left out. The folder is that of the data set, for
     the messages.
@@ -111,7 +111,7 @@ def boxed(
     classes: Sequence[str],
     parts: Sequence[BoxedImages],
     img_size: int | None,
-    normalisation: Normalisation = IMAGENET_LOOK,
+    normalisation: Normalisation = IMAGENET_NORMALISATION,
 ) -> Dataset:
     """Return images with boxes as a data set for detection.
 
@@ -146,8 +146,8 @@ def boxed(
     size = _size(splits[0].sizes[0], img_size)
     mean, std = normalisation
     made = [_split(part, len(classes), size, mean) for part in splits]
-    look = (name, tuple(classes), size[0], mean, std)
-    return Dataset(*look, *made, width=size[1], task="detection")
+    facts = (name, tuple(classes), size[0], mean, std)
+    return Dataset(*facts, *made, width=size[1], task="detection")
 
 
 @dataclass

@@ -17,13 +17,13 @@ _TURNED = (5, 6, 7, 8)  # orientations of EXIF that swap width and height
 LARGEST = 224  # default limit of the image size, in pixels
 
 Normalisation = tuple[tuple[float, ...], tuple[float, ...]]  # mean and deviation of each channel
-IMAGENET_LOOK: Normalisation = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+IMAGENET_NORMALISATION: Normalisation = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 
-Source = str | bytes  # path or bytes of an image file
+EncodedImage = str | bytes  # path or bytes of an image file
 
 
 @contextmanager
-def _decoding(source: Source, name: str | None, what: str) -> Iterator[Any]:
+def _decoding(source: EncodedImage, name: str | None, what: str) -> Iterator[Any]:
     """Open an image file; any error names the image, by default by its path."""
     from PIL import Image
 
@@ -50,7 +50,7 @@ def opaque(image: Any) -> Any:
     return plain.convert("RGB")
 
 
-def opened(source: Source, name: str | None = None) -> Any:
+def opened(source: EncodedImage, name: str | None = None) -> Any:
     """Decode an image to RGB, rotated as its EXIF says and without transparency.
 
     Args:
@@ -68,7 +68,7 @@ def opened(source: Source, name: str | None = None) -> Any:
         return opaque(image)
 
 
-def size_of(source: Source, name: str | None = None) -> tuple[int, int]:
+def size_of(source: EncodedImage, name: str | None = None) -> tuple[int, int]:
     """Return width and height of an image, rotated as its EXIF says, without decoding it.
 
     Arguments and errors are those of `opened`.
@@ -81,7 +81,7 @@ def size_of(source: Source, name: str | None = None) -> tuple[int, int]:
         return (height, width) if turned else (width, height)
 
 
-def opened_mask(source: Source, name: str | None = None) -> Any:
+def opened_mask(source: EncodedImage, name: str | None = None) -> Any:
     """Decode a mask without a new value: class indices, or the indices or colours of a palette.
 
     A mask is for its image as it is seen. It is rotated if it has an EXIF of its own.

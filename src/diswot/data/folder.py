@@ -13,14 +13,14 @@ import torch
 from torch import Tensor
 
 from diswot.data.dataset import Dataset, Split, hold_out
-from diswot.data.decode import IMAGENET_LOOK, fitted, opened, side_of
+from diswot.data.decode import IMAGENET_NORMALISATION, fitted, opened, side_of
 from diswot.data.image_files import files_below, files_in, is_image, subfolders
 from diswot.data.split_folders import split_folders
 from diswot.errors import UserError
 
 _log = logging.getLogger("diswot")
 
-Sample = tuple[str, int]
+LabelledPath = tuple[str, int]
 
 
 class _Scanned(NamedTuple):
@@ -28,7 +28,7 @@ class _Scanned(NamedTuple):
 
     path: Path
     classes: tuple[str, ...]
-    samples: list[Sample]
+    samples: list[LabelledPath]
     others: list[str]
 
 
@@ -48,10 +48,10 @@ def folder(name: str, *, img_size: int | None) -> Dataset:
     first = (train or test)[0][0]
     side = img_size or side_of(opened(first))
     splits = [_split(samples, side) for samples in (train, test)]
-    return Dataset(name, classes, side, *IMAGENET_LOOK, *splits)
+    return Dataset(name, classes, side, *IMAGENET_NORMALISATION, *splits)
 
 
-def _parts(root: Path) -> tuple[tuple[str, ...], list[Sample], list[Sample]]:
+def _parts(root: Path) -> tuple[tuple[str, ...], list[LabelledPath], list[LabelledPath]]:
     """Return the classes, the samples for training and the samples for testing."""
     places = split_folders(root)
     train, test = (None if path is None else _scan(path) for path in places[:2])
@@ -120,7 +120,7 @@ def note_others(root: Path, files: Sequence[str], folders: Sequence[Path] = ()) 
         _log.warning("%s: left out %s", root, " and ".join(parts))
 
 
-def _split(samples: Sequence[Sample], side: int) -> Split:
+def _split(samples: Sequence[LabelledPath], side: int) -> Split:
     paths = [path for path, _ in samples]
     labels = torch.tensor([label for _, label in samples], dtype=torch.int64)
     return Split(labels, partial(read_images, paths, side))

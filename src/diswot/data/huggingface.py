@@ -8,13 +8,12 @@ from typing import Any
 from diswot.data.dataset import Dataset
 from diswot.data.huggingface_boxes import has_boxes, hub_boxes
 from diswot.data.huggingface_masks import has_masks, hub_masks
-from diswot.data.huggingface_tables import encoded_column, image_columns
+from diswot.data.huggingface_tables import encoded_column, image_columns, known_splits
 from diswot.data.tabular import ImageTable, image_column, label_column, labelled
 from diswot.errors import UserError
 from diswot.utils.optional_imports import imported, one_line_errors
 
 PREFIX = "hf:"
-TEST_SPLITS = ("test", "validation", "valid", "val")
 
 
 def hub(name: str, *, img_size: int | None) -> Dataset:
@@ -25,9 +24,9 @@ def hub(name: str, *, img_size: int | None) -> Dataset:
 
     Args:
         name: NAME is a name of the hub or a local folder. SPLIT may be a slice such as
-            `train[:10%]`; nothing else is read then. Without SPLIT, `train` is for training and
-            the first of `TEST_SPLITS` with known labels for testing. Without test images, a
-            stratified 20 % is held out.
+            `train[:10%]`; nothing else is read then. Without SPLIT, `train` is for training, and
+            `test` for testing if its labels are known, or else `validation`. Without test images,
+            a stratified 20 % is held out.
         img_size: Height and width in pixels, S. None: the shorter side of the first image, at most
             224.
 
@@ -49,9 +48,9 @@ def hub(name: str, *, img_size: int | None) -> Dataset:
         return hub_masks(name, tables, img_size)
     if split:
         return labelled(name, [_image_table(found, name)], img_size)
-    train = "train" if "train" in found else next(iter(found))
-    tests = [s for s in TEST_SPLITS if s in found and s != train and _has_labels(found[s])]
-    read = [_image_table(found[s], f"{name}:{s}") for s in (train, *tests[:1])]
+    known = [each for each, table in found.items() if _has_labels(table)]
+    chosen = known_splits(name, {each: each for each in found}, known)
+    read = [_image_table(found[each], f"{name}:{each}") for each in chosen]
     return labelled(name, read, img_size)
 
 

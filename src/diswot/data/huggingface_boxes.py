@@ -31,7 +31,7 @@ def hub_boxes(name: str, splits: Mapping[str, Any], img_size: int | None) -> Dat
         UserError: A table has no images, or its boxes have no categories.
     """
     tables = {split: _table(each, f"{name}:{split}") for split, each in splits.items()}
-    known = [split for split, table in tables.items() if any(table.objects)]
+    known = [split for split, table in tables.items() if any(map(_has_objects, table.objects))]
     return box_data(name, known_splits(name, tables, known), img_size)
 
 
@@ -39,6 +39,11 @@ def _column(table: Any) -> str | None:
     """Return the name of the first column that holds `bbox`, `objects` before all others."""
     names = sorted(table.features, key=lambda name: name != "objects")
     return next((name for name in names if BOX in _fields(table.features[name])), None)
+
+
+def _has_objects(cell: Any) -> bool:
+    """Say whether a row has a box; its cell is a mapping of lists, a list of mappings, or None."""
+    return bool(cell.get(BOX) if isinstance(cell, Mapping) else cell)
 
 
 def _fields(kind: Any) -> Mapping[str, Any]:

@@ -34,11 +34,11 @@ def _fetch(table: Any, column: str, name: str, rows: Sequence[int]) -> list[byte
 
 
 def known_splits(name: str, tables: Mapping[str, T], known: Iterable[str]) -> list[T]:
-    """Return what is for training, and what is for testing, if there is any.
+    """Return the training split, and the test split if there is one with known targets.
 
     Without a split `train` whose targets are known, the first split is for training.
     """
-    named = {kind: tables[split] for split in known if (kind := split_of(split))}
-    if "train" not in named:
-        named = {"train": next(iter(tables.values()))}
-    return train_and_test(Path(name), named)
+    named = {split: kind for split in known if (kind := split_of(split))}
+    if "train" not in named.values():
+        named[next(iter(tables))] = "train"
+    return train_and_test(Path(name), {kind: tables[split] for split, kind in named.items()})

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import cache
 from pathlib import Path
 from typing import NamedTuple
+
+from diswot.errors import UserError
 
 _SYSTEM_FOLDERS = {"__macosx", "__pycache__", "@eadir", "$recycle.bin", "lost+found"}
 _SYSTEM_FILES = {"thumbs.db", "desktop.ini"}
@@ -16,10 +18,25 @@ _OTHER_FORMATS = {"BUFR", "EPS", "FITS", "GRIB", "HDF5", "IPTC", "MPEG", "WMF"}
 
 def lines(path: Path) -> list[str]:
     """Return the lines of a text file that are not empty, without the space around them."""
-    return [*filter(None, map(str.strip, path.read_text(errors="replace").splitlines()))]
+    text = path.read_text(encoding="utf-8-sig", errors="replace")
+    return [*filter(None, map(str.strip, text.splitlines()))]
 
 
-class Found(NamedTuple):
+def by_name(files: Iterable[tuple[str, str]]) -> dict[str, str]:
+    """Return the paths of files by name.
+
+    Raises:
+        UserError: Two files have one name.
+    """
+    found: dict[str, str] = {}
+    for name, path in files:
+        if name in found:
+            raise UserError(f"{found[name]} and {path} have the same name; which one is meant?")
+        found[name] = path
+    return found
+
+
+class FilesBelow(NamedTuple):
     """Files below a folder, in the order of their folders and names: images, and others."""
 
     images: list[str]
@@ -56,12 +73,12 @@ def files_in(path: Path) -> list[str]:
         return sorted(e.name for e in entries if e.is_file() and not _hidden_file(e.name))
 
 
-def files_below(path: Path) -> Found:
+def files_below(path: Path) -> FilesBelow:
     """Return the files in a folder at any depth; a folder that several links lead to counts once.
 
     Hidden files and folders are left out, and links to a folder above.
     """
-    found = Found([], [])
+    found = FilesBelow([], [])
     for folder, names in sorted(_walk(path)):
         for name in sorted(names):
             (found.images if is_image(name) else found.others).append(os.path.join(folder, name))

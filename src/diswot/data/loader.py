@@ -14,11 +14,12 @@ from torch import Tensor
 from diswot.data.dataset import Dataset, Split, whole
 
 SHARE = 0.4  # of the free memory, for images in memory
-AHEAD = 2  # batches that each thread reads ahead
+THREADS = 8  # at most; each holds a batch
+AHEAD = 2  # batches that are read ahead of all threads
 
 
 @dataclass(frozen=True)
-class Held:
+class InMemoryImages:
     """All images of a split, on the device.
 
     Attributes:
@@ -38,21 +39,21 @@ class Held:
 
 
 @dataclass(frozen=True)
-class Streamed:
+class StreamedImages:
     """Images of a split that threads read some batches ahead, in order, for a device."""
 
     split: Split
     device: torch.device
 
     def batches(self, parts: Iterable[Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
-        """Yield the images and labels of each part, as `Held.batches` does."""
-        threads = os.cpu_count() or 1
+        """Yield the images and labels of each part, as `InMemoryImages.batches` does."""
+        threads = min(THREADS, os.cpu_count() or 1)
         waiting: deque[Future[tuple[Tensor, Tensor]]] = deque()
         with ThreadPoolExecutor(threads) as pool:
             try:
                 for part in parts:
                     waiting.append(pool.submit(self._read, part.tolist()))
-                    if len(waiting) > AHEAD * threads:
+                    if len(waiting) == threads + AHEAD:
                         yield self._ready(waiting.popleft())
                 while waiting:
                     yield self._ready(waiting.popleft())
@@ -69,7 +70,7 @@ class Streamed:
         return images.to(self.device, non_blocking=True), targets.to(self.device)
 
 
-Source = Held | Streamed
+BatchSource = InMemoryImages | StreamedImages
 
 
 def source(
@@ -79,7 +80,7 @@ def source(
     on_read: Callable[[int], None],
     *,
     hold: bool | None = None,
-) -> Source:
+) -> BatchSource:
     """Return a source of batches of a split: all images on the device if they fit, else a stream.
 
     `hold` decides instead, if it is given; `on_read` is called with the number of images read so
@@ -87,8 +88,8 @@ def source(
     """
     needed = len(split) * torch.Size(data.image_shape).numel()
     if needed <= SHARE * free(device) if hold is None else hold:
-        return Held(*whole(split, device, on_read))
-    return Streamed(split, device)
+        return InMemoryImages(*whole(split, device, on_read))
+    return StreamedImages(split, device)
 
 
 def free(device: torch.device) -> int:

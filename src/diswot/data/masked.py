@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from diswot.data.dataset import UNLABELLED, Dataset, Split, hold_out_any
-from diswot.data.decode import IMAGENET_LOOK, Normalisation, fitted
+from diswot.data.decode import IMAGENET_NORMALISATION, Normalisation, fitted
 from diswot.errors import UserError
 
 NAMES = ("classes.txt", "labels.txt")  # one class a line, with its colour if masks are coloured
@@ -40,12 +40,12 @@ class MaskClasses:
         """Return the classes of a mask's pixels, H x W; `UNLABELLED` for void ones.
 
         Void are 255, and the index K after the last class; of coloured masks black, if it is the
-        colour of no class.
+        colour of no class. Grey masks are coloured ones where the classes have colours.
 
         Raises:
             UserError: A value or a colour is that of no class.
         """
-        pixels = np.array(mask)
+        pixels = np.array(mask.convert("RGB") if self.colours and mask.mode == "L" else mask)
         if pixels.ndim == 2:
             return self._indices(pixels, path)
         if not self.colours:
@@ -104,6 +104,11 @@ class MaskedImages:
         plain = (pixels[pixels != VOID] for pixels in masks if pixels.ndim == 2)
         return max((int(pixels.max(initial=0)) for pixels in plain), default=0)
 
+    def one_class(self) -> bool:
+        """Say whether no mask has a colour or a class above 0; it reads until one has."""
+        masks = (np.array(self.mask(row)) for row in self.rows)
+        return all(pixels.ndim == 2 and np.isin(pixels, (0, VOID)).all() for pixels in masks)
+
     def images(self, size: tuple[int, int], indices: Sequence[int]) -> Tensor:
         """Return some images as bytes, n x 3 x H x W."""
         return torch.stack([fitted(self.picture(self.rows[int(i)]), *size) for i in indices])
@@ -136,7 +141,7 @@ def masked(
     parts: Sequence[MaskedImages],
     img_size: int | None,
     classes: MaskClasses | None = None,
-    normalisation: Normalisation = IMAGENET_LOOK,
+    normalisation: Normalisation = IMAGENET_NORMALISATION,
 ) -> Dataset:
     """Return images with masks as a data set.
 
@@ -155,6 +160,11 @@ def masked(
         classes = numbered_classes(parts)
     if len(classes.names) < 2:
         raise UserError(f"the masks of {name} have one class")
+    if not classes.colours and all(part.one_class() for part in parts):
+        raise UserError(
+            f"the masks of {name} hold class 0 and void (255) alone; if 255 is a class, write a "
+            f"colour of each class into {NAMES[0]}, such as 'object 255 255 255'"
+        )
     train = parts[0]
     if len(parts) == 1:
         held = hold_out_any(name, len(train.rows))
@@ -163,8 +173,8 @@ def masked(
     side = img_size or height
     across = max(1, round(width * side / height))
     splits = [part.split(classes, (side, across)) for part in parts]
-    look = classes.names, side, *normalisation
-    return Dataset(name, *look, *splits, width=across, task="segmentation")
+    facts = classes.names, side, *normalisation
+    return Dataset(name, *facts, *splits, width=across, task="segmentation")
 
 
 def numbered_classes(parts: Sequence[MaskedImages]) -> MaskClasses:

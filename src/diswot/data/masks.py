@@ -8,7 +8,7 @@ from pathlib import Path
 
 from diswot.data.dataset import Dataset
 from diswot.data.decode import opened, opened_mask, size_of
-from diswot.data.image_files import files_below, subfolders
+from diswot.data.image_files import by_name, files_below, lines, subfolders
 from diswot.data.masked import (
     NAMES,
     Colour,
@@ -40,10 +40,10 @@ def is_masks(path: Path) -> bool:
 def masks(name: str, *, img_size: int | None) -> Dataset:
     """Return a folder of images and masks, normalised with ImageNet's statistics.
 
-    An image and its mask have the same name but for the ending. The folder holds `images` and
-    `masks`, or such pairs in a training and a test split, or the folders of Pascal VOC. Without a
-    test split a random 20 % of the images are held out. All images get the aspect ratio of the
-    first one, by a cut around the centre.
+    An image and its mask have the same path but for the ending, in the folders `images` and
+    `masks`. The folder holds these, or such pairs in a training and a test split, or the folders
+    of Pascal VOC. Without a test split a random 20 % of the images are held out. All images get
+    the aspect ratio of the first one, by a cut around the centre.
 
     Raises:
         UserError: There are too few pairs, or the classes are not known.
@@ -88,34 +88,36 @@ def _voc(root: Path, split: str) -> MaskedImages:
     listing = root / _VOC[2] / f"{split}.txt"
     if not listing.is_file():
         raise UserError(f"no such file: {listing}")
-    wanted = set(listing.read_text().split())
+    wanted = set(lines(listing))
     return _paired(root / _VOC[0], root / _VOC[1], wanted)
 
 
 def _paired(images: Path, labels: Path, wanted: set[str] | None = None) -> MaskedImages:
     """Return the images that have a mask; one line of the log counts those without a partner."""
-    first, second = (_by_stem(path) for path in (images, labels))
+    first, second = (_by_place(path) for path in (images, labels))
     if wanted is not None:
         first, second = ({s: p for s, p in each.items() if s in wanted} for each in (first, second))
     for here, there, kind in ((first, second, "mask"), (second, first, "image")):
         if lone := sorted(here.keys() - there.keys()):
             count = f"{len(lone):,} without {'a' if kind == 'mask' else 'an'} {kind}"
             _log.warning("%s: left out %s, such as %s", images.parent, count, here[lone[0]])
-    stems = sorted(first.keys() & second.keys())
-    if not stems:
+    places = sorted(first.keys() & second.keys())
+    if not places:
         raise UserError(f"no image in {images} has a mask of the same name in {labels}")
-    pictures, masks = ([each[stem] for stem in stems] for each in (first, second))
+    pictures, masks = ([each[place] for place in places] for each in (first, second))
     return MaskedImages(
         masks,
-        range(len(stems)),
+        range(len(places)),
         lambda row: opened(pictures[row]),
         lambda row: opened_mask(masks[row]),
         lambda row: size_of(pictures[row]),
     )
 
 
-def _by_stem(path: Path) -> dict[str, str]:
-    return {Path(each).stem: each for each in files_below(path).images}
+def _by_place(folder: Path) -> dict[str, str]:
+    """Return images by their path in a folder, without the ending."""
+    images = files_below(folder).images
+    return by_name((str(Path(each).relative_to(folder).with_suffix("")), each) for each in images)
 
 
 def _classes(root: Path, parts: Sequence[MaskedImages]) -> MaskClasses:
@@ -132,10 +134,8 @@ def _listed(path: Path) -> MaskClasses:
     """Read a file of a class a line: a name, and perhaps its colour as three numbers."""
     names: list[str] = []
     colours: dict[Colour, int] = {}
-    for line in path.read_text().splitlines():
+    for line in lines(path):
         words = line.split()
-        if not words:
-            continue
         colour = words[-3:] if len(words) > 3 and all(w.isdecimal() for w in words[-3:]) else []
         if colour:
             red, green, blue = map(int, colour)

@@ -27,13 +27,12 @@ from diswot.utils import user_code
 def own_dataset(name: str, **options: Any) -> Dataset:
     """Return the data set that a user's function makes.
 
-    The function may take those of the options that are not None, `num_classes` and `img_size`.
+    The function may take those of the options, `num_classes` and `img_size`, that are not None.
 
     Raises:
         UserError: The function fails, or returns no data set.
     """
-    given = {key: value for key, value in options.items() if value is not None}
-    made = user_code.call(name, user_code.load(name, **given))
+    made = user_code.call(name, user_code.load(name, **options))
     return as_dataset(made, name=name, img_size=options.get("img_size"))
 
 
@@ -89,7 +88,7 @@ def as_dataset(given: object, *, name: str | None = None, img_size: int | None =
     ]
     if len(splits) == 1:
         splits = [subset(splits[0], each) for each in hold_out(labels[0], classes)]
-    return Dataset(parts[0].name, classes, side, *parts[0].look, *splits)
+    return Dataset(parts[0].name, classes, side, *parts[0].mean_and_std, *splits)
 
 
 def _by_class(parts: Sequence[OwnImages]) -> tuple[tuple[str, ...], list[np.ndarray]]:

@@ -45,7 +45,7 @@ def own_boxes(parts: Sequence[OwnImages], img_size: int | None) -> Dataset:
         )
         for part, found in zip(parts, read, strict=True)
     ]
-    return boxed(parts[0].name, classes, images, img_size, parts[0].look)
+    return boxed(parts[0].name, classes, images, img_size, parts[0].mean_and_std)
 
 
 def _classes(part: OwnImages, count: int) -> Sequence[str]:

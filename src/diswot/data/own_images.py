@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import IterableDataset, Subset
 
-from diswot.data.decode import IMAGENET_LOOK, Normalisation, fitted, opaque, refuse_deep
+from diswot.data.decode import IMAGENET_NORMALISATION, Normalisation, fitted, opaque, refuse_deep
 from diswot.errors import UserError, one_line
 
 SLACK = 1e-3  # by which a float image may leave 0 to 1, from rounding
@@ -58,9 +58,9 @@ class OwnImages:
         return len(self.data)
 
     @property
-    def look(self) -> Normalisation:
+    def mean_and_std(self) -> Normalisation:
         """Mean and deviation of each channel: those of the transforms, or else ImageNet's."""
-        return self.normalisation or IMAGENET_LOOK
+        return self.normalisation or IMAGENET_NORMALISATION
 
     @property
     def names(self) -> list[str]:

@@ -46,7 +46,7 @@ def own_masks(parts: Sequence[OwnImages], img_size: int | None) -> Dataset:
     ]
     names = parts[0].names
     classes = MaskClasses(tuple(names), {}) if names else None
-    return masked(parts[0].name, images, img_size, classes, parts[0].look)
+    return masked(parts[0].name, images, img_size, classes, parts[0].mean_and_std)
 
 
 def _mask(part: OwnImages, index: int) -> Any:

@@ -14,12 +14,12 @@ from typing import Any
 
 import numpy as np
 
+from diswot.data.boxes import train_and_test
 from diswot.data.dataset import Dataset
+from diswot.data.split_folders import split_of
 from diswot.data.tabular import ImageTable, image_column, label_column, labelled
 from diswot.errors import UserError, first_line
 from diswot.utils.optional_imports import imported
-
-TEST_NAMES = ("test", "val")  # validation, valid
 
 
 def is_parquet(path: Path) -> bool:
@@ -28,19 +28,21 @@ def is_parquet(path: Path) -> bool:
 
 
 def parquet(name: str, *, img_size: int | None) -> Dataset:
-    """Return the images of a Parquet file, or of a folder of `train*` and `test*.parquet`.
+    """Return the images of a Parquet file, or of a folder with files of splits.
 
-    Without test files, a stratified 20 % is held out.
+    `split_of` tells their splits by their names. Without test files, those of `val` are for
+    testing; without these, a stratified 20 % is held out.
 
     Raises:
         UserError: A file is damaged, or has no columns of images and labels.
     """
     path = Path(name)
     files = [path] if path.is_file() else _files(path)
-    train = [file for file in files if file.name.startswith("train")]
-    held = [[file for file in files if file.name.startswith(part)] for part in TEST_NAMES]
-    tested = [part for part in held if part][:1] if train else []
-    return labelled(name, [_image_table(part) for part in (train or files, *tested)], img_size)
+    splits: dict[str, list[Path]] = {}
+    for file in files:
+        splits.setdefault(split_of(file.stem) or "", []).append(file)
+    parts = train_and_test(path, splits) if "train" in splits else [files]
+    return labelled(name, [_image_table(part) for part in parts], img_size)
 
 
 def _files(path: Path) -> list[Path]:
@@ -73,7 +75,7 @@ def _columns(schema: Any, name: str) -> tuple[str, str, tuple[str, ...] | None]:
     binary = [n for n, kind in kinds.items() if "binary" in kind and not kind.startswith("list")]
     if "objects" in kinds:
         raise UserError(f"{name} has boxes; write hf: before its folder to read them")
-    classed = {n: f["names"] for n, f in features.items() if f.get("names")}
+    classed = {n: f["names"] for n, f in features.items() if isinstance(f, dict) and f.get("names")}
     image = image_column(list(kinds), binary, name)
     label = label_column(list(kinds), list(classed), name)
     return image, label, tuple(classed[label]) if label in classed else None
@@ -98,10 +100,10 @@ class _Groups:
         """Return the cells of some rows, numbered through all files."""
         groups = np.searchsorted(self.ends, wanted, side="right")
         found: list[Any] = [None] * len(wanted)
-        for place in np.argsort(groups, kind="stable"):
-            group = int(groups[place])
-            row = int(wanted[place] - self.starts[group])
-            found[place] = self.read(group)[row].as_py()
+        for group in np.unique(groups):
+            cells = self.read(int(group))
+            for place in np.flatnonzero(groups == group):
+                found[place] = cells[int(wanted[int(place)] - self.starts[group])].as_py()
         return found
 
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from diswot.data.dataset import Dataset, Split, hold_out, subset
-from diswot.data.decode import IMAGENET_LOOK, fitted, opened, side_of
+from diswot.data.decode import IMAGENET_NORMALISATION, fitted, opened, side_of
 from diswot.errors import UserError
 
 _IMAGE = ("image", "img", "images", "jpg", "png", "pixel_values")
@@ -62,7 +62,7 @@ def labelled(name: str, tables: Sequence[ImageTable], img_size: int | None) -> D
     ]
     if len(tables) == 1:
         splits = [subset(splits[0], rows) for rows in hold_out(labels[0], classes)]
-    return Dataset(name, classes, side, *IMAGENET_LOOK, *splits)
+    return Dataset(name, classes, side, *IMAGENET_NORMALISATION, *splits)
 
 
 def image_column(names: Sequence[str], images: Sequence[str], table: str) -> str:

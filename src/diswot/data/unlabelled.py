@@ -14,7 +14,7 @@ import torch
 from torch import Generator, Tensor
 
 from diswot.data.dataset import HELD_OUT, SPLIT_SEED, UNLABELLED, Dataset, Split
-from diswot.data.decode import IMAGENET_LOOK, opened, side_of
+from diswot.data.decode import IMAGENET_NORMALISATION, opened, side_of
 from diswot.data.folder import note_others, read_images
 from diswot.data.image_files import files_below
 from diswot.errors import UserError
@@ -38,7 +38,7 @@ def unlabelled_alone(
     side = img_size or side_of(opened(paths[0]))
     order = torch.randperm(len(paths), generator=Generator().manual_seed(SPLIT_SEED)).tolist()
     train, test = (_split(paths, part, side) for part in (sorted(order[held:]), order[:held]))
-    return Dataset(str(path), tuple(classes), side, *IMAGENET_LOOK, train, test)
+    return Dataset(str(path), tuple(classes), side, *IMAGENET_NORMALISATION, train, test)
 
 
 def _split(paths: Sequence[str], chosen: Sequence[int], side: int) -> Split:

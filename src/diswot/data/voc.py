@@ -12,7 +12,7 @@ from xml.etree.ElementTree import Element
 from diswot.data.boxes import BoxedImages, array, boxed, image_files, train_and_test
 from diswot.data.dataset import Dataset
 from diswot.data.decode import size_of
-from diswot.data.image_files import files_below, lines, subfolders
+from diswot.data.image_files import by_name, files_below, lines, subfolders
 from diswot.data.split_folders import split_of
 from diswot.errors import UserError
 
@@ -107,9 +107,9 @@ def _annotated_images(place: _Place) -> list[Annotated]:
     """Return the images of a split; one line of the log counts those that are not there."""
     folder, listing = place
     within = [folder / each if listing else folder for each in (IMAGES, ANNOTATIONS)]
-    images = {Path(path).stem: path for path in files_below(within[0]).images}
+    images = by_name((Path(path).stem, path) for path in files_below(within[0]).images)
     others = files_below(within[1]).others
-    notes = {Path(path).stem: path for path in others if path.lower().endswith(".xml")}
+    notes = by_name((Path(path).stem, path) for path in others if path.lower().endswith(".xml"))
     stems = [*dict.fromkeys(lines(listing))] if listing else sorted(images.keys() | notes.keys())
     there = [stem for stem in stems if stem in images and stem in notes]
     if not there:

@@ -36,12 +36,14 @@ class _Listing:
         folder: Folder that its paths begin at.
         names: Names of the K classes.
         splits: Paths of each split.
+        points: Whether keypoints follow each box.
     """
 
     path: Path
     folder: Path
     names: tuple[str, ...]
     splits: Mapping[str, list[str]]
+    points: bool = False
 
 
 def is_yolo(path: Path) -> bool:
@@ -55,7 +57,8 @@ def yolo(name: str, *, img_size: int | None) -> Dataset:
     The YAML has `names` and, for `train`, `val` and `test`, a folder of images, a text file that
     lists images, or a list of these. The label file of an image is in the folder `labels` that is
     beside the last folder `images` of its path, or else beside the image. An image without a label
-    file has no boxes. Of an outline, the smallest box around it is taken. Without a YAML, the
+    file has no boxes. Of an outline, the smallest box around it is taken. Keypoints, which the YAML
+    announces by `kpt_shape`, are left out. Without a YAML, the
     names are in `classes.txt`, beside the folders `images` and `labels`; splits are folders in
     `images`, or a random 20 % are held out.
 
@@ -103,7 +106,7 @@ def _listing(path: Path, facts: Mapping[str, Any]) -> _Listing:
             splits[split] = paths
     stated = path.parent / str(facts.get("path") or ".")
     folder = stated if os.path.isdir(stated) else path.parent
-    return _Listing(path, folder, tuple(map(str, names)), splits)
+    return _Listing(path, folder, tuple(map(str, names)), splits, "kpt_shape" in facts)
 
 
 def _has_labels(path: Path) -> bool:
@@ -162,7 +165,7 @@ def _part(paths: list[str], listing: _Listing) -> BoxedImages:
 
 
 def _label_file(image: str) -> str:
-    stem = os.path.splitext(image)[0] + ".txt"
+    stem = os.path.splitext(os.path.abspath(image))[0] + ".txt"
     before, found, after = stem.rpartition(f"{os.sep}{IMAGES}{os.sep}")
     return f"{before}{os.sep}{LABELS}{os.sep}{after}" if found else stem
 
@@ -175,7 +178,8 @@ def _boxes(path: str, size: tuple[int, int], listing: _Listing) -> Iterator[tupl
     """
     if not os.path.isfile(path):
         return
-    for number, line in enumerate(Path(path).read_text(errors="replace").splitlines(), 1):
+    text = Path(path).read_text(encoding="utf-8-sig", errors="replace")
+    for number, line in enumerate(text.splitlines(), 1):
         if not (words := line.split()):
             continue
         try:
@@ -187,6 +191,8 @@ def _boxes(path: str, size: tuple[int, int], listing: _Listing) -> Iterator[tupl
                 f"{path}: line {number} has the class {words[0]}, and {listing.path.name} names "
                 f"0 to {len(listing.names) - 1}"
             )
+        if listing.points:
+            values = values[:4]
         if any(not math.isfinite(v) or abs(v) > _LIMIT for v in values):
             raise UserError(f"{path}: line {number} is no share of the image's width and height")
         if len(values) == 4:

@@ -17,7 +17,7 @@ from diswot.observation.hooks import Trace, run
 from diswot.observation.modes import measuring
 
 
-class Stage(NamedTuple):
+class StageEnd(NamedTuple):
     """The module that ends a resolution stage.
 
     Attributes:
@@ -54,9 +54,9 @@ class StageMaps(nn.Module):
 
 
 def split(parts: str, example: str) -> tuple[str, str]:
-    """Return the names of a backbone and of what stands on it, which a plus divides.
+    """Split a text at its last plus into the name of a backbone and that of what stands on it.
 
-    The backbone's name may have a plus, too. The example is a whole name for the error, such as
+    The example is a whole name for the error, such as
     `dense:mobilenet+lraspp`.
 
     Raises:
@@ -68,7 +68,7 @@ def split(parts: str, example: str) -> tuple[str, str]:
     return backbone, top
 
 
-def remove_classifier(network: nn.Module, img_size: int, name: str) -> list[Stage]:
+def remove_classifier(network: nn.Module, img_size: int, name: str) -> list[StageEnd]:
     """Replace a network's classifier by the identity, and return the ends of its stages.
 
     The network is changed in place; it may be on the meta device. The name is for the error.
@@ -81,7 +81,7 @@ def remove_classifier(network: nn.Module, img_size: int, name: str) -> list[Stag
         trace = run(network, torch.zeros(2, 3, img_size, img_size, device=device), {})
     _remove(network, trace, name)
     stages = [
-        Stage(each.name, each.map.shape[1], img_size / each.map.shape[2])
+        StageEnd(each.name, each.map.shape[1], img_size / each.map.shape[2])
         for each in trace.stage_maps
         if not each.after_pooling and each.origin is each.map
     ]

@@ -10,12 +10,15 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from diswot.errors import UserError
 from diswot.models.class_outputs import keep_outputs, select_detector_classes
 from diswot.models.preprocessing import Aliases
+from diswot.observation.dense_head import head_convolutions
 from diswot.observation.hooks import run
+from diswot.observation.modes import measuring
+from diswot.observation.rows import PixelRows, logits_of
 
 
 def read_class_names(path: str | Path) -> list[Aliases]:
@@ -29,7 +32,7 @@ def read_class_names(path: str | Path) -> list[Aliases]:
         UserError: The file cannot be read, or a line is empty.
     """
     try:
-        rows = list(csv.reader(Path(path).read_text(encoding="utf-8").splitlines()))
+        rows = list(csv.reader(Path(path).read_text(encoding="utf-8-sig").splitlines()))
     except (OSError, ValueError, csv.Error) as error:
         reason = getattr(error, "strerror", None) or " ".join(str(error).split())
         raise UserError(f"cannot read {path}: {reason}") from error
@@ -68,22 +71,34 @@ def _plain(name: str) -> str:
 def select_classes(model: nn.Module, outputs: Sequence[int], image_shape: Sequence[int]) -> None:
     """Cut the classifier of a network down to some of its outputs, in another order.
 
-    The classifier is a linear layer, or the network is a detector of torchvision, whose background
-    stays. The mode of the network comes back. `image_shape` is that of the images that it takes.
+    The classifier is a linear layer; in a network for segmentation a convolution, or several whose
+    outputs are summed; in a detector of torchvision its heads, whose background stays. The mode of
+    the network comes back. `image_shape` is that of the images that it takes.
 
     Raises:
-        UserError: The logits are not the output of a linear layer.
+        UserError: The logits are not the output of such layers.
     """
     if select_detector_classes(model, outputs):
         return
-    training = model.training
-    images = torch.zeros(2, *image_shape, device=next(model.parameters()).device)
-    with torch.no_grad():
-        trace = run(model.eval(), images, {})
-    model.train(training)
-    assert trace.logits is not None
-    logits = trace.logits
-    heads = [head.module for head in trace.heads.values() if head.gives(logits)]
+    device = next(model.parameters()).device
+    with torch.no_grad(), measuring(model):
+        heads = _last_layers(model, torch.randn(2, *image_shape, device=device))
     if not heads:
         raise UserError("the teacher's logits are not the output of a linear layer to cut down")
-    keep_outputs(heads[-1], torch.as_tensor(outputs))
+    for head in heads:
+        keep_outputs(head, torch.as_tensor(outputs))
+
+
+def _last_layers(model: nn.Module, images: Tensor) -> Sequence[nn.Module]:
+    """Return the layer whose output is the logits, or the layers whose outputs are summed to it."""
+    if logits_of(model(images)).ndim == 2:
+        trace = run(model, images, {})
+        assert trace.logits is not None
+        return [each.module for each in trace.heads.values() if each.gives(trace.logits)][-1:]
+    rows = PixelRows(torch.zeros_like(images[:, 0], dtype=torch.int64))
+    trace = run(model, images, {}, targets=rows.targets)
+    assert trace.logits is not None
+    return [
+        each.module
+        for each in head_convolutions(trace.convolutions, rows.read(trace.logits), rows)[0]
+    ]

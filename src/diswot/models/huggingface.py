@@ -41,10 +41,10 @@ def input_config(name: str, pretrained: bool) -> InputConfig:
     size = None if detects else _side(getattr(config, "image_size", None))
     if not pretrained:
         return InputConfig(img_size=size)
-    look = _processor(name)
+    processor = _processor(name)
     if not detects:
-        size = size or _side(look.get("crop_size")) or _side(look.get("size"))
-    return InputConfig(config.num_labels, size, *_normalisation(name, look), _classes(config))
+        size = size or _side(processor.get("crop_size")) or _side(processor.get("size"))
+    return InputConfig(config.num_labels, size, *_normalisation(name, processor), _classes(config))
 
 
 def build(name: str, classes: int, size: int | None, pretrained: bool) -> nn.Module:
@@ -115,13 +115,16 @@ def _processor(name: str) -> dict[str, Any]:
 
 
 def _normalisation(
-    name: str, look: dict[str, Any]
+    name: str, processor: dict[str, Any]
 ) -> tuple[tuple[float, ...] | None, tuple[float, ...] | None]:
-    if not look.get("do_normalize", True) or "image_mean" not in look:
+    if not processor.get("do_normalize", True) or "image_mean" not in processor:
         return None, None
-    if not look.get("do_rescale", True) or abs(look.get("rescale_factor", _BYTES) - _BYTES) > 1e-6:
+    if (
+        not processor.get("do_rescale", True)
+        or abs(processor.get("rescale_factor", _BYTES) - _BYTES) > 1e-6
+    ):
         raise UserError(f"the image processor of hf:{name} does not scale bytes to 0 to 1")
-    return tuple(look["image_mean"]), tuple(look["image_std"])
+    return tuple(processor["image_mean"]), tuple(processor["image_std"])
 
 
 def _side(size: Any) -> int | None:

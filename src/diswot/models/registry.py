@@ -144,9 +144,9 @@ def input_config(name: str, pretrained: bool = False) -> InputConfig:
 
 
 def _split(name: str) -> tuple[str, str]:
-    """Split a name into the prefix of a library and the name there; a file has no prefix."""
+    """Split a name into the prefix of a library and the name there; others have no prefix."""
     prefix, _, inner = name.partition(":")
-    return (prefix, inner) if inner and not user_code.is_spec(name) else ("", name)
+    return (prefix, inner) if inner and prefix in LIBRARIES else ("", name)
 
 
 def _refuse_pretrained(name: str, pretrained: bool) -> None:

@@ -49,7 +49,7 @@ class PrunableStage:
 
     @cached_property
     def sizes(self) -> dict[float, list[tuple[SizeAttribute, int]]]:
-        """The value of each attribute at each share."""
+        """The value that each size attribute takes at each share below 1."""
         return {share: list(self._sizes(share)) for share in SHARES if share < 1}
 
     def _sizes(self, share: float) -> Iterator[tuple[SizeAttribute, int]]:

@@ -12,12 +12,6 @@ from diswot.errors import UserError, unknown
 from diswot.models.preprocessing import FETCHING, Aliases, InputConfig
 from diswot.utils.optional_imports import one_line_errors
 
-_REMOTE = (
-    "hf-hub:",
-    "hf_hub:",
-    "local-dir:",
-    "local_dir:",
-)  # prefixes of names that timm looks up itself
 _OLD: dict[str, Any] = {"aux_logits": False, "init_weights": True}
 _AUXILIARY = ("googlenet", "inception_v3")  # networks with a second classifier in training
 _MORE_THAN_BOXES = ("maskrcnn", "keypointrcnn")  # detectors that need masks or points, too
@@ -26,8 +20,6 @@ _MORE_THAN_BOXES = ("maskrcnn", "keypointrcnn")  # detectors that need masks or 
 def timm_input_config(name: str, pretrained: bool) -> InputConfig:
     """Read the input configuration of timm's weights; without weights, only a fixed size."""
     cfg = _timm_config(name)
-    if cfg is None:
-        return InputConfig()
     if cfg.input_size[0] != 3:
         raise UserError(f"timm:{name} takes {cfg.input_size[0]} channels, and images have 3")
     size = cfg.input_size[-1]
@@ -56,7 +48,7 @@ def timm_build(name: str, classes: int, size: int | None, pretrained: bool) -> n
     import timm
 
     cfg = _timm_config(name)
-    own = cfg.input_size[-1] if cfg is not None and cfg.fixed_input_size else None
+    own = cfg.input_size[-1] if cfg.fixed_input_size else None
     options: dict[str, Any] = {"num_classes": classes}
     if size is not None and own is not None and size != own:
         options["img_size"] = size
@@ -71,15 +63,13 @@ def _refused(own: int | None, size: int | None) -> str:
 
 
 def _timm_config(name: str) -> Any:
-    """Return timm's configuration of a network; None if timm looks the name up elsewhere.
+    """Return timm's configuration of a network, which timm itself has.
 
     Raises:
         UserError: timm has no network of this name, or no weights of this tag.
     """
     import timm
 
-    if name.startswith(_REMOTE):
-        return None
     if not timm.is_model(name):
         raise unknown("network of timm", name, timm.list_models())
     with one_line_errors(f"timm:{name}", "cannot be made"):
@@ -96,19 +86,22 @@ def torchvision_input_config(name: str, pretrained: bool) -> InputConfig:
     weights = models.get_model_weights(name).DEFAULT
     names = tuple((name,) for name in weights.meta["categories"])
     if detects:  # the first name is that of the background
-        return InputConfig(len(names) - 1, None, *_detector_look(name), names[1:])
-    look = weights.transforms()
-    mean, std = tuple(map(float, look.mean)), tuple(map(float, look.std))
-    return InputConfig(len(names), int(look.crop_size[0]), mean, std, names)
+        return InputConfig(len(names) - 1, None, *_detector_normalisation(name), names[1:])
+    preset = weights.transforms()
+    mean, std = tuple(map(float, preset.mean)), tuple(map(float, preset.std))
+    if name in _AUXILIARY:  # their preset is for a network that rescales its images itself
+        mean = std = (0.5,) * 3
+    size = int(preset.crop_size[0]) if hasattr(preset, "crop_size") else None  # for masks
+    return InputConfig(len(names), size, mean, std, names)
 
 
-def _detector_look(name: str) -> tuple[tuple[float, ...], tuple[float, ...]]:
+def _detector_normalisation(name: str) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Return mean and deviation of the images of a detector, which its transform has."""
     from torchvision import models
 
     with torch.device("meta"):
-        look: Any = models.get_model(name, weights_backbone=None).transform
-    return tuple(look.image_mean), tuple(look.image_std)
+        transform: Any = models.get_model(name, weights_backbone=None).transform
+    return tuple(transform.image_mean), tuple(transform.image_std)
 
 
 def torchvision_build(name: str, classes: int, size: int | None, pretrained: bool) -> nn.Module:

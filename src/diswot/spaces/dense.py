@@ -18,11 +18,11 @@ from torch.nn.functional import interpolate
 from torchvision.models.segmentation import LRASPP
 from torchvision.ops import FeaturePyramidNetwork
 
-from diswot.models.backbones import Stage, StageMaps, remove_classifier, split
-from diswot.spaces.registry import check_parts, create_space
+from diswot.models.backbones import StageEnd, StageMaps, remove_classifier, split
+from diswot.spaces.named import NamedSpace
+from diswot.spaces.registry import SPACES, backbone_space
 
 WIDTHS = (32, 64, 128)  # of the decoder
-EXAMPLE = "dense:mobilenet+lraspp"
 _FINEST, _LOW = 4, 8  # strides of the finest map of the pyramid, and of the low map of LR-ASPP
 
 
@@ -53,7 +53,9 @@ def _enlarged(maps: Tensor, size: Sequence[int]) -> Tensor:
     return interpolate(maps, list(size), mode="bilinear", align_corners=False)
 
 
-def _lraspp(network: nn.Module, stages: Sequence[Stage], width: int, num_classes: int) -> nn.Module:
+def _lraspp(
+    network: nn.Module, stages: Sequence[StageEnd], width: int, num_classes: int
+) -> nn.Module:
     """LR-ASPP, Howard et al., "Searching for MobileNetV3", ICCV 2019, as torchvision has it."""
     high = stages[-1]
     fine = [stage for stage in stages[:-1] if stage.stride <= _LOW]
@@ -63,7 +65,7 @@ def _lraspp(network: nn.Module, stages: Sequence[Stage], width: int, num_classes
     return model
 
 
-def _fpn(network: nn.Module, stages: Sequence[Stage], width: int, num_classes: int) -> nn.Module:
+def _fpn(network: nn.Module, stages: Sequence[StageEnd], width: int, num_classes: int) -> nn.Module:
     coarse = [stage for stage in stages if stage.stride >= _FINEST] or stages[-1:]
     maps = StageMaps(network, {stage.name.replace(".", "_"): stage.name for stage in coarse})
     return PyramidSegmenter(maps, [stage.channels for stage in coarse], width, num_classes)
@@ -72,21 +74,28 @@ def _fpn(network: nn.Module, stages: Sequence[Stage], width: int, num_classes: i
 DECODERS: dict[str, Callable[..., nn.Module]] = {"lraspp": _lraspp, "fpn": _fpn}
 
 
-def check(parts: str, num_classes: int, img_size: int) -> None:
-    """Check that the text after `dense:` names a space and a decoder."""
-    check_parts(parts, "decoder", DECODERS, EXAMPLE, num_classes, img_size)
+def check(parts: str, num_classes: int, img_size: int) -> NamedSpace:
+    """Return the space of the backbone in the text after `dense:`, which names a decoder, too."""
+    return backbone_space(parts, "decoder", DECODERS, "dense", num_classes, img_size)
 
 
-def build(trial: BaseTrial, parts: str, num_classes: int = 21, img_size: int = 224) -> nn.Module:
+def build(
+    trial: BaseTrial,
+    parts: str,
+    backbone: NamedSpace,
+    num_classes: int = 21,
+    img_size: int = 224,
+) -> nn.Module:
     """Build a network for segmentation: the choices of the backbone, and `decoder_width`.
 
-    The parts are the name of the backbone's space, a plus, and the name of the decoder.
+    The parts are the name of the backbone's space, a plus, and the name of the decoder; `check`
+    returns that space.
 
     Raises:
         UserError: The backbone has one map alone, or its classifier is no linear layer.
     """
-    backbone, decoder = split(parts, EXAMPLE)
-    network = create_space(backbone, num_classes, img_size)(trial)
+    _, decoder = split(parts, SPACES["dense"].example)
+    network = backbone(trial)
     width = trial.suggest_categorical("decoder_width", WIDTHS)
-    stages = remove_classifier(network, img_size, backbone)
+    stages = remove_classifier(network, img_size, backbone.name)
     return DECODERS[decoder](network, stages, width, num_classes)

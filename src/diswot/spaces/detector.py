@@ -15,34 +15,40 @@ from torch import nn
 
 from diswot.models.backbones import split
 from diswot.models.detectors import HEADS, build_detector, padded
-from diswot.spaces.registry import check_parts, create_space
+from diswot.spaces.named import NamedSpace
+from diswot.spaces.registry import SPACES, backbone_space
 
 WIDTHS = (32, 64, 128)  # of the pyramid and of the heads
 MOST_DEPTH = 4
-EXAMPLE = "detector:mobilenet+fcos"
 
 
-def check(parts: str, num_classes: int, img_size: int) -> None:
-    """Check that the text after `detector:` names a space and heads."""
-    check_parts(parts, "detector", HEADS, EXAMPLE, num_classes, padded(img_size))
+def check(parts: str, num_classes: int, img_size: int) -> NamedSpace:
+    """Return the space of the backbone in the text after `detector:`, which names heads, too."""
+    return backbone_space(parts, "detector", HEADS, "detector", num_classes, padded(img_size))
 
 
-def build(trial: BaseTrial, parts: str, num_classes: int = 20, img_size: int = 320) -> nn.Module:
+def build(
+    trial: BaseTrial,
+    parts: str,
+    backbone: NamedSpace,
+    num_classes: int = 20,
+    img_size: int = 320,
+) -> nn.Module:
     """Build a detector: the choices of the backbone, then those of the pyramid and the heads.
 
-    The parts are the name of the backbone's space, a plus, and `fcos` or `retinanet`.
+    The parts are the name of the backbone's space, a plus, and `fcos` or `retinanet`; `check`
+    returns that space.
 
     Raises:
         UserError: The backbone has one map alone, or its classifier is no linear layer.
     """
-    backbone, heads = split(parts, EXAMPLE)
-    network = create_space(backbone, num_classes, padded(img_size))(trial)
+    _, heads = split(parts, SPACES["detector"].example)
     return build_detector(
-        network,
+        backbone(trial),
         heads,
         num_classes,
         img_size,
-        backbone,
+        backbone.name,
         width=trial.suggest_categorical("pyramid_width", WIDTHS),
         head_width=trial.suggest_categorical("head_width", WIDTHS),
         head_depth=trial.suggest_int("head_depth", 1, MOST_DEPTH),

@@ -31,7 +31,7 @@ SIZE = sum(_A_STAGE**stages for stages in range(STAGES[0], STAGES[1] + 1))
 
 
 @dataclass(frozen=True)
-class Stage:
+class ResNetStage:
     """A stage: blocks of one resolution.
 
     Attributes:
@@ -87,7 +87,7 @@ class ImageNetResNet(nn.Module):
 
     def __init__(
         self,
-        stages: Sequence[Stage],
+        stages: Sequence[ResNetStage],
         num_classes: int = 1000,
         img_size: int = 224,
         features: int = 512,
@@ -124,9 +124,9 @@ def build(
     return ImageNetResNet(stages, num_classes, img_size, features)
 
 
-def _stage(trial: BaseTrial, place: int) -> Stage:
+def _stage(trial: BaseTrial, place: int) -> ResNetStage:
     widths = [int(BASES[place - 1] * factor) for factor in FACTORS]
-    return Stage(
+    return ResNetStage(
         trial.suggest_categorical(f"block_{place}", BLOCKS),
         trial.suggest_categorical(f"kernel_{place}", KERNELS),
         trial.suggest_categorical(f"width_{place}", widths),

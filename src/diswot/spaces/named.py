@@ -9,7 +9,7 @@ from typing import Any
 from optuna.trial import BaseTrial
 from torch import nn
 
-from diswot.utils.user_code import is_spec, rooted
+from diswot.utils.user_code import rooted
 
 
 @dataclass(frozen=True)
@@ -35,6 +35,8 @@ class NamedSpace:
     @property
     def facts(self) -> dict[str, Any]:
         """What a run folder records of the space, with the path of a user's file made absolute."""
-        prefix, _, inner = self.name.partition(":")
-        name = f"{prefix}:{rooted(inner)}" if is_spec(inner) else rooted(self.name)
-        return {"space": name, "classes": self.num_classes, "image_size": self.img_size}
+        return {
+            "space": rooted(self.name),
+            "classes": self.num_classes,
+            "image_size": self.img_size,
+        }

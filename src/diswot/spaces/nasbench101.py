@@ -41,7 +41,7 @@ _OUTPUT = VERTICES - 1
 _PAIRS = tuple(f"{i}-{j}" for j in range(1, VERTICES) for i in range(j))
 
 
-def build(trial: BaseTrial, num_classes: int = 10, channels: int = 3) -> nn.Module:
+def build(trial: BaseTrial, num_classes: int = 10) -> nn.Module:
     """Build the network of one cell, chosen by fourteen categorical parameters.
 
     The parameters `edge_1` to `edge_9` are edges, such as `0-6` from the input to the output. An
@@ -59,7 +59,7 @@ def build(trial: BaseTrial, num_classes: int = 10, channels: int = 3) -> nn.Modu
         for vertex in range(1, _OUTPUT)
     }
     edges = _alive(frozenset(_pair(text) for text in chosen))
-    stem = conv_bn_relu(channels, WIDTHS[0], 3)
+    stem = conv_bn_relu(3, WIDTHS[0], 3)
     layers = OrderedDict(
         stem=stem,
         stack1=_stack(edges, named, WIDTHS[0], WIDTHS[0]),
@@ -166,10 +166,10 @@ def vertex_widths(edges: Edges, outputs: int) -> dict[int, int]:
     return dict(sorted(widths.items()))
 
 
-def parameters(edges: Edges, operations: dict[int, str], num_classes: int = 10) -> int:
-    """Count the trainable parameters of a cell's network for RGB images, without building it."""
+def parameters(edges: Edges, operations: dict[int, str]) -> int:
+    """Count the trainable parameters of a cell's network for 10 classes, without building it."""
     alive = _alive(edges)
-    total = _weights(3, WIDTHS[0], 3) + WIDTHS[-1] * num_classes + num_classes
+    total = _weights(3, WIDTHS[0], 3) + WIDTHS[-1] * 10 + 10
     for inputs, outputs in pairwise((WIDTHS[0], *WIDTHS)):
         widths = vertex_widths(alive, outputs)
         for entering in (inputs, *[outputs] * (CELLS - 1)):

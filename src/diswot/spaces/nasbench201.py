@@ -39,7 +39,7 @@ WIDTHS = (16, 32, 64)
 CELLS = 5
 
 
-def build(trial: BaseTrial, num_classes: int = 100, channels: int = 3) -> nn.Module:
+def build(trial: BaseTrial, num_classes: int = 100) -> nn.Module:
     """Build the network of one cell, `op_1_0`, `op_2_0`, `op_2_1`, `op_3_0`, `op_3_1` and `op_3_2`.
 
     All six are suggested before the first module is made. The last output of each resolution is the
@@ -49,9 +49,7 @@ def build(trial: BaseTrial, num_classes: int = 100, channels: int = 3) -> nn.Mod
     operations = {name: trial.suggest_categorical(name, OPERATIONS) for name in EDGES}
     first, second, third = WIDTHS
     layers = OrderedDict(
-        stem=nn.Sequential(
-            nn.Conv2d(channels, first, 3, padding=1, bias=False), nn.BatchNorm2d(first)
-        ),
+        stem=nn.Sequential(nn.Conv2d(3, first, 3, padding=1, bias=False), nn.BatchNorm2d(first)),
         stage1=nn.Sequential(*_cells(operations, first)),
         stage2=nn.Sequential(Reduction(first, second), *_cells(operations, second)),
         stage3=nn.Sequential(Reduction(second, third), *_cells(operations, third)),

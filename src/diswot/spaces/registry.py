@@ -69,7 +69,7 @@ class Space:
 
     @property
     def check(self) -> Callable[..., object]:
-        """The function that checks the text after a colon."""
+        """The function that checks the text after a colon, and may return a backbone's space."""
         check: Callable[..., object] = getattr(self._home(), self.checks)
         return check
 
@@ -235,8 +235,8 @@ def create_space(name: str, num_classes: int = 100, img_size: int = 32) -> Named
     Args:
         name: A key of `SPACES`; `timm_zoo:PATTERN`, `smp_zoo:PATTERN`, `subnet:TEACHER`,
             `dense:BACKBONE+DECODER` or `detector:BACKBONE+HEADS`; or `file.py:function`, a
-            function that takes a trial and may take `num_classes` and `img_size`. `check` tries a
-            function of the user.
+            function that takes a trial and may take `num_classes` and `img_size`. Such a function
+            is tried on a few networks.
         num_classes: Number of logits of the networks, K.
         img_size: Height and width of the images in pixels.
 
@@ -261,26 +261,26 @@ def _bound(name: str, options: Mapping[str, int]) -> Build:
         return user_code.bind(row.build, **options)
     if not row.argument:
         raise UserError(f"{plain} is no list of networks, to choose from by {text!r}")
-    user_code.bind(row.check, **options)(text)
-    return user_code.bind(row.build, **options, **{row.argument: text})
+    checked = user_code.bind(row.check, **options)(text)
+    return user_code.bind(row.build, **options, backbone=checked, **{row.argument: text})
 
 
-def check_parts(
-    parts: str, what: str, tops: Mapping[str, object], example: str, num_classes: int, img_size: int
-) -> None:
-    """Check the name of a space of backbones, a plus, and the name of what stands on them.
+def backbone_space(
+    parts: str, what: str, tops: Mapping[str, object], space: str, num_classes: int, img_size: int
+) -> NamedSpace:
+    """Return the space of backbones that a text names before a plus; one of `tops` follows.
 
-    `what` stands there, one of `tops`; the example is a whole name. Both are for the error.
+    The text stands after the name of a space, whose tops are each a `what`. Both are for the error.
 
     Raises:
-        UserError: A name is unknown.
+        UserError: A name is unknown, or the user's function is no space.
     """
-    backbone, top = split(parts, example)
+    backbone, top = split(parts, SPACES[space].example)
     if top not in tops:
         raise unknown(what, top, tops)
     if backbone.partition(":")[0] not in SPACES and not user_code.is_spec(backbone):
         raise unknown("space", backbone, SPACES)
-    create_space(backbone, num_classes, img_size)
+    return create_space(backbone, num_classes, img_size)
 
 
 def _own(name: str, build: Build) -> Build:

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import difflib
 from functools import cache
-from typing import Any
 
 import timm
 import torch
@@ -20,7 +19,8 @@ from optuna.trial import BaseTrial
 from torch import nn
 
 from diswot.costs.counts import count_params
-from diswot.errors import UserError, one_line
+from diswot.errors import UserError
+from diswot.models.timm_torchvision import timm_build
 
 LARGEST = 200e6  # parameters; larger models take long to draw and may exceed the memory
 _MADE_FOR_TESTS = "test_*"
@@ -65,11 +65,11 @@ def build(
     name = trial.suggest_categorical("model", names(pattern))
     if torch.get_default_device().type != "meta":
         with torch.device("meta"):
-            size = count_params(_create(name, num_classes, img_size))
+            size = count_params(timm_build(name, num_classes, img_size, False))
         if size > LARGEST:
             limit = f"the {LARGEST / 1e6:.0f} M up to which models are built"
             raise UserError(f"{name} has {size / 1e6:.0f} M parameters, above {limit}")
-    return _create(name, num_classes, img_size)
+    return timm_build(name, num_classes, img_size, False)
 
 
 def from_arch(name: str, pattern: str = "*") -> dict[str, str]:
@@ -84,17 +84,3 @@ def from_arch(name: str, pattern: str = "*") -> dict[str, str]:
     if model not in names(pattern):
         raise UserError(f"model is {model!r}, which the pattern {pattern!r} does not match")
     return {"model": model}
-
-
-def _create(name: str, num_classes: int, img_size: int) -> nn.Module:
-    facts = timm.get_pretrained_cfg(name)
-    sized = facts is not None and facts.fixed_input_size
-    options: dict[str, Any] = {"img_size": img_size} if sized else {}
-    try:
-        model: nn.Module = timm.create_model(
-            name, pretrained=False, num_classes=num_classes, **options
-        )
-    except Exception as error:  # a model may raise anything
-        reason = one_line(error)
-        raise UserError(f"{name} cannot be built for {img_size} pixels: {reason}") from error
-    return model

@@ -10,9 +10,16 @@ from typing import NamedTuple
 import torch
 from torch import Generator, Tensor
 
-from diswot.data.augmentation import Changes, apply, apply_to_boxes, apply_to_masks, draw, some
+from diswot.data.augmentation import (
+    Augmentation,
+    apply,
+    apply_to_boxes,
+    apply_to_masks,
+    draw,
+    select,
+)
 from diswot.data.dataset import Dataset
-from diswot.data.loader import Source
+from diswot.data.loader import BatchSource
 from diswot.errors import UserError
 from diswot.models.initialization import derive_seed
 from diswot.observation.boxes import is_boxes
@@ -50,7 +57,7 @@ def augmented_batches(data: Dataset, recipe: Recipe) -> Iterator[Tensor]:
     assert data.train is not None
     generator = Generator().manual_seed(derive_seed(recipe.seed))
     size = min(recipe.batch_size, len(data.train))
-    changes = Changes(recipe.crop, recipe.area, recipe.flip, recipe.cutout)
+    changes = Augmentation(recipe.crop, recipe.area, recipe.flip, recipe.cutout)
     for _ in range(BATCHES):
         chosen = torch.randperm(len(data.train), generator=generator)[:size]
         drawn = draw(changes, size, data.image_shape[1:], generator)
@@ -106,7 +113,7 @@ class Batches:
         """Images in a part of a batch, over all processes."""
         return self.size // self.recipe.accumulate
 
-    def epoch(self, source: Source, seed: int) -> Iterator[list[Part]]:
+    def epoch(self, source: BatchSource, seed: int) -> Iterator[list[Part]]:
         """Yield the parts of each batch of an epoch; of two views the weak one first.
 
         Random numbers are drawn for the images of all processes, so that an image is the same
@@ -136,14 +143,14 @@ class Batches:
     ) -> Part:
         """Augment and normalise the images of this process."""
         share = self.processes.share(self.part_size)
-        changes = Changes(recipe.crop, recipe.area, recipe.flip, recipe.cutout)
+        changes = Augmentation(recipe.crop, recipe.area, recipe.flip, recipe.cutout)
         drawn = draw(changes, self.part_size, self.data.image_shape[1:], generator)
-        images = apply(images, changes, some(drawn, share))
+        images = apply(images, changes, select(drawn, share))
         if is_dense(labels):
-            labels = apply_to_masks(labels, changes, some(drawn, share))
+            labels = apply_to_masks(labels, changes, select(drawn, share))
         elif is_boxes(labels):
             size = self.data.image_shape[1:]
-            labels = apply_to_boxes(labels, changes, some(drawn, share), size)
+            labels = apply_to_boxes(labels, changes, select(drawn, share), size)
         if recipe.randaugment:
             seeds = torch.randint(SEEDS, (self.part_size,), generator=generator)
             images = mixing.rand_augment(images, recipe.randaugment, seeds[share])

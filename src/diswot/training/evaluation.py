@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from diswot.data.dataset import Dataset, Split
-from diswot.data.loader import Source, Streamed
+from diswot.data.loader import BatchSource, StreamedImages
 from diswot.errors import UserError
 from diswot.observation.losses import mean_loss
 from diswot.tasks.registry import task_of
@@ -21,7 +21,7 @@ _PART = 100  # images of a test that are in memory at once
 
 
 def sum_counts(
-    model: nn.Module, data: Dataset, source: Source, indices: Tensor, bf16: bool = False
+    model: nn.Module, data: Dataset, source: BatchSource, indices: Tensor, bf16: bool = False
 ) -> Tensor:
     """Return what the data's task counts on some images, in evaluation mode, which is undone."""
     training = model.training
@@ -88,7 +88,7 @@ def overlap(first: tuple[float, float] | None, second: tuple[float, float] | Non
 def labelled_by_model(split: Split, model: nn.Module, data: Dataset) -> Split:
     """Return the images of a split, labelled by a network on any device, whose mode comes back."""
     device = next(model.parameters()).device
-    source = Streamed(split, device)
+    source = StreamedImages(split, device)
     parts = torch.split(torch.arange(len(split)), _PART)
     with frozen(model):
         classes = [z.argmax(1).cpu() for z, _ in predict(model, data, source.batches(parts))]

@@ -16,7 +16,7 @@ from timm.utils import ModelEmaV3  # type: ignore[attr-defined]
 from torch import Tensor, nn
 
 from diswot.costs.counts import count_sizes
-from diswot.data.loader import Source, source
+from diswot.data.loader import BatchSource, source
 from diswot.errors import UserError
 from diswot.models.initialization import derive_seed
 from diswot.models.resized import ResizedInput
@@ -137,10 +137,10 @@ class TrainingLoop:
             assert self.teacher is not None
             test = labelled_by_model(test, self.teacher, self.data)
         first, total = len(train), len(train) + len(test)
-        self.train: Source = source(
+        self.train: BatchSource = source(
             train, self.data, self.device, lambda done: on_read(done, total), hold=hold
         )
-        self.test: Source = source(
+        self.test: BatchSource = source(
             test, self.data, self.device, lambda done: on_read(first + done, total), hold=hold
         )
 

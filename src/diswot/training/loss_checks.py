@@ -13,7 +13,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor, nn
 
-from diswot.data.loader import Streamed
+from diswot.data.loader import StreamedImages
 from diswot.errors import UserError
 from diswot.knowledge.losses import Losses, outputs
 from diswot.knowledge.registry import get_distance
@@ -139,7 +139,7 @@ def _first_step(
     assert data.train is not None
     batches = Batches(data, recipe, processes)
     trained = copy.deepcopy(given.student).train().requires_grad_()
-    part = next(batches.epoch(Streamed(data.train, processes.device), recipe.seed))[0]
+    part = next(batches.epoch(StreamedImages(data.train, processes.device), recipe.seed))[0]
     objective = Objective(replace(given, student=trained), losses, processes)
     with sliced_shortcuts(trained):
         parts, _ = objective(part)

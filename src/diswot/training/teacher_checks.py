@@ -12,7 +12,7 @@ from itertools import islice
 import torch
 from torch import Tensor
 
-from diswot.data.loader import Streamed
+from diswot.data.loader import StreamedImages
 from diswot.tasks.registry import task_of
 from diswot.training.batches import Batches
 from diswot.training.distributed import Processes
@@ -76,7 +76,7 @@ def check_result(given: Distillation, images: int, device: torch.device) -> Find
     data, task = given.data, task_of(given.data)
     assert data.test is not None and given.teacher is not None
     chosen = torch.linspace(0, len(data.test) - 1, min(images, len(data.test))).long()
-    source = Streamed(data.test, device)
+    source = StreamedImages(data.test, device)
     counts = sum_counts(given.teacher, data, source, chosen)
     measured = task.results(task.combine([counts.cpu()]))[task.result]
     text = f"{task.measure} {measured:.1f} % on {len(chosen)} images"
@@ -151,7 +151,7 @@ def check_augmentation(
     assert data.train is not None and given.teacher is not None
     batches = Batches(data, recipe, processes)
     right = []
-    epoch = batches.epoch(Streamed(data.train, processes.device), recipe.seed)
+    epoch = batches.epoch(StreamedImages(data.train, processes.device), recipe.seed)
     for parts in islice(epoch, max(1, images // batches.size)):
         for part in parts:
             sample = Sample(part.images, part.labels).labelled_as(given.classes)

@@ -25,6 +25,8 @@ from diswot.errors import UserError, one_line, unknown
 
 T = TypeVar("T")
 
+PREFIXES = ("subnet", "dense", "detector")  # of names that go on with another name
+
 _MODULE = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)+:[^\W\d]\w*")
 # Usual names of parameters for the number of classes and for the side of the images in pixels.
 ALIASES = {
@@ -57,8 +59,16 @@ def absolute(name: str) -> str:
 
 
 def rooted(named: T) -> T | str:
-    """Return the text of a user's function with an absolute path; anything else unchanged."""
-    return absolute(named) if isinstance(named, str) and is_spec(named) else named
+    """Return the text of a user's function with an absolute path; anything else unchanged.
+
+    The text may follow prefixes, as in `detector:subnet:file.py:function+fcos`.
+    """
+    if not isinstance(named, str):
+        return named
+    prefix, _, inner = named.partition(":")
+    if prefix in PREFIXES and inner:
+        return f"{prefix}:{rooted(inner)}"
+    return absolute(named) if is_spec(named) else named
 
 
 def short_name(name: str) -> str:
@@ -86,8 +96,11 @@ def needed(function: Callable[..., Any]) -> list[Parameter]:
 
 
 def load(name: str, **options: Any) -> Callable[..., Any]:
-    """Import a user's function as `find` does, with the options bound as by `bind`."""
-    return bind(find(name), **options)
+    """Import a user's function as `find` does, with the options bound as by `bind`.
+
+    An option that is None leaves the function its own default.
+    """
+    return bind(find(name), **{key: each for key, each in options.items() if each is not None})
 
 
 def find(name: str, kinds: tuple[type, ...] = ()) -> Any:
