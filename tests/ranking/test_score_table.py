@@ -243,3 +243,13 @@ def test_stopping_with_processes_does_not_wait_for_the_rest() -> None:
 def test_mistakes_are_told() -> None:
     with pytest.raises(UserError, match="unknown proxy 'dizwot'"):
         score_table(make, ROWS, ["dizwot"])
+
+
+def leaving(trial: Any) -> nn.Module:
+    raise SystemExit("no such network")
+
+
+def test_a_space_that_leaves_is_a_missing_score() -> None:
+    found = score_table(lambda: (make_two()[0], leaving), {"1": ROWS["1"]}, PROXY_NAMES)
+    assert math.isnan(found["1"].mean("diswot"))
+    assert "SystemExit: no such network" in found["1"].reasons["diswot"]

@@ -189,7 +189,7 @@ def score_one(
     make = partial(build_network, build, params)
     try:
         outcomes: dict[str, list[Any]] = {**scorer.outcomes(scorer.students(make), proxies)}
-    except Exception as error:  # a user's space or network may raise anything
+    except (Exception, SystemExit) as error:  # a user's code may raise anything
         reason = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
         outcomes = {name: [NotScored(name, math.nan, reason)] for name in proxies}
     values: dict[str, list[float]] = {}
