@@ -152,7 +152,7 @@ KNOWLEDGE: dict[str, Knowledge] = {
     ),
     "dkd_standardised": Knowledge(
         dkd_standardised,
-        "as dkd, logits standardised",
+        "decoupled softened outputs of standardised logits",
         "Sun et al., CVPR 2024",
         needs_labels=True,
         outputs_alone=True,
@@ -167,7 +167,7 @@ KNOWLEDGE: dict[str, Knowledge] = {
     ),
     "dist_standardised": Knowledge(
         dist_standardised,
-        "as dist, logits standardised",
+        "correlations of outputs, logits standardised",
         "Huang et al., NeurIPS 2022; Sun et al., CVPR 2024",
         outputs_alone=True,
     ),
