@@ -5,6 +5,7 @@ import torch
 from knowledge import naive
 from knowledge.made import THREE, made, pairs
 
+from diswot.errors import UserError
 from diswot.knowledge.adapters import Adapter, LearnedAdapter, adapt, orthogonal, pool
 
 WIDE = ((4, 5, 5), (7, 3, 2), (2, 1, 2), (9, 1, 1))
@@ -152,3 +153,8 @@ def test_the_summary_tells_everything(stages: str) -> None:
     assert "fixed orthogonal projection (proxy), learned 1x1 (loss)" in text
     assert "other widths" in text
     assert "other widths" not in Adapter(widths=True, always=True).summary
+
+
+def test_unknown_stages_are_told() -> None:
+    with pytest.raises(UserError, match="unknown stages of an adapter 'lats'; did you mean last"):
+        adapt(Adapter("lats"), made(0), made(1))

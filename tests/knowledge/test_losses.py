@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -7,7 +8,7 @@ import pytest
 import torch
 from knowledge.made import THREE, made
 from safetensors.torch import load_file
-from torch import nn
+from torch import Tensor, nn
 
 from diswot.data.dataset import Dataset, Split
 from diswot.errors import UserError
@@ -48,6 +49,38 @@ def test_weights_and_names() -> None:
     assert float(parts["kd"]) == pytest.approx(0.5 * float(get_distance("kd").between(*both)))
     assert float(parts["at"]) == pytest.approx(3 * float(get_distance("at").between(*both)))
     assert not list(losses.parameters())
+
+
+@pytest.mark.parametrize("name", ["values", "type", "train"])
+def test_a_function_may_have_the_name_of_a_method(name: str) -> None:
+    both = made(0), made(1)
+    mine = own(name)
+    assert list(Losses({mine: 1.0}, *both)(*both)) == [name]
+
+
+def test_two_functions_of_one_name_are_refused() -> None:
+    two = {own("mine"): 1.0, own("mine"): 2.0}
+    with pytest.raises(UserError, match="two losses have one name"):
+        Losses(two, made(0), made(1))
+    with pytest.raises(UserError, match="two losses have one name"):
+        Recipe(losses=two)
+
+
+def own(name: str) -> Callable[[Observation, Observation], Tensor]:
+    def distance(teacher: Observation, student: Observation) -> Tensor:
+        return (student.logits - teacher.logits).square().mean()
+
+    distance.__name__ = name
+    return distance
+
+
+def test_distances_are_in_float32_under_autocast() -> None:
+    both = made(0), made(1)
+    losses = Losses(dict.fromkeys(("sp", "rkd", "ickd"), 1.0), *both)
+    expected = losses(*both)
+    with torch.autocast("cpu", torch.bfloat16):
+        found = losses(*both)
+    assert all(torch.equal(found[name], value) for name, value in expected.items())
 
 
 def test_the_maps_of_classes_are_needed_only_by_gradcam() -> None:

@@ -152,3 +152,11 @@ def test_cc_nears_the_gaussian_kernel() -> None:
     student = replace(made(1), head_input=torch.zeros_like(x))  # series of cosine 0: exp(-0.8)
     expected = (kernel - math.exp(-0.8)).square().mean()
     assert float(cc(made(0), student, 0.4, 12)) == pytest.approx(float(expected), rel=1e-4)
+
+
+@pytest.mark.parametrize("distance", [rkd, pkt, cc])
+def test_of_many_rows_evenly_spaced_ones_are_compared(distance) -> None:
+    teacher, student = made(0, size=300), made(1, size=300)
+    kept = torch.linspace(0, 299, 256).long()
+    few = [replace(seen, head_input=seen.head_input[kept]) for seen in (teacher, student)]
+    assert torch.equal(distance(teacher, student), distance(*few))

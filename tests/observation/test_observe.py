@@ -220,6 +220,15 @@ def test_half_precision_gives_a_class_gradient_in_single() -> None:
     assert seen.class_gradient.dtype == torch.float32
 
 
+def test_autocast_gives_a_class_gradient_in_single() -> None:
+    with torch.autocast("cpu", torch.bfloat16):
+        seen = record(seeded(toys.LinearHead), *batch())
+    error = seen.logits.float().softmax(1) - nn.functional.one_hot(seen.targets, CLASSES)
+    expected = error.T @ seen.head_input.float() / len(seen.targets)
+    assert seen.class_gradient.dtype == torch.float32
+    assert torch.equal(seen.class_gradient, expected)
+
+
 # The class gradient
 
 
@@ -538,6 +547,24 @@ def test_a_model_names_its_own_layers(look) -> None:
         (4, 8, 8),
         (6, 4, 4),
     ]
+
+
+class Parallel(nn.DataParallel):
+    """A network that is parallel over devices, on any machine."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.module(images)
+
+
+@both
+def test_a_wrapped_model_names_its_own_layers(look) -> None:
+    model = seeded(toys.ScaledHead)
+    model.diswot_layers = {"stages": ["block1"], "classifier": "fc"}
+    expected = look(model, *batch(), cam=True)
+    seen = look(Parallel(model), *batch(), cam=True)
+    assert shapes(seen.stages) == [(4, 8, 8)]
+    assert torch.equal(seen.class_gradient, expected.class_gradient)
+    assert torch.equal(seen.cam_weights, expected.cam_weights)
 
 
 @both

@@ -158,6 +158,14 @@ def test_images_are_those_that_enter_the_backbone() -> None:
     assert math.isfinite(capacity(found)) and seen == [found.images.shape]
 
 
+def test_images_of_a_detector_in_training_are_drawn_from_nothing() -> None:
+    model = made(lambda width: fcos(width, min_size=(16, 32), max_size=48)).train()
+    before = torch.get_rng_state()
+    for _ in range(4):
+        assert candidate(model).images.shape == (4, 3, 32, 64)
+    assert torch.equal(torch.get_rng_state(), before) and model.transform.training
+
+
 def test_the_first_block_is_that_of_the_backbone() -> None:
     teacher, student = made(fcos, 6), made(fcos, 4)
     images, targets = batch(4)

@@ -63,6 +63,13 @@ def test_diswot_is_minus_both_distances(seed: int) -> None:
     assert scores["diswot"] == scores["semantic"] + scores["relation"]
 
 
+def test_images_and_labels_as_a_pair() -> None:
+    images = batch(8)
+    assert type(images) is not tuple
+    master = fresh(toys.LinearHead, "gaussian", 0, role=TEACHER)
+    assert score(master, student(0), tuple(images)) == score(master, student(0), images)
+
+
 @pytest.mark.parametrize("name", COMPARING)
 def test_a_student_can_be_no_closer_than_the_teacher_itself(name: str) -> None:
     """Equal networks are the limit, which strangers stay below.

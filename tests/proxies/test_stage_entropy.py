@@ -61,6 +61,24 @@ def test_weighted_logarithms_of_the_deviations(dense: bool, factors: tuple[float
     assert found == pytest.approx(by_hand(factors))
 
 
+def test_stages_that_the_network_names() -> None:
+    model = Stages((7.0, *FACTORS))
+    model.diswot_layers = {"stages": ["encoder.0", "encoder.1", "encoder.2"]}
+    assert stage_entropy(given(model)) == pytest.approx(by_hand((7.0, *FACTORS[:2])))
+
+
+def test_an_activation_inside_a_normalisation_stays() -> None:
+    from timm.layers import BatchNormAct2d
+
+    inside, apart = Stages(), Stages()
+    for one, other in zip(inside.encoder, apart.encoder, strict=True):
+        one[0] = BatchNormAct2d(3)
+        other[0] = nn.Sequential(nn.BatchNorm2d(3), nn.ReLU())
+    assert (
+        stage_entropy(given(inside)) == stage_entropy(given(apart)) < stage_entropy(given(Stages()))
+    )
+
+
 def test_a_map_of_zeros_is_lowest() -> None:
     assert stage_entropy(given(Stages((2.0, 3.0, 0.0)))) == -math.inf
 

@@ -125,6 +125,15 @@ def test_the_ceiling_is_a_row() -> None:
     assert 0.6 < tau.low < tau.value < tau.high < 1
 
 
+def test_the_ceiling_counts_the_rows_that_are_ranked() -> None:
+    score, accuracy, params = table()
+    params = [math.nan, *params[1:]]
+
+    found = rank({"s": score}, accuracy, params, seed_deviation=0.5)
+
+    assert (found[CEILING].n, found[CEILING].missing) == (found["s"].n, 1) == (N - 1, 1)
+
+
 def test_as_dict_is_plain() -> None:
     score, accuracy, params = table()
 

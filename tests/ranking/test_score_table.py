@@ -20,7 +20,7 @@ from diswot.executors import pool
 from diswot.proxies.candidate import Candidate
 from diswot.proxies.registry import PROXIES, Proxy
 from diswot.proxies.scorer import scorer
-from diswot.ranking.score_table import Scores, Setting, read_kept, score_table
+from diswot.ranking.score_table import Scores, TableScorer, read_kept, score_table
 from diswot.spaces.registry import enumerate_params
 
 PROXY_NAMES = ("diswot", "params")
@@ -42,16 +42,16 @@ class Zero(nn.Module):
         return (x.sum(1, keepdim=True) * 0).expand(-1, 6, -1, -1)
 
 
-def make(repeats: int = 1) -> Setting:
+def make(repeats: int = 1) -> TableScorer:
     batches = [toyspaces.batch() for _ in range(repeats)]
     return scorer(toyspaces.teacher(), batches), space
 
 
-def make_two() -> Setting:
+def make_two() -> TableScorer:
     return make(2)
 
 
-def make_killed() -> Setting:
+def make_killed() -> TableScorer:
     os._exit(9)
 
 
@@ -185,7 +185,7 @@ def deadly(trial: BaseTrial) -> nn.Module:
     return model
 
 
-def make_deadly() -> Setting:
+def make_deadly() -> TableScorer:
     return make_two()[0], deadly
 
 
@@ -243,3 +243,13 @@ def test_stopping_with_processes_does_not_wait_for_the_rest() -> None:
 def test_mistakes_are_told() -> None:
     with pytest.raises(UserError, match="unknown proxy 'dizwot'"):
         score_table(make, ROWS, ["dizwot"])
+
+
+def leaving(trial: Any) -> nn.Module:
+    raise SystemExit("no such network")
+
+
+def test_a_space_that_leaves_is_a_missing_score() -> None:
+    found = score_table(lambda: (make_two()[0], leaving), {"1": ROWS["1"]}, PROXY_NAMES)
+    assert math.isnan(found["1"].mean("diswot"))
+    assert "SystemExit: no such network" in found["1"].reasons["diswot"]

@@ -15,7 +15,7 @@ from diswot.storage.run_files import SCORED_ROWS
 
 if TYPE_CHECKING:
     from diswot.ranking.score_columns import ScoreColumns
-    from diswot.ranking.score_table import Setting
+    from diswot.ranking.score_table import TableScorer
     from diswot.ranking.tables.rows import AccuracyTable
     from diswot.utils.progress import Advance
 
@@ -107,7 +107,7 @@ def scored(
     return score_columns.score_columns(table, same, proxies)
 
 
-def setting(job: Mapping[str, Any], proxies: Sequence[str]) -> Setting:
+def setting(job: Mapping[str, Any], proxies: Sequence[str]) -> TableScorer:
     """Return the scorer and the space of a job; each worker process makes its own.
 
     Where no score needs a teacher, none is built.

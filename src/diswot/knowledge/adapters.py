@@ -17,6 +17,7 @@ import torch
 from torch import Generator, Tensor, nn
 from torch.nn.functional import adaptive_avg_pool2d, conv2d
 
+from diswot.errors import unknown
 from diswot.knowledge.stages import Pair, at_least_float32, pair_stages
 from diswot.observation.observe import Observation
 
@@ -120,9 +121,15 @@ def pool(maps: Tensor, grid: tuple[int, int]) -> Tensor:
 def _pairs(adapter: Adapter, teacher: Observation, student: Observation) -> list[Pair]:
     """Return the pairs of maps that are compared, before channels are mapped."""
     pairs = pair_stages(teacher, student)
-    chosen = {"all": slice(None), "last": slice(-1, None)}
     middle = len(pairs) // 2
-    pairs = pairs[chosen.get(adapter.stages, slice(middle, middle + 1))]
+    chosen = {
+        "all": slice(None),
+        "middle": slice(middle, middle + 1),
+        "last": slice(-1, None),
+    }
+    if adapter.stages not in chosen:
+        raise unknown("stages of an adapter", adapter.stages, chosen)
+    pairs = pairs[chosen[adapter.stages]]
     return [_on_one_grid(*maps) for maps in pairs] if adapter.grids else pairs
 
 

@@ -14,10 +14,9 @@ from torch import Tensor, nn
 
 from diswot.errors import UserError
 from diswot.knowledge.adapters import LearnedAdapter
-from diswot.knowledge.registry import Knowledge, Weights, get_distance
+from diswot.knowledge.registry import Knowledge, Weights, get_distances
 from diswot.knowledge.rows import check_rows
 from diswot.observation.observe import Observation
-from diswot.utils import user_code
 
 MIN_SHARED = 2  # classes, below which outputs say nothing
 
@@ -73,7 +72,8 @@ class Losses(nn.Module):
         outputs_alone: Whether all distances look at nothing but outputs and targets.
 
     Raises:
-        UserError: A name is unknown, or a distance needs classes that the networks do not share.
+        UserError: As in `get_distances`, or a distance needs classes that the networks do not
+            share.
     """
 
     def __init__(
@@ -85,7 +85,7 @@ class Losses(nn.Module):
         classes: Sequence[int] | None = None,
     ) -> None:
         super().__init__()
-        rows = {user_code.name_of(name): get_distance(name) for name in weights}
+        rows = get_distances(weights)
         self.weights = dict(zip(rows, weights.values(), strict=True))
         self.facts = rows
         self.shared = None if classes is None else SharedClasses(tuple(classes))
@@ -95,27 +95,28 @@ class Losses(nn.Module):
         self.needs_cam = any(row.needs_cam for row in rows.values())
         self.needs_labels = any(row.needs_labels for row in rows.values())
         self.outputs_alone = all(row.outputs_alone for row in rows.values())
-        made = {n: Loss(row, teacher, student, temperature) for n, row in rows.items()}
-        self.rows = nn.ModuleDict({_key(name): loss for name, loss in made.items()})
+        self.rows = nn.ModuleList(
+            [Loss(row, teacher, student, temperature) for row in rows.values()]
+        )
 
     def forward(self, teacher: Observation, student: Observation) -> dict[str, Tensor]:
-        """Return each distance times its weight."""
-        pair = teacher, student
-        return {name: self.weights[name] * self._value(name, *pair) for name in self.weights}
+        """Return each distance times its weight, in float32 also under autocast."""
+        parts = zip(self.weights.items(), self.facts.values(), self.rows, strict=True)
+        with torch.autocast(student.last.device.type, enabled=False):
+            return {
+                name: weight * self._value(row, loss, teacher, student)
+                for (name, weight), row, loss in parts
+            }
 
-    def _value(self, name: str, teacher: Observation, student: Observation) -> Tensor:
-        row = self.facts[name]
+    def _value(
+        self, row: Knowledge, loss: nn.Module, teacher: Observation, student: Observation
+    ) -> Tensor:
         if self.shared is not None and row.outputs_alone:
             teacher, student = self.shared.select(teacher, student, labelled=row.needs_labels)
             if not len(student.logits):
                 return student.logits.sum()
-        value: Tensor = self.rows[_key(name)](teacher, student)
+        value: Tensor = loss(teacher, student)
         return value
-
-
-def _key(name: str) -> str:
-    """Return the name of a distance as a module's name, in which torch allows no dot."""
-    return name.replace(".", "_")
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ prediction with a dense label map, and a classifier has neither.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 
 from torch import Tensor, nn
@@ -152,7 +152,7 @@ KNOWLEDGE: dict[str, Knowledge] = {
     ),
     "dkd_standardised": Knowledge(
         dkd_standardised,
-        "as dkd, logits standardised",
+        "decoupled softened outputs of standardised logits",
         "Sun et al., CVPR 2024",
         needs_labels=True,
         outputs_alone=True,
@@ -167,7 +167,7 @@ KNOWLEDGE: dict[str, Knowledge] = {
     ),
     "dist_standardised": Knowledge(
         dist_standardised,
-        "as dist, logits standardised",
+        "correlations of outputs, logits standardised",
         "Huang et al., NeurIPS 2022; Sun et al., CVPR 2024",
         outputs_alone=True,
     ),
@@ -278,6 +278,18 @@ def get_distance(name: str | Distance) -> Knowledge:
         raise unknown("knowledge distance", name, KNOWLEDGE)
     found = user_code.find(name, (Knowledge,))
     return found if isinstance(found, Knowledge) else _own(name, found)
+
+
+def get_distances(names: Collection[str | Distance]) -> dict[str, Knowledge]:
+    """Return the rows of some knowledge distances by name.
+
+    Raises:
+        UserError: As in `get_distance`, or two functions have one name.
+    """
+    rows = {user_code.name_of(name): get_distance(name) for name in names}
+    if len(rows) < len(names):
+        raise UserError("two losses have one name; give one of the functions another name")
+    return rows
 
 
 def _own(name: str, function: Distance) -> Knowledge:

@@ -1,9 +1,8 @@
 """Distances of the relations among images or rows, for any widths.
 
-Of more than 1,024 rows, such as the pixels of a batch, or of more than 256 anchors, 256 are
-compared with each other. `rkd`, `pkt` and `cc` compare the `head_input`, N x D, and raise a
-`UserError` if two detectors have different anchors. `sp` and `cka` compare the `stages`, and raise
-one if their numbers differ.
+Of more than 256 rows, such as the pixels of a batch, 256 are compared with each other. `rkd`, `pkt`
+and `cc` compare the `head_input`, N x D, and raise a `UserError` if two detectors have different
+anchors. `sp` and `cka` compare the `stages`, and raise one if their numbers differ.
 
 Letters: B images, N rows, D features that enter the classifier.
 """
@@ -28,7 +27,7 @@ from diswot.knowledge.stages import (
 from diswot.observation.functional import gram, unit_rows
 from diswot.observation.observe import Observation
 
-_MANY_ROWS, _COMPARED_ROWS = 1024, 256
+_COMPARED_ROWS = 256  # angles of N rows are N x N x N
 
 
 def sp(teacher: Observation, student: Observation) -> Tensor:
@@ -117,7 +116,7 @@ def rkd(
 def _compared_rows(seen: Observation) -> Tensor:
     """Return the inputs of the classifier; of many rows, evenly spaced ones."""
     rows = at_least_float32(seen.head_input)
-    if len(rows) <= (_MANY_ROWS if seen.anchors is None else _COMPARED_ROWS):
+    if len(rows) <= _COMPARED_ROWS:
         return rows
     return rows[torch.linspace(0, len(rows) - 1, _COMPARED_ROWS).long().to(rows.device)]
 

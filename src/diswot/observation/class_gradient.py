@@ -26,7 +26,8 @@ def linear_class_gradient(head_input: Tensor, logits: Tensor, targets: Tensor) -
         (softmax(Z) - onehot(y))^T H / N in float32, K x D.
     """
     error = logits.float().softmax(1) - one_hot(targets, logits.shape[1])
-    return error.T @ head_input.float() / len(targets)
+    with torch.autocast(logits.device.type, enabled=False):  # which would round to bf16
+        return error.T @ head_input.float() / len(targets)
 
 
 def autograd_class_gradient(

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from diswot.errors import UserError
 from diswot.observation.boxes import BACKGROUND, box_dicts
 from diswot.observation.dense_head import RanConvolution
-from diswot.observation.modes import hooked
+from diswot.observation.modes import hooked, measuring, unwrapped
 from diswot.observation.rows import IGNORED
 
 # Methods by which the parts of torchvision's detectors are known, also in other libraries' copies
@@ -89,7 +89,7 @@ def run_matching(
         The losses by name. The matches are None if the detector has no method of torchvision's that
         is handed them.
     """
-    with _matching(detector(model)) as found:
+    with _matching(unwrapped(model)) as found:
         losses = run_detector(model, images, targets)
     return losses, found[-1] if found else None
 
@@ -109,12 +109,16 @@ class ImagesAlone(nn.Module):
 
     def enter(self, images: Tensor) -> Tensor:
         """Return images as the backbone takes them: resized, normalised and padded."""
-        transform = detector(self.detector)._modules.get("transform")
-        return images if transform is None else transform(list(images))[0].tensors
+        transform = unwrapped(self.detector)._modules.get("transform")
+        if transform is None:
+            return images
+        with measuring(transform):  # in training it may draw a size
+            entering: Tensor = transform(list(images))[0].tensors
+        return entering
 
     def forward(self, images: Tensor) -> Tensor:
         """Return the output for images that `enter` returns."""
-        parts = detector(self.detector)._modules
+        parts = unwrapped(self.detector)._modules
         backbone, proposer = parts.get("backbone"), parts.get("rpn")
         if backbone is None:
             return torch.stack([each["scores"].sum() for each in self.detector(list(images))])
@@ -127,20 +131,11 @@ class ImagesAlone(nn.Module):
         return torch.cat([each.flatten(1) for each in given], 1)
 
 
-def detector(model: nn.Module) -> nn.Module:
-    """Return the detector inside a model that is compiled or parallel over processes."""
-    for name in ("module", "_orig_mod"):
-        inner = model._modules.get(name)
-        if inner is not None:
-            return detector(inner)
-    return model
-
-
 @contextmanager
 def _giving_losses(model: nn.Module) -> Iterator[None]:
     """Put the detector, and its parts that propose and sample boxes, into training mode."""
     parts = [m for m in model.modules() if hasattr(m, _PROPOSES) or hasattr(m, _SAMPLES)]
-    parts = [detector(model), *parts]
+    parts = [unwrapped(model), *parts]
     modes = [part.training for part in parts]
     try:
         for part in parts:

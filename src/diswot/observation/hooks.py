@@ -19,6 +19,7 @@ from diswot.observation.boxes import is_boxes
 from diswot.observation.dense_head import RanConvolution
 from diswot.observation.detectors import Matches, run_matching
 from diswot.observation.feature_maps import StageMap, add_stage_map, as_map, block_depths
+from diswot.observation.modes import unwrapped
 from diswot.observation.rows import is_dense, logits_of
 
 Layers = Mapping[str, str | Sequence[str]]
@@ -163,7 +164,8 @@ def run(
     """Run a model once with hooks, which are removed afterwards, also if the model raises.
 
     Args:
-        model: Any classifier, dense network or detector.
+        model: Any classifier, dense network or detector, perhaps compiled or parallel over
+            processes; names leave these wrappers out.
         images: B x C x H x W, at least two images.
         layers: Names of modules, as in `observe.observe`.
         copy: Whether maps are copied.
@@ -176,7 +178,7 @@ def run(
     """
     _check_images(images)
     _check_boxes(targets)
-    modules = dict(model.named_modules())
+    modules = dict(unwrapped(model).named_modules())
     wanted = _named_maps(layers, modules)
     depths = block_depths(modules)
     dense = targets is not None and is_dense(targets)

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from diswot.errors import UserError
 from diswot.utils.compat import BatchNorm, BatchNormBase
 
+_PARALLEL = (nn.DataParallel, nn.parallel.DistributedDataParallel)
 _BLOCK = 16  # channels that oneDNN computes together with AVX-512
 _SEED = 0  # of what a model draws while it is measured
 _Statistics = tuple[bool, Tensor | None, Tensor | None]
@@ -28,6 +29,14 @@ def require_network(role: str, value: object) -> None:
         made = f"; make it: diswot.create_teacher({value!r}, num_classes=...)"
         hint = made if isinstance(value, str) else ""
         raise UserError(f"the {role} must be a network, not a {type(value).__name__}{hint}")
+
+
+def unwrapped(model: nn.Module) -> nn.Module:
+    """Return the network inside one that is compiled or parallel over processes."""
+    if isinstance(model, _PARALLEL):
+        return unwrapped(model.module)
+    inner = model._modules.get("_orig_mod")
+    return model if inner is None else unwrapped(inner)
 
 
 @contextmanager

@@ -25,7 +25,7 @@ from diswot.observation.dense_head import RanConvolution, head_convolutions, hea
 from diswot.observation.detectors import Matches, run_matching
 from diswot.observation.feature_maps import as_map
 from diswot.observation.hooks import Layers, Trace, kind, run
-from diswot.observation.modes import measuring, recordable, require_network
+from diswot.observation.modes import measuring, recordable, require_network, unwrapped
 from diswot.observation.rows import IGNORED, PixelRows, is_dense, logits_of
 
 _log = logging.getLogger("diswot")
@@ -124,7 +124,7 @@ def observe(
             images do not fit the model.
     """
     require_network("model", model)
-    layers = _given(model) if layers is None else layers
+    layers = given_layers(model) if layers is None else layers
     with recordable(images, targets) as (images, targets):
         with measuring(model):
             trace = run(model, images, layers, targets=targets)
@@ -142,16 +142,16 @@ def record(model: nn.Module, images: Tensor, targets: Tensor, *, cam: bool = Fal
     Raises:
         UserError: The model overwrites a map in place, so that the observation would be wrong.
     """
-    layers = _given(model)
+    layers = given_layers(model)
     trace = run(model, images, layers, targets=targets)
     if trace.overwritten():
         raise UserError("the model overwrites a stage's map in place; name other stages in layers")
     return _observation(model, trace, images, targets, layers, cam, nullcontext)
 
 
-def _given(model: nn.Module) -> Layers:
+def given_layers(model: nn.Module) -> Layers:
     """Return the names of modules that a model brings with it; none by default."""
-    given: Layers = getattr(model, NAMES.rpartition(".")[2], {})
+    given: Layers = getattr(unwrapped(model), NAMES.rpartition(".")[2], {})
     return given
 
 
@@ -214,14 +214,14 @@ def _dense_observation(
         entering = rows.read(classifier.input)
         weight = classifier.module.weight
         gradient = autograd_class_gradient(lambda: rows.read(rerun()), logits, targets, weight)
-    named, last = _named_maps(trace, layers)
+    named, last = named_maps(trace, layers)
     last = classifier.input if last is None else last
     stages = named or (*(each.map for each in trace.stage_maps if each.map is not last), last)
     return Observation(stages, last, entering, logits, targets, gradient, positions=outputs)
 
 
 def _box_observation(trace: Trace, rematch: Rematch, layers: Layers) -> Observation:
-    named, last = _named_maps(trace, layers)
+    named, last = named_maps(trace, layers)
     body = tuple(each.map for each in trace.stage_maps)
     levels = tuple(level for level, _ in trace.levels)
     stages = named or (levels if len(levels) > 1 else body)
@@ -269,7 +269,7 @@ def _dense_classifier(trace: Trace, logits: Tensor, layers: Layers) -> RanConvol
 
 def _maps(trace: Trace, classifier: str, layers: Layers) -> tuple[tuple[Tensor, ...], Tensor]:
     """Return the maps that end the stages, and the last map."""
-    stages, last = _named_maps(trace, layers)
+    stages, last = named_maps(trace, layers)
     stages = stages or trace.stages(classifier)
     if last is None and not stages:
         raise UserError(f"no feature map found in the model; name one: {NAMES} = {{'last': NAME}}")
@@ -277,7 +277,7 @@ def _maps(trace: Trace, classifier: str, layers: Layers) -> tuple[tuple[Tensor, 
     return stages or (last,), last
 
 
-def _named_maps(trace: Trace, layers: Layers) -> tuple[tuple[Tensor, ...], Tensor | None]:
+def named_maps(trace: Trace, layers: Layers) -> tuple[tuple[Tensor, ...], Tensor | None]:
     """Return the maps that the user named: the stages, none by default, and the last map."""
     stages = tuple(_named_map(trace, stage) for stage in layers.get("stages", ()))
     return stages, _named_map(trace, str(layers["last"])) if "last" in layers else None
@@ -334,7 +334,7 @@ def _autograd_cam_weights(
     assert logits is not None
     keep_graph = source.requires_grad and logits.requires_grad
     if not keep_graph:
-        module = model.get_submodule(name)
+        module = unwrapped(model).get_submodule(name)
         with cams.graph_from(module, source.shape, enters=enters) as sources:
             logits = rerun()
         source = sources[-1]

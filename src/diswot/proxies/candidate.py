@@ -84,14 +84,18 @@ class Candidate:
             return observe(self.student, *self.batch, cam=self.cam), recorders
 
     @cached_property
+    def _alone(self) -> tuple[nn.Module, Tensor]:
+        return images_alone(self.student, self.batch)
+
+    @property
     def network(self) -> nn.Module:
         """The student as a function of images alone: itself, unless it is a detector."""
-        return images_alone(self.student, self.batch)[0]
+        return self._alone[0]
 
-    @cached_property
+    @property
     def images(self) -> Tensor:
         """The images as `network` takes them, B x 3 x H x W: a detector may resize and pad them."""
-        return images_alone(self.student, self.batch)[1]
+        return self._alone[1]
 
     @cached_property
     def roughness(self) -> tuple[float, float]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -36,10 +37,17 @@ def differentiating(model: nn.Module) -> Iterator[None]:
 
 @contextmanager
 def without_norms(model: nn.Module) -> Iterator[None]:
-    """Replace the forward pass of normalisation layers by the identity."""
+    """Replace normalisation by the identity; what a layer of timm does after it stays."""
     norms = [module for module in model.modules() if isinstance(module, _NORMS)]
-    with replaced(dict.fromkeys(norms, lambda features: features)):
+    with replaced({norm: partial(_after, [*norm.children()]) for norm in norms}):
         yield
+
+
+def _after(children: list[nn.Module], features: Tensor) -> Tensor:
+    """Run the children of a normalisation layer: dropout and activation, perhaps in place."""
+    for child in children:
+        features = child(features.clone())
+    return features
 
 
 def gradients(

@@ -26,7 +26,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from diswot.data.dataset import Batch, Dataset
 from diswot.data.own import as_dataset, is_data
@@ -248,7 +248,7 @@ def score(
             block: `default`, `default_inherited` and `detail` need the network. None if no proxy
             needs a teacher.
         student: Network.
-        batch: Normalised images, B x 3 x H x W, and labels, B; or a data set, a torch map data set
+        batch: Normalised images, B x 3 x H x W, with labels, B; or a data set, a torch map data set
             of (image, label) or a loader of one, of which the batch of 64 images that `seed` draws
             is taken.
         proxies: Names (`list_proxies`), `file.py:function`, `package.module:function`, or functions
@@ -267,6 +267,8 @@ def score(
     if is_data(batch):
         data = as_dataset(batch)
         num_classes, batch = len(data.classes), data.default_batch(seed)
+    elif isinstance(batch, tuple) and [isinstance(each, Tensor) for each in batch] == [True] * 2:
+        batch = Batch(*batch)
     check_types(teacher, student, batch)
     assert isinstance(batch, Batch)
     rows = get_proxies([proxies] if isinstance(proxies, str) or callable(proxies) else proxies)

@@ -13,6 +13,7 @@ import torch
 from diswot.errors import UserError
 from diswot.observation.hooks import run
 from diswot.observation.modes import measuring
+from diswot.observation.observe import given_layers, named_maps
 from diswot.proxies import passes
 from diswot.proxies.candidate import Candidate
 
@@ -31,7 +32,7 @@ def stage_entropy(candidate: Candidate) -> float:
 
     Unlike there, residual connections and gates stay, and the computation is in float64 instead of
     in steps that are scaled. Of a dense network the stages are those of the encoder, of a detector
-    those of the backbone before its pyramid.
+    those of the backbone before its pyramid. Those that the network names itself come first.
 
     A network of fewer than three stages, such as a plain transformer, has fewer terms.
 
@@ -41,10 +42,12 @@ def stage_entropy(candidate: Candidate) -> float:
     images, labels = candidate.batch
     model = copy.deepcopy(candidate.student).double()
     shape = (min(_IMAGES, len(images)), *images.shape[1:])
+    layers = given_layers(model)
     noise = torch.randn(shape, generator=candidate.generator(), dtype=torch.float64)
     with torch.no_grad(), measuring(model), passes.without_norms(model):
-        trace = run(model, noise.to(images.device), {}, copy=True, targets=labels[:_IMAGES])
-    maps = [each.map for each in trace.stage_maps if not each.after_pooling][-len(WEIGHTS) :]
+        trace = run(model, noise.to(images.device), layers, copy=True, targets=labels[:_IMAGES])
+    stages = [each.map for each in trace.stage_maps if not each.after_pooling]
+    maps = (named_maps(trace, layers)[0] or stages)[-len(WEIGHTS) :]
     if not maps:
         raise UserError("stage_entropy needs a network with a feature map")
     deviations = [float(each.std(correction=0)) for each in maps]

@@ -174,7 +174,7 @@ def rank(
         rows[name] = _ranking(ranked, len(target), weights[:, used].astype(np.float64))
     if seed_deviation is not None:
         draws = ceiling(target[known], seed_deviation, max(resamples, 100), random)
-        rows[CEILING] = _ceiling(target, draws)
+        rows[CEILING] = _ceiling(int(known.sum()), len(target), draws)
     return RankResult(rows)
 
 
@@ -195,10 +195,9 @@ def _ranking(ranked: RankingInput, total: int, weights: Array) -> Ranking:
     )
 
 
-def _ceiling(target: Array, draws: Array) -> Ranking:
-    known = int(np.isfinite(target).sum())
+def _ceiling(known: int, total: int, draws: Array) -> Ranking:
     tau = _interval(float(draws.mean()), draws)
-    return Ranking(known, len(target) - known, 0, 0.0, {"kendall": tau})
+    return Ranking(known, total - known, 0, 0.0, {"kendall": tau})
 
 
 def _interval(value: float, draws: Array) -> Interval:

@@ -25,9 +25,9 @@ from diswot.spaces.registry import Params, build_network
 from diswot.spaces.validation import Build
 from diswot.utils import jsonl
 
-Setting = tuple[Scorer, Build]
+TableScorer = tuple[Scorer, Build]
 OnRow = Callable[[int, int], None]
-Task = tuple[Params, list[str]]
+RowTask = tuple[Params, list[str]]
 
 
 @dataclass(frozen=True)
@@ -63,13 +63,13 @@ class Scores:
 
 
 def score_table(
-    make: Callable[[], Setting],
+    make: Callable[[], TableScorer],
     architectures: Mapping[str, Params],
     proxies: Sequence[str],
     *,
     keep: Path | None = None,
     workers: int = 1,
-    others: Sequence[Callable[[], Setting]] = (),
+    others: Sequence[Callable[[], TableScorer]] = (),
     on_row: OnRow = lambda done, total: None,
 ) -> dict[str, Scores]:
     """Score architectures, each with all proxies in one go.
@@ -146,7 +146,7 @@ def _append(path: Path, name: str, scores: Scores) -> None:
 
 
 @contextmanager
-def _executor(makes: Sequence[Callable[[], Setting]], workers: int) -> Iterator[Executor]:
+def _executor(makes: Sequence[Callable[[], TableScorer]], workers: int) -> Iterator[Executor]:
     """Start what scores: this process for one worker, or processes."""
     if workers == 1:
         yield Inline(_scoring(makes[0]))
@@ -158,14 +158,14 @@ def _executor(makes: Sequence[Callable[[], Setting]], workers: int) -> Iterator[
         yield pool
 
 
-def _scoring(make: Callable[[], Setting]) -> Callable[[Task], Scores]:
+def _scoring(make: Callable[[], TableScorer]) -> Callable[[RowTask], Scores]:
     """Return the function that does an executor's tasks."""
     scorer, build = make()
     row = cache(get_proxy)  # a user may edit a file meanwhile
     return lambda task: score_one(scorer, build, task[0], {name: row(name) for name in task[1]})
 
 
-def _scored(executor: Executor, tasks: Mapping[str, Task]) -> Iterator[tuple[str, Scores]]:
+def _scored(executor: Executor, tasks: Mapping[str, RowTask]) -> Iterator[tuple[str, Scores]]:
     """Yield the scores of each task when it ends."""
     waiting, running = deque(tasks), 0
     while waiting or running:
@@ -189,7 +189,7 @@ def score_one(
     make = partial(build_network, build, params)
     try:
         outcomes: dict[str, list[Any]] = {**scorer.outcomes(scorer.students(make), proxies)}
-    except Exception as error:  # a user's space or network may raise anything
+    except (Exception, SystemExit) as error:  # a user's code may raise anything
         reason = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
         outcomes = {name: [NotScored(name, math.nan, reason)] for name in proxies}
     values: dict[str, list[float]] = {}

@@ -62,7 +62,6 @@ def _check_values(role: str, logits: Tensor) -> None:
 
 CLASSIFICATION = Task(
     summary="one class an image",
-    row="an image",
     result="test_accuracy",
     measure="test accuracy",
     class_measure="",

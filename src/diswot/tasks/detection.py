@@ -159,7 +159,6 @@ def head_classes(model: nn.Module) -> int | None:
 
 DETECTION = Task(
     summary="boxes with classes: folders of images and boxes",
-    row="an anchor or point that is matched to a box, or drawn from the background",
     result="test_map",
     measure="test mAP",
     class_measure="AP",

@@ -63,7 +63,6 @@ def check_positions(fit: Fit, outputs: object) -> None:
 
 SEGMENTATION = Task(
     summary="one class a pixel: folders of images and masks",
-    row="a pixel that is not ignored",
     result="test_miou",
     measure="test mIoU",
     class_measure="IoU",

@@ -1,4 +1,4 @@
-"""What a task is: its rows, its predictions and how they are measured.
+"""What a task is: its predictions and how they are measured.
 
 Letters: B images, K classes.
 """
@@ -38,7 +38,6 @@ class Task:
 
     Attributes:
         summary: One line.
-        row: What a row is: it has one target.
         result: Name of the test result in the history of a training.
         measure: Name of the measure in tables.
         class_measure: Name of the measure of one class; empty if there is none.
@@ -61,7 +60,6 @@ class Task:
     """
 
     summary: str
-    row: str
     result: str
     measure: str
     class_measure: str

@@ -92,7 +92,8 @@ def check_losses(given: Distillation, processes: Processes) -> list[Finding]:
 
 def _adapters(losses: Losses) -> Finding:
     """Say which losses learn something beside the student."""
-    sizes = {name: sum(p.numel() for p in row.parameters()) for name, row in losses.rows.items()}
+    rows = zip(losses.facts, losses.rows, strict=True)
+    sizes = {name: sum(p.numel() for p in row.parameters()) for name, row in rows}
     learned = [f"{name} learns {size:,} parameters" for name, size in sizes.items() if size]
     text = ", ".join(learned) or "none is learned"
     return Finding("adapters", "good", text)

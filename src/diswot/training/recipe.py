@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, fields
 
 from diswot.errors import UserError, unknown
-from diswot.knowledge.registry import KNOWLEDGE, Published, Weights, get_distance
+from diswot.knowledge.registry import KNOWLEDGE, Published, Weights, get_distance, get_distances
 from diswot.utils import user_code
 
 OPTIMIZERS = ("sgd", "adamw", "lamb")
@@ -151,8 +151,8 @@ class Recipe:
         if not isinstance(self.losses, Mapping):
             kind = type(self.losses).__name__
             raise UserError(f"losses must be weights by name, such as {{'kd': 0.9}}, not a {kind}")
+        get_distances(self.losses)
         for name, weight in self.losses.items():
-            get_distance(name)
             if not 0 <= weight < LARGEST:
                 raise UserError(f"{user_code.name_of(name)} must be {_WEIGHT}, not {weight}")
         if self.temperature is None:

@@ -21,6 +21,7 @@ import pytest
 from diswot.errors import UserError
 from diswot.ranking.tables.nats import load
 from diswot.ranking.tables.read import read_table, sample
+from diswot.ranking.tables.targets import choose_target
 from diswot.spaces import nasbench201
 
 SHARED = Path(__file__).parents[4] / "shared" / "data"
@@ -469,3 +470,26 @@ def test_a_published_table(name: str, space: str, count: int, target: str) -> No
     assert all(5 < value < 100 for value in values if not math.isnan(value))
     assert max(values) > 60
     assert not {"index", "params", "params_m", "macs_m", "vertices"} & set(table.targets)
+
+
+CONDITIONAL = """
+from toys import LinearHead
+
+def space(trial):
+    if trial.suggest_int("blocks", 1, 2) == 2:
+        trial.suggest_int("expand", 1, 60)
+    return LinearHead()
+"""
+
+
+def test_a_parameter_of_some_rows_is_no_accuracy(tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text(CONDITIONAL)
+    path = written(tmp_path, "blocks,expand,acc\n1,3,60\n2,50,61\n2,4,62\n")
+    assert read_table(path, f"{tmp_path}/mine.py:space").targets == ("acc",)
+
+
+def test_an_accuracy_with_the_name_of_a_score_is_renamed(tmp_path: Path) -> None:
+    path = written(tmp_path, "blocks1,blocks2,blocks3,kd,size\n1,1,1,61.5,3\n1,1,3,62,4\n")
+    table = read_table(path, "s0")
+    assert table.accuracies == {"kd_acc": [61.5, 62.0]}
+    assert choose_target(table.accuracies, "kd") == choose_target(table.accuracies) == "kd_acc"

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from optuna.distributions import BaseDistribution, CategoricalDistribution, IntDistribution
 
 from diswot.errors import UserError, unknown
 from diswot.models.weightless import Weightless
+from diswot.proxies.registry import PROXIES
 from diswot.ranking.tables import notations
 from diswot.ranking.tables.notations import ParsedRow, RowReader
 from diswot.ranking.tables.raw_rows import RawRow
-from diswot.ranking.tables.targets import target_column
+from diswot.ranking.tables.targets import BESIDE_SCORE, TargetColumn, target_column
 from diswot.spaces.registry import Params, create_space
 from diswot.spaces.trials import FixedParamsTrial
 
@@ -69,7 +70,7 @@ def make_table(name: str, space: str, raw_rows: Sequence[RawRow], read: RowReade
     _check_unique(name, [each.name for each in parsed])
     cells = _cells(raw_rows, parsed)
     found = [target_column(column, values) for column, values in cells.items()]
-    columns = [column for column in found if column is not None]
+    columns = [_beside_scores(column) for column in found if column is not None]
     if not columns:
         raise UserError(f"{name} has no column of accuracies{_reason(cells)}")
     rows = (
@@ -81,14 +82,16 @@ def make_table(name: str, space: str, raw_rows: Sequence[RawRow], read: RowReade
 
 
 def _cells(raw_rows: Sequence[RawRow], parsed: Sequence[ParsedRow]) -> dict[str, list[object]]:
-    """Return the columns that do not describe an architecture; None is a missing cell."""
-    names = dict.fromkeys(
-        name
-        for raw, row in zip(raw_rows, parsed, strict=True)
-        for name in raw
-        if name not in row.columns
-    )
+    """Return the columns that describe no row's architecture; None is a missing cell."""
+    asked = set().union(*(row.columns for row in parsed))
+    names = dict.fromkeys(name for raw in raw_rows for name in raw if name not in asked)
     return {name: [raw.get(name) for raw in raw_rows] for name in names}
+
+
+def _beside_scores(column: TargetColumn) -> TargetColumn:
+    """Rename a column that has the name of a score."""
+    name = f"{column.name}{BESIDE_SCORE}" if column.name in PROXIES else column.name
+    return replace(column, name=name)
 
 
 def _check_unique(name: str, titles: Sequence[str]) -> None:

@@ -35,7 +35,7 @@ _OTHER = {
     *("speed", "energy", "memory", "mem", "mb", "gb", "bytes", "params", "param", "parameters"),
     *("macs", "gmacs", "mmacs", "flops", "gflops", "mflops", "madds", "depth", "width", "height"),
     *("layers", "blocks", "channels", "vertices", "resolution", "img", "image", "gpu", "cpu"),
-    *("year", "date", "timestamp", "temperature"),
+    *("year", "date", "timestamp", "temperature", "size"),
 }
 # Beginnings of columns in published tables that hold numbers, but no accuracies.
 _BEGINNINGS = (
@@ -43,6 +43,7 @@ _BEGINNINGS = (
     *("img_size", "vertices", "cpu_images_per_second"),
 )
 
+BESIDE_SCORE = "_acc"  # ending of an accuracy that the file calls as a score, such as kd
 _FROM_ERROR, _FROM_LOSS = "100-", "-"
 _NAME_IT = "name one (--target, or targets in a study)"
 
@@ -101,7 +102,7 @@ def choose_target(columns: Mapping[str, Sequence[float]], name: str | None = Non
         UserError: The column does not exist, none is an accuracy, or several may be meant.
     """
     if name is not None:
-        turned = (name, f"{_FROM_ERROR}{name}", f"{_FROM_LOSS}{name}")
+        turned = (name, f"{_FROM_ERROR}{name}", f"{_FROM_LOSS}{name}", f"{name}{BESIDE_SCORE}")
         if found := next((each for each in turned if each in columns), None):
             return found
         raise unknown("target", name, columns)
