@@ -52,7 +52,7 @@ from diswot.training.batches import augmented_batches
 from diswot.training.distill import distill
 from diswot.training.evaluation import measure_result
 from diswot.training.recipe import Recipe, parse_losses
-from diswot.utils import files, jsonl
+from diswot.utils import jsonl, state_dicts
 
 FILE = "benchmarks/dense_students.py"
 HAND, RANDOM = "by hand", "random"
@@ -168,7 +168,7 @@ def make_teacher(cell: Cell, data: Dataset, options: argparse.Namespace) -> None
     model = fresh(cell.build, "default", 0)
     recipe = cell.recipe(options.epochs or cell.teacher_epochs, 0, fresh_start=True)
     made = distill(None, model, data, recipe, on_epoch=lambda row: print(row, flush=True))
-    files.save_weights(model, options.weights)
+    state_dicts.save_weights(model, options.weights)
     print(f"teacher: {made.test_result:.2f} % in {made.seconds:.0f} s", flush=True)
 
 

@@ -31,7 +31,7 @@ from diswot.training.batches import augmented_batches
 from diswot.training.distill import distill
 from diswot.training.evaluation import measure_result
 from diswot.training.recipe import Recipe, parse_losses
-from diswot.utils import files
+from diswot.utils import files, state_dicts
 from diswot.utils.environment import hardware, versions
 
 FILE = "benchmarks/distill_teacher.py"
@@ -120,7 +120,7 @@ class KeptLogits(nn.Module):
     def __init__(self, teacher: nn.Module, path: Path) -> None:
         super().__init__()
         self.teacher, self.path = teacher, path
-        self.kept = files.load_weights(path) if path.exists() else {}
+        self.kept = state_dicts.load_weights(path) if path.exists() else {}
         self.seconds = 0.0
         self.written = len(self.kept)
 
@@ -193,7 +193,7 @@ def train_once(
     few_tests = replace(images, test=few(images.test, 1))
     distill(teacher if recipe.losses else None, model, few_tests, recipe)
     if weights is not None:
-        files.save_weights(model, weights)
+        state_dicts.save_weights(model, weights)
     epochs = {f"epoch{epoch}": "" for epoch in range(1, recipe.epochs)}
     epochs[f"epoch{recipe.epochs}"] = f"{measure_result(model, images):.2f}"
     facts = {"inherited": f"{share:.3f}", "lr": recipe.lr, "before": f"{before:.2f}"}

@@ -36,7 +36,7 @@ from diswot.models.weights import load_weights
 from diswot.training.distill import distill
 from diswot.training.evaluation import measure_result
 from diswot.training.recipe import Recipe, parse_losses
-from diswot.utils import files
+from diswot.utils import state_dicts
 
 IMAGES = 250  # training images of each class
 EPOCHS, TEACHER_EPOCHS = 8, 20
@@ -87,7 +87,7 @@ class School:
                 load_weights(model, path)
             else:
                 distill(None, model, self._few, recipe(LABELS, self.epochs, 0))
-                files.save_weights(model, path)
+                state_dicts.save_weights(model, path)
             self.teachers[name] = model.eval()
             self.accuracies[name] = f"{measure_result(model, self.images):.2f}"
             print(f"{name}: {self.accuracies[name]} %", flush=True)

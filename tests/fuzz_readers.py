@@ -136,11 +136,11 @@ def toml(data: bytes, room: Path) -> None:
 
 def weights(name: str) -> Reader:
     def read(data: bytes, room: Path) -> None:
-        from diswot.utils import files
+        from diswot.utils import state_dicts
 
         (room / name).write_bytes(data)
         with refused():
-            files.load_weights(room / name)
+            state_dicts.load_weights(room / name)
 
     return read
 
@@ -244,13 +244,13 @@ def journals() -> tuple[bytes, ...]:
 def saved(name: str) -> tuple[bytes, ...]:
     import torch
 
-    from diswot.utils import files
+    from diswot.utils import state_dicts
 
     model = torch.nn.Linear(1, 1)
     with tempfile.TemporaryDirectory() as place:
         path = Path(place) / name
         if name.endswith("safetensors"):
-            files.save_weights(model, path)
+            state_dicts.save_weights(model, path)
         else:
             torch.save({"state_dict": model.state_dict(), "epoch": 3}, path)
         return (path.read_bytes(),)

@@ -35,7 +35,7 @@ from diswot.proxies.registry import PROXIES
 from diswot.spaces import nasbench201
 from diswot.spaces.registry import build_network, create_space
 from diswot.training.distill import distill
-from diswot.utils.files import load_weights
+from diswot.utils.state_dicts import load_weights
 
 SMALL = "--data noise --classes 10 --batch-size 4 --image-size 8"
 PLAIN = f"search --teacher resnet20 {SMALL} --trials 5"
@@ -633,7 +633,7 @@ class TestDistill:
     def test_a_folder_of_another_command_is_not_taken(self, run: Run, tmp_path: Path) -> None:
         (tmp_path / "run.json").write_text("{}")
         told = run(f"{TRAIN} --student resnet20 --teacher none --out {tmp_path}").mistake()
-        assert told.endswith("holds a search or a rank study; name another folder")
+        assert told.endswith("holds a search; name another folder")
         assert [path.name for path in tmp_path.iterdir()] == ["run.json"]
 
     def test_users_own_student(self, run: Run, here: Path, tmp_path: Path) -> None:

@@ -30,7 +30,7 @@ from diswot.storage.run_files import JOURNAL
 from diswot.storage.study import open_storage
 from diswot.training.recipe import parse_losses
 from diswot.training.recipe_files import load_recipe
-from diswot.utils import files
+from diswot.utils import files, state_dicts
 from diswot.utils.units import parse_bytes, parse_count, parse_seconds
 
 assert toyspaces
@@ -172,7 +172,7 @@ def test_checkpoints_are_read_or_refused(room: Path, name: str) -> None:
     if name.endswith("pt"):
         torch.save(model.state_dict(), path)
     else:
-        files.save_weights(model, path)
+        state_dicts.save_weights(model, path)
     whole = path.read_bytes()
 
     @QUICK
@@ -180,7 +180,7 @@ def test_checkpoints_are_read_or_refused(room: Path, name: str) -> None:
     def hold(content: bytes) -> None:
         path.write_bytes(content)
         with suppress(UserError):
-            files.load_weights(path)
+            state_dicts.load_weights(path)
 
     hold()
 
@@ -190,7 +190,7 @@ def test_zip_of_something_else_is_no_checkpoint(room: Path) -> None:
         file.writestr("archive/data.pkl", b"cos\nsystem\n(S'touch here'\ntR.")
         file.writestr("../escaped", b"x")
     with pytest.raises(UserError):
-        files.load_weights(room / "z.pt")
+        state_dicts.load_weights(room / "z.pt")
     assert not (room.parent / "escaped").exists()
 
 

@@ -22,8 +22,9 @@ from diswot.models import registry
 from diswot.ranking import score_table
 from diswot.ranking.score_columns import read_score_columns
 from diswot.reports import plots
+from diswot.runs import folder
 from diswot.spaces.registry import build_network, create_space
-from diswot.utils.files import save_weights
+from diswot.utils.state_dicts import save_weights
 
 ROOT = Path(__file__).parents[2]
 OPTIONS = "--teacher resnet20 --classes 10 --batch-size 4 --image-size 8 --resamples 20"
@@ -240,7 +241,8 @@ def test_a_normalisation_is_resumed(run: Run, table: Path, tmp_path: Path) -> No
 
     assert run(f"{line} --out {tmp_path / 'run'} --resume --json").json == first
     other = run(f"{line} --out {tmp_path / 'run'} --resume --mean 0.25").mistake()
-    assert other == "the run to resume has mean = [0.5, 0.5, 0.5], not [0.25, 0.25, 0.25]"
+    means = "[0.5, 0.5, 0.5], not [0.25, 0.25, 0.25]"
+    assert other == f"the rank study in {tmp_path / 'run'} has mean = {means}"
 
 
 def test_folder_of_a_search_is_not_taken(run: Run, table: Path, tmp_path: Path) -> None:
@@ -250,7 +252,16 @@ def test_folder_of_a_search_is_not_taken(run: Run, table: Path, tmp_path: Path) 
 
     said = run(f"rank --table {table} {OPTIONS} --out {out} --resume").mistake()
 
-    assert "holds a run of another command" in said
+    assert said.endswith(f"{out} holds a search; name another folder")
+
+
+def test_folder_of_a_rank_study_is_not_taken_by_a_search(run: Run, tmp_path: Path) -> None:
+    folder.begin(tmp_path, {"table": "rows.csv"}, resume=False)
+    search = "search --teacher resnet20 --data noise --batch-size 4 --image-size 8 --trials 1"
+    for resume in ("", " --resume"):
+        said = run(f"{search} --out {tmp_path}{resume}").mistake()
+        assert said.endswith(f"{tmp_path} holds a rank study; name another folder")
+    assert [path.name for path in tmp_path.iterdir()] == ["run.json"]
 
 
 def test_scores_are_read_again_without_scoring(

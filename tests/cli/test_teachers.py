@@ -23,7 +23,7 @@ from diswot.errors import UserError
 from diswot.models import registry
 from diswot.models.preprocessing import InputConfig
 from diswot.models.resized import ResizedInput
-from diswot.utils.files import save_weights
+from diswot.utils.state_dicts import save_weights
 
 NET = TeacherOptions("net", pretrained=True)
 IMAGES = torch.rand(3, 3, 8, 8, generator=torch.Generator().manual_seed(0))

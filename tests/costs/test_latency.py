@@ -135,6 +135,7 @@ def test_a_bench_in_a_process_of_its_own() -> None:
         ({"engine": "onx"}, "unknown latency engine 'onx'; did you mean onnx"),
         ({"threads": 0}, "at least one thread, not 0"),
         ({"engine": "onnx", "device": "cuda"}, "ONNX Runtime measures on the processor only"),
+        ({"device": "cuda:99"}, "no device cuda:99 here; there is: cpu"),
     ],
 )
 def test_wrong_settings(options: dict[str, Any], message: str) -> None:
@@ -143,9 +144,9 @@ def test_wrong_settings(options: dict[str, Any], message: str) -> None:
 
 
 def test_facts_are_all_that_a_number_depends_on() -> None:
-    facts = Setting(SHAPE, engine="onnx", threads=2).facts
+    facts = Setting(SHAPE, threads=2).facts
 
-    assert facts["engine"] == "onnx" and facts["threads"] == 2 and facts["batch"] == 1
+    assert facts["engine"] == "torch" and facts["threads"] == 2 and facts["batch"] == 1
     assert facts["image_shape"] == [3, 8, 8] and facts["torch"] == torch.__version__
     assert {"device", "dtype", "memory_format", "clock", "processor"} <= facts.keys()
     assert json.loads(json.dumps(facts)) == facts
@@ -154,10 +155,11 @@ def test_facts_are_all_that_a_number_depends_on() -> None:
 def test_a_missing_onnx_runtime_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
     with pytest.raises(UserError, match=r"pip install 'diswot\[onnx\]'"):
-        with_onnx(nn.Linear(1, 1), Setting(SHAPE, engine="onnx"))
+        Setting(SHAPE, engine="onnx")
 
 
-def test_one_thread_is_timed_by_the_processor() -> None:
+def test_one_thread_is_timed_by_the_processor(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("diswot.utils.devices.accelerators", lambda: ["cuda:0"])
     assert clock(Setting(SHAPE)) == ("processor time of the thread", time.thread_time)
     for other in (Setting(SHAPE, threads=2), Setting(SHAPE, device="cuda")):
         assert clock(other) == ("wall clock", time.perf_counter)

@@ -13,7 +13,7 @@ from torch import nn
 from diswot.errors import UserError
 from diswot.models.registry import create_teacher
 from diswot.models.weights import load_weights
-from diswot.utils import files
+from diswot.utils import state_dicts
 
 
 def linear() -> nn.Module:
@@ -32,7 +32,7 @@ class TestWeights:
         state = model.state_dict()
         place = tmp_path / ("w.safetensors" if kind == "safetensors" else "w.pth")
         if kind == "safetensors":
-            files.save_weights(model, place)
+            state_dicts.save_weights(model, place)
         elif kind == "checkpoint":
             torch.save({"state_dict": state, "epoch": 2}, place)
         elif kind == "parallel":
@@ -72,13 +72,13 @@ class TestWeights:
         ],
     )
     def test_another_network(self, tmp_path: Path, trained: str, named: str, message: str) -> None:
-        files.save_weights(create_teacher(trained, 10), tmp_path / "w.safetensors")
+        state_dicts.save_weights(create_teacher(trained, 10), tmp_path / "w.safetensors")
         with pytest.raises(UserError) as caught:
             load_weights(create_teacher(named, 10), tmp_path / "w.safetensors")
         assert message in str(caught.value)
 
     def test_another_number_of_classes(self, tmp_path: Path) -> None:
-        files.save_weights(create_teacher("resnet20", 10), tmp_path / "w.safetensors")
+        state_dicts.save_weights(create_teacher("resnet20", 10), tmp_path / "w.safetensors")
         with pytest.raises(UserError, match=r"fc.bias has the shape \(10,\), not \(100,\)"):
             load_weights(create_teacher("resnet20", 100), tmp_path / "w.safetensors")
 

@@ -11,13 +11,15 @@ import pytest
 import torch
 from optuna.trial import BaseTrial
 from torch import nn
-from toyspaces import Marked, batch, teacher
+from toyspaces import Marked, batch, teacher, tiny
 
 from diswot.costs.budget import Budget, Excess
+from diswot.costs.latency import LatencyBench, Setting
 from diswot.errors import SearchFailed
 from diswot.nas.evaluator import Evaluator, Scoring, failure
 from diswot.nas.trial_result import TrialResult
-from diswot.proxies.registry import PROXIES
+from diswot.proxies.candidate import Candidate
+from diswot.proxies.registry import PROXIES, ProxyLike
 from diswot.proxies.scorer import NotScored
 from diswot.spaces.validation import Build
 
@@ -31,7 +33,7 @@ def sized(trial: BaseTrial) -> nn.Module:
 
 def evaluator(
     space: Build = sized,
-    proxy: str = "params",
+    proxy: ProxyLike = "params",
     init: str = "default",
     seed: int = 0,
     **options: Any,
@@ -129,6 +131,28 @@ def test_what_ends_the_search_passes(error: BaseException) -> None:
 )
 def test_failures_by_kind(error: Exception, kind: str) -> None:
     assert failure(error).kind == kind
+
+
+@pytest.mark.parametrize(
+    ("error", "kind"),
+    [(torch.OutOfMemoryError("CUDA out of memory"), "memory"), (KeyError("layer"), "error")],
+)
+def test_a_failure_is_of_the_kind_of_its_cause(error: Exception, kind: str) -> None:
+    """A proxy's exception is not a score that is not finite, nor is one of the bench an error."""
+
+    def proxy(candidate: Candidate) -> float:
+        raise error
+
+    def build(params: dict[str, object]) -> nn.Module:
+        raise error
+
+    result = evaluator(tiny, proxy=proxy).evaluate(
+        {"width": 4, "kernel": 1, "depth": 1, "act": "relu"}
+    )
+    assert result.kind == kind and type(error).__name__ in result.failed
+    with pytest.raises(RuntimeError, match="latency: ") as raised:
+        LatencyBench(build, Setting((3, 8, 8)))({})
+    assert failure(raised.value).kind == kind
 
 
 def test_evaluator_is_what_its_settings_say() -> None:

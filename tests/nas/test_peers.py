@@ -136,6 +136,60 @@ def test_trial_of_the_living_is_left_alone(url: str, quick: None) -> None:
     assert [t.number for t in lost] == [trial.number] and not me.running
 
 
+def test_a_trial_without_an_owner_yet_has_a_clock_of_its_own(
+    url: str, quick: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "GRACE", 0.3)
+    study = optuna.create_study(study_name="diswot", storage=url)
+    me = Peers(study)
+    first = study.ask()
+    assert me.look()[1] == []
+    study.tell(first, 1.0)
+    time.sleep(0.4)
+    second = study.ask()
+    assert me.look()[1] == [] and list(me.running) == [second.number]
+    time.sleep(0.4)
+    assert [t.number for t in me.look()[1]] == [second.number]
+
+
+def test_a_process_that_was_idle_is_alive(
+    url: str, quick: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "GRACE", 0.5)
+    study = optuna.create_study(study_name="diswot", storage=url)
+    me, busy, idle = Peers(study), Peers(study), Peers(study)
+    study.ask().set_user_attr(OWNER, busy.name)
+    first = study.ask()
+    first.set_user_attr(OWNER, idle.name)
+    with busy.heartbeat(), idle.heartbeat():
+        assert me.look()[1] == []
+        study.tell(first, 1.0)
+        limit = time.monotonic() + 1
+        while time.monotonic() < limit:
+            assert me.look()[1] == []
+            time.sleep(0.05)
+        monkeypatch.setattr(module, "HEARTBEAT", 60.0)  # the next look reads no heartbeat
+        study.ask().set_user_attr(OWNER, idle.name)
+        assert me.look()[1] == [] and len(me.running) == 2
+
+
+def test_a_trial_given_up_before_it_is_claimed_does_not_end_the_search(
+    url: str, quick: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    claim, given_up = Peers.claim, []
+
+    def late(self: Peers, trial: optuna.Trial) -> None:
+        if not given_up:
+            given_up.append(trial.number)
+            self.study.tell(trial.number, state=TrialState.FAIL)
+        claim(self, trial)
+
+    monkeypatch.setattr(Peers, "claim", late)
+    assert run(url, trials=3).trials == 3
+    hold(url, 3)
+    assert [t.number for t in trials(url) if t.state == TrialState.FAIL] == given_up
+
+
 def test_clock_that_jumps_kills_nobody(url: str, quick: None, monkeypatch: Any) -> None:
     jumps = iter(range(0, 10**9, 10**5))
     monkeypatch.setattr(time, "time", lambda: 1e9 + next(jumps))

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from diswot.errors import UserError
-from diswot.runs.folder import chosen
+from diswot.runs.folder import Stopped, chosen, resumable
 
 
 @pytest.fixture
@@ -43,3 +43,9 @@ def test_where_no_folder_can_be_made(runs: Path) -> None:
     runs.touch()
     with pytest.raises(UserError, match=r"cannot make a folder in .*runs: File exists; see --out"):
         chosen(None, "s0", no_out=False).__enter__()
+
+
+def test_a_stopped_run_does_not_show_the_password_of_its_storage() -> None:
+    with pytest.raises(Stopped) as stopped, resumable("postgresql://me:secret@host/db"):
+        raise KeyboardInterrupt
+    assert str(stopped.value) == "stopped; --resume continues postgresql://me:***@host/db"

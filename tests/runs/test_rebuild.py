@@ -20,7 +20,7 @@ from diswot.runs.folder import search_config
 from diswot.runs.rebuild import RecordedNetworks, recorded_student, student_builder
 from diswot.spaces.registry import build_network, create_space
 from diswot.training import evaluation
-from diswot.utils.files import save_weights
+from diswot.utils.state_dicts import save_weights
 
 PARAMS = {"blocks1": 1, "blocks2": 3, "blocks3": 1}
 TRAIN = "--data digits --image-size 8 --epochs 1 --batch-size 256 --precision fp32 --quiet"

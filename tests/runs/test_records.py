@@ -65,6 +65,18 @@ def test_a_run_answers_for_what_it_holds() -> None:
         run.teacher()
 
 
+def test_nothing_is_an_empty_data_frame() -> None:
+    search = SearchRecord({}, {}, (), None, None)
+    study = RankStudyRecord(".", {}, {"top1": []}, {"kd": []}, ())
+    training = TrainingRecord(".", (), {})
+    for run in (
+        Run(Path("runs/a"), {}, search, (), (), ()),
+        Run(Path("runs/a"), {}, None, (), (study,), ()),
+        Run(Path("runs/a"), {}, None, (training,), (), ()),
+    ):
+        assert run.to_dataframe().empty
+
+
 def test_a_line_says_what_is_held() -> None:
     search = SearchRecord({}, {"best": {}}, (SMALL, LARGE, *OTHERS), None, None)
     rows = ({"epoch": 1.0},) * 7

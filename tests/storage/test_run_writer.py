@@ -108,6 +108,29 @@ def test_a_search_in_a_database_is_recorded_in_a_folder(tmp_path: Path) -> None:
     assert {file.name for file in (tmp_path / "run").iterdir()} == {"run.json", "found.json"}
 
 
+def test_another_search_is_not_written_into_the_folder(tmp_path: Path) -> None:
+    place = diswot.StudySettings(out=tmp_path)
+    found = searched(place)
+    assert searched(place).best == found.best
+    kept = {path: path.read_bytes() for path in tmp_path.iterdir()}
+    data = diswot.create_dataset("digits", img_size=8)
+    space = diswot.create_space("s0", num_classes=10, img_size=8)
+
+    with pytest.raises(diswot.UserError, match=r"the search in .* has seed = 0, not 1"):
+        diswot.search(
+            None, space, data, n_trials=4, study=place, budget=diswot.Budget(max_params="0.3M"),
+            scoring=diswot.Scoring("params", seed=1), callbacks=[lambda progress: pytest.fail()],
+        )  # fmt: skip
+    assert {path: path.read_bytes() for path in tmp_path.iterdir()} == kept
+
+
+def test_a_rank_study_is_not_overwritten(tmp_path: Path) -> None:
+    (tmp_path / "run.json").write_text('{"config": {"table": "rows.csv"}}')
+    with pytest.raises(diswot.UserError, match="holds a rank study; name another folder"):
+        searched(diswot.StudySettings(out=tmp_path))
+    assert [path.name for path in tmp_path.iterdir()] == ["run.json"]
+
+
 def test_a_resumed_search_writes_its_result_anew(tmp_path: Path) -> None:
     searched(tmp_path)
     before = json.loads((tmp_path / "run.json").read_text())

@@ -172,12 +172,13 @@ def test_tables_that_others_make_at_the_same_time(
     assert len(tries) == 4 + storage.TRIES + 1
 
 
-def test_what_postgres_needs_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("scheme", ["postgres", "postgresql"])
+def test_what_postgres_needs_is_told(scheme: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(storage, "find_spec", lambda name: None)
     for driver in ("psycopg", "psycopg2"):
         monkeypatch.setitem(sys.modules, driver, None)  # so that importing it fails
     with pytest.raises(UserError, match=r"needs psycopg: pip install 'diswot\[postgres\]'$"):
-        study("postgresql://localhost:1/a")
+        study(f"{scheme}://localhost:1/a")
 
 
 def test_password_is_not_shown() -> None:

@@ -20,7 +20,7 @@ from toys import LinearHead, seeded
 from diswot.training.distill import Distilled
 from diswot.training.distributed import Processes, _sync_batch_norm, has_unused_weights
 from diswot.training.recipe import Recipe
-from diswot.utils.files import load_weights
+from diswot.utils.state_dicts import load_weights
 
 RECIPE = Recipe(
     epochs=2, batch_size=32, lr=0.05, crop=1, flip=True, cutout=2, precision="fp32", ema=0.9,

@@ -11,8 +11,8 @@ import pytest
 import torch
 
 from diswot.errors import UserError
-from diswot.utils.files import load_weights
 from diswot.utils.plain_pickle import PlainDtype, plain_number
+from diswot.utils.state_dicts import load_weights
 
 
 class Harm:

@@ -47,7 +47,6 @@ def setting(
 ) -> Setting | None:
     """Return how latency is measured; None if it is not wanted. The options are always checked."""
     from diswot.costs.latency import Setting
-    from diswot.utils.optional_imports import imported
 
     engine, threads = options.latency_engine, options.latency_threads
     made = Setting(image_shape, engine=engine, threads=threads)
@@ -56,8 +55,6 @@ def setting(
             "--latency-engine and --latency-threads go with what measures latency: --max-latency "
             "or --objectives score,latency of a search, --latency of a score"
         )
-    for name in ("onnxruntime", "onnxscript") if wanted and engine == "onnx" else ():
-        imported(name, "--latency-engine onnx", "onnx")
     return made if wanted else None
 
 

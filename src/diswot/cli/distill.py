@@ -18,6 +18,7 @@ from diswot.cli.subject import Subject, subject_of
 from diswot.cli.training_options import SubjectOptions, TrainingOptions
 from diswot.errors import UserError
 from diswot.runs import folder
+from diswot.storage.run_writer import TRAINING
 from diswot.training.progress import TrainingProgress, tested
 from diswot.utils.user_code import short_name
 
@@ -97,7 +98,7 @@ def _folder(
     if no_out and keeping.tensorboard:
         raise UserError("--tensorboard writes to the folder of the training; leave --no-out out")
     if out is not None:
-        folder.refuse_for_training(out)
+        folder.refuse_used(out, TRAINING)
     elsewhere = out is None and not trainings.main_process()
     return folder.chosen(out, chosen.title, no_out=no_out or elsewhere)
 

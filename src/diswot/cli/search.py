@@ -26,6 +26,7 @@ from diswot.cli.options import (
 from diswot.cli.search_job import SearchJob
 from diswot.errors import UserError
 from diswot.runs import folder
+from diswot.storage.run_writer import SEARCH
 from diswot.utils.user_code import rooted, short_name
 
 
@@ -98,8 +99,8 @@ def _run_folder(goal: SearchOptions, study: StudyOptions) -> AbstractContextMana
 def _check_place(out: Path | None, study: StudyOptions, quiet: bool) -> None:
     """Refuse a place that cannot be searched in; say where there is nothing to resume."""
     storage = study.storage
-    if out is not None and not study.resume:
-        folder.refuse_used(out)
+    if out is not None:
+        folder.refuse_used(out, SEARCH, resume=study.resume)
     if storage is not None and "://" not in storage:
         raise UserError(
             f"--storage {storage} is no URL, as sqlite:///studies.db; a folder is --out"

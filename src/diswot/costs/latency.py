@@ -28,6 +28,8 @@ from diswot.costs.onnx_program import onnx_program
 from diswot.costs.timing import Timing, timed
 from diswot.errors import UserError, one_line, unknown
 from diswot.utils import environment, jsonl
+from diswot.utils.devices import get_device
+from diswot.utils.optional_imports import imported
 
 Params = dict[str, Any]
 
@@ -43,7 +45,7 @@ class Setting:
         threads: Threads for one image.
 
     Raises:
-        UserError: A value is not possible here.
+        UserError: A value is not possible here: there is no such device, or packages are missing.
     """
 
     image_shape: Shape
@@ -60,6 +62,9 @@ class Setting:
             raise UserError(
                 "ONNX Runtime measures on the processor only; take --latency-engine torch"
             )
+        for name in ("onnxruntime", "onnxscript") if self.engine == "onnx" else ():
+            imported(name, "--latency-engine onnx", "onnx")
+        get_device(self.device)
 
     @property
     def facts(self) -> dict[str, Any]:
@@ -101,16 +106,9 @@ def with_torch(model: nn.Module, setting: Setting) -> Callable[[], object]:
 
 
 def with_onnx(model: nn.Module, setting: Setting) -> Callable[[], object]:
-    """Return a pass in ONNX Runtime on the processor, of the network exported in float32.
+    """Return a pass in ONNX Runtime on the processor, of the network exported in float32."""
+    import onnxruntime
 
-    Raises:
-        UserError: The packages of the extra `onnx` are missing.
-    """
-    try:
-        import onnxruntime
-        import onnxscript  # noqa: F401
-    except ImportError as error:
-        raise UserError("ONNX Runtime is not installed: pip install 'diswot[onnx]'") from error
     image = torch.randn(1, *setting.image_shape)
     program = onnx_program(model.eval(), image)
     options = onnxruntime.SessionOptions()

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from diswot.errors import UserError
-from diswot.utils import files
+from diswot.utils import state_dicts
 
 _SHOWN = 3  # differences in an error
 _COUNTER = ".num_batches_tracked"  # of batch norms: old checkpoints lack it, and nothing needs it
@@ -25,7 +25,7 @@ def load_weights(model: nn.Module, path: str | Path) -> None:
     Raises:
         UserError: The file cannot be read, or the weights do not fit the network.
     """
-    state = files.load_weights(Path(path))
+    state = state_dicts.load_weights(Path(path))
     wanted = model.state_dict()
     prefixes = _prefixes(state, wanted)
     if len(prefixes) > 1:

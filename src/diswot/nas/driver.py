@@ -193,7 +193,10 @@ class Driver:
         trial = self._interrupted.popleft() if self._interrupted else ask(self.study)
         number = trial.number
         if self.peers is not None:
-            self.peers.claim(trial)
+            try:
+                self.peers.claim(trial)
+            except UpdateFinishedTrialError:
+                return  # another process gave this trial up
             self._look_at_peers()
             before = sum(n < number for n in (*self._open, *self._elsewhere))
             if self.history.within + before >= n_trials:

@@ -140,6 +140,9 @@ def failure(error: BaseException) -> TrialResult:
 
 
 def _kind(error: BaseException) -> str:
+    """Return the kind of a failure by its first cause."""
+    if error.__cause__ is not None:
+        return _kind(error.__cause__)
     if isinstance(error, NotScored):
         return NOT_FINITE
     memory = isinstance(error, MemoryError | torch.OutOfMemoryError)

@@ -40,7 +40,7 @@ class Peers:
     name: str = field(default_factory=lambda: uuid.uuid4().hex[:12])
     own: set[int] = field(default_factory=set)
     running: dict[int, FrozenTrial] = field(default_factory=dict)
-    _beats: dict[str | None, tuple[Any, float]] = field(default_factory=dict)
+    _beats: dict[str | int, tuple[Any, float]] = field(default_factory=dict)
     _read: int = 0
     _looked: float = -HEARTBEAT
 
@@ -71,7 +71,11 @@ class Peers:
         self.study.set_user_attr(_ALIVE + self.name, count)
 
     def claim(self, trial: optuna.Trial) -> None:
-        """Mark a trial as one of this process."""
+        """Mark a trial as one of this process.
+
+        Raises:
+            UpdateFinishedTrialError: Another process gave the trial up.
+        """
         self.own.add(trial.number)
         trial.set_user_attr(OWNER, self.name)
 
@@ -94,13 +98,16 @@ class Peers:
         return ended, lost
 
     def _dead(self, trial: FrozenTrial) -> bool:
-        """Return whether the heartbeat of a trial's process has stopped for long."""
-        owner, now = trial.user_attrs.get(OWNER), time.monotonic()
+        """Return whether the heartbeat of a trial's process has stopped for long.
+
+        A trial without an owner yet has a clock of its own, which starts when it is first seen.
+        """
+        now = time.monotonic()
         if now - self._looked >= HEARTBEAT:
             self._looked = now
-            attributes = self.study.user_attrs
-            for name in {t.user_attrs.get(OWNER) for t in self.running.values()}:
-                count = attributes.get(f"{_ALIVE}{name}")
-                if name not in self._beats or self._beats[name][0] != count:
+            for name, count in self.study.user_attrs.items():
+                if name.startswith(_ALIVE) and self._beats.get(name, (None,))[0] != count:
                     self._beats[name] = count, now
-        return now - self._beats.setdefault(owner, (None, now))[1] > GRACE
+        owner = trial.user_attrs.get(OWNER)
+        key = trial.number if owner is None else f"{_ALIVE}{owner}"
+        return now - self._beats.setdefault(key, (None, now))[1] > GRACE

@@ -62,7 +62,7 @@ class NotScored(ArithmeticError):
     Attributes:
         proxy: Name of the proxy.
         value: Minus infinity, which is the lowest score; or NaN or plus infinity, which are none.
-        reason: Cause, as far as it is known.
+        reason: Cause, as far as it is known; an exception of the proxy is the `__cause__`, too.
         misfit: Whether the proxy does not fit the two networks, which is a user's mistake.
     """
 
@@ -376,14 +376,18 @@ def _outcome(name: str, row: Proxy, candidate: Candidate) -> Outcome:
         return NotScored(name, math.nan, "the logits are not finite")
     try:
         value = row.score(candidate)
-    except UserError as error:
-        return NotScored(name, math.nan, str(error), misfit=True)
     except Exception as error:  # a user's network may raise anything
-        return NotScored(name, math.nan, one_line(error))
+        misfit = isinstance(error, UserError)
+        reason = str(error) if misfit else one_line(error)
+        outcome = NotScored(name, math.nan, reason, misfit=misfit)
+        outcome.__cause__ = error.with_traceback(None)  # its frames hold the student
+        return outcome
     return value if math.isfinite(value) else NotScored(name, value)
 
 
 def _finite(outcome: Outcome) -> float:
     if isinstance(outcome, NotScored):
-        raise UserError(outcome.reason) if outcome.misfit else outcome
+        if outcome.misfit:
+            raise UserError(outcome.reason) from outcome.__cause__
+        raise outcome
     return outcome

@@ -100,8 +100,8 @@ def fill(name: str, charts: Mapping[str, Chart], **values: object) -> str:
 def write_compare_page(path: Path, comparison: RunComparison) -> None:
     """Write a comparison of runs, with a chart for each number of epochs and each data set."""
     drawn = {
-        str(condition): accuracy_by_params(comparison, condition)
-        for condition in comparison.conditions()
+        title: accuracy_by_params(comparison, condition)
+        for condition, title in comparison.titles().items()
     }
     page = fill("compare.html", drawn, comparison=comparison, titles=list(drawn))
     files.write_text(path, page)

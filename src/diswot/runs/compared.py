@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import statistics
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from html import escape
@@ -28,7 +29,7 @@ class Condition(NamedTuple):
     """What two accuracies must share to be compared.
 
     Attributes:
-        data: Images of the training.
+        data: Images of the training: a name, or the whole path of a folder.
         epochs: Number of epochs of the training.
         measure: Name of the test result, such as test accuracy.
     """
@@ -38,7 +39,11 @@ class Condition(NamedTuple):
     measure: str
 
     def __str__(self) -> str:
-        return f"{show_number(self.epochs, 'epoch')} on {self.data}"
+        return self.title(_text(self.data) or self.data)
+
+    def title(self, data: str) -> str:
+        """Return the number of epochs, and the images as they are to be named."""
+        return f"{show_number(self.epochs, 'epoch')} on {data}"
 
 
 @dataclass(frozen=True)
@@ -47,7 +52,7 @@ class TestedStudent:
 
     Attributes:
         way: `distilled` or `alone`.
-        data: Images of the trainings.
+        data: Images of the trainings: a name, or the whole path of a folder.
         epochs: Number of epochs of each training.
         measure: Name of the test result: test accuracy, or that of another task.
         accuracy: Test result in %, mean over the trainings.
@@ -112,7 +117,16 @@ class RunComparison:
 
     def conditions(self) -> list[Condition]:
         """Return what accuracies can be compared at, the fewest epochs first."""
-        return sorted({each.condition for run in self.runs for each in run.accuracies})
+        found = {each.condition for run in self.runs for each in run.accuracies}
+        return sorted(found, key=lambda each: (each.epochs, each.data, each.measure))
+
+    def titles(self) -> dict[Condition, str]:
+        """Return a title for each condition; folders of one name are shown with their paths."""
+        known = self.conditions()
+        shown = Counter(map(str, known))
+        return {
+            each: str(each) if shown[str(each)] == 1 else each.title(each.data) for each in known
+        }
 
     def accuracies(self, condition: Condition, way: str) -> list[tuple[ComparedRun, float]]:
         """Return the runs whose student was trained in a way under a condition, with accuracies."""
@@ -145,8 +159,8 @@ class RunComparison:
             for title, (name, show) in _SHOWN.items()
         }
         accuracies = {
-            f"{condition.measure} %, {way}, {condition}": self._tested(condition, way)
-            for condition in self.conditions()
+            f"{condition.measure} %, {way}, {title}": self._tested(condition, way)
+            for condition, title in self.titles().items()
             for way in (DISTILLED, ALONE)
             if self.accuracies(condition, way)
         }
@@ -173,11 +187,13 @@ class RunComparison:
         Accuracies after different numbers of epochs, or on different images, have columns of their
         own, such as `distilled 2 epochs on digits`.
         """
-        rows = []
+        rows, titles = [], self.titles()
         for run in self.runs:
             facts = asdict(run)
             del facts["accuracies"]
-            tested = {f"{each.way} {each.condition}": each.accuracy for each in run.accuracies}
+            tested = {
+                f"{each.way} {titles[each.condition]}": each.accuracy for each in run.accuracies
+            }
             rows.append({**facts, **tested})
         return data_frame(rows, "folder")
 
@@ -189,10 +205,10 @@ class RunComparison:
         Raises:
             UserError: No student was trained.
         """
-        found = self.conditions()
+        found = self.titles()
         if not found:
             raise UserError("no student of these runs was trained; diswot distill RUN trains one")
-        drawn = {f"{condition}": self.curves(condition) for condition in found}
+        drawn = {title: self.curves(condition) for condition, title in found.items()}
         return panels(drawn, "params", "test result, %")
 
     def __repr__(self) -> str:
@@ -271,7 +287,8 @@ def _tests(trainings: Sequence[TrainingRecord], student: Any) -> tuple[TestedStu
         if facts.get("student") != student or epochs is None:
             continue
         way = DISTILLED if facts.get("teacher") else ALONE
-        data = _text(facts.get("data")) or "unknown images"
+        data = facts.get("data")
+        data = data if isinstance(data, str) and data else "unknown images"
         if (tested := each.tested) is not None:
             kinds.setdefault((way, data, int(epochs), tested.measure), []).append(tested.percent)
     return tuple(

@@ -12,6 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 from diswot.errors import UserError
 from diswot.storage.run_files import FOUND, JOURNAL, RANKED, RUN, SCORES, TRAINED
+from diswot.storage.run_writer import RANK_STUDY, kind, write_run
+from diswot.utils.environment import masked
+from diswot.utils.files import read_json, write_json
 
 if TYPE_CHECKING:
     from diswot.ranking.score_columns import ScoreColumns
@@ -31,7 +34,7 @@ def resumable(place: object) -> Iterator[None]:
         yield
     except KeyboardInterrupt as stop:
         held = any(place.glob("*")) if isinstance(place, Path) else place
-        kept = f"--resume continues {place}" if held else "nothing is kept"
+        kept = f"--resume continues {masked(str(place))}" if held else "nothing is kept"
         raise Stopped(f"stopped; {kept}") from stop
 
 
@@ -71,24 +74,19 @@ def _made(folder: Path) -> bool:
     return True
 
 
-def refuse_used(folder: Path) -> None:
-    """Refuse a folder that holds a search.
+def refuse_used(folder: Path, wanted: str, *, resume: bool = False) -> None:
+    """Refuse a folder that holds a run of another kind, or one that is not to be resumed.
 
     Raises:
         UserError: There is one.
     """
-    if (folder / RUN).exists():
-        raise UserError(f"{folder} holds a search already; add --resume, or name another folder")
-
-
-def refuse_for_training(folder: Path) -> None:
-    """Refuse to keep a training in a folder of another command.
-
-    Raises:
-        UserError: The folder holds a search or a rank study.
-    """
-    if (folder / RUN).is_file():
-        raise UserError(f"{folder} holds a search or a rank study; name another folder")
+    if not (folder / RUN).is_file():
+        return
+    held = kind(read_json(folder / RUN).get("config"))
+    if held != wanted:
+        raise UserError(f"{folder} holds a {held}; name another folder")
+    if not resume:
+        raise UserError(f"{folder} holds a {held} already; add --resume, or name another folder")
 
 
 def has_trials(folder: Path) -> bool:
@@ -102,32 +100,16 @@ def begin(folder: Path, config: dict[str, Any], *, resume: bool) -> None:
     Raises:
         UserError: The folder is in use and not to be resumed, or its configuration differs.
     """
-    from diswot.storage.run_writer import write_run
-    from diswot.utils.agreement import require_same
-
-    path = folder / RUN
-    if not path.exists():
-        write_run(folder, config)
-        return
-    if not resume:
-        raise UserError(f"{folder} holds a run already; add --resume, or name another folder")
-    before = _read(path).get("config")
-    if not isinstance(before, dict) or _of_rank_study(before) != _of_rank_study(config):
-        raise UserError(f"{folder} holds a run of another command")
-    require_same(before, config, "the run to resume")
-
-
-def _of_rank_study(config: Mapping[str, Any]) -> bool:
-    return "table" in config
+    refuse_used(folder, RANK_STUDY, resume=resume)
+    write_run(folder, config)
 
 
 def write_rank_study(folder: Path, result: Mapping[str, Any], sheet: ScoreColumns) -> None:
     """Write the result of a rank study, and its scores."""
     from diswot.ranking import score_columns
-    from diswot.utils import files
 
     score_columns.write_score_columns(folder / SCORES, sheet)
-    files.write_json(folder / RANKED, result)
+    write_json(folder / RANKED, result)
 
 
 def is_training(run: Path) -> bool:
@@ -137,7 +119,7 @@ def is_training(run: Path) -> bool:
 
 def command(path: Path) -> str:
     """Return the command that a file of a run folder records; empty if it records none."""
-    words = _read(path).get("command")
+    words = read_json(path).get("command")
     return " ".join(map(str, words)) if isinstance(words, list) else ""
 
 
@@ -155,12 +137,12 @@ def search_config(run: Path) -> dict[str, Any]:
         raise UserError(f"the training in {run} has not finished; continue it with --resume")
     if not (run / RUN).is_file():
         raise UserError(f"{run} is no folder of a search: it has no {RUN}")
-    config = _read(run / RUN).get("config")
-    if isinstance(config, dict) and _of_rank_study(config):
+    config = read_json(run / RUN).get("config")
+    if kind(config) == RANK_STUDY:
         raise UserError(f"{run} holds a rank study, not a search")
     if not (run / FOUND).is_file():
         raise UserError(f"the search in {run} has not finished; continue it with --resume")
-    best = _read(run / FOUND).get("best")
+    best = read_json(run / FOUND).get("best")
     if not isinstance(config, dict) or not isinstance(best, dict) or "params" not in best:
         raise UserError(f"{run}/{RUN} or {FOUND} is not what diswot writes")
     return {**config, "student": json.dumps(best["params"])}
@@ -176,7 +158,7 @@ def numbered_student(run: Path | None, student: str | None) -> str | None:
     """
     if run is None or student is None or not re.fullmatch("-?[0-9]{1,18}", student):
         return student
-    found = _read(run / FOUND) if (run / FOUND).is_file() else {}
+    found = read_json(run / FOUND) if (run / FOUND).is_file() else {}
     rows = found.get("front") or found.get("top")
     if not isinstance(rows, list) or not all(isinstance(r, dict) and "params" in r for r in rows):
         raise UserError(f"{run} has no finished search to take student {student} from")
@@ -191,7 +173,7 @@ def training_result(folder: Path) -> dict[str, Any]:
     Raises:
         UserError: There is none, or it is damaged.
     """
-    result = _read(folder / TRAINED).get("result")
+    result = read_json(folder / TRAINED).get("result")
     if not isinstance(result, dict):
         raise UserError(f"{folder}/{TRAINED} is not what diswot writes")
     return result
@@ -209,7 +191,7 @@ def recorded_classes(weights: str | Path | None) -> list[str] | None:
     if weights is None or Path(weights).name != WEIGHTS:
         return None
     try:
-        names = _read(Path(weights).resolve().parent / TRAINED).get("class_names")
+        names = read_json(Path(weights).resolve().parent / TRAINED).get("class_names")
     except UserError:
         return None
     usable = isinstance(names, list) and all(isinstance(name, str) for name in names)
@@ -223,9 +205,3 @@ def training_results(run: Path) -> dict[str, dict[str, Any]]:
         with suppress(UserError):
             results[path.parent.name] = training_result(path.parent)
     return {name: result for name, result in results.items() if "losses" in result}
-
-
-def _read(path: Path) -> dict[str, Any]:
-    from diswot.utils import files
-
-    return files.read_json(path)

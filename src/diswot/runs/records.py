@@ -271,7 +271,9 @@ class Run:
         """Return a pandas data frame: the trials, or else the epochs, or else the rank study."""
         if self.search is not None:
             return self.search.to_dataframe()
-        return data_frame(self.history, "epoch") if self.history else self.studies[0].to_dataframe()
+        if self.studies and not self.history:
+            return self.studies[0].to_dataframe()
+        return data_frame(self.history, "epoch")
 
     def __repr__(self) -> str:
         held = [repr(self.search)] if self.search else []

@@ -6,22 +6,48 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from diswot.errors import UserError
 from diswot.storage.run_files import RUN, TRAINED
 from diswot.utils import environment, files
-from diswot.utils.agreement import plain
+from diswot.utils.agreement import plain, require_same
+
+SEARCH, RANK_STUDY, TRAINING = "search", "rank study", "training"  # kinds of runs
+
+
+def kind(config: object) -> str:
+    """Return the kind of run that a configuration in `run.json` is of."""
+    return RANK_STUDY if isinstance(config, Mapping) and "table" in config else SEARCH
 
 
 def write_run(folder: Path, config: Mapping[str, Any], **more: Any) -> None:
-    """Write the command, the environment and a configuration, unless they are there already.
+    """Write the command, the environment and a configuration, or compare with those there.
+
+    Of a search only the facts that both configurations have are compared, since another version, or
+    a search from Python, stores others.
 
     Args:
         folder: Run folder.
         config: Configuration of a search or a rank study.
         more: Other facts; of a search `study`: where its trials are, and under which name.
+
+    Raises:
+        UserError: The folder holds a run of another kind, or with another configuration.
     """
-    if not (folder / RUN).exists():
+    path = folder / RUN
+    if not path.exists():
         run = {**environment.provenance(), "config": plain(config), **more}
-        files.write_json(folder / RUN, run)
+        files.write_json(path, run)
+        return
+    before = files.read_json(path).get("config")
+    if not isinstance(before, dict):
+        raise UserError(f"{path} is not what diswot writes")
+    if kind(before) != kind(config):
+        raise UserError(f"{folder} holds a {kind(before)}; name another folder")
+    facts = before.keys() | config.keys()
+    if kind(config) == SEARCH:
+        facts = before.keys() & config.keys()
+    known, asked = ({name: held.get(name) for name in facts} for held in (before, config))
+    require_same(known, asked, f"the {kind(config)} in {folder}")
 
 
 def write_training(folder: Path, result: Mapping[str, Any], classes: Sequence[str]) -> None:

@@ -148,9 +148,10 @@ def _with_tables(url: str) -> BaseStorage:
 
 def _with_driver(url: str) -> str:
     """Name psycopg as the driver of a PostgreSQL URL without a driver, if it is installed."""
-    if _is_postgres(url) and find_spec("psycopg") is not None:
-        return f"postgresql+psycopg://{url.partition('://')[2]}"
-    return url
+    if not _is_postgres(url):
+        return url
+    driver = "+psycopg" if find_spec("psycopg") is not None else ""
+    return f"postgresql{driver}://{url.partition('://')[2]}"
 
 
 def _is_postgres(url: str) -> bool:

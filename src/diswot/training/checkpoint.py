@@ -13,7 +13,7 @@ from torch import nn
 from torch.optim import Optimizer
 
 from diswot.errors import UserError
-from diswot.utils import files, jsonl
+from diswot.utils import files, jsonl, state_dicts
 from diswot.utils.agreement import plain, require_same
 
 CHECKPOINT, HISTORY, WEIGHTS = "checkpoint.pt", "history.jsonl", "student.safetensors"
@@ -59,7 +59,7 @@ def recorded(folder: Path) -> Settings:
         UserError: The checkpoint cannot be read.
     """
     path = folder / CHECKPOINT
-    state = files.load_tensors(path) if path.exists() else {}
+    state = state_dicts.load_tensors(path) if path.exists() else {}
     return {**state.get("notes", {}), **state.get("facts", {})}
 
 
@@ -78,7 +78,7 @@ def load(
         UserError: The checkpoint cannot be read, or belongs to another training.
     """
     path = folder / CHECKPOINT
-    state = files.load_tensors(path)
+    state = state_dicts.load_tensors(path)
     if not {"facts", "history", *parts} <= state.keys():
         raise UserError(f"{path} is not what diswot writes")
     require_same({**absent, **state["facts"]}, settings, "the training to resume")

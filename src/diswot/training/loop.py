@@ -41,7 +41,7 @@ from diswot.training.recipe import Recipe
 from diswot.training.starts import Start
 from diswot.training.step import TrainingStep
 from diswot.training.trainable import Distillation
-from diswot.utils import files
+from diswot.utils import state_dicts
 
 OnStep = Callable[[int, int, EpochRow], None]
 OnRead = Callable[[int, int], None]
@@ -279,7 +279,7 @@ class TrainingLoop:
             self.student.load_state_dict(self.average.module.state_dict())
         self.student.eval()
         if self.out is not None and self.processes.main:
-            files.save_weights(self.student, self.out / checkpoint.WEIGHTS)
+            state_dicts.save_weights(self.student, self.out / checkpoint.WEIGHTS)
         self.processes.wait()
 
 

@@ -64,13 +64,13 @@ def panels(drawn: Mapping[str, Sequence[Curve]], x: str, y: str) -> Figure:
 def data_frame(rows: Iterable[Mapping[str, Any]], index: str) -> DataFrame:
     """Return a pandas data frame of mappings from names of columns to values.
 
-    `index` is the name of the column that names the rows.
+    `index` is the name of the column that names the rows, which exists even without any row.
 
     Raises:
         UserError: pandas is not installed.
     """
     pandas = imported("pandas", "to_dataframe", "pandas")
-    frame: DataFrame = pandas.DataFrame(list(rows)).set_index(index)
+    frame: DataFrame = pandas.DataFrame(list(rows) or {index: []}).set_index(index)
     return frame
 
 
