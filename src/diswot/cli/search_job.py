@@ -91,7 +91,7 @@ class SearchJob:
         return {
             **{f"latency_{name}": value for name, value in timing.items()},
             **inputs.teacher_facts(self.named.options),
-            "space": inputs.from_root(self.goal.space),
+            "space": inputs.network_from_root(self.goal.space),
             "data": self.named.images.name,
             "data_root": inputs.absolute(data_root),
             "classes": self._num_classes,
