@@ -131,11 +131,6 @@ def _channels(text: str | None, option: str) -> Channels | None:
     return values * 3 if len(values) == 1 else values
 
 
-def named_images(data: DataOptions) -> NamedImages:
-    """Return the images that the options name."""
-    return images_of({**asdict(data), **normalisation(data.mean, data.std)})
-
-
 @dataclass(frozen=True)
 class NamedTeacher:
     """A teacher that options name, and the images that the teacher and all students see.
@@ -204,7 +199,8 @@ class NamedTeacher:
 
 def named_teacher(teacher: TeacherOptions, data: DataOptions) -> NamedTeacher:
     """Return the teacher and the images that the options name."""
-    return teacher_of(named_images(data), teacher)
+    images = images_of({**asdict(data), **normalisation(data.mean, data.std)})
+    return teacher_of(images, teacher)
 
 
 def check_one_source(teacher: TeacherOptions) -> None:
@@ -318,6 +314,12 @@ def image_facts(data: DataOptions) -> dict[str, Any]:
 
 
 def images_of(config: Mapping[str, Any]) -> NamedImages:
-    """Return the images of a configuration, as `image_facts` writes it."""
+    """Return the images of a configuration, as `image_facts` writes it.
+
+    Raises:
+        UserError: A search from Python has recorded none.
+    """
+    if "data" not in config:
+        raise UserError("the run does not record its images; name them with --data")
     names = ("classes", "image_size", "data_root", "mean", "std", "task")
     return NamedImages(config["data"], *(config.get(name) for name in names))

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class SearchJob:
-    """What is searched, for what, and where the search is kept.
+    """A search: space, teacher, images and goals, and the place that keeps it.
 
     Attributes:
         named: The teacher and the images.

@@ -45,7 +45,7 @@ NONE = "none"  # name of no teacher, and of no labelled images
 
 @dataclass(frozen=True)
 class Subject:
-    """What is trained on what.
+    """The student, teacher and images of a training, by name.
 
     Attributes:
         options: What the user gave; the search and the defaults complete it below.
@@ -107,7 +107,7 @@ class Subject:
         pretrained = self.alone and self.teacher.pretrained
         build, _ = inputs.named_student(self.student, self.space, images, pretrained=pretrained)
         teacher, classes, lines = self.load_teacher(images, record) or (None, None, ())
-        student = fresh(build, "default", training.seed)
+        student = fresh(build, "default", training.seed or 0)
         named = partial(trainings.recipe, training, self.images.name, alone=self.alone)
         recipe = named(student=student, record=record)
         given = Distillation(teacher, student, images, recipe, classes)
@@ -236,7 +236,10 @@ def _scored(run: Path | None, options: SubjectOptions) -> NamedImages | None:
     """Return the images of the search if its teacher teaches, on images that the user names."""
     if run is None or options.data in (None, NONE) or options.teacher or options.teacher_weights:
         return None
-    before = inputs.images_of(folder.search_config(run))
+    config = folder.search_config(run)
+    if "data" not in config:
+        return None
+    before = inputs.images_of(config)
     return None if before.name == inputs.data_from_root(str(options.data)) else before
 
 

@@ -46,14 +46,19 @@ def check(options: VerifyOptions, named: inputs.NamedTeacher, seed: int) -> None
                 option = name.replace("_", "-")
                 raise UserError(f"--{option} goes with --verify: name how many students")
         return
+    from diswot.training.trainable import check_recipe
     from diswot.training.tuning import check_tuned
+    from diswot.training.verify import held_out
 
     if not named.trained:
         raise UserError(_UNTRAINED)
     if named.images.train is None:
         raise UserError(f"{named.images.name} has no images to train on; name others with --data")
+    held_out(named.images)
     for fresh in (False, True):
-        check_tuned(_recipe(options, named.images, seed, fresh=fresh), _tuned(options))
+        recipe = _recipe(options, named.images, seed, fresh=fresh)
+        check_tuned(recipe, _tuned(options))
+        check_recipe(recipe, named.images)
 
 
 def _recipe(
@@ -65,9 +70,10 @@ def _recipe(
     fresh: bool = False,
 ) -> Recipe:
     """Return the recipe of the short trainings, by default that of the student."""
-    from diswot.training.recipe_files import default_recipe
+    from diswot.training.recipe_files import DETECTOR, default_recipe
 
-    name, epochs = options.recipe or default_recipe(student), options.verify_epochs or EPOCHS
+    default = DETECTOR if images.task == "detection" else default_recipe(student)
+    name, epochs = options.recipe or default, options.verify_epochs or EPOCHS
     given = TrainingOptions(recipe=name, epochs=epochs, losses=options.losses, seed=seed)
     return training.recipe(given, images.name, alone=False, fresh=fresh)
 

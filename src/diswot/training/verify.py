@@ -42,11 +42,9 @@ from diswot.utils.agreement import require_same
 REDUCTION = 3  # of this many trainings that reach a rung, one continues
 BASELINE = "baseline"  # attribute of the baseline's trial
 
-Interval = tuple[float, float]
-
 
 @dataclass(frozen=True)
-class Trained:
+class ShortTraining:
     """A student that was distilled briefly.
 
     Attributes:
@@ -63,7 +61,7 @@ class Trained:
 
     student: Student | None
     accuracy: float
-    interval: Interval | None
+    interval: tuple[float, float] | None
     accuracies: tuple[float, ...]
     epochs: int
     changes: Mapping[str, Any]
@@ -87,13 +85,13 @@ class Verified:
         baseline: The training of the baseline; None without one, or if it failed.
     """
 
-    best: Trained
-    trained: tuple[Trained, ...]
+    best: ShortTraining
+    trained: tuple[ShortTraining, ...]
     tied: tuple[int, ...]
     failed: int
     held_out: int
     measure: str
-    baseline: Trained | None = None
+    baseline: ShortTraining | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """Return plain values, for JSON."""
@@ -200,7 +198,7 @@ def held_out(data: Dataset) -> Dataset:
 
 @dataclass(frozen=True)
 class _ShortTrainings:
-    """What the short trainings share."""
+    """Settings that the short trainings share."""
 
     students: Sequence[Student]
     teacher: nn.Module
@@ -361,17 +359,17 @@ def _verified(study: optuna.Study, students: Sequence[Student], held: Dataset) -
     return Verified(best, tuple(trained), tied, failed, len(held.test), measure)
 
 
-def _baseline(study: optuna.Study, found: Verified) -> Trained | None:
+def _baseline(study: optuna.Study, found: Verified) -> ShortTraining | None:
     """Return the training of the baseline; None if it failed."""
     images = None if found.best.interval is None else found.held_out
     done = [t for t in _ended(study, baseline=True) if "failed" not in t.user_attrs]
     return _trained(done[0], None, images) if done else None
 
 
-def _trained(trial: FrozenTrial, student: Student | None, images: int | None) -> Trained:
+def _trained(trial: FrozenTrial, student: Student | None, images: int | None) -> ShortTraining:
     """Return a training that came to an end; its accuracy may be a share of some `images`."""
     accuracies = tuple(trial.intermediate_values[n] for n in sorted(trial.intermediate_values))
-    return Trained(
+    return ShortTraining(
         student,
         accuracies[-1],
         None if images is None else accuracy_interval(accuracies[-1], images),
