@@ -2,7 +2,7 @@
 PYTHON ?= python3
 RUN := .venv/bin/
 
-.PHONY: help demo test test-slow test-fast fuzz cover types docs wheel bench study study-dense study-default study-distill lint clean
+.PHONY: help demo test test-slow test-fast fuzz cover types docs wheel bench study study-dense study-default lint clean
 
 help: ## what can be made
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
@@ -64,9 +64,6 @@ study-dense: .venv/ready ## scores against tables of segmentation; CAMVID=DIR ha
 study-default: .venv/ready ## the default score, chosen without the table that it is looked at on
 	$(RUN)python benchmarks/leave_one_out.py record --data $(CIFAR)
 	$(RUN)python benchmarks/leave_one_out.py choose
-
-study-distill: .venv/ready ## distillers on real images; CIFAR=DIR is CIFAR-100 as a folder; about an hour
-	$(RUN)python benchmarks/distill_study.py --data $(CIFAR) --teacher-weights $(TEACHER)
 
 clean: ## remove the environment and caches
 	rm -rf .venv .pytest_cache .ruff_cache .mypy_cache

@@ -268,7 +268,7 @@ price there.
 
 ```console
 $ diswot rank --table docs/tables/plain.csv --space benchmarks/user_spaces.py:plain \\
-    --target accuracy --data CIFAR100 --teacher resnet110 --proxies default,capacity,relation,size
+    --target accuracy --data cifar100 --teacher resnet110 --proxies default,capacity,relation,size
 ```
 
 ## How this was made

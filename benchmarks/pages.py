@@ -10,8 +10,10 @@ from statistics import fmean, stdev
 import numpy as np
 
 from diswot.ranking.statistics import Array, kendall
+from diswot.utils import files
 
 DOCS = Path("docs")
+START, END = "<!-- study: from here", "<!-- study: to here -->"
 
 
 def markdown(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
@@ -31,3 +33,13 @@ def plain_tau(score: Array, accuracy: Array) -> float:
     """Kendall's tau-b where both are known."""
     there = ~np.isnan(score) & ~np.isnan(accuracy)
     return float(kendall(score[there], accuracy[there], np.ones((1, int(there.sum()))))[0])
+
+
+def write_page(text: str, path: Path) -> None:
+    """Put the figures between the marks of a page."""
+    before, _, rest = path.read_text().partition(START)
+    mark, _, rest = rest.partition("\n")
+    after = rest.partition(END)[2]
+    files.write(path, lambda temporary: Path(temporary).write_text(
+        f"{before}{START}{mark}\n\n{text}\n{END}{after}"
+    ))  # fmt: skip

@@ -19,9 +19,8 @@ from statistics import fmean
 
 import numpy as np
 import teachers_analysis as analysis
-from distill_study import write_page
 from matplotlib.figure import Figure
-from pages import DOCS, markdown, number
+from pages import DOCS, markdown, number, write_page
 from short_training import lines
 from teachers_analysis import Estimate
 from teachers_scores import COMPARING, FRESH, SCORED, SCORES, TRAINED
