@@ -198,6 +198,27 @@ class TestVerify:
         own = load_weights(weights)["fc.weight"]
         assert torch.equal(heads[0].cpu(), own.flip(0))
 
+    def test_a_search_is_whole_and_locked_while_it_is_verified(
+        self, run: Run, place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        out, told = tmp_path / "my x", []
+        weights = place / "teacher" / "student.safetensors"
+        line = f"{self.LINE} --teacher-weights {weights} --out '{out}' --verify 1"
+
+        def train(*given: Any, **how: Any) -> Any:
+            told.append(run(f"{line} --resume").mistake())
+            raise KeyboardInterrupt
+
+        monkeypatch.setattr("diswot.training.verify.distill", train)
+        assert run(line).status == 130
+        assert told == [f"a search is under way in {out}; wait, or name another"]
+        found = json.loads((out / "found.json").read_text())
+        assert found["best"] == found["top"][0] and "verified" not in found
+        assert (
+            f"next: diswot distill '{out}'"
+            in run(f"{self.LINE} --out '{out}' --resume --teacher-weights {weights}").err
+        )
+
     @pytest.mark.parametrize(
         ("options", "message"),
         [

@@ -40,7 +40,6 @@ ELSEWHERE = {
         "training/loss_checks",
         "training/teacher_checks",
     ),
-    "training/test_verify": ("cli/verify",),
     # tables and data sets from their parts
     "data/test_folder": ("data/image_files", "data/split_folders"),
     "data/test_huggingface_boxes": ("data/box_tables", "data/huggingface_tables"),

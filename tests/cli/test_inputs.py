@@ -11,6 +11,7 @@ from commands import Run
 from torch import nn
 
 from diswot.cli import inputs
+from diswot.cli.inputs import data_from_root, network_from_root
 from diswot.cli.options import TeacherOptions
 from diswot.data.dataset import Batch
 from diswot.data.registry import create_dataset
@@ -150,3 +151,20 @@ def test_a_teacher_begins_with_the_same_weights_each_time(name: str) -> None:
     one, other = (named.model().state_dict() for _ in range(2))
 
     assert all(torch.equal(value, other[key]) for key, value in one.items())
+
+
+def test_a_folder_is_not_taken_for_a_network_or_a_space(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("resnet56", "s0", "photos", "bert"):
+        Path(name).mkdir()
+    assert network_from_root("resnet56") == "resnet56"
+    assert network_from_root("s0") == "s0"
+    assert network_from_root("subnet:resnet56") == "subnet:resnet56"
+    assert network_from_root("subnet:own.py:net") == f"subnet:{tmp_path}/own.py:net"
+    assert network_from_root("hf:bert") == f"hf:{tmp_path}/bert"
+    assert data_from_root("photos") == f"{tmp_path}/photos"
+    assert data_from_root("digits") == "digits"
+    long = json.dumps({f"a{i}": i for i in range(100)})
+    assert network_from_root(long) == data_from_root(long) == long

@@ -366,6 +366,7 @@ def test_killed_it_loses_no_row(table: Path, tmp_path: Path, run: Run) -> None:
         ("rank --table {t} --seed-sd -1", "--seed-sd"),
         ("rank --from {t}", "is not a file of scores that diswot rank wrote"),
         ("rank --from {t}.gone", "cannot read"),
+        ("rank --from {t} --limit 50", "--limit chooses rows of a --table, not of the scores"),
     ],
 )
 def test_mistakes(run: Run, table: Path, line: str, said: str) -> None:

@@ -6,8 +6,10 @@ import re
 from typing import Any
 
 import pytest
+import torch
 from toys import ClassToken, LinearHead, seeded
 
+from diswot.cli import main
 from diswot.cli.training import default_line, main_process
 from diswot.cli.training import recipe as recipe_of
 from diswot.cli.training_options import TrainingOptions
@@ -104,3 +106,31 @@ def test_one_process_of_several_prints(monkeypatch: pytest.MonkeyPatch) -> None:
     assert main_process()
     monkeypatch.setenv("RANK", "1")
     assert not main_process()
+
+
+def test_a_resumed_training_has_the_recipe_that_the_same_command_began_it_with() -> None:
+    for given in ({"recipe": "fast"}, {"seed": 3}, {}):
+        options = TrainingOptions(**given)
+        begun = recipe_of(options, "digits", alone=False)
+        record = begun.as_dict()
+        assert not begun.flip
+        for again in (options, TrainingOptions()):
+            assert recipe_of(again, "digits", alone=False, record=record) == begun
+
+
+def test_memory_of_a_device_that_is_full_is_one_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cpu = RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate")
+    for error in (cpu, torch.OutOfMemoryError("CUDA out of memory"), RuntimeError("a bug")):
+
+        def functions_of(file: str, error: Exception = error) -> None:
+            raise error
+
+        monkeypatch.setattr("diswot.cli.names.functions_of", functions_of)
+        kind = RuntimeError if "bug" in str(error) else SystemExit
+        with pytest.raises(kind) as left:
+            main(["list", "--file", "own.py"])
+        if kind is SystemExit:
+            assert left.value.code == 1
+            assert capsys.readouterr().err.startswith("diswot: out of memory; ask for")

@@ -385,3 +385,14 @@ def test_a_users_own_space_that_cannot_be_written(run: Run, tmp_path: Path) -> N
     assert done.status == 0, done.err
     said = run(f"export {tmp_path}/run --format safetensors").mistake()
     assert "cannot be written as source" in said and "--format onnx or torch" in said
+
+
+class Turned(LinearHead):
+    """A network whose logits are not contiguous in memory."""
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return super().forward(images).t().contiguous().t()
+
+
+def test_logits_that_are_not_contiguous(tmp_path: Path) -> None:
+    assert export(seeded(Turned), tmp_path, "safetensors", ABOUT)

@@ -11,6 +11,7 @@ import torch
 from run_folders import call, edited
 from torch import nn
 
+from diswot.cli.inputs import images_of
 from diswot.data.registry import create_dataset
 from diswot.errors import UserError
 from diswot.models.initialization import TEACHER, fresh
@@ -151,3 +152,10 @@ def test_a_damaged_training(copy: Path) -> None:
     edited(copy / "found.json", lambda found: found["best"]["params"].update(blocks1=5))
     with pytest.raises(UserError, match="holds the training of another student"):
         recorded_student(copy)
+
+
+def test_a_search_that_records_no_images() -> None:
+    with pytest.raises(UserError, match="the run does not record its images"):
+        RecordedNetworks({"classes": 10, "image_size": 8}).images()
+    with pytest.raises(UserError, match="the run does not record its images"):
+        images_of({"teacher": "resnet20"})

@@ -23,6 +23,7 @@ from diswot.models.initialization import derive_seed
 from diswot.training.batches import Batches, Part
 from diswot.training.distributed import Processes
 from diswot.training.recipe import Recipe
+from diswot.training.trainable import check_recipe
 
 STILL = replace(SHORT, crop=0)
 
@@ -199,4 +200,4 @@ def test_boxes_move_with_their_images(held: bool) -> None:
 @pytest.mark.parametrize("mixed", [{"mixup": 0.5}, {"randaugment": 9}])
 def test_boxes_are_not_mixed(mixed: dict[str, Any]) -> None:
     with pytest.raises(UserError, match="are for one label an image"):
-        Batches(rectangles(), replace(SHORT, batch_size=4, **mixed), of(0, 1))
+        check_recipe(replace(SHORT, batch_size=4, **mixed), rectangles())

@@ -16,6 +16,7 @@ from diswot.data.dataset import UNLABELLED, Dataset, Split, whole
 from diswot.errors import UserError
 from diswot.models.class_names import select_classes
 from diswot.spaces.cifar_resnet import CifarResNet
+from diswot.training.data_checks import check_labels
 from diswot.training.doctor import diagnose
 from diswot.training.finding import Finding, draw_sample
 from diswot.training.loss_checks import entropy
@@ -276,3 +277,27 @@ def test_a_sample_is_drawn_once_each_and_again_the_same() -> None:
         assert len(images) == len(labels) == min(size, 100)
         assert torch.equal(images, draw_sample(split, size, 3).images)
     assert not torch.equal(draw_sample(split, 10, 4).images, draw_sample(split, 10, 3).images)
+
+
+def test_what_distill_refuses() -> None:
+    with pytest.raises(UserError, match="dice is a loss of segmentation"):
+        found(recipe=replace(RECIPE, dice=1.0))
+    unlabelled = changed(train=lambda y: torch.where(y == 3, UNLABELLED, y))
+    with pytest.raises(UserError, match="mixup and cutmix mix labels"):
+        found(data=unlabelled, recipe=replace(RECIPE, mixup=0.5))
+
+
+def test_classes_of_annotated_images_are_counted_over_the_whole_set() -> None:
+    """The images of a class may lie together, as those of COCO and of videos do."""
+    masks = (torch.arange(2500) >= 1250).long().reshape(-1, 1, 1).expand(-1, 2, 2)
+    pixels = torch.zeros(2500, 3, 2, 2, dtype=torch.uint8)
+    split = Split(torch.zeros(2500).long(), lambda places: pixels[places],
+                  lambda places: masks[places])  # fmt: skip
+    grey = (0.5,) * 3
+    data = Dataset("m", ("a", "b"), 2, grey, grey, split, split, task="segmentation")
+    assert check_labels(data).level == "good"
+    finding = check_labels(replace(data, classes=("a", "b", "c")))
+    assert finding.level == "warning"
+    assert finding.text == (
+        "1 of 3 classes have no training images, such as c, among 1,000 of 2,500"
+    )

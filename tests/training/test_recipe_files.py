@@ -18,7 +18,7 @@ from torch import nn
 from diswot.errors import UserError
 from diswot.spaces.registry import create_space
 from diswot.training.recipe import Recipe
-from diswot.training.recipe_files import RECIPES, default_recipe, load_recipe
+from diswot.training.recipe_files import RECIPES, default_recipe, load_recipe, with_losses
 
 
 def first(space: str) -> nn.Module:
@@ -236,3 +236,8 @@ def test_what_is_not_there(tmp_path: Path) -> None:
     (tmp_path / "bytes.toml").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(UserError, match=r"cannot read .*bytes.toml"):
         load_recipe(str(tmp_path / "bytes.toml"))
+
+
+def test_published_losses_bring_their_cross_entropy() -> None:
+    """In Python as on the command line."""
+    assert with_losses({"losses": "kd:published"}, 240)["cross_entropy"] == pytest.approx(0.1)

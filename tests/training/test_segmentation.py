@@ -191,3 +191,32 @@ def test_masks_move_with_their_images(changes: Augmentation) -> None:
     assert torch.equal(classes[sharp], shown[sharp])
     assert sharp.float().mean() > 0.5
     assert not torch.equal(classes, masks)
+
+
+class TwoProcesses(Processes):
+    """Two processes as the first sees them; it may gather what all images have."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.count = 2
+
+    def sum(self, value: Tensor) -> Tensor:
+        return 2 * value
+
+    def gather(self, value: Tensor) -> Tensor:
+        assert value.ndim > 2, "rows differ in number between processes"
+        return torch.cat((value, value))
+
+
+def test_maps_of_each_share_are_compared(data: Dataset, teacher: nn.Module) -> None:
+    """The shares of two processes have different numbers of pixels that are not ignored."""
+    student, recipe = seeded(), Recipe(losses={"at": 1.0}, precision="fp32")
+    given = Distillation(teacher, student, data, recipe)
+    losses, alone = create_losses(given, torch.device("cpu")), Processes()
+    assert data.train is not None
+    labels = data.train.targets([0, 1])
+    part = Part(data.normalise(data.train.read([0, 1])), labels, None, torch.arange(2))
+    one, _ = Objective(given, losses, alone)(part)
+    two, correct = Objective(given, losses, TwoProcesses())(part)
+    assert torch.equal(one["at"], two["at"]) and correct is not None
+    assert len(correct) == 2 * int((labels != UNLABELLED).sum())

@@ -36,13 +36,14 @@ def test_every_value_of_every_epoch(tmp_path: Path) -> None:
 def test_epochs_after_a_resumed_one_are_hidden(tmp_path: Path) -> None:
     pytest.importorskip("tensorboard")
     for done, value in ((0, 1.0), (1, 2.0)):
-        write = tensorboard_writer(tmp_path, done)
-        for epoch in range(done + 1, 4):
-            write({"epoch": epoch, "loss": value})
+        with tensorboard_writer(tmp_path, done) as write:
+            for epoch in range(done + 1, 4):
+                write({"epoch": epoch, "loss": value})
     assert scalars(tmp_path)["loss"] == {1: 1.0, 2: 2.0, 3: 2.0}
 
 
 def test_not_installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "tensorboard", None)
-    with pytest.raises(UserError, match=r"pip install 'diswot\[tensorboard\]'"):
-        tensorboard_writer(tmp_path, 0)
+    wanted = pytest.raises(UserError, match=r"pip install 'diswot\[tensorboard\]'")
+    with wanted, tensorboard_writer(tmp_path, 0):
+        pass

@@ -365,6 +365,32 @@ def test_trainings_that_fail_are_counted() -> None:
         verify(students(4), teacher(), space, digits(), wild)
 
 
+def test_a_training_that_raises_anything_is_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    def train(teacher: nn.Module, student: nn.Module, *given: Any, **how: Any) -> Any:
+        if student[-1].in_features == 6:
+            raise torch.OutOfMemoryError("CUDA out of memory.\nTried to allocate 2 GiB")
+        return distill(teacher, student, *given, **how)
+
+    monkeypatch.setattr(module, "distill", train)
+    given = teacher(), space, digits(), replace(RECIPE, epochs=1)
+    made = verify(students(6, 4), *given)
+    assert made.failed == 1 and [each.student.trial for each in made.trained] == [1]
+    with pytest.raises(SearchFailed, match=r"OutOfMemoryError: CUDA out of memory. Tried to all"):
+        verify(students(6), *given)
+
+
+def test_a_process_that_joins_leaves_the_running_trial_of_another(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/studies.db"
+    given = (students(4, 8), teacher(), space, digits(), replace(RECIPE, epochs=1))
+    with pytest.raises(KeyboardInterrupt):
+        verify(*given, storage=url, on_trial=stop_after(0))
+    study = optuna.load_study(study_name="verify", storage=url)
+    other = study.ask()
+    made = verify(*given, storage=url, resume=True)
+    assert sorted(each.student.trial for each in made.trained) == [0, 1]
+    study.tell(other, 50.0)
+
+
 def test_refused() -> None:
     few = digits()
     with pytest.raises(UserError, match="unknown setting to tune 'temprature'; did you mean"):

@@ -83,12 +83,20 @@ def main(arguments: list[str] | None = None) -> None:
         _leave(str(error), 1)
     except OSError as error:
         _leave(f"{error.strerror or error}: {error.filename or 'an unnamed file'}", 1)
-    except MemoryError:
+    except (MemoryError, RuntimeError) as error:
+        if not _out_of_memory(error):
+            raise
         _leave("out of memory; ask for smaller images or a smaller batch", 1)
     except Stopped as stop:
         _leave(str(stop), _INTERRUPTED)
     except (KeyboardInterrupt, typer.Abort):
         _leave("stopped", _INTERRUPTED)
+
+
+def _out_of_memory(error: Exception) -> bool:
+    """Say whether the memory of the CPU or of a GPU is full; torch raises RuntimeErrors then."""
+    full = isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
+    return full or "can't allocate memory" in str(error) or "not enough memory" in str(error)
 
 
 def _leave(message: str, status: int) -> None:

@@ -33,7 +33,7 @@ _Run = Annotated[Path | None, Argument(metavar="RUN", help="Folder of a search."
 
 @dataclass(frozen=True)
 class KeepingOptions:
-    """How images are read, and what a training keeps.
+    """Reading of the images, and the files that a training keeps.
 
     Attributes:
         hold: Hold all images in memory, or read them as they are needed. Default: hold them if they

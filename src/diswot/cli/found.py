@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING, Any
 
 from diswot.cli import budgets, console
@@ -40,10 +41,12 @@ def plain_result(
     return result
 
 
-def keep(out: Path, result: dict[str, Any], proxy: str) -> None:
-    """Write a result into a run folder, with a plot of its Pareto front if it has one."""
+def keep(out: Path | None, result: dict[str, Any], proxy: str) -> None:
+    """Write a result into a run folder, if any, with a plot of its Pareto front if it has one."""
     from diswot.utils import files
 
+    if out is None:
+        return
     files.write_json(out / FOUND, result)
     if result["front"]:
         from diswot.proxies.registry import score_title
@@ -105,5 +108,5 @@ def kept_in(out: Path | None, storage: str | None, settings: str, *, trained: bo
     """Return a note on where the search is kept, with the command that distils its student."""
     if out is not None:
         weights = "" if trained else " --teacher-weights FILE, the trained teacher's"
-        return [f"kept in {out}; next: diswot distill {out}{settings}{weights}"]
+        return [f"kept in {out}; next: diswot distill {quote(str(out))}{settings}{weights}"]
     return [] if storage else [console.NOT_KEPT]

@@ -16,13 +16,13 @@ from typer.models import OptionInfo
 
 from diswot.cli.help import USUAL
 
-Command = Callable[..., None]
+CommandFunction = Callable[..., None]
 
 _METAVARS = {str: "TEXT", int: "N", float: "N", Path: "PATH", list[str]: "TEXT"}
 _ATTRIBUTE = re.compile(r"^    (\w+): (.+(?:\n        .+)*)", re.MULTILINE)
 
 
-def grouped(*usual: str) -> Callable[[Command], Command]:
+def grouped(*usual: str) -> Callable[[CommandFunction], CommandFunction]:
     """Give a command one option for each field of its dataclass parameters.
 
     Typer reads the options of a command from its signature. The decorated command has a flat
@@ -34,7 +34,7 @@ def grouped(*usual: str) -> Callable[[Command], Command]:
     a heading of their own.
     """
 
-    def decorate(function: Command) -> Command:
+    def decorate(function: CommandFunction) -> CommandFunction:
         hints = get_type_hints(function, include_extras=True)
         groups: dict[str, Any] = {name: hint for name, hint in hints.items() if is_dataclass(hint)}
         flat: dict[str, Parameter] = {}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from diswot.cli import score_names
 from diswot.cli.options import TeacherOptions
 from diswot.errors import UserError, unknown
+from diswot.utils import user_code
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -26,18 +28,25 @@ _THREE = "three numbers with commas, or one, on the scale 0 to 1"
 _ROOTED = ("cifar10", "cifar100", "imagenet16-120")
 
 
-def from_root(name: str) -> str:
-    """Return a name with its path made absolute, so that a run resumes from any folder."""
-    from diswot.data.registry import SETS
-    from diswot.utils import user_code
+def network_from_root(name: str) -> str:
+    """Return the name of a network or a space, with the path of a user's file made absolute.
 
+    A run resumes from any folder then. No folder is taken for a network of the same name.
+    """
     prefix, _, inner = name.partition(":")
-    if prefix == "hf" and inner and Path(inner).is_dir():
+    if prefix == "hf" and os.path.isdir(inner):
         return f"hf:{user_code.absolute(inner)}"
     if prefix in ("subnet", "dense", "detector") and inner:
-        return f"{prefix}:{from_root(inner)}"
-    is_path = user_code.is_spec(name) or (name not in SETS and bool(name) and Path(name).exists())
-    return user_code.absolute(name) if is_path else name
+        return f"{prefix}:{network_from_root(inner)}"
+    return user_code.rooted(name)
+
+
+def data_from_root(name: str) -> str:
+    """Return the name of a data set, with a path made absolute, so that a run resumes anywhere."""
+    from diswot.data.registry import SETS
+
+    is_path = name not in SETS and os.path.exists(name)
+    return user_code.absolute(name) if is_path else network_from_root(name)
 
 
 def absolute(path: str | Path | None) -> str | None:
@@ -78,7 +87,7 @@ class NamedImages:
         wants = models.input_config(network, pretrained) if network else InputConfig()
         size = wants.img_size if self.size is None else self.size
         images = create_dataset(
-            from_root(name), num_classes=classes, img_size=size, root=root, task=self.task
+            data_from_root(name), num_classes=classes, img_size=size, root=root, task=self.task
         )
         if classes is not None and classes != len(images.classes):
             raise UserError(f"{name} has {len(images.classes)} classes, not {classes}")
@@ -120,11 +129,6 @@ def _channels(text: str | None, option: str) -> Channels | None:
     if option == "std" and not all(values):
         raise UserError(f"--std {text!r} has a zero, and images are divided by it")
     return values * 3 if len(values) == 1 else values
-
-
-def named_images(data: DataOptions) -> NamedImages:
-    """Return the images that the options name."""
-    return images_of({**asdict(data), **normalisation(data.mean, data.std)})
 
 
 @dataclass(frozen=True)
@@ -195,13 +199,12 @@ class NamedTeacher:
 
 def named_teacher(teacher: TeacherOptions, data: DataOptions) -> NamedTeacher:
     """Return the teacher and the images that the options name."""
-    return teacher_of(named_images(data), teacher)
+    images = images_of({**asdict(data), **normalisation(data.mean, data.std)})
+    return teacher_of(images, teacher)
 
 
 def check_one_source(teacher: TeacherOptions) -> None:
     """Refuse weights that are named twice, and a function that is no user's own."""
-    from diswot.utils import user_code
-
     if teacher.pretrained + teacher.trained + (teacher.teacher_weights is not None) > 1:
         raise UserError("give --pretrained, --trained or --teacher-weights, not both")
     if teacher.trained and not user_code.is_spec(teacher.teacher):
@@ -284,7 +287,7 @@ def is_architecture(student: str) -> bool:
 def teacher_facts(teacher: TeacherOptions) -> dict[str, Any]:
     """Return what the options name of a teacher, with absolute paths, for a run folder."""
     return {
-        "teacher": from_root(teacher.teacher),
+        "teacher": network_from_root(teacher.teacher),
         "teacher_weights": absolute(teacher.teacher_weights),
         "pretrained": teacher.pretrained,
         **({"trained": True} if teacher.trained else {}),
@@ -302,7 +305,7 @@ def image_facts(data: DataOptions) -> dict[str, Any]:
     """Return what the options name of images, with absolute paths, for a run folder."""
     return {
         **normalisation(data.mean, data.std),
-        "data": from_root(data.data),
+        "data": data_from_root(data.data),
         "data_root": absolute(data.data_root),
         "classes": data.classes,
         "image_size": data.image_size,
@@ -311,6 +314,12 @@ def image_facts(data: DataOptions) -> dict[str, Any]:
 
 
 def images_of(config: Mapping[str, Any]) -> NamedImages:
-    """Return the images of a configuration, as `image_facts` writes it."""
+    """Return the images of a configuration, as `image_facts` writes it.
+
+    Raises:
+        UserError: A search from Python has recorded none.
+    """
+    if "data" not in config:
+        raise UserError("the run does not record its images; name them with --data")
     names = ("classes", "image_size", "data_root", "mean", "std", "task")
     return NamedImages(config["data"], *(config.get(name) for name in names))

@@ -60,7 +60,7 @@ def calibration_images(student: RecordedStudent, options: Int8Options) -> Datase
             "distill), or name its training with --trained"
         )
     recorded = student.networks
-    named = {"data": options.data and inputs.from_root(options.data)}
+    named = {"data": options.data and inputs.data_from_root(options.data)}
     named["data_root"] = inputs.absolute(options.data_root)
     config = {**recorded.config, **{name: value for name, value in named.items() if value}}
     try:

@@ -63,7 +63,8 @@ def measured(
         limits = _budget(build, images, costs, measure).limits
     except UserError as error:
         raise UserError(f"--like {name}: {error}") from error
-    return {"network": inputs.from_root(name), **limits}
+    kept = inputs.absolute(name) if _is_run(name) else inputs.network_from_root(name)
+    return {"network": kept, **limits}
 
 
 def network(name: str, space: str, images: Dataset) -> tuple[Callable[[], nn.Module], Any, str]:
@@ -72,12 +73,18 @@ def network(name: str, space: str, images: Dataset) -> tuple[Callable[[], nn.Mod
     return *inputs.named_student(text, space, images), space
 
 
+def _is_run(name: str) -> bool:
+    """Say whether a network is named by a run folder."""
+    from diswot.models.registry import is_name
+
+    return not (is_name(name) or inputs.is_architecture(name))
+
+
 def _student(name: str, space: str) -> tuple[str, str]:
     """Return a network as a name or JSON, and the space of its parameters."""
-    from diswot.models.registry import is_name
     from diswot.runs.rebuild import recorded_student
 
-    if is_name(name) or inputs.is_architecture(name):
+    if not _is_run(name):
         return name, space
     if not Path(name).is_dir():
         inputs.network_name(name, "network")

@@ -36,6 +36,7 @@ _DATA = {
         "",
     ],
     "FOLDER of masks": ["images and masks of the same names, for segmentation", ""],
+    "FOLDER of boxes": ["Pascal VOC, COCO or YOLO, for detection", ""],
     "FILE.parquet": ["encoded images and labels (extra hf)", ""],
     "FILE.py:FUNCTION": ["a torch map data set of (image, label), or train and test", ""],
     "hf:NAME": ["a data set of the Hugging Face hub, hf:NAME[,CONFIG][:SPLIT] (extra hf)", ""],

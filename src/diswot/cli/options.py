@@ -16,7 +16,7 @@ FromOne = Annotated[int | None, Option(min=1)]
 
 @dataclass(frozen=True)
 class OutputOptions:
-    """How a command shows its result.
+    """Options of the output of a command.
 
     Attributes:
         as_json: Print one JSON object on standard output.
@@ -81,7 +81,7 @@ class TrainedTeacherOptions(TeacherOptions):
 
 @dataclass(frozen=True)
 class DataOptions:
-    """The images and how they are normalised.
+    """The images and their normalisation.
 
     Attributes:
         data: Images: a name (diswot list data), a folder, hf:NAME, FILE.parquet or
@@ -146,7 +146,7 @@ class ScoringOptions:
 
 @dataclass(frozen=True)
 class BudgetOptions:
-    """Upper limits of what a student may cost.
+    """Upper limits of the costs of a student.
 
     Attributes:
         like: Network whose parameters and multiply-adds on the images of --data are the limits: a
@@ -167,7 +167,7 @@ class BudgetOptions:
 
 @dataclass(frozen=True)
 class LatencyOptions:
-    """How latency is measured.
+    """Settings of a latency measurement.
 
     Attributes:
         latency_engine: Engine that latency is measured with: torch or onnx; needs --max-latency, or
@@ -184,7 +184,7 @@ class LatencyOptions:
 
 @dataclass(frozen=True)
 class ScoreLatencyOptions(LatencyOptions):
-    """How the latency of a scored student is measured.
+    """Settings of the latency measurement of a scored student.
 
     Attributes:
         latency_engine: Engine that latency is measured with: torch or onnx; needs --latency.
@@ -237,7 +237,7 @@ class VerifyOptions:
         tune: Settings of the short trainings that are tuned: temperature, weights, lr, separated by
             commas; needs --verify.
         recipe: Recipe of the short trainings: a name (diswot list recipes) or FILE.toml; needs
-            --verify. Default: that of the student.
+            --verify. Default: detector for detectors, transformer for transformers, else plain.
         losses: Distillation losses of the short trainings (diswot list losses) with their weights,
             such as kd:0.9,relation:1 or FILE.py:FUNCTION:0.5; needs --verify. Default: those of the
             recipe, or else kd.
@@ -253,11 +253,12 @@ class VerifyOptions:
 
 @dataclass(frozen=True)
 class SearchOptions:
-    """What is searched, for what, and where the results are kept.
+    """Space, goals and run folder of a search.
 
     Attributes:
         space: Search space: a name (diswot list spaces), FILE.py:FUNCTION or
-            PACKAGE.MODULE:FUNCTION.
+            PACKAGE.MODULE:FUNCTION. The default, s0, holds small ResNets for images of 32 pixels.
+            subnet:TEACHER holds the teacher's own sub-networks.
         trials: Number of candidates within the budget to score.
         objectives: What is optimised: score, or score with params, macs, memory or latency for a
             Pareto front, such as score,latency.
@@ -284,7 +285,7 @@ class SearchOptions:
 
 @dataclass(frozen=True)
 class StudyOptions:
-    """Where the trials of a search are stored.
+    """Storage of the trials of a search.
 
     Attributes:
         storage: Optuna storage URL for the trials. Default: a journal in the run folder.

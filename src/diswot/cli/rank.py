@@ -104,8 +104,9 @@ def _check_place(table: TableOptions, files: RankFileOptions) -> None:
         return
     if (files.again is None) == (table.table is None):
         raise UserError("name either a --table to score, or the scores to read with --from")
-    if table.where and table.table is None:
-        raise UserError("--where chooses rows of a --table, not of the scores of --from")
+    if table.table is None and (table.where or table.limit):
+        name = "--where" if table.where else "--limit"
+        raise UserError(f"{name} chooses rows of a --table, not of the scores of --from")
     if files.resume and (table.table is None or files.out is None):
         raise UserError("name what to resume: the --out of a rank study of a --table")
 

@@ -35,7 +35,7 @@ def job_of(settings: TableSettings, devices: tuple[str, ...]) -> dict[str, Any]:
     scoring = settings.scoring
     return {
         "table": inputs.absolute(settings.rows.table),
-        "space": inputs.from_root(settings.space),
+        "space": inputs.network_from_root(settings.space),
         **inputs.teacher_facts(settings.teacher),
         **inputs.image_facts(settings.data),
         "batch_size": scoring.batch_size,
@@ -52,7 +52,9 @@ def rows_of(settings: TableSettings) -> AccuracyTable:
 
     wanted = settings.rows
     assert wanted.table is not None
-    table = tables.read_table(wanted.table, inputs.from_root(settings.space), wanted.where or ())
+    table = tables.read_table(
+        wanted.table, inputs.network_from_root(settings.space), wanted.where or ()
+    )
     if wanted.limit is None:
         return table
     return tables.sample(table, wanted.limit, settings.scoring.seed)

@@ -19,7 +19,7 @@ _Run = Annotated[
 
 @dataclass(frozen=True)
 class ReportOptions:
-    """What a page shows, and where it is written.
+    """Contents and place of a page.
 
     Attributes:
         out: File of the page. Default: RUN/report.html.

@@ -63,11 +63,12 @@ def search(
         limits = alike.tightened(limits, like)
         job = SearchJob(named, goal, proxy, goals, limits, like, how, scoring, study)
         found = job.search(replace(where, latency=how), data.data_root, advance)
-        tried = verify.verified(verification, job, found, advance)
         taught = budgets.teacher_latency(teacher.teacher, named.images, how)
+        if verification.verify:  # which may break off, and the search is whole without it
+            outcome.keep(goal.out, outcome.plain_result(found, None, how, like, taught), proxy)
+        tried = verify.verified(verification, job, found, advance)
     result = outcome.plain_result(found, tried, how, like, taught)
-    if goal.out is not None:
-        outcome.keep(goal.out, result, proxy)
+    outcome.keep(goal.out, result, proxy)
     _show(result, proxy, output.as_json)
     settings = verify.distill_options(verification, tried)
     console.note(*job.notes(result, settings, output.as_json), quiet=output.quiet)

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class SearchJob:
-    """What is searched, for what, and where the search is kept.
+    """A search: space, teacher, images and goals, and the place that keeps it.
 
     Attributes:
         named: The teacher and the images.
@@ -91,7 +91,7 @@ class SearchJob:
         return {
             **{f"latency_{name}": value for name, value in timing.items()},
             **inputs.teacher_facts(self.named.options),
-            "space": inputs.from_root(self.goal.space),
+            "space": inputs.network_from_root(self.goal.space),
             "data": self.named.images.name,
             "data_root": inputs.absolute(data_root),
             "classes": self._num_classes,

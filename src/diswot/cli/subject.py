@@ -16,7 +16,7 @@ from diswot.cli.teachers import MatchedTeacher, matched_teacher
 from diswot.errors import UserError
 from diswot.runs import folder
 from diswot.storage.run_files import ALONE, DISTILLED, FRESH, RUN
-from diswot.utils.user_code import rooted, short_name
+from diswot.utils.user_code import short_name
 
 if TYPE_CHECKING:
     from diswot.cli.options import TeacherOptions
@@ -45,7 +45,7 @@ NONE = "none"  # name of no teacher, and of no labelled images
 
 @dataclass(frozen=True)
 class Subject:
-    """What is trained on what.
+    """The student, teacher and images of a training, by name.
 
     Attributes:
         options: What the user gave; the search and the defaults complete it below.
@@ -107,7 +107,7 @@ class Subject:
         pretrained = self.alone and self.teacher.pretrained
         build, _ = inputs.named_student(self.student, self.space, images, pretrained=pretrained)
         teacher, classes, lines = self.load_teacher(images, record) or (None, None, ())
-        student = fresh(build, "default", training.seed)
+        student = fresh(build, "default", training.seed or 0)
         named = partial(trainings.recipe, training, self.images.name, alone=self.alone)
         recipe = named(student=student, record=record)
         given = Distillation(teacher, student, images, recipe, classes)
@@ -194,10 +194,12 @@ class Subject:
         named = not inputs.is_architecture(self.student)
         teacher = None if self.alone else self.teacher
         return {
-            "student": rooted(self.student) if named else json.loads(self.student),
-            "teacher": teacher and rooted(teacher.teacher),
+            "student": inputs.network_from_root(self.student)
+            if named
+            else json.loads(self.student),
+            "teacher": teacher and inputs.network_from_root(teacher.teacher),
             "teacher_weights": teacher and inputs.absolute(teacher.teacher_weights),
-            "space": None if named else inputs.from_root(self.space),
+            "space": None if named else inputs.network_from_root(self.space),
             "search": self.search,
             "data_root": inputs.absolute(self.images.root),
             "teacher_classes": inputs.absolute(self.options.teacher_classes),
@@ -234,8 +236,11 @@ def _scored(run: Path | None, options: SubjectOptions) -> NamedImages | None:
     """Return the images of the search if its teacher teaches, on images that the user names."""
     if run is None or options.data in (None, NONE) or options.teacher or options.teacher_weights:
         return None
-    before = inputs.images_of(folder.search_config(run))
-    return None if before.name == inputs.from_root(str(options.data)) else before
+    config = folder.search_config(run)
+    if "data" not in config:
+        return None
+    before = inputs.images_of(config)
+    return None if before.name == inputs.data_from_root(str(options.data)) else before
 
 
 def _configured(run: Path | None, options: Mapping[str, Any]) -> dict[str, Any]:

@@ -40,7 +40,7 @@ def recipe(
 
     settings = {key: value for key, value in asdict(options).items() if value is not None}
     name = settings.pop("recipe", None)
-    if data == "digits" and not record:
+    if data == "digits" and (name is not None or not record):
         settings.setdefault("flip", False)
     if "losses" in settings:
         parse_losses(settings["losses"])  # a mistake in them is named first

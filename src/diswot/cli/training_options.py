@@ -8,7 +8,7 @@ from typing import Annotated, ClassVar
 
 from typer import Option
 
-from diswot.cli.options import FromOne, FromZero, Pretrained, Trained
+from diswot.cli.options import FromOne, Pretrained, Trained
 
 
 @dataclass(frozen=True)
@@ -33,11 +33,11 @@ class SubjectOptions:
             Default: those of RUN, or else none with --unlabelled, or else digits.
         data_root: Folder of ImageNet16, or of CIFAR, which is downloaded if missing. Default: that
             of RUN, or else ~/.cache/diswot.
-        image_size: Height and width of the images in pixels. Default: that of RUN, or else the
-            teacher's or the data's.
+        image_size: Height of the images in pixels, and width if they are square. Default: that of
+            RUN, or else the teacher's or the data's.
         unlabelled: Folder of images without labels, from which the student learns by the losses to
-            its teacher alone, beside the images of --data or RUN. Without both, a fifth of them is
-            held out to compare the student with its teacher.
+            its teacher alone, beside the images of --data or RUN. Without --data and RUN, a fifth
+            of these images is held out to compare the student with its teacher.
         teacher_classes: CSV file with the classes of a teacher that has other classes than the
             data, or another order: a line for each output, its class and, in a second column, the
             data's name of that class if it is another. Default: the names that the teacher's
@@ -79,14 +79,19 @@ class TrainingOptions:
 
     Attributes:
         recipe: Training recipe: a name (diswot list recipes) or FILE.toml. Options given beside it
-            override it. Default: transformer for attention; else short to 20 epochs, then plain.
-        epochs: Passes over the training images. Default: 240.
-        batch_size: Images of a step, in all processes together. Default: 64; short has 100.
+            override it. Default: detector for detectors; transformer for networks with layer
+            normalisation and no batch normalisation; else short for up to 20 epochs, and plain for
+            more.
+        epochs: Passes over the training images. Default: the recipe's; plain has 240.
+        batch_size: Images of a step, in all processes together. Default: the recipe's; plain has
+            64.
         accumulate: Parts that a batch is split into, which saves memory. Default: 1.
         views: Augmented views of each image in a step, 1 or 2; two cost twice the time. Default: 1.
         optimizer: Optimizer: sgd, adamw or lamb. Default: the recipe's.
-        lr: Highest learning rate. Default: 0.05; short has 0.03 from the teacher, 0.1 from random.
-        weight_decay: Weight decay, not of biases and norms. Default: 0.0005.
+        lr: Highest learning rate. Default: the recipe's; plain has 0.05, short 0.03 from the
+            teacher and 0.1 from random weights.
+        weight_decay: Weight decay, not of biases and norms. Default: the recipe's; plain has
+            0.0005.
         schedule: Learning-rate schedule: cosine, onecycle, poly or step. Default: the recipe's.
         warmup_epochs: Epochs in which the learning rate rises to its highest value. Default: the
             recipe's.
@@ -94,7 +99,7 @@ class TrainingOptions:
             needs --schedule step.
         losses: Distillation losses or presets (diswot list losses) with their weights, such as
             kd:0.9,relation:1 or FILE.py:FUNCTION:0.5. kd:published takes the published weights of
-            kd and of the cross-entropy. Default: kd; short has others.
+            kd and of the cross-entropy. Default: the recipe's; plain has kd.
         temperature: Temperature of the losses that have one (diswot list losses). Default: each
             loss's own.
         ramp_epochs: Epochs in which the weights of the losses grow from zero. Default: 0, or the
@@ -102,17 +107,21 @@ class TrainingOptions:
         clip_grad: Largest norm of a step's gradient, such as 10. Default: no limit.
         cross_entropy: Weight of the cross-entropy with the labels. Default: 1.
         dice: Weight of the Dice loss of pixels, for segmentation. Default: 0.
-        label_smoothing: Share of each label that is spread over all classes. Default: 0.
-        ema: Decay per step of a moving average of the weights, such as 0.998. Default: no average.
-        crop: Largest random shift of an image, in pixels. Default: 4.
-        area: Smallest share of an image that a random resized crop shows. Default: no crops.
+        label_smoothing: Share of each label that is spread over all classes. Default: the
+            recipe's; plain has 0.
+        ema: Decay per step of a moving average of the weights, such as 0.998. Default: the
+            recipe's; plain has no average.
+        crop: Largest random shift of an image, in pixels. Default: the recipe's; plain has 4.
+        area: Smallest share of an image that a random resized crop shows. Default: the
+            recipe's; plain has no such crop.
         flip: Mirror images at random. Default: yes, except for digits.
-        cutout: Side of the square that is blanked in each image, in pixels. Default: 0.
+        cutout: Side of the square that is blanked in each image, in pixels. Default: the recipe's;
+            plain has 0.
         cache: Compute the teacher's outputs once for all epochs; needs images without augmentation.
         precision: Arithmetic: fp32, bf16, or auto, which is bf16 on devices that compute in it.
             Default: auto.
         compile: Compile both networks with torch.compile.
-        seed: Seed of the weights, of the order of images and of augmentation.
+        seed: Seed of the weights, of the order of images and of augmentation. Default: 0.
     """
 
     headings: ClassVar = {
@@ -151,4 +160,4 @@ class TrainingOptions:
     cache: Annotated[bool | None, Option("--cache")] = None
     precision: str | None = None
     compile: Annotated[bool | None, Option("--compile")] = None
-    seed: FromZero = 0
+    seed: Annotated[int | None, Option(min=0)] = None

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING, Any
 
 from diswot.cli import console, inputs, training
@@ -44,14 +46,19 @@ def check(options: VerifyOptions, named: inputs.NamedTeacher, seed: int) -> None
                 option = name.replace("_", "-")
                 raise UserError(f"--{option} goes with --verify: name how many students")
         return
+    from diswot.training.trainable import check_recipe
     from diswot.training.tuning import check_tuned
+    from diswot.training.verify import held_out
 
     if not named.trained:
         raise UserError(_UNTRAINED)
     if named.images.train is None:
         raise UserError(f"{named.images.name} has no images to train on; name others with --data")
+    held_out(named.images)
     for fresh in (False, True):
-        check_tuned(_recipe(options, named.images, seed, fresh=fresh), _tuned(options))
+        recipe = _recipe(options, named.images, seed, fresh=fresh)
+        check_tuned(recipe, _tuned(options))
+        check_recipe(recipe, named.images)
 
 
 def _recipe(
@@ -63,9 +70,10 @@ def _recipe(
     fresh: bool = False,
 ) -> Recipe:
     """Return the recipe of the short trainings, by default that of the student."""
-    from diswot.training.recipe_files import default_recipe
+    from diswot.training.recipe_files import DETECTOR, default_recipe
 
-    name, epochs = options.recipe or default_recipe(student), options.verify_epochs or EPOCHS
+    default = DETECTOR if images.task == "detection" else default_recipe(student)
+    name, epochs = options.recipe or default, options.verify_epochs or EPOCHS
     given = TrainingOptions(recipe=name, epochs=epochs, losses=options.losses, seed=seed)
     return training.recipe(given, images.name, alone=False, fresh=fresh)
 
@@ -85,6 +93,7 @@ def verified(
         return None
     from diswot.models.initialization import fresh
     from diswot.spaces.registry import build_network
+    from diswot.storage.study import alone
     from diswot.training.verify import recorded_students, verify
 
     images, seed, place, study = job.named.images, job.scoring.seed, job.place, job.study
@@ -93,27 +102,30 @@ def verified(
     taught = matched_teacher(job.named.options, images)
     recipe = _recipe(options, images, seed, best)
     shown = _Shown(advance, recipe.epochs)
-    kept = place / VERIFICATION if isinstance(place, Path) else place
+    folder = place if isinstance(place, Path) else None
+    kept = place if folder is None else folder / VERIFICATION
     name = f"{study.study}-verify"
-    return verify(
-        _students(found, options.verify, recorded_students(kept, name) if study.resume else []),
-        taught.model,
-        space,
-        images,
-        recipe,
-        fresh_recipe=_recipe(options, images, seed, best, fresh=True),
-        baseline=alike.network(job.like["network"], job.goal.space, images)[0]
-        if job.like
-        else None,
-        teacher_classes=taught.classes,
-        tune=_tuned(options),
-        trials=options.verify_trials,
-        storage=kept,
-        study_name=name,
-        resume=study.resume,
-        on_trial=shown.on_trial,
-        on_epoch=shown.on_epoch,
-    )
+    resume = study.resume or folder is None  # processes that share a storage share its trainings
+    with nullcontext() if folder is None else alone(folder):
+        return verify(
+            _students(found, options.verify, recorded_students(kept, name) if resume else []),
+            taught.model,
+            space,
+            images,
+            recipe,
+            fresh_recipe=_recipe(options, images, seed, best, fresh=True),
+            baseline=alike.network(job.like["network"], job.goal.space, images)[0]
+            if job.like
+            else None,
+            teacher_classes=taught.classes,
+            tune=_tuned(options),
+            trials=options.verify_trials,
+            storage=kept,
+            study_name=name,
+            resume=resume,
+            on_trial=shown.on_trial,
+            on_epoch=shown.on_epoch,
+        )
 
 
 class _Shown:
@@ -179,7 +191,9 @@ def distill_options(options: VerifyOptions, result: Verified | None) -> str:
     tuned = ",".join(f"{name}:{weight:.3g}" for name, weight in changes.pop("losses", {}).items())
     given = {"recipe": options.recipe, "losses": tuned or options.losses}
     given |= {name: f"{number:.3g}" for name, number in changes.items()}
-    return "".join(f" --{name} {value}" for name, value in given.items() if value is not None)
+    return "".join(
+        f" --{name} {quote(str(value))}" for name, value in given.items() if value is not None
+    )
 
 
 def _flat(changes: Mapping[str, Any]) -> dict[str, str]:

@@ -6,7 +6,8 @@ Letters: C channels, H x W pixels, n boxes of an image.
 from __future__ import annotations
 
 import warnings
-from contextlib import redirect_stderr, redirect_stdout
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from io import BytesIO, StringIO
 from typing import Any
 
@@ -46,8 +47,15 @@ def onnx_program(model: nn.Module, image: Tensor) -> bytes:
         program = exported.model_proto.SerializeToString()
         return program
     written: Any = BytesIO()  # which the types of torch do not know
-    with warnings.catch_warnings(), redirect_stdout(StringIO()), redirect_stderr(StringIO()):
-        warnings.simplefilter("ignore")
+    with quiet():
         torch.onnx.export(OneImage(model).eval(), (image,), written, dynamo=False)
     program = written.getvalue()
     return program
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Hide the warnings and the progress of an exporter; errors are raised."""
+    with warnings.catch_warnings(), redirect_stdout(StringIO()), redirect_stderr(StringIO()):
+        warnings.simplefilter("ignore")
+        yield

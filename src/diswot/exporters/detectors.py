@@ -14,9 +14,9 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from diswot.costs.onnx_program import BOXES, OneImage
+from diswot.costs.onnx_program import BOXES, OneImage, quiet
 from diswot.errors import ExportFailed
-from diswot.exporters.formats import ONNX, TOLERANCE, needs_onnx, onnx_function, quiet, reason_of
+from diswot.exporters.formats import ONNX, TOLERANCE, needs_onnx, onnx_function, reason_of
 from diswot.exporters.model_card import StudentDescription
 from diswot.utils import files
 
@@ -71,14 +71,15 @@ def check_detector(model: nn.Module, folder: Path, description: StudentDescripti
     images = list(torch.randn(NOISE, *description.image_shape, generator=generator))
     images += [] if description.samples is None else list(description.samples)
     network, side = OneImage(model).eval(), max(description.image_shape)
+    try:
+        run = onnx_function(folder / ONNX, list(BOXES))
+        exported = [run(image[None]) for image in images]
+    except Exception as error:  # a runtime may raise anything for a wrong file
+        raise ExportFailed(f"the exported file cannot be run: {reason_of(error)}") from error
     worst, count, undefined = 0.0, 0, 0
-    for image in images:
+    for image, found in zip(images, exported, strict=True):
         with torch.no_grad():
             expected = network(image[None])
-        try:
-            found = onnx_function(folder / ONNX, list(BOXES))(image[None])
-        except Exception as error:  # a runtime may raise anything for a wrong file
-            raise ExportFailed(f"the exported file cannot be run: {reason_of(error)}") from error
         apart = difference(expected, found, side)
         if apart <= TOLERANCE or not tied(expected[2]):
             worst, count = max(worst, apart), count + len(expected[0])

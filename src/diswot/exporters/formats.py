@@ -7,17 +7,15 @@ import os
 import subprocess
 import sys
 import tempfile
-import warnings
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from collections.abc import Callable
 from dataclasses import dataclass
-from io import StringIO
 from pathlib import Path
 
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from diswot.costs.onnx_program import quiet
 from diswot.errors import ExportFailed, UserError, one_line
 from diswot.exporters.model_card import StudentDescription
 from diswot.exporters.python_source import source
@@ -39,7 +37,7 @@ with torch.no_grad():
     model = load()
     found = {name: model(images) for name, images in load_file(sys.argv[2]).items()}
 found = {name: each["out"] if isinstance(each, dict) else each for name, each in found.items()}
-save_file(found, sys.argv[3])
+save_file({name: each.contiguous() for name, each in found.items()}, sys.argv[3])
 """
 
 
@@ -219,14 +217,6 @@ def _returning_logits(
 def _example(description: StudentDescription) -> Tensor:
     """Return two images, as torch specialises a batch size of one."""
     return torch.zeros(2, *description.image_shape)
-
-
-@contextmanager
-def quiet() -> Iterator[None]:
-    """Hide the warnings and the progress of an exporter; errors are raised."""
-    with warnings.catch_warnings(), redirect_stdout(StringIO()), redirect_stderr(StringIO()):
-        warnings.simplefilter("ignore")
-        yield
 
 
 def reason_of(error: Exception) -> str:

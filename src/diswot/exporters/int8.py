@@ -14,10 +14,11 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from diswot.costs.onnx_program import quiet
 from diswot.data.dataset import Dataset
 from diswot.errors import UserError
 from diswot.exporters.export import CARD, read_card
-from diswot.exporters.formats import ONNX, quiet, reason_of
+from diswot.exporters.formats import FORMATS, ONNX, reason_of
 from diswot.exporters.int8_comparison import Int8Comparison, compare
 from diswot.exporters.model_card import StudentDescription, with_other_formats
 from diswot.utils import environment, files
@@ -26,11 +27,6 @@ from diswot.utils.optional_imports import imported
 INT8 = "student_int8.onnx"
 CALIBRATION = 256  # training images
 _PART = 32  # images of a pass
-
-_USE = """import onnxruntime
-
-session = onnxruntime.InferenceSession("student_int8.onnx")
-(logits,) = session.run(["logits"], {"images": images})  # float32, B x C x H x W"""
 
 
 def check_packages() -> None:
@@ -62,7 +58,8 @@ def export_int8(
     quantise(float32, int8, data.batch(count).images.contiguous())
     found = compare(float32, int8, data, count, on_tested)
     card = folder / CARD
-    text = description.card("onnx, INT8", _USE, [INT8], _checked(found))
+    use = FORMATS["onnx"].use.replace(ONNX, INT8)
+    text = description.card("onnx, INT8", use, [INT8], _checked(found))
     files.write_text(card, with_other_formats(text, read_card(card)))
     return found
 

@@ -20,7 +20,7 @@ from diswot.utils import environment
 HARMFUL = 1.0  # points of accuracy, %
 _PART = 50  # images of a pass
 
-Interval = tuple[float, float, float]  # median, 10th and 90th percentile
+Spread = tuple[float, float, float]  # median, 10th and 90th percentile
 Network = Callable[[Tensor], list[Tensor]]
 
 
@@ -38,7 +38,7 @@ class FileMeasures:
     path: Path
     size: int
     accuracy: float
-    seconds: Interval
+    seconds: Spread
 
     def as_dict(self) -> dict[str, Any]:
         """Return the measurements as plain values."""
@@ -63,7 +63,7 @@ class Int8Comparison:
 
     float32: FileMeasures
     int8: FileMeasures
-    time_ratio: Interval
+    time_ratio: Spread
     turns: int
     calibration_images: int
     test_images: int
@@ -143,5 +143,5 @@ def _accuracies(
     return [100 * float(count) / len(test) for count in right]
 
 
-def _plain(interval: Interval) -> dict[str, float]:
+def _plain(interval: Spread) -> dict[str, float]:
     return dict(zip(("median", "low", "high"), interval, strict=True))

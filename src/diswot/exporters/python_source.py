@@ -25,12 +25,11 @@ _INSTEAD = "use --format onnx or torch"
 State = dict[str, Tensor]
 
 
-def source(model: nn.Module, name: str = "Student") -> tuple[str, State]:
-    """Return the source of a class without arguments that computes the same as `model`.
+def source(model: nn.Module) -> tuple[str, State]:
+    """Return the source of a class `Student` without arguments that computes the same as `model`.
 
     Args:
         model: Network in evaluation mode; its forward pass must not depend on the batch size.
-        name: Name of the class; the default is `Student`.
 
     Returns:
         Source for a module that imports torch and nn, and the state dict of the class.
@@ -50,7 +49,7 @@ def source(model: nn.Module, name: str = "Student") -> tuple[str, State]:
             state |= {f"{flat}{inner}": tensor for inner, tensor in tensors.items()}
             node.target = flat
     built = [f"        {_statement(flat, line)}" for flat, line in lines.items()]
-    start = [f"class {name}(nn.Module):", "    def __init__(self) -> None:"]
+    start = ["class Student(nn.Module):", "    def __init__(self) -> None:"]
     head = [*start, "        super().__init__()", *built, ""]
     return "\n".join([*head, *_forward(graph)]) + "\n", state
 

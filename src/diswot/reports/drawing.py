@@ -19,7 +19,7 @@ Colour = tuple[float, float, float]
 
 @dataclass(frozen=True)
 class Drawing:
-    """How the targets of an image are drawn, and predictions like targets.
+    """Functions that draw the targets of an image, and predictions like targets.
 
     Attributes:
         name: What is drawn, such as masks.

@@ -73,7 +73,7 @@ def sizes_of(model: nn.Module, image_shape: Shape) -> Sizes:
 def attempt(notes: list[str], what: str, make: Callable[[], Any]) -> Any:
     """Return the result of `make`; if it raises, None, with a note whose subject is `what`.
 
-    Dataset may be gone, and networks may be a user's own code. The random state is left unchanged.
+    Images may be gone, and networks may be a user's own code. The random state is left unchanged.
     """
     try:
         with torch.random.fork_rng(devices=[]):

@@ -47,7 +47,7 @@ class CandidateRow:
 
 @dataclass
 class View:
-    """What the template shows; charts, and the reasons of missing ones, are by element id."""
+    """Contents of the page; charts, and the reasons of missing ones, are by element id."""
 
     run: Run
     charts: dict[str, charts.Chart] = field(default_factory=dict)

@@ -90,8 +90,10 @@ class RecordedNetworks:
         """Return the images, normalised as recorded.
 
         Raises:
-            UserError: They are not there any more.
+            UserError: They are not recorded, or not there any more.
         """
+        if "data" not in self.config:
+            raise UserError("the run does not record its images")
         root = self.config.get("data_root")
         name, task = str(self.config["data"]), self.config.get("task")
         size, classes = self.config.get("image_size"), self.config.get("classes")

@@ -67,7 +67,7 @@ def augmented_batches(data: Dataset, recipe: Recipe) -> Iterator[Tensor]:
 
 @dataclass(frozen=True)
 class Batches:
-    """How the training images are cut into batches and parts."""
+    """Batches and parts of the training images of an epoch."""
 
     data: Dataset
     recipe: Recipe
@@ -83,8 +83,6 @@ class Batches:
             )
         if self.size < 2 * parts:
             raise UserError(f"{self.count} images are too few for a batch in {parts} parts")
-        if self.data.task != "classification" and (self.recipe.mixes or self.recipe.randaugment):
-            raise UserError("mixup, cutmix and RandAugment are for one label an image")
         share = self.part_size // self.processes.count
         if self.recipe.mixes and share % 2:
             raise UserError(f"mixup and cutmix mix pairs, and a process has {share} images a part")

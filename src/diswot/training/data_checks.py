@@ -10,7 +10,8 @@ from diswot.training.finding import Finding, Sample
 
 UNBALANCED = 10  # times the images of the rarest class
 DARK = 16  # of 255
-MOST = 1000  # images with masks or boxes that are looked at
+MOST = 1000  # images with masks or boxes that are looked at, spread over the set
+PIXELS = 100  # images whose pixels have their mean and deviation computed
 FLAT = 0.5  # share of images of one colour
 CENTRE, SPREAD = 2.0, (0.2, 5.0)  # limits of normalised pixels
 
@@ -19,15 +20,19 @@ def check_labels(data: Dataset) -> Finding:
     """Look for classes without images, and for classes that are much rarer than others."""
     name = "label balance"
     assert data.train is not None and data.test is not None
-    train, test = (_counts(split, len(data.classes)) for split in (data.train, data.test))
+    splits = {"training": data.train, "test": data.test}
+    train, test = (_counts(split, len(data.classes)) for split in splits.values())
     if not train.any():
         return Finding(name, "good", "no training image has a label")
-    for kind, counts in (("training", train), ("test", test)):
+    for (kind, split), counts in zip(splits.items(), (train, test), strict=True):
         if empty := [data.classes[i] for i in (counts == 0).nonzero().flatten().tolist()]:
             text = (
                 f"{len(empty)} of {len(counts)} classes have no {kind} images, such as {empty[0]}"
             )
-            return Finding(name, "wrong", text, "add images of these classes, or drop the classes")
+            remedy = "add images of these classes, or drop the classes"
+            if split.annotations is None or len(split) <= MOST:
+                return Finding(name, "wrong", text, remedy)
+            return Finding(name, "warning", f"{text}, among {MOST:,} of {len(split):,}", remedy)
     most, least = int(train.argmax()), int(train.argmin())
     text = f"{int(train[least])} to {int(train[most])} training images a class"
     if train[most] < UNBALANCED * train[least]:
@@ -43,7 +48,7 @@ def _counts(split: Split, classes: int) -> torch.Tensor:
         known = split.labels[split.labels != UNLABELLED]
         return torch.bincount(known, minlength=classes)
     counts = torch.zeros(classes, dtype=torch.int64)
-    for index in range(min(MOST, len(split))):
+    for index in torch.linspace(0, len(split) - 1, min(MOST, len(split))).long().tolist():
         targets = split.targets([index])
         found = (targets[..., 4] if is_boxes(targets) else targets).long().flatten()
         counts[torch.unique(found[found != UNLABELLED])] += 1
@@ -61,6 +66,7 @@ def check_range(data: Dataset, sample: Sample) -> Finding:
     if flat > FLAT:
         text = f"{flat:.0%} of the images have a single colour"
         return Finding(name, "wrong", text, "look at the image files: they hold no picture")
+    images = images[:PIXELS]
     normal = data.normalise(images)
     mean, spread = float(normal.mean()), float(normal.std())
     text = f"normalised pixels have mean {mean:.2f} and deviation {spread:.2f}"

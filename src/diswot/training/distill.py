@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from html import escape
 from pathlib import Path
@@ -32,8 +33,8 @@ from diswot.training.distributed import Processes
 from diswot.training.evaluation import frozen
 from diswot.training.loop import OnEpoch, OnRead, OnStep, TrainingLoop
 from diswot.training.progress import TrainingProgress
-from diswot.training.recipe import Recipe, parse_losses
-from diswot.training.recipe_files import default_recipe, load_recipe
+from diswot.training.recipe import Recipe
+from diswot.training.recipe_files import default_recipe, load_recipe, with_losses
 from diswot.training.starts import Start
 from diswot.training.tensorboard import tensorboard_writer
 from diswot.training.trainable import Distillation, check_trainable
@@ -175,7 +176,8 @@ def distill(
         data: Training and test images, as `as_dataset` takes them. Images without a label take part
             in the distances alone; if no test image has one, agreement stands in for the accuracy.
         recipe: Settings of the training; None for the recipe that `default_recipe` names.
-        losses: Weights by name or function of a distance, or a text such as `kd:0.9,mine.py:gap:1`.
+        losses: Weights by name or function of a distance, or a text such as `kd:0.9,mine.py:gap:1`
+            or `kd:published`, which brings the weight of the cross-entropy with it.
         out: Folder for the checkpoint, the history, the weights and `trained.json`, which
             `load_run`, `report` and `compare` read; None to keep nothing.
         resume: Whether to continue from the checkpoint in `out`, if there is one.
@@ -198,7 +200,9 @@ def distill(
     require_network("student", student)
     if teacher is not None:
         require_network("teacher", teacher)
-    recipe = _with_losses(recipe or load_recipe(default_recipe(student)), losses)
+    recipe = recipe or load_recipe(default_recipe(student))
+    if losses is not None:
+        recipe = replace(recipe, **with_losses({"losses": losses}, recipe.epochs))
     given = Distillation(teacher, student, as_dataset(data), recipe, teacher_classes)
     check_trainable(given)
     processes, folder = Processes(), Path(out) if out else None
@@ -208,21 +212,17 @@ def distill(
         loop = TrainingLoop(given, processes, folder, origin)
         loop.restore(resume=resume)
         if not loop.finished:
-            curves = []
-            if tensorboard and folder is not None and processes.main:
-                curves = [tensorboard_writer(folder, len(loop.history))]
-            with shown_progress(quiet=not (progress and processes.main)) as advance:
-                bar = TrainingProgress(advance, recipe)
+            with ExitStack() as stack:
+                curves = []
+                if tensorboard and folder is not None and processes.main:
+                    writer = tensorboard_writer(folder, len(loop.history))
+                    curves = [stack.enter_context(writer)]
+                quiet = not (progress and processes.main)
+                bar = TrainingProgress(stack.enter_context(shown_progress(quiet=quiet)), recipe)
                 loop.read(on_read, hold)
                 loop.run([on_step, bar.on_step], [on_epoch, bar.on_epoch, *curves])
         loop.finish()
     return _recorded(loop, facts)
-
-
-def _with_losses(recipe: Recipe, losses: str | Weights | None) -> Recipe:
-    if losses is None:
-        return recipe
-    return replace(recipe, losses=parse_losses(losses) if isinstance(losses, str) else losses)
 
 
 def _recorded(loop: TrainingLoop, facts: Settings) -> Distilled:

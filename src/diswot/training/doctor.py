@@ -29,7 +29,7 @@ from diswot.training.teacher_checks import (
     check_result,
     outputs_of,
 )
-from diswot.training.trainable import Distillation
+from diswot.training.trainable import Distillation, check_recipe
 
 IMAGES = 1000
 
@@ -62,10 +62,11 @@ def diagnose(
         One finding or more for each check.
 
     Raises:
-        UserError: A network does not fit the data, or there are no images to look at.
+        UserError: A network or the recipe does not fit the data, or there are no images to look at.
     """
     if not (data.train and data.test):
         raise UserError(f"{data.name} has no images to train and test on")
+    check_recipe(recipe, data)
     processes = Processes()
     device = processes.device
     for role, model in (("teacher", teacher), ("student", student)):

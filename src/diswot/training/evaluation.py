@@ -16,7 +16,6 @@ from diswot.tasks.registry import task_of
 from diswot.tasks.task import Fit, Network
 
 BATCH = 500
-NORMAL = 1.959964  # 97.5 % quantile of the normal distribution
 _PART = 100  # images of a test that are in memory at once
 
 
@@ -72,10 +71,10 @@ def accuracy_interval(accuracy: float, images: int) -> tuple[float, float]:
 
     It holds for the images as a random sample. It says nothing of the seeds of the training.
     """
-    share, spread = accuracy / 100, NORMAL**2 / images
-    centre = share + spread / 2
-    half = (spread * (share * (1 - share) + spread / 4)) ** 0.5
-    return 100 * (centre - half) / (1 + spread), 100 * (centre + half) / (1 + spread)
+    from scipy.stats import binomtest  # which takes long to load
+
+    found = binomtest(round(accuracy / 100 * images), images).proportion_ci(0.95, "wilson")
+    return 100 * float(found.low), 100 * float(found.high)
 
 
 def overlap(first: tuple[float, float] | None, second: tuple[float, float] | None) -> bool:

@@ -142,15 +142,23 @@ class Objective:
         return logits_of(self.given.teacher(part.images))
 
     def _of_maps(self, part: Part) -> tuple[LossParts, Tensor, Tensor]:
-        """Return the distances, and the logits and labels of the whole batch."""
+        """Return the distances, and the logits and labels of the whole batch.
+
+        The distances of a dense network are means over the shares of all processes, as the rows of
+        two shares differ in number.
+        """
         assert self.losses is not None
         with self._autocast(part.images):
             taught = self._watched_teacher(self.losses, part.images, part.labels)
             labels = part.labels if is_dense(part.labels) else taught.targets
             seen = record(self.given.student, part.images, labels, cam=self.losses.needs_cam)
+        whole = self.processes.gather(labels)
+        if seen.positions is not None:
+            distances = self.losses(taught, seen)
+            means = {name: self.processes.mean(value) for name, value in distances.items()}
+            return means, self.processes.gather(seen.positions).float(), whole
         taught, seen = self.processes.gathered(taught), self.processes.gathered(seen)
-        logits = seen.logits if seen.positions is None else seen.positions
-        return self.losses(taught, seen), logits.float(), self.processes.gather(labels)
+        return self.losses(taught, seen), seen.logits.float(), whole
 
     @torch.no_grad()
     def _watched_teacher(self, losses: Losses, images: Tensor, labels: Tensor) -> Observation:

@@ -79,7 +79,7 @@ def load_recipe(name: str, *, fresh: bool = False, **changes: Any) -> Recipe:
     path = RECIPES.get(name, Path(name))
     given = read(path, fresh=fresh)
     try:
-        settings = _with_losses(given, given.get("epochs", Recipe.epochs))
+        settings = with_losses(given, given.get("epochs", Recipe.epochs))
     except UserError as error:
         raise UserError(f"{path}: losses: {error}") from error
     try:
@@ -88,7 +88,7 @@ def load_recipe(name: str, *, fresh: bool = False, **changes: Any) -> Recipe:
         raise UserError(f"{path}: {error}") from error
     epochs = changes.get("epochs", settings.get("epochs", Recipe.epochs))
     own = given if "losses" in changes else settings  # what losses bring goes with them
-    return Recipe(**{**own, **_moved(own, changes), **_with_losses(changes, epochs)})
+    return Recipe(**{**own, **_moved(own, changes), **with_losses(changes, epochs)})
 
 
 def recorded_recipe(record: Mapping[str, Any], **changes: Any) -> Recipe:
@@ -102,10 +102,10 @@ def recorded_recipe(record: Mapping[str, Any], **changes: Any) -> Recipe:
     before = {name: record[name] for name in _TYPES.keys() & record.keys()}
     before["milestones"] = tuple(before.get("milestones", ()))
     epochs = changes.get("epochs", before.get("epochs", Recipe.epochs))
-    return Recipe(**{**before, **_with_losses(changes, epochs)})
+    return Recipe(**{**before, **with_losses(changes, epochs)})
 
 
-def _with_losses(settings: Mapping[str, Any], epochs: int) -> dict[str, Any]:
+def with_losses(settings: Mapping[str, Any], epochs: int) -> dict[str, Any]:
     """Replace a text of losses by weights, beside the settings that published weights bring."""
     text = settings.get("losses")
     if not isinstance(text, str):

@@ -24,7 +24,7 @@ INHERITED = "inherited"  # name of the note in a checkpoint
 
 @dataclass(frozen=True)
 class Start:
-    """Where the weights are from that a training begins with.
+    """Origin of the weights that a training begins with.
 
     Attributes:
         place: `teacher`, `fresh`, or the path of a file of weights.

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 from diswot.utils.optional_imports import imported
@@ -10,8 +11,9 @@ from diswot.utils.optional_imports import imported
 FOLDER = "tensorboard"
 
 
-def tensorboard_writer(folder: Path, done: int) -> Callable[[Mapping[str, float]], None]:
-    """Return a function that writes the row of an epoch, one curve a value.
+@contextmanager
+def tensorboard_writer(folder: Path, done: int) -> Iterator[Callable[[Mapping[str, float]], None]]:
+    """Yield a function that writes the row of an epoch, one curve a value.
 
     The events are in the folder `tensorboard` of the training. TensorBoard hides those after the
     epochs that are done, which an interrupted training has left.
@@ -22,12 +24,12 @@ def tensorboard_writer(folder: Path, done: int) -> Callable[[Mapping[str, float]
     imported("tensorboard", "--tensorboard", "tensorboard")
     from torch.utils.tensorboard import SummaryWriter
 
-    writer = SummaryWriter(str(folder / FOLDER), purge_step=done + 1)
+    with SummaryWriter(str(folder / FOLDER), purge_step=done + 1) as writer:
 
-    def write(row: Mapping[str, float]) -> None:
-        for name, value in row.items():
-            if name != "epoch":
-                writer.add_scalar(name, value, int(row["epoch"]))
-        writer.flush()
+        def write(row: Mapping[str, float]) -> None:
+            for name, value in row.items():
+                if name != "epoch":
+                    writer.add_scalar(name, value, int(row["epoch"]))
+            writer.flush()
 
-    return write
+        yield write

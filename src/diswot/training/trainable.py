@@ -65,10 +65,27 @@ def check_trainable(given: Distillation) -> None:
             shared.check(user_code.name_of(name), get_distance(name))
     if data.has_unlabelled:
         _check_unlabelled(given)
+    check_recipe(recipe, data)
     if data.task == "detection":
-        _check_detection(recipe, given.classes)
+        _check_rows(recipe, given.classes)
+
+
+def check_recipe(recipe: Recipe, data: Dataset) -> None:
+    """Refuse settings that have no meaning for the task or the labels of the data.
+
+    Raises:
+        UserError: There is such a setting.
+    """
+    if data.has_unlabelled and recipe.mixes:
+        raise UserError("mixup and cutmix mix labels, which some images do not have; set both to 0")
+    if data.task != "classification" and (recipe.mixes or recipe.randaugment):
+        raise UserError("mixup, cutmix and RandAugment are for one label an image")
     if recipe.dice and data.task == "classification":
         raise UserError("dice is a loss of segmentation; the labels are those of images")
+    if data.task == "detection":
+        for name in ("cache", "compile", "label_smoothing"):
+            if getattr(recipe, name):
+                raise UserError(f"{name} is for networks that return logits, not for detectors")
 
 
 def _check_unlabelled(given: Distillation) -> None:
@@ -82,15 +99,10 @@ def _check_unlabelled(given: Distillation) -> None:
             f"{needing[0]} needs labels, and no training image has one; losses of outputs such as "
             "kd, and of maps such as at, need none"
         )
-    if recipe.mixes:
-        raise UserError("mixup and cutmix mix labels, which some images do not have; set both to 0")
 
 
-def _check_detection(recipe: Recipe, teacher_classes: Sequence[int] | None) -> None:
-    """Refuse settings that have no meaning for a detector, which has rows and losses of its own."""
-    for name in ("cache", "compile", "label_smoothing"):
-        if getattr(recipe, name):
-            raise UserError(f"{name} is for networks that return logits, not for detectors")
+def _check_rows(recipe: Recipe, teacher_classes: Sequence[int] | None) -> None:
+    """Refuse losses of the outputs of two detectors that differ in their classes."""
     rows = [user_code.name_of(n) for n in recipe.losses if get_distance(n).outputs_alone]
     if rows and teacher_classes is not None:
         raise UserError(

@@ -21,13 +21,13 @@ from optuna.trial import FrozenTrial, TrialState
 from torch import nn
 
 from diswot.data.dataset import Dataset, hold_out, hold_out_any, subset
-from diswot.errors import SearchFailed, UserError
+from diswot.errors import SearchFailed, UserError, one_line
 from diswot.models.initialization import fresh
 from diswot.nas.result import Student
 from diswot.spaces.registry import Params, build_network
 from diswot.spaces.validation import Build
 from diswot.storage.run_files import FRESH
-from diswot.storage.study import name_metrics, open_storage, open_study, opened
+from diswot.storage.study import name_metrics, open_study, opened
 from diswot.tasks.registry import task_of
 from diswot.training import checkpoint
 from diswot.training.checkpoint import EpochRow
@@ -42,11 +42,9 @@ from diswot.utils.agreement import require_same
 REDUCTION = 3  # of this many trainings that reach a rung, one continues
 BASELINE = "baseline"  # attribute of the baseline's trial
 
-Interval = tuple[float, float]
-
 
 @dataclass(frozen=True)
-class Trained:
+class ShortTraining:
     """A student that was distilled briefly.
 
     Attributes:
@@ -63,7 +61,7 @@ class Trained:
 
     student: Student | None
     accuracy: float
-    interval: Interval | None
+    interval: tuple[float, float] | None
     accuracies: tuple[float, ...]
     epochs: int
     changes: Mapping[str, Any]
@@ -87,13 +85,13 @@ class Verified:
         baseline: The training of the baseline; None without one, or if it failed.
     """
 
-    best: Trained
-    trained: tuple[Trained, ...]
+    best: ShortTraining
+    trained: tuple[ShortTraining, ...]
     tied: tuple[int, ...]
     failed: int
     held_out: int
     measure: str
-    baseline: Trained | None = None
+    baseline: ShortTraining | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """Return plain values, for JSON."""
@@ -149,23 +147,28 @@ def verify(
         check_tuned(each, tune)
     held = held_out(data)
     sampler = optuna.samplers.TPESampler(seed=recipe.seed, n_startup_trials=len(students))
-    study = open_study(open_storage(storage), study_name, sampler, resume=resume)
-    study.pruner = optuna.pruners.SuccessiveHalvingPruner(1, REDUCTION)
-    inherits = study.user_attrs.get("verify", {"inherits": True}).get("inherits", False)
-    brief = _ShortTrainings(
-        students, teacher, teacher_classes, space, held, *recipes, tune, on_epoch, inherits
-    )
-    _agree(study, brief.facts())
     total = trials or len(students) * (4 if tune else 1)
-    _queue(study, brief, total)
-    while (done := len(_ended(study))) < total:
-        on_trial(done, total, _highest(study))
-        brief.train(study)
-    on_trial(total, total, _highest(study))
-    found = _verified(study, students, held)
-    if baseline is not None and not _ended(study, baseline=True):
-        brief.train(study, baseline, found.best.changes)
-    return found if baseline is None else replace(found, baseline=_baseline(study, found))
+    with opened(storage) as place:
+        study = open_study(place, study_name, sampler, resume=resume)
+        study.pruner = optuna.pruners.SuccessiveHalvingPruner(1, REDUCTION)
+        inherits = study.user_attrs.get("verify", {"inherits": True}).get("inherits", False)
+        brief = _ShortTrainings(
+            students, teacher, teacher_classes, space, held, *recipes, tune, on_epoch, inherits
+        )
+        _agree(study, brief.facts())
+        if "://" not in str(storage):  # elsewhere another process may be training
+            _fail_running(study)
+        _queue(study, brief, total)
+        while (done := len(_ended(study))) < total:
+            on_trial(done, total, _highest(study))
+            brief.train(study)
+        on_trial(total, total, _highest(study))
+        found = _verified(study, students, held)
+        if baseline is None:
+            return found
+        if not _ended(study, baseline=True):
+            brief.train(study, baseline, found.best.changes)
+        return replace(found, baseline=_baseline(study, found))
 
 
 def recorded_students(storage: str | Path | None, study_name: str) -> list[Params]:
@@ -195,7 +198,7 @@ def held_out(data: Dataset) -> Dataset:
 
 @dataclass(frozen=True)
 class _ShortTrainings:
-    """What the short trainings share."""
+    """Settings that the short trainings share."""
 
     students: Sequence[Student]
     teacher: nn.Module
@@ -261,8 +264,9 @@ class _ShortTrainings:
             accuracy = self._accuracy(trial, model, tuned)
         except optuna.TrialPruned:
             study.tell(trial, state=TrialState.PRUNED)
-        except (FloatingPointError, UserError) as error:
-            trial.set_user_attr("failed", str(error))
+        except Exception as error:  # a network of a user, or a full GPU, may raise anything
+            said = str(error) if isinstance(error, FloatingPointError | UserError) else ""
+            trial.set_user_attr("failed", said or one_line(error))
             study.tell(trial, state=TrialState.FAIL)
         else:
             study.tell(trial, accuracy)
@@ -300,10 +304,14 @@ def _agree(study: optuna.Study, facts: dict[str, Any]) -> None:
     require_same({**before, **recipes}, facts, "the verification to resume")
 
 
-def _queue(study: optuna.Study, brief: _ShortTrainings, total: int) -> None:
-    """Enqueue each student once with the recipe as given; fail the trials that were interrupted."""
+def _fail_running(study: optuna.Study) -> None:
+    """Fail the trials that were interrupted."""
     for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
         study.tell(trial.number, state=TrialState.FAIL)
+
+
+def _queue(study: optuna.Study, brief: _ShortTrainings, total: int) -> None:
+    """Enqueue each student that is neither done nor waiting once, with the recipe as given."""
     seen = {trial.params.get("candidate") for trial in _ended(study)}
     waiting = study.get_trials(deepcopy=False, states=(TrialState.WAITING,))
     seen |= {trial.system_attrs["fixed_params"]["candidate"] for trial in waiting}
@@ -351,17 +359,17 @@ def _verified(study: optuna.Study, students: Sequence[Student], held: Dataset) -
     return Verified(best, tuple(trained), tied, failed, len(held.test), measure)
 
 
-def _baseline(study: optuna.Study, found: Verified) -> Trained | None:
+def _baseline(study: optuna.Study, found: Verified) -> ShortTraining | None:
     """Return the training of the baseline; None if it failed."""
     images = None if found.best.interval is None else found.held_out
     done = [t for t in _ended(study, baseline=True) if "failed" not in t.user_attrs]
     return _trained(done[0], None, images) if done else None
 
 
-def _trained(trial: FrozenTrial, student: Student | None, images: int | None) -> Trained:
+def _trained(trial: FrozenTrial, student: Student | None, images: int | None) -> ShortTraining:
     """Return a training that came to an end; its accuracy may be a share of some `images`."""
     accuracies = tuple(trial.intermediate_values[n] for n in sorted(trial.intermediate_values))
-    return Trained(
+    return ShortTraining(
         student,
         accuracies[-1],
         None if images is None else accuracy_interval(accuracies[-1], images),
