@@ -22,6 +22,7 @@ DISTRIBUTIONS = {"PIL": "pillow", "sklearn": "scikit-learn", "yaml": "pyyaml"}
 # What other libraries import for us.
 INDIRECT = {
     "onnx": "torch.onnx",
+    "onnxscript": "torch.onnx",
     "psycopg": "SQLAlchemy, for PostgreSQL",
     "tensorboard": "torch.utils.tensorboard",
 }

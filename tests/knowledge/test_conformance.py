@@ -162,7 +162,7 @@ def test_what_is_learned() -> None:
         both = seen("teacher", STUDENTS[student][0]), seen(student, STUDENTS[student][0])
         fit = [n for n, r in KNOWLEDGE.items() if not (r.same_width and student in OTHER_WIDTH)]
         losses = Losses(dict.fromkeys(fit, 1.0), *both)
-        for name, loss in losses.rows.items():
+        for name, loss in zip(losses.weights, losses.rows, strict=True):
             learned[student, name] = sum(p.numel() for p in loss.parameters())
     square, wide = 16 * 17 + 32 * 33 + 64 * 65, 16 * 17 + 32 * 25 + 64 * 577
     always = {"fitnet": 32 * 33, "ab": square, "vid": square + 16 + 32 + 64}

@@ -16,6 +16,7 @@ from diswot.errors import UserError
 from diswot.knowledge.adapters import LearnedAdapter
 from diswot.knowledge.registry import Knowledge, Weights, get_distances
 from diswot.knowledge.rows import check_rows
+from diswot.observation.modes import without_autocast
 from diswot.observation.observe import Observation
 
 MIN_SHARED = 2  # classes, below which outputs say nothing
@@ -102,7 +103,7 @@ class Losses(nn.Module):
     def forward(self, teacher: Observation, student: Observation) -> dict[str, Tensor]:
         """Return each distance times its weight, in float32 also under autocast."""
         parts = zip(self.weights.items(), self.facts.values(), self.rows, strict=True)
-        with torch.autocast(student.last.device.type, enabled=False):
+        with without_autocast(student.last.device):
             return {
                 name: weight * self._value(row, loss, teacher, student)
                 for (name, weight), row, loss in parts

@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy, one_hot
 
 from diswot.errors import UserError
+from diswot.observation.modes import without_autocast
 
 
 def linear_class_gradient(head_input: Tensor, logits: Tensor, targets: Tensor) -> Tensor:
@@ -26,7 +27,7 @@ def linear_class_gradient(head_input: Tensor, logits: Tensor, targets: Tensor) -
         (softmax(Z) - onehot(y))^T H / N in float32, K x D.
     """
     error = logits.float().softmax(1) - one_hot(targets, logits.shape[1])
-    with torch.autocast(logits.device.type, enabled=False):  # which would round to bf16
+    with without_autocast(logits.device):  # which would round to bf16
         return error.T @ head_input.float() / len(targets)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from functools import partial
 from typing import Any
 
@@ -37,6 +37,12 @@ def unwrapped(model: nn.Module) -> nn.Module:
         return unwrapped(model.module)
     inner = model._modules.get("_orig_mod")
     return model if inner is None else unwrapped(inner)
+
+
+def without_autocast(device: torch.device) -> AbstractContextManager[object]:
+    """Compute in the data types of the tensors on a device, also inside `torch.autocast`."""
+    known = torch.amp.is_autocast_available(device.type)
+    return torch.autocast(device.type, enabled=False) if known else nullcontext()
 
 
 @contextmanager
