@@ -11,13 +11,14 @@ from commands import Run
 from torch import nn
 
 from diswot.cli import inputs
-from diswot.cli.inputs import data_from_root, network_from_root
+from diswot.cli.inputs import data_from_root
 from diswot.cli.options import TeacherOptions
 from diswot.data.dataset import Batch
 from diswot.data.registry import create_dataset
 from diswot.models.registry import create_teacher
 from diswot.proxies.registry import PROXIES, get_proxy
 from diswot.proxies.scorer import scorer
+from diswot.utils.user_code import rooted
 
 SMALL = "--data noise --classes 3 --image-size 8 --batch-size 6 --trials 2 --proxy params"
 
@@ -159,12 +160,12 @@ def test_a_folder_is_not_taken_for_a_network_or_a_space(
     monkeypatch.chdir(tmp_path)
     for name in ("resnet56", "s0", "photos", "bert"):
         Path(name).mkdir()
-    assert network_from_root("resnet56") == "resnet56"
-    assert network_from_root("s0") == "s0"
-    assert network_from_root("subnet:resnet56") == "subnet:resnet56"
-    assert network_from_root("subnet:own.py:net") == f"subnet:{tmp_path}/own.py:net"
-    assert network_from_root("hf:bert") == f"hf:{tmp_path}/bert"
+    assert rooted("resnet56") == "resnet56"
+    assert rooted("s0") == "s0"
+    assert rooted("subnet:resnet56") == "subnet:resnet56"
+    assert rooted("subnet:own.py:net") == f"subnet:{tmp_path}/own.py:net"
+    assert rooted("hf:bert") == f"hf:{tmp_path}/bert"
     assert data_from_root("photos") == f"{tmp_path}/photos"
     assert data_from_root("digits") == "digits"
     long = json.dumps({f"a{i}": i for i in range(100)})
-    assert network_from_root(long) == data_from_root(long) == long
+    assert rooted(long) == data_from_root(long) == long

@@ -28,25 +28,12 @@ _THREE = "three numbers with commas, or one, on the scale 0 to 1"
 _ROOTED = ("cifar10", "cifar100", "imagenet16-120")
 
 
-def network_from_root(name: str) -> str:
-    """Return the name of a network or a space, with the path of a user's file made absolute.
-
-    A run resumes from any folder then. No folder is taken for a network of the same name.
-    """
-    prefix, _, inner = name.partition(":")
-    if prefix == "hf" and os.path.isdir(inner):
-        return f"hf:{user_code.absolute(inner)}"
-    if prefix in ("subnet", "dense", "detector") and inner:
-        return f"{prefix}:{network_from_root(inner)}"
-    return user_code.rooted(name)
-
-
 def data_from_root(name: str) -> str:
     """Return the name of a data set, with a path made absolute, so that a run resumes anywhere."""
     from diswot.data.registry import SETS
 
     is_path = name not in SETS and os.path.exists(name)
-    return user_code.absolute(name) if is_path else network_from_root(name)
+    return user_code.absolute(name) if is_path else user_code.rooted(name)
 
 
 def absolute(path: str | Path | None) -> str | None:
@@ -287,7 +274,7 @@ def is_architecture(student: str) -> bool:
 def teacher_facts(teacher: TeacherOptions) -> dict[str, Any]:
     """Return what the options name of a teacher, with absolute paths, for a run folder."""
     return {
-        "teacher": network_from_root(teacher.teacher),
+        "teacher": user_code.rooted(teacher.teacher),
         "teacher_weights": absolute(teacher.teacher_weights),
         "pretrained": teacher.pretrained,
         **({"trained": True} if teacher.trained else {}),

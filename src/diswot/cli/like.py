@@ -13,6 +13,7 @@ from diswot.cli import budgets, inputs
 from diswot.cli.budgets import LIKE
 from diswot.errors import UserError
 from diswot.storage.run_files import LATENCIES
+from diswot.utils.user_code import rooted
 
 if TYPE_CHECKING:
     from torch import nn
@@ -63,7 +64,7 @@ def measured(
         limits = _budget(build, images, costs, measure).limits
     except UserError as error:
         raise UserError(f"--like {name}: {error}") from error
-    kept = inputs.absolute(name) if _is_run(name) else inputs.network_from_root(name)
+    kept = inputs.absolute(name) if _is_run(name) else rooted(name)
     return {"network": kept, **limits}
 
 

@@ -12,6 +12,7 @@ from diswot.cli import inputs, score_names
 from diswot.cli.options import ScoringOptions
 from diswot.cli.study_file import TableSettings
 from diswot.storage.run_files import SCORED_ROWS
+from diswot.utils.user_code import rooted
 
 if TYPE_CHECKING:
     from diswot.ranking.score_columns import ScoreColumns
@@ -35,7 +36,7 @@ def job_of(settings: TableSettings, devices: tuple[str, ...]) -> dict[str, Any]:
     scoring = settings.scoring
     return {
         "table": inputs.absolute(settings.rows.table),
-        "space": inputs.network_from_root(settings.space),
+        "space": rooted(settings.space),
         **inputs.teacher_facts(settings.teacher),
         **inputs.image_facts(settings.data),
         "batch_size": scoring.batch_size,
@@ -52,9 +53,7 @@ def rows_of(settings: TableSettings) -> AccuracyTable:
 
     wanted = settings.rows
     assert wanted.table is not None
-    table = tables.read_table(
-        wanted.table, inputs.network_from_root(settings.space), wanted.where or ()
-    )
+    table = tables.read_table(wanted.table, rooted(settings.space), wanted.where or ())
     if wanted.limit is None:
         return table
     return tables.sample(table, wanted.limit, settings.scoring.seed)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from diswot.cli import found as outcome
 from diswot.cli import inputs
+from diswot.utils.user_code import rooted
 
 if TYPE_CHECKING:
     from diswot.cli.options import ScoringOptions, SearchOptions, StudyOptions
@@ -91,7 +92,7 @@ class SearchJob:
         return {
             **{f"latency_{name}": value for name, value in timing.items()},
             **inputs.teacher_facts(self.named.options),
-            "space": inputs.network_from_root(self.goal.space),
+            "space": rooted(self.goal.space),
             "data": self.named.images.name,
             "data_root": inputs.absolute(data_root),
             "classes": self._num_classes,

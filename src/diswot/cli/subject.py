@@ -16,7 +16,7 @@ from diswot.cli.teachers import MatchedTeacher, matched_teacher
 from diswot.errors import UserError
 from diswot.runs import folder
 from diswot.storage.run_files import ALONE, DISTILLED, FRESH, RUN
-from diswot.utils.user_code import short_name
+from diswot.utils.user_code import rooted, short_name
 
 if TYPE_CHECKING:
     from diswot.cli.options import TeacherOptions
@@ -194,12 +194,10 @@ class Subject:
         named = not inputs.is_architecture(self.student)
         teacher = None if self.alone else self.teacher
         return {
-            "student": inputs.network_from_root(self.student)
-            if named
-            else json.loads(self.student),
-            "teacher": teacher and inputs.network_from_root(teacher.teacher),
+            "student": rooted(self.student) if named else json.loads(self.student),
+            "teacher": teacher and rooted(teacher.teacher),
             "teacher_weights": teacher and inputs.absolute(teacher.teacher_weights),
-            "space": None if named else inputs.network_from_root(self.space),
+            "space": None if named else rooted(self.space),
             "search": self.search,
             "data_root": inputs.absolute(self.images.root),
             "teacher_classes": inputs.absolute(self.options.teacher_classes),

@@ -59,13 +59,16 @@ def absolute(name: str) -> str:
 
 
 def rooted(named: T) -> T | str:
-    """Return the text of a user's function with an absolute path; anything else unchanged.
+    """Return the text of a user's function, or of a folder after `hf:`, with an absolute path.
 
-    The text may follow prefixes, as in `detector:subnet:file.py:function+fcos`.
+    The text may follow prefixes, as in `detector:subnet:file.py:function+fcos`. Anything else is
+    unchanged: no folder is taken for a network of the same name.
     """
     if not isinstance(named, str):
         return named
     prefix, _, inner = named.partition(":")
+    if prefix == "hf" and os.path.isdir(inner):
+        return f"hf:{absolute(inner)}"
     if prefix in PREFIXES and inner:
         return f"{prefix}:{rooted(inner)}"
     return absolute(named) if is_spec(named) else named
