@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import ctypes
 import multiprocessing
 import os
 import signal
 import sys
+import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -15,9 +17,9 @@ from multiprocessing.process import BaseProcess
 from diswot.executors.pool import running
 from diswot.executors.protocol import Executor, Make
 from diswot.executors.worker import Payload, Reply, attempt, read, write
-from diswot.utils.lifetime import die_with_parent
 
 GRACE = 10  # seconds for a process to end after it has closed its pipe
+_PR_SET_PDEATHSIG = 1
 
 
 @contextmanager
@@ -103,7 +105,7 @@ def _reply(worker: _Process) -> Reply:
 
 
 def _serve(pipe: Connection, threads: int) -> None:
-    """Life of a worker process."""
+    """Run a worker process until its pipe closes."""
     die_with_parent()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     sys.stdout = sys.stderr  # standard output is the driver's
@@ -114,3 +116,23 @@ def _serve(pipe: Connection, threads: int) -> None:
         pipe.send_bytes(write(Reply(error=started.error)))
         while started.error is None:
             pipe.send_bytes(write(attempt(started.value, pipe.recv())))
+
+
+def die_with_parent() -> None:
+    """End this worker process when its parent ends for any reason.
+
+    On Linux the kernel kills this process; on other systems a thread waits for the parent.
+    """
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        if os.getppid() != parent.pid:
+            os._exit(1)
+    else:
+        threading.Thread(target=_follow, args=(parent.sentinel,), daemon=True).start()
+
+
+def _follow(sentinel: int) -> None:
+    wait([sentinel])
+    os._exit(1)

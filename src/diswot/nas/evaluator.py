@@ -26,8 +26,6 @@ from diswot.spaces.validation import Build
 from diswot.utils.devices import get_device
 from diswot.utils.user_code import name_of
 
-Task = tuple[Params, float | None]  # parameters, and the measured latency in seconds
-
 
 @dataclass(frozen=True)
 class Scoring:
@@ -53,7 +51,7 @@ class Scoring:
 
 @dataclass(frozen=True)
 class Evaluator:
-    """Evaluates the candidates of a search, in any process that it is sent to.
+    """Evaluation of the candidates of a search, in any process that receives it.
 
     Attributes:
         teacher: Observed once in each process, if the proxy needs a teacher.
@@ -105,8 +103,8 @@ class Evaluator:
         """The proxy by its name, looked up once: a user may edit a file during the search."""
         return get_proxies([self.scoring.proxy])
 
-    def make(self) -> Callable[[Task], TrialResult]:
-        """Observe the teacher; return the function that does an executor's tasks."""
+    def make(self) -> Callable[[tuple[Params, float | None]], TrialResult]:
+        """Observe the teacher; return a function of parameters and a latency in seconds."""
         _ = self.scorer
         return lambda task: self.evaluate(*task)
 
