@@ -33,7 +33,7 @@ from diswot.spaces.named import NamedSpace
 from diswot.spaces.registry import Params, enumerate_params
 from diswot.spaces.validation import Build
 from diswot.storage.run_files import FOUND, LATENCIES
-from diswot.storage.run_writer import write_run
+from diswot.storage.run_writer import SEARCH, require_kind, write_run
 from diswot.storage.study import alone, name_metrics, open_study, opened
 from diswot.utils import files
 from diswot.utils.agreement import plain, require_same
@@ -221,6 +221,8 @@ def _driver(
 ) -> Iterator[Driver]:
     """Start the workers and open the study; stop and close them at the end."""
     proposals = create_sampler(sampler, evaluator.scoring.seed)
+    if study.results is not None:
+        require_kind(study.results, SEARCH)
     with contextlib.ExitStack() as stack:
         executor = stack.enter_context(compute.executor(evaluator, study.cache))
         held = stack.enter_context(_opened(study, proposals, evaluator.objectives))

@@ -20,7 +20,7 @@ from diswot.nas.trial_result import ATTRIBUTE, TrialResult
 from diswot.proxies.scorer import standard_error
 from diswot.spaces.registry import Params, build_network
 from diswot.utils.notebook import Curve, Mode, data_frame, figure, html_table
-from diswot.utils.pareto import front
+from diswot.utils.pareto import pareto_front
 from diswot.utils.units import show_count
 from diswot.utils.user_code import name_of
 
@@ -275,7 +275,7 @@ def _front(
     if not costs:
         return ()
     losses = [(-(r.score or 0.0), *(r.costs[name] for name in costs)) for _, r in ranked]
-    return tuple(_student(evaluator, *ranked[place]) for place in front(losses))
+    return tuple(_student(evaluator, *ranked[place]) for place in pareto_front(losses))
 
 
 def _preference(ended: tuple[FrozenTrial, TrialResult]) -> tuple[float, int, int]:

@@ -29,7 +29,7 @@ class TrialRecord:
     Attributes:
         trial: Number of the trial.
         params: Parameters of the architecture.
-        end: `scores`, `reused`, `rejected`, `failed` or `running`.
+        outcome: `scored`, `reused`, `rejected`, `failed` or `running`.
         score: Higher is better; None without one.
         standard_error: Standard error of the score over the repeats.
         model_params: Parameters.
@@ -40,7 +40,7 @@ class TrialRecord:
 
     trial: int
     params: Facts
-    end: str
+    outcome: str
     score: float | None = None
     standard_error: float | None = None
     model_params: float | None = None
@@ -62,7 +62,7 @@ def top(found: Facts) -> tuple[TrialRecord, ...]:
         TrialRecord(
             trial=int(number(row.get("trial")) or 0),
             params=mapping(row.get("params")),
-            end="scores",
+            outcome="scored",
             **{name: number(row.get(name)) for name in known},  # type: ignore[arg-type]
             extra={name: v for name, v in numbers(row).items() if name in ("latency", "memory")},
         )
@@ -104,7 +104,7 @@ class SearchRecord:
 
     def scored(self) -> list[TrialRecord]:
         """Return the trials with a score of their own, the best first."""
-        there = [t for t in self.trials if t.end == "scores" and t.score is not None]
+        there = [t for t in self.trials if t.outcome == "scored" and t.score is not None]
         return sorted(there, key=lambda t: (-(t.score or 0.0), t.trial))
 
     @property
