@@ -17,7 +17,7 @@ from torch import nn
 from diswot.costs.budget import COSTS, Budget, Costs
 from diswot.costs.counts import Shape
 from diswot.data.dataset import Batch
-from diswot.errors import SearchFailed, UserError
+from diswot.errors import UserError
 from diswot.nas.trial_result import MEMORY, NOT_FINITE, RAISED, TrialResult
 from diswot.proxies.registry import Proxy, ProxyLike, get_proxies
 from diswot.proxies.scorer import NotScored, Scorer, scorer
@@ -120,8 +120,6 @@ class Evaluator:
                 return TrialResult(rejected=excess, margins=margins)
             scores = self.scorer.score(chain([first], students), self.row)
             reported = {name: COSTS[name].value(costs) for name in self.costs}
-        except SearchFailed:
-            raise
         except (Exception, SystemExit) as error:  # an error of a user's network is its failure
             return failure(error)
         mean = statistics.fmean(scores[name_of(self.scoring.proxy)])

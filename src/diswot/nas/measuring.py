@@ -11,7 +11,6 @@ from functools import partial
 
 from diswot.costs.budget import Budget, Costs
 from diswot.costs.counts import Shape
-from diswot.errors import SearchFailed
 from diswot.executors.protocol import Executor, TaskResult
 from diswot.nas.evaluator import failure
 from diswot.nas.trial_result import TrialResult
@@ -41,8 +40,6 @@ class Measurement:
             if excess is not None:
                 return TrialResult(rejected=excess, margins=margins)
             return costs.latency
-        except SearchFailed:
-            raise
         except (Exception, SystemExit) as error:  # an error of a user's network is its failure
             return failure(error)
 

@@ -15,6 +15,7 @@ from diswot.storage.run_files import FOUND, JOURNAL, RANKED, RUN, SCORES, TRAINE
 from diswot.storage.run_writer import RANK_STUDY, kind, require_kind, write_run
 from diswot.utils.environment import masked
 from diswot.utils.files import read_json, write_json
+from diswot.utils.untrusted import listed
 
 if TYPE_CHECKING:
     from diswot.ranking.score_columns import ScoreColumns
@@ -115,8 +116,7 @@ def is_training(run: Path) -> bool:
 
 def command(path: Path) -> str:
     """Return the command that a file of a run folder records; empty if it records none."""
-    words = read_json(path).get("command")
-    return " ".join(map(str, words)) if isinstance(words, list) else ""
+    return " ".join(map(str, listed(read_json(path).get("command"))))
 
 
 def search_config(run: Path) -> dict[str, Any]:

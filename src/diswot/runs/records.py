@@ -14,7 +14,7 @@ from diswot.storage.run_files import DISTILLED
 from diswot.tasks.registry import Measured, find_result
 from diswot.utils.notebook import Curve, data_frame, figure
 from diswot.utils.units import show_number
-from diswot.utils.untrusted import Facts, mapping, number, numbers
+from diswot.utils.untrusted import Facts, listed, mapping, number, numbers
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -56,7 +56,6 @@ class TrialRecord:
 
 def top(found: Facts) -> tuple[TrialRecord, ...]:
     """Return the best trials that `found.json` lists, for a study that cannot be read."""
-    rows = found.get("top")
     known = ("score", "standard_error", "model_params", "macs")
     return tuple(
         TrialRecord(
@@ -66,7 +65,7 @@ def top(found: Facts) -> tuple[TrialRecord, ...]:
             **{name: number(row.get(name)) for name in known},  # type: ignore[arg-type]
             extra={name: v for name, v in numbers(row).items() if name in ("latency", "memory")},
         )
-        for row in (rows if isinstance(rows, list) else [])
+        for row in listed(found.get("top"))
         if isinstance(row, dict)
     )
 
@@ -97,8 +96,7 @@ class SearchRecord:
 
     def costs(self) -> list[str]:
         """Return what the score is weighed against: params, limited costs and objectives."""
-        objectives = self.config.get("objectives")
-        named = map(str, objectives) if isinstance(objectives, list) else ()
+        named = map(str, listed(self.config.get("objectives")))
         limited = [name.removeprefix("max_") for name in numbers(self.config.get("budget"))]
         return list(dict.fromkeys(["params", *limited, *(n for n in named if n != "score")]))
 
