@@ -80,7 +80,7 @@ class Compute:
                 the latency.
             SearchFailed: Workers cannot start.
         """
-        counts = "latency" in {*evaluator.objectives, *evaluator.budget.limits}
+        counts = "latency" in evaluator.costs
         if counts and self.latency is None:
             raise UserError(
                 "latency is limited or an objective, and nothing is given to measure it"
