@@ -8,8 +8,8 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
@@ -22,11 +22,10 @@ GRACE = 10  # seconds for a process to end after it has closed its pipe
 _PR_SET_PDEATHSIG = 1
 
 
-@contextmanager
 def process_pool(
     makes: Sequence[Make], workers: int, *, threads: int = 1, timeout: float | None = None
-) -> Iterator[Executor]:
-    """Keep worker processes while the context lasts.
+) -> AbstractContextManager[Executor]:
+    """Return a context that keeps worker processes.
 
     Args:
         makes: Worker i calls `makes[i % len(makes)]` once, for the function that does its tasks.
@@ -39,8 +38,7 @@ def process_pool(
         SearchFailed: Workers die before they are ready.
     """
     payloads = [Payload.pack(make) for make in makes]
-    with running(ProcessBackend(payloads, threads), workers, timeout) as pool:
-        yield pool
+    return running(ProcessBackend(payloads, threads), workers, timeout)
 
 
 @dataclass(frozen=True, eq=False)
