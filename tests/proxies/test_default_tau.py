@@ -2,7 +2,8 @@
 
 `recorded/default.csv` has the default score and its parts as `diswot rank` gave them: one repeat,
 batch 64 of CIFAR-100, ResNet-110. Fast tests read these rows, and score the students of
-`docs/tables/plain.csv`, which were trained for this project. The slow test scores other tables anew.
+`docs/tables/plain.csv`, which were trained for this project. The slow test scores
+other tables anew.
 """
 
 from __future__ import annotations
