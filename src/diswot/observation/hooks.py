@@ -22,7 +22,7 @@ from diswot.observation.feature_maps import StageMap, add_stage_map, as_map, blo
 from diswot.observation.modes import unwrapped
 from diswot.observation.rows import is_dense, logits_of
 
-Layers = Mapping[str, str | Sequence[str]]
+LayerNames = Mapping[str, str | Sequence[str]]
 
 _LAST_CONVOLUTIONS = 6  # whose outputs are kept, of a dense network with several heads
 _BACKBONE = "backbone"
@@ -156,7 +156,7 @@ class Trace:
 def run(
     model: nn.Module,
     images: Tensor,
-    layers: Layers,
+    layers: LayerNames,
     *,
     copy: bool = False,
     targets: Tensor | None = None,
@@ -215,14 +215,16 @@ def run(
 
 def _logits(outputs: object, images: Tensor) -> Tensor:
     if not isinstance(outputs, Tensor) or outputs.ndim != 2 or len(outputs) != len(images):
-        raise UserError(f"the model must return one tensor of logits N x K, not {kind(outputs)}")
+        raise UserError(
+            f"the model must return one tensor of logits N x K, not {describe(outputs)}"
+        )
     return outputs
 
 
 def _dense_logits(outputs: object, images: Tensor) -> Tensor:
     logits = logits_of(outputs)
     if logits.ndim != 4 or len(logits) != len(images):
-        raise UserError(f"the model must return logits B x K x H x W, not {kind(logits)}")
+        raise UserError(f"the model must return logits B x K x H x W, not {describe(logits)}")
     return logits
 
 
@@ -301,7 +303,7 @@ def _is_head(module: nn.Module, output: Tensor) -> bool:
     )
 
 
-def _named_maps(layers: Layers, modules: Mapping[str, nn.Module]) -> set[str]:
+def _named_maps(layers: LayerNames, modules: Mapping[str, nn.Module]) -> set[str]:
     """Return the names of modules that the user named as maps, after a check of all names."""
     for key in layers:
         if key not in ("classifier", "last", "stages"):
@@ -327,7 +329,7 @@ def _check_channels(images: Tensor, error: RuntimeError) -> None:
 
 def _check_images(images: Tensor) -> None:
     if images.ndim != 4 or not images.is_floating_point():
-        raise UserError(f"images must be a float tensor B x C x H x W, not {kind(images)}")
+        raise UserError(f"images must be a float tensor B x C x H x W, not {describe(images)}")
     if len(images) < 2:
         raise UserError("batch statistics need at least two images")
 
@@ -338,11 +340,11 @@ def _check_boxes(targets: Tensor | None) -> None:
     if not is_boxes(targets):
         raise UserError(
             "labels must be one int64 class index a pixel, or boxes, float B x M x 6, not "
-            f"{kind(targets)}"
+            f"{describe(targets)}"
         )
 
 
-def kind(value: object) -> str:
+def describe(value: object) -> str:
     """Describe an unexpected value by its type, and a tensor by its dtype and shape too."""
     if isinstance(value, Tensor):
         return f"a {str(value.dtype).removeprefix('torch.')} tensor {tuple(value.shape)}"

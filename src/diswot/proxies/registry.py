@@ -285,7 +285,7 @@ PROXIES: dict[str, Proxy] = {
     ),
     "progressivity": Proxy(
         az_nas.progressivity,
-        "smallest gain in that entropy from block to block",
+        "smallest gain in the entropy of the principal components from one block to the next",
         "AZ-NAS, Lee and Ham, CVPR 2024",
         "forward",
         recorder=BlockEntropies,

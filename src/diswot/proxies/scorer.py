@@ -74,11 +74,6 @@ class NotScored(ArithmeticError):
         state = {"misfit": self.misfit}
         return type(self), (self.proxy, self.value, self.reason), state
 
-    @property
-    def lowest(self) -> bool:
-        """Whether the student ranks below all students with a finite value."""
-        return self.value == -math.inf
-
 
 Outcome = float | NotScored
 

@@ -112,7 +112,7 @@ def score_table(
 
 
 def read_kept(path: Path) -> dict[str, Scores]:
-    """Read what an earlier run kept; a torn last line is dropped.
+    """Read the scores that an earlier run kept in a file; a torn last line is dropped.
 
     Raises:
         UserError: The file is not one of these.
