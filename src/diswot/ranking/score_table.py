@@ -6,7 +6,7 @@ import math
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, field
 from functools import cache, partial
 from pathlib import Path
@@ -145,17 +145,14 @@ def _append(path: Path, name: str, scores: Scores) -> None:
         raise UserError(f"cannot write {path}: {error.strerror}") from error
 
 
-@contextmanager
-def _executor(makes: Sequence[Callable[[], TableScorer]], workers: int) -> Iterator[Executor]:
+def _executor(
+    makes: Sequence[Callable[[], TableScorer]], workers: int
+) -> AbstractContextManager[Executor]:
     """Start what scores: this process for one worker, or processes."""
     if workers == 1:
-        yield Inline(_scoring(makes[0]))
-        return
+        return nullcontext(Inline(_scoring(makes[0])))
     threads = max(1, torch.get_num_threads() // workers)
-    with process_pool(
-        [partial(_scoring, make) for make in makes], workers, threads=threads
-    ) as pool:
-        yield pool
+    return process_pool([partial(_scoring, make) for make in makes], workers, threads=threads)
 
 
 def _scoring(make: Callable[[], TableScorer]) -> Callable[[RowTask], Scores]:
