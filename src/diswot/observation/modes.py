@@ -16,7 +16,7 @@ from diswot.utils.compat import BatchNorm, BatchNormBase
 _PARALLEL = (nn.DataParallel, nn.parallel.DistributedDataParallel)
 _BLOCK = 16  # channels that oneDNN computes together with AVX-512
 _SEED = 0  # of what a model draws while it is measured
-_Statistics = tuple[bool, Tensor | None, Tensor | None]
+_STATISTICS = {"running_mean", "running_var"}  # buffers of a batch norm
 
 
 def require_network(role: str, value: object) -> None:
@@ -140,7 +140,7 @@ def measuring(model: nn.Module) -> Iterator[None]:
     """
     modules = list(model.modules())
     norms = [m for m in modules if isinstance(m, BatchNormBase)]
-    statistics = [_statistics(norm) for norm in norms]
+    before = [(norm.track_running_stats, dict(norm._buffers)) for norm in norms]
     overridden = any(type(m).train is not nn.Module.train for m in modules)
     own = (p for m in modules for p in m._parameters.values() if p is not None)
     devices = {p.device.index for p in own if p.is_cuda}
@@ -150,14 +150,16 @@ def measuring(model: nn.Module) -> Iterator[None]:
             if overridden:
                 model.eval()
             set_modes(modules, [isinstance(module, BatchNormBase) for module in modules])
-            for norm in norms:
-                _set_statistics(norm, (False, None, None))
+            for norm, (_, buffers) in zip(norms, before, strict=True):
+                vars(norm)["track_running_stats"] = False
+                norm._buffers.update(dict.fromkeys(_STATISTICS & buffers.keys()))
             yield
         finally:
             if overridden:
                 model.train()
-            for norm, before in zip(norms, statistics, strict=True):
-                _set_statistics(norm, before)
+            for norm, (tracked, buffers) in zip(norms, before, strict=True):
+                vars(norm)["track_running_stats"] = tracked
+                norm._buffers.update(buffers)
 
 
 def _seed(devices: Iterable[int]) -> None:
@@ -199,14 +201,3 @@ def set_modes(modules: Sequence[nn.Module], modes: Iterable[bool]) -> None:
     """Put modules into training mode, or into evaluation mode where False, without `train()`."""
     for module, mode in zip(modules, modes, strict=True):
         vars(module)["training"] = mode
-
-
-def _statistics(norm: BatchNormBase) -> _Statistics:
-    return norm.track_running_stats, norm.running_mean, norm.running_var
-
-
-def _set_statistics(norm: BatchNormBase, statistics: _Statistics) -> None:
-    vars(norm)["track_running_stats"] = statistics[0]
-    for name, value in zip(("running_mean", "running_var"), statistics[1:], strict=True):
-        if name in norm._buffers:
-            norm._buffers[name] = value

@@ -30,8 +30,8 @@ from diswot.observation.rows import IGNORED, PixelRows, is_dense, logits_of
 
 _log = logging.getLogger("diswot")
 
-NAMES = "model.diswot_layers"
-_NAME_IT = f"name it: {NAMES} = {{'classifier': NAME}}"
+_NAMES = "model.diswot_layers"
+_NAME_IT = f"name it: {_NAMES} = {{'classifier': NAME}}"
 
 Rerun = Callable[[], Tensor]
 Rematch = Callable[[], Matches | None]
@@ -150,7 +150,7 @@ def record(model: nn.Module, images: Tensor, targets: Tensor, *, cam: bool = Fal
 
 def given_layers(model: nn.Module) -> LayerNames:
     """Return the names of modules that a model brings with it; none by default."""
-    given: LayerNames = getattr(unwrapped(model), NAMES.rpartition(".")[2], {})
+    given: LayerNames = getattr(unwrapped(model), "diswot_layers", LayerNames())
     return given
 
 
@@ -223,7 +223,7 @@ def _box_observation(trace: Trace, rematch: Rematch) -> Observation:
     stages = named or (levels if len(levels) > 1 else body)
     if not stages:
         raise UserError(
-            f"no feature map found in the detector; name some: {NAMES} = {{'stages': [NAME, ...]}}"
+            f"no feature map found in the detector; name some: {_NAMES} = {{'stages': [NAME, ...]}}"
         )
     last = (body or stages)[-1] if last is None else last
     nothing = last.new_empty(0)
@@ -268,7 +268,7 @@ def _maps(trace: Trace, classifier: str) -> tuple[tuple[Tensor, ...], Tensor]:
     stages, last = named_maps(trace)
     stages = stages or trace.stages(classifier)
     if last is None and not stages:
-        raise UserError(f"no feature map found in the model; name one: {NAMES} = {{'last': NAME}}")
+        raise UserError(f"no feature map found in the model; name one: {_NAMES} = {{'last': NAME}}")
     last = stages[-1] if last is None else last
     return stages or (last,), last
 
@@ -291,15 +291,14 @@ def _named_map(trace: Trace, name: str) -> Tensor:
 
 def _classifier(trace: Trace, logits: Tensor) -> tuple[str, Tensor]:
     """Return name and weight of the layer that gives the logits, or of the last with K outputs."""
+    layers = {**trace.other_heads, **trace.weighted}
     if "classifier" in trace.layers:
         names = given = [trace.layers["classifier"]]
     else:
         given = [name for name, head in trace.heads.items() if head.gives(logits)]
-        names = given + [name for name in trace.weighted if name not in given][::-1]
-        names += [*trace.other_heads][::-1]
-    layers_by_name = {**trace.other_heads, **trace.weighted}
+        names = [*given, *reversed(layers)]
     for name in names:
-        weight = getattr(layers_by_name.get(name), "weight", None)
+        weight = getattr(layers.get(name), "weight", None)
         if isinstance(weight, Tensor) and len(weight) == logits.shape[1]:
             if name not in given:
                 _warn_if_several(trace, name, logits.shape[1])
@@ -317,7 +316,7 @@ def _warn_if_several(trace: Trace, taken: str, classes: int) -> None:
             "several layers may be the classifier: %s; %s is taken, unless %s names another",
             ", ".join(heads),
             taken,
-            NAMES,
+            _NAMES,
         )
 
 
