@@ -49,10 +49,11 @@ class Scores:
         values = self.values.get(proxy, [math.nan])
         return fmean(values) if all(value < math.inf for value in values) else math.nan
 
-    def error(self, proxy: str) -> float | None:
-        """Return the standard error of the mean; None of one repeat, or if one is not finite."""
+    def error(self, proxy: str) -> float:
+        """Return the standard error of the mean: NaN of one repeat, or if one is not finite."""
         values = self.values.get(proxy, [])
-        return standard_error(values) if all(map(math.isfinite, values)) else None
+        found = standard_error(values) if all(map(math.isfinite, values)) else None
+        return math.nan if found is None else found
 
     def __or__(self, other: Scores) -> Scores:
         return Scores(
