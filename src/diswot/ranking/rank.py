@@ -82,13 +82,11 @@ class RankResult(Mapping[str, Ranking]):
 
     def to_dataframe(self) -> DataFrame:
         """Return a pandas data frame: a row per score, each statistic with its interval."""
-        rows = []
+        rows: list[dict[str, Any]] = []
         for name, row in self.rankings.items():
-            cells: dict[str, Any] = {"score": name, "n": row.n}
-            cells |= {"missing": row.missing, "tied": row.tied}
-            for statistic, found in row.statistics.items():
-                bounds = {f"{statistic}_low": found.low, f"{statistic}_high": found.high}
-                cells |= {statistic: found.value, **bounds}
+            cells = {"score": name, "n": row.n, "missing": row.missing, "tied": row.tied}
+            for key, found in row.statistics.items():
+                cells |= {key: found.value, f"{key}_low": found.low, f"{key}_high": found.high}
             rows.append(cells)
         return data_frame(rows, "score")
 
