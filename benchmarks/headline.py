@@ -58,7 +58,7 @@ from diswot.data.dataset import Dataset
 from diswot.errors import UserError
 from diswot.models.cifar_resnet import CifarResNet
 from diswot.models.inheritance import inherit
-from diswot.models.resized import ResizedInput, plain
+from diswot.models.resized import ResizedInput, without_resizing
 from diswot.nas.aging_evolution import AgingEvolutionSampler
 from diswot.nas.api import search
 from diswot.spaces import cifar_cnn
@@ -209,7 +209,7 @@ def found(place: LoadedCell, proxy: str, candidates: int) -> tuple[Params, int]:
     `diswot` compares channels, so each of its candidates has a last map as wide as the teacher's
     classifier reads: the last stage of a sub-network keeps its width.
     """
-    space, width = place.cell.space, plain(place.teacher).linear.in_features
+    space, width = place.cell.space, without_resizing(place.teacher).linear.in_features
     widened = proxy == "diswot" and not place.cell.sub_networks
     sampler = None
     if proxy == "diswot" and place.cell.sub_networks:
@@ -229,7 +229,7 @@ def found(place: LoadedCell, proxy: str, candidates: int) -> tuple[Params, int]:
 def fitting(place: LoadedCell, params: Params | None) -> float:
     """Return the share of a student's parameters that it can inherit from its teacher."""
     try:
-        return round(inherit(plain(place.teacher), place.cell.build(params)).share, 4)
+        return round(inherit(without_resizing(place.teacher), place.cell.build(params)).share, 4)
     except UserError:
         return 0.0
 

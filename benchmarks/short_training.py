@@ -25,7 +25,7 @@ from diswot.models.class_names import select_classes
 from diswot.models.inheritance import inherit
 from diswot.models.initialization import fresh
 from diswot.models.registry import create_teacher
-from diswot.models.resized import plain
+from diswot.models.resized import without_resizing
 from diswot.models.weights import load_weights
 from diswot.training.batches import augmented_batches
 from diswot.training.distill import distill
@@ -120,7 +120,7 @@ class KeptLogits(nn.Module):
     def __init__(self, teacher: nn.Module, path: Path) -> None:
         super().__init__()
         self.teacher, self.path = teacher, path
-        self.kept = state_dicts.load_weights(path) if path.exists() else {}
+        self.kept = state_dicts.read_weights(path) if path.exists() else {}
         self.seconds = 0.0
         self.written = len(self.kept)
 
@@ -188,7 +188,7 @@ def train_once(
     model = fresh(build, "default", training.seed)
     share = 0.0
     if training.start == "teacher":
-        share = inherit(plain(teacher), model, augmented_batches(images, recipe)).share
+        share = inherit(without_resizing(teacher), model, augmented_batches(images, recipe)).share
     before = measure_result(model, images)
     few_tests = replace(images, test=few(images.test, 1))
     distill(teacher if recipe.losses else None, model, few_tests, recipe)

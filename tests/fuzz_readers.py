@@ -140,7 +140,7 @@ def weights(name: str) -> Reader:
 
         (room / name).write_bytes(data)
         with refused():
-            state_dicts.load_weights(room / name)
+            state_dicts.read_weights(room / name)
 
     return read
 

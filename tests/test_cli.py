@@ -35,7 +35,7 @@ from diswot.proxies.registry import PROXIES
 from diswot.spaces import nasbench201
 from diswot.spaces.registry import build_network, create_space
 from diswot.training.distill import distill
-from diswot.utils.state_dicts import load_weights
+from diswot.utils.state_dicts import read_weights
 
 SMALL = "--data noise --classes 10 --batch-size 4 --image-size 8"
 PLAIN = f"search --teacher resnet20 {SMALL} --trials 5"
@@ -195,7 +195,7 @@ class TestVerify:
         weights = place / "teacher" / "student.safetensors"
         line = f"{self.LINE} --teacher-weights {weights} --verify 1 --verify-epochs 1 --json"
         assert run(line).status == 0
-        own = load_weights(weights)["fc.weight"]
+        own = read_weights(weights)["fc.weight"]
         assert torch.equal(heads[0].cpu(), own.flip(0))
 
     def test_a_search_is_whole_and_locked_while_it_is_verified(
@@ -598,7 +598,7 @@ class TestDistill:
         line = f"{TRAIN} --student resnet20 --teacher resnet20 --teacher-weights {weights}"
         result = run(f"{line} --out {tmp_path / 'x'} --json").json
         assert result["student"] == "resnet20" and result["model_params"] == 272_474
-        assert load_weights(tmp_path / "x" / "student.safetensors").keys()
+        assert read_weights(tmp_path / "x" / "student.safetensors").keys()
         told = f"{tmp_path / 'x'} holds a training; name the folder of a search"
         assert run(f"distill {tmp_path / 'x'}").mistake() == told
 

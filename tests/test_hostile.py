@@ -180,7 +180,7 @@ def test_checkpoints_are_read_or_refused(room: Path, name: str) -> None:
     def hold(content: bytes) -> None:
         path.write_bytes(content)
         with suppress(UserError):
-            state_dicts.load_weights(path)
+            state_dicts.read_weights(path)
 
     hold()
 
@@ -190,7 +190,7 @@ def test_zip_of_something_else_is_no_checkpoint(room: Path) -> None:
         file.writestr("archive/data.pkl", b"cos\nsystem\n(S'touch here'\ntR.")
         file.writestr("../escaped", b"x")
     with pytest.raises(UserError):
-        state_dicts.load_weights(room / "z.pt")
+        state_dicts.read_weights(room / "z.pt")
     assert not (room.parent / "escaped").exists()
 
 

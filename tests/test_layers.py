@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -102,6 +103,35 @@ def test_modules_do_not_import_each_other() -> None:
             del left[name]
 
     assert not left, f"these import each other: {sorted(left)}"
+
+
+def types(name: str) -> Iterator[str]:
+    """Yield the public classes and type aliases that a module defines; constants are no aliases."""
+    for node in ast.parse(FILES[name].read_text()).body:
+        names = [node.name] if isinstance(node, ast.ClassDef) else []
+        if isinstance(node, ast.Assign):
+            names = [target.id for target in node.targets if isinstance(target, ast.Name)]
+        yield from (each for each in names if re.match("[A-Z].*[a-z]", each))
+
+
+def test_no_public_type_is_defined_in_two_modules() -> None:
+    homes: dict[str, list[str]] = {}
+    for name in FILES:
+        for each in types(name):
+            homes.setdefault(each, []).append(name)
+    twice = [f"{each}: {', '.join(found)}" for each, found in homes.items() if len(found) > 1]
+
+    assert not twice, "\n".join(twice)
+
+
+def test_types_are_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "some.py"
+    path.write_text(
+        "class Net: ...\nShape = tuple[int]\nBATCH, T = 5, 6\n_Own = int\nclass _P: ...\n"
+    )
+    monkeypatch.setitem(FILES, "diswot.models.some", path)
+
+    assert list(types("diswot.models.some")) == ["Net", "Shape"]
 
 
 def foreign(name: str) -> set[str]:

@@ -256,7 +256,7 @@ def test_folder_of_a_search_is_not_taken(run: Run, table: Path, tmp_path: Path) 
 
 
 def test_folder_of_a_rank_study_is_not_taken_by_a_search(run: Run, tmp_path: Path) -> None:
-    folder.begin(tmp_path, {"table": "rows.csv"}, resume=False)
+    folder.begin_rank_study(tmp_path, {"table": "rows.csv"}, resume=False)
     search = "search --teacher resnet20 --data noise --batch-size 4 --image-size 8 --trials 1"
     for resume in ("", " --resume"):
         said = run(f"{search} --out {tmp_path}{resume}").mistake()

@@ -14,7 +14,7 @@ from diswot.data.augmentation import (
     apply,
     apply_to_boxes,
     draw,
-    select,
+    select_draws,
 )
 
 
@@ -78,7 +78,7 @@ def test_parts_of_a_batch_see_what_the_whole_sees() -> None:
     images = torch.randint(0, 256, (10, 3, 8, 8), generator=generator()).to(torch.uint8)
     changes = Augmentation(crop=2, area=0.5, flip=True, cutout=3)
     drawn = draw(changes, 10, (8, 8), generator(1))
-    parts = [apply(images[s], changes, select(drawn, s)) for s in (slice(0, 4), slice(4, 10))]
+    parts = [apply(images[s], changes, select_draws(drawn, s)) for s in (slice(0, 4), slice(4, 10))]
     whole = augment(images, changes, generator(1))
     assert torch.equal(torch.cat(parts), whole) and not torch.equal(whole, images)
 

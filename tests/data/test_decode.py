@@ -10,7 +10,7 @@ import pytest
 from data.pictures import folder
 from PIL import Image
 
-from diswot.data.decode import opened, opened_mask, size_of
+from diswot.data.decode import opened_image, opened_mask, size_of
 from diswot.data.registry import create_dataset
 from diswot.errors import UserError
 
@@ -20,7 +20,7 @@ def test_the_size_is_that_of_the_decoded_image(tmp_path: Path, orientation: int)
     exif, place = Image.Exif(), str(tmp_path / "image.jpg")
     exif[0x0112] = orientation
     Image.new("RGB", (8, 6)).save(place, exif=exif)
-    assert size_of(place) == opened(place, place).size
+    assert size_of(place) == opened_image(place, place).size
 
 
 class TestDecoding:

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from diswot.data import loader as streams
 from diswot.data.dataset import Dataset, Split
-from diswot.data.loader import InMemoryImages, StreamedImages, source
+from diswot.data.loader import InMemoryImages, StreamedImages, batch_source
 from diswot.data.registry import create_dataset
 
 CPU = torch.device("cpu")
@@ -28,8 +28,8 @@ def test_streamed_is_held() -> None:
     split = digits().train
     assert split is not None
     parts = [torch.tensor([5, 3, 3]), torch.tensor([0]), *torch.arange(300).split(7)]
-    held = source(split, digits(), CPU, lambda done: None, hold=True)
-    streamed = source(split, digits(), CPU, lambda done: None, hold=False)
+    held = batch_source(split, digits(), CPU, lambda done: None, hold=True)
+    streamed = batch_source(split, digits(), CPU, lambda done: None, hold=False)
     assert isinstance(held, InMemoryImages) and isinstance(streamed, StreamedImages)
     for one, other in zip(held.batches(parts), streamed.batches(parts), strict=True):
         assert torch.equal(one[0], other[0]) and torch.equal(one[1], other[1])
@@ -44,7 +44,7 @@ def test_what_does_not_fit_is_streamed(monkeypatch: pytest.MonkeyPatch) -> None:
         (needed / streams.SHARE - 9, StreamedImages),
     ):
         monkeypatch.setattr(streams, "free", lambda device, free=free: free)
-        assert isinstance(source(split, digits(), CPU, lambda done: None), kind)
+        assert isinstance(batch_source(split, digits(), CPU, lambda done: None), kind)
     monkeypatch.undo()
     assert streams.free(CPU) > 1e6
 

@@ -32,9 +32,9 @@ from diswot.executors.ray import (
     RayCluster,
     RayWorker,
     _Liveness,
-    capacity,
+    most_workers,
     ray_actors,
-    versions,
+    shared_versions,
 )
 from diswot.executors.worker import Payload, Reply, read
 from diswot.utils import user_code
@@ -115,14 +115,14 @@ def test_capacity(resources: dict[str, float], room: int) -> None:
         {"Alive": False, "Resources": {"CPU": 64.0, "GPU": 8.0}},
     ]
 
-    assert capacity(nodes, resources) == room
+    assert most_workers(nodes, resources) == room
 
 
 def begun(make: Make) -> tuple[RayWorker, Reply]:
     worker, payload = RayWorker(), pickle.dumps(Payload.pack(make))
     worker.feed(payload[:20])
     worker.feed(payload[20:])
-    return worker, read(worker.begin(1, versions()))
+    return worker, read(worker.begin(1, shared_versions()))
 
 
 def test_a_worker_answers_each_task_with_one_reply() -> None:
@@ -151,7 +151,7 @@ def test_versions() -> None:
 
     import diswot
 
-    assert versions() == {
+    assert shared_versions() == {
         "diswot": diswot.__version__,
         "torch": torch.__version__.partition("+")[0],
     }

@@ -10,7 +10,7 @@ from toys import LinearHead, seeded
 from diswot.errors import UserError
 from diswot.knowledge.losses import Loss
 from diswot.knowledge.registry import KNOWLEDGE
-from diswot.models.resized import ResizedInput, entered, plain
+from diswot.models.resized import ResizedInput, entered, without_resizing
 from diswot.observation.observe import observe
 from diswot.spaces.cifar_resnet import CifarResNet
 
@@ -50,7 +50,7 @@ def test_what_is_inside() -> None:
     assert inner is model and images.shape == (4, 3, 16, 16)
     assert torch.equal(inner(images), resized(IMAGES))
     assert entered(model, IMAGES) == (model, IMAGES)
-    assert plain(resized) is model is plain(model)
+    assert without_resizing(resized) is model is without_resizing(model)
     with pytest.raises(UserError, match="at least 1 pixel a side, not 0"):
         ResizedInput(model, 0)
 

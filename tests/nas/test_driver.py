@@ -25,7 +25,7 @@ from diswot.nas.measuring import MeasuredFirst
 from diswot.nas.peers import Peers
 from diswot.nas.progress import SearchProgress
 from diswot.nas.proposal import Proposer
-from diswot.nas.samplers import listed
+from diswot.nas.samplers import plan_sampler
 from diswot.nas.trial_result import TrialResult
 from diswot.spaces.registry import Params
 
@@ -101,7 +101,7 @@ def begun(
     proposals: Iterable[int], hands: Hands, objectives: Sequence[str] = ("score",)
 ) -> tuple[Driver, list[SearchProgress]]:
     """A driver whose sampler proposes these, in memory, and the list that takes its progress."""
-    sampler = listed(deque({"a": a} for a in proposals))
+    sampler = plan_sampler(deque({"a": a} for a in proposals))
     directions = ["maximize", *["minimize"] * (len(objectives) - 1)]
     study = optuna.create_study(sampler=sampler, directions=directions)
     return Driver(study, Proposer(space), hands, objectives=tuple(objectives)), []
@@ -352,7 +352,7 @@ def test_an_interrupted_trial_is_evaluated_first() -> None:
     loop, told = begun([1, 2, 3, 4, 5], hands := Hands(scored))
     for result in (scored(1), None, rejected(3)):
         opened(loop, result)
-    loop.study.sampler = listed(deque({"a": a} for a in (9, 4, 5)))
+    loop.study.sampler = plan_sampler(deque({"a": a} for a in (9, 4, 5)))
 
     loop.resume()
     assert loop.history.outcomes == {"scored": 1, "rejected": 1} and loop.history.best == 1
@@ -368,7 +368,7 @@ def test_a_trial_that_is_interrupted_again_and_again_fails() -> None:
     loop, _ = begun([7], Hands(scored))
     opened(loop)
     for _ in range(module.TRIES):
-        loop.study.sampler = listed(deque([{"a": 7}]))
+        loop.study.sampler = plan_sampler(deque([{"a": 7}]))
         loop = Driver(loop.study, Proposer(space), Hands(scored))
         loop.resume()
 

@@ -11,7 +11,7 @@ from optuna.samplers import NSGAIISampler, RandomSampler, TPESampler
 from optuna.trial import BaseTrial
 
 from diswot.errors import UserError
-from diswot.nas.samplers import SAMPLERS, PerTrial, create_sampler, listed
+from diswot.nas.samplers import SAMPLERS, PerTrial, create_sampler, plan_sampler
 
 
 def space(trial: BaseTrial) -> float:
@@ -68,12 +68,12 @@ def test_sampler_made_anew_is_as_good(
 def test_listed_proposes_what_it_was_given() -> None:
     params = {"x": 0.5, "n": 3, "c": "bb"}
 
-    assert toyspaces.suggestions(space, started(listed(deque([params])))) == params
+    assert toyspaces.suggestions(space, started(plan_sampler(deque([params])))) == params
 
 
 def test_listed_knows_nothing_else() -> None:
     with pytest.raises(KeyError, match="n"):
-        toyspaces.suggestions(space, started(listed(deque([{"x": 0.5}]))))
+        toyspaces.suggestions(space, started(plan_sampler(deque([{"x": 0.5}]))))
 
 
 @pytest.mark.parametrize("name", SAMPLERS)

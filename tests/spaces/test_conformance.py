@@ -33,7 +33,7 @@ from diswot.spaces.registry import (
     create_space,
     enumerate_params,
 )
-from diswot.spaces.trials import size
+from diswot.spaces.trials import count_choices
 from diswot.spaces.validation import Build
 
 CLASSES = 3
@@ -182,7 +182,7 @@ def test_size_is_the_product_of_the_choices(name: str) -> None:
         for params, _ in samples(space(name), 3, seed=3):
             trial = FixedTrial(params)
             space(name)(trial)
-            sizes = [size(distribution) for distribution in trial.distributions.values()]
+            sizes = [count_choices(distribution) for distribution in trial.distributions.values()]
             assert math.prod(sizes) == SPACES[name].size
 
 

@@ -15,7 +15,7 @@ import diswot
 import diswot.observation.modes
 from diswot.costs.counts import count_params
 from diswot.errors import UserError
-from diswot.models.backbones import StageMaps, split
+from diswot.models.backbones import StageMaps, split_at_plus
 from diswot.observation.observe import observe
 from diswot.spaces.dense import DECODERS
 
@@ -117,4 +117,4 @@ def test_wrong_names(name: str, message: str) -> None:
 
 
 def test_the_decoder_is_what_follows_the_last_plus() -> None:
-    assert split("a+b.py:f+fpn", "dense:a+b") == ("a+b.py:f", "fpn")
+    assert split_at_plus("a+b.py:f+fpn", "dense:a+b") == ("a+b.py:f", "fpn")

@@ -18,7 +18,14 @@ from optuna.distributions import (
 from optuna.trial import BaseTrial
 
 from diswot.errors import UserError
-from diswot.spaces.trials import EnumeratingTrial, FixedParamsTrial, choice, describe, draw, size
+from diswot.spaces.trials import (
+    EnumeratingTrial,
+    FixedParamsTrial,
+    choice,
+    count_choices,
+    describe,
+    draw,
+)
 
 
 @st.composite
@@ -48,7 +55,7 @@ def inside(distribution: BaseDistribution, value: Any) -> bool:
 
 @given(INTEGERS | CATEGORIES | stepped())
 def test_every_value_by_number_is_inside(distribution: BaseDistribution) -> None:
-    count = int(size(distribution))
+    count = int(count_choices(distribution))
     values = [choice(distribution, index) for index in range(count)]
 
     assert all(inside(distribution, value) for value in values)
@@ -92,7 +99,7 @@ def test_sum_of_steps_does_not_leave_the_range() -> None:
     ],
 )
 def test_size(distribution: BaseDistribution, count: float) -> None:
-    assert size(distribution) == count
+    assert count_choices(distribution) == count
 
 
 def test_all_values_are_equally_likely() -> None:

@@ -20,7 +20,7 @@ from toys import LinearHead, seeded
 from diswot.training.distill import Distilled
 from diswot.training.distributed import Processes, _sync_batch_norm, has_unused_weights
 from diswot.training.recipe import Recipe
-from diswot.utils.state_dicts import load_weights
+from diswot.utils.state_dicts import read_weights
 
 RECIPE = Recipe(
     epochs=2, batch_size=32, lr=0.05, crop=1, flip=True, cutout=2, precision="fp32", ema=0.9,
@@ -82,7 +82,7 @@ def same_as_one(folder: Path, rel: float) -> None:
         for name, value in row.items():
             image = 100 / 31 if name.endswith("accuracy") else 0  # a tie may fall either way
             assert other[name] == pytest.approx(value, rel=rel, abs=image), name
-    weights = load_weights(folder / "student.safetensors")
+    weights = read_weights(folder / "student.safetensors")
     for name, value in one.student.state_dict().items():
         assert torch.allclose(weights[name], value.cpu(), rtol=5 * rel, atol=rel), name
 

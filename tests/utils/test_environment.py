@@ -30,7 +30,7 @@ from diswot.utils import environment
     ],
 )
 def test_passwords_of_addresses_are_masked(text: str, told: str) -> None:
-    assert environment.masked(text) == told
+    assert environment.without_passwords(text) == told
 
 
 def test_command_is_that_of_this_process(monkeypatch: pytest.MonkeyPatch) -> None:

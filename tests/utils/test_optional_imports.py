@@ -8,7 +8,7 @@ import math
 import pytest
 
 from diswot.errors import UserError
-from diswot.utils.optional_imports import imported, one_line_errors, reason
+from diswot.utils.optional_imports import first_sentence, imported, one_line_errors
 
 
 def test_module_that_is_there() -> None:
@@ -47,7 +47,7 @@ def test_module_that_is_not_there(module: str, more: tuple[str, ...], message: s
     ],
 )
 def test_reason_is_the_first_sentence(error: Exception, line: str) -> None:
-    assert reason(error) == line
+    assert first_sentence(error) == line
 
 
 def test_what_a_library_raises_is_one_line() -> None:

@@ -12,7 +12,7 @@ import torch
 
 from diswot.errors import UserError
 from diswot.utils.plain_pickle import PlainDtype, plain_number
-from diswot.utils.state_dicts import load_weights
+from diswot.utils.state_dicts import read_weights
 
 
 class Harm:
@@ -42,7 +42,7 @@ def test_what_scripts_store_beside_weights(beside: object, tmp_path: Path) -> No
     state = {"weight": torch.arange(3.0)}
     torch.save({"state_dict": state, "best": beside}, tmp_path / "w.pt")
 
-    read = load_weights(tmp_path / "w.pt")
+    read = read_weights(tmp_path / "w.pt")
 
     assert read.keys() == state.keys() and torch.equal(read["weight"], state["weight"])
 
@@ -53,7 +53,7 @@ def test_nothing_is_called(wrap: Any, tmp_path: Path) -> None:
     torch.save({"state_dict": {"weight": torch.ones(1)}, "x": wrap(Harm(place))}, tmp_path / "w.pt")
 
     with pytest.raises(UserError, match="mkdir, and loading these could run code"):
-        load_weights(tmp_path / "w.pt")
+        read_weights(tmp_path / "w.pt")
     assert not place.exists()
 
 

@@ -113,23 +113,23 @@ class TestWeights:
     def test_inside_a_checkpoint(self, tmp_path: Path, key: str) -> None:
         state = nn.Linear(2, 3).state_dict()
         torch.save({"epoch": 3, key: state}, tmp_path / "c.pt")
-        assert state_dicts.load_weights(tmp_path / "c.pt").keys() == state.keys()
+        assert state_dicts.read_weights(tmp_path / "c.pt").keys() == state.keys()
 
     def test_arrays_and_torchscript_are_named(
         self, tmp_path: Path, recwarn: pytest.WarningsRecorder
     ) -> None:
         torch.save({"a": np.zeros(3)}, tmp_path / "c.pt")
         with pytest.raises(UserError, match="besides tensors it has arrays of NumPy, or paths"):
-            state_dicts.load_weights(tmp_path / "c.pt")
+            state_dicts.read_weights(tmp_path / "c.pt")
         with pytest.warns(FutureWarning, match="torch.jit.script"):
             torch.jit.script(nn.Linear(2, 3)).save(str(tmp_path / "s.pt"))
         recwarn.clear()
         with pytest.raises(UserError, match=r"it is TorchScript; save model.state_dict\(\)$"):
-            state_dicts.load_weights(tmp_path / "s.pt")
+            state_dicts.read_weights(tmp_path / "s.pt")
         assert not recwarn
 
     @pytest.mark.parametrize("content", [{}, {"epoch": 3}, {"model": {"a": 1}}])
     def test_no_state_dict(self, tmp_path: Path, content: dict[str, object]) -> None:
         torch.save(content, tmp_path / "c.pt")
         with pytest.raises(UserError, match="holds no state dict"):
-            state_dicts.load_weights(tmp_path / "c.pt")
+            state_dicts.read_weights(tmp_path / "c.pt")

@@ -20,7 +20,7 @@ def evaluate(
     """Test a trained teacher: do weights, size and scale fit the data?"""
     from diswot.costs.counts import count_sizes
     from diswot.tasks.registry import task_of
-    from diswot.tasks.task import table
+    from diswot.tasks.task import result_table
     from diswot.training.evaluation import count_all
 
     if not teacher.has_weights:
@@ -33,7 +33,7 @@ def evaluate(
         total = len(images.test)
         task = task_of(images)
         counts = count_all(model, images, lambda done: advance("testing", done, total))
-    by_class = table(task, counts, images.classes)
+    by_class = result_table(task, counts, images.classes)
     result = {
         "teacher": teacher.teacher,
         "data": images.name,

@@ -132,7 +132,7 @@ def _scored(
     job, names, rows = job_of(settings, devices), names_of(settings), rows_of(settings)
     _target(rows, settings.rows.target)  # a missing one is found before anything is scored
     if files.out is not None:
-        folder.begin(files.out, job, resume=files.resume)
+        folder.begin_rank_study(files.out, job, resume=files.resume)
     return scored(job, rows, names, files.out, count, devices, advance), rows
 
 

@@ -95,7 +95,7 @@ def _targets(
     job, names = job_of(settings, devices), names_of(settings)
     place = None if files.out is None else files.out / settings.name
     if place is not None:
-        folder.begin(place, job, resume=files.resume)
+        folder.begin_rank_study(place, job, resume=files.resume)
 
     def move(title: str, done: int, total: int, note: str = "", *, line: bool = False) -> None:
         advance(f"{settings.name}: {title}", done, total, note, line=line)

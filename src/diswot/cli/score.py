@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from diswot.proxies.scorer import Scorer
     from diswot.utils.progress import Advance
 
-Found = list[float] | str  # a score a repeat, or why there is none
+ScoresOrReason = list[float] | str  # a score a repeat, or why there is none
 
 
 @dataclass(frozen=True)
@@ -87,14 +87,14 @@ def _found(
     scoring: ScoringOptions,
     device: str,
     advance: Advance,
-) -> dict[str, Found]:
+) -> dict[str, ScoresOrReason]:
     """Return what each proxy says of the student, in the order of the names."""
     from diswot.proxies.registry import by_init
     from diswot.proxies.scorer import scorer
 
     teacher = named.model_for(names, scoring.init)
     batches = inputs.scoring_batches(named.images, scoring)
-    found: dict[str, Found] = {}
+    found: dict[str, ScoresOrReason] = {}
     for init, alike in by_init(names, scoring.init).items():
         fixed = scorer(
             teacher if score_names.needs_teacher(alike, init) else None,
@@ -120,13 +120,15 @@ def _groups(names: list[str]) -> list[list[str]]:
     return [group for group in (sharing, *([n] for n in names if n not in sharing)) if group]
 
 
-def _score(fixed: Scorer, build: Callable[[], nn.Module], names: list[str]) -> dict[str, Found]:
+def _score(
+    fixed: Scorer, build: Callable[[], nn.Module], names: list[str]
+) -> dict[str, ScoresOrReason]:
     """Return what some proxies say of the student: one may not fit where others do."""
     from diswot.proxies.scorer import NotScored
 
     with _failing_student():
         outcomes = fixed.outcomes(fixed.students(build), names)
-    found: dict[str, Found] = {}
+    found: dict[str, ScoresOrReason] = {}
     for name, repeats in outcomes.items():
         failed = [each for each in repeats if isinstance(each, NotScored)]
         values = [float(each) for each in repeats if not isinstance(each, NotScored)]
@@ -135,7 +137,7 @@ def _score(fixed: Scorer, build: Callable[[], nn.Module], names: list[str]) -> d
     return found
 
 
-def _scores(found: Mapping[str, Found], *, every: bool) -> dict[str, Any]:
+def _scores(found: Mapping[str, ScoresOrReason], *, every: bool) -> dict[str, Any]:
     """Return means, standard errors, values, and reasons of what has no score.
 
     If the user asked for every proxy, some need not fit.

@@ -224,7 +224,7 @@ def subject_of(run: Path | None, options: SubjectOptions) -> Subject:
         space=config["space"],
         teacher=inputs.teacher_options(config),
         images=inputs.images_of({**config, "classes": None}),
-        search=folder.command(run / RUN) if run is not None and found else None,
+        search=folder.recorded_command(run / RUN) if run is not None and found else None,
         number=number,
         scored=_scored(run, options),
     )

@@ -31,8 +31,6 @@ from diswot.utils import environment, jsonl
 from diswot.utils.devices import get_device, threads
 from diswot.utils.optional_imports import imported
 
-Params = dict[str, Any]
-
 
 @dataclass(frozen=True)
 class Setting:
@@ -135,13 +133,16 @@ class LatencyBench:
     """
 
     def __init__(
-        self, build: Callable[[Params], nn.Module], setting: Setting, cache: Path | None = None
+        self,
+        build: Callable[[dict[str, Any]], nn.Module],
+        setting: Setting,
+        cache: Path | None = None,
     ) -> None:
         self._build, self._setting, self._cache = build, setting, cache
         self._facts = setting.facts
         self._known = {} if cache is None else dict(_read(cache, self._facts))
 
-    def __call__(self, params: Params) -> Timing:
+    def __call__(self, params: dict[str, Any]) -> Timing:
         """Return the seconds of one image.
 
         Raises:
@@ -157,13 +158,13 @@ class LatencyBench:
             self._keep(params, self._known[name])
         return self._known[name]
 
-    def _measure(self, params: Params) -> Timing:
+    def _measure(self, params: dict[str, Any]) -> Timing:
         with threads(self._setting.threads):
             engine = ENGINES[self._setting.engine]
             call = engine(self._build(params), self._setting)
             return timed(call, clock(self._setting)[1])
 
-    def _keep(self, params: Params, timing: Timing) -> None:
+    def _keep(self, params: dict[str, Any], timing: Timing) -> None:
         """Add a line to the cache; a disk that is full does not stop a search."""
         if self._cache is not None:
             row = {"params": params, "timing": asdict(timing), "setting": self._facts}

@@ -53,7 +53,7 @@ class AugmentationDraws(NamedTuple):
     holes: Tensor | None = None
 
 
-def select(drawn: AugmentationDraws, part: slice | Tensor) -> AugmentationDraws:
+def select_draws(drawn: AugmentationDraws, part: slice | Tensor) -> AugmentationDraws:
     """Return the random numbers of some of the images."""
     return AugmentationDraws(*(None if each is None else each[part] for each in drawn))
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from diswot.data.boxes import BoxedImages, array, boxed, corners
 from diswot.data.dataset import Dataset
-from diswot.data.decode import opened, size_of
+from diswot.data.decode import opened_image, size_of
 from diswot.data.tabular import Fetch
 from diswot.errors import UserError
 
@@ -110,7 +110,9 @@ def _part(table: BoxTable, rows: Sequence[list[_Object]], classes: Sequence[str]
     ]
     names = [f"row {row} of {table.name}" for row in range(len(rows))]
     sizes = _sizes(table, names) if table.sizes is None else table.sizes
-    return BoxedImages(names, sizes, boxes, lambda row: opened(table.fetch([row])[0], names[row]))
+    return BoxedImages(
+        names, sizes, boxes, lambda row: opened_image(table.fetch([row])[0], names[row])
+    )
 
 
 def _sizes(table: BoxTable, names: Sequence[str]) -> list[tuple[int, int]]:

@@ -21,7 +21,13 @@ import torch
 from torch import Tensor
 
 from diswot.data.dataset import UNLABELLED, Dataset, Split, hold_out_any
-from diswot.data.decode import IMAGENET_NORMALISATION, Normalisation, inner_size, opened, padded
+from diswot.data.decode import (
+    IMAGENET_NORMALISATION,
+    Normalisation,
+    inner_size,
+    opened_image,
+    padded,
+)
 from diswot.errors import UserError
 from diswot.utils.untrusted import number
 
@@ -68,7 +74,7 @@ def image_files(
     paths: Sequence[str], sizes: Sequence[tuple[int, int]], boxes: Sequence[np.ndarray]
 ) -> BoxedImages:
     """Return image files with boxes; paths, sizes and boxes are as in `BoxedImages`."""
-    return BoxedImages(paths, sizes, boxes, lambda number: opened(paths[number]))
+    return BoxedImages(paths, sizes, boxes, lambda number: opened_image(paths[number]))
 
 
 def corners(box: object, where: str) -> tuple[float, float, float, float]:

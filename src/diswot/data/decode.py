@@ -50,7 +50,7 @@ def opaque(image: Any) -> Any:
     return plain.convert("RGB")
 
 
-def opened(source: EncodedImage, name: str | None = None) -> Any:
+def opened_image(source: EncodedImage, name: str | None = None) -> Any:
     """Decode an image to RGB, rotated as its EXIF says and without transparency.
 
     Args:

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from diswot.data.dataset import Dataset, Split, hold_out
-from diswot.data.decode import IMAGENET_NORMALISATION, fitted, opened, side_of
+from diswot.data.decode import IMAGENET_NORMALISATION, fitted, opened_image, side_of
 from diswot.data.image_files import files_below, files_in, is_image, subfolders
 from diswot.data.split_folders import split_folders
 from diswot.errors import UserError
@@ -46,7 +46,7 @@ def folder(name: str, *, img_size: int | None) -> Dataset:
     """
     classes, train, test = _parts(Path(name))
     first = (train or test)[0][0]
-    side = img_size or side_of(opened(first))
+    side = img_size or side_of(opened_image(first))
     splits = [_split(samples, side) for samples in (train, test)]
     return Dataset(name, classes, side, *IMAGENET_NORMALISATION, *splits)
 
@@ -134,5 +134,5 @@ def read_images(paths: Sequence[str], side: int, indices: Sequence[int]) -> Tens
     """
     images = torch.empty(len(indices), 3, side, side, dtype=torch.uint8)
     for image, index in zip(images, indices, strict=True):
-        image.copy_(fitted(opened(paths[index]), side))
+        image.copy_(fitted(opened_image(paths[index]), side))
     return images

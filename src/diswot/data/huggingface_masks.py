@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from diswot.data.dataset import Dataset
-from diswot.data.decode import opened, opened_mask
+from diswot.data.decode import opened_image, opened_mask
 from diswot.data.huggingface_tables import encoded_column, image_columns, known_splits
 from diswot.data.masked import MaskClasses, MaskedImages, masked
 from diswot.data.own_masks import plain_mask
@@ -80,6 +80,6 @@ def _table(table: Any, name: str) -> MaskedImages:
     return MaskedImages(
         [f"the mask of {name}: row {row}" for row in range(len(table))],
         range(len(table)),
-        lambda row: opened(pictures([row])[0], names[row]),
+        lambda row: opened_image(pictures([row])[0], names[row]),
         lambda row: plain_mask(opened_mask(masks([row])[0], names[row]), names[row]),
     )

@@ -73,7 +73,7 @@ class StreamedImages:
 BatchSource = InMemoryImages | StreamedImages
 
 
-def source(
+def batch_source(
     split: Split,
     data: Dataset,
     device: torch.device,

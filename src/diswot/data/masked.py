@@ -21,7 +21,7 @@ from diswot.errors import UserError
 NAMES = ("classes.txt", "labels.txt")  # one class a line, with its colour if masks are coloured
 VOID = 255  # value of a pixel without a class, in Pascal VOC and elsewhere
 
-Colour = tuple[int, int, int]
+ByteColour = tuple[int, int, int]
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class MaskClasses:
     """
 
     names: tuple[str, ...]
-    colours: Mapping[Colour, int]
+    colours: Mapping[ByteColour, int]
 
     def read(self, mask: Any, path: str) -> np.ndarray:
         """Return the classes of a mask's pixels, H x W; `UNLABELLED` for void ones.

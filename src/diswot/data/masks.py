@@ -7,11 +7,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from diswot.data.dataset import Dataset
-from diswot.data.decode import opened, opened_mask, size_of
+from diswot.data.decode import opened_image, opened_mask, size_of
 from diswot.data.image_files import by_name, files_below, lines, subfolders
 from diswot.data.masked import (
     NAMES,
-    Colour,
+    ByteColour,
     MaskClasses,
     MaskedImages,
     masked,
@@ -108,7 +108,7 @@ def _paired(images: Path, labels: Path, wanted: set[str] | None = None) -> Maske
     return MaskedImages(
         masks,
         range(len(places)),
-        lambda row: opened(pictures[row]),
+        lambda row: opened_image(pictures[row]),
         lambda row: opened_mask(masks[row]),
         lambda row: size_of(pictures[row]),
     )
@@ -133,7 +133,7 @@ def _classes(root: Path, parts: Sequence[MaskedImages]) -> MaskClasses:
 def _listed(path: Path) -> MaskClasses:
     """Read a file of a class a line: a name, and perhaps its colour as three numbers."""
     names: list[str] = []
-    colours: dict[Colour, int] = {}
+    colours: dict[ByteColour, int] = {}
     for line in lines(path):
         words = line.split()
         colour = words[-3:] if len(words) > 3 and all(w.isdecimal() for w in words[-3:]) else []

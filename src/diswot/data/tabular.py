@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from diswot.data.dataset import Dataset, Split, hold_out, subset
-from diswot.data.decode import IMAGENET_NORMALISATION, fitted, opened, side_of
+from diswot.data.decode import IMAGENET_NORMALISATION, fitted, opened_image, side_of
 from diswot.errors import UserError
 
 _IMAGE = ("image", "img", "images", "jpg", "png", "pixel_values")
@@ -55,7 +55,7 @@ def labelled(name: str, tables: Sequence[ImageTable], img_size: int | None) -> D
         if test.classes not in (None, classes):
             raise UserError(f"{name}: the training and test tables list different classes")
     labels = [_indices(table, classes) for table in tables]
-    side = img_size or side_of(opened(train.fetch([0])[0], f"row 0 of {train.name}"))
+    side = img_size or side_of(opened_image(train.fetch([0])[0], f"row 0 of {train.name}"))
     splits = [
         Split(torch.from_numpy(own), partial(_read, table, side))
         for table, own in zip(tables, labels, strict=True)
@@ -142,5 +142,5 @@ def _indices(table: ImageTable, classes: tuple[str, ...]) -> np.ndarray:
 def _read(table: ImageTable, side: int, rows: Sequence[int]) -> Tensor:
     images = torch.empty(len(rows), 3, side, side, dtype=torch.uint8)
     for image, row, source in zip(images, rows, table.fetch(rows), strict=True):
-        image.copy_(fitted(opened(source, f"row {row} of {table.name}"), side))
+        image.copy_(fitted(opened_image(source, f"row {row} of {table.name}"), side))
     return images

@@ -14,7 +14,7 @@ import torch
 from torch import Generator, Tensor
 
 from diswot.data.dataset import HELD_OUT, SPLIT_SEED, UNLABELLED, Dataset, Split
-from diswot.data.decode import IMAGENET_NORMALISATION, opened, side_of
+from diswot.data.decode import IMAGENET_NORMALISATION, opened_image, side_of
 from diswot.data.folder import note_others, read_images
 from diswot.data.image_files import files_below
 from diswot.errors import UserError
@@ -35,7 +35,7 @@ def unlabelled_alone(
     held = int(HELD_OUT * len(paths))
     if not held:
         raise UserError(f"{path} has {len(paths)} images, and a training needs at least 5")
-    side = img_size or side_of(opened(paths[0]))
+    side = img_size or side_of(opened_image(paths[0]))
     order = torch.randperm(len(paths), generator=Generator().manual_seed(SPLIT_SEED)).tolist()
     train, test = (_split(paths, part, side) for part in (sorted(order[held:]), order[:held]))
     return Dataset(str(path), tuple(classes), side, *IMAGENET_NORMALISATION, train, test)

@@ -96,7 +96,7 @@ def ray_actors(
     ray = optional_imports.imported("ray", "--ray", "ray")
     resources = cluster.resources(threads)
     with _connected(ray, cluster.address, resources, workers), _one_line(ray, cluster.address):
-        room = capacity(ray.nodes(), resources)
+        room = most_workers(ray.nodes(), resources)
         if not room:
             wanted = " and ".join(f"{amount:g} {name}" for name, amount in resources.items())
             raise UserError(f"no node of the Ray cluster has {wanted} for a worker")
@@ -121,8 +121,8 @@ class RayWorker:
 
     def begin(self, threads: int, driver: dict[str, str]) -> bytes:
         """Make the worker; its reply says whether it is ready."""
-        if driver != versions():
-            error = UserError(f"a worker has {versions()}, the search {driver}")
+        if driver != shared_versions():
+            error = UserError(f"a worker has {shared_versions()}, the search {driver}")
             return write(Reply(error=error))
         payload: Payload = pickle.loads(b"".join(self._parts))
         self._parts.clear()
@@ -135,12 +135,12 @@ class RayWorker:
         return write(attempt(self._do, task, prefix=f"on {socket.gethostname()}: "))
 
 
-def versions() -> dict[str, str]:
+def shared_versions() -> dict[str, str]:
     """Return the versions that scores depend on and that all machines of a search share."""
     return {"diswot": __version__, "torch": version("torch").partition("+")[0]}
 
 
-def capacity(nodes: Sequence[Mapping[str, Any]], resources: Mapping[str, float]) -> int:
+def most_workers(nodes: Sequence[Mapping[str, Any]], resources: Mapping[str, float]) -> int:
     """Return how many workers the living nodes hold if nothing else runs there."""
     living = [node["Resources"] for node in nodes if node["Alive"]]
 
@@ -175,7 +175,7 @@ class _RayBackend:
         actor, payload = self.actor.remote(), self.payloads[number % len(self.payloads)]
         for begin in range(0, len(payload), PART):
             actor.feed.remote(payload[begin : begin + PART])
-        return _Actor(actor, actor.begin.remote(self.threads, versions()))
+        return _Actor(actor, actor.begin.remote(self.threads, shared_versions()))
 
     def send(self, worker: _Actor, task: Any) -> None:
         """Call the actor."""
@@ -309,7 +309,7 @@ def _refused(address: str, error: Exception) -> str:
             "no Ray cluster runs on this machine: `ray start --head` starts one, --ray local one "
             "for this search alone"
         )
-    reason = getattr(error, "strerror", None) or optional_imports.reason(error)
+    reason = getattr(error, "strerror", None) or optional_imports.first_sentence(error)
     token = address not in (LOCAL, ANY) and "RAY_AUTH_MODE" not in os.environ
     hint = "; if it wants a token, set RAY_AUTH_MODE=token" if token else ""
     return f"no Ray cluster at {address}: {reason}{hint}"

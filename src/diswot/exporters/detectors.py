@@ -29,7 +29,7 @@ session = onnxruntime.InferenceSession("student.onnx")
 boxes, labels, scores = session.run(None, {"images": image})  # float32, 1 x C x H x W
 # boxes: n x 4, as x1, y1, x2, y2 in pixels; labels: n, from 1, as 0 is the background; scores: n"""
 
-Found = Sequence[Tensor]
+Detections = Sequence[Tensor]
 
 
 def write_detector(model: nn.Module, folder: Path, description: StudentDescription) -> list[Path]:
@@ -104,7 +104,7 @@ def tied(scores: Tensor) -> bool:
     return bool((gaps < ROUNDING).float().mean() > TIED) if len(gaps) else False
 
 
-def difference(expected: Found, found: Found, side: int) -> float:
+def difference(expected: Detections, found: Detections, side: int) -> float:
     """Return the largest difference of a box from the one most like it, in either direction.
 
     Boxes of equal scores may come in another order. One of 50 boxes may have no counterpart, since

@@ -19,7 +19,7 @@ from diswot.data.dataset import Dataset
 from diswot.errors import UserError
 from diswot.exporters.export import CARD, read_card
 from diswot.exporters.formats import FORMATS, ONNX, reason_of
-from diswot.exporters.int8_comparison import Int8Comparison, compare
+from diswot.exporters.int8_comparison import Int8Comparison, compare_files
 from diswot.exporters.model_card import StudentDescription, with_other_formats
 from diswot.utils import environment, files
 from diswot.utils.optional_imports import imported
@@ -56,7 +56,7 @@ def export_int8(
     count = min(CALIBRATION, len(data.train))
     float32, int8 = folder / ONNX, folder / INT8
     quantise(float32, int8, data.batch(count).images.contiguous())
-    found = compare(float32, int8, data, count, on_tested)
+    found = compare_files(float32, int8, data, count, on_tested)
     card = folder / CARD
     use = FORMATS["onnx"].use.replace(ONNX, INT8)
     text = description.card("onnx, INT8", use, [INT8], _checked(found))

@@ -21,7 +21,7 @@ HARMFUL = 1.0  # points of accuracy, %
 _PART = 50  # images of a pass
 
 Spread = tuple[float, float, float]  # median, 10th and 90th percentile
-Network = Callable[[Tensor], list[Tensor]]
+Predictor = Callable[[Tensor], list[Tensor]]
 
 
 @dataclass(frozen=True)
@@ -104,7 +104,7 @@ class Int8Comparison:
         }
 
 
-def compare(
+def compare_files(
     float32: Path,
     int8: Path,
     data: Dataset,
@@ -131,7 +131,7 @@ def compare(
 
 
 def _accuracies(
-    networks: Sequence[Network], data: Dataset, test: Split, on_tested: Callable[[int], None]
+    networks: Sequence[Predictor], data: Dataset, test: Split, on_tested: Callable[[int], None]
 ) -> list[float]:
     """Return the accuracy of each network in %, with each test image read once."""
     right = torch.zeros(len(networks))

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import kl_div
 
-from diswot.knowledge.stages import average, cached, channel_gram, comparable_pairs, in_safe_range
+from diswot.knowledge.stages import average, cached, channel_gram, comparable_pairs, rescaled
 from diswot.observation.functional import unit_rows
 from diswot.observation.observe import Observation
 
@@ -33,7 +33,7 @@ def at(teacher: Observation, student: Observation) -> Tensor:
 
 @cached
 def _attention(maps: Tensor) -> Tensor:
-    return unit_rows(torch.linalg.vector_norm(in_safe_range(maps), dim=1).square().flatten(1))
+    return unit_rows(torch.linalg.vector_norm(rescaled(maps), dim=1).square().flatten(1))
 
 
 def nst(teacher: Observation, student: Observation) -> Tensor:
@@ -55,7 +55,7 @@ def _discrepancy(teacher: Tensor, student: Tensor) -> Tensor:
     if teacher.shape[2:].numel() ** 2 < teacher.shape[1] * student.shape[1]:
         return (_moments(teacher) - _moments(student)).square().sum((1, 2))
     (kernel_t, squares_t), (kernel_s, squares_s) = _self_kernel(teacher), _self_kernel(student)
-    inner = in_safe_range(teacher).flatten(2) @ in_safe_range(student).flatten(2).mT
+    inner = rescaled(teacher).flatten(2) @ rescaled(student).flatten(2).mT
     return kernel_t + kernel_s - 2 * _kernel(inner, squares_t, squares_s)
 
 

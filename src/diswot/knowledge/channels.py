@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import adaptive_max_pool2d, mse_loss
 
-from diswot.knowledge.stages import average, cached, channel_gram, comparable_pairs, in_safe_range
+from diswot.knowledge.stages import average, cached, channel_gram, comparable_pairs, rescaled
 from diswot.observation.functional import unit_rows
 from diswot.observation.observe import Observation
 
@@ -80,7 +80,7 @@ def _difference(teacher: Tensor, student: Tensor) -> Tensor:
     """
     if max(maps.shape[2:].numel() for maps in (teacher, student)) >= teacher.shape[1]:
         return mse_loss(_correlations(student), _correlations(teacher)) * teacher.shape[1]
-    teacher, student = (in_safe_range(maps).flatten(2) for maps in (teacher, student))
+    teacher, student = (rescaled(maps).flatten(2) for maps in (teacher, student))
     rows_t, rows_s = unit_rows(teacher), unit_rows(student)
     inner = ((rows_t @ (teacher.mT @ student)) * rows_s).sum(2)
     squares_t = ((rows_t @ (teacher.mT @ teacher)) * rows_t).sum(2)

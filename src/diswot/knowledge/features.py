@@ -19,7 +19,7 @@ from diswot.knowledge.stages import (
     cached,
     centred,
     comparable_pairs,
-    in_safe_range,
+    rescaled,
     slices,
 )
 from diswot.observation.functional import unit_rows
@@ -64,7 +64,7 @@ def pkd(teacher: Observation, student: Observation) -> Tensor:
 @cached
 def _unit_channels(maps: Tensor) -> Tensor:
     """Return the channels without their mean, scaled to unit length, C x BHW."""
-    return unit_rows(centred(in_safe_range(maps).transpose(0, 1).flatten(1)))
+    return unit_rows(centred(rescaled(maps).transpose(0, 1).flatten(1)))
 
 
 def ab(teacher: Observation, student: Observation, margin: float = 1.0) -> Tensor:

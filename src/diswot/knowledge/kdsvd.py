@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from diswot.knowledge.channels import flows
-from diswot.knowledge.stages import average, cached, channel_gram, comparable_pairs, in_safe_range
+from diswot.knowledge.stages import average, cached, channel_gram, comparable_pairs, rescaled
 from diswot.observation.functional import unit_rows
 from diswot.observation.observe import Observation
 
@@ -143,7 +143,7 @@ def right_vectors(maps: Tensor, count: int) -> Tensor:
     """
     if maps.shape[1] <= maps.shape[2:].numel():
         return leading(channel_gram(maps), count)
-    rows = in_safe_range(maps).flatten(2)
+    rows = rescaled(maps).flatten(2)
     return unit_rows((rows @ leading(rows.mT @ rows, count)).mT).mT
 
 

@@ -22,7 +22,7 @@ from diswot.knowledge.stages import (
     cached,
     comparable_pairs,
     image_gram,
-    in_safe_range,
+    rescaled,
 )
 from diswot.observation.functional import gram, unit_rows
 from diswot.observation.observe import Observation
@@ -84,7 +84,7 @@ def _centred_gram(features: Tensor) -> Tensor:
     centred = plain - plain.mean(0) - plain.mean(1, keepdim=True) + plain.mean()
     if centred.detach().trace() > _LEAST_LEFT * plain.detach().trace():
         return centred.to(features.dtype)
-    features = in_safe_range(features)
+    features = rescaled(features)
     mean = features.mean(0)
     centred = gram(features - mean)
     noise = 8 * torch.finfo(features.dtype).eps
@@ -124,7 +124,7 @@ def _compared_rows(seen: Observation) -> Tensor:
 @cached
 def _geometry(points: Tensor) -> tuple[Tensor, Tensor]:
     """Return distances of all pairs over their mean, N x N, and cosines at triples, N x N x N."""
-    points = in_safe_range(points)
+    points = rescaled(points)
     lines = points[None] - points[:, None]
     lengths: Tensor = torch.linalg.vector_norm(lines, dim=2)
     mean = lengths.sum() / (lengths > 0).sum().clamp_min(1)

@@ -173,7 +173,7 @@ def cached(function: Callable[..., R]) -> Callable[..., R]:
 _magnitude = cached(functional.magnitude)
 
 
-def in_safe_range(values: Tensor) -> Tensor:
+def rescaled(values: Tensor) -> Tensor:
     """Rescale huge or tiny features as `functional.in_safe_range`, with a cached magnitude."""
     return functional.in_safe_range(values, _magnitude(values))
 
@@ -181,13 +181,13 @@ def in_safe_range(values: Tensor) -> Tensor:
 @cached
 def image_gram(features: Tensor) -> Tensor:
     """Return the inner products of all pairs of images, B x B, of features in a safe range."""
-    return functional.gram(in_safe_range(features))
+    return functional.gram(rescaled(features))
 
 
 @cached
 def channel_gram(maps: Tensor) -> Tensor:
     """Return the inner products of all pairs of channels, B x C x C, of maps in a safe range."""
-    rows = in_safe_range(maps).flatten(2)
+    rows = rescaled(maps).flatten(2)
     return rows @ rows.mT
 
 

@@ -53,7 +53,7 @@ class StageMaps(nn.Module):
         return maps
 
 
-def split(parts: str, example: str) -> tuple[str, str]:
+def split_at_plus(parts: str, example: str) -> tuple[str, str]:
     """Split a text at its last plus into the name of a backbone and that of what stands on it.
 
     The example is a whole name for the error, such as

@@ -63,7 +63,7 @@ def at_own_size(detector: Any) -> nn.Module:
     return model
 
 
-def padded(img_size: int) -> int:
+def padded_height(img_size: int) -> int:
     """Return the height of the batches that a detector makes of images of a height in pixels."""
     return math.ceil(img_size / _DIVISIBLE) * _DIVISIBLE
 
@@ -144,7 +144,7 @@ def build_detector(
     Raises:
         UserError: The classifier has one map alone, or its last layer is not linear.
     """
-    found = remove_classifier(network, padded(img_size), name)
+    found = remove_classifier(network, padded_height(img_size), name)
     finest = 4 if img_size < _SMALL else 8
     stages = [stage for stage in found if stage.stride >= finest] or found[-1:]
     strides = [round(stage.stride) for stage in stages]

@@ -11,7 +11,7 @@ from torch import nn
 
 from diswot.errors import UserError, unknown
 from diswot.models import huggingface, segmentation_models, timm_torchvision
-from diswot.models.backbones import split
+from diswot.models.backbones import split_at_plus
 from diswot.models.cifar_resnet import CifarResNet
 from diswot.models.preprocessing import InputConfig, Library
 from diswot.models.supported import usable
@@ -29,7 +29,7 @@ def _detector_config(name: str, pretrained: bool) -> InputConfig:
     """
     from diswot.models.detectors import HEADS  # loads torchvision
 
-    backbone, heads = split(name, _DETECTOR)
+    backbone, heads = split_at_plus(name, _DETECTOR)
     if heads not in HEADS:
         raise unknown("detector", heads, HEADS)
     size = input_config(backbone).img_size
@@ -38,10 +38,10 @@ def _detector_config(name: str, pretrained: bool) -> InputConfig:
 
 def _build_detector(name: str, classes: int, size: int | None, pretrained: bool) -> nn.Module:
     """Build a detector; pretrained weights are those of its classifier."""
-    from diswot.models.detectors import build_detector, padded
+    from diswot.models.detectors import build_detector, padded_height
 
-    (backbone, heads), pixels = split(name, _DETECTOR), size or _DETECTOR_SIZE
-    network = create_teacher(backbone, classes, padded(pixels), pretrained=pretrained)
+    (backbone, heads), pixels = split_at_plus(name, _DETECTOR), size or _DETECTOR_SIZE
+    network = create_teacher(backbone, classes, padded_height(pixels), pretrained=pretrained)
     return build_detector(network, heads, classes, pixels, backbone)
 
 

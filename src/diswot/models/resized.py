@@ -49,6 +49,6 @@ def entered(model: nn.Module, images: Tensor) -> tuple[nn.Module, Tensor]:
     return model, images
 
 
-def plain(model: nn.Module) -> nn.Module:
+def without_resizing(model: nn.Module) -> nn.Module:
     """Return the network inside a `ResizedInput`, or any other network as it is."""
     return model.model if isinstance(model, ResizedInput) else model

@@ -18,7 +18,7 @@ from diswot.models.coupled import CoupledChannels
 from diswot.models.subnetworks import SHARES, PrunableStage, SubNetworks, cut
 from diswot.models.traceable import traceable, traced_outputs
 from diswot.models.weightless import Weightless
-from diswot.utils.optional_imports import reason
+from diswot.utils.optional_imports import first_sentence
 
 _log = logging.getLogger("diswot")
 
@@ -57,7 +57,9 @@ def _traced(build: Callable[[], nn.Module], size: int, name: str, device: str) -
             groups, failed = coupled_channels(model, images)
         except Exception as error:  # torch-pruning may raise anything
             groups, failed = [], [("it", error)]
-        whys = [f"torch-pruning cannot follow {layer}: {reason(why)}" for layer, why in failed]
+        whys = [
+            f"torch-pruning cannot follow {layer}: {first_sentence(why)}" for layer, why in failed
+        ]
         return _Checker(made, images, shapes, name).checked(_stages(model, runs, groups), whys)
 
 
@@ -120,7 +122,7 @@ def _run(model: nn.Module, images: Tensor) -> list[tuple[int, ...]]:
             outputs = traced_outputs(model(images))
     except Exception as error:  # a network may raise anything
         place = running[-1] if running and running[-1] else "the network"
-        raise _Failed(f"{place}: {reason(error)}") from error
+        raise _Failed(f"{place}: {first_sentence(error)}") from error
     finally:
         for hook in (hook for pair in each for hook in pair):
             hook.remove()
@@ -199,7 +201,7 @@ class _Checker:
         try:
             model = cut(found, self.build(), [1] * count, [share] * count)
         except Exception as error:  # torch-pruning may raise anything
-            return reason(error)
+            return first_sentence(error)
         try:
             shapes = _run(model, self.images)
         except _Failed as error:

@@ -25,7 +25,7 @@ def load_weights(model: nn.Module, path: str | Path) -> None:
     Raises:
         UserError: The file cannot be read, or the weights do not fit the network.
     """
-    state = state_dicts.load_weights(Path(path))
+    state = state_dicts.read_weights(Path(path))
     wanted = model.state_dict()
     prefixes = _prefixes(state, wanted)
     if len(prefixes) > 1:

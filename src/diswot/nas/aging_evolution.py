@@ -18,11 +18,11 @@ from optuna.study import Study, StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
 from diswot.errors import UserError
-from diswot.spaces.trials import choice, draw, size
+from diswot.spaces.registry import Params
+from diswot.spaces.trials import choice, count_choices, draw
 from diswot.storage.compat import storage_of, study_id
 from diswot.storage.journal import trials_from
 
-Params = dict[str, Any]
 Digest = bytes
 
 RETRIES = 100  # random children before an unknown architecture is looked for one by one
@@ -142,7 +142,7 @@ def mutated_child(
     After every `PATIENCE` known children, one parameter more is changed. Parameters that the
     parent does not have get random values.
     """
-    names = [name for name in parent if name in space and size(space[name]) > 1]
+    names = [name for name in parent if name in space and count_choices(space[name]) > 1]
     child = {name: parent.get(name, draw(d, random)) for name, d in space.items()}
     for retry in range(RETRIES if names else 0):
         child |= {name: parent[name] for name in names}
@@ -164,7 +164,7 @@ def _unknown(
     space: Mapping[str, BaseDistribution], known: Past, random: np.random.Generator
 ) -> Params | None:
     """Find any unknown architecture; None if there is none, or the space is too large."""
-    sizes = [size(distribution) for distribution in space.values()]
+    sizes = [count_choices(distribution) for distribution in space.values()]
     count = math.prod(sizes)
     for index in random.permutation(int(count)) if count <= MAX_SCAN else ():
         digits = np.unravel_index(index, [int(n) for n in sizes])

@@ -37,9 +37,8 @@ from diswot.storage.run_writer import SEARCH, require_kind, write_run
 from diswot.storage.study import alone, name_metrics, open_study, opened
 from diswot.utils import files
 from diswot.utils.agreement import plain, require_same
-from diswot.utils.devices import CPU
-from diswot.utils.devices import kind as device_kind
-from diswot.utils.environment import masked
+from diswot.utils.devices import CPU, device_kind
+from diswot.utils.environment import without_passwords
 from diswot.utils.progress import shown_progress
 from diswot.utils.repeats import repeats_counted
 from diswot.utils.user_code import name_of, rooted
@@ -249,7 +248,7 @@ def _write_settings(study: StudySettings, held: optuna.Study, named: Mapping[str
     """Write what is searched, and where the trials are, into the folder of the results."""
     if study.results is not None:
         config = {**named, **held.user_attrs["config"]}
-        database = masked(str(study.storage)) if study.shared else None
+        database = without_passwords(str(study.storage)) if study.shared else None
         write_run(study.results, config, study={"storage": database, "name": study.name})
 
 

@@ -58,7 +58,7 @@ class Compute:
 
     def __post_init__(self) -> None:
         if self.devices:
-            devices.kind(self.devices)
+            devices.device_kind(self.devices)
         if self.workers is not None and 0 < self.workers < len(self.devices):
             raise UserError(f"{len(self.devices)} devices need as many workers, not {self.workers}")
         if self.ray is not None and len(self.devices) > 1:

@@ -31,7 +31,7 @@ from diswot.nas.history import History
 from diswot.nas.peers import Peers
 from diswot.nas.progress import Callback, SearchProgress
 from diswot.nas.proposal import Proposer, ask
-from diswot.nas.samplers import listed
+from diswot.nas.samplers import plan_sampler
 from diswot.nas.stopping import Stall
 from diswot.nas.trial_result import TrialResult
 from diswot.spaces.registry import Params
@@ -113,7 +113,7 @@ class Driver:
         while self._interrupted:  # the order of a list does not depend on them
             self._tell(self._interrupted.popleft().number, None)
         left = deque(params for params in plan if params not in self.history)
-        self.study.sampler, self._listed = listed(left), True
+        self.study.sampler, self._listed = plan_sampler(left), True
 
         def more() -> bool:
             while left and self._taken(left[0]):

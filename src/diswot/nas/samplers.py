@@ -88,7 +88,7 @@ class _Given(RandomSampler):
         return self._params[param_name]
 
 
-def listed(left: deque[dict[str, Any]]) -> BaseSampler:
+def plan_sampler(left: deque[dict[str, Any]]) -> BaseSampler:
     """Return a sampler whose trials each take an architecture from the left of a list."""
     return PerTrial(lambda seed: _Given(left.popleft()), 0)
 

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from diswot.observation.rows import IGNORED
 from diswot.reports.drawing import GREY, Colour, Drawing, css
-from diswot.reports.pictures import encoded, resized
+from diswot.reports.pictures import encoded, to_image
 
 SIDE = 240  # width or height of a picture in pixels, the larger of the two
 SCORE = 0.3  # lowest score of a predicted box that is drawn
@@ -28,7 +28,7 @@ def high_scores(predicted: Tensor, targets: Tensor) -> Tensor:
 
 def draw_boxes(pixels: Tensor, boxes: Tensor, palette: list[Colour]) -> str:
     """Draw boxes, M x 6, over an image, 3 x H x W, as a PNG data URI; difficult ones are grey."""
-    image = resized(pixels, SIDE)
+    image = to_image(pixels, SIDE)
     scale = torch.tensor([image.width / pixels.shape[2], image.height / pixels.shape[1]] * 2)
     pen = ImageDraw.Draw(image)
     for row in boxes[boxes[:, 4] != IGNORED]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 
-from diswot.utils.environment import masked
+from diswot.utils.environment import without_passwords
 from diswot.utils.units import show_bytes, show_count, show_number
 from diswot.utils.untrusted import number
 
@@ -51,7 +51,7 @@ def duration(value: object) -> str:
 
 def pretty(value: object) -> str:
     """Format a value as indented JSON, with passwords masked."""
-    return masked(json.dumps(value, indent=2, ensure_ascii=False, default=str))
+    return without_passwords(json.dumps(value, indent=2, ensure_ascii=False, default=str))
 
 
 def basename(name: str) -> str:

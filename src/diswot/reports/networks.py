@@ -70,7 +70,7 @@ def sizes_of(model: nn.Module, image_shape: Shape) -> Sizes:
     return Sizes(count_params(model), macs, count_depth(model), count_trainable(model))
 
 
-def attempt(notes: list[str], what: str, make: Callable[[], Any]) -> Any:
+def make_or_note(notes: list[str], what: str, make: Callable[[], Any]) -> Any:
     """Return the result of `make`; if it raises, None, with a note whose subject is `what`.
 
     Images may be gone, and networks may be a user's own code. The random state is left unchanged.

@@ -25,7 +25,7 @@ from diswot.runs.compared import RunComparison
 from diswot.runs.records import Run
 from diswot.tasks.registry import find_result
 from diswot.utils import files
-from diswot.utils.environment import masked
+from diswot.utils.environment import without_passwords
 
 
 def summary(score: object) -> str:
@@ -131,7 +131,7 @@ def _tabs(view: View) -> dict[str, str]:
 def _command(facts: Mapping[str, Any]) -> str:
     """Return the command line of the run, with passwords masked."""
     words = facts.get("command")
-    return masked(shlex.join(map(str, words))) if isinstance(words, list) else ""
+    return without_passwords(shlex.join(map(str, words))) if isinstance(words, list) else ""
 
 
 def _embedded(value: object) -> Markup:

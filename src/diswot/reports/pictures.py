@@ -20,10 +20,10 @@ def picture(pixels: Tensor, *, smooth: bool = True) -> str:
 
     An image of at most half that side, or one that is not `smooth`, is resized without smoothing.
     """
-    return encoded(resized(pixels, SIDE, smooth=smooth))
+    return encoded(to_image(pixels, SIDE, smooth=smooth))
 
 
-def resized(pixels: Tensor, side: int, *, smooth: bool = True) -> Image.Image:
+def to_image(pixels: Tensor, side: int, *, smooth: bool = True) -> Image.Image:
     """Return an image whose longer side has `side` pixels."""
     values = (pixels.permute(1, 2, 0).numpy() * 255).round().astype(np.uint8)
     image = Image.fromarray(values)

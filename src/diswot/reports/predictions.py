@@ -24,7 +24,7 @@ from diswot.reports.pictures import picture
 from diswot.runs.rebuild import IMAGE_FACTS, RecordedNetworks
 from diswot.runs.records import TrainingRecord
 from diswot.tasks.registry import task_of
-from diswot.tasks.task import table
+from diswot.tasks.task import result_table
 from diswot.training.evaluation import batch_size, frozen, predict
 from diswot.utils.untrusted import Facts
 
@@ -174,7 +174,7 @@ def _predicted(
             counts.append(task.count(predicted, targets))
             found.append(predicted)
     total = task.combine(counts)
-    return torch.cat(found), [value for _, value in table(task, total, images.classes)]
+    return torch.cat(found), [value for _, value in result_table(task, total, images.classes)]
 
 
 def _rows(images: Dataset, percents: Mapping[str, list[float]]) -> list[ClassResult]:

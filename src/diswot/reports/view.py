@@ -19,8 +19,8 @@ from diswot.reports.formats import basename, count
 from diswot.reports.networks import (
     FeatureComparison,
     Sizes,
-    attempt,
     compare_features,
+    make_or_note,
     sizes_of,
 )
 from diswot.reports.predictions import DRAWINGS, PredictionComparison, recorded_predictions
@@ -117,10 +117,10 @@ def _add_features(view: View, recorded: RecordedNetworks) -> None:
         return
     params, trained = view.best.params, _trained(view, recorded)
     notes: list[str] = []
-    images = attempt(notes, "features", recorded.images)
+    images = make_or_note(notes, "features", recorded.images)
     if images is not None:
         make = partial(compare_features, recorded, images, params, trained)
-        view.features = attempt(notes, "features", make) or []
+        view.features = make_or_note(notes, "features", make) or []
         _add_predictions(view, recorded.config, _shown_training(view), images)
     if notes:
         view.missing["features"] = "The features cannot be computed again: " + "; ".join(notes)
@@ -137,7 +137,7 @@ def _add_predictions(
     name = images.task if images is not None else tested_task(known)
     if name in DRAWINGS:
         make = partial(recorded_predictions, config, training, images)
-        view.predictions = attempt(view.notes, DRAWINGS[name].name, make)
+        view.predictions = make_or_note(view.notes, DRAWINGS[name].name, make)
 
 
 def _shown_training(view: View) -> TrainingRecord | None:
@@ -173,7 +173,7 @@ def _rows(
         sizes = None
         if recorded is not None and place < MAX_BUILT and not failed:
             make = partial(_student_sizes, recorded, candidate)
-            sizes = attempt(notes, "sizes of candidates", make)
+            sizes = make_or_note(notes, "sizes of candidates", make)
             failed = sizes is None
         rows.append(CandidateRow(candidate, sizes, candidate.trial in front))
     return rows
@@ -187,7 +187,7 @@ def _compared(view: View, recorded: RecordedNetworks, networks: bool) -> list[Co
     """Return the comparison table: the teacher, then the student by each way of training."""
     sizes = None
     if networks and "teacher" in recorded.config:
-        sizes = attempt(
+        sizes = make_or_note(
             view.notes,
             "sizes of the teacher",
             lambda: sizes_of(recorded.teacher(), recorded.image_shape),

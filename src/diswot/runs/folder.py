@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 from diswot.errors import UserError
 from diswot.storage.run_files import FOUND, JOURNAL, RANKED, RUN, SCORES, TRAINED
-from diswot.storage.run_writer import RANK_STUDY, kind, require_kind, write_run
-from diswot.utils.environment import masked
+from diswot.storage.run_writer import RANK_STUDY, require_kind, run_kind, write_run
+from diswot.utils.environment import without_passwords
 from diswot.utils.files import read_json, write_json
 from diswot.utils.untrusted import listed
 
@@ -35,7 +35,7 @@ def resumable(place: object) -> Iterator[None]:
         yield
     except KeyboardInterrupt as stop:
         held = any(place.glob("*")) if isinstance(place, Path) else place
-        kept = f"--resume continues {masked(str(place))}" if held else "nothing is kept"
+        kept = f"--resume continues {without_passwords(str(place))}" if held else "nothing is kept"
         raise Stopped(f"stopped; {kept}") from stop
 
 
@@ -91,7 +91,7 @@ def has_trials(folder: Path) -> bool:
     return (folder / JOURNAL).is_file()
 
 
-def begin(folder: Path, config: dict[str, Any], *, resume: bool) -> None:
+def begin_rank_study(folder: Path, config: dict[str, Any], *, resume: bool) -> None:
     """Write the configuration of a rank study, or check it against the one that is there.
 
     Raises:
@@ -114,7 +114,7 @@ def is_training(run: Path) -> bool:
     return (run / TRAINED).is_file() and not (run / RUN).is_file()
 
 
-def command(path: Path) -> str:
+def recorded_command(path: Path) -> str:
     """Return the command that a file of a run folder records; empty if it records none."""
     return " ".join(map(str, listed(read_json(path).get("command"))))
 
@@ -134,7 +134,7 @@ def search_config(run: Path) -> dict[str, Any]:
     if not (run / RUN).is_file():
         raise UserError(f"{run} is no folder of a search: it has no {RUN}")
     config = read_json(run / RUN).get("config")
-    if kind(config) == RANK_STUDY:
+    if run_kind(config) == RANK_STUDY:
         raise UserError(f"{run} holds a rank study, not a search")
     if not (run / FOUND).is_file():
         raise UserError(f"the search in {run} has not finished; continue it with --resume")

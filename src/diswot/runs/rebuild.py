@@ -230,7 +230,7 @@ def _of_search(run: Path, trained: Path | None) -> RecordedStudent:
     if result is not None:  # the training may be on other images
         config = {**config, **{name: result[name] for name in IMAGE_FACTS if name in result}}
     facts = {name: config.get(name) for name in ("data", "teacher", "space")}
-    facts["search"] = run_folder.command(run / RUN)
+    facts["search"] = run_folder.recorded_command(run / RUN)
     return RecordedStudent(student, RecordedNetworks(config), facts, result, folder, True)
 
 
@@ -241,7 +241,7 @@ def _of_training(folder: Path) -> RecordedStudent:
         raise UserError(f"{folder}/{TRAINED} does not tell enough to build the network again")
     facts = {name: result.get(name) for name in ("data", "space")}
     facts["search"] = result.get("search") or "none recorded: the network was named"
-    facts["training"] = run_folder.command(folder / TRAINED)
+    facts["training"] = run_folder.recorded_command(folder / TRAINED)
     found = bool(result.get("search"))
     return RecordedStudent(
         result["student"], RecordedNetworks(result), facts, result, folder, found

@@ -18,7 +18,7 @@ from torch.nn.functional import interpolate
 from torchvision.models.segmentation import LRASPP
 from torchvision.ops import FeaturePyramidNetwork
 
-from diswot.models.backbones import StageEnd, StageMaps, remove_classifier, split
+from diswot.models.backbones import StageEnd, StageMaps, remove_classifier, split_at_plus
 from diswot.spaces.named import NamedSpace
 from diswot.spaces.registry import SPACES, backbone_space
 
@@ -94,7 +94,7 @@ def build(
     Raises:
         UserError: The backbone has one map alone, or its classifier is no linear layer.
     """
-    _, decoder = split(parts, SPACES["dense"].example)
+    _, decoder = split_at_plus(parts, SPACES["dense"].example)
     network = backbone(trial)
     width = trial.suggest_categorical("decoder_width", WIDTHS)
     stages = remove_classifier(network, img_size, backbone.name)

@@ -13,8 +13,8 @@ from __future__ import annotations
 from optuna.trial import BaseTrial
 from torch import nn
 
-from diswot.models.backbones import split
-from diswot.models.detectors import HEADS, build_detector, padded
+from diswot.models.backbones import split_at_plus
+from diswot.models.detectors import HEADS, build_detector, padded_height
 from diswot.spaces.named import NamedSpace
 from diswot.spaces.registry import SPACES, backbone_space
 
@@ -24,7 +24,9 @@ MOST_DEPTH = 4
 
 def check(parts: str, num_classes: int, img_size: int) -> NamedSpace:
     """Return the space of the backbone in the text after `detector:`, which names heads, too."""
-    return backbone_space(parts, "detector", HEADS, "detector", num_classes, padded(img_size))
+    return backbone_space(
+        parts, "detector", HEADS, "detector", num_classes, padded_height(img_size)
+    )
 
 
 def build(
@@ -42,7 +44,7 @@ def build(
     Raises:
         UserError: The backbone has one map alone, or its classifier is no linear layer.
     """
-    _, heads = split(parts, SPACES["detector"].example)
+    _, heads = split_at_plus(parts, SPACES["detector"].example)
     return build_detector(
         backbone(trial),
         heads,

@@ -16,7 +16,7 @@ from optuna.trial import BaseTrial
 from torch import nn
 
 from diswot.errors import UserError, unknown
-from diswot.models.backbones import split
+from diswot.models.backbones import split_at_plus
 from diswot.models.supported import usable
 from diswot.models.weightless import Weightless
 from diswot.spaces.named import NamedSpace
@@ -275,7 +275,7 @@ def backbone_space(
     Raises:
         UserError: A name is unknown, or the user's function is no space.
     """
-    backbone, top = split(parts, SPACES[space].example)
+    backbone, top = split_at_plus(parts, SPACES[space].example)
     if top not in tops:
         raise unknown(what, top, tops)
     if backbone.partition(":")[0] not in SPACES and not user_code.is_spec(backbone):

@@ -84,7 +84,7 @@ class EnumeratingTrial(ChoosingTrial):
         return choice(distribution, self._digits[-1])
 
     def _digit(self, distribution: BaseDistribution) -> int:
-        turn, count = len(self._digits), size(distribution)
+        turn, count = len(self._digits), count_choices(distribution)
         if turn < len(self._wanted):
             return self._wanted[turn]
         if self._random is not None and math.isfinite(count):
@@ -111,7 +111,7 @@ class EnumeratingTrial(ChoosingTrial):
 
     def sizes(self) -> list[float]:
         """Return the number of choices of each parameter; infinite if continuous."""
-        return [size(distribution) for distribution in self.distributions.values()]
+        return [count_choices(distribution) for distribution in self.distributions.values()]
 
     def next_digits(self) -> list[int] | None:
         """Return the indices of the next architecture, or None after the last."""
@@ -125,7 +125,7 @@ def _endless(name: str) -> UserError:
     return UserError(f"more than {MOST} choices for one network, such as {name!r}: has it no end?")
 
 
-def size(distribution: BaseDistribution) -> float:
+def count_choices(distribution: BaseDistribution) -> float:
     """Return the number of values of a distribution; infinite if continuous."""
     if isinstance(distribution, CategoricalDistribution):
         return len(distribution.choices)
@@ -147,7 +147,7 @@ def choice(distribution: BaseDistribution, index: int) -> Any:
 
 def describe(distribution: BaseDistribution) -> str:
     """Describe the values of a distribution; of many values, only some or the bounds."""
-    count = size(distribution)
+    count = count_choices(distribution)
     if count <= _SHOWN or isinstance(distribution, CategoricalDistribution):
         values = [repr(choice(distribution, i)) for i in range(min(int(count), _SHOWN))]
         more = [f"and {int(count) - _SHOWN} more"] * (count > _SHOWN)
@@ -159,7 +159,7 @@ def describe(distribution: BaseDistribution) -> str:
 
 def draw(distribution: BaseDistribution, random: np.random.Generator) -> Any:
     """Draw a value of a distribution uniformly; on a log scale if the distribution has one."""
-    count = size(distribution)
+    count = count_choices(distribution)
     if math.isfinite(count):
         return choice(distribution, int(random.integers(int(count))))
     assert isinstance(distribution, FloatDistribution)

@@ -14,7 +14,7 @@ from diswot.utils.agreement import plain, require_same
 SEARCH, RANK_STUDY, TRAINING = "search", "rank study", "training"  # kinds of runs
 
 
-def kind(config: object) -> str:
+def run_kind(config: object) -> str:
     """Return the kind of run that a configuration in `run.json` is of."""
     return RANK_STUDY if isinstance(config, Mapping) and "table" in config else SEARCH
 
@@ -26,7 +26,7 @@ def require_kind(folder: Path, wanted: str) -> None:
         UserError: It does.
     """
     path = folder / RUN
-    held = kind(files.read_json(path).get("config")) if path.is_file() else wanted
+    held = run_kind(files.read_json(path).get("config")) if path.is_file() else wanted
     if held != wanted:
         raise UserError(f"{folder} holds a {held}; name another folder")
 
@@ -46,7 +46,7 @@ def write_run(folder: Path, config: Mapping[str, Any], **more: Any) -> None:
         UserError: The folder holds a run of another kind, or with another configuration.
     """
     path = folder / RUN
-    require_kind(folder, kind(config))
+    require_kind(folder, run_kind(config))
     if not path.exists():
         run = {**environment.provenance(), "config": plain(config), **more}
         files.write_json(path, run)
@@ -55,10 +55,10 @@ def write_run(folder: Path, config: Mapping[str, Any], **more: Any) -> None:
     if not isinstance(before, dict):
         raise UserError(f"{path} is not what diswot writes")
     facts = before.keys() | config.keys()
-    if kind(config) == SEARCH:
+    if run_kind(config) == SEARCH:
         facts = before.keys() & config.keys()
     known, asked = ({name: held.get(name) for name in facts} for held in (before, config))
-    require_same(known, asked, f"the {kind(config)} in {folder}")
+    require_same(known, asked, f"the {run_kind(config)} in {folder}")
 
 
 def write_training(folder: Path, result: Mapping[str, Any], classes: Sequence[str]) -> None:

@@ -20,7 +20,7 @@ from diswot.errors import UserError, first_line
 from diswot.storage.compat import close
 from diswot.storage.journal import Journal, Storage
 from diswot.storage.run_files import JOURNAL
-from diswot.utils.environment import masked
+from diswot.utils.environment import without_passwords
 
 if sys.platform != "win32":
     import fcntl
@@ -85,7 +85,7 @@ def _database(url: str) -> BaseStorage:
 
     shown = url
     try:
-        shown = masked(make_url(url).render_as_string(hide_password=True))
+        shown = without_passwords(make_url(url).render_as_string(hide_password=True))
         _check_tables(_with_driver(url), shown)
         return _with_tables(_with_driver(url))
     except RuntimeError as error:  # the tables are of another version of Optuna

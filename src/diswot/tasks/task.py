@@ -86,7 +86,7 @@ def summed(counts: Sequence[Tensor]) -> Tensor:
     return sum(counts[1:], counts[0])
 
 
-def table(task: Task, counts: Tensor, classes: Sequence[str]) -> list[tuple[str, float]]:
+def result_table(task: Task, counts: Tensor, classes: Sequence[str]) -> list[tuple[str, float]]:
     """Return the result of each class and the means in %, by name; NaN for one that never occurs.
 
     The counts are of all images, as `combine` returns them.

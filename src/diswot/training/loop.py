@@ -16,13 +16,13 @@ from timm.utils import ModelEmaV3  # type: ignore[attr-defined]
 from torch import Tensor, nn
 
 from diswot.costs.counts import count_sizes
-from diswot.data.loader import BatchSource, source
+from diswot.data.loader import BatchSource, batch_source
 from diswot.errors import UserError
 from diswot.models.initialization import derive_seed
 from diswot.models.resized import ResizedInput
 from diswot.storage.run_files import FRESH
 from diswot.tasks.registry import task_of
-from diswot.tasks.task import Task, table
+from diswot.tasks.task import Task, result_table
 from diswot.training import checkpoint
 from diswot.training.batches import Batches
 from diswot.training.checkpoint import EpochRow
@@ -137,10 +137,10 @@ class TrainingLoop:
             assert self.teacher is not None
             test = labelled_by_model(test, self.teacher, self.data)
         first, total = len(train), len(train) + len(test)
-        self.train: BatchSource = source(
+        self.train: BatchSource = batch_source(
             train, self.data, self.device, lambda done: on_read(done, total), hold=hold
         )
-        self.test: BatchSource = source(
+        self.test: BatchSource = batch_source(
             test, self.data, self.device, lambda done: on_read(first + done, total), hold=hold
         )
 
@@ -246,7 +246,7 @@ class TrainingLoop:
         counts = sum_counts(model, self.data, self.test, indices, bf16)
         counts = task.combine(self.processes.collect(counts))
         if len(self.history) + 1 == self.recipe.epochs:
-            self.by_class = dict(table(task, counts, self.data.classes))
+            self.by_class = dict(result_table(task, counts, self.data.classes))
         results = task.results(counts)
         return {"test_agreement": results[task.result]} if self.data.tests_agreement else results
 

@@ -12,7 +12,7 @@ from torch import nn
 
 from diswot.errors import UserError
 from diswot.models.inheritance import Inheritance, inherit
-from diswot.models.resized import plain
+from diswot.models.resized import without_resizing
 from diswot.models.weights import load_weights
 from diswot.storage.run_files import FRESH, FROM_TEACHER
 from diswot.training.batches import augmented_batches
@@ -115,7 +115,7 @@ def _inherit(teacher: nn.Module, given: Distillation) -> Inheritance:
     if given.classes is not None:
         own = ["" if place < 0 else names[place] for place in given.classes]
     return inherit(
-        plain(teacher),
+        without_resizing(teacher),
         given.student,
         augmented_batches(given.data, given.recipe),
         teacher_classes=own,

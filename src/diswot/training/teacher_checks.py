@@ -12,6 +12,7 @@ from itertools import islice
 import torch
 from torch import Tensor
 
+from diswot.data.decode import Normalisation
 from diswot.data.loader import StreamedImages
 from diswot.tasks.registry import task_of
 from diswot.training.batches import Batches
@@ -28,7 +29,6 @@ OVERFITTED = 0.3  # more of the training images than of the test images are clas
 WEAK = 5.0  # %, below which a teacher of masks or boxes is suspicious
 LOST = 0.2  # share of images that augmentation makes the teacher classify wrong
 
-Normalisation = tuple[tuple[float, ...], tuple[float, ...]]
 
 NORMALISATIONS: dict[str, Normalisation] = {
     "ImageNet": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),

@@ -45,11 +45,11 @@ def parse_devices(text: str) -> tuple[str, ...]:
     names = accelerators() if text.strip() == ALL else [name.strip() for name in text.split(",")]
     if not names:
         raise UserError("no GPU here for torch to compute on; take --device cpu")
-    kind(names)
+    device_kind(names)
     return tuple(str(get_device(name)) for name in names)
 
 
-def kind(names: Sequence[str]) -> str:
+def device_kind(names: Sequence[str]) -> str:
     """Return the common kind of some devices, such as `cpu` or `cuda`.
 
     Raises:

@@ -46,10 +46,10 @@ def _processor() -> str:
 
 def command() -> list[str]:
     """Return the command line of this process, with passwords masked."""
-    return ["diswot", *map(masked, sys.argv[1:])]
+    return ["diswot", *map(without_passwords, sys.argv[1:])]
 
 
-def masked(text: str) -> str:
+def without_passwords(text: str) -> str:
     """Replace the passwords in all URLs of a text by asterisks."""
     text = re.sub(r"(://[^:/@\s]*):\S*@", r"\1:***@", text)
     return re.sub(r"([?&]password=)[^&\s]*", r"\1***", text)

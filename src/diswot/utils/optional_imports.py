@@ -48,13 +48,13 @@ def one_line_errors(name: str, failure: str) -> Iterator[None]:
     except UserError:
         raise
     except Exception as error:  # a library or its network access may raise anything
-        raise UserError(f"{name} {failure}: {reason(error)}") from error
+        raise UserError(f"{name} {failure}: {first_sentence(error)}") from error
     finally:
         for log, level in zip(logs, levels, strict=True):
             log.setLevel(level)
 
 
-def reason(error: BaseException) -> str:
+def first_sentence(error: BaseException) -> str:
     """Return the type of an exception and the first sentence of its message."""
     text = next(iter(str(error).strip().splitlines()), "").partition(". ")[0]
     return f"{type(error).__name__}: {text}" if text else type(error).__name__

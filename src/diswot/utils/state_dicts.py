@@ -42,7 +42,7 @@ def save_weights(model: nn.Module, path: Path) -> None:
     write(path, lambda temporary: save_file(state, temporary))
 
 
-def load_weights(path: Path) -> dict[str, Tensor]:
+def read_weights(path: Path) -> dict[str, Tensor]:
     """Read a state dict from safetensors, or from a file of torch, alone or in a checkpoint.
 
     Raises:

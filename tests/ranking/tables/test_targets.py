@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from diswot.errors import UserError
-from diswot.ranking.tables.notations import number
+from diswot.ranking.tables.notations import cell_number
 from diswot.ranking.tables.read import read_table
 from diswot.ranking.tables.rows import AccuracyTable
 from diswot.ranking.tables.targets import choose_target, turned_round, vanilla_column
@@ -142,7 +142,7 @@ def test_what_cannot_be_an_accuracy_is_missing_and_counted(
     ],
 )
 def test_numbers_with_percent_signs_and_deviations(cell: str, value: float | None) -> None:
-    assert number(cell) == value
+    assert cell_number(cell) == value
 
 
 def test_what_was_turned_round_is_said() -> None:

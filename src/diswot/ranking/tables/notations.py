@@ -82,12 +82,12 @@ def parse(space: str, raw: RawRow) -> ParsedRow | None:
         return None
     convert = getattr(import_module(f"diswot.spaces.{SPACES[plain].module}"), notation.function)
     params: Params = convert(value, *filter(None, [pattern]))
-    name = value if isinstance(value, str) else short_name(params)
+    name = value if isinstance(value, str) else architecture_name(params)
     more = [str(raw[column]) for column in notation.also if raw.get(column) not in (None, "")]
     return ParsedRow(" ".join([name, *more]), params, {notation.column, *notation.also})
 
 
-def short_name(params: Mapping[str, Any]) -> str:
+def architecture_name(params: Mapping[str, Any]) -> str:
     """Join the values of the parameters; a long name is cut and gets a checksum."""
     text = "-".join(str(value) for value in params.values())
     if len(text) <= _MAX_NAME:
@@ -95,7 +95,7 @@ def short_name(params: Mapping[str, Any]) -> str:
     return f"{text[:_MAX_NAME]}~{zlib.crc32(text.encode()):08x}"
 
 
-def number(value: object) -> float | None:
+def cell_number(value: object) -> float | None:
     """Return the number of a cell: NaN for a missing value, None for text.
 
     A percent sign is dropped, and so is a deviation, as in `71.2 ± 0.2` and `71.2 (0.2)`.
@@ -125,7 +125,7 @@ def _nasbench101(raw: RawRow) -> ParsedRow | None:
         raise UserError(f"unknown operation {min(bad)!r} in {letters!r}; known: 3, 1, p")
     matrix = [[int(bit) for bit in bits[i * side : (i + 1) * side]] for i in range(side)]
     operations = ["input", *(_INITIALS[letter] for letter in letters), "output"]
-    size = number(raw.get("params"))
+    size = cell_number(raw.get("params"))
     count = None if size is None or math.isnan(size) else int(size)
     params = nasbench101.from_matrix(matrix, operations, count)
     name = str(raw.get("hash") or f"{bits}-{letters}")

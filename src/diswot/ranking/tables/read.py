@@ -30,7 +30,7 @@ import numpy as np
 
 from diswot.errors import UserError, unknown
 from diswot.ranking.tables.nats import is_nats, read_nats
-from diswot.ranking.tables.notations import number
+from diswot.ranking.tables.notations import cell_number
 from diswot.ranking.tables.raw_rows import RawRow, read_raw_rows
 from diswot.ranking.tables.rows import AccuracyTable, make_table
 
@@ -94,10 +94,13 @@ def _parse(condition: str) -> tuple[str, Callable[[object], bool]]:
     if sign == "=":
         patterns = [pattern.strip() for pattern in value.split(",")]
         return column, lambda cell: any(fnmatchcase(str(cell), each) for each in patterns)
-    limit = number(value)
+    limit = cell_number(value)
     if limit is None or math.isnan(limit):
         raise UserError(f"{condition!r} compares with {value!r}, which is no number")
-    return column, lambda cell: (found := number(cell)) is not None and _ORDER[sign](found, limit)
+    return (
+        column,
+        lambda cell: (found := cell_number(cell)) is not None and _ORDER[sign](found, limit),
+    )
 
 
 def sample(table: AccuracyTable, count: int, seed: int = 0) -> AccuracyTable:

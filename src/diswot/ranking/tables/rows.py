@@ -131,7 +131,7 @@ def _row_reader(space: str) -> Callable[[RawRow], ParsedRow]:
         if inner is not None and (spare := inner.keys() - params.keys()):
             raise unknown("parameter", min(spare), params)
         columns = set(params) if inner is None else {"params"}
-        return ParsedRow(notations.short_name(params), params, columns)
+        return ParsedRow(notations.architecture_name(params), params, columns)
 
     return read
 
@@ -177,7 +177,7 @@ def _reason(cells: Mapping[str, Sequence[object]]) -> str:
         (row, name)
         for name, values in cells.items()
         for row, value in enumerate(values, 1)
-        if notations.number(value) is None
+        if notations.cell_number(value) is None
     )
     row, name = min(texts, default=(0, ""), key=lambda each: each[0])
     if row:

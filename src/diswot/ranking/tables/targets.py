@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from diswot.errors import UserError, unknown
-from diswot.ranking.tables.notations import number
+from diswot.ranking.tables.notations import cell_number
 
 # Ending of a column of distilled students, and of the column of the same students trained alone.
 _VANILLA = {"distilled_acc": "vanilla_acc", "kd_acc": "base_acc"}
@@ -67,7 +67,7 @@ def target_column(name: str, cells: Sequence[object]) -> TargetColumn | None:
     """Read a column of a table; None if its numbers are no accuracies, or if it holds text."""
     if _other(name):
         return None
-    numbers = [number(cell) for cell in cells]
+    numbers = [cell_number(cell) for cell in cells]
     if _is(name, _LOSS):
         negative = [math.nan if v is None else -v for v in numbers]
         usable = None not in numbers and not all(map(math.isnan, negative))
