@@ -107,7 +107,7 @@ def test_binned_kendall_is_the_mean_of_scipys(seed: int) -> None:
     x, y, z = tied_table(seed)
     weights, written = resamples(seed)
     place = stats.rankdata(z) - 0.5
-    bins = [np.flatnonzero(np.floor(place / N * 4) == b) for b in range(4)]
+    bins = [np.flatnonzero(np.floor(place / N * 10) == b) for b in range(10)]
 
     def naive(row: np.ndarray) -> float:
         taus = []
@@ -118,7 +118,7 @@ def test_binned_kendall_is_the_mean_of_scipys(seed: int) -> None:
                 taus.append(0 if silent else stats.kendalltau(x[i], y[i]).statistic)
         return float(np.mean(taus))
 
-    found = statistics.binned_kendall(x, y, z, weights, bins=4)
+    found = statistics.binned_kendall(x, y, z, weights)
     np.testing.assert_allclose(found, [naive(row) for row in weights], rtol=1e-9)
     assert len(written) == len(found)
 
@@ -129,7 +129,7 @@ def test_bins_hold_equals_together_and_constants_tell_nothing() -> None:
     z = np.array([1.0, 1, 9, 9])
 
     # the first bin's score is constant: 0; the second's is perfect: 1
-    assert statistics.binned_kendall(x, y, z, np.ones((1, 4)), bins=2)[0] == 0.5
+    assert statistics.binned_kendall(x, y, z, np.ones((1, 4)))[0] == 0.5
     assert np.isnan(statistics.binned_kendall(x, np.ones(4), z, np.ones((1, 4)))[0])
 
 
@@ -144,14 +144,13 @@ def test_precision_by_hand() -> None:
 
 
 def test_precision_expects_over_orders_of_ties() -> None:
-    x = np.array([3.0, 2, 2, 2, 1, 0])
-    y = np.array([0.0, 9, 8, 1, 2, 3])
-    share = 1 / 3  # two of six: the 3 and one of the three 2s, each equally likely
-    best = {1, 2}
+    x = np.array([3.0, 2, 2, 2, *range(1, -15, -1)])
+    y = np.array([0.0, 9, 8, 1, *np.linspace(2, 7, 16)])
+    best = {1, 2}  # of y; the best two of twenty by x are the 3 and one of the three equal 2s
 
     expected = np.mean([len({0, other} & best) / 2 for other in (1, 2, 3)])
 
-    assert statistics.precision(x, y, np.ones((1, 6)), share)[0] == pytest.approx(expected)
+    assert statistics.precision(x, y, np.ones((1, 20)))[0] == pytest.approx(expected)
 
 
 @pytest.mark.parametrize("seed", range(3))

@@ -55,16 +55,16 @@ def partial_kendall(x: Array, y: Array, z: Array, weights: Array) -> Array:
     return _ratio(xy - xz * yz, np.sqrt(np.where(left < 1e-12, 0, left)))
 
 
-def binned_kendall(x: Array, y: Array, z: Array, weights: Array, bins: int = BINS) -> Array:
-    """Compute the mean tau-b within quantile bins of z; equal values of z share a bin.
+def binned_kendall(x: Array, y: Array, z: Array, weights: Array) -> Array:
+    """Compute the mean tau-b within the deciles of z; equal values of z share a bin.
 
     A bin where x is constant and y varies counts as 0, as x does not rank that bin. A bin where y
     is constant is left out.
     """
     place = (midranks(z, np.ones((1, len(z))))[0] - 0.5) / len(z)
     parts = []
-    for number in range(bins):
-        inside = np.floor(place * bins) == number
+    for number in range(BINS):
+        inside = np.floor(place * BINS) == number
         held = weights[:, inside]
         tau = kendall(x[inside], y[inside], held)
         unranked = (_untied(x[inside], held) == 0) & (_untied(y[inside], held) > 0)
@@ -83,12 +83,12 @@ def pearson(x: Array, y: Array, weights: Array) -> Array:
     return _weighted_pearson(x[None, finite], y[None, finite], weights[:, finite])
 
 
-def precision(x: Array, y: Array, weights: Array, share: float = 0.1) -> Array:
+def precision(x: Array, y: Array, weights: Array) -> Array:
     """Compute the share of the best tenth by x that is in the best tenth by y.
 
     Ties are broken at random; the value is the expectation.
     """
-    count = np.maximum(1, np.round(share * weights.sum(1)))
+    count = np.maximum(1, np.round(0.1 * weights.sum(1)))
     both = _best(x, weights, count) * _best(y, weights, count) * weights
     return _ratio(both.sum(1), count)
 
