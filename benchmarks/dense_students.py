@@ -32,7 +32,7 @@ from pathlib import Path
 from typing import Any
 
 from random_students import random_student
-from short_training import append, is_there, lines, machine
+from short_training import append, is_there, lines, machine, measure_result
 from timm.models.resnet import BasicBlock, ResNet
 from torch import nn
 
@@ -50,7 +50,6 @@ from diswot.spaces.dense import PyramidSegmenter
 from diswot.spaces.registry import Params, build_network, create_space
 from diswot.training.batches import augmented_batches
 from diswot.training.distill import distill
-from diswot.training.evaluation import measure_result
 from diswot.training.recipe import Recipe, parse_losses
 from diswot.utils import jsonl, state_dicts
 

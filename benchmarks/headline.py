@@ -43,6 +43,7 @@ from short_training import (
     is_there,
     lines,
     machine,
+    measure_result,
     of_classes,
     train_once,
     trained_teacher,
@@ -64,7 +65,6 @@ from diswot.nas.api import search
 from diswot.spaces import cifar_cnn
 from diswot.spaces.registry import Params, build_network, create_space
 from diswot.spaces.validation import Build
-from diswot.training.evaluation import measure_result
 from diswot.training.starts import ENOUGH
 from diswot.utils import jsonl
 

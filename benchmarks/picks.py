@@ -25,7 +25,16 @@ from typing import Any
 import optuna
 import torch
 from pages import markdown, spread
-from short_training import KeptLogits, append, few, images_in, lines, of_classes, trained_teacher
+from short_training import (
+    KeptLogits,
+    append,
+    few,
+    images_in,
+    lines,
+    measure_result,
+    of_classes,
+    trained_teacher,
+)
 from torch import nn
 
 from diswot.costs.budget import Budget
@@ -37,7 +46,6 @@ from diswot.nas.evaluator import Scoring
 from diswot.nas.proposal import Proposer
 from diswot.spaces.registry import Params, build_network, create_space
 from diswot.training.distill import distill
-from diswot.training.evaluation import measure_result
 from diswot.training.recipe import Recipe
 from diswot.training.verify import verify
 from diswot.utils.environment import hardware

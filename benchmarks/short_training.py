@@ -27,9 +27,10 @@ from diswot.models.initialization import fresh
 from diswot.models.registry import create_teacher
 from diswot.models.resized import without_resizing
 from diswot.models.weights import load_weights
+from diswot.tasks.registry import task_of
 from diswot.training.batches import augmented_batches
 from diswot.training.distill import distill
-from diswot.training.evaluation import measure_result
+from diswot.training.evaluation import count_all
 from diswot.training.recipe import Recipe, parse_losses
 from diswot.utils import files, state_dicts
 from diswot.utils.environment import hardware, versions
@@ -198,6 +199,12 @@ def train_once(
     epochs[f"epoch{recipe.epochs}"] = f"{measure_result(model, images):.2f}"
     facts = {"inherited": f"{share:.3f}", "lr": recipe.lr, "before": f"{before:.2f}"}
     return {**facts, **epochs, "seconds": f"{time.perf_counter() - start:.0f}", **machine()}
+
+
+def measure_result(model: nn.Module, data: Dataset) -> float:
+    """Return the result on all test images, in %: accuracy, mean IoU, or mean average precision."""
+    task = task_of(data)
+    return task.results(count_all(model, data))[task.result]
 
 
 def few(split: Split | None, count: int) -> Split:

@@ -26,7 +26,17 @@ from typing import Any
 
 import torch
 from headline import TWENTY
-from short_training import BATCH, KeptLogits, append, few, images_in, lines, machine, of_classes
+from short_training import (
+    BATCH,
+    KeptLogits,
+    append,
+    few,
+    images_in,
+    lines,
+    machine,
+    measure_result,
+    of_classes,
+)
 from teachers_space import TEACHERS, student, students
 from torch import nn
 
@@ -34,7 +44,6 @@ from diswot.data.dataset import Dataset
 from diswot.models.initialization import fresh
 from diswot.models.weights import load_weights
 from diswot.training.distill import distill
-from diswot.training.evaluation import measure_result
 from diswot.training.recipe import Recipe, parse_losses
 from diswot.utils import state_dicts
 

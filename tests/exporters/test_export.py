@@ -17,6 +17,7 @@ import torch
 from commands import Run
 from run_folders import distilled, edited, searched
 from safetensors.torch import load_file, save_file
+from tiny_training import measure_result
 from torch import nn
 from toys import CLASSES, LinearHead, seeded
 
@@ -29,7 +30,6 @@ from diswot.models.registry import create_teacher
 from diswot.models.weights import load_weights
 from diswot.runs.folder import search_config
 from diswot.spaces.registry import SPACES, build_network, construct, create_space
-from diswot.training.evaluation import measure_result
 
 FILES = {
     "onnx": ["student.onnx"],

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 from run_folders import call, edited
+from tiny_training import measure_result
 from torch import nn
 
 from diswot.cli.inputs import images_of
@@ -20,7 +21,6 @@ from diswot.proxies.scorer import scorer
 from diswot.runs.folder import search_config
 from diswot.runs.rebuild import RecordedNetworks, recorded_student, student_builder
 from diswot.spaces.registry import build_network, create_space
-from diswot.training import evaluation
 from diswot.utils.state_dicts import save_weights
 
 PARAMS = {"blocks1": 1, "blocks2": 3, "blocks3": 1}
@@ -110,7 +110,7 @@ def test_the_student_of_a_training_is_the_one_that_was_tested(tmp_path: Path) ->
         student = recorded_student(tmp_path / place)
         assert (student.student, student.found) == (named, False)
         assert student.training is not None
-        accuracy = evaluation.measure_result(student.network(), student.networks.images())
+        accuracy = measure_result(student.network(), student.networks.images())
         assert accuracy == pytest.approx(student.training["test_accuracy"], abs=0.3)
 
 

@@ -11,6 +11,7 @@ import pytest
 import torch
 from detectors import CLASSES, SIZE, faster_rcnn, fcos, ssd
 from squares import RECIPE, few_squares, seeded, squares
+from tiny_training import measure_result
 from torch import Tensor, nn
 
 from diswot.data.dataset import Dataset
@@ -18,7 +19,7 @@ from diswot.errors import UserError
 from diswot.observation.detectors import run_detector
 from diswot.training.distill import distill
 from diswot.training.doctor import diagnose
-from diswot.training.evaluation import check_fit, check_gradient, measure_result
+from diswot.training.evaluation import check_fit, check_gradient
 
 CPU = torch.device("cpu")
 

@@ -29,6 +29,7 @@ from tiny_training import (
     digits,
     interrupt,
     made,
+    measure_result,
     split_of,
     states_equal,
     teacher,
@@ -52,7 +53,6 @@ from diswot.spaces.cifar_resnet import CifarResNet
 from diswot.storage.run_files import TRAINED
 from diswot.training.checkpoint import CHECKPOINT, HISTORY, WEIGHTS
 from diswot.training.distill import distill
-from diswot.training.evaluation import measure_result
 
 
 class TestLearning:

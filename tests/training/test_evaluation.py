@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 from scipy.stats import binomtest
+from tiny_training import measure_result
 from torch import Tensor, nn
 from toys import CLASSES, FlattenedGrid, LinearHead, Noisy, Returning, seeded
 
@@ -21,7 +22,6 @@ from diswot.training.evaluation import (
     check_gradient,
     count_all,
     frozen,
-    measure_result,
     overlap,
     sum_counts,
 )

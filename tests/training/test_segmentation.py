@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 from shapes import shapes
+from tiny_training import measure_result
 from torch import Tensor, nn
 from torch.nn.functional import interpolate, relu
 from torch.optim import SGD
@@ -20,7 +21,6 @@ from diswot.models.registry import create_teacher
 from diswot.training.batches import Part
 from diswot.training.distill import distill
 from diswot.training.distributed import Processes
-from diswot.training.evaluation import measure_result
 from diswot.training.objective import Objective, create_losses, dice_loss
 from diswot.training.recipe import Recipe
 from diswot.training.step import TrainingStep

@@ -16,6 +16,7 @@ from tiny_training import (
     digits,
     distill,
     interrupt,
+    measure_result,
     states_equal,
     teacher,
 )
@@ -25,7 +26,6 @@ from toys import LinearHead, seeded
 from diswot.training.batches import Part
 from diswot.training.checkpoint import WEIGHTS
 from diswot.training.distributed import Processes
-from diswot.training.evaluation import measure_result
 from diswot.training.objective import Objective
 from diswot.training.step import TrainingStep
 from diswot.training.trainable import Distillation

@@ -15,7 +15,7 @@ import optuna
 import pytest
 import torch
 from optuna.trial import TrialState
-from tiny_training import SHORT, digits, states_equal, teacher
+from tiny_training import SHORT, digits, measure_result, states_equal, teacher
 from torch import nn
 from toys import CLASSES, LinearHead, seeded, stage
 
@@ -30,7 +30,7 @@ from diswot.storage.study import open_storage
 from diswot.training import verify as module
 from diswot.training.batches import augmented_batches
 from diswot.training.distill import distill
-from diswot.training.evaluation import accuracy_interval, measure_result
+from diswot.training.evaluation import accuracy_interval
 from diswot.training.recipe import Recipe
 from diswot.training.starts import begin
 from diswot.training.trainable import Distillation

@@ -39,12 +39,6 @@ def batch_size(data: Dataset) -> int:
     return max(1, BATCH * 32 * 32 // torch.Size(data.image_shape[1:]).numel())
 
 
-def measure_result(model: nn.Module, data: Dataset) -> float:
-    """Return the result on all test images, in %: accuracy, mean IoU, or mean average precision."""
-    task = task_of(data)
-    return task.results(count_all(model, data))[task.result]
-
-
 def count_all(
     model: nn.Module, data: Dataset, on_read: Callable[[int], None] = lambda done: None
 ) -> Tensor:
