@@ -125,6 +125,7 @@ TOGETHER = {
     "test_own_functions",
     "test_own_teacher",
     "test_recorded",
+    "test_results",
     "test_packaging",
     "test_subnets",
     "test_teachers_table",

@@ -19,7 +19,7 @@ from tiny_training import SHORT, digits, measure_result, states_equal, teacher
 from torch import nn
 from toys import CLASSES, LinearHead, seeded, stage
 
-from diswot.data.dataset import Dataset, whole
+from diswot.data.dataset import Dataset, held_out, whole
 from diswot.errors import SearchFailed, UserError
 from diswot.models.inheritance import inherit
 from diswot.models.initialization import fresh
@@ -34,7 +34,7 @@ from diswot.training.evaluation import accuracy_interval
 from diswot.training.recipe import Recipe
 from diswot.training.starts import begin
 from diswot.training.trainable import Distillation
-from diswot.training.verify import held_out, recorded_students, verify
+from diswot.training.verify import recorded_students, verify
 
 RECIPE = replace(SHORT, epochs=3, lr=0.2)
 # In 99 steps 32 channels learn about 95 % of the digits, one channel 30 % (guessing 20 %): who is

@@ -7,7 +7,7 @@ import sys
 import pytest
 
 from diswot.errors import UserError
-from diswot.utils.notebook import Curve, data_frame, figure, html_table
+from diswot.utils.notebook import Curve, data_frame, figure, frame_html, html_table
 
 
 def test_a_table_escapes_its_texts() -> None:
@@ -33,6 +33,7 @@ def test_without_pandas(monkeypatch: pytest.MonkeyPatch) -> None:
 
     with pytest.raises(UserError, match=r"needs pandas: pip install 'diswot\[pandas\]'"):
         data_frame([{"name": "x"}], "name")
+    assert frame_html("a<b", lambda: data_frame([{"name": "x"}], "name")) == "<p>a&lt;b</p>"
 
 
 def test_a_figure_has_the_points_and_escapes_their_texts() -> None:

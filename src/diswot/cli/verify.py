@@ -46,9 +46,9 @@ def check(options: VerifyOptions, named: inputs.NamedTeacher, seed: int) -> None
                 option = name.replace("_", "-")
                 raise UserError(f"--{option} goes with --verify: name how many students")
         return
+    from diswot.data.dataset import held_out
     from diswot.training.trainable import check_recipe
     from diswot.training.tuning import check_tuned
-    from diswot.training.verify import held_out
 
     if not named.trained:
         raise UserError(_UNTRAINED)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -283,3 +283,19 @@ def hold_out(labels: np.ndarray, classes: Sequence[str] = ()) -> tuple[np.ndarra
             f"too few images to hold out 20 % of each class for testing: {len(labels)} of "
             f"{len(counts)} classes, {min(counts, default=0)} of the rarest{name}"
         ) from error
+
+
+def held_out(data: Dataset) -> Dataset:
+    """Split the training images: four fifths to train on, one fifth as test images.
+
+    Raises:
+        UserError: There are none, or too few.
+    """
+    if data.train is None:
+        raise UserError(f"{data.name} has no images to train on")
+    if data.task == "detection":  # a class may be that of a single image
+        parts = hold_out_any(data.name, len(data.train))
+    else:
+        parts = hold_out(data.train.labels.numpy(), data.classes)
+    train, test = (subset(data.train, part) for part in parts)
+    return replace(data, train=train, test=test)

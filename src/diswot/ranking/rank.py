@@ -92,9 +92,7 @@ class RankResult(Mapping[str, Ranking]):
 
     def plot(self) -> Figure:
         """Return a Plotly figure of Kendall's tau-b by score, the highest at the top."""
-        rows = [(name, row.tau) for name, row in reversed(self._by_tau()) if row.tau == row.tau]
-        names, taus = [name for name, _ in rows], [tau for _, tau in rows]
-        return figure([Curve("scores", taus, names, mode="markers")], "Kendall's tau-b", "score")
+        return tau_figure({name: row.tau for name, row in self.rankings.items()})
 
     def __repr__(self) -> str:
         taus = [f"{name} {row.tau:.3f}" for name, row in self._by_tau()]
@@ -111,6 +109,14 @@ class RankResult(Mapping[str, Ranking]):
     def _by_tau(self) -> list[tuple[str, Ranking]]:
         """Return the rankings by falling tau; undefined values come last."""
         return sorted(self.rankings.items(), key=lambda item: falling(item[1].tau))
+
+
+def tau_figure(taus: Mapping[str, float]) -> Figure:
+    """Return a Plotly figure of Kendall's tau-b by score, the highest at the top, without NaN."""
+    rows = sorted(taus.items(), key=lambda item: falling(item[1]))
+    known = [(name, tau) for name, tau in reversed(rows) if tau == tau]
+    names, places = [name for name, _ in known], [tau for _, tau in known]
+    return figure([Curve("scores", places, names, mode="markers")], "Kendall's tau-b", "score")
 
 
 def _shown(found: Interval | None) -> str:

@@ -12,7 +12,7 @@ import optuna
 from diswot.costs.budget import show_costs
 from diswot.storage.run_files import DISTILLED
 from diswot.tasks.registry import Measured, find_result
-from diswot.utils.notebook import Curve, data_frame, figure
+from diswot.utils.notebook import Curve, data_frame, figure, frame_html
 from diswot.utils.units import show_number
 from diswot.utils.untrusted import Facts, listed, mapping, number, numbers
 
@@ -139,6 +139,9 @@ class SearchRecord:
         best = "".join(f", best score {trial.score:.4g}" for trial in self.scored()[:1])
         return f"SearchRecord({state}, {show_number(len(self.trials), 'trial')}{best})"
 
+    def _repr_html_(self) -> str:
+        return frame_html(repr(self), self.to_dataframe)
+
 
 @dataclass(frozen=True, repr=False)
 class TrainingRecord:
@@ -170,10 +173,23 @@ class TrainingRecord:
         """Return the duration of the epochs so far, over all runs."""
         return sum(row.get("seconds", 0.0) for row in self.history)
 
+    def to_dataframe(self) -> DataFrame:
+        """Return a pandas data frame with a row for each epoch."""
+        return data_frame(self.history, "epoch")
+
+    def plot(self) -> Figure:
+        """Return a Plotly figure of the accuracies by epoch, or of the agreement."""
+        from diswot.training.distill import history_figure
+
+        return history_figure(self.history)
+
     def __repr__(self) -> str:
         state = "finished" if self.result else "unfinished"
         state = f"{self.tested.kind} {self.tested.percent:.2f} %" if self.tested else state
         return f"TrainingRecord({self.name!r}, {show_number(len(self.history), 'epoch')}, {state})"
+
+    def _repr_html_(self) -> str:
+        return frame_html(repr(self), self.to_dataframe)
 
 
 @dataclass(frozen=True, repr=False)
@@ -202,10 +218,21 @@ class RankStudyRecord:
             "architecture",
         )
 
+    def plot(self) -> Figure:
+        """Return a Plotly figure of the recorded Kendall's tau-b by score."""
+        from diswot.ranking.rank import tau_figure
+
+        rows = mapping(self.result.get("rows"))
+        taus = {name: number(mapping(row).get("kendall")) for name, row in rows.items()}
+        return tau_figure({name: tau for name, tau in taus.items() if tau is not None})
+
     def __repr__(self) -> str:
         scores = show_number(len(self.scores), "score")
         architectures = show_number(len(self.names), "architecture")
         return f"RankStudyRecord({self.name!r}, {scores} of {architectures})"
+
+    def _repr_html_(self) -> str:
+        return frame_html(repr(self), self.to_dataframe)
 
 
 @dataclass(frozen=True, repr=False)
@@ -239,10 +266,22 @@ class Run:
         return self.search.scored() if self.search else []
 
     @property
+    def _training(self) -> TrainingRecord:
+        """The distillation, or else the first training, or else one without epochs."""
+        known = sorted(self.trainings, key=lambda each: each.name != DISTILLED)
+        return known[0] if known else TrainingRecord("", (), {})
+
+    @property
     def history(self) -> tuple[Mapping[str, float], ...]:
         """A row for each epoch of the distillation, or else of the first training."""
-        known = sorted(self.trainings, key=lambda each: each.name != DISTILLED)
-        return known[0].history if known else ()
+        return self._training.history
+
+    @property
+    def _shown(self) -> SearchRecord | TrainingRecord | RankStudyRecord:
+        """The search, or else the training with epochs, or else the rank study."""
+        if self.search is not None:
+            return self.search
+        return self.studies[0] if self.studies and not self.history else self._training
 
     def teacher(self) -> nn.Module:
         """Build the teacher again, with its trained weights where they are in a file.
@@ -267,11 +306,11 @@ class Run:
 
     def to_dataframe(self) -> DataFrame:
         """Return a pandas data frame: the trials, or else the epochs, or else the rank study."""
-        if self.search is not None:
-            return self.search.to_dataframe()
-        if self.studies and not self.history:
-            return self.studies[0].to_dataframe()
-        return data_frame(self.history, "epoch")
+        return self._shown.to_dataframe()
+
+    def plot(self) -> Figure:
+        """Return a Plotly figure of the search, or else the training, or else the rank study."""
+        return self._shown.plot()
 
     def __repr__(self) -> str:
         held = [repr(self.search)] if self.search else []
@@ -280,3 +319,6 @@ class Run:
             [show_number(len(self.studies), "rank study", "rank studies")] if self.studies else []
         )
         return f"Run({str(self.folder)!r}: {', '.join(held)})"
+
+    def _repr_html_(self) -> str:
+        return frame_html(repr(self), self.to_dataframe)

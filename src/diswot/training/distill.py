@@ -57,6 +57,17 @@ _CURVES = {
 }
 
 
+def history_figure(history: Sequence[Mapping[str, float]]) -> Figure:
+    """Return a Plotly figure of the accuracies by epoch, or of the agreement."""
+    curves = []
+    for name, title in _CURVES.items():
+        rows = [row for row in history if name in row]
+        if rows:
+            epochs = [row["epoch"] for row in rows]
+            curves.append(Curve(title, epochs, [row[name] for row in rows]))
+    return figure(curves, "epoch", "% of images")
+
+
 @dataclass(frozen=True, repr=False)
 class Distilled:
     """The result of a training.
@@ -127,12 +138,7 @@ class Distilled:
 
     def plot(self) -> Figure:
         """Return a Plotly figure of the accuracies by epoch, or of the agreement."""
-        epochs = [row["epoch"] for row in self.history]
-        names = [name for name in _CURVES if name in self.history[-1]]
-        curves = [
-            Curve(_CURVES[name], epochs, [row[name] for row in self.history]) for name in names
-        ]
-        return figure(curves, "epoch", "% of images")
+        return history_figure(self.history)
 
     def __repr__(self) -> str:
         tested = f"{MEASURES[self._tested]} {self.test_result:.2f} %"

@@ -14,13 +14,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 from torch import nn
 
-from diswot.data.dataset import Dataset, hold_out, hold_out_any, subset
+from diswot.data.dataset import Dataset, held_out
 from diswot.errors import SearchFailed, UserError, one_line
 from diswot.models.initialization import fresh
 from diswot.nas.result import Student
@@ -38,6 +38,12 @@ from diswot.training.starts import Start, begin
 from diswot.training.trainable import Distillation
 from diswot.training.tuning import check_tuned, suggested, untuned
 from diswot.utils.agreement import require_same
+from diswot.utils.notebook import Curve, data_frame, figure, frame_html
+from diswot.utils.units import show_number
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
+    from plotly.graph_objects import Figure
 
 REDUCTION = 3  # of this many trainings that reach a rung, one continues
 BASELINE = "baseline"  # attribute of the baseline's trial
@@ -69,7 +75,7 @@ class ShortTraining:
     start: Mapping[str, Any] = field(default_factory=lambda: Start().facts())
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Verified:
     """The result of the short trainings.
 
@@ -96,6 +102,34 @@ class Verified:
     def as_dict(self) -> dict[str, Any]:
         """Return plain values, for JSON."""
         return asdict(self)
+
+    def to_dataframe(self) -> DataFrame:
+        """Return a pandas data frame: a row for each training of a student, by its trial."""
+        return data_frame(
+            (
+                {"trial": each.trial, "accuracy": each.accuracy, "epochs": each.epochs}
+                | {"score": student.score, **each.changes}
+                | {f"params_{name}": value for name, value in student.params.items()}
+                for each, student in self._students()
+            ),
+            "trial",
+        )
+
+    def plot(self) -> Figure:
+        """Return a Plotly figure of the trained students: accuracy against score."""
+        rows = [(s.score, each.accuracy, f"trial {each.trial}") for each, s in self._students()]
+        curve = Curve("students", *zip(*rows, strict=True), "markers")
+        return figure([curve], "score", f"{self.measure} on held-out images, %")
+
+    def _students(self) -> list[tuple[ShortTraining, Student]]:
+        return [(each, each.student) for each in self.trained if each.student is not None]
+
+    def __repr__(self) -> str:
+        best = f"{self.measure} {self.best.accuracy:.2f} % of {self.held_out} held-out images"
+        return f"Verified({show_number(len(self.trained), 'student')}, best {best})"
+
+    def _repr_html_(self) -> str:
+        return frame_html(repr(self), self.to_dataframe)
 
 
 def verify(
@@ -178,22 +212,6 @@ def recorded_students(storage: str | Path | None, study_name: str) -> list[Param
             return []
         facts = optuna.load_study(study_name=study_name, storage=place).user_attrs.get("verify")
     return list(facts["students"]) if facts else []
-
-
-def held_out(data: Dataset) -> Dataset:
-    """Split the training images: four fifths to train on, one fifth as test images.
-
-    Raises:
-        UserError: There are none, or too few.
-    """
-    if data.train is None:
-        raise UserError(f"{data.name} has no images to train on")
-    if data.task == "detection":  # a class may be that of a single image
-        parts = hold_out_any(data.name, len(data.train))
-    else:
-        parts = hold_out(data.train.labels.numpy(), data.classes)
-    train, test = (subset(data.train, part) for part in parts)
-    return replace(data, train=train, test=test)
 
 
 @dataclass(frozen=True)

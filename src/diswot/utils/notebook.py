@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from html import escape
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
+from diswot.errors import UserError
 from diswot.utils.optional_imports import imported
 
 if TYPE_CHECKING:
@@ -13,6 +14,8 @@ if TYPE_CHECKING:
     from plotly.graph_objects import Figure
 
 Mode = Literal["markers", "lines+markers"]
+
+ROWS = 20  # rows of a data frame that a notebook shows
 
 
 class Curve(NamedTuple):
@@ -79,3 +82,12 @@ def html_table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
     head = "".join(f"<th>{escape(name)}</th>" for name in columns)
     lines = ("".join(f"<td>{escape(str(cell))}</td>" for cell in row) for row in rows)
     return f"<table><tr>{head}</tr>{''.join(f'<tr>{line}</tr>' for line in lines)}</table>"
+
+
+def frame_html(title: str, to_dataframe: Callable[[], DataFrame]) -> str:
+    """Return a title above the HTML of a data frame; the title alone if pandas is missing."""
+    head = f"<p>{escape(title)}</p>"
+    try:
+        return head + str(to_dataframe().to_html(max_rows=ROWS))
+    except UserError:
+        return head
