@@ -443,6 +443,14 @@ class TestScore:
         with pytest.raises(pytest.fail.Exception):
             run(f"{line},relation")
 
+    def test_a_default_teacher_is_named_where_a_score_looks_at_it(self, run: Run) -> None:
+        line = f"score {SMALL} --student resnet20 --proxies"
+        note = "the teacher is resnet56 with fresh weights; see --teacher and --teacher-weights"
+        assert note in run(f"{line} params,relation").err
+        assert note in run(f"search {SMALL} --trials 1 --no-out --proxy relation").err
+        assert "the teacher is" not in run(f"{line} params,zen").err
+        assert "the teacher is" not in run(f"{line} relation --teacher resnet20").err
+
     def test_each_row_with_its_own_initialisation_or_the_given_one(self, run: Run) -> None:
         """Of a cell with gaps, which depend on the weights."""
         names = ["kd", "default", "params", "diswot", "effective_rank"]

@@ -109,6 +109,13 @@ def test_table_shows_the_best_first_and_says_what_ties(run: Run, table: Path) ->
     assert run(f"rank --table {table} {ALONE} --quiet").err == ""
 
 
+def test_a_default_teacher_is_named_where_a_score_looks_at_it(run: Run, table: Path) -> None:
+    line = f"rank --table {table} {ALONE.replace('--teacher resnet20', '')} --limit 3 --proxies"
+
+    assert "the teacher is resnet56 with fresh weights" in run(f"{line} relation").err
+    assert "the teacher is" not in run(f"{line} params").err
+
+
 def test_target_is_known_before_anything_is_scored(
     run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -170,7 +170,7 @@ class NamedTeacher:
             which = "in another order" if other is None else f"such as {other}"
             notes.append(f"the teacher was trained on other classes than the data's, {which}")
         if not self.trained or inherits(proxies, init):
-            return notes
+            return [*notes, *score_names.default_teacher(self.options, proxies, init)]
         rows = {name: get_proxy(name) for name in proxies}
         fresh = [name for name, row in rows.items() if row.redraws_teacher]
         unused = [name for name, row in rows.items() if not row.uses_teacher]

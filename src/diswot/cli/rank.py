@@ -20,7 +20,15 @@ from diswot.cli.options import (
     TableOptions,
     TeacherOptions,
 )
-from diswot.cli.rank_scores import VANILLA, job_of, names_of, rows_of, scored, target_notes
+from diswot.cli.rank_scores import (
+    VANILLA,
+    job_of,
+    names_of,
+    rows_of,
+    scored,
+    target_notes,
+    teacher_notes,
+)
 from diswot.cli.rank_study import kept_in, rank_study
 from diswot.cli.study_file import TableSettings
 from diswot.errors import UserError
@@ -86,7 +94,8 @@ def rank(
         return
     _show(result, rankings)
     kept = kept_in(files, "rank.json, scores.csv and plots")
-    console.note(*target_notes(target, rows), *_remarks(rankings), *kept, quiet=output.quiet)
+    notes = [*target_notes(target, rows), *teacher_notes(settings), *_remarks(rankings)]
+    console.note(*notes, *kept, quiet=output.quiet)
 
 
 def _run_folder(table: TableOptions, files: RankFileOptions) -> AbstractContextManager[Path | None]:

@@ -59,6 +59,14 @@ def rows_of(settings: TableSettings) -> AccuracyTable:
     return tables.sample(table, wanted.limit, settings.scoring.seed)
 
 
+def teacher_notes(settings: TableSettings) -> list[str]:
+    """Return a note if architectures are scored with the default teacher, with fresh weights."""
+    if settings.rows.table is None:
+        return []
+    init = settings.scoring.init
+    return score_names.default_teacher(settings.teacher, names_of(settings), init)
+
+
 def target_notes(target: str, table: AccuracyTable | None) -> list[str]:
     """Return notes on a target that is turned round, and on values that cannot be accuracies.
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from diswot.cli import console, workers
 from diswot.cli.options import OutputOptions, RankComputeOptions, RankFileOptions
-from diswot.cli.rank_scores import job_of, names_of, rows_of, scored, target_notes
+from diswot.cli.rank_scores import job_of, names_of, rows_of, scored, target_notes, teacher_notes
 from diswot.cli.study_file import TableSettings, read_study
 from diswot.errors import UserError
 from diswot.runs import folder
@@ -43,6 +43,7 @@ def rank_study(
         for column in _columns(each, table)
         for text in target_notes(column, table)
     ]
+    notes += [f"{each.name}: {text}" for each in settings for text in teacher_notes(each)]
     with folder.resumable(out.out), console.progress(quiet=output.quiet) as advance:
         for each, table in zip(settings, tables, strict=True):
             targets += _targets(each, table, compute, devices, out, advance)

@@ -42,3 +42,11 @@ def needs_teacher(proxies: Sequence[str], init: str | None) -> bool:
     from diswot.proxies.registry import get_proxy, inherits
 
     return inherits(proxies, init) or any(get_proxy(name).uses_teacher for name in proxies)
+
+
+def default_teacher(teacher: TeacherOptions, proxies: Sequence[str], init: str | None) -> list[str]:
+    """Return a note if the scores look at the default teacher, with fresh weights."""
+    name = TeacherOptions.teacher
+    if teacher.has_weights or teacher.teacher != name or not needs_teacher(proxies, init):
+        return []
+    return [f"the teacher is {name} with fresh weights; see --teacher and --teacher-weights"]

@@ -118,7 +118,8 @@ class Verified:
     def plot(self) -> Figure:
         """Return a Plotly figure of the trained students: accuracy against score."""
         rows = [(s.score, each.accuracy, f"trial {each.trial}") for each, s in self._students()]
-        curve = Curve("students", *zip(*rows, strict=True), "markers")
+        scores, accuracies, texts = zip(*rows, strict=True)
+        curve = Curve("students", scores, accuracies, texts, "markers")
         return figure([curve], "score", f"{self.measure} on held-out images, %")
 
     def _students(self) -> list[tuple[ShortTraining, Student]]:
