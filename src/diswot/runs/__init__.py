@@ -1,4 +1,1 @@
-"""Run folders: used or free, read as records, built again as networks.
-
-`storage`, `nas`, `training`, `ranking` and `cli` write the files, and read their own to resume.
-"""
+"""Run folders: used or free, read as records, built again as networks; what makes them writes them."""
