@@ -303,8 +303,6 @@ def backbone_space(
     backbone, top = split(parts, SPACES[space].example)
     if top not in tops:
         raise unknown(what, top, tops)
-    if backbone.partition(":")[0] not in SPACES and not user_code.is_spec(backbone):
-        raise unknown("space", backbone, SPACES)
     return {"backbone": create_space(backbone, num_classes, img_size), what: top}
 
 
