@@ -15,7 +15,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -24,12 +24,11 @@ import torch
 from torch import nn
 
 from diswot.costs.counts import Shape
-from diswot.costs.onnx_program import onnx_program
+from diswot.costs.onnx_program import check_onnx, onnx_program
 from diswot.costs.timing import Timing, timed
 from diswot.errors import UserError, one_line, unknown
 from diswot.utils import environment, jsonl
-from diswot.utils.devices import get_device
-from diswot.utils.optional_imports import imported
+from diswot.utils.devices import get_device, threads
 
 Params = dict[str, Any]
 
@@ -62,8 +61,8 @@ class Setting:
             raise UserError(
                 "ONNX Runtime measures on the processor only; take --latency-engine torch"
             )
-        for name in ("onnxruntime", "onnxscript") if self.engine == "onnx" else ():
-            imported(name, "--latency-engine onnx", "onnx")
+        if self.engine == "onnx":
+            check_onnx("--latency-engine onnx")
         get_device(self.device)
 
     @property
@@ -158,7 +157,7 @@ class LatencyBench:
         return self._known[name]
 
     def _measure(self, params: Params) -> Timing:
-        with _threads(self._setting.threads):
+        with threads(self._setting.threads):
             engine = ENGINES[self._setting.engine]
             call = engine(self._build(params), self._setting)
             return timed(call, clock(self._setting)[1])
@@ -186,13 +185,3 @@ def _read(path: Path, setting: Mapping[str, Any]) -> Iterator[tuple[str, Timing]
 
 def _name(params: Mapping[str, Any]) -> str:
     return json.dumps(params, sort_keys=True)
-
-
-@contextmanager
-def _threads(count: int) -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(count)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)

@@ -14,6 +14,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from diswot.utils.optional_imports import imported
+
 BOXES = ("boxes", "labels", "scores")
 
 
@@ -28,6 +30,16 @@ class OneImage(nn.Module):
         """Return the boxes of the first image, n x 4, their labels and their scores, n each."""
         found = self.model([images[0]])[0]
         return tuple(found[name] for name in BOXES)
+
+
+def check_onnx(prefix: str) -> None:
+    """Check that the packages that write and run ONNX are installed.
+
+    Raises:
+        UserError: One is missing; the error begins with the prefix.
+    """
+    for package in ("onnx", "onnxscript", "onnxruntime"):
+        imported(package, prefix, "onnx")
 
 
 def onnx_program(model: nn.Module, image: Tensor) -> bytes:

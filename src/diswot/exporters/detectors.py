@@ -14,9 +14,9 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from diswot.costs.onnx_program import BOXES, OneImage, quiet
+from diswot.costs.onnx_program import BOXES, OneImage, check_onnx, quiet
 from diswot.errors import ExportFailed
-from diswot.exporters.formats import ONNX, TOLERANCE, needs_onnx, onnx_function, reason_of
+from diswot.exporters.formats import ONNX, TOLERANCE, onnx_function, reason_of
 from diswot.exporters.model_card import StudentDescription
 from diswot.utils import files
 
@@ -38,7 +38,7 @@ def write_detector(model: nn.Module, folder: Path, description: StudentDescripti
     Raises:
         UserError: A package is missing, or the file cannot be written.
     """
-    needs_onnx()
+    check_onnx("--format onnx")
     example = torch.zeros(1, *description.image_shape)
 
     def save(temporary: str) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import subprocess
 import sys
@@ -15,8 +14,8 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from diswot.costs.onnx_program import quiet
-from diswot.errors import ExportFailed, UserError, one_line
+from diswot.costs.onnx_program import check_onnx, quiet
+from diswot.errors import ExportFailed, one_line
 from diswot.exporters.model_card import StudentDescription
 from diswot.exporters.python_source import source
 from diswot.observation.rows import logits_of
@@ -83,19 +82,8 @@ def check(model: nn.Module, folder: Path, kind: Format, description: StudentDesc
     return worst
 
 
-def needs_onnx() -> None:
-    """Refuse to write ONNX where a package for it is missing.
-
-    Raises:
-        UserError: One is not installed.
-    """
-    for package in ("onnx", "onnxscript", "onnxruntime"):
-        if importlib.util.find_spec(package) is None:
-            raise UserError(f"ONNX needs the package {package}: pip install 'diswot[onnx]'")
-
-
 def _write_onnx(model: nn.Module, folder: Path, description: StudentDescription) -> list[Path]:
-    needs_onnx()
+    check_onnx("--format onnx")
     returning, sizes = _returning_logits(model, description)
 
     def save(temporary: str) -> None:

@@ -122,22 +122,12 @@ class Compute:
         for name in names:
             devices.get_device(name)
         if self.workers is None and self.timeout is None and len(names) == 1:
-            with _threads(self.threads):
+            with devices.threads(self.threads):
                 yield Inline(makes[0]())
             return
         size = len(names) if self.workers is None else self.workers
         with process_pool(makes, size, threads=threads, timeout=self.timeout) as pool:
             yield pool
-
-
-@contextmanager
-def _threads(count: int | None) -> Iterator[None]:
-    before = torch.get_num_threads()
-    try:
-        torch.set_num_threads(count or before)
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def _upper_end(bench: LatencyBench, params: Params) -> float:

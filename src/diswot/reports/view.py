@@ -96,6 +96,9 @@ def _add_search(view: View, search: SearchRecord, networks: bool) -> None:
             _add_predictions(view, search.config, _shown_training(view), None)
     view.rows = _rows(ranked, recorded if networks else None, view.notes)
     view.compared = _compared(view, recorded, networks)
+    sizes = [each.sizes for each in (*view.rows, *view.compared) if each.sizes]
+    if left_out := sorted({name for each in sizes for name in each.uncounted}):
+        view.notes.append(f"MACs leave out operations without a formula: {', '.join(left_out)}")
     if ranked:
         view.against = _against_teacher(view.compared)
         view.headline = _headline(view, str(search.config.get("space", "unknown space")))
