@@ -24,7 +24,7 @@ import torch
 from torch import nn
 
 from diswot.costs.counts import Shape
-from diswot.costs.onnx_program import check_onnx, onnx_program
+from diswot.costs.onnx_program import check_onnx, onnx_program, onnx_session
 from diswot.costs.timing import Timing, timed
 from diswot.errors import UserError, one_line, unknown
 from diswot.utils import environment, jsonl
@@ -106,13 +106,8 @@ def with_torch(model: nn.Module, setting: Setting) -> Callable[[], object]:
 
 def with_onnx(model: nn.Module, setting: Setting) -> Callable[[], object]:
     """Return a pass in ONNX Runtime on the processor, of the network exported in float32."""
-    import onnxruntime
-
     image = torch.randn(1, *setting.image_shape)
-    program = onnx_program(model.eval(), image)
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = setting.threads
-    session = onnxruntime.InferenceSession(program, options, providers=["CPUExecutionProvider"])
+    session = onnx_session(onnx_program(model.eval(), image), setting.threads)
     feed = {session.get_inputs()[0].name: image.numpy()}
     return lambda: session.run(None, feed)
 

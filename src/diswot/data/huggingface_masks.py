@@ -13,18 +13,10 @@ from diswot.data.own_masks import plain_mask
 from diswot.data.tabular import image_column
 from diswot.utils.optional_imports import imported
 
-MASKS = (
-    "mask",
-    "masks",
-    "annotation",
-    "annotations",
-    "segmentation",
-    "segmentation_mask",
-    "semantic_segmentation",
-    "label",
-    "labels",
-    "gt",
-)  # usual names of the column
+MASKS = (  # usual names of the column
+    *("mask", "masks", "annotation", "annotations", "segmentation", "segmentation_mask"),
+    *("semantic_segmentation", "label", "labels", "gt"),
+)
 
 
 def has_masks(table: Any) -> bool:

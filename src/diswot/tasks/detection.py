@@ -107,11 +107,9 @@ def check_boxes(fit: Fit, outputs: object) -> None:
     Raises:
         UserError: They are not, or it has others.
     """
-    fits = isinstance(outputs, list) and len(outputs) == 2
-    for each in outputs if isinstance(outputs, list) else ():
-        fits = fits and isinstance(each, dict) and all(key in each for key in _KEYS)
     role, data = fit.role, fit.data
-    if not fits:
+    known = isinstance(outputs, list) and len(outputs) == 2
+    if not known or not all(isinstance(e, dict) and {*_KEYS} <= e.keys() for e in outputs):
         raise UserError(
             f"the {role} gives {type(outputs).__name__} for 2 images, and {data.name} needs a "
             "detector: a list with a dict of boxes, labels and scores for each image"
