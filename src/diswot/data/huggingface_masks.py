@@ -71,7 +71,6 @@ def _table(table: Any, name: str) -> MaskedImages:
     pictures, masks = (encoded_column(table, each, name) for each in (image, column))
     return MaskedImages(
         [f"the mask of {name}: row {row}" for row in range(len(table))],
-        range(len(table)),
         lambda row: opened(pictures([row])[0], names[row]),
         lambda row: plain_mask(opened_mask(masks([row])[0], names[row]), names[row]),
     )

@@ -105,7 +105,6 @@ def _paired(images: Path, labels: Path, wanted: set[str] | None = None) -> Maske
     pictures, masks = ([each[place] for place in places] for each in (first, second))
     return MaskedImages(
         masks,
-        range(len(places)),
         lambda row: opened(pictures[row]),
         lambda row: opened_mask(masks[row]),
         lambda row: size_of(pictures[row]),
