@@ -102,7 +102,7 @@ def search(
     space: Build,
     batches: Batch | Sequence[Batch] | Dataset | object,
     *,
-    n_trials: int = 100,
+    n_trials: int = 500,
     objectives: Sequence[str] = ("score",),
     budget: Budget | None = None,
     sampler: SamplerLike | None = None,
