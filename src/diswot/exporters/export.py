@@ -49,7 +49,7 @@ def export(
         try:
             write = save_detector if detects else chosen.write
             written = write(student, folder, description)
-        except (UserError, ExportFailed):
+        except UserError:
             raise
         except Exception as error:  # an exporter may raise anything for a network it cannot trace
             reason = reason_of(error)

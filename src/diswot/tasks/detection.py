@@ -108,8 +108,9 @@ def check_boxes(fit: Fit, outputs: object) -> None:
         UserError: They are not, or it has others.
     """
     role, data = fit.role, fit.data
-    known = isinstance(outputs, list) and len(outputs) == 2
-    if not known or not all(isinstance(e, dict) and {*_KEYS} <= e.keys() for e in outputs):
+    found = outputs if isinstance(outputs, list) else []
+    boxes = [each for each in found if isinstance(each, dict) and {*_KEYS} <= each.keys()]
+    if not len(found) == len(boxes) == 2:
         raise UserError(
             f"the {role} gives {type(outputs).__name__} for 2 images, and {data.name} needs a "
             "detector: a list with a dict of boxes, labels and scores for each image"
