@@ -119,7 +119,7 @@ ENGINES: dict[str, Callable[[nn.Module, Setting], Callable[[], object]]] = {
 
 
 class LatencyBench:
-    """Measures networks in this process, each once.
+    """Latency measurements of networks in this process, each network once.
 
     Args:
         build: Builds a network from its parameters.
@@ -167,7 +167,7 @@ class LatencyBench:
 
 def kept_timing(cache: Path, params: Mapping[str, Any], setting: Setting) -> Timing | None:
     """Return how long a network took that was measured before, by a file of a bench."""
-    return dict(_read(cache, setting.facts)).get(_name(params)) if cache.exists() else None
+    return dict(_read(cache, setting.facts)).get(_name(params))
 
 
 def _read(path: Path, setting: Mapping[str, Any]) -> Iterator[tuple[str, Timing]]:
