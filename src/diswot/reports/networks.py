@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from diswot.costs.counts import Shape, count_depth, count_macs, count_params, count_trainable
+from diswot.costs.counts import Shape, count, count_depth, count_params, count_trainable
 from diswot.data.dataset import Batch, Dataset
 from diswot.errors import UserError, one_line
 from diswot.knowledge.gradcam import class_activation
@@ -25,12 +25,16 @@ SHOWN = 8  # images drawn with class activation maps
 
 @dataclass(frozen=True)
 class Sizes:
-    """Sizes of a network: parameters, multiply-adds of one image, layers with weights."""
+    """Sizes of a network: parameters, multiply-adds of one image, layers with weights.
+
+    `uncounted` has the names of operations that the multiply-adds leave out.
+    """
 
     params: int
     macs: int
     depth: int
     trainable: int
+    uncounted: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -66,8 +70,8 @@ class FeatureComparison:
 
 def sizes_of(model: nn.Module, image_shape: Shape) -> Sizes:
     """Return the sizes of a network for images of some channels, height and width."""
-    macs = count_macs(model, image_shape)
-    return Sizes(count_params(model), macs, count_depth(model), count_trainable(model))
+    counts, depth = count(model, image_shape), count_depth(model)
+    return Sizes(count_params(model), counts.macs, depth, count_trainable(model), counts.uncounted)
 
 
 def attempt(notes: list[str], what: str, make: Callable[[], Any]) -> Any:

@@ -173,8 +173,8 @@ def _predicted(
         for predicted, targets in predict(network, images, batches):
             counts.append(task.count(predicted, targets))
             found.append(predicted)
-    total = task.combine(counts)
-    return torch.cat(found), [value for _, value in table(task, total, images.classes)]
+    results = task.results(task.combine(counts), len(images.classes))
+    return torch.cat(found), [value for _, value in table(task, results, images.classes)]
 
 
 def _rows(images: Dataset, percents: Mapping[str, list[float]]) -> list[ClassResult]:

@@ -245,10 +245,11 @@ class TrainingLoop:
         bf16 = self.bf16 and task.bf16
         counts = sum_counts(model, self.data, self.test, indices, bf16)
         counts = task.combine(self.processes.collect(counts))
+        results = task.results(counts, len(self.data.classes))
         if len(self.history) + 1 == self.recipe.epochs:
-            self.by_class = dict(table(task, counts, self.data.classes))
-        results = task.results(counts)
-        return {"test_agreement": results[task.result]} if self.data.tests_agreement else results
+            self.by_class = dict(table(task, results, self.data.classes))
+        agreement = {"test_agreement": results.means[task.result]}
+        return agreement if self.data.tests_agreement else results.means
 
     def _settings(self) -> dict[str, Any]:
         """Return what a resumed training must share."""
