@@ -10,8 +10,8 @@ from torch import Tensor
 
 from diswot.errors import UserError
 from diswot.knowledge.adapters import pool
-from diswot.knowledge.stages import at_least_float32
-from diswot.observation.functional import in_safe_range, unit_rows
+from diswot.knowledge.stages import at_least_float32, in_safe_range
+from diswot.observation.functional import unit_rows
 from diswot.observation.observe import Observation
 
 
