@@ -22,7 +22,7 @@ from diswot.observation.feature_maps import StageMap, add_stage_map, as_map, blo
 from diswot.observation.modes import unwrapped
 from diswot.observation.rows import is_dense, logits_of
 
-Layers = Mapping[str, str | Sequence[str]]
+LayerNames = Mapping[str, str | Sequence[str]]
 
 _LAST_CONVOLUTIONS = 6  # whose outputs are kept, of a dense network with several heads
 _BACKBONE = "backbone"
@@ -156,7 +156,7 @@ class Trace:
 def run(
     model: nn.Module,
     images: Tensor,
-    layers: Layers,
+    layers: LayerNames,
     *,
     copy: bool = False,
     targets: Tensor | None = None,
@@ -301,7 +301,7 @@ def _is_head(module: nn.Module, output: Tensor) -> bool:
     )
 
 
-def _named_maps(layers: Layers, modules: Mapping[str, nn.Module]) -> set[str]:
+def _named_maps(layers: LayerNames, modules: Mapping[str, nn.Module]) -> set[str]:
     """Return the names of modules that the user named as maps, after a check of all names."""
     for key in layers:
         if key not in ("classifier", "last", "stages"):

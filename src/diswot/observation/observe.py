@@ -24,7 +24,7 @@ from diswot.observation.class_gradient import autograd_class_gradient, linear_cl
 from diswot.observation.dense_head import RanConvolution, head_convolutions, head_inputs
 from diswot.observation.detectors import Matches, run_matching
 from diswot.observation.feature_maps import as_map
-from diswot.observation.hooks import Layers, Trace, kind, run
+from diswot.observation.hooks import LayerNames, Trace, kind, run
 from diswot.observation.modes import measuring, recordable, require_network, unwrapped
 from diswot.observation.rows import IGNORED, PixelRows, is_dense, logits_of
 
@@ -92,7 +92,7 @@ def observe(
     images: Tensor,
     targets: Tensor,
     *,
-    layers: Layers | None = None,
+    layers: LayerNames | None = None,
     cam: bool = False,
 ) -> Observation:
     """Run a model once, without gradients, and return what the pass shows.
@@ -149,9 +149,9 @@ def record(model: nn.Module, images: Tensor, targets: Tensor, *, cam: bool = Fal
     return _observation(model, trace, images, targets, layers, cam, nullcontext)
 
 
-def given_layers(model: nn.Module) -> Layers:
+def given_layers(model: nn.Module) -> LayerNames:
     """Return the names of modules that a model brings with it; none by default."""
-    given: Layers = getattr(unwrapped(model), NAMES.rpartition(".")[2], {})
+    given: LayerNames = getattr(unwrapped(model), NAMES.rpartition(".")[2], {})
     return given
 
 
@@ -160,7 +160,7 @@ def _observation(
     trace: Trace,
     images: Tensor,
     targets: Tensor,
-    layers: Layers,
+    layers: LayerNames,
     cam: bool,
     mode: Callable[[nn.Module], AbstractContextManager[object]],
 ) -> Observation:
@@ -199,7 +199,7 @@ def _observation(
 
 
 def _dense_observation(
-    trace: Trace, outputs: Tensor, rerun: Rerun, rows: PixelRows, layers: Layers
+    trace: Trace, outputs: Tensor, rerun: Rerun, rows: PixelRows, layers: LayerNames
 ) -> Observation:
     logits, targets = rows.read(outputs), rows.classes
     heads: tuple[RanConvolution, ...] = ()
@@ -220,7 +220,7 @@ def _dense_observation(
     return Observation(stages, last, entering, logits, targets, gradient, positions=outputs)
 
 
-def _box_observation(trace: Trace, rematch: Rematch, layers: Layers) -> Observation:
+def _box_observation(trace: Trace, rematch: Rematch, layers: LayerNames) -> Observation:
     named, last = named_maps(trace, layers)
     body = tuple(each.map for each in trace.stage_maps)
     levels = tuple(level for level, _ in trace.levels)
@@ -257,7 +257,7 @@ def _box_gradient(rows: BoxRows, entering: Tensor, linear: bool, rematch: Rematc
     return autograd_class_gradient(lambda: rows.logits(rematch()), logits, targets, *weights)
 
 
-def _dense_classifier(trace: Trace, logits: Tensor, layers: Layers) -> RanConvolution:
+def _dense_classifier(trace: Trace, logits: Tensor, layers: LayerNames) -> RanConvolution:
     """Return the convolution that the user named, or the last one with K outputs."""
     named = layers.get("classifier")
     for each in reversed(trace.convolutions):
@@ -267,7 +267,7 @@ def _dense_classifier(trace: Trace, logits: Tensor, layers: Layers) -> RanConvol
     raise NoClassifier(f"no classifier found: {wanted} is not among the last that ran; {_NAME_IT}")
 
 
-def _maps(trace: Trace, classifier: str, layers: Layers) -> tuple[tuple[Tensor, ...], Tensor]:
+def _maps(trace: Trace, classifier: str, layers: LayerNames) -> tuple[tuple[Tensor, ...], Tensor]:
     """Return the maps that end the stages, and the last map."""
     stages, last = named_maps(trace, layers)
     stages = stages or trace.stages(classifier)
@@ -277,7 +277,7 @@ def _maps(trace: Trace, classifier: str, layers: Layers) -> tuple[tuple[Tensor, 
     return stages or (last,), last
 
 
-def named_maps(trace: Trace, layers: Layers) -> tuple[tuple[Tensor, ...], Tensor | None]:
+def named_maps(trace: Trace, layers: LayerNames) -> tuple[tuple[Tensor, ...], Tensor | None]:
     """Return the maps that the user named: the stages, none by default, and the last map."""
     stages = tuple(_named_map(trace, stage) for stage in layers.get("stages", ()))
     return stages, _named_map(trace, str(layers["last"])) if "last" in layers else None
@@ -293,7 +293,7 @@ def _named_map(trace: Trace, name: str) -> Tensor:
     return features
 
 
-def _classifier(trace: Trace, logits: Tensor, layers: Layers) -> tuple[str, Tensor]:
+def _classifier(trace: Trace, logits: Tensor, layers: LayerNames) -> tuple[str, Tensor]:
     """Return name and weight of the layer that gives the logits, or of the last with K outputs."""
     if "classifier" in layers:
         names = given = [str(layers["classifier"])]
@@ -326,7 +326,12 @@ def _warn_if_several(trace: Trace, taken: str, classes: int) -> None:
 
 
 def _autograd_cam_weights(
-    model: nn.Module, trace: Trace, rerun: Rerun, targets: Tensor, classifier: str, layers: Layers
+    model: nn.Module,
+    trace: Trace,
+    rerun: Rerun,
+    targets: Tensor,
+    classifier: str,
+    layers: LayerNames,
 ) -> Tensor:
     """Return the channel weights by a backward pass; without a graph a second pass records one."""
     name, source, enters = _source(trace, classifier, layers)
@@ -344,7 +349,7 @@ def _autograd_cam_weights(
     return features.mean((2, 3))
 
 
-def _source(trace: Trace, classifier: str, layers: Layers) -> tuple[str, Tensor, bool]:
+def _source(trace: Trace, classifier: str, layers: LayerNames) -> tuple[str, Tensor, bool]:
     """Return a module's name, its tensor that is the last map, and whether that is its input."""
     named = [str(layers["last"])] if "last" in layers else list(layers.get("stages", ()))
     if named:
