@@ -6,6 +6,8 @@ global random states of torch and NumPy; a call puts these back.
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import torch
 from timm.data import Mixup  # type: ignore[attr-defined]
@@ -43,12 +45,11 @@ def mix(
     Returns:
         The images, and the probability of each class, B x K.
     """
+    mixer: Any = Mixup(mixup, cutmix, label_smoothing=0.0, num_classes=classes)  # type: ignore[no-untyped-call]
     before = np.random.get_state()
     try:
         np.random.seed(seed)
-        mixed: tuple[Tensor, Tensor] = Mixup(
-            mixup, cutmix, label_smoothing=0.0, num_classes=classes
-        )(images, labels)
+        mixed: tuple[Tensor, Tensor] = mixer(images, labels)
         return mixed
     finally:
         np.random.set_state(before)
