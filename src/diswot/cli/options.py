@@ -275,7 +275,7 @@ class SearchOptions:
     headings: ClassVar = {"Search": "objectives sampler", "Scoring": "proxy", "Output": "no_out"}
 
     space: str = "s0"
-    trials: int = 100
+    trials: int = 500
     objectives: str = "score"
     sampler: str | None = None
     proxy: str | None = None
