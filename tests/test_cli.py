@@ -593,6 +593,17 @@ class TestDistill:
         model = build_network(create_space("s0", 10), best["params"])
         load_network_weights(model, folder / "distilled" / "student.safetensors")
 
+    def test_after_a_search_that_records_no_images(
+        self, run: Run, place: Path, tmp_path: Path
+    ) -> None:
+        """As a search from Python; it is not distilled on other images."""
+        made = json.loads((place / "found" / "run.json").read_text())
+        del made["config"]["data"]
+        (tmp_path / "run.json").write_text(json.dumps(made))
+        (tmp_path / "found.json").write_bytes((place / "found" / "found.json").read_bytes())
+        told = run(f"distill {tmp_path} --teacher none --epochs 1").mistake()
+        assert told == "the run does not record its images; name them with --data"
+
     def test_named_student(self, run: Run, place: Path, tmp_path: Path) -> None:
         weights = place / "teacher" / "student.safetensors"
         line = f"{TRAIN} --student resnet20 --teacher resnet20 --teacher-weights {weights}"

@@ -21,7 +21,7 @@ from diswot.cli.options import (
     TeacherOptions,
 )
 from diswot.cli.rank_scores import VANILLA, job_of, names_of, rows_of, scored, target_notes
-from diswot.cli.rank_study import kept_in, rank_study
+from diswot.cli.rank_study import folder_note, rank_study
 from diswot.cli.study_file import TableSettings
 from diswot.errors import UserError
 from diswot.runs import folder
@@ -85,7 +85,7 @@ def rank(
         console.show_json(result)
         return
     _show(result, rankings)
-    kept = kept_in(files, "rank.json, scores.csv and plots")
+    kept = folder_note(files, "rank.json, scores.csv and plots")
     console.note(*target_notes(target, rows), *_remarks(rankings), *kept, quiet=output.quiet)
 
 

@@ -51,10 +51,10 @@ def rank_study(
         console.show_json(result)
         return
     _show(path, result)
-    console.note(*notes, *kept_in(out, f"{MATRIX_PAGE} and {MATRIX}"), quiet=output.quiet)
+    console.note(*notes, *folder_note(out, f"{MATRIX_PAGE} and {MATRIX}"), quiet=output.quiet)
 
 
-def kept_in(files: RankFileOptions, names: str) -> list[str]:
+def folder_note(files: RankFileOptions, names: str) -> list[str]:
     """Return a note on where a rank study is kept; none on scores that were read from a file."""
     if files.out is not None:
         return [f"kept in {files.out}: {names}"]
