@@ -143,7 +143,7 @@ def _train(
 
 def _show(results: Mapping[str, Mapping[str, Any]]) -> None:
     """Print a row for each training, by its folder."""
-    from diswot.utils.units import show_count
+    from diswot.utils.units import show_count, show_params
 
     rows = []
     for name, result in results.items():
@@ -154,7 +154,7 @@ def _show(results: Mapping[str, Mapping[str, Any]]) -> None:
         rows.append(
             [
                 name,
-                short_name(student) if isinstance(student, str) else console.show_params(student),
+                short_name(student) if isinstance(student, str) else show_params(student),
                 f"{short_name(result['teacher'])}: {losses}" if result["teacher"] else "alone",
                 tested(result),
                 show_count(result["model_params"]),
