@@ -126,8 +126,8 @@ class TrainingLoop:
         if not resume:
             raise UserError(f"{self.out} holds a training already; resume it, or choose another")
         plain = {**Recipe().as_dict(), "start": FRESH}
-        self.history = checkpoint.load(self.out, self.settings, self._parts(), plain)
-        self.by_class = checkpoint.recorded(self.out).get(_BY_CLASS, {})
+        self.history, notes = checkpoint.load(self.out, self.settings, self._parts(), plain)
+        self.by_class = notes.get(_BY_CLASS, {})
 
     def read(self, on_read: OnRead, hold: bool | None) -> None:
         """Open the training and test images; read them onto the device where they are held."""
