@@ -112,7 +112,7 @@ def score_of(
 
 def number(value: float | NotScored) -> str:
     if isinstance(value, NotScored):
-        return "-inf" if value.lowest else ""
+        return "-inf" if value.value == -math.inf else ""
     return f"{value:.8g}"
 
 

@@ -48,7 +48,7 @@ def out_of_memory(error: BaseException) -> bool:
 
 
 class SearchFailed(RuntimeError):
-    """A search without a single scored candidate; the command line exits with status 1."""
+    """A search without a scored candidate, or workers that cannot go on; exit status 1."""
 
 
 class ExportFailed(RuntimeError):

@@ -11,12 +11,14 @@ import time
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from tasks import broken, dying, made, named, results, seldom, unmade
 
 from diswot.errors import SearchFailed, UserError
+from diswot.executors import processes
 from diswot.executors.pool import Pool
 from diswot.executors.processes import ProcessBackend, process_pool
 from diswot.executors.protocol import Executor
@@ -240,3 +242,63 @@ def test_worker_killed_while_it_sends(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_the_pool_is_an_executor(two: Executor) -> None:
     assert isinstance(two, Pool) and two.room <= 2
+
+
+CHILD = """
+import multiprocessing, os, sys, time
+
+def child(platform, follows):
+    sys.platform = platform or sys.platform
+    from diswot.executors.processes import die_with_parent
+    parent = os.getppid()
+    if follows:
+        die_with_parent()
+    print("up", flush=True)
+    while os.getppid() == parent:
+        time.sleep(0.02)
+    time.sleep(0.5)
+    print("outlived", flush=True)
+
+if __name__ == "__main__":
+    spawn = multiprocessing.get_context("spawn")
+    arguments = sys.argv[1], sys.argv[2] == "follows"
+    spawn.Process(target=child, args=arguments, daemon=True).start()
+    time.sleep(60)
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="sends a signal")
+@pytest.mark.parametrize(
+    ("platform", "follows"), [("", "follows"), ("another", "follows"), ("", "stays")]
+)
+def test_child_of_a_killed_process_ends(platform: str, follows: str, tmp_path: Path) -> None:
+    """Its output ends when nobody is left to write to it; the third process shows what would."""
+    script = tmp_path / "script.py"
+    script.write_text(CHILD)
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    command = [sys.executable, str(script), platform, follows]
+    with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as parent:
+        assert parent.stdout is not None and parent.stdout.readline() == "up\n"
+        parent.kill()
+        rest, _ = parent.communicate(timeout=30)
+
+    assert rest == ("" if follows == "follows" else "outlived\n")
+
+
+@pytest.mark.parametrize("gone", [False, True])
+def test_process_whose_parent_died_before_it_asked(
+    gone: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[tuple[int, int]] = []
+    exits: list[int] = []
+    parent = SimpleNamespace(pid=os.getppid() + gone)
+    library = SimpleNamespace(prctl=lambda option, signal: asked.append((option, signal)))
+    monkeypatch.setattr(sys, "platform", "linux")
+    monkeypatch.setattr(processes.multiprocessing, "parent_process", lambda: parent)
+    monkeypatch.setattr(processes.ctypes, "CDLL", lambda name: library)
+    monkeypatch.setattr(os, "_exit", exits.append)
+
+    processes.die_with_parent()
+
+    assert asked == [(1, 9)]  # PR_SET_PDEATHSIG, SIGKILL
+    assert exits == [1] * gone

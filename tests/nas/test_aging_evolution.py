@@ -282,7 +282,7 @@ def test_space_of_one_architecture_is_no_endless_search(
 
 
 def test_proposal_is_known_by_the_choices_that_an_architecture_met() -> None:
-    known = Past().followed_by(history(({"x": "a"}, 1.0), ({"x": "b", "y": "a"}, 2.0)))
+    known = Past(20).followed_by(history(({"x": "a"}, 1.0), ({"x": "b", "y": "a"}, 2.0)))
 
     assert {"x": "a", "y": "a"} in known
     assert {"x": "a", "y": "b"} in known
@@ -308,7 +308,7 @@ def test_failed_half_way_blocks_nothing_else() -> None:
         distributions={"x": CategoricalDistribution(list("ab"))},
     )
 
-    assert {"x": "a", "y": "a"} not in Past().followed_by([half])
+    assert {"x": "a", "y": "a"} not in Past(20).followed_by([half])
 
 
 def test_last_unknown_architecture_is_found() -> None:
@@ -319,7 +319,7 @@ def test_last_unknown_architecture_is_found() -> None:
         for a, b in itertools.product(range(1, 41), range(1, 51))
         if (a, b) != (17, 23)
     ]
-    known, random = Past().followed_by(trials), np.random.default_rng(0)
+    known, random = Past(20).followed_by(trials), np.random.default_rng(0)
 
     assert random_child(space, known, random) == {"a": 17, "b": 23}
     assert mutated_child({"a": 40, "b": 50}, space, known, random) == {"a": 17, "b": 23}
@@ -328,7 +328,7 @@ def test_last_unknown_architecture_is_found() -> None:
 def test_continuous_choices_are_always_unknown() -> None:
     space = {"a": FloatDistribution(0, 1)}
     trials = [create_trial(params={"a": 0.5}, distributions=space, value=0.0)]
-    known, random = Past().followed_by(trials), np.random.default_rng(0)
+    known, random = Past(20).followed_by(trials), np.random.default_rng(0)
 
     assert mutated_child({"a": 0.5}, space, known, random) not in known
 

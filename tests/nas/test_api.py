@@ -5,7 +5,6 @@ import logging
 import math
 import os
 import random
-import signal
 import subprocess
 import sys
 import time
@@ -731,11 +730,6 @@ def test_killed_at_any_write_and_resumed(
     assert write > 5 * asked
 
 
-def lines(place: Path) -> int:
-    path = place / JOURNAL
-    return path.read_bytes().count(b"\n") if path.exists() else 0
-
-
 def test_the_result_as_a_table() -> None:
     pytest.importorskip("pandas", reason="needs the extra pandas")
     found = run(trials=6)
@@ -765,33 +759,6 @@ def test_the_result_as_a_figure() -> None:
     assert (list(front["x"]), list(front["y"])) == ([7, 7], [2.5, 2.5])
     assert front["name"] == "Pareto front" and list(front["text"]) == ["width=3"] * 2
     assert found.plot().layout.xaxis.title.text == "params"
-
-
-def test_killed_by_the_system_and_resumed(tmp_path: Path) -> None:
-    """In a folder with a relative path, where Optuna's own lock would block for ever."""
-    place, moments = tmp_path / "run", random.Random(int(time.time()))
-    count = 0
-    for _ in range(2):
-        running = process(place, 30)
-        count = lines(place) + moments.randint(5, 45)
-        while running.poll() is None and lines(place) < count:
-            time.sleep(moments.random() / 100)
-        running.send_signal(signal.SIGKILL)
-        assert running.wait() in (-signal.SIGKILL, 0)  # 0: it was faster than we were
-    recorded = (place / JOURNAL).read_bytes()
-
-    found = run(trials=30, seed=4, storage=place, resume=True)
-
-    kept = recorded[: recorded.rindex(b"\n") + 1]
-    assert (place / JOURNAL).read_bytes().startswith(kept)
-    assert found.trials == 30 == len(ends(place, "score"))
-    took = [t.duration.total_seconds() for t in ends(place, "scores")]
-    assert found.seconds == pytest.approx(sum(took), rel=0.2)  # one at a time
-    assert len({digest(trial.params) for trial in ends(place, "scores")}) == found.scored
-    fixed = scorer(teacher(), [batch()], seed=4)
-    for trial in ends(place, "scores"):
-        build = lambda trial=trial: build_network(tiny, trial.params)  # noqa: E731
-        assert fixed.score(fixed.students(build), ["diswot"])["diswot"] == [trial.value]
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,6 @@ from toyspaces import Marked, batch, teacher, tiny
 
 from diswot.costs.budget import Budget, Excess
 from diswot.costs.latency import LatencyBench, Setting
-from diswot.errors import SearchFailed
 from diswot.nas.evaluator import Evaluator, Scoring, failure
 from diswot.nas.trial_result import TrialResult
 from diswot.proxies.candidate import Candidate
@@ -111,12 +110,11 @@ def test_network_that_raises_has_failed(error: BaseException, failed: str, kind:
     assert result == TrialResult(failed=failed, kind=kind)
 
 
-@pytest.mark.parametrize("error", [SearchFailed("no worker starts"), KeyboardInterrupt()])
-def test_what_ends_the_search_passes(error: BaseException) -> None:
+def test_an_interrupt_passes() -> None:
     def space(trial: BaseTrial) -> nn.Module:
-        raise error
+        raise KeyboardInterrupt
 
-    with pytest.raises(type(error)):
+    with pytest.raises(KeyboardInterrupt):
         evaluator(space).evaluate({"size": 2})
 
 

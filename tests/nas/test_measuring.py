@@ -13,9 +13,9 @@ from toyspaces import Marked
 from diswot.costs.budget import Budget, Excess
 from diswot.executors.inline import Inline
 from diswot.executors.protocol import TaskResult
-from diswot.nas.evaluator import Task
 from diswot.nas.measuring import MeasuredFirst, Measurement
 from diswot.nas.trial_result import TrialResult
+from diswot.spaces.registry import Params
 
 SHAPE = (3, 8, 8)
 
@@ -95,9 +95,9 @@ def test_a_process_that_measures_and_died_is_waited_for() -> None:
 
 
 def test_a_measured_candidate_is_evaluated_with_its_latency() -> None:
-    tasks: list[Task] = []
+    tasks: list[tuple[Params, float | None]] = []
 
-    def evaluate(task: Task) -> TrialResult:
+    def evaluate(task: tuple[Params, float | None]) -> TrialResult:
         tasks.append(task)
         return TrialResult(1.0)
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from diswot.errors import UserError
 from diswot.observation import hooks
-from diswot.observation.hooks import LinearHead, Trace, kind, run
+from diswot.observation.hooks import LinearHead, Trace, describe, run
 
 LEARNS, PLAIN, POOL = nn.Conv2d(1, 1, 1), nn.ReLU(), nn.AdaptiveAvgPool2d(1)
 
@@ -204,7 +204,7 @@ def test_hooks_are_gone_when_one_cannot_be_set(monkeypatch: pytest.MonkeyPatch) 
     ],
 )
 def test_values_are_described(value: object, told: str) -> None:
-    assert kind(value) == told
+    assert describe(value) == told
 
 
 def test_name_of_nothing_is_told_before_the_model_runs() -> None:

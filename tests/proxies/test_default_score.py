@@ -199,4 +199,4 @@ def test_a_student_that_begins_with_nothing_is_lowest() -> None:
     fixed = scorer(create_teacher("resnet20", 5), [batch])
     build = partial(build_network, create_space("nasbench201", 5), nasbench201.from_string(nothing))
     (outcome,) = fixed.outcomes([fixed.fresh(build)], ["default"])["default"]
-    assert isinstance(outcome, NotScored) and outcome.lowest
+    assert isinstance(outcome, NotScored) and outcome.value == -math.inf

@@ -17,9 +17,9 @@ from diswot.runs.verification import verification
 
 
 def candidate(
-    trial: int, score: float | None, params: float | None, end: str = "scores"
+    trial: int, score: float | None, params: float | None, outcome: str = "scored"
 ) -> TrialRecord:
-    return TrialRecord(trial, {"width": trial}, end, score, None, params)
+    return TrialRecord(trial, {"width": trial}, outcome, score, None, params)
 
 
 CANDIDATES = (

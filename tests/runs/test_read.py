@@ -25,15 +25,15 @@ def test_a_search_is_what_the_study_holds(folder: Path) -> None:
 
     assert best.params == found["best"]["params"] and best.trial == found["best"]["trial"]
     assert best.score == best.model_params == found["best"]["model_params"]
-    ends = [c.end for c in search_of(run).trials]
-    assert [ends.count(n) for n in ("scores", "reused", "rejected")] == [
+    ends = [c.outcome for c in search_of(run).trials]
+    assert [ends.count(n) for n in ("scored", "reused", "rejected")] == [
         found[name] for name in ("scored", "reused", "rejected")
     ]
     assert not run.notes and not run.trainings and not run.studies
     assert (
         search_of(run).config["seed"] == 0 and search_of(run).config["budget"]["max_params"] == 3e5
     )
-    rejected = next(c for c in search_of(run).trials if c.end == "rejected")
+    rejected = next(c for c in search_of(run).trials if c.outcome == "rejected")
     assert "params > 300000" in rejected.note and rejected.score is None
 
 

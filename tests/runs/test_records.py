@@ -16,10 +16,10 @@ from diswot.runs.records import (
     TrialRecord,
 )
 
-SMALL = TrialRecord(4, {"a": 1}, "scores", 2.0, None, 100, 200, extra={"latency": 0.5})
-LARGE = TrialRecord(7, {"a": 2}, "scores", 3.0, None, 300)
-SAME = TrialRecord(5, {"a": 3}, "scores", 3.0, None, 300)
-OTHERS = (TrialRecord(1, {"a": 1}, "reused", 2.0), TrialRecord(2, {"a": 0}, "scores", None))
+SMALL = TrialRecord(4, {"a": 1}, "scored", 2.0, None, 100, 200, extra={"latency": 0.5})
+LARGE = TrialRecord(7, {"a": 2}, "scored", 3.0, None, 300)
+SAME = TrialRecord(5, {"a": 3}, "scored", 3.0, None, 300)
+OTHERS = (TrialRecord(1, {"a": 1}, "reused", 2.0), TrialRecord(2, {"a": 0}, "scored", None))
 
 
 def test_costs_by_name() -> None:
@@ -111,9 +111,9 @@ def test_the_network_whose_costs_were_the_limits() -> None:
 
 def test_the_trials_as_a_data_frame_and_a_figure() -> None:
     trials = (
-        TrialRecord(0, {"width": 8}, "scores", 1.5, None, 100, extra={"latency": 0.002}),
+        TrialRecord(0, {"width": 8}, "scored", 1.5, None, 100, extra={"latency": 0.002}),
         TrialRecord(1, {"width": 16}, "rejected"),
-        TrialRecord(2, {"width": 4}, "scores", 2.5, None, 50),
+        TrialRecord(2, {"width": 4}, "scored", 2.5, None, 50),
     )
     search = SearchRecord({}, {}, trials, None, None)
     frame = search.to_dataframe()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -124,10 +125,11 @@ def test_another_search_is_not_written_into_the_folder(tmp_path: Path) -> None:
     assert {path: path.read_bytes() for path in tmp_path.iterdir()} == kept
 
 
-def test_a_rank_study_is_not_overwritten(tmp_path: Path) -> None:
+@pytest.mark.parametrize("place", ["storage", "out"])
+def test_a_rank_study_is_not_overwritten(place: str, tmp_path: Path) -> None:
     (tmp_path / "run.json").write_text('{"config": {"table": "rows.csv"}}')
     with pytest.raises(diswot.UserError, match="holds a rank study; name another folder"):
-        searched(diswot.StudySettings(out=tmp_path))
+        searched(replace(diswot.StudySettings(), **{place: tmp_path}))  # type: ignore[arg-type]
     assert [path.name for path in tmp_path.iterdir()] == ["run.json"]
 
 

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from diswot.utils.pareto import front
+from diswot.utils.pareto import pareto_front
 
 POINTS = st.integers(1, 3).flatmap(
     lambda width: st.lists(st.tuples(*[st.integers(-3, 3)] * width), max_size=12)
@@ -25,12 +25,12 @@ POINTS = st.integers(1, 3).flatmap(
     ],
 )
 def test_front_by_hand(points: list[tuple[float, ...]], places: list[int]) -> None:
-    assert front(points) == places
+    assert pareto_front(points) == places
 
 
 @given(POINTS)
 def test_front_is_that_of_optuna_with_equal_points_once(points: list[tuple[int, ...]]) -> None:
-    places = front(points)
+    places = pareto_front(points)
     there = [points[place] for place in places]
 
     assert places == sorted(places) and len(set(there)) == len(there)

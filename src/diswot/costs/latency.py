@@ -15,7 +15,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -28,7 +28,7 @@ from diswot.costs.onnx_program import onnx_program
 from diswot.costs.timing import Timing, timed
 from diswot.errors import UserError, one_line, unknown
 from diswot.utils import environment, jsonl
-from diswot.utils.devices import get_device
+from diswot.utils.devices import get_device, threads
 from diswot.utils.optional_imports import imported
 
 Params = dict[str, Any]
@@ -125,7 +125,7 @@ ENGINES: dict[str, Callable[[nn.Module, Setting], Callable[[], object]]] = {
 
 
 class LatencyBench:
-    """Measures networks in this process, each once.
+    """Latency measurements of networks in this process, each network once.
 
     Args:
         build: Builds a network from its parameters.
@@ -158,7 +158,7 @@ class LatencyBench:
         return self._known[name]
 
     def _measure(self, params: Params) -> Timing:
-        with _threads(self._setting.threads):
+        with threads(self._setting.threads):
             engine = ENGINES[self._setting.engine]
             call = engine(self._build(params), self._setting)
             return timed(call, clock(self._setting)[1])
@@ -173,7 +173,7 @@ class LatencyBench:
 
 def kept_timing(cache: Path, params: Mapping[str, Any], setting: Setting) -> Timing | None:
     """Return how long a network took that was measured before, by a file of a bench."""
-    return dict(_read(cache, setting.facts)).get(_name(params)) if cache.exists() else None
+    return dict(_read(cache, setting.facts)).get(_name(params))
 
 
 def _read(path: Path, setting: Mapping[str, Any]) -> Iterator[tuple[str, Timing]]:
@@ -186,13 +186,3 @@ def _read(path: Path, setting: Mapping[str, Any]) -> Iterator[tuple[str, Timing]
 
 def _name(params: Mapping[str, Any]) -> str:
     return json.dumps(params, sort_keys=True)
-
-
-@contextmanager
-def _threads(count: int) -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(count)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)

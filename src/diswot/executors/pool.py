@@ -1,4 +1,4 @@
-"""Workers of a driver: who has which task, and what becomes of those that die or hang.
+"""Pool of workers: assigns tasks, retries after a worker's death, enforces timeouts.
 
 The same for processes and for Ray's actors. No library keeps these rules together: a process pool
 of the standard library or of loky ends with the first worker that dies and knows no time limit.
@@ -26,7 +26,7 @@ RESTARTS = 30  # the same once one was ready: workers can be made, but memory ma
 
 
 class Backend(Protocol):
-    """Starts workers and carries messages; it alone knows what a worker is."""
+    """Means of starting workers and of exchanging messages with them."""
 
     def start(self, number: int) -> Any:
         """Start worker `number`, which replies once when it is ready."""

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import ctypes
 import multiprocessing
 import os
 import signal
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+import threading
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
@@ -15,16 +17,15 @@ from multiprocessing.process import BaseProcess
 from diswot.executors.pool import running
 from diswot.executors.protocol import Executor, Make
 from diswot.executors.worker import Payload, Reply, attempt, read, write
-from diswot.utils.lifetime import die_with_parent
 
 GRACE = 10  # seconds for a process to end after it has closed its pipe
+_PR_SET_PDEATHSIG = 1
 
 
-@contextmanager
 def process_pool(
     makes: Sequence[Make], workers: int, *, threads: int = 1, timeout: float | None = None
-) -> Iterator[Executor]:
-    """Keep worker processes while the context lasts.
+) -> AbstractContextManager[Executor]:
+    """Return a context that keeps worker processes.
 
     Args:
         makes: Worker i calls `makes[i % len(makes)]` once, for the function that does its tasks.
@@ -37,8 +38,7 @@ def process_pool(
         SearchFailed: Workers die before they are ready.
     """
     payloads = [Payload.pack(make) for make in makes]
-    with running(ProcessBackend(payloads, threads), workers, timeout) as pool:
-        yield pool
+    return running(ProcessBackend(payloads, threads), workers, timeout)
 
 
 @dataclass(frozen=True, eq=False)
@@ -103,7 +103,7 @@ def _reply(worker: _Process) -> Reply:
 
 
 def _serve(pipe: Connection, threads: int) -> None:
-    """Life of a worker process."""
+    """Run a worker process until its pipe closes."""
     die_with_parent()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     sys.stdout = sys.stderr  # standard output is the driver's
@@ -114,3 +114,23 @@ def _serve(pipe: Connection, threads: int) -> None:
         pipe.send_bytes(write(Reply(error=started.error)))
         while started.error is None:
             pipe.send_bytes(write(attempt(started.value, pipe.recv())))
+
+
+def die_with_parent() -> None:
+    """End this worker process when its parent ends for any reason.
+
+    On Linux the kernel kills this process; on other systems a thread waits for the parent.
+    """
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        if os.getppid() != parent.pid:
+            os._exit(1)
+    else:
+        threading.Thread(target=_follow, args=(parent.sentinel,), daemon=True).start()
+
+
+def _follow(sentinel: int) -> None:
+    wait([sentinel])
+    os._exit(1)

@@ -1,4 +1,4 @@
-"""What a driver knows of those who do its tasks."""
+"""Interface of an executor and the result of a task."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class TaskResult:
 
 
 class Executor(Protocol):
-    """Does tasks, here or elsewhere."""
+    """Runner of tasks, in this process or in others."""
 
     @property
     def room(self) -> int:

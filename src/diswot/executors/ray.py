@@ -108,7 +108,7 @@ def ray_actors(
 
 
 class RayWorker:
-    """The side of a worker, in a process that Ray starts."""
+    """Ray actor that does tasks."""
 
     _do: Do
 
@@ -210,7 +210,7 @@ class _RayBackend:
 
 @dataclass
 class _Liveness:
-    """Tells when a cluster is lost.
+    """Liveness check of a Ray cluster.
 
     Attributes:
         address: Address as the user named it.

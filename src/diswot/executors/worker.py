@@ -1,4 +1,4 @@
-"""What a worker is sent once, and what it sends back."""
+"""Messages between a driver and its workers."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from diswot.utils import user_code
 
 @dataclass(frozen=True)
 class Payload:
-    """What a worker is made of: users' files to import, then a pickled function to call."""
+    """The user's files and the pickled function that start a worker."""
 
     files: tuple[user_code.UserFile, ...]
     pickled: bytes
@@ -49,7 +49,7 @@ class Payload:
 
 @dataclass(frozen=True)
 class Reply:
-    """What a driver hears of a worker.
+    """A worker's message: a result, an error or its death.
 
     Attributes:
         value: What the task returned; None of a worker that is ready.

@@ -42,7 +42,7 @@ def digest(params: Mapping[str, Any]) -> Digest:
 
 
 def _number(value: Any) -> Any:
-    """A number in the one form of all that equal it; what is none stays."""
+    """Return equal numbers (1, 1.0, True) in one form; any other value unchanged."""
     if isinstance(value, float) and not value.is_integer():
         return float(value)
     return int(value) if isinstance(value, bool | float) else value
@@ -76,7 +76,7 @@ class Past:
         nearest: Trials outside the budget, the nearest first, at most as many as the population.
     """
 
-    def __init__(self, population: int = 0) -> None:
+    def __init__(self, population: int) -> None:
         self.taken = 0
         self.population = population
         self.nearest: list[FrozenTrial] = []
@@ -94,7 +94,7 @@ class Past:
         self.distributions.update(trial.distributions)
         if trial.state == TrialState.COMPLETE:
             self.living.append(trial)
-        elif trial.state == TrialState.PRUNED and self.population:
+        elif trial.state == TrialState.PRUNED:
             self.nearest = nearest([*self.nearest, trial], self.population)
 
     def followed_by(self, trials: Iterable[FrozenTrial]) -> Past:

@@ -29,11 +29,10 @@ from diswot.nas.result import SearchResult, search_result
 from diswot.nas.samplers import SamplerLike, create_sampler
 from diswot.observation.modes import require_network
 from diswot.proxies.registry import ProxyLike, get_proxy
-from diswot.spaces.named import NamedSpace
-from diswot.spaces.registry import Params, enumerate_params
+from diswot.spaces.registry import NamedSpace, Params, enumerate_params
 from diswot.spaces.validation import Build
 from diswot.storage.run_files import FOUND, LATENCIES
-from diswot.storage.run_writer import write_run
+from diswot.storage.run_writer import SEARCH, require_kind, write_run
 from diswot.storage.study import alone, name_metrics, open_study, opened
 from diswot.utils import files
 from diswot.utils.agreement import plain, require_same
@@ -82,16 +81,6 @@ class StudySettings:
     def results(self) -> Path | None:
         """Return the folder of settings and result; None where they are not written."""
         return self.out or self.folder
-
-    @property
-    def database(self) -> str | None:
-        """Return the URL of a database with its password masked; None for a folder or memory."""
-        return masked(str(self.storage)) if self.shared else None
-
-    @property
-    def cache(self) -> Path | None:
-        """Return the file of measured latencies in a run folder."""
-        return None if self.folder is None else self.folder / LATENCIES
 
 
 _SCORING, _COMPUTE, _STUDY = Scoring(), Compute(), StudySettings()
@@ -221,8 +210,11 @@ def _driver(
 ) -> Iterator[Driver]:
     """Start the workers and open the study; stop and close them at the end."""
     proposals = create_sampler(sampler, evaluator.scoring.seed)
+    if study.results is not None:
+        require_kind(study.results, SEARCH)
     with contextlib.ExitStack() as stack:
-        executor = stack.enter_context(compute.executor(evaluator, study.cache))
+        latencies = None if study.folder is None else study.folder / LATENCIES
+        executor = stack.enter_context(compute.executor(evaluator, latencies))
         held = stack.enter_context(_opened(study, proposals, evaluator.objectives))
         _agree(held, {**_facts(evaluator, name_of(sampler), compute), **study.facts})
         peers = Peers(held) if study.shared else None
@@ -256,7 +248,8 @@ def _write_settings(study: StudySettings, held: optuna.Study, named: Mapping[str
     """Write what is searched, and where the trials are, into the folder of the results."""
     if study.results is not None:
         config = {**named, **held.user_attrs["config"]}
-        write_run(study.results, config, study={"storage": study.database, "name": study.name})
+        database = masked(str(study.storage)) if study.shared else None
+        write_run(study.results, config, study={"storage": database, "name": study.name})
 
 
 def _write_result(study: StudySettings, found: SearchResult, compute: Compute) -> None:
@@ -277,14 +270,19 @@ def named_facts(space: Build, data: object) -> dict[str, Any]:
 
 def _facts(evaluator: Evaluator, sampler: str, compute: Compute) -> dict[str, Any]:
     """Return what a resumed study must share."""
-    how = evaluator.scoring
-    facts: dict[str, Any] = {"init": how.init, "seed": how.seed, "proxy": name_of(how.proxy)}
-    facts |= {"trained_teacher": how.trained_teacher}
-    facts |= {"batches": [list(batch.images.shape) for batch in evaluator.batches]}
-    facts |= {"sampler": sampler, "budget": asdict(evaluator.budget)}
-    facts |= {"objectives": list(evaluator.objectives)}
-    kind = device_kind(compute.places(evaluator.batches[0].images.device))
-    return facts if kind == CPU else {**facts, "device": kind}
+    how, batches = evaluator.scoring, evaluator.batches
+    kind = device_kind(compute.places(batches[0].images.device))
+    return {
+        "init": how.init,
+        "seed": how.seed,
+        "proxy": name_of(how.proxy),
+        "trained_teacher": how.trained_teacher,
+        "batches": [list(batch.images.shape) for batch in batches],
+        "sampler": sampler,
+        "budget": asdict(evaluator.budget),
+        "objectives": list(evaluator.objectives),
+        **({} if kind == CPU else {"device": kind}),
+    }
 
 
 @contextlib.contextmanager

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -15,7 +15,7 @@ from diswot.costs.latency import LatencyBench, Setting
 from diswot.errors import UserError
 from diswot.executors.inline import Inline
 from diswot.executors.processes import process_pool
-from diswot.executors.protocol import Executor
+from diswot.executors.protocol import Executor, Make
 from diswot.nas.evaluator import Evaluator
 from diswot.nas.measuring import Latency, MeasuredFirst, Measurement
 from diswot.spaces.registry import Params, build_network
@@ -80,7 +80,7 @@ class Compute:
                 the latency.
             SearchFailed: Workers cannot start.
         """
-        counts = "latency" in {*evaluator.objectives, *evaluator.budget.limits}
+        counts = "latency" in evaluator.costs
         if counts and self.latency is None:
             raise UserError(
                 "latency is limited or an objective, and nothing is given to measure it"
@@ -92,52 +92,39 @@ class Compute:
                 executor = MeasuredFirst(measurements, executor)
             yield executor
 
-    @contextmanager
-    def _measurements(self, evaluator: Evaluator, cache: Path | None) -> Iterator[Executor]:
-        """Start what measures latency: a process of its own, or a user's function in this one."""
+    def _measurements(
+        self, evaluator: Evaluator, cache: Path | None
+    ) -> AbstractContextManager[Executor]:
+        """Return what measures latency: a process of its own, or a user's function in this one."""
         of = partial(Measurement, evaluator.space, evaluator.budget, evaluator.image_shape)
         if not isinstance(self.latency, Setting):
             assert self.latency is not None
-            yield Inline(of(self.latency))
-            return
+            return nullcontext(Inline(of(self.latency)))
         bench = LatencyBench(partial(build_network, evaluator.space), self.latency, cache)
         make = partial(of, partial(_upper_end, bench))
         timeout = None if self.timeout is None else MEASURED * self.timeout
-        with process_pool([make], 1, threads=self.latency.threads, timeout=timeout) as pool:
-            yield pool
+        return process_pool([make], 1, threads=self.latency.threads, timeout=timeout)
 
-    @contextmanager
-    def _evaluations(self, evaluator: Evaluator) -> Iterator[Executor]:
+    def _evaluations(self, evaluator: Evaluator) -> AbstractContextManager[Executor]:
         names = self.places(evaluator.batches[0].images.device)
         makes = [replace(evaluator, device=name).make for name in names]
         threads = self.threads or 1
         if self.ray is not None:
             from diswot.executors.ray import ray_actors
 
-            with ray_actors(
-                makes, self.ray, self.workers, threads=threads, timeout=self.timeout
-            ) as actors:
-                yield actors
-            return
+            return ray_actors(makes, self.ray, self.workers, threads=threads, timeout=self.timeout)
         for name in names:
             devices.get_device(name)
         if self.workers is None and self.timeout is None and len(names) == 1:
-            with _threads(self.threads):
-                yield Inline(makes[0]())
-            return
+            return _inline(makes[0], self.threads)
         size = len(names) if self.workers is None else self.workers
-        with process_pool(makes, size, threads=threads, timeout=self.timeout) as pool:
-            yield pool
+        return process_pool(makes, size, threads=threads, timeout=self.timeout)
 
 
 @contextmanager
-def _threads(count: int | None) -> Iterator[None]:
-    before = torch.get_num_threads()
-    try:
-        torch.set_num_threads(count or before)
-        yield
-    finally:
-        torch.set_num_threads(before)
+def _inline(make: Make, threads: int | None) -> Iterator[Executor]:
+    with devices.threads(threads):
+        yield Inline(make())
 
 
 def _upper_end(bench: LatencyBench, params: Params) -> float:

@@ -45,7 +45,7 @@ _INTERRUPTED = "interrupted"  # user attribute of a trial
 
 @dataclass
 class Driver:
-    """One process's part in a study.
+    """Driver of a search: proposes, submits and records the candidates of one process.
 
     Attributes:
         study: Holds the trials.

@@ -16,7 +16,7 @@ from torch import nn
 from diswot.costs.budget import COSTS, Budget, Costs
 from diswot.costs.counts import Shape
 from diswot.data.dataset import Batch
-from diswot.errors import SearchFailed, UserError, out_of_memory
+from diswot.errors import UserError, out_of_memory
 from diswot.nas.trial_result import MEMORY, NOT_FINITE, RAISED, TrialResult
 from diswot.proxies.registry import Proxy, ProxyLike, get_proxies
 from diswot.proxies.scorer import NotScored, Scorer, scorer
@@ -24,8 +24,6 @@ from diswot.spaces.registry import Params, build_network
 from diswot.spaces.validation import Build
 from diswot.utils.devices import get_device
 from diswot.utils.user_code import name_of
-
-Task = tuple[Params, float | None]  # parameters, and the measured latency in seconds
 
 
 @dataclass(frozen=True)
@@ -52,7 +50,7 @@ class Scoring:
 
 @dataclass(frozen=True)
 class Evaluator:
-    """Evaluates the candidates of a search, in any process that it is sent to.
+    """Evaluation of the candidates of a search, in any process that receives it.
 
     Attributes:
         teacher: Observed once in each process, if the proxy needs a teacher.
@@ -104,8 +102,8 @@ class Evaluator:
         """The proxy by its name, looked up once: a user may edit a file during the search."""
         return get_proxies([self.scoring.proxy])
 
-    def make(self) -> Callable[[Task], TrialResult]:
-        """Observe the teacher; return the function that does an executor's tasks."""
+    def make(self) -> Callable[[tuple[Params, float | None]], TrialResult]:
+        """Observe the teacher; return a function of parameters and a latency in seconds."""
         _ = self.scorer
         return lambda task: self.evaluate(*task)
 
@@ -121,8 +119,6 @@ class Evaluator:
                 return TrialResult(rejected=excess, margins=margins)
             scores = self.scorer.score(chain([first], students), self.row)
             reported = {name: COSTS[name].value(costs) for name in self.costs}
-        except SearchFailed:
-            raise
         except (Exception, SystemExit) as error:  # an error of a user's network is its failure
             return failure(error)
         mean = statistics.fmean(scores[name_of(self.scoring.proxy)])

@@ -11,9 +11,8 @@ from functools import partial
 
 from diswot.costs.budget import Budget, Costs
 from diswot.costs.counts import Shape
-from diswot.errors import SearchFailed
 from diswot.executors.protocol import Executor, TaskResult
-from diswot.nas.evaluator import Task, failure
+from diswot.nas.evaluator import failure
 from diswot.nas.trial_result import TrialResult
 from diswot.spaces.registry import Params, build_network
 from diswot.spaces.validation import Build
@@ -25,7 +24,7 @@ POLL = 0.05  # seconds between looks at the evaluations while a latency is measu
 
 @dataclass(frozen=True)
 class Measurement:
-    """What measures a candidate: cheap limits first, then the clock."""
+    """Task that checks a candidate's limits and then measures its latency."""
 
     space: Build
     budget: Budget
@@ -41,8 +40,6 @@ class Measurement:
             if excess is not None:
                 return TrialResult(rejected=excess, margins=margins)
             return costs.latency
-        except SearchFailed:
-            raise
         except (Exception, SystemExit) as error:  # an error of a user's network is its failure
             return failure(error)
 
@@ -65,7 +62,7 @@ class MeasuredFirst:
         """Number of candidates that would be measured at once, and evaluated at once."""
         return min(self.measurements.room, self.evaluations.room)
 
-    def submit(self, key: Hashable, task: Task) -> None:
+    def submit(self, key: Hashable, task: tuple[Params, None]) -> None:
         """Have a candidate measured."""
         params, _ = task
         self._measured[key] = params

@@ -40,7 +40,7 @@ def ask(study: Study) -> Trial:
 
 @dataclass
 class Proposer:
-    """Runs a space on the meta device, which decides all parameters and allocates no weights.
+    """Run of a space on the meta device, which decides all parameters and allocates no weights.
 
     A space that cannot be built there is built with weights; one line in the log says so and what
     the first network took.

@@ -16,11 +16,11 @@ from diswot.costs.counts import count, count_params, count_trainable
 from diswot.errors import SearchFailed, UserError
 from diswot.nas.driver import Driver
 from diswot.nas.evaluator import Evaluator
-from diswot.nas.trial_result import ATTRIBUTE, TrialResult
+from diswot.nas.trial_result import TrialResult
 from diswot.proxies.scorer import standard_error
 from diswot.spaces.registry import Params, build_network
 from diswot.utils.notebook import Curve, Mode, data_frame, figure, html_table
-from diswot.utils.pareto import front
+from diswot.utils.pareto import pareto_front
 from diswot.utils.units import show_count, show_params
 from diswot.utils.user_code import name_of
 
@@ -184,7 +184,7 @@ def search_result(driver: Driver, evaluator: Evaluator, *, exhaustive: bool) -> 
     sizes = [result.model_params or 0 for _, result in ranked]
     places = diverse([trial.params for trial, _ in ranked], TOP, sizes.index(max(sizes)))
     top = tuple(_student(evaluator, *each) for each in ranked[:TOP])
-    trials = driver.study.get_trials(deepcopy=False)
+    durations = [t.duration.total_seconds() for t, _ in ranked if t.duration is not None]
     return SearchResult(
         best=top[0],
         top=top,
@@ -200,8 +200,8 @@ def search_result(driver: Driver, evaluator: Evaluator, *, exhaustive: bool) -> 
         failed_by_kind=dict(history.kinds),
         exhaustive=exhaustive,
         stopped=driver.stopped,
-        seconds=elapsed(trials),
-        seconds_per_candidate=statistics.median(_durations(trials) or [0.0]),
+        seconds=elapsed(driver.study.get_trials(deepcopy=False)),
+        seconds_per_candidate=statistics.median(durations or [0.0]),
         diverse=tuple(
             top[place] if place < TOP else _student(evaluator, *ranked[place]) for place in places
         ),
@@ -262,12 +262,6 @@ def elapsed(trials: Sequence[FrozenTrial]) -> float:
     return total
 
 
-def _durations(trials: Sequence[FrozenTrial]) -> list[float]:
-    """Return the seconds of each scored candidate, of all runs."""
-    scored = [t for t in trials if "scores" in t.user_attrs.get(ATTRIBUTE, {})]
-    return [t.duration.total_seconds() for t in scored if t.duration is not None]
-
-
 def _front(
     evaluator: Evaluator, ranked: Sequence[tuple[FrozenTrial, TrialResult]]
 ) -> tuple[Student, ...]:
@@ -276,7 +270,7 @@ def _front(
     if not costs:
         return ()
     losses = [(-(r.score or 0.0), *(r.costs[name] for name in costs)) for _, r in ranked]
-    return tuple(_student(evaluator, *ranked[place]) for place in front(losses))
+    return tuple(_student(evaluator, *ranked[place]) for place in pareto_front(losses))
 
 
 def _preference(ended: tuple[FrozenTrial, TrialResult]) -> tuple[float, int, int]:

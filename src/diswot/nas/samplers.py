@@ -145,12 +145,8 @@ def create_sampler(name: SamplerLike, seed: int) -> BaseSampler:
     if isinstance(name, str) and not user_code.is_spec(name):
         raise unknown("sampler", name, SAMPLERS)
     said = user_code.name_of(name)
-    make = (
-        user_code.load(name, seed=seed)
-        if isinstance(name, str)
-        else user_code.bind(name, seed=seed)
-    )
-    made = user_code.call(said, make)
+    function = user_code.find(name) if isinstance(name, str) else name
+    made = user_code.call(said, user_code.bind(function, seed=seed))
     if not isinstance(made, BaseSampler):
         raise UserError(f"{said} must return an Optuna sampler, not a {type(made).__name__}")
     return made

@@ -17,13 +17,13 @@ MAX_FAILED = 20  # failed candidates without a scored one
 
 @dataclass
 class Stall:
-    """Proposals in a row without progress.
+    """Count of the proposals in a row without progress.
 
     A proposal is progress if it is a new student within the budget, or nearer to the budget than
     all before.
 
     Attributes:
-        proposals: Number of them.
+        proposals: Number of proposals in a row without progress.
         repeated: Number of the last proposals whose architectures were known.
         exhausted: Whether the sampler has said that it has no other proposals.
         since: Time of the last progress in seconds, as `time.monotonic` gives it.
@@ -66,7 +66,7 @@ class Stall:
             patience = min(STALLED, max(LEAST, FACTOR * each))
         else:
             slow = time.monotonic() - self.since > SLOW_SECONDS
-            patience = min(STALLED, SLOW) if slow else STALLED
+            patience = SLOW if slow else STALLED
         if self.proposals < patience:
             return ""
         return f"the last {self.proposals:,} proposals gave no new student within the budget"

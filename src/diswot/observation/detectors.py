@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,7 +21,14 @@ from torch import Tensor, nn
 from diswot.errors import UserError
 from diswot.observation.boxes import BACKGROUND, box_dicts
 from diswot.observation.dense_head import RanConvolution
-from diswot.observation.modes import hooked, measuring, unwrapped
+from diswot.observation.modes import (
+    hooked,
+    measuring,
+    replaced,
+    restored_modes,
+    set_modes,
+    unwrapped,
+)
 from diswot.observation.rows import IGNORED
 
 # Methods by which the parts of torchvision's detectors are known, also in other libraries' copies
@@ -68,7 +75,10 @@ def run_detector(model: nn.Module, images: Tensor, targets: Tensor) -> dict[str,
     Raises:
         UserError: The model returns no losses.
     """
-    with _giving_losses(model):
+    parts = [m for m in model.modules() if hasattr(m, _PROPOSES) or hasattr(m, _SAMPLES)]
+    parts.append(unwrapped(model))
+    with restored_modes(parts):
+        set_modes(parts, [True] * len(parts))
         losses = model(list(images), box_dicts(targets))
     if not isinstance(losses, Mapping) or not losses:
         raise UserError(
@@ -89,7 +99,8 @@ def run_matching(
         The losses by name. The matches are None if the detector has no method of torchvision's that
         is handed them.
     """
-    with _matching(unwrapped(model)) as found:
+    found: list[Matches] = []
+    with _matching(unwrapped(model), found):
         losses = run_detector(model, images, targets)
     return losses, found[-1] if found else None
 
@@ -131,35 +142,15 @@ class ImagesAlone(nn.Module):
         return torch.cat([each.flatten(1) for each in given], 1)
 
 
-@contextmanager
-def _giving_losses(model: nn.Module) -> Iterator[None]:
-    """Put the detector, and its parts that propose and sample boxes, into training mode."""
-    parts = [m for m in model.modules() if hasattr(m, _PROPOSES) or hasattr(m, _SAMPLES)]
-    parts = [unwrapped(model), *parts]
-    modes = [part.training for part in parts]
-    try:
-        for part in parts:
-            vars(part)["training"] = True
-        yield
-    finally:
-        for part, mode in zip(parts, modes, strict=True):
-            vars(part)["training"] = mode
-
-
-@contextmanager
-def _matching(model: nn.Module) -> Iterator[list[Matches]]:
+def _matching(model: nn.Module, found: list[Matches]) -> AbstractContextManager[None]:
     """Record what the detector's loss is handed, in passes inside the block."""
-    found: list[Matches] = []
     samplers = [module for module in model.modules() if hasattr(module, _SAMPLES)]
     owners = [module for module in model.modules() if _is_handed_matches(module)]
     if samplers:
-        with _proposal_matches(samplers[0], found):
-            yield found
-    elif owners:
-        with _anchor_matches(owners[0], found, sigmoid=owners[0] is not model):
-            yield found
-    else:
-        yield found
+        return _proposal_matches(samplers[0], found)
+    if owners:
+        return _anchor_matches(owners[0], found, sigmoid=owners[0] is not model)
+    return nullcontext()
 
 
 def _is_handed_matches(module: nn.Module) -> bool:
@@ -169,16 +160,14 @@ def _is_handed_matches(module: nn.Module) -> bool:
     return method is not None and list(inspect.signature(method).parameters) == wanted
 
 
-@contextmanager
 def _shadowed(
     module: nn.Module,
     name: str,
     *,
     before: Callable[..., None] | None = None,
     after: Callable[[Any], None] | None = None,
-) -> Iterator[None]:
-    """Call a function before or after a method of one module, for the time of the block."""
-    own = vars(module).get(name)
+) -> AbstractContextManager[None]:
+    """Call a function before or after a method of one module, for the time of a block."""
     method = getattr(module, name)
 
     def call(*args: Any, **kwargs: Any) -> Any:
@@ -189,13 +178,7 @@ def _shadowed(
             after(result)
         return result
 
-    vars(module)[name] = call
-    try:
-        yield
-    finally:
-        del vars(module)[name]
-        if own is not None:
-            vars(module)[name] = own
+    return replaced({module: call}, name)
 
 
 @contextmanager
@@ -254,15 +237,8 @@ def _proposal_matches(heads: nn.Module, found: list[Matches]) -> Iterator[None]:
     def record(module: nn.Module, inputs: object, output: tuple[Tensor, Tensor]) -> None:
         proposals, labels = sampled[-1]
         linear = [(m, entering) for m, entering, given in ran if given is output[0]]
-        found.append(
-            Matches(
-                output[0],
-                torch.cat(labels),
-                _numbered(proposals),
-                False,
-                linear=linear[0] if linear else None,
-            )
-        )
+        classes, boxes = torch.cat(labels), _numbered(proposals)
+        found.append(Matches(output[0], classes, boxes, False, linear=next(iter(linear), None)))
         ran.clear()
 
     predictor = heads.get_submodule("box_predictor")

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 
 _MAX_PREFIX_TOKENS = 5  # a class token, a distillation token, registers
-_CONTAINERS = (nn.Sequential, nn.ModuleList, nn.ModuleDict)
+CONTAINERS = (nn.Sequential, nn.ModuleList, nn.ModuleDict)
 
 
 @dataclass
@@ -160,13 +160,10 @@ def block_depths(modules: Mapping[str, nn.Module]) -> dict[str, int]:
 
 def _holds_blocks(module: nn.Module) -> bool:
     """Whether a plain container holds modules whose parts have parameters, or such containers."""
-    if not isinstance(module, _CONTAINERS):
+    if not isinstance(module, CONTAINERS):
         return False
     children = list(module.children())
     parts = [
-        part
-        for child in children
-        if not isinstance(child, _CONTAINERS)
-        for part in child.children()
+        part for child in children if not isinstance(child, CONTAINERS) for part in child.children()
     ]
     return any(map(_has_parameters, parts)) or any(map(_holds_blocks, children))

@@ -100,8 +100,5 @@ def graph_from(module: nn.Module, shape: torch.Size, *, enters: bool) -> Iterato
         if enters
         else module.register_forward_hook(lambda module, inputs, output: start(output))
     )
-    try:
-        with torch.no_grad():
-            yield starts
-    finally:
-        handle.remove()
+    with handle, torch.no_grad():
+        yield starts

@@ -10,6 +10,7 @@ import re
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import TypedDict
 
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
@@ -22,14 +23,20 @@ from diswot.observation.feature_maps import StageMap, add_stage_map, as_map, blo
 from diswot.observation.modes import unwrapped
 from diswot.observation.rows import is_dense, logits_of
 
-Layers = Mapping[str, str | Sequence[str]]
-
 _LAST_CONVOLUTIONS = 6  # whose outputs are kept, of a dense network with several heads
 _BACKBONE = "backbone"
 _ENCODERS = (_BACKBONE, "encoder")  # usual names in the libraries
 _BODIES = ("body", "features")  # of a backbone, before the levels that torchvision adds
 
 _NEVER_A_MAP = (nn.Dropout, nn.Dropout2d, nn.Softmax, nn.Identity, nn.Flatten)
+
+
+class LayerNames(TypedDict, total=False):
+    """Names of the modules of a network that the user gives where the guess is wrong."""
+
+    classifier: str
+    last: str
+    stages: Sequence[str]
 
 
 @dataclass(frozen=True)
@@ -61,6 +68,7 @@ class Trace:
     Attributes:
         image_size: Height and width in pixels, of what the backbone takes.
         copy: Whether maps are copied, for a model that overwrites them.
+        layers: Names of modules that the user gave, as in `observe.observe`.
         stage_maps: Maps that end the stages, and what follows global pooling.
         named: Outputs of the modules that the user named as maps, with their version counters.
         weighted: Linear and convolutional layers, in the order in which they ran.
@@ -80,6 +88,7 @@ class Trace:
 
     image_size: tuple[int, int]
     copy: bool
+    layers: LayerNames = field(default_factory=LayerNames)
     stage_maps: list[StageMap] = field(default_factory=list)
     named: dict[str, tuple[Tensor, int]] = field(default_factory=dict)
     weighted: dict[str, nn.Module] = field(default_factory=dict)
@@ -156,7 +165,7 @@ class Trace:
 def run(
     model: nn.Module,
     images: Tensor,
-    layers: Layers,
+    layers: LayerNames,
     *,
     copy: bool = False,
     targets: Tensor | None = None,
@@ -183,7 +192,7 @@ def run(
     depths = block_depths(modules)
     dense = targets is not None and is_dense(targets)
     boxes = targets if targets is not None and is_boxes(targets) else None
-    trace = Trace((images.shape[2], images.shape[3]), copy, dense=dense)
+    trace = Trace((images.shape[2], images.shape[3]), copy, layers, dense=dense)
     trace.encoder = _encoder(modules) if dense or boxes is not None else None
     if dense and not any(isinstance(m, nn.Conv2d) and trace.decodes(n) for n, m in modules.items()):
         trace.encoder = ""
@@ -215,14 +224,16 @@ def run(
 
 def _logits(outputs: object, images: Tensor) -> Tensor:
     if not isinstance(outputs, Tensor) or outputs.ndim != 2 or len(outputs) != len(images):
-        raise UserError(f"the model must return one tensor of logits N x K, not {kind(outputs)}")
+        raise UserError(
+            f"the model must return one tensor of logits N x K, not {describe(outputs)}"
+        )
     return outputs
 
 
 def _dense_logits(outputs: object, images: Tensor) -> Tensor:
     logits = logits_of(outputs)
     if logits.ndim != 4 or len(logits) != len(images):
-        raise UserError(f"the model must return logits B x K x H x W, not {kind(logits)}")
+        raise UserError(f"the model must return logits B x K x H x W, not {describe(logits)}")
     return logits
 
 
@@ -301,16 +312,15 @@ def _is_head(module: nn.Module, output: Tensor) -> bool:
     )
 
 
-def _named_maps(layers: Layers, modules: Mapping[str, nn.Module]) -> set[str]:
+def _named_maps(layers: LayerNames, modules: Mapping[str, nn.Module]) -> set[str]:
     """Return the names of modules that the user named as maps, after a check of all names."""
     for key in layers:
         if key not in ("classifier", "last", "stages"):
             raise unknown("key of layers", key, ("classifier", "last", "stages"))
     if isinstance(layers.get("stages"), str):
         raise UserError("layers['stages'] must be a list of names, not one name")
-    maps = {str(layers["last"])} if "last" in layers else set()
-    maps.update(layers.get("stages", ()))
-    for name in (*maps, *([str(layers["classifier"])] if "classifier" in layers else ())):
+    maps = {*layers.get("stages", ()), *filter(None, [layers.get("last")])}
+    for name in (*maps, *filter(None, [layers.get("classifier")])):
         if name not in modules:
             raise unknown("layer", name, modules)
     return maps
@@ -327,7 +337,7 @@ def _check_channels(images: Tensor, error: RuntimeError) -> None:
 
 def _check_images(images: Tensor) -> None:
     if images.ndim != 4 or not images.is_floating_point():
-        raise UserError(f"images must be a float tensor B x C x H x W, not {kind(images)}")
+        raise UserError(f"images must be a float tensor B x C x H x W, not {describe(images)}")
     if len(images) < 2:
         raise UserError("batch statistics need at least two images")
 
@@ -338,11 +348,11 @@ def _check_boxes(targets: Tensor | None) -> None:
     if not is_boxes(targets):
         raise UserError(
             "labels must be one int64 class index a pixel, or boxes, float B x M x 6, not "
-            f"{kind(targets)}"
+            f"{describe(targets)}"
         )
 
 
-def kind(value: object) -> str:
+def describe(value: object) -> str:
     """Describe an unexpected value by its type, and a tensor by its dtype and shape too."""
     if isinstance(value, Tensor):
         return f"a {str(value.dtype).removeprefix('torch.')} tensor {tuple(value.shape)}"

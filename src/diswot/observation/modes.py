@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from functools import partial
 from typing import Any
@@ -16,7 +16,7 @@ from diswot.utils.compat import BatchNorm, BatchNormBase
 _PARALLEL = (nn.DataParallel, nn.parallel.DistributedDataParallel)
 _BLOCK = 16  # channels that oneDNN computes together with AVX-512
 _SEED = 0  # of what a model draws while it is measured
-_Statistics = tuple[bool, Tensor | None, Tensor | None]
+_STATISTICS = {"running_mean", "running_var"}  # buffers of a batch norm
 
 
 def require_network(role: str, value: object) -> None:
@@ -67,18 +67,30 @@ def hooked(modules: Iterable[nn.Module], hook: Callable[..., Any]) -> Iterator[N
 
 
 @contextmanager
-def replaced(forwards: Mapping[nn.Module, Callable[..., Any]]) -> Iterator[None]:
-    """Give modules other forward passes; afterwards each module has its own again."""
-    before = {module: vars(module).get("forward") for module in forwards}
+def replaced(
+    methods: Mapping[nn.Module, Callable[..., Any]], name: str = "forward"
+) -> Iterator[None]:
+    """Give modules another method of a name; afterwards each module has its own again."""
+    before = {module: vars(module).get(name) for module in methods}
     try:
-        for module, forward in forwards.items():
-            vars(module)["forward"] = forward
+        for module, method in methods.items():
+            vars(module)[name] = method
         yield
     finally:
         for module, own in before.items():
-            del vars(module)["forward"]
+            del vars(module)[name]
             if own is not None:
-                vars(module)["forward"] = own
+                vars(module)[name] = own
+
+
+@contextmanager
+def restored_modes(modules: Sequence[nn.Module]) -> Iterator[None]:
+    """Put each module back into training or evaluation mode, as it was, after the block."""
+    modes = [module.training for module in modules]
+    try:
+        yield
+    finally:
+        set_modes(modules, modes)
 
 
 @contextmanager
@@ -127,27 +139,27 @@ def measuring(model: nn.Module) -> Iterator[None]:
     after: some modules drop caches there that were filled in evaluation mode.
     """
     modules = list(model.modules())
-    modes = [module.training for module in modules]
     norms = [m for m in modules if isinstance(m, BatchNormBase)]
-    statistics = [_statistics(norm) for norm in norms]
+    before = [(norm.track_running_stats, dict(norm._buffers)) for norm in norms]
     overridden = any(type(m).train is not nn.Module.train for m in modules)
     own = (p for m in modules for p in m._parameters.values() if p is not None)
     devices = {p.device.index for p in own if p.is_cuda}
-    with torch.random.fork_rng(devices=sorted(devices)):
+    with torch.random.fork_rng(devices=sorted(devices)), restored_modes(modules):
         try:
             _seed(devices)
             if overridden:
                 model.eval()
-            _set_modes(modules, [isinstance(module, BatchNormBase) for module in modules])
-            for norm in norms:
-                _set_statistics(norm, (False, None, None))
+            set_modes(modules, [isinstance(module, BatchNormBase) for module in modules])
+            for norm, (_, buffers) in zip(norms, before, strict=True):
+                vars(norm)["track_running_stats"] = False
+                norm._buffers.update(dict.fromkeys(_STATISTICS & buffers.keys()))
             yield
         finally:
             if overridden:
                 model.train()
-            _set_modes(modules, modes)
-            for norm, before in zip(norms, statistics, strict=True):
-                _set_statistics(norm, before)
+            for norm, (tracked, buffers) in zip(norms, before, strict=True):
+                vars(norm)["track_running_stats"] = tracked
+                norm._buffers.update(buffers)
 
 
 def _seed(devices: Iterable[int]) -> None:
@@ -166,37 +178,26 @@ def estimate_statistics(model: nn.Module, batches: Iterable[Tensor]) -> int:
     norms or batches nothing changes.
     """
     norms = [m for m in model.modules() if isinstance(m, BatchNorm) and m.running_mean is not None]
-    modules = list(model.modules())
-    modes, momenta = [module.training for module in modules], [norm.momentum for norm in norms]
+    momenta = [norm.momentum for norm in norms]
     device = next((each.device for each in model.parameters()), torch.device("cpu"))
     images = 0
-    model.eval()
-    try:
-        for batch in batches if norms else ():
-            for norm in norms if not images else ():
-                norm.reset_running_stats()
-                norm.momentum = None
-                norm.train()
-            model(batch.to(device))
-            images += len(batch)
-    finally:
-        _set_modes(modules, modes)
-        for norm, momentum in zip(norms, momenta, strict=True):
-            norm.momentum = momentum
+    with restored_modes([*model.modules()]):
+        model.eval()
+        try:
+            for batch in batches if norms else ():
+                for norm in norms if not images else ():
+                    norm.reset_running_stats()
+                    norm.momentum = None
+                    norm.train()
+                model(batch.to(device))
+                images += len(batch)
+        finally:
+            for norm, momentum in zip(norms, momenta, strict=True):
+                norm.momentum = momentum
     return images
 
 
-def _set_modes(modules: list[nn.Module], modes: list[bool]) -> None:
+def set_modes(modules: Sequence[nn.Module], modes: Iterable[bool]) -> None:
+    """Put modules into training mode, or into evaluation mode where False, without `train()`."""
     for module, mode in zip(modules, modes, strict=True):
         vars(module)["training"] = mode
-
-
-def _statistics(norm: BatchNormBase) -> _Statistics:
-    return norm.track_running_stats, norm.running_mean, norm.running_var
-
-
-def _set_statistics(norm: BatchNormBase, statistics: _Statistics) -> None:
-    vars(norm)["track_running_stats"] = statistics[0]
-    for name, value in zip(("running_mean", "running_var"), statistics[1:], strict=True):
-        if name in norm._buffers:
-            norm._buffers[name] = value

@@ -24,14 +24,14 @@ from diswot.observation.class_gradient import autograd_class_gradient, linear_cl
 from diswot.observation.dense_head import RanConvolution, head_convolutions, head_inputs
 from diswot.observation.detectors import Matches, run_matching
 from diswot.observation.feature_maps import as_map
-from diswot.observation.hooks import Layers, Trace, kind, run
+from diswot.observation.hooks import LayerNames, Trace, describe, run
 from diswot.observation.modes import measuring, recordable, require_network, unwrapped
 from diswot.observation.rows import IGNORED, PixelRows, is_dense, logits_of
 
 _log = logging.getLogger("diswot")
 
-NAMES = "model.diswot_layers"
-_NAME_IT = f"name it: {NAMES} = {{'classifier': NAME}}"
+_NAMES = "model.diswot_layers"
+_NAME_IT = f"name it: {_NAMES} = {{'classifier': NAME}}"
 
 Rerun = Callable[[], Tensor]
 Rematch = Callable[[], Matches | None]
@@ -92,7 +92,7 @@ def observe(
     images: Tensor,
     targets: Tensor,
     *,
-    layers: Layers | None = None,
+    layers: LayerNames | None = None,
     cam: bool = False,
 ) -> Observation:
     """Run a model once, without gradients, and return what the pass shows.
@@ -131,7 +131,7 @@ def observe(
         if trace.overwritten():
             with measuring(model):
                 trace = run(model, images, layers, copy=True, targets=targets)
-        return _observation(model, trace, images, targets, layers, cam, measuring)
+        return _observation(model, trace, images, targets, cam, measuring)
 
 
 def record(model: nn.Module, images: Tensor, targets: Tensor, *, cam: bool = False) -> Observation:
@@ -142,16 +142,15 @@ def record(model: nn.Module, images: Tensor, targets: Tensor, *, cam: bool = Fal
     Raises:
         UserError: The model overwrites a map in place, so that the observation would be wrong.
     """
-    layers = given_layers(model)
-    trace = run(model, images, layers, targets=targets)
+    trace = run(model, images, given_layers(model), targets=targets)
     if trace.overwritten():
         raise UserError("the model overwrites a stage's map in place; name other stages in layers")
-    return _observation(model, trace, images, targets, layers, cam, nullcontext)
+    return _observation(model, trace, images, targets, cam, nullcontext)
 
 
-def given_layers(model: nn.Module) -> Layers:
+def given_layers(model: nn.Module) -> LayerNames:
     """Return the names of modules that a model brings with it; none by default."""
-    given: Layers = getattr(unwrapped(model), NAMES.rpartition(".")[2], {})
+    given: LayerNames = getattr(unwrapped(model), "diswot_layers", LayerNames())
     return given
 
 
@@ -160,7 +159,6 @@ def _observation(
     trace: Trace,
     images: Tensor,
     targets: Tensor,
-    layers: Layers,
     cam: bool,
     mode: Callable[[nn.Module], AbstractContextManager[object]],
 ) -> Observation:
@@ -170,7 +168,7 @@ def _observation(
             with mode(model):
                 return run_matching(model, images, targets)[1]
 
-        return _box_observation(trace, rematch, layers)
+        return _box_observation(trace, rematch)
 
     def rerun() -> Tensor:
         with mode(model):
@@ -180,9 +178,9 @@ def _observation(
     assert logits is not None
     _check_targets(targets, logits)
     if trace.dense:
-        return _dense_observation(trace, logits, rerun, PixelRows(targets), layers)
-    name, weight = _classifier(trace, logits, layers)
-    stages, last = _maps(trace, name, layers)
+        return _dense_observation(trace, logits, rerun, PixelRows(targets))
+    name, weight = _classifier(trace, logits)
+    stages, last = _maps(trace, name)
     head = trace.heads.get(name)
     linear = head is not None and head.gives(logits)
     head_input = last.mean((2, 3)) if head is None else head.input
@@ -194,40 +192,38 @@ def _observation(
     if linear and cams.reads_mean(head_input, last):
         cam_weights = cams.linear_cam_weights(weight, targets, last)
     elif cam:
-        cam_weights = _autograd_cam_weights(model, trace, rerun, targets, name, layers)
+        cam_weights = _autograd_cam_weights(model, trace, logits, rerun, targets, name)
     return Observation(stages, last, head_input, logits, targets, gradient, cam_weights)
 
 
-def _dense_observation(
-    trace: Trace, outputs: Tensor, rerun: Rerun, rows: PixelRows, layers: Layers
-) -> Observation:
+def _dense_observation(trace: Trace, outputs: Tensor, rerun: Rerun, rows: PixelRows) -> Observation:
     logits, targets = rows.read(outputs), rows.classes
     heads: tuple[RanConvolution, ...] = ()
     entering: Tensor | None = None
-    if "classifier" not in layers:
+    if "classifier" not in trace.layers:
         heads, aligned = head_convolutions(trace.convolutions, logits, rows)
         entering = head_inputs(heads, rows, align_corners=aligned)
-    classifier = heads[-1] if heads else _dense_classifier(trace, logits, layers)
+    classifier = heads[-1] if heads else _dense_classifier(trace, logits)
     if entering is not None:
         gradient = linear_class_gradient(entering, logits, targets)
     else:
         entering = rows.read(classifier.input)
         weight = classifier.module.weight
         gradient = autograd_class_gradient(lambda: rows.read(rerun()), logits, targets, weight)
-    named, last = named_maps(trace, layers)
+    named, last = named_maps(trace)
     last = classifier.input if last is None else last
     stages = named or (*(each.map for each in trace.stage_maps if each.map is not last), last)
     return Observation(stages, last, entering, logits, targets, gradient, positions=outputs)
 
 
-def _box_observation(trace: Trace, rematch: Rematch, layers: Layers) -> Observation:
-    named, last = named_maps(trace, layers)
+def _box_observation(trace: Trace, rematch: Rematch) -> Observation:
+    named, last = named_maps(trace)
     body = tuple(each.map for each in trace.stage_maps)
     levels = tuple(level for level, _ in trace.levels)
     stages = named or (levels if len(levels) > 1 else body)
     if not stages:
         raise UserError(
-            f"no feature map found in the detector; name some: {NAMES} = {{'stages': [NAME, ...]}}"
+            f"no feature map found in the detector; name some: {_NAMES} = {{'stages': [NAME, ...]}}"
         )
     last = (body or stages)[-1] if last is None else last
     nothing = last.new_empty(0)
@@ -257,9 +253,9 @@ def _box_gradient(rows: BoxRows, entering: Tensor, linear: bool, rematch: Rematc
     return autograd_class_gradient(lambda: rows.logits(rematch()), logits, targets, *weights)
 
 
-def _dense_classifier(trace: Trace, logits: Tensor, layers: Layers) -> RanConvolution:
+def _dense_classifier(trace: Trace, logits: Tensor) -> RanConvolution:
     """Return the convolution that the user named, or the last one with K outputs."""
-    named = layers.get("classifier")
+    named = trace.layers.get("classifier")
     for each in reversed(trace.convolutions):
         if each.name == named or (named is None and each.output.shape[1] == logits.shape[1]):
             return each
@@ -267,20 +263,20 @@ def _dense_classifier(trace: Trace, logits: Tensor, layers: Layers) -> RanConvol
     raise NoClassifier(f"no classifier found: {wanted} is not among the last that ran; {_NAME_IT}")
 
 
-def _maps(trace: Trace, classifier: str, layers: Layers) -> tuple[tuple[Tensor, ...], Tensor]:
+def _maps(trace: Trace, classifier: str) -> tuple[tuple[Tensor, ...], Tensor]:
     """Return the maps that end the stages, and the last map."""
-    stages, last = named_maps(trace, layers)
+    stages, last = named_maps(trace)
     stages = stages or trace.stages(classifier)
     if last is None and not stages:
-        raise UserError(f"no feature map found in the model; name one: {NAMES} = {{'last': NAME}}")
+        raise UserError(f"no feature map found in the model; name one: {_NAMES} = {{'last': NAME}}")
     last = stages[-1] if last is None else last
     return stages or (last,), last
 
 
-def named_maps(trace: Trace, layers: Layers) -> tuple[tuple[Tensor, ...], Tensor | None]:
+def named_maps(trace: Trace) -> tuple[tuple[Tensor, ...], Tensor | None]:
     """Return the maps that the user named: the stages, none by default, and the last map."""
-    stages = tuple(_named_map(trace, stage) for stage in layers.get("stages", ()))
-    return stages, _named_map(trace, str(layers["last"])) if "last" in layers else None
+    stages = tuple(_named_map(trace, stage) for stage in trace.layers.get("stages", ()))
+    return stages, _named_map(trace, trace.layers["last"]) if "last" in trace.layers else None
 
 
 def _named_map(trace: Trace, name: str) -> Tensor:
@@ -289,21 +285,20 @@ def _named_map(trace: Trace, name: str) -> Tensor:
     output, _ = trace.named[name]
     features = as_map(output, trace.image_size)
     if features is None:
-        raise UserError(f"layer {name!r} gives {kind(output)}, which is no feature map")
+        raise UserError(f"layer {name!r} gives {describe(output)}, which is no feature map")
     return features
 
 
-def _classifier(trace: Trace, logits: Tensor, layers: Layers) -> tuple[str, Tensor]:
+def _classifier(trace: Trace, logits: Tensor) -> tuple[str, Tensor]:
     """Return name and weight of the layer that gives the logits, or of the last with K outputs."""
-    if "classifier" in layers:
-        names = given = [str(layers["classifier"])]
+    layers = {**trace.other_heads, **trace.weighted}
+    if "classifier" in trace.layers:
+        names = given = [trace.layers["classifier"]]
     else:
         given = [name for name, head in trace.heads.items() if head.gives(logits)]
-        names = given + [name for name in trace.weighted if name not in given][::-1]
-        names += [*trace.other_heads][::-1]
-    layers_by_name = {**trace.other_heads, **trace.weighted}
+        names = [*given, *reversed(layers)]
     for name in names:
-        weight = getattr(layers_by_name.get(name), "weight", None)
+        weight = getattr(layers.get(name), "weight", None)
         if isinstance(weight, Tensor) and len(weight) == logits.shape[1]:
             if name not in given:
                 _warn_if_several(trace, name, logits.shape[1])
@@ -321,17 +316,20 @@ def _warn_if_several(trace: Trace, taken: str, classes: int) -> None:
             "several layers may be the classifier: %s; %s is taken, unless %s names another",
             ", ".join(heads),
             taken,
-            NAMES,
+            _NAMES,
         )
 
 
 def _autograd_cam_weights(
-    model: nn.Module, trace: Trace, rerun: Rerun, targets: Tensor, classifier: str, layers: Layers
+    model: nn.Module,
+    trace: Trace,
+    logits: Tensor,
+    rerun: Rerun,
+    targets: Tensor,
+    classifier: str,
 ) -> Tensor:
     """Return the channel weights by a backward pass; without a graph a second pass records one."""
-    name, source, enters = _source(trace, classifier, layers)
-    logits = trace.logits
-    assert logits is not None
+    name, source, enters = _source(trace, classifier)
     keep_graph = source.requires_grad and logits.requires_grad
     if not keep_graph:
         module = unwrapped(model).get_submodule(name)
@@ -344,9 +342,10 @@ def _autograd_cam_weights(
     return features.mean((2, 3))
 
 
-def _source(trace: Trace, classifier: str, layers: Layers) -> tuple[str, Tensor, bool]:
+def _source(trace: Trace, classifier: str) -> tuple[str, Tensor, bool]:
     """Return a module's name, its tensor that is the last map, and whether that is its input."""
-    named = [str(layers["last"])] if "last" in layers else list(layers.get("stages", ()))
+    given = trace.layers
+    named = [given["last"]] if "last" in given else given.get("stages", ())
     if named:
         return named[-1], trace.named[named[-1]][0], False
     last = trace.stages(classifier)[-1]
@@ -361,7 +360,7 @@ def _check_targets(targets: Tensor, logits: Tensor) -> None:
     fitting = targets.shape[:1] if dense else targets.shape
     if fitting != logits.shape[:1] or targets.dtype != torch.int64:
         wanted = "a pixel" if dense else "an image"
-        raise UserError(f"labels must be one int64 class index {wanted}, not {kind(targets)}")
+        raise UserError(f"labels must be one int64 class index {wanted}, not {describe(targets)}")
     lowest = IGNORED if dense else 0
     for label in (int(targets.min()), int(targets.max())):
         if not lowest <= label < logits.shape[1]:

@@ -6,7 +6,7 @@ Letters: B images.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, ExitStack
+from contextlib import AbstractContextManager
 from typing import Any
 
 import torch
@@ -47,7 +47,6 @@ class ActivationCodes(Recorder):
         size = len(images), len(images)
         self.both = torch.zeros(size, dtype=torch.int32, device=images.device)
         self.units = 0
-        self._running = ExitStack()
         self._buffer = torch.empty(0, dtype=torch.bool, device=images.device)
         self._counted: Any = WeakIdKeyDictionary()
 
@@ -62,26 +61,13 @@ class ActivationCodes(Recorder):
         return 2 * both - active - active[:, None] + self.units
 
     def hooks(self) -> Iterator[AbstractContextManager[object]]:
-        """Register none: the dispatch mode slows all operations, so it lasts for one run only."""
-        return iter(())
-
-    def __exit__(self, *error: object) -> None:
-        self._stop()  # the run may have failed
-        super().__exit__(*error)
-
-    def _start(self, *_: object) -> None:
-        super()._start()
-        if self.active:
-            self._running.enter_context(uncompiled_attention())  # the compiler would trace the mode
-            self._running.enter_context(_Rectifiers(self._record))
-
-    def _stop(self, *_: object) -> None:
-        self._running.close()
-        super()._stop()
+        """Observe all operations."""
+        yield uncompiled_attention()  # the compiler would trace the mode
+        yield _Rectifiers(self._record)
 
     def _record(self, inputs: Tensor, rectified: Tensor | None) -> None:
         """Add a code; it is computed once if several rectifiers take one tensor, as in a cell."""
-        if not self.active or not self._of_images(inputs):
+        if not self._of_images(inputs):
             return
         counted = self._counted.get(inputs)
         if counted is None or counted[0] != inputs._version:

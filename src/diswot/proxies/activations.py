@@ -130,12 +130,10 @@ class _NormVariances(Recorder):
         self.means: list[float] = []
 
     def hooks(self) -> Iterator[AbstractContextManager[object]]:
-        """Register one hook on each batch normalisation."""
+        """Hook each batch normalisation."""
         norms = (module for module in self.model.modules() if isinstance(module, BatchNorm))
         return (norm.register_forward_pre_hook(self._record) for norm in norms)
 
     def _record(self, module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-        if not self.active:
-            return
         columns = inputs[0].detach().movedim(1, -1).flatten(0, -2)
         self.means.append(float(columns.var(0, correction=0).double().mean()))

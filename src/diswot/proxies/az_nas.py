@@ -41,7 +41,7 @@ def expressivity(candidate: Candidate) -> float:
 
 
 def progressivity(candidate: Candidate) -> float:
-    """Return the smallest gain in the components' entropy between successive blocks, in nats.
+    """Return the smallest gain in entropy from one block to the next, in nats; see `expressivity`.
 
     Raises:
         UserError: Fewer than two blocks give a map.

@@ -15,10 +15,9 @@ from collections.abc import Iterator
 from torch import Tensor, nn
 
 from diswot.errors import UserError
-from diswot.observation.feature_maps import as_map
+from diswot.observation.feature_maps import CONTAINERS, as_map
 from diswot.utils.compat import ConvBase
 
-_LISTS = (nn.Sequential, nn.ModuleList, nn.ModuleDict)
 _LAYERS = (nn.Linear, ConvBase)
 
 
@@ -66,7 +65,7 @@ def map_of(output: object, images: Tensor) -> Tensor | None:
 
 def _listed(module: nn.Module) -> Iterator[nn.Module]:
     for child in module.children():
-        if isinstance(module, _LISTS) and _is_block(child):
+        if isinstance(module, CONTAINERS) and _is_block(child):
             yield child
         else:
             yield from _listed(child)
@@ -77,12 +76,12 @@ def _is_block(module: nn.Module) -> bool:
 
 
 def _has_children(module: nn.Module) -> bool:
-    return not isinstance(module, _LISTS) and any(True for _ in module.children())
+    return not isinstance(module, CONTAINERS) and any(True for _ in module.children())
 
 
 def _repeats(module: nn.Module) -> bool:
     """Whether a module is a list that holds two modules with children of one class."""
-    if not isinstance(module, _LISTS):
+    if not isinstance(module, CONTAINERS):
         return False
     kinds = Counter(type(child) for child in module.children() if _has_children(child))
     return any(count > 1 for count in kinds.values())

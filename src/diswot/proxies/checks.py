@@ -10,7 +10,7 @@ from torch import nn
 from diswot.data.dataset import Batch
 from diswot.errors import UserError, first_line
 from diswot.models.supported import refuse_unsupported
-from diswot.observation.hooks import kind
+from diswot.observation.hooks import describe
 from diswot.observation.modes import require_network
 from diswot.observation.observe import NoClassifier, Observation
 from diswot.observation.rows import logits_of
@@ -46,7 +46,7 @@ def check_outputs(outputs: object, num_classes: int | None) -> None:
         return
     found = logits_of(outputs)
     if found.ndim not in (2, 4):
-        raise UserError(f"the model must return one tensor of logits N x K, not {kind(found)}")
+        raise UserError(f"the model must return one tensor of logits N x K, not {describe(found)}")
     if found.shape[1] != num_classes:
         raise UserError(
             f"the student has {found.shape[1]} outputs, and the data has {num_classes} classes"

@@ -28,12 +28,7 @@ from diswot.proxies.layer_recorder import LayerRecorder
 from diswot.proxies.paths import shortest_path
 from diswot.proxies.recorders import component_square
 
-WEIGHTS = {
-    "capacity": 1.0,
-    "effective_rank": 0.3,
-    "detail": 1.0,
-    "directness": 0.25,
-}
+WEIGHTS = {"capacity": 1.0, "effective_rank": 0.3, "detail": 1.0, "directness": 0.25}
 EXPONENTS = (0.6, 0.2)  # of the weights and the activations, in capacity
 _AGREEMENT = 2.0  # of default_inherited
 

@@ -37,11 +37,11 @@ def first_block_roughness(model: nn.Module, images: Tensor, seed: int) -> float 
     Returns:
         Nats; see `roughness`. None if no block returns a map.
     """
-    with torch.no_grad(), measuring(model), _redrawn(model) as draw, _first_map(model) as run:
-        found = []
+    blocks, found = primary_blocks(model), []
+    with torch.no_grad(), measuring(model), _redrawn(model) as draw:
         for number in range(DRAWS):
             draw(derive_seed(seed, number))
-            found.append(run(_images_of_draw(images, number)))
+            found.append(_first_map(model, blocks, _images_of_draw(images, number)))
     maps = [roughness(one) for one in found if one is not None]
     return fmean(maps) if maps else None
 
@@ -57,27 +57,19 @@ class _Stop(Exception):
     """Ends a forward pass after the first block."""
 
 
-@contextmanager
-def _first_map(model: nn.Module) -> Iterator[Callable[[Tensor], Tensor | None]]:
-    """Yield a function that runs a network up to the first block that returns a map."""
-    images = torch.empty(0)
-    found: Tensor | None = None
+def _first_map(model: nn.Module, blocks: list[nn.Module], images: Tensor) -> Tensor | None:
+    """Run a network up to the first of its blocks that returns a map; return that map."""
+    found: list[Tensor] = []
 
-    def record(block: nn.Module, inputs: object, output: object) -> None:
-        nonlocal found
-        found = map_of(output, images)
-        if found is not None:
+    def stop(block: nn.Module, inputs: object, output: object) -> None:
+        features = map_of(output, images)
+        if features is not None:
+            found.append(features)
             raise _Stop
 
-    def run(batch: Tensor) -> Tensor | None:
-        nonlocal images, found
-        images, found = batch, None
-        with suppress(_Stop):
-            model(images)
-        return found
-
-    with hooked(primary_blocks(model), record):
-        yield run
+    with hooked(blocks, stop), suppress(_Stop):
+        model(images)
+    return found[0] if found else None
 
 
 @contextmanager

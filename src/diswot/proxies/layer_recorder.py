@@ -50,7 +50,7 @@ class LayerRecorder(Recorder):
         self.calls: dict[torch.Size, BlockCall] = {}
 
     def hooks(self) -> Iterator[AbstractContextManager[object]]:
-        """Register one hook on each layer and one on each block."""
+        """Hook each layer and each block."""
         attentions = [m for m in self.model.modules() if isinstance(m, nn.MultiheadAttention)]
         for layer in [*layers(self.model), *attentions]:
             yield layer.register_forward_hook(self._record_layer)
@@ -58,8 +58,6 @@ class LayerRecorder(Recorder):
             yield block.register_forward_hook(self._record_block, with_kwargs=True)
 
     def _record_layer(self, layer: nn.Module, inputs: object, output: Any) -> None:
-        if not self.active:
-            return
         result = output[0] if isinstance(output, tuple) else output
         if isinstance(layer, nn.MultiheadAttention) and not layer.batch_first:
             result = result.transpose(0, 1)
@@ -74,7 +72,7 @@ class LayerRecorder(Recorder):
     def _record_block(
         self, block: nn.Module, args: tuple[object, ...], kwargs: dict[str, object], output: object
     ) -> None:
-        if not self.active or map_of(output, self.images) is None:
+        if map_of(output, self.images) is None:
             return
         first = args[0] if args else None
         result = output[0] if isinstance(output, tuple) else output

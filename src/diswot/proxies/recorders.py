@@ -20,40 +20,34 @@ from diswot.proxies.eigen import eigenvalues, spectral_entropy
 class Recorder:
     """A context in which the next run of a model on some images is recorded.
 
-    An observation may run a model more than once: only the first run is recorded. When the context
-    ends, all hooks are removed.
-
-    Attributes:
-        runs: Number of runs so far.
-        active: Whether the first run is in progress.
+    An observation may run a model more than once: only the first run is recorded, and all hooks are
+    removed at its end.
     """
 
     def __init__(self, model: nn.Module, images: Tensor) -> None:
         self.model, self.images = model, images
-        self.runs, self.active = 0, False
+        self._running = ExitStack()
 
     def hooks(self) -> Iterator[AbstractContextManager[object]]:
-        """Register the hooks of the recorder one by one; they record only while `active`."""
+        """Yield what is entered when the run starts and left when it ends, such as hooks."""
         raise NotImplementedError
 
     def __enter__(self) -> Self:
-        with ExitStack() as stack:
-            stack.enter_context(self.model.register_forward_pre_hook(self._start))
-            stack.enter_context(self.model.register_forward_hook(self._stop))
-            for hook in self.hooks():
-                stack.enter_context(hook)
-            self._stack = stack.pop_all()
+        self._start_hook = self.model.register_forward_pre_hook(self._start)
         return self
 
     def __exit__(self, *error: object) -> None:
-        self._stack.close()
+        self._start_hook.remove()
+        self._running.close()  # the run may have failed
 
     def _start(self, *_: object) -> None:
-        self.runs += 1
-        self.active = self.runs == 1
+        self._start_hook.remove()
+        self._running.enter_context(self.model.register_forward_hook(self._stop))
+        for hook in self.hooks():
+            self._running.enter_context(hook)
 
     def _stop(self, *_: object) -> None:
-        self.active = False
+        self._running.close()
 
 
 class BlockEntropies(Recorder):
@@ -68,11 +62,11 @@ class BlockEntropies(Recorder):
         self.squares: list[Tensor] = []
 
     def hooks(self) -> Iterator[AbstractContextManager[object]]:
-        """Register one hook on each block."""
+        """Hook each block."""
         return (block.register_forward_hook(self._record) for block in primary_blocks(self.model))
 
     def _record(self, module: nn.Module, inputs: object, output: object) -> None:
-        features = map_of(output, self.images) if self.active else None
+        features = map_of(output, self.images)
         if features is not None:
             self.squares.append(component_square(features.detach()))
 

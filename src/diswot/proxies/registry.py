@@ -90,15 +90,19 @@ class Proxy:
         return self.compares_observations or self.compares_first_block
 
     @property
+    def observes_teacher(self) -> bool:
+        """Whether the score compares the observations, or may do so."""
+        return self.compares_observations or self.sees_observations
+
+    @property
     def uses_teacher(self) -> bool:
         """Whether the score needs a teacher, or looks at one that is there."""
-        return self.needs_teacher or self.sees_observations
+        return self.observes_teacher or self.compares_first_block
 
     @property
     def redraws_teacher(self) -> bool:
         """Whether the score compares with the teacher by newly drawn weights alone."""
-        observes = self.compares_observations or self.sees_observations
-        return self.compares_first_block and not observes
+        return self.compares_first_block and not self.observes_teacher
 
 
 def _agreement(row: Knowledge) -> Proxy:
@@ -285,7 +289,7 @@ PROXIES: dict[str, Proxy] = {
     ),
     "progressivity": Proxy(
         az_nas.progressivity,
-        "smallest gain in that entropy from block to block",
+        "smallest gain in the entropy of the principal components from one block to the next",
         "AZ-NAS, Lee and Ham, CVPR 2024",
         "forward",
         recorder=BlockEntropies,

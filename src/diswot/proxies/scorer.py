@@ -26,7 +26,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from diswot.data.dataset import Batch, Dataset
 from diswot.data.own import as_dataset, is_data
@@ -67,17 +67,11 @@ class NotScored(ArithmeticError):
     """
 
     def __init__(self, proxy: str, value: float, reason: str = "", *, misfit: bool = False) -> None:
-        super().__init__(f"{proxy} is {value}" + (f": {reason}" if reason else ""))
+        super().__init__(proxy, value, reason)
         self.proxy, self.value, self.reason, self.misfit = proxy, value, reason, misfit
 
-    def __reduce__(self) -> tuple[object, ...]:
-        state = {"misfit": self.misfit}
-        return type(self), (self.proxy, self.value, self.reason), state
-
-    @property
-    def lowest(self) -> bool:
-        """Whether the student ranks below all students with a finite value."""
-        return self.value == -math.inf
+    def __str__(self) -> str:
+        return f"{self.proxy} is {self.value}" + (f": {self.reason}" if self.reason else "")
 
 
 Outcome = float | NotScored
@@ -220,7 +214,7 @@ def scorer(
     with teacher_errors(moved[0]):
         refuse_unsupported(teacher, float32=True)
     source = _source(teacher) if inheriting else None
-    drawn = _compares_observations(rows) and not trained_teacher and init != INHERITED
+    drawn = _observes_teacher(rows) and not trained_teacher and init != INHERITED
     seen = []
     for repeat, batch in enumerate(moved):
         model = fresh(partial(_copy, teacher), init, seed, repeat, TEACHER) if drawn else teacher
@@ -267,7 +261,7 @@ def score(
     if is_data(batch):
         data = as_dataset(batch)
         num_classes, batch = len(data.classes), data.default_batch(seed)
-    elif isinstance(batch, tuple) and [isinstance(each, Tensor) for each in batch] == [True] * 2:
+    elif isinstance(batch, tuple) and len(batch) == 2 and all(map(torch.is_tensor, batch)):
         batch = Batch(*batch)
     check_types(teacher, student, batch)
     assert isinstance(batch, Batch)
@@ -305,8 +299,8 @@ def _inherit(teacher: TeacherLayers, student: nn.Module) -> None:
         inherit(teacher, student)
 
 
-def _compares_observations(rows: Mapping[str, Proxy]) -> bool:
-    return any(row.compares_observations or row.sees_observations for row in rows.values())
+def _observes_teacher(rows: Mapping[str, Proxy]) -> bool:
+    return any(row.observes_teacher for row in rows.values())
 
 
 def _needs_cam(rows: Mapping[str, Proxy]) -> bool:
@@ -315,7 +309,7 @@ def _needs_cam(rows: Mapping[str, Proxy]) -> bool:
 
 def _observed(rows: Mapping[str, Proxy], teacher: nn.Module, batch: Batch) -> Observation | None:
     """Observe the teacher if a proxy compares its observation."""
-    if not _compares_observations(rows):
+    if not _observes_teacher(rows):
         return None
     return observe(_on_device(teacher, batch.images.device), *batch, cam=_needs_cam(rows))
 

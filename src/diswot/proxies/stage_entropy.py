@@ -42,12 +42,12 @@ def stage_entropy(candidate: Candidate) -> float:
     images, labels = candidate.batch
     model = copy.deepcopy(candidate.student).double()
     shape = (min(_IMAGES, len(images)), *images.shape[1:])
-    layers = given_layers(model)
     noise = torch.randn(shape, generator=candidate.generator(), dtype=torch.float64)
+    noise = noise.to(images.device)
     with torch.no_grad(), measuring(model), passes.without_norms(model):
-        trace = run(model, noise.to(images.device), layers, copy=True, targets=labels[:_IMAGES])
+        trace = run(model, noise, given_layers(model), copy=True, targets=labels[:_IMAGES])
     stages = [each.map for each in trace.stage_maps if not each.after_pooling]
-    maps = (named_maps(trace, layers)[0] or stages)[-len(WEIGHTS) :]
+    maps = (named_maps(trace)[0] or stages)[-len(WEIGHTS) :]
     if not maps:
         raise UserError("stage_entropy needs a network with a feature map")
     deviations = [float(each.std(correction=0)) for each in maps]

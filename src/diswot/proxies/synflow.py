@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -76,17 +75,12 @@ def _scaled_log_flow(
 ) -> float:
     """Return the log flow with each block's output scaled to a maximum of 1 to 2, over 2^extra."""
     powers: list[int] = []
-    with hooked(primary_blocks(model), partial(_shrink, powers, extra)):
+
+    def shrink(module: nn.Module, inputs: object, output: object) -> object:
+        if not isinstance(output, Tensor) or not 0 < output.detach().max() < math.inf:
+            return output
+        powers.append(math.frexp(float(output.detach().max()))[1] - 1 + extra)
+        return output * 2.0 ** -powers[-1]
+
+    with hooked(primary_blocks(model), shrink):
         return _log_flow(model, state, ones) + sum(powers) * math.log(2)
-
-
-def _shrink(
-    powers: list[int], extra: int, module: nn.Module, inputs: object, output: object
-) -> object:
-    if not isinstance(output, Tensor):
-        return output
-    size = float(output.detach().max())
-    if not 0 < size < math.inf:
-        return output
-    powers.append(math.frexp(size)[1] - 1 + extra)
-    return output * 2.0 ** -powers[-1]

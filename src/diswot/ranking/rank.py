@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
-from html import escape
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,7 +11,7 @@ from numpy.typing import ArrayLike
 
 from diswot.errors import UserError
 from diswot.ranking.statistics import BINS, STATISTICS, Array, RankingInput, ceiling, falling
-from diswot.utils.notebook import Curve, data_frame, figure
+from diswot.utils.notebook import Curve, data_frame, figure, html_table
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -60,11 +59,9 @@ class Ranking:
 
     def as_dict(self) -> dict[str, Any]:
         """Return plain values for JSON: each statistic, and `<statistic>_interval`."""
-        facts = {key: value for key, value in asdict(self).items() if key != "statistics"}
+        facts = {key: value for key, value in vars(self).items() if key != "statistics"}
         values = {name: found.value for name, found in self.statistics.items()}
-        bounds = {
-            f"{name}_interval": [found.low, found.high] for name, found in self.statistics.items()
-        }
+        bounds = {f"{name}_interval": [f.low, f.high] for name, f in self.statistics.items()}
         return {**facts, **values, **bounds}
 
 
@@ -85,13 +82,11 @@ class RankResult(Mapping[str, Ranking]):
 
     def to_dataframe(self) -> DataFrame:
         """Return a pandas data frame: a row per score, each statistic with its interval."""
-        rows = []
+        rows: list[dict[str, Any]] = []
         for name, row in self.rankings.items():
-            cells: dict[str, Any] = {"score": name, "n": row.n}
-            cells |= {"missing": row.missing, "tied": row.tied}
-            for statistic, found in row.statistics.items():
-                bounds = {f"{statistic}_low": found.low, f"{statistic}_high": found.high}
-                cells |= {statistic: found.value, **bounds}
+            cells = {"score": name, "n": row.n, "missing": row.missing, "tied": row.tied}
+            for key, found in row.statistics.items():
+                cells |= {key: found.value, f"{key}_low": found.low, f"{key}_high": found.high}
             rows.append(cells)
         return data_frame(rows, "score")
 
@@ -107,23 +102,21 @@ class RankResult(Mapping[str, Ranking]):
         return f"RankResult(Kendall's tau-b: {', '.join([*taus[:_SHOWN], *more])})"
 
     def _repr_html_(self) -> str:
-        head = "".join(f"<th>{name}</th>" for name in ("score", *STATISTICS, "n"))
-        lines = []
-        for name, row in self._by_tau():
-            found = (row.statistics.get(statistic) for statistic in STATISTICS)
-            cells = "".join(f"<td>{_html(each)}</td>" for each in found)
-            lines.append(f"<tr><td>{escape(name)}</td>{cells}<td>{row.n}</td></tr>")
-        return f"<table><tr>{head}</tr>{''.join(lines)}</table>"
+        rows = [
+            [name, *(_shown(row.statistics.get(each)) for each in STATISTICS), row.n]
+            for name, row in self._by_tau()
+        ]
+        return html_table(["score", *STATISTICS, "n"], rows)
 
     def _by_tau(self) -> list[tuple[str, Ranking]]:
         """Return the rankings by falling tau; undefined values come last."""
         return sorted(self.rankings.items(), key=lambda item: falling(item[1].tau))
 
 
-def _html(found: Interval | None) -> str:
+def _shown(found: Interval | None) -> str:
     if found is None or np.isnan(found.value):
         return "-"
-    bounds = "" if np.isnan(found.low) else f"<br><small>{found.low:.2f} {found.high:.2f}</small>"
+    bounds = "" if np.isnan(found.low) else f" ({found.low:.2f} to {found.high:.2f})"
     return f"{found.value:.3f}{bounds}"
 
 

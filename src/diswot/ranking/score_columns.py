@@ -45,13 +45,12 @@ def score_columns(
 ) -> ScoreColumns:
     """Join a table with the scores of its architectures."""
     found = [scores[row.name] for row in table.rows]
-    errors = {proxy: [one.error(proxy) for one in found] for proxy in proxies}
     return ScoreColumns(
         tuple(row.name for row in table.rows),
         tuple(row.params for row in table.rows),
         table.accuracies,
         {proxy: [one.mean(proxy) for one in found] for proxy in proxies},
-        {p: [math.nan if e is None else e for e in column] for p, column in errors.items()},
+        {proxy: [one.error(proxy) for one in found] for proxy in proxies},
     )
 
 

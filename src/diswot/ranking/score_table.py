@@ -6,7 +6,7 @@ import math
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, field
 from functools import cache, partial
 from pathlib import Path
@@ -49,10 +49,11 @@ class Scores:
         values = self.values.get(proxy, [math.nan])
         return fmean(values) if all(value < math.inf for value in values) else math.nan
 
-    def error(self, proxy: str) -> float | None:
-        """Return the standard error of the mean; None of one repeat, or if one is not finite."""
+    def error(self, proxy: str) -> float:
+        """Return the standard error of the mean: NaN of one repeat, or if one is not finite."""
         values = self.values.get(proxy, [])
-        return standard_error(values) if all(map(math.isfinite, values)) else None
+        found = standard_error(values) if all(map(math.isfinite, values)) else None
+        return math.nan if found is None else found
 
     def __or__(self, other: Scores) -> Scores:
         return Scores(
@@ -112,7 +113,7 @@ def score_table(
 
 
 def read_kept(path: Path) -> dict[str, Scores]:
-    """Read what an earlier run kept; a torn last line is dropped.
+    """Read the scores that an earlier run kept in a file; a torn last line is dropped.
 
     Raises:
         UserError: The file is not one of these.
@@ -145,17 +146,14 @@ def _append(path: Path, name: str, scores: Scores) -> None:
         raise UserError(f"cannot write {path}: {error.strerror}") from error
 
 
-@contextmanager
-def _executor(makes: Sequence[Callable[[], TableScorer]], workers: int) -> Iterator[Executor]:
+def _executor(
+    makes: Sequence[Callable[[], TableScorer]], workers: int
+) -> AbstractContextManager[Executor]:
     """Start what scores: this process for one worker, or processes."""
     if workers == 1:
-        yield Inline(_scoring(makes[0]))
-        return
+        return nullcontext(Inline(_scoring(makes[0])))
     threads = max(1, torch.get_num_threads() // workers)
-    with process_pool(
-        [partial(_scoring, make) for make in makes], workers, threads=threads
-    ) as pool:
-        yield pool
+    return process_pool([partial(_scoring, make) for make in makes], workers, threads=threads)
 
 
 def _scoring(make: Callable[[], TableScorer]) -> Callable[[RowTask], Scores]:

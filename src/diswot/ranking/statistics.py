@@ -122,8 +122,7 @@ STATISTICS: dict[str, Callable[[RankingInput, Array], Array]] = {
 
 def midranks(x: Array, weights: Array) -> Array:
     """Rank each value in each resample, R x N; ties share their mean rank."""
-    values, group = np.unique(x, return_inverse=True)
-    held = _by_group(weights, group, len(values))
+    group, held = _by_value(x, weights)
     return np.asarray((held.cumsum(1) - held / 2 + 0.5)[:, group])
 
 
@@ -163,26 +162,26 @@ def _signs(x: Array, rows: slice) -> NDArray[np.float32]:
 
 def _untied(x: Array, weights: Array) -> Array:
     """Count the ordered pairs with different values, R."""
-    values, group = np.unique(x, return_inverse=True)
-    held = _by_group(weights, group, len(values))
+    _, held = _by_value(x, weights)
     return np.asarray(weights.sum(1) ** 2 - (held**2).sum(1))
 
 
 def _best(x: Array, weights: Array, count: Array) -> Array:
     """Return the probability that each is among the `count` best, R x N."""
-    values, group = np.unique(-x, return_inverse=True)
-    held = _by_group(weights, group, len(values))
+    group, held = _by_value(-x, weights)
     left = count[:, None] - (held.cumsum(1) - held)
     return np.clip(left / np.maximum(held, 1), 0, 1)[:, group]
 
 
-def _by_group(weights: Array, group: NDArray[np.intp], groups: int) -> Array:
-    """Sum the weights of each group of equal values, R x G."""
-    if not groups:
-        return np.zeros((len(weights), 0))
+def _by_value(x: Array, weights: Array) -> tuple[NDArray[np.intp], Array]:
+    """Return the rank of each value among the G different ones, N, and their weights, R x G."""
+    values, group = np.unique(x, return_inverse=True)
+    if not len(values):
+        return group, np.zeros((len(weights), 0))
     order = np.argsort(group, kind="stable")
-    starts = np.searchsorted(group[order], np.arange(groups))
-    return np.asarray(np.add.reduceat(weights[:, order], starts, axis=1), dtype=np.float64)
+    starts = np.searchsorted(group[order], np.arange(len(values)))
+    held = np.add.reduceat(weights[:, order], starts, axis=1)
+    return group, np.asarray(held, dtype=np.float64)
 
 
 def _weighted_pearson(x: Array, y: Array, weights: Array) -> Array:

@@ -20,7 +20,7 @@ from diswot.runs.compared import Condition, RunComparison
 from diswot.runs.records import RankStudyRecord, SearchRecord, TrainingRecord, TrialRecord
 from diswot.runs.verification import Verification, VerifiedRow
 from diswot.tasks.registry import find_result
-from diswot.utils.pareto import front as pareto_front
+from diswot.utils.pareto import pareto_front
 from diswot.utils.units import show_params
 from diswot.utils.untrusted import mapping, number
 
@@ -66,8 +66,8 @@ def pareto_candidates(candidates: Sequence[TrialRecord], cost: str = "params") -
 def score_by_trial(search: SearchRecord, winner: TrialRecord | None = None) -> Chart:
     """Draw the score of each trial, and the best score so far."""
     with_score = [c for c in search.trials if c.score is not None]
-    scored = _subsampled([c for c in with_score if c.end == "scores"])
-    reused = _subsampled([c for c in with_score if c.end == "reused"])
+    scored = _subsampled([c for c in with_score if c.outcome == "scored"])
+    reused = _subsampled([c for c in with_score if c.outcome == "reused"])
     best = list(accumulate((c.score or 0.0 for c in with_score), max))
     figure = go.Figure()
     figure.add_scatter(**_points(scored, [c.trial for c in scored], "scored", BLUE, winner))

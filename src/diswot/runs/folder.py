@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Any
 
 from diswot.errors import UserError
 from diswot.storage.run_files import FOUND, JOURNAL, RANKED, RUN, SCORES, TRAINED
-from diswot.storage.run_writer import RANK_STUDY, kind, write_run
+from diswot.storage.run_writer import RANK_STUDY, kind, require_kind, write_run
 from diswot.utils.environment import masked
 from diswot.utils.files import read_json, write_json
+from diswot.utils.untrusted import listed
 
 if TYPE_CHECKING:
     from diswot.ranking.score_columns import ScoreColumns
@@ -80,13 +81,9 @@ def refuse_used(folder: Path, wanted: str, *, resume: bool = False) -> None:
     Raises:
         UserError: There is one.
     """
-    if not (folder / RUN).is_file():
-        return
-    held = kind(read_json(folder / RUN).get("config"))
-    if held != wanted:
-        raise UserError(f"{folder} holds a {held}; name another folder")
-    if not resume:
-        raise UserError(f"{folder} holds a {held} already; add --resume, or name another folder")
+    require_kind(folder, wanted)
+    if not resume and (folder / RUN).is_file():
+        raise UserError(f"{folder} holds a {wanted} already; add --resume, or name another folder")
 
 
 def has_trials(folder: Path) -> bool:
@@ -119,8 +116,7 @@ def is_training(run: Path) -> bool:
 
 def command(path: Path) -> str:
     """Return the command that a file of a run folder records; empty if it records none."""
-    words = read_json(path).get("command")
-    return " ".join(map(str, words)) if isinstance(words, list) else ""
+    return " ".join(map(str, listed(read_json(path).get("command"))))
 
 
 def search_config(run: Path) -> dict[str, Any]:

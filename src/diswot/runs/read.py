@@ -5,7 +5,7 @@ Damaged files are left out, and a note names each.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -96,6 +96,8 @@ def _trainings(folder: Path, notes: list[str]) -> Iterator[TrainingRecord]:
 def _studies(folder: Path, notes: list[str]) -> Iterator[RankStudyRecord]:
     """Yield the rank studies in a folder and below."""
     for place in _below(folder, RANKED):
+        from diswot.ranking.score_columns import read_score_columns
+
         result = _json(place / RANKED, notes)
         if not isinstance(result.get("rows"), dict):
             continue
@@ -103,19 +105,14 @@ def _studies(folder: Path, notes: list[str]) -> Iterator[RankStudyRecord]:
         scores: dict[str, list[float | None]] = {}
         names: tuple[str, ...] = ()
         with _noted(notes):
-            names, accuracies, scores = _sheet(place / SCORES)
+            held = read_score_columns(place / SCORES)
+            names = held.names
+            accuracies, scores = map(_finite, (held.accuracies, held.scores))
         yield RankStudyRecord(_name(place, folder), result, accuracies, scores, names)
 
 
-def _sheet(
-    path: Path,
-) -> tuple[tuple[str, ...], dict[str, list[float | None]], dict[str, list[float | None]]]:
-    from diswot.ranking import score_columns
-
-    held = score_columns.read_score_columns(path)
-    accuracies = {name: [number(v) for v in column] for name, column in held.accuracies.items()}
-    scores = {name: [number(v) for v in column] for name, column in held.scores.items()}
-    return held.names, accuracies, scores
+def _finite(columns: Mapping[str, Sequence[float]]) -> dict[str, list[float | None]]:
+    return {name: [number(value) for value in column] for name, column in columns.items()}
 
 
 def _below(folder: Path, *names: str) -> list[Path]:

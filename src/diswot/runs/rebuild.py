@@ -35,16 +35,8 @@ _PRETRAINED = (
     "since that may need a download; weights of a file (--teacher-weights) are"
 )
 
-IMAGE_FACTS = (
-    "data",
-    "data_root",
-    "classes",
-    "image_size",
-    "image_width",
-    "task",
-    "mean",
-    "std",
-)  # facts of a training
+# facts of a training
+IMAGE_FACTS = ("data", "data_root", "classes", "image_size", "image_width", "task", "mean", "std")
 
 
 def student_builder(

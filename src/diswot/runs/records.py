@@ -14,7 +14,7 @@ from diswot.storage.run_files import DISTILLED
 from diswot.tasks.registry import Measured, find_result
 from diswot.utils.notebook import Curve, data_frame, figure
 from diswot.utils.units import show_number
-from diswot.utils.untrusted import Facts, mapping, number, numbers
+from diswot.utils.untrusted import Facts, listed, mapping, number, numbers
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -29,7 +29,7 @@ class TrialRecord:
     Attributes:
         trial: Number of the trial.
         params: Parameters of the architecture.
-        end: `scores`, `reused`, `rejected`, `failed` or `running`.
+        outcome: `scored`, `reused`, `rejected`, `failed` or `running`.
         score: Higher is better; None without one.
         standard_error: Standard error of the score over the repeats.
         model_params: Parameters.
@@ -40,7 +40,7 @@ class TrialRecord:
 
     trial: int
     params: Facts
-    end: str
+    outcome: str
     score: float | None = None
     standard_error: float | None = None
     model_params: float | None = None
@@ -56,17 +56,16 @@ class TrialRecord:
 
 def top(found: Facts) -> tuple[TrialRecord, ...]:
     """Return the best trials that `found.json` lists, for a study that cannot be read."""
-    rows = found.get("top")
     known = ("score", "standard_error", "model_params", "macs")
     return tuple(
         TrialRecord(
             trial=int(number(row.get("trial")) or 0),
             params=mapping(row.get("params")),
-            end="scores",
+            outcome="scored",
             **{name: number(row.get(name)) for name in known},  # type: ignore[arg-type]
             extra={name: v for name, v in numbers(row).items() if name in ("latency", "memory")},
         )
-        for row in (rows if isinstance(rows, list) else [])
+        for row in listed(found.get("top"))
         if isinstance(row, dict)
     )
 
@@ -97,14 +96,13 @@ class SearchRecord:
 
     def costs(self) -> list[str]:
         """Return what the score is weighed against: params, limited costs and objectives."""
-        objectives = self.config.get("objectives")
-        named = map(str, objectives) if isinstance(objectives, list) else ()
+        named = map(str, listed(self.config.get("objectives")))
         limited = [name.removeprefix("max_") for name in numbers(self.config.get("budget"))]
         return list(dict.fromkeys(["params", *limited, *(n for n in named if n != "score")]))
 
     def scored(self) -> list[TrialRecord]:
         """Return the trials with a score of their own, the best first."""
-        there = [t for t in self.trials if t.end == "scores" and t.score is not None]
+        there = [t for t in self.trials if t.outcome == "scored" and t.score is not None]
         return sorted(there, key=lambda t: (-(t.score or 0.0), t.trial))
 
     @property

@@ -91,7 +91,7 @@ def trial_record(trial: FrozenTrial) -> TrialRecord:
     return TrialRecord(
         trial=trial.number,
         params=dict(trial.params),
-        end="scores" if result.outcome == "scored" else result.outcome,
+        outcome=result.outcome,
         score=number(result.score),
         standard_error=standard_error([value for value in repeats if number(value) is not None]),
         model_params=number(result.model_params),

@@ -8,7 +8,7 @@ from typing import Any
 
 from diswot.training.evaluation import overlap
 from diswot.utils.units import show_number
-from diswot.utils.untrusted import Facts, mapping, number
+from diswot.utils.untrusted import Facts, listed, mapping, number
 
 WINNER, OVERLAPS, AHEAD, BEHIND = "winner", "interval overlaps", "ahead", "behind"
 
@@ -103,11 +103,11 @@ class Verification:
 def verification(found: Facts) -> Verification | None:
     """Return the short trainings that `found.json` records; None without any."""
     facts = mapping(found.get("verified"))
-    known = [row for row in map(mapping, _listed(facts.get("trained"))) if _whole(row)]
+    known = [row for row in map(mapping, listed(facts.get("trained"))) if _whole(row)]
     if not known:
         return None
     ends = tuple(sorted({int(row["epochs"]) for row in known}))
-    tied, best = _listed(facts.get("tied")), known[0]
+    tied, best = listed(facts.get("tied")), known[0]
     rows = tuple(_row(row, ends, _outcome(row, best, row.get("trial") in tied)) for row in known)
     held = int(number(facts.get("held_out")) or 0)
     measure = str(facts.get("measure") or "accuracy")
@@ -158,13 +158,8 @@ def _row(row: Facts, ends: tuple[int, ...], outcome: str) -> VerifiedRow:
     )
 
 
-def _listed(value: Any) -> list[Any]:
-    """Return a list or a tuple as a list; an empty one for any other value."""
-    return list(value) if isinstance(value, list | tuple) else []
-
-
 def _numbers(value: Any) -> list[float]:
     """Return a list of numbers; an empty one for any other value."""
-    values = [number(each) for each in _listed(value)]
+    values = [number(each) for each in listed(value)]
     known = [each for each in values if each is not None]
     return known if len(known) == len(values) else []

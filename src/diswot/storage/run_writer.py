@@ -19,6 +19,18 @@ def kind(config: object) -> str:
     return RANK_STUDY if isinstance(config, Mapping) and "table" in config else SEARCH
 
 
+def require_kind(folder: Path, wanted: str) -> None:
+    """Refuse a folder that holds a run of another kind.
+
+    Raises:
+        UserError: It does.
+    """
+    path = folder / RUN
+    held = kind(files.read_json(path).get("config")) if path.is_file() else wanted
+    if held != wanted:
+        raise UserError(f"{folder} holds a {held}; name another folder")
+
+
 def write_run(folder: Path, config: Mapping[str, Any], **more: Any) -> None:
     """Write the command, the environment and a configuration, or compare with those there.
 
@@ -34,6 +46,7 @@ def write_run(folder: Path, config: Mapping[str, Any], **more: Any) -> None:
         UserError: The folder holds a run of another kind, or with another configuration.
     """
     path = folder / RUN
+    require_kind(folder, kind(config))
     if not path.exists():
         run = {**environment.provenance(), "config": plain(config), **more}
         files.write_json(path, run)
@@ -41,8 +54,6 @@ def write_run(folder: Path, config: Mapping[str, Any], **more: Any) -> None:
     before = files.read_json(path).get("config")
     if not isinstance(before, dict):
         raise UserError(f"{path} is not what diswot writes")
-    if kind(before) != kind(config):
-        raise UserError(f"{folder} holds a {kind(before)}; name another folder")
     facts = before.keys() | config.keys()
     if kind(config) == SEARCH:
         facts = before.keys() & config.keys()

@@ -73,3 +73,14 @@ def exact(device: torch.device) -> Iterator[None]:
     backend = torch.backends.cudnn
     with backend.flags(enabled=backend.enabled, deterministic=True, allow_tf32=False):
         yield
+
+
+@contextmanager
+def threads(count: int | None) -> Iterator[None]:
+    """Compute with a number of threads within a `with` block; None leaves it as it is."""
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(count or before)
+        yield
+    finally:
+        torch.set_num_threads(before)

@@ -19,8 +19,6 @@ from diswot.utils.files import write_text
 if sys.platform != "win32":
     import fcntl
 
-_BLOCK = 4096  # bytes that are searched for the last line end at a time
-
 
 def read_lines(path: Path, *, skip_damaged: bool = False) -> Iterator[Any]:
     """Yield the value of each whole line; nothing if there is no file.
@@ -97,13 +95,8 @@ def _whole_lines(file: BinaryIO) -> Iterator[bytes]:
 
 def _cut_torn_line(file: BinaryIO) -> None:
     """Truncate a file after its last line end."""
-    end = size = file.seek(0, os.SEEK_END)
-    while end:
-        start = max(0, end - (1 if end == size else _BLOCK))
-        file.seek(start)
-        if (last := file.read(end - start).rfind(b"\n")) >= 0:
-            end = start + last + 1
-            break
-        end = start
-    if end < size:
-        file.truncate(end)
+    size = file.seek(0, os.SEEK_END)
+    file.seek(max(0, size - 1))
+    if size and file.read() != b"\n":
+        file.seek(0)
+        file.truncate(file.read().rfind(b"\n") + 1)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 
-def front(points: Sequence[Sequence[float]]) -> list[int]:
+def pareto_front(points: Sequence[Sequence[float]]) -> list[int]:
     """Return the indices of the points that no other point dominates, in ascending order.
 
     A point dominates another if no coordinate is higher and one is lower. Of equal points the first

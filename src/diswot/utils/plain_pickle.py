@@ -42,17 +42,13 @@ class Dropped:
         """Drop the content."""
 
 
-def _dropped(*_: object) -> Dropped:
-    return Dropped()
-
-
 _PATHS = ("PosixPath", "WindowsPath", "PurePosixPath", "PureWindowsPath")
 
 # What training scripts store beside a state dict, by its name in a pickle.
 STAND_INS: list[tuple[Callable[..., Any], str]] = [
     (PlainDtype, "numpy.dtype"),
     *((_number_or_nothing, f"numpy.{core}.multiarray.scalar") for core in ("core", "_core")),
-    *((_dropped, f"numpy.{core}.multiarray._reconstruct") for core in ("core", "_core")),
+    *((Dropped, f"numpy.{core}.multiarray._reconstruct") for core in ("core", "_core")),
     (Dropped, "numpy.ndarray"),
     *((Dropped, f"pathlib.{name}") for name in _PATHS),
     *((Dropped, f"pathlib._local.{name}") for name in _PATHS),

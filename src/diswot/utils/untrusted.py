@@ -19,6 +19,11 @@ def mapping(value: object) -> Facts:
     return dict(value) if isinstance(value, Mapping) else {}
 
 
+def listed(value: object) -> list[Any]:
+    """Return a list or a tuple as a list; an empty list for any other value."""
+    return list(value) if isinstance(value, list | tuple) else []
+
+
 def number(value: object) -> float | None:
     """Return a finite number; None for any other value."""
     if isinstance(value, bool) or not isinstance(value, int | float):

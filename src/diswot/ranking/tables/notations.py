@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import re
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import import_module
 from typing import Any, NamedTuple
@@ -31,9 +31,6 @@ class ParsedRow(NamedTuple):
     name: str
     params: Params
     columns: set[str]
-
-
-RowReader = Callable[[RawRow], ParsedRow]
 
 
 @dataclass(frozen=True)

@@ -32,7 +32,7 @@ from diswot.errors import UserError, unknown
 from diswot.ranking.tables.nats import is_nats, read_nats
 from diswot.ranking.tables.notations import number
 from diswot.ranking.tables.raw_rows import RawRow, read_raw_rows
-from diswot.ranking.tables.rows import AccuracyTable, make_table, row_reader
+from diswot.ranking.tables.rows import AccuracyTable, make_table
 
 _FORM = re.compile(r"\s*([^<>=]+?)\s*(<=|>=|<|>|=)\s*(.*?)\s*", re.DOTALL)
 _ORDER: dict[str, Callable[[float, float], bool]] = {
@@ -59,7 +59,7 @@ def read_table(path: str | Path, space: str, where: Iterable[str] = ()) -> Accur
     if path.is_dir() and not is_nats(path):
         raise UserError(f"{path} is a folder without files of NATS-Bench")
     rows = select(read_nats(path) if path.is_dir() else read_raw_rows(path), where)
-    return make_table(path.name, space, rows, row_reader(space))
+    return make_table(path.name, space, rows)
 
 
 def select(rows: Sequence[RawRow], conditions: Iterable[str]) -> list[RawRow]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -13,7 +13,7 @@ from diswot.errors import UserError, unknown
 from diswot.models.weightless import Weightless
 from diswot.proxies.registry import PROXIES
 from diswot.ranking.tables import notations
-from diswot.ranking.tables.notations import ParsedRow, RowReader
+from diswot.ranking.tables.notations import ParsedRow
 from diswot.ranking.tables.raw_rows import RawRow
 from diswot.ranking.tables.targets import BESIDE_SCORE, TargetColumn, target_column
 from diswot.spaces.registry import Params, create_space
@@ -53,7 +53,7 @@ class AccuracyTable:
         return {name: [row.accuracies[name] for row in self.rows] for name in self.targets}
 
 
-def make_table(name: str, space: str, raw_rows: Sequence[RawRow], read: RowReader) -> AccuracyTable:
+def make_table(name: str, space: str, raw_rows: Sequence[RawRow]) -> AccuracyTable:
     """Make a table from the raw rows of a file.
 
     Raises:
@@ -61,6 +61,7 @@ def make_table(name: str, space: str, raw_rows: Sequence[RawRow], read: RowReade
     """
     if not raw_rows:
         raise UserError(f"{name} has no rows")
+    read = _row_reader(space)
     parsed: list[ParsedRow] = []
     for row, raw in enumerate(raw_rows, 1):
         try:
@@ -102,21 +103,18 @@ def _check_unique(name: str, titles: Sequence[str]) -> None:
         first[title] = number
 
 
-def row_reader(space: str) -> RowReader:
-    """Return the function that reads the architecture of a raw row of a space."""
-    by_params = _params_reader(space)
-    return lambda raw: notations.parse(space, raw) or by_params(raw)
+def _row_reader(space: str) -> Callable[[RawRow], ParsedRow]:
+    """Return the function that reads the architecture of a raw row of a space.
 
-
-def _params_reader(space: str) -> RowReader:
-    """Return a reader of parameters in columns, or in a dict in `params`.
-
-    The space checks them on the meta device, where weights take no memory; a space that fails
+    It stands in a published notation; or as parameters in columns, or in a dict in `params`. The
+    space checks parameters on the meta device, where weights take no memory; a space that fails
     there is run again with weights, as it may ask for more parameters.
     """
     build = create_space(space)
 
     def read(raw: RawRow) -> ParsedRow:
+        if published := notations.parse(space, raw):
+            return published
         value = raw.get("params")
         inner = value if isinstance(value, dict) else None
         for context in (Weightless, nullcontext):
