@@ -24,7 +24,6 @@ from torch import nn
 import diswot
 from diswot.cli import main, score_names
 from diswot.cli.inputs import NamedImages
-from diswot.cli.names import _SAMPLERS
 from diswot.cli.options import TeacherOptions
 from diswot.cli.subject import subject_of
 from diswot.cli.training_options import SubjectOptions
@@ -1079,9 +1078,6 @@ class TestList:
         equal = [name for name, need in needs.items() if "teacher of equal width" in need]
         assert equal == ["diswot", "semantic"]
         assert "teacher" in needs["relation"] and "teacher" not in needs["params"]
-
-    def test_every_sampler_is_described(self) -> None:
-        assert _SAMPLERS.keys() == SAMPLERS.keys()
 
 
 class TestProcess:

@@ -119,7 +119,7 @@ def test_of_something_else(tmp_path: Path, content: dict[str, object]) -> None:
 def test_a_fact_that_an_older_version_did_not_know(tmp_path: Path) -> None:
     checkpoint.save(tmp_path, FACTS, parts(0), [{"epoch": 1}])
     newer = {**FACTS, "ema": 0.0}
-    assert checkpoint.load(tmp_path, newer, parts(1), {"ema": 0.0})[0] == [{"epoch": 1}]
+    assert checkpoint.load(tmp_path, newer, parts(1), {"ema": 0.0}) == ([{"epoch": 1}], {})
     with pytest.raises(UserError, match=r"has ema = 0\.0, not 0\.5"):
         checkpoint.load(tmp_path, {**FACTS, "ema": 0.5}, parts(1), {"ema": 0.0})
     with pytest.raises(UserError, match="has epochs = 3, not 4"):
@@ -164,7 +164,7 @@ def test_a_failing_save_leaves_the_last_one(
         patch.setattr(torch, "save", full)
         with pytest.raises(UserError, match=r"cannot write .*checkpoint.pt: No space left"):
             checkpoint.save(tmp_path, FACTS, parts(0), [{"epoch": 1}, {"epoch": 2}])
-    assert checkpoint.load(tmp_path, FACTS, parts(1))[0] == [{"epoch": 1}]
+    assert checkpoint.load(tmp_path, FACTS, parts(1)) == ([{"epoch": 1}], {})
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted([CHECKPOINT, HISTORY])
 
 

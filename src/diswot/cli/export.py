@@ -30,7 +30,7 @@ _Run = Annotated[Path, Argument(metavar="RUN", help="Folder of a search or of a 
 
 @dataclass(frozen=True)
 class ExportOptions:
-    """Format, weights and folder of an export.
+    """Options of the format, the weights and the folder of an export.
 
     Attributes:
         kind: File format: onnx, torch or safetensors.

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Int8Options:
-    """An INT8 file beside the ONNX file.
+    """Options of an INT8 file beside the ONNX file.
 
     Attributes:
         int8: Write an INT8 ONNX file, too, calibrated on training images; compare the accuracy on

@@ -17,7 +17,7 @@ from diswot.knowledge.gradcam import class_activation
 from diswot.models.weights import load_weights
 from diswot.observation.functional import relation_matrix
 from diswot.observation.observe import Observation, observe
-from diswot.reports.pictures import overlay, picture
+from diswot.reports.pictures import evenly_spread, overlay, picture
 from diswot.runs.rebuild import RecordedNetworks
 
 SHOWN = 8  # images drawn with class activation maps
@@ -131,12 +131,10 @@ def _maps(
     batch: Batch, observed: list[Observation], images: Dataset, names: list[str]
 ) -> list[ActivationMaps]:
     """Draw the activation maps of `SHOWN` samples, spread evenly over the classes."""
-    count = min(SHOWN, len(names))
-    chosen = torch.linspace(0, len(names) - 1, count).round().long().tolist()
     mean, std = (torch.tensor(v).view(3, 1, 1) for v in (images.mean, images.std))
     activations = [class_activation(one) for one in observed]
     maps = []
-    for i in chosen:
+    for i in evenly_spread(len(names), SHOWN):
         pixels = (batch.images[i] * std + mean).clamp(0, 1)
         drawn = (overlay(pixels, activation[i]) for activation in activations)
         maps.append(ActivationMaps(names[i], picture(pixels), *drawn))
