@@ -173,19 +173,19 @@ def distill(
     Args:
         teacher: Trained network, moved to Accelerate's device; None trains on the labels alone.
         student: Trained in place, on that device.
-        data: Images, as `as_dataset` takes them; those without labels count in distances alone.
+        data: Training and test images, as `as_dataset` takes them. Those without labels count in
+            distances alone; if no test image has one, agreement stands in for the accuracy.
         recipe: Settings of the training; None for the recipe that `default_recipe` names.
         losses: Weights by name or function of a distance, or a text such as `kd:0.9,mine.py:gap:1`
             or `kd:published`, which brings the weight of the cross-entropy with it.
-        out: Folder for the checkpoint, the history, the weights and `trained.json`, which
-            `load_run`, `report` and `compare` read; None to keep nothing.
+        out: Run folder (`load_run`) for checkpoint, history, weights, record; None to keep nothing.
         resume: Whether to continue from the checkpoint in `out`, if there is one.
         hold: Whether all images are held on the device; None to hold them if they fit.
         tensorboard: Whether the curves are also written to `out` for TensorBoard.
         start: Recorded origin of the student's weights, as `fresh`; see also `diswot.inherit`.
         facts: Plain facts that `trained.json` records, such as `student`: its parameters in a
             search, or its name, and `teacher`: its name. Default: the classes of both networks.
-        teacher_classes: Class of the data of each teacher output, -1 for none. Default: the same.
+        teacher_classes: Class of each teacher output, -1 for none. Default: those of the data.
         on_step: Called after each update with its number, that of the last, and the latest row.
         on_read: Called while images are read, with the number read so far and the number of all.
         on_epoch: Called after each epoch with its row, when the checkpoint is written.
