@@ -262,9 +262,10 @@ default 0.57 (0.37 to 0.76), params 0.66 (0.49 to 0.82), size 0.52 (0.34 to 0.68
 (0.35 to 0.70), relation 0.12 (-0.14 to 0.37).
 
 So the score ranks that space well, and a search of 500 candidates does not find what it ranks
-highest. Ten seeds of the search find scores of 9.02 to 9.35. The first is the winner of the table
-(63.0 %); the student with 9.35 has 70.8 ± 1.8 % (3). More seeds or candidates are worth their
-price there.
+highest. Ten seeds of the search end at ten students, with scores of 9.02 to 9.34. The first is the
+winner of the table (63.0 %). With 2,000 candidates, eight of ten seeds end at one of two students,
+with 9.34 and 9.35. These have 69.9 ± 1.5 % and 70.8 ± 1.8 % (3 trainings of each). So more
+candidates (`--trials 2000`) are worth their price there ([the log, idea 44](score_log.md)).
 
 ```console
 $ diswot rank --table docs/tables/plain.csv --space benchmarks/user_spaces.py:plain \\

@@ -204,7 +204,7 @@ def train_once(
 def measure_result(model: nn.Module, data: Dataset) -> float:
     """Return the result on all test images, in %: accuracy, mean IoU, or mean average precision."""
     task = task_of(data)
-    return task.results(count_all(model, data))[task.result]
+    return task.results(count_all(model, data), len(data.classes)).means[task.result]
 
 
 def few(split: Split | None, count: int) -> Split:

@@ -1,1 +1,1 @@
-"""Run folders: used or free, read as records, built again as networks; what makes them writes them."""
+"""Run folders: used or free, read as records, built again as networks."""
