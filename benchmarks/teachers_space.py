@@ -37,9 +37,9 @@ def small_nasbench201(trial: BaseTrial, num_classes: int) -> nn.Module:
     layers = OrderedDict(
         stem=stem,
         stage1=nasbench201.cell(operations, first),
-        reduction2=nasbench201.Reduction(first, second),
+        reduction2=nasbench201.reduction(first, second),
         stage2=nasbench201.cell(operations, second),
-        reduction3=nasbench201.Reduction(second, third),
+        reduction3=nasbench201.reduction(second, third),
         stage3=nasbench201.cell(operations, third),
         norm=nn.Sequential(nn.BatchNorm2d(third), nn.ReLU()),
         pool=nn.AdaptiveAvgPool2d(1),

@@ -74,7 +74,6 @@ ELSEWHERE = {
     "models/test_subnetworks": (
         "models/block_runs",
         "models/channel_dependencies",
-        "models/coupled",
         "models/subnetwork_tracing",
     ),
     # a student's start from its parts

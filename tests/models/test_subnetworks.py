@@ -15,10 +15,9 @@ from diswot.models import channel_dependencies
 from diswot.models.block_runs import block_runs
 from diswot.models.cifar_resnet import CifarResNet
 from diswot.models.correspondence import at_even_depth
-from diswot.models.coupled import CoupledChannels
 from diswot.models.registry import create_teacher
 from diswot.models.subnetwork_tracing import sub_networks
-from diswot.models.subnetworks import SubNetworks, cut
+from diswot.models.subnetworks import CoupledChannels, SubNetworks, cut
 
 CLASSES = 10
 

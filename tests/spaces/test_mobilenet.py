@@ -9,7 +9,7 @@ from torch import nn
 
 from diswot.costs.counts import count_macs, count_params
 from diswot.spaces import mobilenet
-from diswot.spaces.registry import SPACES, build_network
+from diswot.spaces.registry import build_network
 
 
 def chosen(*depths: int, width: float = 1.0, se: bool = False) -> dict[str, Any]:
@@ -72,7 +72,3 @@ def test_last_grid(size: int, grid: int) -> None:
         features = model.forward_features(torch.zeros(2, 3, size, size))
 
     assert features.shape == (2, 1280, grid, grid)
-
-
-def test_size() -> None:
-    assert SPACES["mobilenet"].size == 5 * (4 * 3 * 3 * 2) ** 6

@@ -3,7 +3,6 @@ from __future__ import annotations
 import itertools
 from typing import Any
 
-import optuna
 import pytest
 import timm
 import torch
@@ -55,20 +54,6 @@ def test_stages_pool_tokens_and_widen() -> None:
         (128, 8, 8),
         (256, 4, 4),
     ]
-
-
-def test_random_networks_build_and_run() -> None:
-    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
-    for _ in range(4):
-        trial = study.ask()
-        model = pit.build(trial, num_classes=7, img_size=32)
-        assert set(trial.params) == set(TINY)
-        assert model(torch.randn(1, 3, 32, 32)).shape == (1, 7)
-
-
-def test_a_value_outside_the_space_is_refused() -> None:
-    with pytest.raises(UserError, match="base_dim = 33"):
-        built(TINY | {"base_dim": 33})
 
 
 def test_heads_are_those_of_the_benchmark_and_those_of_multiples() -> None:
@@ -123,14 +108,3 @@ def test_what_a_published_row_cannot_be(change: dict[str, Any], part: str) -> No
 def test_a_missing_part_of_a_published_row() -> None:
     with pytest.raises(UserError, match="lacks 'num_heads'"):
         pit.from_arch({"base_dim": 24, "mlp_ratio": 8, "depth": [1, 6, 4]})
-
-
-def test_the_size_counts_every_choice() -> None:
-    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
-    trial = study.ask()
-    with torch.device("meta"):
-        pit.build(trial)
-    size = 1
-    for distribution in trial.distributions.values():
-        size *= len(distribution.choices)
-    assert size == pit.SIZE

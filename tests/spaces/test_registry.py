@@ -15,7 +15,14 @@ from toyspaces import branching, samples, tiny
 
 from diswot.errors import UserError
 from diswot.nas.aging_evolution import digest
-from diswot.spaces.registry import Params, build_network, construct, create_space, enumerate_params
+from diswot.spaces.registry import (
+    NamedSpace,
+    Params,
+    build_network,
+    construct,
+    create_space,
+    enumerate_params,
+)
 from diswot.spaces.validation import Build
 
 # By name
@@ -55,6 +62,31 @@ def test_space_of_a_file_that_is_not_there(mine: str) -> None:
         create_space(f"{mine}:spaec")
     with pytest.raises(UserError, match="no such file"):
         create_space("nowhere.py:space")
+
+
+def test_a_space_knows_its_name_and_sizes() -> None:
+    space = create_space("s0", num_classes=7, img_size=16)
+
+    assert space.facts == {"space": "s0", "classes": 7, "image_size": 16}
+
+
+@pytest.mark.parametrize(
+    ("name", "recorded"),
+    [
+        ("mine.py:space", "{}/mine.py:space"),
+        ("dense:mine.py:space+lraspp", "dense:{}/mine.py:space+lraspp"),
+        ("detector:subnet:mine.py:net+fcos", "detector:subnet:{}/mine.py:net+fcos"),
+        ("detector:dense.py:net+fcos", "detector:{}/dense.py:net+fcos"),
+        ("subnet:timm:vit_tiny_patch16_224", "subnet:timm:vit_tiny_patch16_224"),
+        ("timm_zoo:mobilenetv3*", "timm_zoo:mobilenetv3*"),
+    ],
+)
+def test_a_file_is_recorded_with_its_folder(
+    name: str, recorded: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+
+    assert NamedSpace(lambda trial: None, name, 7, 8).facts["space"] == recorded.format(tmp_path)
 
 
 # One network

@@ -8,9 +8,8 @@ import torch
 from torch import nn
 
 from diswot.costs.counts import count_params
-from diswot.errors import UserError
 from diswot.spaces import vit
-from diswot.spaces.registry import SPACES, build_network
+from diswot.spaces.registry import build_network
 
 TINY: dict[str, Any] = {"depth": 12, "heads": 3, "head_width": 64, "mlp_ratio": 4.0}
 
@@ -39,12 +38,3 @@ def test_size_by_hand() -> None:
     params = {"depth": 5, "heads": 2, "head_width": 32, "mlp_ratio": 2.0}
 
     assert count_params(built(params, 10, 32)) == 5 * layer + ends
-
-
-def test_size() -> None:
-    assert SPACES["vit"].size == 9 * 5 * 3 * 3
-
-
-def test_choice_outside() -> None:
-    with pytest.raises(UserError, match="depth = 13 is not among its choices"):
-        built(TINY | {"depth": 13})

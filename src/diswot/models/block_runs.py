@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
 
@@ -72,11 +74,10 @@ def block_runs(model: nn.Module, images: Tensor) -> list[BlockRun]:
 
 def _by_level(model: nn.Module) -> list[list[tuple[str, nn.Module]]]:
     """List the sequences of a network by the number of modules around them."""
-    levels: dict[int, list[tuple[str, nn.Module]]] = {}
+    levels: dict[int, list[tuple[str, nn.Module]]] = defaultdict(list)
     for name, module in model.named_modules():
         if isinstance(module, SEQUENCES):
-            level = name.count(".") + bool(name)
-            levels.setdefault(level, []).append((name, module))
+            levels[name.count(".") + bool(name)].append((name, module))
     return [levels[level] for level in sorted(levels)]
 
 
@@ -100,21 +101,16 @@ def _runs(name: str, container: nn.Module, calls: dict[str, _Call]) -> list[Bloc
 
 def _calls(model: nn.Module, images: Tensor) -> dict[str, _Call]:
     """Record the calls of all modules that may be blocks and are called once."""
-    calls: dict[str, list[_Call]] = {}
-    hooks = []
-    for name, module in model.named_modules():
-        if _may_be_block(module):
+    names = {module: name for name, module in model.named_modules() if _may_be_block(module)}
+    calls: dict[str, list[_Call]] = defaultdict(list)
 
-            def record(_: Any, args: Any, kwargs: Any, output: Any, name: str = name) -> None:
-                call = _Call(_first([*args, *kwargs.values()]), _first(output))
-                calls.setdefault(name, []).append(call)
+    def record(module: nn.Module, args: Any, kwargs: Any, output: Any) -> None:
+        calls[names[module]].append(_Call(_first([*args, *kwargs.values()]), _first(output)))
 
-            hooks.append(module.register_forward_hook(record, with_kwargs=True))
-    try:
+    with ExitStack() as hooks:
+        for module in names:
+            hooks.enter_context(module.register_forward_hook(record, with_kwargs=True))
         model(images)
-    finally:
-        for hook in hooks:
-            hook.remove()
     return {name: made[0] for name, made in calls.items() if len(made) == 1}
 
 

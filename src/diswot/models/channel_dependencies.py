@@ -15,7 +15,7 @@ from typing import Any
 import torch_pruning as tp
 from torch import Tensor, nn
 
-from diswot.models.coupled import Axis, ChannelSlice, CoupledChannels, SizeAttribute
+from diswot.models.subnetworks import Axis, ChannelSlice, CoupledChannels, SizeAttribute
 from diswot.models.traceable import traced_outputs
 from diswot.models.weighted_layers import HEADS
 from diswot.utils.compat import ConvBase

@@ -67,8 +67,9 @@ class CifarResNet(nn.Module):
         self.layer2 = _stage(blocks[1], widths[0], widths[1], 2)
         self.layer3 = _stage(blocks[2], widths[1], widths[2], 2)
         self.neck: nn.Module | None = None
-        if features not in (None, widths[2]):
-            self.neck = _neck(widths[2], features)
+        if features is not None and features != widths[2]:
+            conv = nn.Conv2d(widths[2], features, 1, bias=False)
+            self.neck = nn.Sequential(conv, nn.BatchNorm2d(features), nn.ReLU())
         self.pool = nn.AdaptiveAvgPool2d(1)
         self.fc = nn.Linear(features or widths[2], num_classes)
 
@@ -84,9 +85,3 @@ class CifarResNet(nn.Module):
 def _stage(blocks: int, inputs: int, outputs: int, stride: int) -> nn.Sequential:
     first = BasicBlock(inputs, outputs, stride)
     return nn.Sequential(first, *(BasicBlock(outputs, outputs, 1) for _ in range(blocks - 1)))
-
-
-def _neck(inputs: int, outputs: int) -> nn.Sequential:
-    return nn.Sequential(
-        nn.Conv2d(inputs, outputs, 1, bias=False), nn.BatchNorm2d(outputs), nn.ReLU()
-    )

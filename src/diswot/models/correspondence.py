@@ -14,10 +14,9 @@ from diswot.models.weighted_layers import (
     LayerStage,
     Outline,
     WeightedLayer,
-    form,
 )
 
-Layers = Sequence[WeightedLayer]
+LayerList = Sequence[WeightedLayer]
 
 
 class LayerPair(NamedTuple):
@@ -57,18 +56,17 @@ def _corresponding_block(
     """
     if not blocks:
         return None
-    wanted = form(students[place].main)
     target = at_even_depth(place, len(students), len(blocks))
     numbers = range(len(blocks))
     if place == 0:
         numbers = range(1)
     elif blocks[0].changes_shape:
         numbers = range(1, len(blocks))
-    fitting = [number for number in numbers if form(blocks[number].main) == wanted]
+    fitting = [number for number in numbers if blocks[number].form == students[place].form]
     return blocks[min(fitting, key=lambda n: abs(n - target))] if fitting else None
 
 
-def _pair(teacher: Layers, student: Layers) -> Iterator[LayerPair]:
+def _pair(teacher: LayerList, student: LayerList) -> Iterator[LayerPair]:
     """Pair the layers of one place: kind by kind in order, or by name if their numbers differ."""
     taken: dict[WeightedLayer, WeightedLayer] = {}
     for kind, ours, others in _by_kind(teacher, student):
@@ -79,7 +77,7 @@ def _pair(teacher: Layers, student: Layers) -> Iterator[LayerPair]:
     return (LayerPair(layer, taken.get(layer)) for layer in student)
 
 
-def _by_kind(teacher: Layers, student: Layers) -> Iterator[tuple[str, Layers, Layers]]:
+def _by_kind(teacher: LayerList, student: LayerList) -> Iterator[tuple[str, LayerList, LayerList]]:
     """Yield each kind of the student's layers, those layers, and the teacher's of the kind."""
     for kind in dict.fromkeys(layer.kind for layer in student):
         ours, others = ([x for x in layers if x.kind == kind] for layers in (student, teacher))
@@ -100,7 +98,7 @@ _PARTS: Mapping[str, bool] = {
 }
 
 
-def _pair_heads(teacher: Layers, student: Layers) -> Iterator[LayerPair]:
+def _pair_heads(teacher: LayerList, student: LayerList) -> Iterator[LayerPair]:
     """Pair the layers after the last block: part by part in detectors, else as in any place."""
     others, ours = _by_part(teacher), _by_part(student)
     for part, layers in ours.items():
@@ -111,7 +109,7 @@ def _pair_heads(teacher: Layers, student: Layers) -> Iterator[LayerPair]:
             yield from _pair(given, layers)
 
 
-def _by_part(layers: Layers) -> dict[str, list[WeightedLayer]]:
+def _by_part(layers: LayerList) -> dict[str, list[WeightedLayer]]:
     found: dict[str, list[WeightedLayer]] = {}
     for layer in layers:
         part = next((part for part in _PARTS if part in layer.name), "")
@@ -119,7 +117,7 @@ def _by_part(layers: Layers) -> dict[str, list[WeightedLayer]]:
     return found
 
 
-def _pair_part(teacher: Layers, student: Layers, *, from_last: bool) -> Iterator[LayerPair]:
+def _pair_part(teacher: LayerList, student: LayerList, *, from_last: bool) -> Iterator[LayerPair]:
     taken: dict[WeightedLayer, WeightedLayer] = {}
     for _, ours, others in _by_kind(teacher, student):
         for place, layer in enumerate(ours):
@@ -140,7 +138,7 @@ def at_even_depth(place: int, kept: int, count: int) -> int:
     return (2 * place * (count - 1) + steps) // (2 * steps)
 
 
-def _by_name(teacher: Layers, student: Layers) -> dict[WeightedLayer, WeightedLayer]:
+def _by_name(teacher: LayerList, student: LayerList) -> dict[WeightedLayer, WeightedLayer]:
     """Pair layers whose last names agree, in order."""
     left = list(teacher)
     found: dict[WeightedLayer, WeightedLayer] = {}
@@ -162,22 +160,15 @@ def _last_name(layer: WeightedLayer) -> str:
     return name
 
 
-def _with_classifier(teacher: Layers, pairs: list[LayerPair]) -> list[LayerPair]:
+def _with_classifier(teacher: LayerList, pairs: list[LayerPair]) -> list[LayerPair]:
     """Pair the classifiers if the student's has no counterpart yet."""
     last = classifier(teacher)
     own = classifier([pair.student for pair in pairs])
-    return [
-        LayerPair(own, last)
-        if pair.student is own
-        and pair.teacher is None
-        and last is not None
-        and last.kind == own.kind
-        else pair
-        for pair in pairs
-    ]
+    if last is None or own is None or last.kind != own.kind:
+        return pairs
+    return [LayerPair(own, last) if pair == (own, None) else pair for pair in pairs]
 
 
-def classifier(layers: Layers) -> WeightedLayer | None:
+def classifier(layers: LayerList) -> WeightedLayer | None:
     """Return the last convolution or linear map."""
-    maps = [layer for layer in layers if layer.is_map]
-    return maps[-1] if maps else None
+    return next((layer for layer in reversed(layers) if layer.is_map), None)

@@ -48,10 +48,8 @@ class WeightCopier:
         taken = 0
         for role, parts in student.weights.items():
             if role in teacher.weights:
-                source, maps = (
-                    torch.cat([_lines(part) for part in teacher.weights[role]]),
-                    [outputs],
-                )
+                source = torch.cat([_lines(part) for part in teacher.weights[role]])
+                maps = [outputs]
                 if source.ndim > 1:
                     source, inputs = self._inputs(student, teacher, source)
                     source, kernel = _kernel(student, source)

@@ -1,11 +1,8 @@
-"""Input configurations of networks, and the libraries that have networks by name."""
+"""Input configurations of networks: the images and classes that they need."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
-
-from torch import nn
 
 Channels = tuple[float, ...]
 Aliases = tuple[str, ...]  # the names of one class
@@ -28,23 +25,6 @@ class InputConfig:
     mean: Channels | None = None
     std: Channels | None = None
     classes: tuple[Aliases, ...] | None = None
-
-
-@dataclass(frozen=True)
-class Library:
-    """A library of networks, under a prefix of their names, and its facts.
-
-    Attributes:
-        input_config: Function of a name and `pretrained` that returns an input configuration.
-        build: Function of a name, K, S and `pretrained` that returns a network.
-        summary: One line.
-        example: Name of a network.
-    """
-
-    input_config: Callable[[str, bool], InputConfig]
-    build: Callable[[str, int, int | None, bool], nn.Module]
-    summary: str
-    example: str
 
 
 FETCHING = (

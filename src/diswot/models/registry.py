@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 
 import torch
@@ -13,7 +13,7 @@ from diswot.errors import UserError, unknown
 from diswot.models import huggingface, segmentation_models, timm_torchvision
 from diswot.models.backbones import split
 from diswot.models.cifar_resnet import CifarResNet
-from diswot.models.preprocessing import InputConfig, Library
+from diswot.models.preprocessing import InputConfig
 from diswot.models.supported import usable
 from diswot.utils import user_code
 
@@ -43,6 +43,23 @@ def _build_detector(name: str, classes: int, size: int | None, pretrained: bool)
     (backbone, heads), pixels = split(name, _DETECTOR), size or _DETECTOR_SIZE
     network = create_teacher(backbone, classes, padded(pixels), pretrained=pretrained)
     return build_detector(network, heads, classes, pixels, backbone)
+
+
+@dataclass(frozen=True)
+class Library:
+    """A library of networks, under a prefix of their names, and its facts.
+
+    Attributes:
+        input_config: Function of a name and `pretrained` that returns an input configuration.
+        build: Function of a name, K, S and `pretrained` that returns a network.
+        summary: One line.
+        example: Name of a network.
+    """
+
+    input_config: Callable[[str, bool], InputConfig]
+    build: Callable[[str, int, int | None, bool], nn.Module]
+    summary: str
+    example: str
 
 
 LIBRARIES: dict[str, Library] = {
@@ -115,11 +132,10 @@ def teacher_builder(
     name: str, num_classes: int = 100, img_size: int | None = None, *, pretrained: bool = False
 ) -> Callable[[], nn.Module]:
     """Return a function that builds the network of a name, as `create_teacher` does."""
+    input_config(name, pretrained)  # refuses a name or weights that a library does not have
     prefix, inner = _split(name)
-    if prefix in LIBRARIES:
-        LIBRARIES[prefix].input_config(inner, pretrained)
+    if prefix:
         return partial(LIBRARIES[prefix].build, inner, num_classes, img_size, pretrained)
-    _refuse_pretrained(name, pretrained)
     if user_code.is_spec(name):
         function = user_code.load(name, num_classes=num_classes, img_size=img_size)
         return partial(_built, name, function)
@@ -134,12 +150,15 @@ def input_config(name: str, pretrained: bool = False) -> InputConfig:
     Most networks without pretrained weights take any images and classes.
 
     Raises:
-        UserError: The library has no such network, or no such weights.
+        UserError: The library has no such network, or no such weights, or weights are wanted of a
+            network of no library.
     """
     prefix, inner = _split(name)
-    if prefix in LIBRARIES:
+    if prefix:
         return LIBRARIES[prefix].input_config(inner, pretrained)
-    _refuse_pretrained(name, pretrained)
+    if pretrained:
+        known = ", ".join(f"{prefix}:NAME" for prefix in LIBRARIES)
+        raise UserError(f"there are no pretrained weights to fetch for {name}, only for {known}")
     return InputConfig()
 
 
@@ -147,12 +166,6 @@ def _split(name: str) -> tuple[str, str]:
     """Split a name into the prefix of a library and the name there; others have no prefix."""
     prefix, _, inner = name.partition(":")
     return (prefix, inner) if inner and prefix in LIBRARIES else ("", name)
-
-
-def _refuse_pretrained(name: str, pretrained: bool) -> None:
-    if pretrained:
-        known = ", ".join(f"{prefix}:NAME" for prefix in LIBRARIES)
-        raise UserError(f"there are no pretrained weights to fetch for {name}, only for {known}")
 
 
 def _built(name: str, function: Callable[[], object]) -> nn.Module:

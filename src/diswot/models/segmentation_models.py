@@ -32,7 +32,7 @@ def list_encoders() -> list[str]:
     return list(library().encoders.get_encoder_names())
 
 
-def split(name: str) -> tuple[str, str]:
+def _split(name: str) -> tuple[str, str]:
     """Return the decoder and the encoder of a name; a `UserError` if one of them is unknown."""
     decoder, _, encoder = name.partition("-")
     if decoder not in (known := list_decoders()):
@@ -49,7 +49,7 @@ def input_config(name: str, pretrained: bool) -> InputConfig:
         UserError: The name is unknown, or weights are wanted, which the library has for encoders
             alone.
     """
-    split(name)
+    _split(name)
     if pretrained:
         raise UserError(f"smp:{name} has weights for its encoder alone; give --teacher-weights")
     return InputConfig()
@@ -64,7 +64,7 @@ def build(name: str, classes: int, size: int | None, pretrained: bool = False) -
         UserError: The encoder does not fit the decoder, or the height is no multiple of the
             network's stride.
     """
-    decoder, encoder = split(name)
+    decoder, encoder = _split(name)
     with one_line_errors(f"smp:{name}", "cannot be made"):
         model: nn.Module = library().create_model(decoder, encoder, None, classes=classes)
     stride = getattr(getattr(model, "encoder", None), "output_stride", 1)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import nullcontext
+from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass, replace
 
 import torch
@@ -14,8 +14,7 @@ from torch import Tensor, nn
 from diswot.errors import UserError
 from diswot.models.block_runs import BlockRun, block_runs
 from diswot.models.channel_dependencies import coupled_channels
-from diswot.models.coupled import CoupledChannels
-from diswot.models.subnetworks import SHARES, PrunableStage, SubNetworks, cut
+from diswot.models.subnetworks import SHARES, CoupledChannels, PrunableStage, SubNetworks, cut
 from diswot.models.traceable import traceable, traced_outputs
 from diswot.models.weightless import Weightless
 from diswot.utils.optional_imports import reason
@@ -114,16 +113,15 @@ def _run(model: nn.Module, images: Tensor) -> list[tuple[int, ...]]:
     def end(*_: object) -> None:
         running.pop()
 
-    each = [(m.register_forward_pre_hook(begin), m.register_forward_hook(end)) for m in names]
-    try:
-        with torch.no_grad():
+    with ExitStack() as hooks, torch.no_grad():
+        for module in names:
+            hooks.enter_context(module.register_forward_pre_hook(begin))
+            hooks.enter_context(module.register_forward_hook(end))
+        try:
             outputs = traced_outputs(model(images))
-    except Exception as error:  # a network may raise anything
-        place = running[-1] if running and running[-1] else "the network"
-        raise _Failed(f"{place}: {reason(error)}") from error
-    finally:
-        for hook in (hook for pair in each for hook in pair):
-            hook.remove()
+        except Exception as error:  # a network may raise anything
+            place = running[-1] if running and running[-1] else "the network"
+            raise _Failed(f"{place}: {reason(error)}") from error
     return [tuple(output.shape) for output in outputs]
 
 

@@ -47,19 +47,15 @@ def timm_build(name: str, classes: int, size: int | None, pretrained: bool) -> n
     """Build a network; set the image size if it is part of the network, as in transformers."""
     import timm
 
-    cfg = _timm_config(name)
-    own = cfg.input_size[-1] if cfg.fixed_input_size else None
+    own = timm_input_config(name, False).img_size
     options: dict[str, Any] = {"num_classes": classes}
-    if size is not None and own is not None and size != own:
+    failure = "cannot be made"
+    if size is not None and own not in (None, size):
         options["img_size"] = size
-    with one_line_errors(f"timm:{name}", FETCHING if pretrained else _refused(own, size)):
+        failure = f"is for images of {own} pixels, not {size}"
+    with one_line_errors(f"timm:{name}", FETCHING if pretrained else failure):
         model: nn.Module = timm.create_model(name, pretrained=pretrained, **options)
         return model
-
-
-def _refused(own: int | None, size: int | None) -> str:
-    fits = own is None or size is None or own == size
-    return "cannot be made" if fits else f"is for images of {own} pixels, not {size}"
 
 
 def _timm_config(name: str) -> Any:

@@ -85,9 +85,19 @@ class LayerBlock:
     @property
     def changes_shape(self) -> bool:
         """Whether the output has another number of channels or another resolution."""
-        maps = [layer for layer in self.main if layer.is_map and layer.kind != SQUEEZE]
+        maps = self._maps
         strides = [max(each.module.stride) for each in maps if isinstance(each.module, ConvBase)]
         return bool(maps) and (maps[0].inputs != maps[-1].outputs or max(strides, default=1) > 1)
+
+    @property
+    def form(self) -> tuple[str, ...]:
+        """Kinds of the convolutions and linear maps of the main path."""
+        return tuple(layer.kind for layer in self._maps)
+
+    @property
+    def _maps(self) -> list[WeightedLayer]:
+        """Convolutions and linear maps of the main path, without squeeze-and-excitation."""
+        return [layer for layer in self.main if layer.is_map and layer.kind != SQUEEZE]
 
 
 @dataclass(frozen=True, eq=False)
@@ -126,11 +136,6 @@ class Outline:
             for block in stage.blocks:
                 found += block.main + block.shortcut
         return found + self.head
-
-
-def form(layers: Sequence[WeightedLayer]) -> tuple[str, ...]:
-    """Return the kinds of the convolutions and linear maps, without squeeze-and-excitation."""
-    return tuple(layer.kind for layer in layers if layer.is_map and layer.kind != SQUEEZE)
 
 
 def outline(model: nn.Module) -> Outline:

@@ -29,8 +29,7 @@ from diswot.nas.result import SearchResult, search_result
 from diswot.nas.samplers import SamplerLike, create_sampler
 from diswot.observation.modes import require_network
 from diswot.proxies.registry import ProxyLike, get_proxy
-from diswot.spaces.named import NamedSpace
-from diswot.spaces.registry import Params, enumerate_params
+from diswot.spaces.registry import NamedSpace, Params, enumerate_params
 from diswot.spaces.validation import Build
 from diswot.storage.run_files import FOUND, LATENCIES
 from diswot.storage.run_writer import SEARCH, require_kind, write_run

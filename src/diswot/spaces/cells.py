@@ -62,22 +62,36 @@ class Cell(nn.Module):
         return first.expand(-1, self.width, -1, -1)
 
 
+class Residual(nn.Module):
+    """The sum of two branches that return maps of one shape."""
+
+    def __init__(self, residual: nn.Module, shortcut: nn.Module) -> None:
+        super().__init__()
+        self.residual, self.shortcut = residual, shortcut
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map B x C x H x W to B x C' x H/s x W/s."""
+        return torch.add(self.shortcut(x), self.residual(x))
+
+
+def conv_bn(
+    inputs: int, outputs: int, size: int, stride: int = 1, groups: int = 1
+) -> nn.Sequential:
+    """Build a convolution and a batch norm."""
+    conv = nn.Conv2d(inputs, outputs, size, stride, size // 2, groups=groups, bias=False)
+    return nn.Sequential(conv, nn.BatchNorm2d(outputs))
+
+
+def conv_bn_relu(
+    inputs: int, outputs: int, size: int, stride: int = 1, groups: int = 1
+) -> nn.Sequential:
+    """Build a convolution, a batch norm and a ReLU."""
+    return nn.Sequential(*conv_bn(inputs, outputs, size, stride, groups), nn.ReLU())
+
+
 def convolution(inputs: int, outputs: int, size: int, stride: int = 1) -> nn.Sequential:
     """Build a ReLU, a convolution and a batch norm, in the order of the benchmarks."""
-    return nn.Sequential(
-        nn.ReLU(),
-        nn.Conv2d(inputs, outputs, size, stride=stride, padding=size // 2, bias=False),
-        nn.BatchNorm2d(outputs),
-    )
-
-
-def conv_bn_relu(inputs: int, outputs: int, size: int, stride: int = 1) -> nn.Sequential:
-    """Build a convolution, a batch norm and a ReLU."""
-    return nn.Sequential(
-        nn.Conv2d(inputs, outputs, size, stride, padding=size // 2, bias=False),
-        nn.BatchNorm2d(outputs),
-        nn.ReLU(),
-    )
+    return nn.Sequential(nn.ReLU(), *conv_bn(inputs, outputs, size, stride))
 
 
 def _sources(operations: Mapping[str, str]) -> dict[int, list[int]]:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
+from typing import Any
 
 from optuna.trial import BaseTrial
 from torch import Tensor, nn
@@ -18,9 +19,8 @@ from torch.nn.functional import interpolate
 from torchvision.models.segmentation import LRASPP
 from torchvision.ops import FeaturePyramidNetwork
 
-from diswot.models.backbones import StageEnd, StageMaps, remove_classifier, split
-from diswot.spaces.named import NamedSpace
-from diswot.spaces.registry import SPACES, backbone_space
+from diswot.models.backbones import StageEnd, StageMaps, remove_classifier
+from diswot.spaces.registry import NamedSpace, backbone_space
 
 WIDTHS = (32, 64, 128)  # of the decoder
 _FINEST, _LOW = 4, 8  # strides of the finest map of the pyramid, and of the low map of LR-ASPP
@@ -74,27 +74,23 @@ def _fpn(network: nn.Module, stages: Sequence[StageEnd], width: int, num_classes
 DECODERS: dict[str, Callable[..., nn.Module]] = {"lraspp": _lraspp, "fpn": _fpn}
 
 
-def check(parts: str, num_classes: int, img_size: int) -> NamedSpace:
-    """Return the space of the backbone in the text after `dense:`, which names a decoder, too."""
+def check(parts: str, num_classes: int, img_size: int) -> dict[str, Any]:
+    """Return the space of the backbone and the decoder in the text after `dense:`."""
     return backbone_space(parts, "decoder", DECODERS, "dense", num_classes, img_size)
 
 
 def build(
     trial: BaseTrial,
-    parts: str,
     backbone: NamedSpace,
+    decoder: str,
     num_classes: int = 21,
     img_size: int = 224,
 ) -> nn.Module:
     """Build a network for segmentation: the choices of the backbone, and `decoder_width`.
 
-    The parts are the name of the backbone's space, a plus, and the name of the decoder; `check`
-    returns that space.
-
     Raises:
         UserError: The backbone has one map alone, or its classifier is no linear layer.
     """
-    _, decoder = split(parts, SPACES["dense"].example)
     network = backbone(trial)
     width = trial.suggest_categorical("decoder_width", WIDTHS)
     stages = remove_classifier(network, img_size, backbone.name)

@@ -10,42 +10,40 @@ Letters: K classes.
 
 from __future__ import annotations
 
+from typing import Any
+
 from optuna.trial import BaseTrial
 from torch import nn
 
-from diswot.models.backbones import split
 from diswot.models.detectors import HEADS, build_detector, padded
-from diswot.spaces.named import NamedSpace
-from diswot.spaces.registry import SPACES, backbone_space
+from diswot.spaces.registry import NamedSpace, backbone_space
 
 WIDTHS = (32, 64, 128)  # of the pyramid and of the heads
 MOST_DEPTH = 4
 
 
-def check(parts: str, num_classes: int, img_size: int) -> NamedSpace:
-    """Return the space of the backbone in the text after `detector:`, which names heads, too."""
+def check(parts: str, num_classes: int, img_size: int) -> dict[str, Any]:
+    """Return the space of the backbone and the detector in the text after `detector:`."""
     return backbone_space(parts, "detector", HEADS, "detector", num_classes, padded(img_size))
 
 
 def build(
     trial: BaseTrial,
-    parts: str,
     backbone: NamedSpace,
+    detector: str,
     num_classes: int = 20,
     img_size: int = 320,
 ) -> nn.Module:
     """Build a detector: the choices of the backbone, then those of the pyramid and the heads.
 
-    The parts are the name of the backbone's space, a plus, and `fcos` or `retinanet`; `check`
-    returns that space.
+    The detector is `fcos` or `retinanet`.
 
     Raises:
         UserError: The backbone has one map alone, or its classifier is no linear layer.
     """
-    _, heads = split(parts, SPACES["detector"].example)
     return build_detector(
         backbone(trial),
-        heads,
+        detector,
         num_classes,
         img_size,
         backbone.name,

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from optuna.trial import BaseTrial
 from timm.layers.conv_bn_act import ConvNormAct
@@ -53,23 +54,15 @@ class ResNetStage:
 
     def layers(self, inputs: int, stride: int) -> nn.Sequential:
         """Build the blocks; the first block has the stride."""
-        make, ratio = (
-            (BottleneckBlock, 1 / EXPANSION) if self.block == "bottleneck" else (BasicBlock, 1.0)
+        block = partial(
+            BottleneckBlock if self.block == "bottleneck" else BasicBlock,
+            out_chs=self.channels,
+            kernel_size=self.kernel,
+            bottle_ratio=self.width / self.channels,
+            downsample="conv1x1",
         )
-        shapes = [(inputs, stride), *[(self.channels, 1)] * (self.depth - 1)]
-        return nn.Sequential(
-            *(
-                make(
-                    before,
-                    self.channels,
-                    self.kernel,
-                    by,
-                    bottle_ratio=ratio,
-                    downsample="conv1x1",
-                )
-                for before, by in shapes
-            )
-        )
+        rest = (block(self.channels) for _ in range(self.depth - 1))
+        return nn.Sequential(block(inputs, stride=stride), *rest)
 
 
 class ImageNetResNet(nn.Module):

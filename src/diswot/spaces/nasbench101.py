@@ -20,6 +20,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Sequence
+from functools import reduce
 from itertools import pairwise, permutations
 
 import torch
@@ -144,9 +145,7 @@ class NASBench101Cell(nn.Module):
                 terms = [term[:, : self.widths[vertex]] for term in terms]
             if str(vertex) in self.projections:
                 terms.append(self.projections[str(vertex)](x))
-            total = terms[0]
-            for term in terms[1:]:
-                total = total + term
+            total = reduce(torch.add, terms)
             values[vertex] = total if vertex == _OUTPUT else self.operations[str(vertex)](total)
         return values[_OUTPUT]
 

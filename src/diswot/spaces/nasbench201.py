@@ -20,12 +20,11 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Mapping
 
-import torch
 from optuna.trial import BaseTrial
-from torch import Tensor, nn
+from torch import nn
 
 from diswot.errors import UserError, unknown
-from diswot.spaces.cells import EDGES, NODES, Cell, convolution
+from diswot.spaces.cells import EDGES, NODES, Cell, Residual, conv_bn, convolution
 
 OPERATIONS: tuple[str, ...] = (
     "none",
@@ -49,10 +48,10 @@ def build(trial: BaseTrial, num_classes: int = 100) -> nn.Module:
     operations = {name: trial.suggest_categorical(name, OPERATIONS) for name in EDGES}
     first, second, third = WIDTHS
     layers = OrderedDict(
-        stem=nn.Sequential(nn.Conv2d(3, first, 3, padding=1, bias=False), nn.BatchNorm2d(first)),
+        stem=conv_bn(3, first, 3),
         stage1=nn.Sequential(*_cells(operations, first)),
-        stage2=nn.Sequential(Reduction(first, second), *_cells(operations, second)),
-        stage3=nn.Sequential(Reduction(second, third), *_cells(operations, third)),
+        stage2=nn.Sequential(reduction(first, second), *_cells(operations, second)),
+        stage3=nn.Sequential(reduction(second, third), *_cells(operations, third)),
         norm=nn.Sequential(nn.BatchNorm2d(third), nn.ReLU()),
         pool=nn.AdaptiveAvgPool2d(1),
         flatten=nn.Flatten(),
@@ -80,20 +79,13 @@ def from_string(text: str) -> dict[str, str]:
     return params
 
 
-class Reduction(nn.Module):
-    """A residual block between stages that halves height and width, which must be even."""
-
-    def __init__(self, inputs: int, outputs: int) -> None:
-        """Build a block from `inputs` to `outputs` channels."""
-        super().__init__()
-        self.residual = nn.Sequential(
-            convolution(inputs, outputs, 3, stride=2), convolution(outputs, outputs, 3)
-        )
-        self.shortcut = nn.Sequential(nn.AvgPool2d(2), nn.Conv2d(inputs, outputs, 1, bias=False))
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Map B x C x H x W to B x C' x H/2 x W/2."""
-        return torch.add(self.shortcut(x), self.residual(x))
+def reduction(inputs: int, outputs: int) -> Residual:
+    """Build the block between stages that halves height and width, which must be even."""
+    residual = nn.Sequential(
+        convolution(inputs, outputs, 3, stride=2), convolution(outputs, outputs, 3)
+    )
+    shortcut = nn.Sequential(nn.AvgPool2d(2), nn.Conv2d(inputs, outputs, 1, bias=False))
+    return Residual(residual, shortcut)
 
 
 def cell(operations: Mapping[str, str], width: int) -> Cell:

@@ -20,7 +20,7 @@ from optuna.trial import BaseTrial
 from torch import Tensor, nn
 
 from diswot.errors import UserError
-from diswot.spaces.cells import conv_bn_relu
+from diswot.spaces.cells import conv_bn, conv_bn_relu
 
 OPERATIONS = ("identity", "mb3_k3", "mb6_k5")
 LAYERS = (2, 3, 3)
@@ -40,16 +40,9 @@ class InvertedResidual(nn.Module):
         super().__init__()
         hidden = inputs * expansion
         self.residual = nn.Sequential(
-            nn.Conv2d(inputs, hidden, 1, bias=False),
-            nn.BatchNorm2d(hidden),
-            nn.ReLU(),
-            nn.Conv2d(
-                hidden, hidden, kernel, stride, padding=kernel // 2, groups=hidden, bias=False
-            ),
-            nn.BatchNorm2d(hidden),
-            nn.ReLU(),
-            nn.Conv2d(hidden, outputs, 1, bias=False),
-            nn.BatchNorm2d(outputs),
+            *conv_bn_relu(inputs, hidden, 1),
+            *conv_bn_relu(hidden, hidden, kernel, stride, groups=hidden),
+            *conv_bn(hidden, outputs, 1),
         )
         self.keeps_shape = stride == 1 and inputs == outputs
 
@@ -105,8 +98,6 @@ def _stage(operations: Sequence[str], width: int) -> nn.Sequential:
 def _layer(kind: str, inputs: int, stride: int) -> nn.Module:
     outputs = inputs * stride
     if kind == "identity":
-        return nn.Sequential(
-            nn.Conv2d(inputs, outputs, 1, stride, bias=False), nn.BatchNorm2d(outputs)
-        )
+        return conv_bn(inputs, outputs, 1, stride)
     expansion, kernel = (3, 3) if kind == "mb3_k3" else (6, 5)
     return InvertedResidual(inputs, outputs, expansion, kernel, stride)

@@ -28,7 +28,8 @@ from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
 from diswot.errors import UserError
-from diswot.spaces.cells import conv_bn_relu
+from diswot.spaces.cells import conv_bn, conv_bn_relu
+from diswot.spaces.trials import EnumeratingTrial
 
 STAGES = (1, 2, 3, 4)
 COUNTS = (1, 2, 3, 4)  # modules of a stage, and blocks of a branch
@@ -56,13 +57,7 @@ class BranchBlock(nn.Module):
 
     def __init__(self, width: int) -> None:
         super().__init__()
-        self.residual = nn.Sequential(
-            nn.Conv2d(width, width, 3, padding=1, bias=False),
-            nn.BatchNorm2d(width),
-            nn.ReLU(),
-            nn.Conv2d(width, width, 3, padding=1, bias=False),
-            nn.BatchNorm2d(width),
-        )
+        self.residual = nn.Sequential(*conv_bn_relu(width, width, 3), *conv_bn(width, width, 3))
         self.relu = nn.ReLU()
 
     def forward(self, x: Tensor) -> Tensor:
@@ -218,25 +213,20 @@ def _choices(trial: BaseTrial) -> tuple[tuple[int, int], list[BranchedStage], in
 def from_arch(text: str) -> dict[str, int]:
     """Convert 27 numbers, joined by hyphens, to parameters.
 
-    They are two channels of the stem; of each stage s its number of modules, s numbers of blocks
-    and s numbers of channels; the channels of the merged map.
+    They have the order in which `build` asks for them.
 
     Raises:
         UserError: The text has another number of parts, or one is not in the space.
     """
-    names = ["stem_1", "stem_2"]
-    for s in STAGES:
-        branches = [f"{s}_{b}" for b in range(1, s + 1)]
-        names += [
-            f"modules_{s}",
-            *(f"{kind}_{b}" for kind in ("blocks", "width") for b in branches),
-        ]
-    names.append("last")
+    trial = EnumeratingTrial()
+    _choices(trial)
     parts = text.split("-")
-    if len(parts) != len(names):
-        raise UserError(f"an architecture is {len(names)} numbers, not {len(parts)}: {text!r}")
+    if len(parts) != len(trial.params):
+        raise UserError(
+            f"an architecture is {len(trial.params)} numbers, not {len(parts)}: {text!r}"
+        )
     params = {}
-    for name, part in zip(names, parts, strict=True):
+    for name, part in zip(trial.params, parts, strict=True):
         known = COUNTS if name.startswith(("modules", "blocks")) else WIDTHS
         if part not in map(str, known):
             raise UserError(f"{name} is {part}; known: {', '.join(map(str, known))}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import inspect
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from inspect import Parameter
@@ -19,7 +19,6 @@ from diswot.errors import UserError, unknown
 from diswot.models.backbones import split
 from diswot.models.supported import usable
 from diswot.models.weightless import Weightless
-from diswot.spaces.named import NamedSpace
 from diswot.spaces.trials import EnumeratingTrial, FixedParamsTrial
 from diswot.spaces.validation import Build, check
 from diswot.utils import user_code
@@ -39,8 +38,8 @@ class Space:
         paper: Authors and year.
         function: Name of the function of a trial in the module.
         constant: Name of the number of architectures in the module; empty if it differs.
-        argument: Parameter of the function for the text after a colon; empty for none.
-        checks: Name of the function that checks that text.
+        argument: What the text after a colon is, for messages; empty if there is none. The function
+            `check` of the module turns the text into options of the space's function.
         example: A name with such text, if the space needs it.
         task: Task of the networks, a key of `tasks.registry.TASKS`; empty if the text after the
             colon decides.
@@ -52,7 +51,6 @@ class Space:
     function: str = "build"
     constant: str = "SIZE"
     argument: str = ""
-    checks: str = "check"
     example: str = ""
     task: str = "classification"
 
@@ -67,11 +65,10 @@ class Space:
         """Number of architectures; None if it depends on the text after the colon."""
         return getattr(self._home(), self.constant) if self.constant else None
 
-    @property
-    def check(self) -> Callable[..., object]:
-        """The function that checks the text after a colon, and may return a backbone's space."""
-        check: Callable[..., object] = getattr(self._home(), self.checks)
-        return check
+    def check(self, text: str, options: Mapping[str, int]) -> dict[str, Any]:
+        """Return the options of the function that the text after a colon stands for."""
+        found: dict[str, Any] = user_code.bind(self._home().check, **options)(text)
+        return found
 
     def _home(self) -> ModuleType:
         return importlib.import_module(f"diswot.spaces.{self.module}")
@@ -182,7 +179,6 @@ SPACES: dict[str, Space] = {
         "timm's own models, or those of a pattern, such as timm_zoo:mobilenetv3*",
         "Wightman, 2019",
         argument="pattern",
-        checks="names",
     ),
     "smp_zoo": Space(
         "smp_zoo",
@@ -190,7 +186,6 @@ SPACES: dict[str, Space] = {
         "Iakubovskii, 2019",
         constant="",
         argument="pattern",
-        checks="names",
         example="smp_zoo:fpn-tu-mobilenetv3*",
         task="segmentation",
     ),
@@ -222,6 +217,36 @@ SPACES: dict[str, Space] = {
         task="detection",
     ),
 }
+
+
+@dataclass(frozen=True)
+class NamedSpace:
+    """A space as `create_space` returns it: a function of a trial.
+
+    Attributes:
+        build: The function, with the options below bound.
+        name: Name of the space, as `create_space` takes it.
+        num_classes: Number of logits, K.
+        img_size: Height and width of the images in pixels.
+    """
+
+    build: Callable[..., nn.Module]
+    name: str
+    num_classes: int
+    img_size: int
+
+    def __call__(self, trial: BaseTrial) -> nn.Module:
+        """Build the network of a trial."""
+        return self.build(trial)
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What a run folder records of the space, with the path of a user's file made absolute."""
+        return {
+            "space": user_code.rooted(self.name),
+            "classes": self.num_classes,
+            "image_size": self.img_size,
+        }
 
 
 def list_spaces() -> list[str]:
@@ -261,16 +286,16 @@ def _bound(name: str, options: Mapping[str, int]) -> Build:
         return user_code.bind(row.build, **options)
     if not row.argument:
         raise UserError(f"{plain} is no list of networks, to choose from by {text!r}")
-    checked = user_code.bind(row.check, **options)(text)
-    return user_code.bind(row.build, **options, backbone=checked, **{row.argument: text})
+    return user_code.bind(row.build, **options, **row.check(text, options))
 
 
 def backbone_space(
-    parts: str, what: str, tops: Mapping[str, object], space: str, num_classes: int, img_size: int
-) -> NamedSpace:
-    """Return the space of backbones that a text names before a plus; one of `tops` follows.
+    parts: str, what: str, tops: Iterable[str], space: str, num_classes: int, img_size: int
+) -> dict[str, Any]:
+    """Return the space of backbones that a text names before a plus, and the top that it names.
 
-    The text stands after the name of a space, whose tops are each a `what`. Both are for the error.
+    The text stands after the name of a space. Each of its tops is a `what`, by which it is
+    returned beside `backbone`.
 
     Raises:
         UserError: A name is unknown, or the user's function is no space.
@@ -278,9 +303,7 @@ def backbone_space(
     backbone, top = split(parts, SPACES[space].example)
     if top not in tops:
         raise unknown(what, top, tops)
-    if backbone.partition(":")[0] not in SPACES and not user_code.is_spec(backbone):
-        raise unknown("space", backbone, SPACES)
-    return create_space(backbone, num_classes, img_size)
+    return {"backbone": create_space(backbone, num_classes, img_size), what: top}
 
 
 def _own(name: str, build: Build) -> Build:

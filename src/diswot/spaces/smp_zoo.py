@@ -41,6 +41,12 @@ def names(pattern: str) -> tuple[str, ...]:
     return tuple(found)
 
 
+def check(pattern: str) -> dict[str, str]:
+    """Return the pattern, if it matches a network."""
+    names(pattern)
+    return {"pattern": pattern}
+
+
 def build(trial: BaseTrial, pattern: str, num_classes: int = 21, img_size: int = 224) -> nn.Module:
     """Build the network of a name, `model`, that the pattern matches, with random weights.
 

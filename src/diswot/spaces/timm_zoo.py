@@ -54,6 +54,12 @@ def _no_model(name: str) -> UserError:
 SIZE = len(names())
 
 
+def check(pattern: str) -> dict[str, str]:
+    """Return the pattern, if it matches a model."""
+    names(pattern)
+    return {"pattern": pattern}
+
+
 def build(
     trial: BaseTrial, num_classes: int = 1000, img_size: int = 224, pattern: str = "*"
 ) -> nn.Module:

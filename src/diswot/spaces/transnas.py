@@ -25,7 +25,7 @@ from optuna.trial import BaseTrial
 from torch import Tensor, nn
 
 from diswot.errors import UserError
-from diswot.spaces.cells import EDGES, Cell, convolution
+from diswot.spaces.cells import EDGES, Cell, Residual, conv_bn, convolution
 
 OPERATIONS = ("none", "skip_connect", "nor_conv_1x1", "nor_conv_3x3")
 STEM = 64
@@ -71,28 +71,19 @@ class ShiftedConvolutions(nn.Module):
         return torch.cat([self.even(x), self.odd(self.pad(x)[:, :, 1:, 1:])], dim=1)
 
 
-class ResidualBlock(nn.Module):
-    """Two 3x3 convolutions and a shortcut, which is a 1x1 convolution where the shape changes.
+def residual_block(inputs: int, outputs: int, stride: int) -> Residual:
+    """Build two 3x3 convolutions and a shortcut, a 1x1 convolution where the shape changes.
 
     The batch norm of that convolution has epsilon 1 and momentum 1, as the benchmark's code passes
     two flags in their places. The first convolution and the shortcut have the stride.
     """
-
-    def __init__(self, inputs: int, outputs: int, stride: int) -> None:
-        super().__init__()
-        self.residual = nn.Sequential(
-            convolution(inputs, outputs, 3, stride), convolution(outputs, outputs, 3)
-        )
-        self.shortcut: nn.Module = nn.Identity()
-        if stride != 1 or inputs != outputs:
-            self.shortcut = nn.Sequential(
-                nn.Conv2d(inputs, outputs, 1, stride=stride, bias=False),
-                nn.BatchNorm2d(outputs, eps=1.0, momentum=1.0),
-            )
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Map B x C x H x W to B x C' x H/s x W/s."""
-        return torch.add(self.shortcut(x), self.residual(x))
+    residual = nn.Sequential(
+        convolution(inputs, outputs, 3, stride), convolution(outputs, outputs, 3)
+    )
+    if stride == 1 and inputs == outputs:
+        return Residual(residual, nn.Identity())
+    conv = nn.Conv2d(inputs, outputs, 1, stride=stride, bias=False)
+    return Residual(residual, nn.Sequential(conv, nn.BatchNorm2d(outputs, eps=1.0, momentum=1.0)))
 
 
 def build_micro(trial: BaseTrial, num_classes: int = 100) -> nn.Module:
@@ -100,13 +91,12 @@ def build_micro(trial: BaseTrial, num_classes: int = 100) -> nn.Module:
 
     The choices are `op_1_0`, `op_2_0`, `op_2_1`, `op_3_0`, `op_3_1` and `op_3_2`.
     """
-    encoder, width, _ = _micro(trial)
-    return nn.Sequential(OrderedDict([*encoder.items(), *_classifier(width, num_classes)]))
+    return _classifier(_micro(trial), num_classes)
 
 
 def build_micro_seg(trial: BaseTrial, num_classes: int = 17) -> nn.Module:
     """Build a network of `build_micro` with the benchmark's decoder for segmentation."""
-    return _segmenter(*_micro(trial), num_classes)
+    return _segmenter(_micro(trial), num_classes)
 
 
 def _micro(trial: BaseTrial) -> Encoder:
@@ -125,13 +115,12 @@ def build_macro(trial: BaseTrial, num_classes: int = 100) -> nn.Module:
     `modules`, n, is chosen first. Of n modules, `halved_n` names those that halve height and width,
     and `doubled_n` those that double the channels, such as `1-3`.
     """
-    encoder, width, _ = _macro(trial)
-    return nn.Sequential(OrderedDict([*encoder.items(), *_classifier(width, num_classes)]))
+    return _classifier(_macro(trial), num_classes)
 
 
 def build_macro_seg(trial: BaseTrial, num_classes: int = 17) -> nn.Module:
     """Build a network of `build_macro` with the benchmark's decoder for segmentation."""
-    return _segmenter(*_macro(trial), num_classes)
+    return _segmenter(_macro(trial), num_classes)
 
 
 def _macro(trial: BaseTrial) -> Encoder:
@@ -141,7 +130,7 @@ def _macro(trial: BaseTrial) -> Encoder:
         for name, counts in (("halved", HALVINGS), ("doubled", DOUBLINGS))
     ]
     halved, doubled = ({int(place) for place in text.split("-")} for text in chosen)
-    return _encoder(ResidualBlock, count, doubled, halved)
+    return _encoder(residual_block, count, doubled, halved)
 
 
 def from_micro(text: str) -> dict[str, str]:
@@ -199,8 +188,7 @@ def _operation(kind: str, source: int, shape: tuple[int, int, int]) -> nn.Module
 def _encoder(block: Block, modules: int, doubled: set[int], halved: set[int]) -> Encoder:
     layers: OrderedDict[str, nn.Module] = OrderedDict()
     layers["stem"] = nn.Sequential(
-        nn.Conv2d(3, STEM // 2, 3, stride=2, padding=1, bias=False),
-        nn.BatchNorm2d(STEM // 2),
+        *conv_bn(3, STEM // 2, 3, 2),
         convolution(STEM // 2, STEM, 3, 2),
     )
     width = STEM
@@ -211,26 +199,26 @@ def _encoder(block: Block, modules: int, doubled: set[int], halved: set[int]) ->
     return layers, width, 2 + len(halved)
 
 
-def _classifier(width: int, num_classes: int) -> list[tuple[str, nn.Module]]:
-    pooled = [("pool", nn.AdaptiveAvgPool2d(1)), ("flatten", nn.Flatten())]
-    return [*pooled, ("classifier", nn.Linear(width, num_classes))]
+def _classifier(encoder: Encoder, num_classes: int) -> nn.Module:
+    layers, width, _ = encoder
+    head = {"pool": nn.AdaptiveAvgPool2d(1), "flatten": nn.Flatten()}
+    return nn.Sequential(OrderedDict(layers | head, classifier=nn.Linear(width, num_classes)))
 
 
-def _segmenter(
-    encoder: OrderedDict[str, nn.Module], width: int, halvings: int, num_classes: int
-) -> nn.Module:
-    """Build a network with the decoder, which doubles height and width `halvings` times.
+def _segmenter(encoder: Encoder, num_classes: int) -> nn.Module:
+    """Build a network with the decoder, which undoes all halvings of height and width.
 
     The first of its eight layers widens to 1,024 channels. Five halve them, of which the last
     `halvings` - 1 double height and width. Then one doubles these alone, and one gives the logits.
     """
+    encoding, width, halvings = encoder
     widths = [DECODER >> halving for halving in range(HALVED + 1)]
-    layers: list[nn.Module] = [_decoding(width, DECODER, doubles=False)]
+    decoding: list[nn.Module] = [_decoding(width, DECODER, doubles=False)]
     for number, (inputs, outputs) in enumerate(itertools.pairwise(widths), 1):
-        layers.append(_decoding(inputs, outputs, doubles=number > HALVED + 1 - halvings))
-    layers.append(_decoding(widths[-1], widths[-1], doubles=True))
-    layers.append(nn.Conv2d(widths[-1], num_classes, 3, padding=1))
-    parts = [("encoder", nn.Sequential(encoder)), ("decoder", nn.Sequential(*layers))]
+        decoding.append(_decoding(inputs, outputs, doubles=number > HALVED + 1 - halvings))
+    decoding.append(_decoding(widths[-1], widths[-1], doubles=True))
+    decoding.append(nn.Conv2d(widths[-1], num_classes, 3, padding=1))
+    parts = [("encoder", nn.Sequential(encoding)), ("decoder", nn.Sequential(*decoding))]
     return nn.Sequential(OrderedDict(parts))
 
 
