@@ -54,7 +54,7 @@ def stub(task: Task) -> TrialResult:
 
 
 def driver_of(storage: Any, sampler: str) -> Driver:
-    study = open_study(storage, "scale", SAMPLERS[sampler](0), resume=True)
+    study = open_study(storage, "scale", SAMPLERS[sampler].make(0), resume=True)
     driver = Driver(study, Proposer(space), Inline(stub))
     driver.resume()
     return driver

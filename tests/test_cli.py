@@ -24,7 +24,6 @@ from torch import nn
 import diswot
 from diswot.cli import main, score_names
 from diswot.cli.inputs import NamedImages
-from diswot.cli.names import _SAMPLERS
 from diswot.cli.options import TeacherOptions
 from diswot.cli.subject import subject_of
 from diswot.cli.training_options import SubjectOptions
@@ -593,6 +592,17 @@ class TestDistill:
         model = build_network(create_space("s0", 10), best["params"])
         load_network_weights(model, folder / "distilled" / "student.safetensors")
 
+    def test_after_a_search_that_records_no_images(
+        self, run: Run, place: Path, tmp_path: Path
+    ) -> None:
+        """As a search from Python; it is not distilled on other images."""
+        made = json.loads((place / "found" / "run.json").read_text())
+        del made["config"]["data"]
+        (tmp_path / "run.json").write_text(json.dumps(made))
+        (tmp_path / "found.json").write_bytes((place / "found" / "found.json").read_bytes())
+        told = run(f"distill {tmp_path} --teacher none --epochs 1").mistake()
+        assert told == "the run does not record its images; name them with --data"
+
     def test_named_student(self, run: Run, place: Path, tmp_path: Path) -> None:
         weights = place / "teacher" / "student.safetensors"
         line = f"{TRAIN} --student resnet20 --teacher resnet20 --teacher-weights {weights}"
@@ -1068,9 +1078,6 @@ class TestList:
         equal = [name for name, need in needs.items() if "teacher of equal width" in need]
         assert equal == ["diswot", "semantic"]
         assert "teacher" in needs["relation"] and "teacher" not in needs["params"]
-
-    def test_every_sampler_is_described(self) -> None:
-        assert _SAMPLERS.keys() == SAMPLERS.keys()
 
 
 class TestProcess:

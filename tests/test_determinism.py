@@ -128,7 +128,7 @@ def searched(
     executor: Executor, spec: Spec, trials: int, order: list[dict[str, Any]] | None = None
 ) -> Trials:
     """Return the trials of a random search, or of a scan in some order, without their times."""
-    study = optuna.create_study(sampler=SAMPLERS["random"](spec.seed), direction="maximize")
+    study = optuna.create_study(sampler=SAMPLERS["random"].make(spec.seed), direction="maximize")
     limits = Budget(max_params=spec.limit)
     driver = Driver(study, Proposer(partial(build, spec)), executor, limits)
     if order is None:

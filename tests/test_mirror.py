@@ -42,7 +42,7 @@ ELSEWHERE = {
     ),
     # tables and data sets from their parts
     "data/test_folder": ("data/image_files", "data/split_folders"),
-    "data/test_huggingface_boxes": ("data/box_tables", "data/huggingface_tables"),
+    "data/test_huggingface_boxes": ("data/huggingface_tables",),
     "data/test_own_masks": ("data/huggingface_masks", "data/masked"),
     "data/test_parquet": ("data/huggingface", "data/tabular"),
     "ranking/tables/test_read": (

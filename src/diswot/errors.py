@@ -41,6 +41,12 @@ def first_line(error: BaseException) -> str:
     return next(iter(str(error).splitlines()), type(error).__name__)
 
 
+def out_of_memory(error: BaseException) -> bool:
+    """Say whether the memory of the CPU or of a GPU was full; torch raises RuntimeErrors then."""
+    full = isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
+    return full or "can't allocate memory" in str(error) or "not enough memory" in str(error)
+
+
 class SearchFailed(RuntimeError):
     """A search without a scored candidate, or workers that cannot go on; exit status 1."""
 

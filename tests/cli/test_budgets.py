@@ -181,11 +181,16 @@ def test_distilling_another_keeps_it_under_its_number(run: Run, front: Path) -> 
     assert (front / f"alone-{last}" / "student.safetensors").is_file()
 
 
-def test_what_is_not_counted_is_said(run: Run, odd: str) -> None:
-    line = f"search {SMALL} --space {odd} --trials 3"
+def test_what_is_not_counted_is_said(run: Run, odd: str, tmp_path: Path) -> None:
+    line = f"search {SMALL} --space {odd} --trials 3 --out {tmp_path / 'run'}"
 
     assert "operations without a formula, which the MACs leave out: _fft_c2c" in run(line).err
-    assert run(f"{line} --json").json["best"]["uncounted"] == ["_fft_c2c"]
+    page = Path(run(f"report {tmp_path / 'run'} --json").json["report"]).read_text()
+    assert "MACs leave out operations without a formula: _fft_c2c" in page
+    card = Path(run(f"export {tmp_path / 'run'} --format torch --json").json["files"][-1])
+    assert "| operations that the MACs leave out | `_fft_c2c` |" in card.read_text()
+    found = json.loads((tmp_path / "run" / "found.json").read_text())
+    assert found["best"]["uncounted"] == ["_fft_c2c"]
 
 
 def test_a_users_space_is_measured(run: Run, odd: str, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
-from diswot.costs.counts import count
+from diswot.costs.counts import count, count_sizes
 from diswot.models.registry import create_teacher
 from diswot.spaces.registry import construct, create_space
 from diswot.spaces.trials import EnumeratingTrial
@@ -90,6 +90,7 @@ def test_products_without_a_formula_are_named(
     counts = count(Function(function), SHAPE)
 
     assert (counts.macs, counts.uncounted) == (0, names)
+    assert count_sizes(Function(function), SHAPE)["uncounted"] == [*names]
 
 
 @pytest.mark.parametrize(
@@ -112,6 +113,7 @@ def test_what_the_convention_leaves_out_makes_no_noise(
     counts = count(Function(function), SHAPE)
 
     assert (counts.macs, counts.uncounted) == (0, ())
+    assert "uncounted" not in count_sizes(Function(function), SHAPE)
 
 
 class Recurrent(nn.Module):

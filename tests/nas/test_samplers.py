@@ -32,15 +32,15 @@ def started(sampler: optuna.samplers.BaseSampler) -> optuna.Study:
 
 @pytest.mark.parametrize("name", SAMPLERS)
 def test_proposals_depend_on_seed_number_and_history_alone(name: str) -> None:
-    study = started(SAMPLERS[name](1))
+    study = started(create_sampler(name, 1))
     whole = run(study, 30)
     for number in (0, 1, 12, 18):  # later, NSGA-II looks at what it noted in the study, too
-        other = started(SAMPLERS[name](1))
+        other = started(create_sampler(name, 1))
         other.add_trials(study.trials[:number])
         assert run(other, 1)[number] == whole[number]
 
-    assert run(started(SAMPLERS[name](1)), 30) == whole
-    assert run(started(SAMPLERS[name](2)), 30) != whole
+    assert run(started(create_sampler(name, 1)), 30) == whole
+    assert run(started(create_sampler(name, 2)), 30) != whole
     assert len({proposal[0] for proposal in whole}) > 20
 
 
@@ -79,7 +79,7 @@ def test_listed_knows_nothing_else() -> None:
 @pytest.mark.parametrize("name", SAMPLERS)
 def test_seeds_below_zero_are_refused(name: str) -> None:
     with pytest.raises(UserError, match="below zero"):
-        SAMPLERS[name](-1)
+        create_sampler(name, -1)
 
 
 MINE = """

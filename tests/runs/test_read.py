@@ -34,7 +34,7 @@ def test_a_search_is_what_the_study_holds(folder: Path) -> None:
         search_of(run).config["seed"] == 0 and search_of(run).config["budget"]["max_params"] == 3e5
     )
     rejected = next(c for c in search_of(run).trials if c.outcome == "rejected")
-    assert "params > 300000" in rejected.note and rejected.score is None
+    assert "params > 300,000" in rejected.note and rejected.score is None
 
 
 def test_reading_leaves_the_folder_as_it_is(folder: Path) -> None:

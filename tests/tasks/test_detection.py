@@ -48,48 +48,49 @@ def test_a_found_box_a_missed_one_and_a_false_one() -> None:
     """Precision is 1 up to a recall of 1/2 and 0 above: 51 of the 101 recalls from 0 to 1."""
     counts = counted([(A, 0, 0.9), (C, 0, 0.8)], [(A, 0, 0), (B, 0, 0)])
     expected = pytest.approx(100 * 51 / 101)
-    assert ROW.results(counts) == {"test_map": expected, "test_map50": expected}
+    assert ROW.results(counts, 4).means == {"test_map": expected, "test_map50": expected}
 
 
 def test_a_false_box_of_a_higher_score_halves_the_precision() -> None:
     counts = counted([(A, 0, 0.8), (C, 0, 0.9)], [(A, 0, 0)])
-    assert ROW.results(counts)["test_map"] == pytest.approx(50)
+    assert ROW.results(counts, 4).means["test_map"] == pytest.approx(50)
 
 
 def test_a_box_beside_its_place_counts_up_to_its_overlap() -> None:
     """The IoU is 0.79, so that the box is right for 6 of the 10 thresholds: 0.5 to 0.75."""
     counts = counted([((0.0, 0.0, 10.0, 7.9), 0, 0.9)], [(A, 0, 0)])
-    assert ROW.results(counts) == {"test_map": pytest.approx(60), "test_map50": pytest.approx(100)}
+    assert ROW.results(counts, 4).means == {
+        "test_map": pytest.approx(60),
+        "test_map50": pytest.approx(100),
+    }
 
 
 @pytest.mark.parametrize("crowd", [0.0, 1.0])
 def test_a_crowd_is_neither_found_nor_missed(crowd: float) -> None:
     counts = counted([(A, 0, 0.8), (C, 0, 0.9)], [(A, 0, 0), (B, 0, 1), (C, 0, crowd)])
-    assert ROW.results(counts)["test_map"] == pytest.approx(100)
+    assert ROW.results(counts, 4).means["test_map"] == pytest.approx(100)
 
 
 def test_classes_are_apart() -> None:
     """Class 0 is found, class 1 is not, class 2 has no true box, and class 3 never occurs."""
     counts = counted([(A, 0, 0.9), (B, 2, 0.8)], [(A, 0, 0), (B, 1, 0)])
-    assert ROW.results(counts)["test_map"] == pytest.approx(50)
-    assert ROW.class_results is not None
-    precisions = ROW.class_results(counts, 4).tolist()
-    assert precisions[:2] == [pytest.approx(100), pytest.approx(0)]
-    assert all(math.isnan(each) for each in precisions[2:])
+    means, precisions = ROW.results(counts, 4)
+    assert means["test_map"] == pytest.approx(50) and precisions is not None
+    assert precisions.tolist() == pytest.approx([100, 0, math.nan, math.nan], nan_ok=True)
 
 
 def test_scores_are_ranked_over_all_images() -> None:
     """A false box of another image with a higher score comes first: the precision is 1/2."""
     right, wrong = counted([(A, 0, 0.8)], [(A, 0, 0)]), counted([(C, 0, 0.9)], [])
-    assert ROW.results(ROW.combine([right, wrong]))["test_map"] == pytest.approx(50)
-    assert ROW.results(ROW.combine([wrong, right]))["test_map"] == pytest.approx(50)
+    assert ROW.results(ROW.combine([right, wrong]), 4).means["test_map"] == pytest.approx(50)
+    assert ROW.results(ROW.combine([wrong, right]), 4).means["test_map"] == pytest.approx(50)
 
 
 def test_images_without_boxes() -> None:
     nothing = counted([], [])
     assert nothing.shape == (1, DETECTIONS + 3, 6)
-    assert all(math.isnan(each) for each in ROW.results(nothing).values())
-    assert ROW.results(counted([], [(A, 0, 0)]))["test_map"] == 0
+    assert all(math.isnan(each) for each in ROW.results(nothing, 4).means.values())
+    assert ROW.results(counted([], [(A, 0, 0)]), 4).means["test_map"] == 0
 
 
 def test_the_boxes_of_the_highest_scores_are_kept() -> None:

@@ -52,7 +52,7 @@ def test_everything_comes_back(tmp_path: Path) -> None:
     other, others = trained(1)
     assert not same(model.state_dict(), other.state_dict())
     given = {"student": other, "optimizer": others}
-    assert checkpoint.load(tmp_path / "run", dict(FACTS), given) == rows
+    assert checkpoint.load(tmp_path / "run", dict(FACTS), given) == (rows, {})
     assert same(model.state_dict(), other.state_dict())
     assert same(optimizer.state_dict(), others.state_dict())
     lines = (tmp_path / "run" / HISTORY).read_text().splitlines()
@@ -62,7 +62,7 @@ def test_everything_comes_back(tmp_path: Path) -> None:
 def test_facts_of_numpy_are_the_same_facts(tmp_path: Path) -> None:
     checkpoint.save(tmp_path, {"seed": np.int64(3), "lr": np.float32(0.5)}, parts(0), [])
     for facts in ({"seed": 3, "lr": 0.5}, {"seed": np.int32(3), "lr": np.float64(0.5)}):
-        assert checkpoint.load(tmp_path, facts, parts(1)) == []
+        assert checkpoint.load(tmp_path, facts, parts(1)) == ([], {})
 
 
 @pytest.mark.parametrize(
@@ -119,7 +119,7 @@ def test_of_something_else(tmp_path: Path, content: dict[str, object]) -> None:
 def test_a_fact_that_an_older_version_did_not_know(tmp_path: Path) -> None:
     checkpoint.save(tmp_path, FACTS, parts(0), [{"epoch": 1}])
     newer = {**FACTS, "ema": 0.0}
-    assert checkpoint.load(tmp_path, newer, parts(1), {"ema": 0.0}) == [{"epoch": 1}]
+    assert checkpoint.load(tmp_path, newer, parts(1), {"ema": 0.0}) == ([{"epoch": 1}], {})
     with pytest.raises(UserError, match=r"has ema = 0\.0, not 0\.5"):
         checkpoint.load(tmp_path, {**FACTS, "ema": 0.5}, parts(1), {"ema": 0.0})
     with pytest.raises(UserError, match="has epochs = 3, not 4"):
@@ -164,7 +164,7 @@ def test_a_failing_save_leaves_the_last_one(
         patch.setattr(torch, "save", full)
         with pytest.raises(UserError, match=r"cannot write .*checkpoint.pt: No space left"):
             checkpoint.save(tmp_path, FACTS, parts(0), [{"epoch": 1}, {"epoch": 2}])
-    assert checkpoint.load(tmp_path, FACTS, parts(1)) == [{"epoch": 1}]
+    assert checkpoint.load(tmp_path, FACTS, parts(1)) == ([{"epoch": 1}], {})
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted([CHECKPOINT, HISTORY])
 
 

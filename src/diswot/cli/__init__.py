@@ -22,7 +22,7 @@ from diswot.cli.rank import rank
 from diswot.cli.report import report
 from diswot.cli.score import score
 from diswot.cli.search import search
-from diswot.errors import ExportFailed, SearchFailed, UserError
+from diswot.errors import ExportFailed, SearchFailed, UserError, out_of_memory
 from diswot.runs.folder import Stopped
 from diswot.utils.repeats import repeats_counted
 
@@ -84,19 +84,13 @@ def main(arguments: list[str] | None = None) -> None:
     except OSError as error:
         _leave(f"{error.strerror or error}: {error.filename or 'an unnamed file'}", 1)
     except (MemoryError, RuntimeError) as error:
-        if not _out_of_memory(error):
+        if not out_of_memory(error):
             raise
         _leave("out of memory; ask for smaller images or a smaller batch", 1)
     except Stopped as stop:
         _leave(str(stop), _INTERRUPTED)
     except (KeyboardInterrupt, typer.Abort):
         _leave("stopped", _INTERRUPTED)
-
-
-def _out_of_memory(error: Exception) -> bool:
-    """Say whether the memory of the CPU or of a GPU is full; torch raises RuntimeErrors then."""
-    full = isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
-    return full or "can't allocate memory" in str(error) or "not enough memory" in str(error)
 
 
 def _leave(message: str, status: int) -> None:

@@ -126,11 +126,8 @@ def columns(students: Sequence[Mapping[str, Any]]) -> dict[str, list[str]]:
 def notes(students: Sequence[Mapping[str, Any]], how: Setting | None) -> list[str]:
     """Return notes on the costs: what the MACs leave out, frozen parameters, the clock."""
     names = sorted({name for row in students for name in row["uncounted"]})
-    lines = (
-        [f"operations without a formula, which the MACs leave out: {', '.join(names)}"]
-        if names
-        else []
-    )
+    left_out = f"operations without a formula, which the MACs leave out: {', '.join(names)}"
+    lines = [left_out] if names else []
     frozen = next((row for row in students if row.get("trainable_params") is not None), None)
     if frozen is not None:
         lines.append(

@@ -103,8 +103,3 @@ def note(*texts: str, quiet: bool = False) -> None:
     """Print notes on standard error, a line each, unless quiet."""
     for text in () if quiet else texts:
         print(text, file=sys.stderr, flush=True)
-
-
-def show_params(params: Mapping[str, Any]) -> str:
-    """Return an architecture as the text of a table's cell."""
-    return " ".join(f"{name}={value}" for name, value in params.items())

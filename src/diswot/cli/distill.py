@@ -8,14 +8,14 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
-from typer import Argument, Option
+from typer import Option
 
 from diswot.cli import console
 from diswot.cli import training as trainings
 from diswot.cli.grouping import grouped
 from diswot.cli.options import OutputOptions
 from diswot.cli.subject import Subject, subject_of
-from diswot.cli.training_options import SubjectOptions, TrainingOptions
+from diswot.cli.training_options import SearchFolder, SubjectOptions, TrainingOptions
 from diswot.errors import UserError
 from diswot.runs import folder
 from diswot.storage.run_writer import TRAINING
@@ -28,12 +28,9 @@ if TYPE_CHECKING:
     from diswot.utils.progress import Advance
 
 
-_Run = Annotated[Path | None, Argument(metavar="RUN", help="Folder of a search.")]
-
-
 @dataclass(frozen=True)
 class KeepingOptions:
-    """Reading of the images, and the files that a training keeps.
+    """Options of reading the images, and of the files that a training keeps.
 
     Attributes:
         hold: Hold all images in memory, or read them as they are needed. Default: hold them if they
@@ -56,7 +53,7 @@ class KeepingOptions:
 
 @grouped("student", "teacher", "teacher_weights", "data", "recipe", "epochs", "out", "resume")
 def distill(
-    run: _Run = None,
+    run: SearchFolder = None,
     *,
     subject: SubjectOptions,
     training: TrainingOptions,
@@ -143,7 +140,7 @@ def _train(
 
 def _show(results: Mapping[str, Mapping[str, Any]]) -> None:
     """Print a row for each training, by its folder."""
-    from diswot.utils.units import show_count
+    from diswot.utils.units import show_count, show_params
 
     rows = []
     for name, result in results.items():
@@ -154,7 +151,7 @@ def _show(results: Mapping[str, Mapping[str, Any]]) -> None:
         rows.append(
             [
                 name,
-                short_name(student) if isinstance(student, str) else console.show_params(student),
+                short_name(student) if isinstance(student, str) else show_params(student),
                 f"{short_name(result['teacher'])}: {losses}" if result["teacher"] else "alone",
                 tested(result),
                 show_count(result["model_params"]),

@@ -6,24 +6,22 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-from typer import Argument, Option
+from typer import Option
 
 from diswot.cli import console
 from diswot.cli import training as trainings
 from diswot.cli.grouping import grouped
 from diswot.cli.options import OutputOptions
 from diswot.cli.subject import subject_of
-from diswot.cli.training_options import SubjectOptions, TrainingOptions
+from diswot.cli.training_options import SearchFolder, SubjectOptions, TrainingOptions
 from diswot.errors import UserError
 from diswot.utils.units import show_number
 
 if TYPE_CHECKING:
     from diswot.training.finding import Finding
 
-_Run = Annotated[Path | None, Argument(metavar="RUN", help="Folder of a search.")]
 _Images = Annotated[
     int, Option(min=10, help="Most training images, and most test images, to look at.")
 ]
@@ -31,7 +29,7 @@ _Images = Annotated[
 
 @grouped("student", "teacher", "teacher_weights", "data", "recipe", "epochs", "images")
 def doctor(
-    run: _Run = None,
+    run: SearchFolder = None,
     *,
     subject: SubjectOptions,
     training: TrainingOptions,

@@ -33,11 +33,12 @@ def evaluate(
         total = len(images.test)
         task = task_of(images)
         counts = count_all(model, images, lambda done: advance("testing", done, total))
-    by_class = table(task, counts, images.classes)
+    tested = task.results(counts, len(images.classes))
+    by_class = table(task, tested, images.classes)
     result = {
         "teacher": teacher.teacher,
         "data": images.name,
-        **task.results(counts),
+        **tested.means,
         **({"by_class": dict(by_class)} if by_class else {}),
         "test_images": total,
         **count_sizes(model, images.image_shape),

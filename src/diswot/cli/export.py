@@ -30,7 +30,7 @@ _Run = Annotated[Path, Argument(metavar="RUN", help="Folder of a search or of a 
 
 @dataclass(frozen=True)
 class ExportOptions:
-    """Format, weights and folder of an export.
+    """Options of the format, the weights and the folder of an export.
 
     Attributes:
         kind: File format: onnx, torch or safetensors.
@@ -84,12 +84,10 @@ def export(
 
 def _about(run: Path, student: RecordedStudent, model: nn.Module) -> StudentDescription:
     """Return what the model card and the source file say of the student."""
-    from diswot.costs.counts import count_depth, count_macs, count_params
     from diswot.exporters.model_card import StudentDescription, sizes
 
     networks, named = student.networks, student.student
     shape = networks.image_shape
-    counts = sizes(count_params(model), count_macs(model, shape), count_depth(model))
     images = _images(networks)
     mean, std = (
         tuple(networks.config.get(name) or ()) if images is None else getattr(images, name)
@@ -102,7 +100,7 @@ def _about(run: Path, student: RecordedStudent, model: nn.Module) -> StudentDesc
         mean=mean,
         std=std,
         params={"network": named} if isinstance(named, str) else named,
-        facts={**student.facts, **counts},
+        facts={**student.facts, **sizes(model, shape)},
         training=student.training,
         timm_model=_timm(networks, named),
         found=student.found,

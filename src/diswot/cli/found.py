@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from diswot.cli import budgets, console
 from diswot.storage.run_files import FOUND, FRONT, LATENCIES
-from diswot.utils.units import show_number
+from diswot.utils.units import show_number, show_params
 
 if TYPE_CHECKING:
     from diswot.costs.latency import Setting
@@ -64,7 +64,7 @@ def show(result: dict[str, Any], proxy: str) -> None:
     costs = budgets.columns(students)
     rows = []
     for place, student in enumerate(students):
-        cells = [console.show_params(student["params"]), f"{student['score']:.5g}"]
+        cells = [show_params(student["params"]), f"{student['score']:.5g}"]
         rows.append([str(place), *cells, *(column[place] for column in costs.values())])
     counts = ", ".join(f"{result[n]} {n}" for n in ("scored", "reused", "rejected", "failed"))
     of = f"front of {', '.join(result['objectives'])}" if front else "best"

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Int8Options:
-    """An INT8 file beside the ONNX file.
+    """Options of an INT8 file beside the ONNX file.
 
     Attributes:
         int8: Write an INT8 ONNX file, too, calibrated on training images; compare the accuracy on
@@ -44,9 +44,9 @@ def check_options(options: Int8Options, kind: str) -> None:
         return
     if kind != "onnx":
         raise UserError(f"--int8 goes with --format onnx, not {kind}")
-    from diswot.exporters.int8 import check_packages
+    from diswot.costs.onnx_program import check_onnx
 
-    check_packages()
+    check_onnx("--int8")
 
 
 def calibration_images(student: RecordedStudent, options: Int8Options) -> Dataset:

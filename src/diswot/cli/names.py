@@ -23,13 +23,6 @@ _COLUMNS = {
     "proxies": ["what (higher is better)", "needs", "cost", "init", "from"],
     "losses": ["what", "stages, and other shapes", "published settings (NAME:published)", "from"],
 }
-_SAMPLERS = {
-    "evolution": ["mutants of tournament winners replace the oldest", "Real et al., AAAI 2019"],
-    "random": ["independent draws", ""],
-    "tpe": ["samples from a density model of good students", "Bergstra et al., NeurIPS 2011"],
-    "nsga2": ["a genetic algorithm for several objectives", "Deb et al., 2002"],
-}
-
 _DATA = {
     "FOLDER": [
         "a folder of one folder of images a class, of Parquet files, or of ImageNet16",
@@ -101,7 +94,7 @@ def _lists() -> dict[str, Callable[[], Rows]]:
         "proxies": lambda: {name: _facts(row) for name, row in PROXIES.items()},
         "losses": _losses,
         "recipes": lambda: {name: [_summary(path), ""] for name, path in RECIPES.items()},
-        "samplers": lambda: {name: _SAMPLERS.get(name, ["", ""]) for name in SAMPLERS},
+        "samplers": lambda: {n: [row.summary, row.paper] for n, row in SAMPLERS.items()},
         "inits": lambda: {n: [(f.__doc__ or "").split(".")[0], ""] for n, f in INITS.items()},
     }
 

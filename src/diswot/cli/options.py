@@ -29,7 +29,7 @@ class OutputOptions:
 
 @dataclass(frozen=True)
 class ProxyOptions:
-    """The scores of architectures of a space.
+    """Options of the scores of architectures, and of their space.
 
     Attributes:
         space: Search space: a name (diswot list spaces), FILE.py:FUNCTION or
@@ -44,14 +44,14 @@ class ProxyOptions:
 
 @dataclass(frozen=True)
 class RankProxyOptions(ProxyOptions):
-    """The scores that are compared with accuracies."""
+    """Options of the scores that a rank study compares with accuracies."""
 
     proxies: str = "default,diswot,semantic,relation"
 
 
 @dataclass(frozen=True)
 class TeacherOptions:
-    """The teacher network and its weights.
+    """Options of the teacher network and its weights.
 
     Attributes:
         teacher: Teacher network: a name (diswot list teachers), a library's model such as
@@ -74,14 +74,14 @@ class TeacherOptions:
 
 @dataclass(frozen=True)
 class TrainedTeacherOptions(TeacherOptions):
-    """The teacher network, which must be named."""
+    """Options of the teacher network, with a required name."""
 
     teacher: str = field(kw_only=True)
 
 
 @dataclass(frozen=True)
 class DataOptions:
-    """The images and their normalisation.
+    """Options of the images and their normalisation.
 
     Attributes:
         data: Images: a name (diswot list data), a folder, hf:NAME, FILE.parquet or
@@ -109,7 +109,7 @@ class DataOptions:
 
 @dataclass(frozen=True)
 class SearchDataOptions(DataOptions):
-    """The images that candidates are scored on, which must be named.
+    """Options of the images that a search scores on, with a required name.
 
     Attributes:
         data: Images: a name (diswot list data), a folder, hf:NAME, FILE.parquet or
@@ -121,14 +121,14 @@ class SearchDataOptions(DataOptions):
 
 @dataclass(frozen=True)
 class EvaluationDataOptions(DataOptions):
-    """The images that a trained teacher is tested on."""
+    """Options of the images that a trained teacher is tested on."""
 
     data: str = "digits"
 
 
 @dataclass(frozen=True)
 class ScoringOptions:
-    """The batches and the weights that networks are scored with.
+    """Options of the batches and the weights that networks are scored with.
 
     Attributes:
         batch_size: Images of the batch that networks are scored on.
@@ -146,7 +146,7 @@ class ScoringOptions:
 
 @dataclass(frozen=True)
 class BudgetOptions:
-    """Upper limits of the costs of a student.
+    """Options of the upper limits of the costs of a student.
 
     Attributes:
         like: Network whose parameters and multiply-adds on the images of --data are the limits: a
@@ -167,7 +167,7 @@ class BudgetOptions:
 
 @dataclass(frozen=True)
 class LatencyOptions:
-    """Settings of a latency measurement.
+    """Options of a latency measurement in a search.
 
     Attributes:
         latency_engine: Engine that latency is measured with: torch or onnx; needs --max-latency, or
@@ -184,7 +184,7 @@ class LatencyOptions:
 
 @dataclass(frozen=True)
 class ScoreLatencyOptions(LatencyOptions):
-    """Settings of the latency measurement of a scored student.
+    """Options of the latency measurement of a scored student.
 
     Attributes:
         latency_engine: Engine that latency is measured with: torch or onnx; needs --latency.
@@ -194,7 +194,7 @@ class ScoreLatencyOptions(LatencyOptions):
 
 @dataclass(frozen=True)
 class ComputeOptions:
-    """The workers that score candidates.
+    """Options of the workers that score candidates.
 
     Attributes:
         workers: Worker processes that score. Default: none, this process scores; with --ray, as
@@ -223,7 +223,7 @@ class ComputeOptions:
 
 @dataclass(frozen=True)
 class VerifyOptions:
-    """The short trainings of the best students after a search.
+    """Options of the short trainings of the best students after a search.
 
     Attributes:
         verify: Number of students that are distilled briefly after the search: the best by score,
@@ -253,7 +253,7 @@ class VerifyOptions:
 
 @dataclass(frozen=True)
 class SearchOptions:
-    """Space, goals and run folder of a search.
+    """Options of the space, the goals and the run folder of a search.
 
     Attributes:
         space: Search space: a name (diswot list spaces), FILE.py:FUNCTION or
@@ -285,7 +285,7 @@ class SearchOptions:
 
 @dataclass(frozen=True)
 class StudyOptions:
-    """Storage of the trials of a search.
+    """Options of the storage of the trials of a search.
 
     Attributes:
         storage: Optuna storage URL for the trials. Default: a journal in the run folder.
@@ -302,7 +302,7 @@ class StudyOptions:
 
 @dataclass(frozen=True)
 class TableOptions:
-    """The architectures of a table, and the accuracies that scores are compared with.
+    """Options of the tables of architectures and accuracies of a rank study.
 
     Attributes:
         table: File of architectures and their accuracies, which are scored.
@@ -324,7 +324,7 @@ class TableOptions:
 
 @dataclass(frozen=True)
 class RankComputeOptions:
-    """The processes that score the architectures of a table.
+    """Options of the processes that score the architectures of a table.
 
     Attributes:
         workers: Number of processes that score.
@@ -339,7 +339,7 @@ class RankComputeOptions:
 
 @dataclass(frozen=True)
 class IntervalOptions:
-    """The uncertainty of the comparison of scores with accuracies.
+    """Options of the uncertainty of the comparison of scores with accuracies.
 
     Attributes:
         seed_sd: Standard deviation of an accuracy over training seeds, from which the highest tau
@@ -355,7 +355,7 @@ class IntervalOptions:
 
 @dataclass(frozen=True)
 class RankFileOptions:
-    """The files that a rank study writes, or reads again.
+    """Options of the files that a rank study writes, or reads again.
 
     Attributes:
         out: Run folder, which keeps all results. Default: the first free one of runs/TABLE-rank-1,

@@ -20,8 +20,8 @@ from diswot.cli.options import (
     TableOptions,
     TeacherOptions,
 )
-from diswot.cli.rank_scores import VANILLA, job_of, names_of, rows_of, scored, target_notes
-from diswot.cli.rank_study import kept_in, rank_study
+from diswot.cli.rank_scores import VANILLA, names_of, rows_of, scored, target_notes
+from diswot.cli.rank_study import folder_note, rank_study
 from diswot.cli.study_file import TableSettings
 from diswot.errors import UserError
 from diswot.runs import folder
@@ -34,7 +34,6 @@ if TYPE_CHECKING:
     from diswot.ranking.rank import Ranking
     from diswot.ranking.score_columns import ScoreColumns
     from diswot.ranking.tables.rows import AccuracyTable
-    from diswot.utils.progress import Advance
 
 _COLUMNS = {
     "kendall": "tau-b",
@@ -71,10 +70,16 @@ def rank(
         devices = workers.devices(compute.device, compute.devices)
         stack.enter_context(folder.resumable(files.out))
         advance = stack.enter_context(console.progress(quiet=output.quiet))
-        if files.again is None:
-            sheet, rows = _scored(settings, files, compute.workers, devices, advance)
+        rows: AccuracyTable | None = None
+        if files.again is not None:
+            sheet = _read(files.again)
         else:
-            sheet, rows = _read(files.again), None
+            names_of(settings)  # a mistake in them is found before a large table is read
+            rows = rows_of(settings)
+            _target(rows, table.target)  # a missing one is found before anything is scored
+            sheet = scored(
+                settings, rows, files.out, compute, devices, advance, resume=files.resume
+            )
         target = _target(sheet, table.target)
         rankings = _rank(sheet, target, interval, scoring.seed)
     result: dict[str, Any] = {"table": str(table.table or files.again), "target": target}
@@ -85,7 +90,7 @@ def rank(
         console.show_json(result)
         return
     _show(result, rankings)
-    kept = kept_in(files, "rank.json, scores.csv and plots")
+    kept = folder_note(files, "rank.json, scores.csv and plots")
     console.note(*target_notes(target, rows), *_remarks(rankings), *kept, quiet=output.quiet)
 
 
@@ -119,21 +124,6 @@ def _check_study(table: TableOptions, files: RankFileOptions) -> None:
         raise UserError(f"{name} goes with one table, not with a --study")
     if files.resume and files.out is None:
         raise UserError("name what to resume: the --out of a rank study")
-
-
-def _scored(
-    settings: TableSettings,
-    files: RankFileOptions,
-    count: int,
-    devices: tuple[str, ...],
-    advance: Advance,
-) -> tuple[ScoreColumns, AccuracyTable]:
-    """Score the rows of a table in `count` processes; return the scores and the rows."""
-    job, names, rows = job_of(settings, devices), names_of(settings), rows_of(settings)
-    _target(rows, settings.rows.target)  # a missing one is found before anything is scored
-    if files.out is not None:
-        folder.begin(files.out, job, resume=files.resume)
-    return scored(job, rows, names, files.out, count, devices, advance), rows
 
 
 def _read(path: Path) -> ScoreColumns:

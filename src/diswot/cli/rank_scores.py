@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from diswot.cli import inputs, score_names
-from diswot.cli.options import ScoringOptions
+from diswot.cli.options import RankComputeOptions, ScoringOptions
 from diswot.cli.study_file import TableSettings
+from diswot.runs import folder
 from diswot.storage.run_files import SCORED_ROWS
 from diswot.utils.user_code import rooted
 
@@ -31,7 +32,7 @@ def names_of(settings: TableSettings) -> list[str]:
     return list(dict.fromkeys([*proxies, *BASELINES]))
 
 
-def job_of(settings: TableSettings, devices: tuple[str, ...]) -> dict[str, Any]:
+def _job(settings: TableSettings, devices: tuple[str, ...]) -> dict[str, Any]:
     """Return the configuration of the study of a table, for the run folder and for workers."""
     scoring = settings.scoring
     return {
@@ -72,18 +73,23 @@ def target_notes(target: str, table: AccuracyTable | None) -> list[str]:
 
 
 def scored(
-    job: Mapping[str, Any],
+    settings: TableSettings,
     table: AccuracyTable,
-    proxies: Sequence[str],
     out: Path | None,
-    workers: int,
+    compute: RankComputeOptions,
     devices: tuple[str, ...],
     advance: Advance,
+    *,
+    resume: bool,
 ) -> ScoreColumns:
     """Score every architecture of a table, one that is there several times once.
 
-    The run folder keeps each row that is scored. Each of several devices has one process at least.
+    The run folder keeps each row that is scored, and may hold some of an interrupted run. Each of
+    several devices has one process at least.
     """
+    job, proxies = _job(settings, devices), names_of(settings)
+    if out is not None:
+        folder.begin(out, job, resume=resume)
     from diswot.proxies.registry import by_init
     from diswot.ranking import score_columns
     from diswot.ranking.score_table import Scores, score_table
@@ -99,7 +105,7 @@ def scored(
             rows,
             group,
             keep=None if out is None else out / SCORED_ROWS,
-            workers=max(workers, len(jobs)),
+            workers=max(compute.workers, len(jobs)),
             others=others,
             on_row=partial(advance, f"scoring, {init}"),
         )

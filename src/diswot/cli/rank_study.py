@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from diswot.cli import console, workers
 from diswot.cli.options import OutputOptions, RankComputeOptions, RankFileOptions
-from diswot.cli.rank_scores import job_of, names_of, rows_of, scored, target_notes
+from diswot.cli.rank_scores import names_of, rows_of, scored, target_notes
 from diswot.cli.study_file import TableSettings, read_study
 from diswot.errors import UserError
 from diswot.runs import folder
@@ -51,10 +51,10 @@ def rank_study(
         console.show_json(result)
         return
     _show(path, result)
-    console.note(*notes, *kept_in(out, f"{MATRIX_PAGE} and {MATRIX}"), quiet=output.quiet)
+    console.note(*notes, *folder_note(out, f"{MATRIX_PAGE} and {MATRIX}"), quiet=output.quiet)
 
 
-def kept_in(files: RankFileOptions, names: str) -> list[str]:
+def folder_note(files: RankFileOptions, names: str) -> list[str]:
     """Return a note on where a rank study is kept; none on scores that were read from a file."""
     if files.out is not None:
         return [f"kept in {files.out}: {names}"]
@@ -92,15 +92,12 @@ def _targets(
     from diswot.ranking.score_columns import write_score_columns
     from diswot.storage.run_files import SCORES
 
-    job, names = job_of(settings, devices), names_of(settings)
     place = None if files.out is None else files.out / settings.name
-    if place is not None:
-        folder.begin(place, job, resume=files.resume)
 
     def move(title: str, done: int, total: int, note: str = "", *, line: bool = False) -> None:
         advance(f"{settings.name}: {title}", done, total, note, line=line)
 
-    sheet = scored(job, table, names, place, compute.workers, devices, move)
+    sheet = scored(settings, table, place, compute, devices, move, resume=files.resume)
     if place is not None:
         write_score_columns(place / SCORES, sheet)
     return [target_of(settings.name, column, sheet) for column in _columns(settings, table)]

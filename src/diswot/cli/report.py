@@ -19,7 +19,7 @@ _Run = Annotated[
 
 @dataclass(frozen=True)
 class ReportOptions:
-    """Contents and place of a page.
+    """Options of the contents and the place of a page.
 
     Attributes:
         out: File of the page. Default: RUN/report.html.

@@ -35,7 +35,7 @@ Found = list[float] | str  # a score a repeat, or why there is none
 
 @dataclass(frozen=True)
 class ScoreOptions(ProxyOptions):
-    """The student that is scored, and its scores.
+    """Options of the student that is scored, and of its scores.
 
     Attributes:
         student: Student to score: parameters as JSON, or a network's name.

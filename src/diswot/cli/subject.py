@@ -39,7 +39,6 @@ _BOUND = {
     "pretrained": ["teacher_weights", "trained", "image_size", "mean", "std"],
     "data": ["data_root", "image_size", "mean", "std"],
 }
-_DEFAULTS = {"space": "s0", "data": "digits"}
 NONE = "none"  # name of no teacher, and of no labelled images
 
 
@@ -249,7 +248,8 @@ def _configured(run: Path | None, options: Mapping[str, Any]) -> dict[str, Any]:
     given = {**options, **inputs.normalisation(options["mean"], options["std"])}
     given |= {name: options[name] or None for name in ("pretrained", "trained")}
     given = {name: value for name, value in given.items() if value is not None}
-    defaults = {**_DEFAULTS, "data": NONE} if options["unlabelled"] is not None else _DEFAULTS
+    defaults = {"space": "s0"} if run else {"space": "s0", "data": "digits"}
+    defaults |= {"data": NONE} if options["unlabelled"] is not None else {}
     before = folder.search_config(run) if run else {}
     for name in _BOUND.keys() & given.keys():
         before = {key: value for key, value in before.items() if key not in _BOUND[name]}

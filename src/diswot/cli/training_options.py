@@ -6,14 +6,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, ClassVar
 
-from typer import Option
+from typer import Argument, Option
 
 from diswot.cli.options import FromOne, Pretrained, Trained
+
+SearchFolder = Annotated[Path | None, Argument(metavar="RUN", help="Folder of a search.")]
 
 
 @dataclass(frozen=True)
 class SubjectOptions:
-    """The student, the teacher and the images of a training; without a value, those of the run.
+    """Options of the student, the teacher and the images of a training; by default the run's.
 
     Attributes:
         student: Student to train: parameters as JSON, a network's name, or its number in the table
@@ -75,7 +77,7 @@ class SubjectOptions:
 
 @dataclass(frozen=True)
 class TrainingOptions:
-    """The recipe of a training, and the settings that override it, by their names in recipes.
+    """Options of the recipe of a training, and of the settings that override it.
 
     Attributes:
         recipe: Training recipe: a name (diswot list recipes) or FILE.toml. Options given beside it

@@ -16,7 +16,7 @@ from diswot.cli.training_options import TrainingOptions
 from diswot.errors import UserError
 from diswot.storage.run_files import VERIFICATION
 from diswot.training.progress import epoch_note
-from diswot.utils.units import show_number
+from diswot.utils.units import show_number, show_params
 
 if TYPE_CHECKING:
     from torch import nn
@@ -163,8 +163,8 @@ def show(result: Mapping[str, Any], proxy: str) -> None:
     tuned = any(each.changes for each in tried.rows)
     rows = [
         [
-            console.show_params(each.params),
-            *([console.show_params(_flat(each.changes))] * tuned),
+            show_params(each.params),
+            *([show_params(_flat(each.changes))] * tuned),
             f"{each.student['score']:.5g}",
             *(f"{each.by_epoch[end]:.2f}" if end in each.by_epoch else "" for end in tried.epochs),
             each.outcome,
@@ -176,7 +176,7 @@ def show(result: Mapping[str, Any], proxy: str) -> None:
     names = ["student", *["tuned"] * tuned, proxy, *after, "outcome"]
     console.table(title, names, rows, text=1 + tuned)
     first = tried.rows[0]
-    won = f"{console.show_params(first.params)}: {first.accuracy:.2f} % {tried.standing()}"
+    won = f"{show_params(first.params)}: {first.accuracy:.2f} % {tried.standing()}"
     console.line(f"winner: {won}")
     console.line(tried.starts())
     if like := result["like"]:

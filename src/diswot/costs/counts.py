@@ -91,14 +91,17 @@ def count_trainable(model: nn.Module) -> int:
     return sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
 
 
-def count_sizes(model: nn.Module, image_shape: Shape) -> dict[str, int]:
+def count_sizes(model: nn.Module, image_shape: Shape) -> dict[str, Any]:
     """Return the parameters of a network and its multiply-adds for one image.
 
-    The trainable parameters are among them where some are frozen.
+    With them stand the trainable parameters if some are frozen, and `uncounted`, the names of
+    operations that the multiply-adds leave out, if there are any.
     """
     everything, trainable = count_params(model), count_trainable(model)
     frozen = {} if trainable == everything else {"trainable_params": trainable}
-    return {"model_params": everything, **frozen, "macs": count_macs(model, image_shape)}
+    counts = count(model, image_shape)
+    left_out = {"uncounted": [*counts.uncounted]} if counts.uncounted else {}
+    return {"model_params": everything, **frozen, "macs": counts.macs, **left_out}
 
 
 def count_depth(model: nn.Module) -> int:

@@ -24,12 +24,11 @@ import torch
 from torch import nn
 
 from diswot.costs.counts import Shape
-from diswot.costs.onnx_program import onnx_program
+from diswot.costs.onnx_program import check_onnx, onnx_program, onnx_session
 from diswot.costs.timing import Timing, timed
 from diswot.errors import UserError, one_line, unknown
 from diswot.utils import environment, jsonl
 from diswot.utils.devices import get_device, threads
-from diswot.utils.optional_imports import imported
 
 Params = dict[str, Any]
 
@@ -62,8 +61,8 @@ class Setting:
             raise UserError(
                 "ONNX Runtime measures on the processor only; take --latency-engine torch"
             )
-        for name in ("onnxruntime", "onnxscript") if self.engine == "onnx" else ():
-            imported(name, "--latency-engine onnx", "onnx")
+        if self.engine == "onnx":
+            check_onnx("--latency-engine onnx")
         get_device(self.device)
 
     @property
@@ -107,13 +106,8 @@ def with_torch(model: nn.Module, setting: Setting) -> Callable[[], object]:
 
 def with_onnx(model: nn.Module, setting: Setting) -> Callable[[], object]:
     """Return a pass in ONNX Runtime on the processor, of the network exported in float32."""
-    import onnxruntime
-
     image = torch.randn(1, *setting.image_shape)
-    program = onnx_program(model.eval(), image)
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = setting.threads
-    session = onnxruntime.InferenceSession(program, options, providers=["CPUExecutionProvider"])
+    session = onnx_session(onnx_program(model.eval(), image), setting.threads)
     feed = {session.get_inputs()[0].name: image.numpy()}
     return lambda: session.run(None, feed)
 

@@ -14,6 +14,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from diswot.utils.optional_imports import imported
+
 BOXES = ("boxes", "labels", "scores")
 
 
@@ -30,27 +32,59 @@ class OneImage(nn.Module):
         return tuple(found[name] for name in BOXES)
 
 
+def check_onnx(prefix: str) -> None:
+    """Check that the packages that write and run ONNX are installed.
+
+    Raises:
+        UserError: One is missing; the error begins with the prefix.
+    """
+    for package in ("onnx", "onnxscript", "onnxruntime"):
+        imported(package, prefix, "onnx")
+
+
 def onnx_program(model: nn.Module, image: Tensor) -> bytes:
     """Return a network as a program of ONNX, in float32.
 
     Args:
-        model: Network in evaluation mode, on the CPU. A detector is written by the exporter that
-            traces a pass, as the number of its boxes depends on the image.
+        model: Network in evaluation mode, on the CPU; a detector, too.
         image: 1 x C x H x W.
     """
-    program: bytes
     with torch.no_grad():
         detects = isinstance(model(image), list)
     if not detects:
         exported = torch.onnx.export(model, (image,), dynamo=True, verbose=False)
         assert exported is not None
-        program = exported.model_proto.SerializeToString()
+        program: bytes = exported.model_proto.SerializeToString()
         return program
-    written: Any = BytesIO()  # which the types of torch do not know
+    written = BytesIO()
+    write_detector(model, image, written)
+    return written.getvalue()
+
+
+def write_detector(model: nn.Module, image: Tensor, target: Any) -> None:
+    """Write a detector for one image of fixed size, 1 x C x H x W, to a file or its path.
+
+    The exporter traces a pass, as the number of boxes depends on the image.
+    """
     with quiet():
-        torch.onnx.export(OneImage(model).eval(), (image,), written, dynamo=False)
-    program = written.getvalue()
-    return program
+        torch.onnx.export(
+            OneImage(model).eval(),
+            (image,),
+            target,
+            input_names=["images"],
+            output_names=list(BOXES),
+            dynamic_axes={name: {0: "n"} for name in BOXES},
+            dynamo=False,
+        )
+
+
+def onnx_session(program: bytes | str, threads: int = 0) -> Any:
+    """Return a session of ONNX Runtime on the CPU for a program or its path; 0 threads are all."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    return onnxruntime.InferenceSession(program, options, providers=["CPUExecutionProvider"])
 
 
 @contextmanager

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import torch
-from torch import Tensor
 from torch.nn.functional import interpolate
 
-from diswot.data.dataset import Dataset, Split, hold_out
+from diswot.data.dataset import Dataset, Split, hold_out, subset
 from diswot.errors import UserError
 
 
@@ -28,12 +27,9 @@ def digits(name: str, *, img_size: int | None, **_: object) -> Dataset:
     grey = torch.from_numpy(raw.images).float().unsqueeze(1) * (255 / 16)
     large = interpolate(grey, size=(side, side), mode="bilinear", align_corners=False)
     images, labels = large.round().to(torch.uint8), torch.from_numpy(raw.target).long()
-    train, test = (torch.from_numpy(part) for part in hold_out(raw.target))
+    everyone = Split(labels, lambda rows: images[torch.as_tensor(rows)].expand(-1, 3, -1, -1))
+    train, test = hold_out(raw.target)
     values = images[train].float() / 255
     mean, std = (float(values.mean()),) * 3, (float(values.std()),) * 3
-    splits = [_grey(images[part], labels[part]) for part in (train, test)]
+    splits = [subset(everyone, part) for part in (train, test)]
     return Dataset(name, tuple("0123456789"), side, mean, std, *splits)
-
-
-def _grey(images: Tensor, labels: Tensor) -> Split:
-    return Split(labels, lambda indices: images[torch.as_tensor(indices)].expand(-1, 3, -1, -1))

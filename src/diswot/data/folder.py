@@ -47,7 +47,7 @@ def folder(name: str, *, img_size: int | None) -> Dataset:
     classes, train, test = _parts(Path(name))
     first = (train or test)[0][0]
     side = img_size or side_of(opened(first))
-    splits = [_split(samples, side) for samples in (train, test)]
+    splits = [image_split(samples, side) for samples in (train, test)]
     return Dataset(name, classes, side, *IMAGENET_NORMALISATION, *splits)
 
 
@@ -120,7 +120,8 @@ def note_others(root: Path, files: Sequence[str], folders: Sequence[Path] = ()) 
         _log.warning("%s: left out %s", root, " and ".join(parts))
 
 
-def _split(samples: Sequence[LabelledPath], side: int) -> Split:
+def image_split(samples: Sequence[LabelledPath], side: int) -> Split:
+    """Return image files with their labels, each fitted to a square of `side` pixels."""
     paths = [path for path, _ in samples]
     labels = torch.tensor([label for _, label in samples], dtype=torch.int64)
     return Split(labels, partial(read_images, paths, side))
@@ -132,7 +133,4 @@ def read_images(paths: Sequence[str], side: int, indices: Sequence[int]) -> Tens
     Raises:
         UserError: A file cannot be read as an image.
     """
-    images = torch.empty(len(indices), 3, side, side, dtype=torch.uint8)
-    for image, index in zip(images, indices, strict=True):
-        image.copy_(fitted(opened(paths[index]), side))
-    return images
+    return torch.stack([fitted(opened(paths[index]), side) for index in indices])

@@ -13,18 +13,10 @@ from diswot.data.own_masks import plain_mask
 from diswot.data.tabular import image_column
 from diswot.utils.optional_imports import imported
 
-MASKS = (
-    "mask",
-    "masks",
-    "annotation",
-    "annotations",
-    "segmentation",
-    "segmentation_mask",
-    "semantic_segmentation",
-    "label",
-    "labels",
-    "gt",
-)  # usual names of the column
+MASKS = (  # usual names of the column
+    *("mask", "masks", "annotation", "annotations", "segmentation", "segmentation_mask"),
+    *("semantic_segmentation", "label", "labels", "gt"),
+)
 
 
 def has_masks(table: Any) -> bool:
@@ -79,7 +71,6 @@ def _table(table: Any, name: str) -> MaskedImages:
     pictures, masks = (encoded_column(table, each, name) for each in (image, column))
     return MaskedImages(
         [f"the mask of {name}: row {row}" for row in range(len(table))],
-        range(len(table)),
         lambda row: opened(pictures([row])[0], names[row]),
         lambda row: plain_mask(opened_mask(masks([row])[0], names[row]), names[row]),
     )

@@ -5,8 +5,8 @@ Letters: n images, H x W pixels.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from diswot.data.dataset import UNLABELLED, Dataset, Split, hold_out_any
+from diswot.data.dataset import UNLABELLED, Dataset, Split, hold_out_any, subset
 from diswot.data.decode import IMAGENET_NORMALISATION, Normalisation, fitted
 from diswot.errors import UserError
 
@@ -80,15 +80,13 @@ class MaskedImages:
     """Images with masks, which are read on demand.
 
     Attributes:
-        names: Names of the masks in errors, by the numbers of their images.
-        rows: Numbers of the images.
+        names: Names of the n masks in errors.
         picture: Function that returns an image of a number as a PIL image in RGB.
         mask: Function that returns its mask as a PIL image: class indices, or colours.
         size_of: Function that returns its width and height. Default: those of the picture.
     """
 
     names: Sequence[str]
-    rows: Sequence[int]
     picture: Callable[[int], Any]
     mask: Callable[[int], Any]
     size_of: Callable[[int], tuple[int, int]] | None = None
@@ -100,18 +98,19 @@ class MaskedImages:
 
     def highest(self) -> int:
         """Return the highest class of all masks; 0 for masks that are void or coloured."""
-        masks = (np.array(self.mask(row)) for row in self.rows)
-        plain = (pixels[pixels != VOID] for pixels in masks if pixels.ndim == 2)
+        plain = (pixels[pixels != VOID] for pixels in self._masks() if pixels.ndim == 2)
         return max((int(pixels.max(initial=0)) for pixels in plain), default=0)
 
     def one_class(self) -> bool:
         """Say whether no mask has a colour or a class above 0; it reads until one has."""
-        masks = (np.array(self.mask(row)) for row in self.rows)
-        return all(pixels.ndim == 2 and np.isin(pixels, (0, VOID)).all() for pixels in masks)
+        return all(px.ndim == 2 and np.isin(px, (0, VOID)).all() for px in self._masks())
+
+    def _masks(self) -> Iterator[np.ndarray]:
+        return (np.array(self.mask(row)) for row in range(len(self.names)))
 
     def images(self, size: tuple[int, int], indices: Sequence[int]) -> Tensor:
         """Return some images as bytes, n x 3 x H x W."""
-        return torch.stack([fitted(self.picture(self.rows[int(i)]), *size) for i in indices])
+        return torch.stack([fitted(self.picture(int(i)), *size) for i in indices])
 
     def targets(
         self, classes: MaskClasses, size: tuple[int, int], indices: Sequence[int]
@@ -122,8 +121,7 @@ class MaskedImages:
             UserError: A mask has another aspect ratio than its image, or a value of no class.
         """
         found = torch.empty(len(indices), *size, dtype=torch.int64)
-        for place, index in enumerate(indices):
-            row = self.rows[int(index)]
+        for place, row in enumerate(map(int, indices)):
             where, mask = self.names[row], self.mask(row)
             check_shape(mask, self.size(row), where)
             found[place] = torch.from_numpy(classes.read(fitted_mask(mask, size), where))
@@ -131,9 +129,8 @@ class MaskedImages:
 
     def split(self, classes: MaskClasses, size: tuple[int, int]) -> Split:
         """Return the images as a split."""
-        everyone = torch.zeros(len(self.rows), dtype=torch.int64)
-        read = partial(self.images, size)
-        return Split(everyone, read, partial(self.targets, classes, size))
+        labels = torch.zeros(len(self.names), dtype=torch.int64)
+        return Split(labels, partial(self.images, size), partial(self.targets, classes, size))
 
 
 def masked(
@@ -165,14 +162,13 @@ def masked(
             f"the masks of {name} hold class 0 and void (255) alone; if 255 is a class, write a "
             f"colour of each class into {NAMES[0]}, such as 'object 255 255 255'"
         )
-    train = parts[0]
-    if len(parts) == 1:
-        held = hold_out_any(name, len(train.rows))
-        parts = [replace(train, rows=[train.rows[i] for i in chosen]) for chosen in held]
-    width, height = train.size(parts[0].rows[0])
+    held = hold_out_any(name, len(parts[0].names)) if len(parts) == 1 else None
+    width, height = parts[0].size(int(held[0][0]) if held else 0)
     side = img_size or height
     across = max(1, round(width * side / height))
     splits = [part.split(classes, (side, across)) for part in parts]
+    if held:
+        splits = [subset(splits[0], chosen) for chosen in held]
     facts = classes.names, side, *normalisation
     return Dataset(name, *facts, *splits, width=across, task="segmentation")
 

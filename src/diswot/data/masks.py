@@ -31,10 +31,8 @@ def is_masks(path: Path) -> bool:
     """Say whether a folder holds images and masks for segmentation, perhaps in splits."""
     if not path.is_dir():
         return False
-    if is_voc_masks(path) or _pair_folders(path):
-        return True
     inner = subfolders(path)
-    return bool(inner) and all(map(_pair_folders, inner))
+    return bool(_pair_folders(path) or (inner and all(map(_pair_folders, inner))))
 
 
 def masks(name: str, *, img_size: int | None) -> Dataset:
@@ -107,7 +105,6 @@ def _paired(images: Path, labels: Path, wanted: set[str] | None = None) -> Maske
     pictures, masks = ([each[place] for place in places] for each in (first, second))
     return MaskedImages(
         masks,
-        range(len(places)),
         lambda row: opened(pictures[row]),
         lambda row: opened_mask(masks[row]),
         lambda row: size_of(pictures[row]),

@@ -38,7 +38,6 @@ def own_masks(parts: Sequence[OwnImages], img_size: int | None) -> Dataset:
     images = [
         MaskedImages(
             [f"the mask of {part.name}: image {row}" for row in range(len(part))],
-            range(len(part)),
             part.picture,
             partial(_mask, part),
         )

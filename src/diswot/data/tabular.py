@@ -140,7 +140,7 @@ def _indices(table: ImageTable, classes: tuple[str, ...]) -> np.ndarray:
 
 
 def _read(table: ImageTable, side: int, rows: Sequence[int]) -> Tensor:
-    images = torch.empty(len(rows), 3, side, side, dtype=torch.uint8)
-    for image, row, source in zip(images, rows, table.fetch(rows), strict=True):
-        image.copy_(fitted(opened(source, f"row {row} of {table.name}"), side))
-    return images
+    images = zip(rows, table.fetch(rows), strict=True)
+    return torch.stack(
+        [fitted(opened(source, f"row {row} of {table.name}"), side) for row, source in images]
+    )

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 
 import torch
@@ -15,7 +14,7 @@ from torch import Generator, Tensor
 
 from diswot.data.dataset import HELD_OUT, SPLIT_SEED, UNLABELLED, Dataset, Split
 from diswot.data.decode import IMAGENET_NORMALISATION, opened, side_of
-from diswot.data.folder import note_others, read_images
+from diswot.data.folder import image_split, note_others, read_images
 from diswot.data.image_files import files_below
 from diswot.errors import UserError
 
@@ -37,13 +36,11 @@ def unlabelled_alone(
         raise UserError(f"{path} has {len(paths)} images, and a training needs at least 5")
     side = img_size or side_of(opened(paths[0]))
     order = torch.randperm(len(paths), generator=Generator().manual_seed(SPLIT_SEED)).tolist()
-    train, test = (_split(paths, part, side) for part in (sorted(order[held:]), order[:held]))
+    train, test = (
+        image_split([(paths[i], UNLABELLED) for i in part], side)
+        for part in (sorted(order[held:]), order[:held])
+    )
     return Dataset(str(path), tuple(classes), side, *IMAGENET_NORMALISATION, train, test)
-
-
-def _split(paths: Sequence[str], chosen: Sequence[int], side: int) -> Split:
-    labels = torch.full((len(chosen),), UNLABELLED)
-    return Split(labels, partial(read_images, [paths[i] for i in chosen], side))
 
 
 def with_unlabelled(data: Dataset, path: str | Path) -> Dataset:
@@ -67,7 +64,8 @@ def with_unlabelled(data: Dataset, path: str | Path) -> Dataset:
         known = chosen < count
         if known.any():
             images[known] = train.read(chosen[known].tolist())
-        images[~known] = read_images(paths, data.size, (chosen[~known] - count).tolist())
+        if not known.all():
+            images[~known] = read_images(paths, data.size, (chosen[~known] - count).tolist())
         return images
 
     labels = torch.cat((train.labels, torch.full((len(paths),), UNLABELLED)))

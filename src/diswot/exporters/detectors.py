@@ -9,14 +9,15 @@ Letters: n boxes of an image.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
-from diswot.costs.onnx_program import BOXES, OneImage, quiet
+from diswot.costs.onnx_program import BOXES, OneImage, check_onnx, write_detector
 from diswot.errors import ExportFailed
-from diswot.exporters.formats import ONNX, TOLERANCE, needs_onnx, onnx_function, reason_of
+from diswot.exporters.formats import ONNX, TOLERANCE, onnx_function, reason_of
 from diswot.exporters.model_card import StudentDescription
 from diswot.utils import files
 
@@ -32,29 +33,15 @@ boxes, labels, scores = session.run(None, {"images": image})  # float32, 1 x C x
 Found = Sequence[Tensor]
 
 
-def write_detector(model: nn.Module, folder: Path, description: StudentDescription) -> list[Path]:
+def save_detector(model: nn.Module, folder: Path, description: StudentDescription) -> list[Path]:
     """Write a detector as ONNX for one image of fixed size; return the path of the file.
 
     Raises:
         UserError: A package is missing, or the file cannot be written.
     """
-    needs_onnx()
-    example = torch.zeros(1, *description.image_shape)
-
-    def save(temporary: str) -> None:
-        with quiet():
-            torch.onnx.export(
-                OneImage(model).eval(),
-                (example,),
-                temporary,
-                input_names=["images"],
-                output_names=list(BOXES),
-                dynamic_axes={name: {0: "n"} for name in BOXES},
-                dynamo=False,
-            )
-
-    path = folder / ONNX
-    files.write(path, save)
+    check_onnx("--format onnx")
+    example, path = torch.zeros(1, *description.image_shape), folder / ONNX
+    files.write(path, partial(write_detector, model, example))
     return [path]
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from torch import nn
 
 from diswot.errors import ExportFailed, UserError, unknown
-from diswot.exporters.detectors import USE, check_detector, write_detector
+from diswot.exporters.detectors import USE, check_detector, save_detector
 from diswot.exporters.formats import FORMATS, check, reason_of
 from diswot.exporters.model_card import TITLE, StudentDescription, with_other_formats
 from diswot.training.evaluation import frozen
@@ -47,9 +47,9 @@ def export(
     before = read_card(card)
     with frozen(student):
         try:
-            write = write_detector if detects else chosen.write
+            write = save_detector if detects else chosen.write
             written = write(student, folder, description)
-        except (UserError, ExportFailed):
+        except UserError:
             raise
         except Exception as error:  # an exporter may raise anything for a network it cannot trace
             reason = reason_of(error)

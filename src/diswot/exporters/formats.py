@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
-import os
 import subprocess
 import sys
 import tempfile
@@ -15,8 +13,8 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from diswot.costs.onnx_program import quiet
-from diswot.errors import ExportFailed, UserError, one_line
+from diswot.costs.onnx_program import check_onnx, onnx_session, quiet
+from diswot.errors import ExportFailed, one_line
 from diswot.exporters.model_card import StudentDescription
 from diswot.exporters.python_source import source
 from diswot.observation.rows import logits_of
@@ -83,19 +81,8 @@ def check(model: nn.Module, folder: Path, kind: Format, description: StudentDesc
     return worst
 
 
-def needs_onnx() -> None:
-    """Refuse to write ONNX where a package for it is missing.
-
-    Raises:
-        UserError: One is not installed.
-    """
-    for package in ("onnx", "onnxscript", "onnxruntime"):
-        if importlib.util.find_spec(package) is None:
-            raise UserError(f"ONNX needs the package {package}: pip install 'diswot[onnx]'")
-
-
 def _write_onnx(model: nn.Module, folder: Path, description: StudentDescription) -> list[Path]:
-    needs_onnx()
+    check_onnx("--format onnx")
     returning, sizes = _returning_logits(model, description)
 
     def save(temporary: str) -> None:
@@ -125,11 +112,7 @@ def onnx_function(
     path: Path, outputs: list[str], threads: int = 0
 ) -> Callable[[Tensor], list[Tensor]]:
     """Return an ONNX file as a function of images on the CPU; 0 threads are all."""
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
-    session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    session = onnx_session(str(path), threads)
     return lambda images: [
         torch.from_numpy(each) for each in session.run(outputs, {"images": images.numpy()})
     ]
@@ -143,12 +126,8 @@ def _write_torch(model: nn.Module, folder: Path, description: StudentDescription
     path = folder / "student.pt2"
 
     def save(temporary: str) -> None:
-        whole = Path(f"{temporary}.pt2")
-        try:
-            torch.export.save(program, whole)
-            os.replace(whole, temporary)
-        finally:
-            whole.unlink(missing_ok=True)
+        with open(temporary, "wb") as file:
+            torch.export.save(program, file)
 
     files.write(path, save)
     return [path]

@@ -22,21 +22,10 @@ from diswot.exporters.formats import FORMATS, ONNX, reason_of
 from diswot.exporters.int8_comparison import Int8Comparison, compare
 from diswot.exporters.model_card import StudentDescription, with_other_formats
 from diswot.utils import environment, files
-from diswot.utils.optional_imports import imported
 
 INT8 = "student_int8.onnx"
 CALIBRATION = 256  # training images
 _PART = 32  # images of a pass
-
-
-def check_packages() -> None:
-    """Check that the packages that quantise and run ONNX files are installed.
-
-    Raises:
-        UserError: A package is missing.
-    """
-    for package in ("onnx", "onnxscript", "onnxruntime", "onnxruntime.quantization"):
-        imported(package, "--int8", "onnx")
 
 
 def export_int8(

@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from torch import Tensor
+from torch import Tensor, nn
 
-from diswot.costs.counts import Shape
+from diswot.costs.counts import Shape, count, count_depth, count_params
 from diswot.tasks.registry import find_result
 from diswot.utils.units import show_count
 from diswot.utils.untrusted import number
@@ -149,9 +149,15 @@ MEAN, STD = {self.mean!r}, {self.std!r}  # by channel, for values of 0 to 1'''
         return rows
 
 
-def sizes(params: int, macs: int, depth: int) -> dict[str, str]:
+def sizes(model: nn.Module, image_shape: Shape) -> dict[str, str]:
     """Return the sizes of a network as rows of the model card."""
-    return {"params": show_count(params), "MACs": show_count(macs), "depth": str(depth)}
+    counts = count(model, image_shape)
+    return {
+        "params": show_count(count_params(model)),
+        "MACs": show_count(counts.macs),
+        "operations that the MACs leave out": ", ".join(counts.uncounted),
+        "depth": str(count_depth(model)),
+    }
 
 
 def with_other_formats(card: str, before: str) -> str:

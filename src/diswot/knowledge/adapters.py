@@ -110,7 +110,7 @@ def _fixed(outputs: int, inputs: int) -> Tensor:
     return orthogonal(outputs, inputs, Generator().manual_seed(SEED))
 
 
-def pool(maps: Tensor, grid: tuple[int, int]) -> Tensor:
+def _pool(maps: Tensor, grid: tuple[int, int]) -> Tensor:
     """Average maps, B x C x H x W, down to a grid; a map on that grid is returned as it is."""
     if maps.shape[2:] == grid:
         return maps
@@ -130,12 +130,13 @@ def _pairs(adapter: Adapter, teacher: Observation, student: Observation) -> list
     if adapter.stages not in chosen:
         raise unknown("stages of an adapter", adapter.stages, chosen)
     pairs = pairs[chosen[adapter.stages]]
-    return [_on_one_grid(*maps) for maps in pairs] if adapter.grids else pairs
+    return [on_one_grid(*maps) for maps in pairs] if adapter.grids else pairs
 
 
-def _on_one_grid(teacher: Tensor, student: Tensor) -> Pair:
+def on_one_grid(teacher: Tensor, student: Tensor) -> Pair:
+    """Average two maps down to the smaller height and the smaller width."""
     grid = min(teacher.shape[2], student.shape[2]), min(teacher.shape[3], student.shape[3])
-    return pool(teacher, grid), pool(student, grid)
+    return _pool(teacher, grid), _pool(student, grid)
 
 
 def _projected(maps: Tensor, width: int) -> Tensor:

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 
 from diswot.errors import UserError
-from diswot.knowledge.adapters import pool
-from diswot.knowledge.stages import at_least_float32
-from diswot.observation.functional import in_safe_range, unit_rows
+from diswot.knowledge.adapters import on_one_grid
+from diswot.knowledge.stages import at_least_float32, in_safe_range
+from diswot.observation.functional import unit_rows
 from diswot.observation.observe import Observation
 
 
@@ -32,9 +32,8 @@ def gradcam(teacher: Observation, student: Observation) -> Tensor:
     Raises:
         UserError: An observation has no `cam_weights`.
     """
-    maps = class_activation(teacher), class_activation(student)
-    grid = min(m.shape[1] for m in maps), min(m.shape[2] for m in maps)
-    map_t, map_s = (unit_rows(pool(m.unsqueeze(1), grid).flatten(1)) for m in maps)
+    maps = (class_activation(seen).unsqueeze(1) for seen in (teacher, student))
+    map_t, map_s = (unit_rows(each.flatten(1)) for each in on_one_grid(*maps))
     return (map_t - map_s).square().sum(1).mean()
 
 

@@ -7,8 +7,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from diswot.knowledge.stages import at_least_float32, image_gram
-from diswot.observation.functional import unit_rows
+from diswot.knowledge.stages import at_least_float32, relation_matrix
 from diswot.observation.observe import Observation
 
 
@@ -21,5 +20,7 @@ def relation(teacher: Observation, student: Observation) -> Tensor:
 
     DisWOT, CVPR 2023, eq. 6 and 7, after Tung and Mori, ICCV 2019.
     """
-    relations = [unit_rows(image_gram(at_least_float32(seen.last))) for seen in (teacher, student)]
-    return (relations[0] - relations[1]).square().mean()
+    of_teacher, of_student = (
+        relation_matrix(at_least_float32(seen.last)) for seen in (teacher, student)
+    )
+    return (of_teacher - of_student).square().mean()

@@ -21,8 +21,8 @@ from diswot.knowledge.stages import (
     average,
     cached,
     comparable_pairs,
-    image_gram,
     in_safe_range,
+    relation_matrix,
 )
 from diswot.observation.functional import gram, unit_rows
 from diswot.observation.observe import Observation
@@ -40,11 +40,7 @@ def sp(teacher: Observation, student: Observation) -> Tensor:
     Tung and Mori, ICCV 2019, who sum over pairs of stages.
     """
     pairs = comparable_pairs("sp", teacher, student)
-    return average(mse_loss(_similarities(b), _similarities(a)) for a, b in pairs)
-
-
-def _similarities(maps: Tensor) -> Tensor:
-    return unit_rows(image_gram(maps))
+    return average(mse_loss(relation_matrix(b), relation_matrix(a)) for a, b in pairs)
 
 
 def cka(teacher: Observation, student: Observation) -> Tensor:
@@ -77,10 +73,10 @@ _LEAST_LEFT = 0.02  # share of the squares, for the mean to be subtracted afterw
 def _centred_gram(features: Tensor) -> Tensor:
     """Return the inner products of the features less their mean, B x B.
 
-    They are computed from the plain inner products, which other distances use too. If so little of
-    these is left that rounding would show, the mean is subtracted from the features.
+    They are computed from the plain inner products. If so little of these is left that rounding
+    would show, the mean is subtracted from the features.
     """
-    plain = image_gram(features).double()
+    plain = gram(in_safe_range(features)).double()
     centred = plain - plain.mean(0) - plain.mean(1, keepdim=True) + plain.mean()
     if centred.detach().trace() > _LEAST_LEFT * plain.detach().trace():
         return centred.to(features.dtype)

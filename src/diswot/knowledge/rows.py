@@ -10,12 +10,16 @@ from torch import Tensor
 from diswot.errors import UserError
 from diswot.observation.observe import Observation
 
-Part = Literal["logits", "head_input", "class_gradient"]
 _MAPS = "distances of maps, such as pkd, need none"
 
 
 def check_rows(
-    name: str, teacher: Observation, student: Observation, part: Part, *, same: bool = True
+    name: str,
+    teacher: Observation,
+    student: Observation,
+    part: Literal["logits", "head_input", "class_gradient"],
+    *,
+    same: bool = True,
 ) -> None:
     """Refuse a distance of rows that a detector does not show, or that two do not share.
 

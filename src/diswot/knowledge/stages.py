@@ -175,14 +175,11 @@ _magnitude = cached(functional.magnitude)
 
 
 def in_safe_range(values: Tensor) -> Tensor:
-    """Rescale huge or tiny features as `functional.in_safe_range`, with a cached magnitude."""
-    return functional.in_safe_range(values, _magnitude(values))
+    """Return huge or tiny features `rescaled`, others as they are."""
+    return functional.rescaled(values, _magnitude(values))
 
 
-@cached
-def image_gram(features: Tensor) -> Tensor:
-    """Return the inner products of all pairs of images, B x B, of features in a safe range."""
-    return functional.gram(in_safe_range(features))
+relation_matrix = cached(functional.relation_matrix)
 
 
 @cached

@@ -11,13 +11,12 @@ from dataclasses import dataclass
 from functools import cached_property, partial
 from itertools import chain
 
-import torch
 from torch import nn
 
 from diswot.costs.budget import COSTS, Budget, Costs
 from diswot.costs.counts import Shape
 from diswot.data.dataset import Batch
-from diswot.errors import UserError
+from diswot.errors import UserError, out_of_memory
 from diswot.nas.trial_result import MEMORY, NOT_FINITE, RAISED, TrialResult
 from diswot.proxies.registry import Proxy, ProxyLike, get_proxies
 from diswot.proxies.scorer import NotScored, Scorer, scorer
@@ -141,5 +140,4 @@ def _kind(error: BaseException) -> str:
         return _kind(error.__cause__)
     if isinstance(error, NotScored):
         return NOT_FINITE
-    memory = isinstance(error, MemoryError | torch.OutOfMemoryError)
-    return MEMORY if memory or "can't allocate memory" in str(error) else RAISED
+    return MEMORY if out_of_memory(error) else RAISED

@@ -21,7 +21,7 @@ from diswot.proxies.scorer import standard_error
 from diswot.spaces.registry import Params, build_network
 from diswot.utils.notebook import Curve, Mode, data_frame, figure, html_table
 from diswot.utils.pareto import pareto_front
-from diswot.utils.units import show_count
+from diswot.utils.units import show_count, show_params
 from diswot.utils.user_code import name_of
 
 if TYPE_CHECKING:
@@ -113,7 +113,7 @@ class SearchResult:
         early = f"; stopped early: {self.stopped}" if self.stopped else ""
         return (
             f"SearchResult(best score {best.score:.5g} of {self.scored} scored students in "
-            f"{seconds:.1f} s: {_text(best.params)}{early})"
+            f"{seconds:.1f} s: {show_params(best.params)}{early})"
         )
 
     def as_dict(self) -> dict[str, Any]:
@@ -146,7 +146,12 @@ class SearchResult:
 
     def _repr_html_(self) -> str:
         rows = [
-            (f"{s.score:.5g}", show_count(s.model_params), show_count(s.macs), _text(s.params))
+            (
+                f"{s.score:.5g}",
+                show_count(s.model_params),
+                show_count(s.macs),
+                show_params(s.params),
+            )
             for s in self.top
         ]
         columns = ("score", "params", "MACs", "architecture")
@@ -156,17 +161,13 @@ class SearchResult:
 def _curve(name: str, students: Sequence[Student], cost: str, mode: Mode) -> Curve:
     """Return the score of students against a cost."""
     costs, scores = [_cost(each, cost) for each in students], [each.score for each in students]
-    return Curve(name, costs, scores, [_text(each.params) for each in students], mode)
+    return Curve(name, costs, scores, [show_params(each.params) for each in students], mode)
 
 
 def _cost(student: Student, name: str) -> float:
     """Return a cost of a student by its name among the objectives; NaN if it was not measured."""
     value = getattr(student, "model_params" if name == "params" else name)
     return math.nan if value is None else float(value)
-
-
-def _text(params: Params) -> str:
-    return ", ".join(f"{name}={value}" for name, value in params.items())
 
 
 def search_result(driver: Driver, evaluator: Evaluator, *, exhaustive: bool) -> SearchResult:
@@ -319,5 +320,5 @@ def _nothing(driver: Driver, evaluator: Evaluator) -> Exception:
     return UserError(
         f"no student fits the budget among {len(history):,} different ones: none{among} keeps "
         f"max_{broken} {show(rejected.limit)}; the nearest has {show(rejected.value)} "
-        f"({sizes}): {_text(nearest.params)}"
+        f"({sizes}): {show_params(nearest.params)}"
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from optuna.distributions import BaseDistribution
 from optuna.samplers import BaseSampler, NSGAIISampler, RandomSampler, TPESampler
@@ -95,11 +95,34 @@ def listed(left: deque[dict[str, Any]]) -> BaseSampler:
 
 SamplerLike = str | BaseSampler | Callable[..., BaseSampler]
 
-SAMPLERS: dict[str, Callable[[int], BaseSampler]] = {
-    "evolution": lambda seed: AgingEvolutionSampler(seed=seed),
-    "random": lambda seed: PerTrial(lambda own: RandomSampler(seed=own), seed),
-    "tpe": lambda seed: PerTrial(lambda own: TPESampler(seed=own), seed),
-    "nsga2": lambda seed: PerTrial(lambda own: NSGAIISampler(seed=own, population_size=20), seed),
+
+class SamplerRow(NamedTuple):
+    """A row of the table of samplers: a function of a seed, what it does, and its paper."""
+
+    make: Callable[[int], BaseSampler]
+    summary: str
+    paper: str = ""
+
+
+SAMPLERS = {
+    "evolution": SamplerRow(
+        lambda seed: AgingEvolutionSampler(seed=seed),
+        "mutants of tournament winners replace the oldest",
+        "Real et al., AAAI 2019",
+    ),
+    "random": SamplerRow(
+        lambda seed: PerTrial(lambda own: RandomSampler(seed=own), seed), "independent draws"
+    ),
+    "tpe": SamplerRow(
+        lambda seed: PerTrial(lambda own: TPESampler(seed=own), seed),
+        "samples from a density model of good students",
+        "Bergstra et al., NeurIPS 2011",
+    ),
+    "nsga2": SamplerRow(
+        lambda seed: PerTrial(lambda own: NSGAIISampler(seed=own, population_size=20), seed),
+        "a genetic algorithm for several objectives",
+        "Deb et al., 2002",
+    ),
 }
 
 
@@ -118,7 +141,7 @@ def create_sampler(name: SamplerLike, seed: int) -> BaseSampler:
     if isinstance(name, BaseSampler):
         return name
     if isinstance(name, str) and name in SAMPLERS:
-        return SAMPLERS[name](seed)
+        return SAMPLERS[name].make(seed)
     if isinstance(name, str) and not user_code.is_spec(name):
         raise unknown("sampler", name, SAMPLERS)
     said = user_code.name_of(name)

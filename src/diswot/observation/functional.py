@@ -56,7 +56,7 @@ def relation_matrix(features: Tensor) -> Tensor:
 
     One common factor of all features changes nothing; huge and tiny features are rescaled first.
     """
-    return unit_rows(gram(in_safe_range(features)))
+    return unit_rows(gram(rescaled(features, magnitude(features))))
 
 
 def magnitude(features: Tensor) -> Tensor:
@@ -65,14 +65,13 @@ def magnitude(features: Tensor) -> Tensor:
     return torch.maximum(-low, high)
 
 
-def in_safe_range(features: Tensor, largest: Tensor | None = None) -> Tensor:
-    """Divide features by their largest absolute value if it is above 1e6 or below 1e-6.
+def rescaled(features: Tensor, largest: Tensor) -> Tensor:
+    """Divide features by their largest absolute value, a scalar, if it is above 1e6 or below 1e-6.
 
     For computations that do not depend on a common factor: squares of the maps of a network
     without normalisation would overflow. The divisor has no gradient. Features within the range
-    are returned as they are, without a copy. The `magnitude` is computed unless it is given.
+    are returned as they are, without a copy.
     """
-    largest = magnitude(features) if largest is None else largest
     return features if 1e-6 <= float(largest) <= 1e6 else features / _divisor(largest)
 
 

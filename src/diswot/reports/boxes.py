@@ -6,11 +6,12 @@ Letters: B images, M boxes an image.
 from __future__ import annotations
 
 import torch
+from matplotlib.colors import to_hex
 from PIL import ImageDraw
 from torch import Tensor
 
 from diswot.observation.rows import IGNORED
-from diswot.reports.drawing import GREY, Colour, Drawing, css
+from diswot.reports.drawing import GREY, Colour, Drawing
 from diswot.reports.pictures import encoded, resized
 
 SIDE = 240  # width or height of a picture in pixels, the larger of the two
@@ -33,8 +34,8 @@ def draw_boxes(pixels: Tensor, boxes: Tensor, palette: list[Colour]) -> str:
     pen = ImageDraw.Draw(image)
     for row in boxes[boxes[:, 4] != IGNORED]:
         x1, y1, x2, y2 = (row[:4] * scale).tolist()
-        colour = GREY if row[5] else palette[int(row[4])]
-        pen.rectangle((x1, y1, max(x1, x2 - 1), max(y1, y2 - 1)), outline=css(colour), width=LINE)
+        colour = to_hex(GREY if row[5] else palette[int(row[4])])
+        pen.rectangle((x1, y1, max(x1, x2 - 1), max(y1, y2 - 1)), outline=colour, width=LINE)
     return encoded(image)
 
 

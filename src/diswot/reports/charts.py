@@ -21,6 +21,7 @@ from diswot.runs.records import RankStudyRecord, SearchRecord, TrainingRecord, T
 from diswot.runs.verification import Verification, VerifiedRow
 from diswot.tasks.registry import find_result
 from diswot.utils.pareto import pareto_front
+from diswot.utils.units import show_params
 from diswot.utils.untrusted import mapping, number
 
 BLUE, ORANGE, GREY, GREEN = "#3b82c4", "#e07b39", "#8b95a1", "#2a9d74"
@@ -41,9 +42,8 @@ def escaped(text: object) -> str:
 
 def brief(params: Mapping[str, Any], most: int = 8) -> str:
     """Format up to `most` parameters as one line, and count the others."""
-    parts = [f"{name}={value}" for name, value in params.items()]
-    more = f" and {len(parts) - most} more" if len(parts) > most else ""
-    return " ".join(parts[:most]) + more
+    more = f" and {len(params) - most} more" if len(params) > most else ""
+    return show_params(dict([*params.items()][:most])) + more
 
 
 def differing(params: Mapping[str, Any], winner: Mapping[str, Any], most: int = 8) -> str:

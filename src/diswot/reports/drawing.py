@@ -50,8 +50,3 @@ def class_colours(classes: int) -> list[Colour]:
         colorsys.hls_to_rgb((0.58 + k * _GOLDEN) % 1, (0.45, 0.65, 0.3)[k // 7 % 3], 0.65)
         for k in range(classes)
     ]
-
-
-def css(colour: Colour) -> str:
-    """Return a colour as CSS writes it."""
-    return "#" + "".join(f"{round(255 * value):02x}" for value in colour)

@@ -10,14 +10,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from diswot.costs.counts import Shape, count_depth, count_macs, count_params, count_trainable
+from diswot.costs.counts import Shape, count, count_depth, count_params, count_trainable
 from diswot.data.dataset import Batch, Dataset
 from diswot.errors import UserError, one_line
 from diswot.knowledge.gradcam import class_activation
 from diswot.models.weights import load_weights
 from diswot.observation.functional import relation_matrix
 from diswot.observation.observe import Observation, observe
-from diswot.reports.pictures import overlay, picture
+from diswot.reports.pictures import evenly_spread, overlay, picture
 from diswot.runs.rebuild import RecordedNetworks
 
 SHOWN = 8  # images drawn with class activation maps
@@ -25,12 +25,16 @@ SHOWN = 8  # images drawn with class activation maps
 
 @dataclass(frozen=True)
 class Sizes:
-    """Sizes of a network: parameters, multiply-adds of one image, layers with weights."""
+    """Sizes of a network: parameters, multiply-adds of one image, layers with weights.
+
+    `uncounted` has the names of operations that the multiply-adds leave out.
+    """
 
     params: int
     macs: int
     depth: int
     trainable: int
+    uncounted: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -66,8 +70,8 @@ class FeatureComparison:
 
 def sizes_of(model: nn.Module, image_shape: Shape) -> Sizes:
     """Return the sizes of a network for images of some channels, height and width."""
-    macs = count_macs(model, image_shape)
-    return Sizes(count_params(model), macs, count_depth(model), count_trainable(model))
+    counts, depth = count(model, image_shape), count_depth(model)
+    return Sizes(count_params(model), counts.macs, depth, count_trainable(model), counts.uncounted)
 
 
 def attempt(notes: list[str], what: str, make: Callable[[], Any]) -> Any:
@@ -127,12 +131,10 @@ def _maps(
     batch: Batch, observed: list[Observation], images: Dataset, names: list[str]
 ) -> list[ActivationMaps]:
     """Draw the activation maps of `SHOWN` samples, spread evenly over the classes."""
-    count = min(SHOWN, len(names))
-    chosen = torch.linspace(0, len(names) - 1, count).round().long().tolist()
     mean, std = (torch.tensor(v).view(3, 1, 1) for v in (images.mean, images.std))
     activations = [class_activation(one) for one in observed]
     maps = []
-    for i in chosen:
+    for i in evenly_spread(len(names), SHOWN):
         pixels = (batch.images[i] * std + mean).clamp(0, 1)
         drawn = (overlay(pixels, activation[i]) for activation in activations)
         maps.append(ActivationMaps(names[i], picture(pixels), *drawn))

@@ -15,6 +15,12 @@ from torch.nn.functional import interpolate
 SIDE = 96  # width or height of a picture in pixels, the larger of the two
 
 
+def evenly_spread(total: int, count: int) -> list[int]:
+    """Return at most `count` of the numbers below `total`, spread evenly."""
+    places = torch.linspace(0, total - 1, min(count, total), dtype=torch.float64)
+    return [int(place) for place in places.round()]
+
+
 def picture(pixels: Tensor, *, smooth: bool = True) -> str:
     """Encode an image, 3 x H x W of 0 to 1, as a PNG data URI; its longer side gets `SIDE` pixels.
 

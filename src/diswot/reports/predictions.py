@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from matplotlib.colors import to_hex
 from torch import Tensor, nn
 
 from diswot.costs.counts import count_macs
@@ -18,9 +19,9 @@ from diswot.data.dataset import Dataset
 from diswot.models.weights import load_weights
 from diswot.observation.rows import IGNORED
 from diswot.reports.boxes import BOXES
-from diswot.reports.drawing import GREY, Drawing, class_colours, css
+from diswot.reports.drawing import GREY, Drawing, class_colours
 from diswot.reports.masks import MASKS
-from diswot.reports.pictures import picture
+from diswot.reports.pictures import evenly_spread, picture
 from diswot.runs.rebuild import IMAGE_FACTS, RecordedNetworks
 from diswot.runs.records import TrainingRecord
 from diswot.tasks.registry import task_of
@@ -112,7 +113,7 @@ def compare_predictions(images: Dataset, networks: Mapping[str, nn.Module]) -> P
     assert images.test is not None
     drawing, task = DRAWINGS[images.task], task_of(images)
     count = _affordable(images, networks)
-    chosen, drawn = _spread(len(images.test), count), _spread(count, DRAWN)
+    chosen, drawn = evenly_spread(len(images.test), count), evenly_spread(count, DRAWN)
     pixels, truth = images.test.read(chosen), images.test.targets(chosen)
     shown, percents = {"truth": truth}, {}
     for name, network in networks.items():
@@ -134,8 +135,9 @@ def compare_predictions(images: Dataset, networks: Mapping[str, nn.Module]) -> P
 
 def _legend(images: Dataset, drawing: Drawing, present: set[int]) -> list[LegendEntry]:
     palette = class_colours(len(images.classes))
-    legend = [LegendEntry(images.classes[k], css(palette[k])) for k in sorted(present - {IGNORED})]
-    return legend + [LegendEntry(drawing.grey, css(GREY))] * (IGNORED in present)
+    shown = sorted(present - {IGNORED})
+    legend = [LegendEntry(images.classes[k], to_hex(palette[k])) for k in shown]
+    return legend + [LegendEntry(drawing.grey, to_hex(GREY))] * (IGNORED in present)
 
 
 def _pictures(
@@ -156,12 +158,6 @@ def _affordable(images: Dataset, networks: Mapping[str, nn.Module]) -> int:
     return min(MEASURED, affordable, len(images.test))
 
 
-def _spread(total: int, count: int) -> list[int]:
-    """Return at most `count` of the numbers below `total`, spread evenly."""
-    places = torch.linspace(0, total - 1, min(count, total), dtype=torch.float64)
-    return [int(place) for place in places.round()]
-
-
 def _predicted(
     images: Dataset, network: nn.Module, pixels: Tensor, truth: Tensor
 ) -> tuple[Tensor, list[float]]:
@@ -173,8 +169,8 @@ def _predicted(
         for predicted, targets in predict(network, images, batches):
             counts.append(task.count(predicted, targets))
             found.append(predicted)
-    total = task.combine(counts)
-    return torch.cat(found), [value for _, value in table(task, total, images.classes)]
+    results = task.results(task.combine(counts), len(images.classes))
+    return torch.cat(found), [value for _, value in table(task, results, images.classes)]
 
 
 def _rows(images: Dataset, percents: Mapping[str, list[float]]) -> list[ClassResult]:

@@ -96,6 +96,9 @@ def _add_search(view: View, search: SearchRecord, networks: bool) -> None:
             _add_predictions(view, search.config, _shown_training(view), None)
     view.rows = _rows(ranked, recorded if networks else None, view.notes)
     view.compared = _compared(view, recorded, networks)
+    sizes = [row.sizes for row in view.rows] + [row.sizes for row in view.compared]
+    if left_out := sorted({name for each in sizes if each for name in each.uncounted}):
+        view.notes.append(f"MACs leave out operations without a formula: {', '.join(left_out)}")
     if ranked:
         view.against = _against_teacher(view.compared)
         view.headline = _headline(view, str(search.config.get("space", "unknown space")))

@@ -17,7 +17,7 @@ from diswot.runs.read import load_run
 from diswot.runs.records import Run, SearchRecord, TrainingRecord
 from diswot.storage.run_files import ALONE, DISTILLED
 from diswot.utils.notebook import Curve, data_frame, html_table, panels
-from diswot.utils.units import show_count, show_number, show_seconds
+from diswot.utils.units import show_count, show_number, show_params, show_seconds
 from diswot.utils.untrusted import mapping, number, numbers
 
 if TYPE_CHECKING:
@@ -308,9 +308,7 @@ def _shown(value: Any, show: Any = str) -> str:
 
 def _student(value: Any) -> str:
     """Return parameters of an architecture, or the name of a network, as a text."""
-    if not isinstance(value, Mapping):
-        return str(value)
-    return " ".join(f"{name}={choice}" for name, choice in value.items())
+    return show_params(value) if isinstance(value, Mapping) else str(value)
 
 
 _SHOWN = {

@@ -96,6 +96,6 @@ def trial_record(trial: FrozenTrial) -> TrialRecord:
         standard_error=standard_error([value for value in repeats if number(value) is not None]),
         model_params=number(result.model_params),
         macs=costs.get("macs"),
-        note=f"{over.value} {over.of} > {over.limit}" if over else result.failed,
+        note=str(over) if over else result.failed,
         extra={name: value for name, value in costs.items() if name not in ("params", "macs")},
     )

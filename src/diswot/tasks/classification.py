@@ -11,7 +11,7 @@ from torch import Tensor
 from diswot.data.dataset import Dataset
 from diswot.errors import UserError
 from diswot.observation.rows import logits_of
-from diswot.tasks.task import Fit, Task, of_batch, summed
+from diswot.tasks.task import Fit, Results, Task, of_batch, summed
 
 
 def two_labels(_: Dataset) -> Tensor:
@@ -25,10 +25,10 @@ def count_correct(logits: Tensor, labels: Tensor) -> Tensor:
     return torch.stack((correct, correct.new_tensor(len(labels)))).double()
 
 
-def accuracy(counts: Tensor) -> dict[str, float]:
+def accuracy(counts: Tensor, _: int) -> Results:
     """Return the share of the images that `count_correct` counts as correct, in %."""
     correct, images = map(float, counts)
-    return {"test_accuracy": 100 * correct / images}
+    return Results({"test_accuracy": 100 * correct / images})
 
 
 def check_logits(fit: Fit, outputs: object) -> None:
@@ -71,7 +71,6 @@ CLASSIFICATION = Task(
     count=count_correct,
     combine=summed,
     results=accuracy,
-    class_results=None,
     check=check_logits,
     share=True,
 )

@@ -10,7 +10,6 @@ Letters: B images, N images of the test, M true boxes an image, K classes.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -21,7 +20,7 @@ from diswot.data.dataset import Dataset
 from diswot.errors import UserError
 from diswot.observation.boxes import BACKGROUND
 from diswot.observation.rows import IGNORED
-from diswot.tasks.task import Fit, Network, Task
+from diswot.tasks.task import Fit, Network, Results, Task
 from diswot.utils.optional_imports import imported
 
 DETECTIONS = 100  # boxes of the highest scores in an image that COCO's protocol counts
@@ -61,28 +60,18 @@ def put_beside(predicted: Tensor, targets: Tensor) -> Tensor:
     return torch.cat((predicted, targets.to(predicted)), 1).cpu()
 
 
-def joined(images: Sequence[Tensor]) -> Tensor:
-    """Return the rows of several parts of the test images, N x (100 + M) x 6."""
-    return torch.cat(list(images))
-
-
-def mean_average_precision(images: Tensor) -> dict[str, float]:
-    """Return the mAP over the thresholds 0.5 to 0.95 of the IoU, and that at 0.5, in %.
+def mean_average_precision(images: Tensor, classes: int) -> Results:
+    """Return the mAP over the thresholds 0.5 to 0.95 of the IoU, that at 0.5, and each class's AP.
 
     A detection that overlaps with a crowd or a difficult object alone is neither right nor wrong.
-    Both are NaN if there is no true box. The boxes are as `put_beside` returns them.
+    The means are NaN if there is no true box. The boxes are as `put_beside` returns them.
     """
-    precision, _ = _precisions(images)
-    return {"test_map": _mean(precision), "test_map50": _mean(precision[0])}
-
-
-def class_precisions(images: Tensor, classes: int) -> Tensor:
-    """Return the average precision of each class over the thresholds 0.5 to 0.95, K, in %."""
     precision, known = _precisions(images)
-    found = torch.full((classes,), torch.nan, dtype=torch.float64)
+    by_class = torch.full((classes,), torch.nan, dtype=torch.float64)
     for place, label in enumerate(known.tolist()):
-        found[label] = _mean(precision[..., place])
-    return found
+        if label < classes:  # a detector of a user may find others
+            by_class[label] = _mean(precision[..., place])
+    return Results({"test_map": _mean(precision), "test_map50": _mean(precision[0])}, by_class)
 
 
 def _mean(precision: Tensor) -> float:
@@ -118,11 +107,10 @@ def check_boxes(fit: Fit, outputs: object) -> None:
     Raises:
         UserError: They are not, or it has others.
     """
-    fits = isinstance(outputs, list) and len(outputs) == 2
-    for each in outputs if isinstance(outputs, list) else ():
-        fits = fits and isinstance(each, dict) and all(key in each for key in _KEYS)
     role, data = fit.role, fit.data
-    if not fits:
+    found = outputs if isinstance(outputs, list) else []
+    boxes = [each for each in found if isinstance(each, dict) and {*_KEYS} <= each.keys()]
+    if not len(found) == len(boxes) == 2:
         raise UserError(
             f"the {role} gives {type(outputs).__name__} for 2 images, and {data.name} needs a "
             "detector: a list with a dict of boxes, labels and scores for each image"
@@ -166,9 +154,8 @@ DETECTION = Task(
     outputs=of_list,
     predictions=highest_boxes,
     count=put_beside,
-    combine=joined,
+    combine=torch.cat,
     results=mean_average_precision,
-    class_results=class_precisions,
     check=check_boxes,
     means=("mean", "mean at an IoU of 0.5"),
     bf16=False,

@@ -12,7 +12,7 @@ from diswot.data.dataset import Dataset
 from diswot.errors import UserError
 from diswot.observation.rows import IGNORED, logits_of, resized_logits
 from diswot.tasks.classification import check_logits
-from diswot.tasks.task import Fit, Task, of_batch, summed
+from diswot.tasks.task import Fit, Results, Task, of_batch, summed
 
 
 def two_masks(data: Dataset) -> Tensor:
@@ -35,15 +35,11 @@ def confusion(logits: Tensor, targets: Tensor) -> Tensor:
     return counts.double()
 
 
-def class_ious(counts: Tensor, classes: int) -> Tensor:
-    """Return the intersection over union of each class, in %; NaN for one that never occurs."""
-    hits = counts.diagonal()[:classes]
-    return 100 * hits / (counts.sum(0) + counts.sum(1) - hits)
-
-
-def mean_iou(counts: Tensor) -> dict[str, float]:
-    """Return the mean over classes of `class_ious`, in %, without those that never occur."""
-    return {"test_miou": float(class_ious(counts, len(counts)).nanmean())}
+def intersections_over_union(counts: Tensor, _: int) -> Results:
+    """Return the IoU of each class, and their mean without classes that never occur, in %."""
+    hits = counts.diagonal()
+    ious = 100 * hits / (counts.sum(0) + counts.sum(1) - hits)
+    return Results({"test_miou": float(ious.nanmean())}, ious)
 
 
 def check_positions(fit: Fit, outputs: object) -> None:
@@ -71,7 +67,6 @@ SEGMENTATION = Task(
     predictions=logits_of,
     count=confusion,
     combine=summed,
-    results=mean_iou,
-    class_results=class_ious,
+    results=intersections_over_union,
     check=check_positions,
 )

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from torch import Tensor, nn
 
@@ -32,6 +33,18 @@ class Fit:
     classes: Sequence[int] | None = None
 
 
+class Results(NamedTuple):
+    """Test results on some images, in %.
+
+    Attributes:
+        means: Results by name.
+        by_class: Result of each class, K; NaN for one that never occurs. None if no class has one.
+    """
+
+    means: dict[str, float]
+    by_class: Tensor | None = None
+
+
 @dataclass(frozen=True)
 class Task:
     """A task: what a network predicts for an image, and how the predictions are measured.
@@ -48,11 +61,9 @@ class Task:
         count: Function of the predictions and the targets of some test images: what `combine`
             makes one tensor from, over all images and processes.
         combine: Function of several such tensors: the one of all their images.
-        results: Function of the tensor of all images: the test results by name, in %; `result`
-            is the first.
-        class_results: Function of the tensor of all images and of K: the result of each class, in
-            %, NaN for one that never occurs. None if no class has one.
-        means: Names of the test results in a table of classes, in the order of `results`.
+        results: Function of the tensor of all images and of K: the test results; `result` is the
+            first of their means.
+        means: Names of the means in a table of classes, in their order.
         check: Function of a network with its data, and of its outputs for two images in evaluation
             mode: raises a `UserError` if they do not fit.
         share: Whether the test result is a share of the test images.
@@ -67,9 +78,8 @@ class Task:
     outputs: Callable[[Network, Tensor], object]
     predictions: Callable[[object], Tensor]
     count: Callable[[Tensor, Tensor], Tensor]
-    combine: Callable[[Sequence[Tensor]], Tensor]
-    results: Callable[[Tensor], dict[str, float]]
-    class_results: Callable[[Tensor, int], Tensor] | None
+    combine: Callable[[list[Tensor]], Tensor]
+    results: Callable[[Tensor, int], Results]
     check: Callable[[Fit, object], None]
     means: tuple[str, ...] = ("mean",)
     share: bool = False
@@ -86,13 +96,9 @@ def summed(counts: Sequence[Tensor]) -> Tensor:
     return sum(counts[1:], counts[0])
 
 
-def table(task: Task, counts: Tensor, classes: Sequence[str]) -> list[tuple[str, float]]:
-    """Return the result of each class and the means in %, by name; NaN for one that never occurs.
-
-    The counts are of all images, as `combine` returns them.
-    """
-    if task.class_results is None:
+def table(task: Task, results: Results, classes: Sequence[str]) -> list[tuple[str, float]]:
+    """Return the result of each class and the means in %, by name; nothing without such results."""
+    if results.by_class is None:
         return []
-    found = task.class_results(counts, len(classes)).tolist()
-    means = zip(task.means, task.results(counts).values(), strict=True)
-    return [*zip(classes, found, strict=True), *means]
+    means = zip(task.means, results.means.values(), strict=True)
+    return [*zip(classes, results.by_class.tolist(), strict=True), *means]

@@ -143,12 +143,12 @@ class Batches:
         share = self.processes.share(self.part_size)
         changes = Augmentation(recipe.crop, recipe.area, recipe.flip, recipe.cutout)
         drawn = draw(changes, self.part_size, self.data.image_shape[1:], generator)
-        images = apply(images, changes, select(drawn, share))
+        mine = select(drawn, share)
+        images = apply(images, changes, mine)
         if is_dense(labels):
-            labels = apply_to_masks(labels, changes, select(drawn, share))
+            labels = apply_to_masks(labels, changes, mine)
         elif is_boxes(labels):
-            size = self.data.image_shape[1:]
-            labels = apply_to_boxes(labels, changes, select(drawn, share), size)
+            labels = apply_to_boxes(labels, changes, mine, self.data.image_shape[1:])
         if recipe.randaugment:
             seeds = torch.randint(SEEDS, (self.part_size,), generator=generator)
             images = mixing.rand_augment(images, recipe.randaugment, seeds[share])

@@ -65,8 +65,8 @@ def recorded(folder: Path) -> Settings:
 
 def load(
     folder: Path, settings: Settings, parts: Stateful, absent: Settings = MappingProxyType({})
-) -> list[EpochRow]:
-    """Load the states of a checkpoint into the parts, and return the history.
+) -> tuple[list[EpochRow], Settings]:
+    """Load the states of a checkpoint into the parts, and return the history and the notes.
 
     Args:
         folder: Folder of the training.
@@ -87,8 +87,7 @@ def load(
             part.load_state_dict(_renamed(state[name]) if name == "average" else state[name])
         except (RuntimeError, ValueError) as error:
             raise UserError(f"the training to resume in {folder} has another {name}") from error
-    history: list[EpochRow] = state["history"]
-    return history
+    return state["history"], state.get("notes", {})
 
 
 def _renamed(state: dict[str, Any]) -> dict[str, Any]:

@@ -10,8 +10,8 @@ An epoch drops the images that fill no whole batch. Several processes, started b
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from html import escape
 from pathlib import Path
@@ -173,21 +173,19 @@ def distill(
     Args:
         teacher: Trained network, moved to Accelerate's device; None trains on the labels alone.
         student: Trained in place, on that device.
-        data: Training and test images, as `as_dataset` takes them. Images without a label take part
-            in the distances alone; if no test image has one, agreement stands in for the accuracy.
+        data: Training and test images, as `as_dataset` takes them. Those without labels count in
+            distances alone; if no test image has one, agreement stands in for the accuracy.
         recipe: Settings of the training; None for the recipe that `default_recipe` names.
         losses: Weights by name or function of a distance, or a text such as `kd:0.9,mine.py:gap:1`
             or `kd:published`, which brings the weight of the cross-entropy with it.
-        out: Folder for the checkpoint, the history, the weights and `trained.json`, which
-            `load_run`, `report` and `compare` read; None to keep nothing.
+        out: Run folder (`load_run`) for checkpoint, history, weights, record; None to keep nothing.
         resume: Whether to continue from the checkpoint in `out`, if there is one.
         hold: Whether all images are held on the device; None to hold them if they fit.
         tensorboard: Whether the curves are also written to `out` for TensorBoard.
         start: Recorded origin of the student's weights, as `fresh`; see also `diswot.inherit`.
         facts: Plain facts that `trained.json` records, such as `student`: its parameters in a
             search, or its name, and `teacher`: its name. Default: the classes of both networks.
-        teacher_classes: Class of the data of each of the teacher's outputs, -1 for none. Default:
-            the teacher has the classes of the data, in their order.
+        teacher_classes: Class of each teacher output, -1 for none. Default: those of the data.
         on_step: Called after each update with its number, that of the last, and the latest row.
         on_read: Called while images are read, with the number read so far and the number of all.
         on_epoch: Called after each epoch with its row, when the checkpoint is written.
@@ -197,36 +195,56 @@ def distill(
         UserError: Images, a network, losses or `out` do not fit, or `out` holds another training.
         FloatingPointError: A loss or a weight is not finite.
     """
+    given = _distillation(teacher, student, data, recipe, losses, teacher_classes)
+    origin, processes = start if isinstance(start, Start) else Start(start), Processes()
+    with torch.random.fork_rng(devices=processes.gpus), frozen(teacher), sliced_shortcuts(student):
+        loop = TrainingLoop(given, processes, Path(out) if out else None, origin)
+        loop.restore(resume=resume)
+        if not loop.finished:
+            with _shown(loop, tensorboard=tensorboard, progress=progress) as (steps, epochs):
+                loop.read(on_read, hold)
+                loop.run([on_step, *steps], [on_epoch, *epochs])
+        return _finished(loop, facts)
+
+
+def _distillation(
+    teacher: nn.Module | None,
+    student: nn.Module,
+    data: Dataset | object,
+    recipe: Recipe | None,
+    losses: str | Weights | None,
+    classes: Sequence[int] | None,
+) -> Distillation:
+    """Check what `distill` was given, and fill in the default recipe."""
     require_network("student", student)
     if teacher is not None:
         require_network("teacher", teacher)
     recipe = recipe or load_recipe(default_recipe(student))
     if losses is not None:
         recipe = replace(recipe, **with_losses({"losses": losses}, recipe.epochs))
-    given = Distillation(teacher, student, as_dataset(data), recipe, teacher_classes)
+    given = Distillation(teacher, student, as_dataset(data), recipe, classes)
     check_trainable(given)
-    processes, folder = Processes(), Path(out) if out else None
-    origin = start if isinstance(start, Start) else Start(start)
-    random = torch.random.fork_rng(devices=processes.gpus)
-    with random, frozen(teacher), sliced_shortcuts(student):
-        loop = TrainingLoop(given, processes, folder, origin)
-        loop.restore(resume=resume)
-        if not loop.finished:
-            with ExitStack() as stack:
-                curves = []
-                if tensorboard and folder is not None and processes.main:
-                    writer = tensorboard_writer(folder, len(loop.history))
-                    curves = [stack.enter_context(writer)]
-                quiet = not (progress and processes.main)
-                bar = TrainingProgress(stack.enter_context(shown_progress(quiet=quiet)), recipe)
-                loop.read(on_read, hold)
-                loop.run([on_step, bar.on_step], [on_epoch, bar.on_epoch, *curves])
-        loop.finish()
-    return _recorded(loop, facts)
+    return given
 
 
-def _recorded(loop: TrainingLoop, facts: Settings) -> Distilled:
-    """Return the result of a training that has ended; write its record to its folder."""
+@contextmanager
+def _shown(
+    loop: TrainingLoop, *, tensorboard: bool, progress: bool
+) -> Iterator[tuple[list[OnStep], list[OnEpoch]]]:
+    """Yield what shows each update, and what shows or writes each epoch."""
+    with ExitStack() as stack:
+        main, curves = loop.processes.main, []
+        if tensorboard and loop.out is not None and main:
+            writer = tensorboard_writer(loop.out, len(loop.history))
+            curves = [stack.enter_context(writer)]
+        advance = stack.enter_context(shown_progress(quiet=not (progress and main)))
+        bar = TrainingProgress(advance, loop.recipe)
+        yield [bar.on_step], [bar.on_epoch, *curves]
+
+
+def _finished(loop: TrainingLoop, facts: Settings) -> Distilled:
+    """Finish a training and return its result; write the weights and the record to its folder."""
+    loop.finish()
     data, recipe, last = loop.data, loop.recipe, loop.history[-1]
     taught = None if loop.teacher is None else type(loop.teacher).__name__
     record = {

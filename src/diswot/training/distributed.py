@@ -79,7 +79,7 @@ class Processes:
 
     def mean(self, value: Tensor) -> Tensor:
         """Return the mean over all processes; gradients flow back."""
-        return self.sum(value) / self.count if self.count > 1 else value
+        return self.sum(value) / self.count
 
     def collect(self, value: Tensor) -> list[Tensor]:
         """Return the values of all processes, whose first dimensions may differ, on the CPU."""
@@ -101,7 +101,7 @@ class Processes:
         values: dict[str, Any] = {each.name: getattr(seen, each.name) for each in fields(seen)}
         for name, value in values.items():
             if name == "class_gradient":
-                values[name] = _sum(value) / self.count
+                values[name] = self.mean(value)
             elif isinstance(value, tuple):
                 values[name] = tuple(map(self.gather, value))
             elif value is not None and value.numel():
@@ -205,9 +205,9 @@ def _normalised(processes: Processes, norm: BatchNorm, images: Tensor) -> Tensor
     axes = [0, *range(2, images.ndim)]
     single = images.float()
     shape = (1, -1, *[1] * (images.ndim - 2))
-    mean = processes.sum(single.mean(axes)) / processes.count
+    mean = processes.mean(single.mean(axes))
     centred = single - mean.view(shape)
-    variance = processes.sum(centred.square().mean(axes)) / processes.count
+    variance = processes.mean(centred.square().mean(axes))
     if norm.training and norm.running_mean is not None:
         size = processes.count * images.numel() // images.shape[1]
         _track(norm, mean.detach(), variance.detach() * size / max(size - 1, 1))

@@ -126,8 +126,8 @@ class TrainingLoop:
         if not resume:
             raise UserError(f"{self.out} holds a training already; resume it, or choose another")
         plain = {**Recipe().as_dict(), "start": FRESH}
-        self.history = checkpoint.load(self.out, self.settings, self._parts(), plain)
-        self.by_class = checkpoint.recorded(self.out).get(_BY_CLASS, {})
+        self.history, notes = checkpoint.load(self.out, self.settings, self._parts(), plain)
+        self.by_class = notes.get(_BY_CLASS, {})
 
     def read(self, on_read: OnRead, hold: bool | None) -> None:
         """Open the training and test images; read them onto the device where they are held."""
@@ -245,10 +245,11 @@ class TrainingLoop:
         bf16 = self.bf16 and task.bf16
         counts = sum_counts(model, self.data, self.test, indices, bf16)
         counts = task.combine(self.processes.collect(counts))
+        results = task.results(counts, len(self.data.classes))
         if len(self.history) + 1 == self.recipe.epochs:
-            self.by_class = dict(table(task, counts, self.data.classes))
-        results = task.results(counts)
-        return {"test_agreement": results[task.result]} if self.data.tests_agreement else results
+            self.by_class = dict(table(task, results, self.data.classes))
+        agreement = {"test_agreement": results.means[task.result]}
+        return agreement if self.data.tests_agreement else results.means
 
     def _settings(self) -> dict[str, Any]:
         """Return what a resumed training must share."""

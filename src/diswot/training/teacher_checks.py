@@ -78,7 +78,7 @@ def check_result(given: Distillation, images: int, device: torch.device) -> Find
     chosen = torch.linspace(0, len(data.test) - 1, min(images, len(data.test))).long()
     source = StreamedImages(data.test, device)
     counts = sum_counts(given.teacher, data, source, chosen)
-    measured = task.results(task.combine([counts.cpu()]))[task.result]
+    measured = task.results(counts.cpu(), len(data.classes)).means[task.result]
     text = f"{task.measure} {measured:.1f} % on {len(chosen)} images"
     if not measured < WEAK:
         return Finding("teacher's result", "good", text)

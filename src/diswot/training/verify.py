@@ -155,20 +155,9 @@ def verify(
         brief = _ShortTrainings(
             students, teacher, teacher_classes, space, held, *recipes, tune, on_epoch, inherits
         )
-        _agree(study, brief.facts())
-        if "://" not in str(storage):  # elsewhere another process may be training
-            _fail_running(study)
-        _queue(study, brief, total)
-        while (done := len(_ended(study))) < total:
-            on_trial(done, total, _highest(study))
-            brief.train(study)
-        on_trial(total, total, _highest(study))
+        _run(study, brief, total, on_trial, shared="://" in str(storage))
         found = _verified(study, students, held)
-        if baseline is None:
-            return found
-        if not _ended(study, baseline=True):
-            brief.train(study, baseline, found.best.changes)
-        return replace(found, baseline=_baseline(study, found))
+        return found if baseline is None else _with_baseline(study, brief, found, baseline)
 
 
 def recorded_students(storage: str | Path | None, study_name: str) -> list[Params]:
@@ -290,6 +279,25 @@ class _ShortTrainings:
         return distill(*given, teacher_classes=self.classes, on_epoch=on_epoch).test_result
 
 
+def _run(
+    study: optuna.Study,
+    brief: _ShortTrainings,
+    total: int,
+    on_trial: Callable[[int, int, float | None], None],
+    *,
+    shared: bool,
+) -> None:
+    """Train students until `total` trials have ended; of a `shared` storage others may train."""
+    _agree(study, brief.facts())
+    if not shared:
+        _fail_running(study)
+    _queue(study, brief, total)
+    while (done := len(_ended(study))) < total:
+        on_trial(done, total, _highest(study))
+        brief.train(study)
+    on_trial(total, total, _highest(study))
+
+
 def _agree(study: optuna.Study, facts: dict[str, Any]) -> None:
     """Store the facts of a new study; refuse to resume one whose facts differ."""
     before = study.user_attrs.get("verify")
@@ -359,11 +367,15 @@ def _verified(study: optuna.Study, students: Sequence[Student], held: Dataset) -
     return Verified(best, tuple(trained), tied, failed, len(held.test), measure)
 
 
-def _baseline(study: optuna.Study, found: Verified) -> ShortTraining | None:
-    """Return the training of the baseline; None if it failed."""
+def _with_baseline(
+    study: optuna.Study, brief: _ShortTrainings, found: Verified, build: Callable[[], nn.Module]
+) -> Verified:
+    """Train the baseline as the winner was, unless the study has it; add it if it succeeded."""
+    if not _ended(study, baseline=True):
+        brief.train(study, build, found.best.changes)
     images = None if found.best.interval is None else found.held_out
     done = [t for t in _ended(study, baseline=True) if "failed" not in t.user_attrs]
-    return _trained(done[0], None, images) if done else None
+    return replace(found, baseline=_trained(done[0], None, images)) if done else found
 
 
 def _trained(trial: FrozenTrial, student: Student | None, images: int | None) -> ShortTraining:

@@ -1,9 +1,10 @@
-"""Numbers with units, such as 5M, 64MB and 8ms: read from text and written as text."""
+"""Numbers with units, such as 5M, 64MB and 8ms, as text and from text; parameters as text."""
 
 from __future__ import annotations
 
 import math
 import re
+from collections.abc import Mapping
 
 from diswot.errors import UserError
 
@@ -87,3 +88,8 @@ def show_seconds(number: float) -> str:
         if float(f"{number:.3g}") >= size:
             return f"{float(f'{number / size:.3g}'):.15g}{unit}"
     return f"{float(f'{number / 1e-6:.3g}'):.15g}us"
+
+
+def show_params(params: Mapping[str, object]) -> str:
+    """Write the parameters of an architecture on one line, such as `depth=2 width=64`."""
+    return " ".join(f"{name}={value}" for name, value in params.items())

@@ -21,7 +21,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, Self, TypeVar
 
-from diswot.errors import UserError, one_line, unknown
+from diswot.errors import UserError, one_line, out_of_memory, unknown
 
 T = TypeVar("T")
 
@@ -344,13 +344,11 @@ def _run_beside(name: str, folder: Path) -> None:
 
 def call(name: str, function: Callable[..., Any], *args: Any, **settings: Any) -> Any:
     """Call a user's function, whose errors become one line; a lack of memory stays what it is."""
-    import torch
-
     try:
         return function(*args, **settings)
-    except (UserError, MemoryError, torch.OutOfMemoryError):
-        raise
     except (Exception, SystemExit) as error:  # a user's function may raise anything
+        if isinstance(error, UserError) or out_of_memory(error):
+            raise
         raise UserError(f"{name} fails: {explain(error, name)}") from error
 
 
