@@ -27,15 +27,15 @@ def one_thread() -> Iterator[None]:
     Tiny networks are slower on two threads, and far slower beside another busy process; and sums
     are the same to the last bit only where the number of threads is.
     """
-    threads, told = torch.get_num_threads(), os.environ.get("OMP_NUM_THREADS")
+    threads, given = torch.get_num_threads(), os.environ.get("OMP_NUM_THREADS")
     torch.set_num_threads(1)
     os.environ["OMP_NUM_THREADS"] = "1"
     yield
     torch.set_num_threads(threads)
-    if told is None:
+    if given is None:
         del os.environ["OMP_NUM_THREADS"]
     else:
-        os.environ["OMP_NUM_THREADS"] = told
+        os.environ["OMP_NUM_THREADS"] = given
 
 
 @pytest.fixture

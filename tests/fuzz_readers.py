@@ -152,7 +152,7 @@ def journal(data: bytes, room: Path) -> None:
     (room / JOURNAL).write_bytes(data)
     with refused():
         taken_up(room)
-    told(room)
+    read_run(room)
 
 
 def taken_up(room: Path) -> None:
@@ -173,12 +173,12 @@ def folder(name: str) -> Reader:
         (room / "run.json").write_bytes(seeds("run.json")[0])
         (room / "found.json").write_bytes(seeds("found.json")[0])
         (room / name).write_bytes(data)
-        told(room)
+        read_run(room)
 
     return read
 
 
-def told(room: Path) -> None:
+def read_run(room: Path) -> None:
     """What a distillation and a report read of a run folder."""
     from diswot.runs import folder as runs
     from diswot.runs.read import load_run

@@ -200,17 +200,17 @@ class TestVerify:
     def test_a_search_is_whole_and_locked_while_it_is_verified(
         self, run: Run, place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        out, told = tmp_path / "my x", []
+        out, messages = tmp_path / "my x", []
         weights = place / "teacher" / "student.safetensors"
         line = f"{self.LINE} --teacher-weights {weights} --out '{out}' --verify 1"
 
         def train(*given: Any, **how: Any) -> Any:
-            told.append(run(f"{line} --resume").mistake())
+            messages.append(run(f"{line} --resume").mistake())
             raise KeyboardInterrupt
 
         monkeypatch.setattr("diswot.training.verify.distill", train)
         assert run(line).status == 130
-        assert told == [f"a search is under way in {out}; wait, or name another"]
+        assert messages == [f"a search is under way in {out}; wait, or name another"]
         found = json.loads((out / "found.json").read_text())
         assert found["best"] == found["top"][0] and "verified" not in found
         assert (
@@ -232,12 +232,12 @@ class TestVerify:
 
     def test_refused_with_a_teacher(self, run: Run, place: Path) -> None:
         line = f"--teacher-weights {place / 'teacher' / 'student.safetensors'} --verify 2"
-        told = run(f"{self.LINE} {line} --tune temprature").mistake()
-        assert "unknown setting to tune 'temprature'; did you mean temperature" in told
+        message = run(f"{self.LINE} {line} --tune temprature").mistake()
+        assert "unknown setting to tune 'temprature'; did you mean temperature" in message
         assert "unknown recipe 'fats'" in run(f"{self.LINE} {line} --recipe fats").mistake()
         assert "did you mean kd" in run(f"{self.LINE} {line} --losses kdd").mistake()
-        told = run(f"{self.LINE.replace('digits', 'noise --classes 10')} {line}").mistake()
-        assert "noise has no images to train on" in told
+        message = run(f"{self.LINE.replace('digits', 'noise --classes 10')} {line}").mistake()
+        assert "noise has no images to train on" in message
 
 
 class TestSearch:
@@ -536,8 +536,8 @@ class TestScore:
         assert "semantic needs" in ran.json["unscored"]["semantic"]
         assert "semantic" not in ran.json["scores"] and "relation" in ran.json["scores"]
         assert "not scored: semantic needs" in run(f"{SCORE} --student nets.py:net").err
-        told = run(f"{SCORE} --student nets.py:net --proxies relation,semantic").mistake()
-        assert "the student has no score: semantic needs" in told
+        message = run(f"{SCORE} --student nets.py:net --proxies relation,semantic").mistake()
+        assert "the student has no score: semantic needs" in message
 
     def test_trained_teacher(self, run: Run, place: Path) -> None:
         weights = place / "teacher" / "student.safetensors"
@@ -617,8 +617,8 @@ class TestDistill:
         result = run(f"{line} --out {tmp_path / 'x'} --json").json
         assert result["student"] == "resnet20" and result["model_params"] == 272_474
         assert read_weights(tmp_path / "x" / "student.safetensors").keys()
-        told = f"{tmp_path / 'x'} holds a training; name the folder of a search"
-        assert run(f"distill {tmp_path / 'x'}").mistake() == told
+        message = f"{tmp_path / 'x'} holds a training; name the folder of a search"
+        assert run(f"distill {tmp_path / 'x'}").mistake() == message
 
     def test_start(
         self, run: Run, place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -636,8 +636,8 @@ class TestDistill:
             )
             again = run(f"{line} --out {tmp_path / 'a'} --resume --json")
         assert again.json["start"] == ran.json["start"] and "starts" not in again.err
-        told = run(f"{line} --out {tmp_path / 'a'} --resume --start fresh").mistake()
-        assert "start = 'teacher', not 'fresh'" in told
+        message = run(f"{line} --out {tmp_path / 'a'} --resume --start fresh").mistake()
+        assert "start = 'teacher', not 'fresh'" in message
         kept = tmp_path / "a" / "student.safetensors"
         result = run(f"{line} --out {tmp_path / 'b'} --start {kept} --json").json
         assert result["start"] == {"from": str(kept)}
@@ -647,8 +647,8 @@ class TestDistill:
         assert again.json["start"] == {"from": "fresh"} and "starts" not in again.err
         assert fresh.json["train_accuracy"] < ran.json["train_accuracy"]
         alone = "--student resnet20 --teacher none --start teacher"
-        told = run(f"{TRAIN} {alone} --out {tmp_path / 'd'}").mistake()
-        assert "--start teacher needs a teacher" in told
+        message = run(f"{TRAIN} {alone} --out {tmp_path / 'd'}").mistake()
+        assert "--start teacher needs a teacher" in message
 
     def test_a_teacher_of_other_images(self, run: Run, place: Path, tmp_path: Path) -> None:
         weights = place / "teacher" / "student.safetensors"
@@ -661,18 +661,18 @@ class TestDistill:
         assert run(f"{train} --resume --json").json == ran.json
         rest = train.replace(" --teacher-image-size 8", "")
         assert run(f"{rest} --resume --json").json["seconds"] == ran.json["seconds"]
-        told = run(f"{rest} --resume --teacher-image-size 6").mistake()
-        assert "has teacher_image_size = 8, not None" in told
+        message = run(f"{rest} --resume --teacher-image-size 6").mistake()
+        assert "has teacher_image_size = 8, not None" in message
         found = run(f"doctor {line} --images 100 --json").json["found"]
         assert {each["check"] for each in found} >= {"teacher's accuracy", "loss scale"}
         alone = "--student resnet20 --teacher none --teacher-image-size 8"
-        told = run(f"{TRAIN} {alone} --out {tmp_path / 'y'}").mistake()
-        assert told.endswith("leave --teacher-image-size out")
+        message = run(f"{TRAIN} {alone} --out {tmp_path / 'y'}").mistake()
+        assert message.endswith("leave --teacher-image-size out")
 
     def test_a_folder_of_another_command_is_not_taken(self, run: Run, tmp_path: Path) -> None:
         (tmp_path / "run.json").write_text("{}")
-        told = run(f"{TRAIN} --student resnet20 --teacher none --out {tmp_path}").mistake()
-        assert told.endswith("holds a search; name another folder")
+        message = run(f"{TRAIN} --student resnet20 --teacher none --out {tmp_path}").mistake()
+        assert message.endswith("holds a search; name another folder")
         assert [path.name for path in tmp_path.iterdir()] == ["run.json"]
 
     def test_users_own_student(self, run: Run, here: Path, tmp_path: Path) -> None:
@@ -728,8 +728,8 @@ class TestDistill:
         assert result["classes"] == 2 and result["teacher_classes"] == str(names)
         names.write_text(names.read_text().replace("cat", "cow"))
         line = line.replace(f"{tmp_path / 'x'}", f"{tmp_path / 'y'} --teacher-classes {names}")
-        told = run(line).mistake()
-        assert told.startswith("kd_standardised needs 2 classes that teacher and data share, ")
+        message = run(line).mistake()
+        assert message.startswith("kd_standardised needs 2 classes that teacher and data share, ")
         ran = run(f"{line} --losses at:10")
         assert "the teacher has 1 of the 2 classes of the data (50%), not cat for one" in ran.err
         assert "10 at" in ran.out
@@ -753,11 +753,11 @@ class TestDistill:
         weights = place / "teacher" / "student.safetensors"
         line = f"distill --student resnet20 --teacher resnet20 --teacher-weights {weights}"
         line += f" --image-size 8 --epochs 1 --batch-size 8 --unlabelled {pool}"
-        told = run(f"{line} --out {tmp_path / 'x'}").mistake()
-        assert told.startswith("the classes are unknown: name those of the teacher")
+        message = run(f"{line} --out {tmp_path / 'x'}").mistake()
+        assert message.startswith("the classes are unknown: name those of the teacher")
         line += f" --teacher-classes {names}"
-        told = run(f"{line} --losses dkd --out {tmp_path / 'x'}").mistake()
-        assert told.startswith("dkd needs labels, and no training image has one")
+        message = run(f"{line} --losses dkd --out {tmp_path / 'x'}").mistake()
+        assert message.startswith("dkd needs labels, and no training image has one")
         result = run(f"{line} --out {tmp_path / 'x'} --json").json
         assert (result["data"], result["classes"]) == (str(pool), 10)
         assert result["test_agreement"] in (0.0, 50.0, 100.0) and "test_accuracy" not in result
@@ -771,8 +771,8 @@ class TestDistill:
         page = Path(run(f"report {tmp_path / 'x'} --json").json["report"]).read_text()
         assert "% of the test images as the teacher" in page and "(agreement)" in page
         assert run(f"export {tmp_path / 'x'} --format safetensors --json").json["trained"]
-        told = run(f"{TRAIN} --data none --student resnet20 --teacher none --out {tmp_path / 'y'}")
-        assert told.mistake().startswith("--data none trains on images without labels; name them")
+        ran = run(f"{TRAIN} --data none --student resnet20 --teacher none --out {tmp_path / 'y'}")
+        assert ran.mistake().startswith("--data none trains on images without labels; name them")
 
     def test_recipe_and_options(self, run: Run, tmp_path: Path) -> None:
         recipe = tmp_path / "mine.toml"
@@ -810,8 +810,8 @@ class TestDistill:
         plain, said = how("d", "--recipe plain")
         assert plain == [0.05, {"kd": 1}, 1, "cosine", 256] and "recipe" not in said
         assert how("d", "--resume --epochs 1")[0] == plain
-        told = run(f"{line} --out {tmp_path / 'd'} --resume --recipe short").mistake()
-        assert "has batch" not in told and "not" in told
+        message = run(f"{line} --out {tmp_path / 'd'} --resume --recipe short").mistake()
+        assert "has batch" not in message and "not" in message
 
     @pytest.mark.parametrize(
         ("options", "message"),
@@ -832,8 +832,8 @@ class TestDistill:
 
     def test_diverging(self, run: Run, tmp_path: Path) -> None:
         line = f"{TRAIN} --student resnet20 --teacher none --lr 1e8 --epochs 9 --quiet"
-        told = run(f"{line} --out {tmp_path / 'x'}").mistake(1)
-        assert "not finite at step" in told and "try a lower lr" in told
+        message = run(f"{line} --out {tmp_path / 'x'}").mistake(1)
+        assert "not finite at step" in message and "try a lower lr" in message
 
 
 def images(root: Path) -> Path:
@@ -987,11 +987,11 @@ def test_a_damaged_run_folder(
         (tmp_path / name).unlink()
     else:
         (tmp_path / name).write_text(damage)
-    told = run(f"distill {tmp_path} --teacher none --epochs 1").mistake()
-    assert str(tmp_path) in told
+    message = run(f"distill {tmp_path} --teacher none --epochs 1").mistake()
+    assert str(tmp_path) in message
     if damage is None:
         reason = "no folder of a search" if name == "run.json" else "has not finished; continue it"
-        assert reason in told
+        assert reason in message
 
 
 class TestWeights:
@@ -1005,8 +1005,8 @@ class TestWeights:
                 return os.mkdir, (str(tmp_path / "trap"),)
 
         torch.save({"fc.weight": Bomb()}, tmp_path / "w.pt")
-        told = run(f"{SEARCH} --teacher-weights {tmp_path / 'w.pt'}").mistake()
-        assert "is no file of tensors and plain values" in told
+        message = run(f"{SEARCH} --teacher-weights {tmp_path / 'w.pt'}").mistake()
+        assert "is no file of tensors and plain values" in message
         assert not (tmp_path / "trap").exists()
 
 
@@ -1036,10 +1036,10 @@ class TestDoctor:
         line = f"--data digits --image-size 8 --batch-size 1437 --crop 0 --student resnet20 {start}"
         line += f" --teacher resnet20 --teacher-weights {weights} --precision fp32 --losses kd:2"
         found = run(f"doctor {line} --images 100 --json").json["found"]
-        (told,) = (each["text"] for each in found if each["check"] == "loss scale")
+        (text,) = (each["text"] for each in found if each["check"] == "loss scale")
         run(f"distill {line} --epochs 1 --out {tmp_path / 'x'} --json")
         row = json.loads((tmp_path / "x" / "history.jsonl").read_text())
-        assert told.startswith(f"2 kd is {row['kd']:.3g} at the first step")
+        assert text.startswith(f"2 kd is {row['kd']:.3g} at the first step")
 
     def test_it_needs_a_teacher(self, run: Run) -> None:
         assert run(f"{self.LINE} --teacher none").mistake().endswith("name a teacher: --teacher")
@@ -1090,9 +1090,9 @@ class TestList:
 
 class TestProcess:
     def test_what_commands_do_is_told_in_full(self, run: Run) -> None:
-        told = run("--help").out.partition("Commands:")[2].splitlines()[1:]
-        assert len(told) == 10 and all(line[-1] in ".?" for line in told)
-        assert not any("..." in line for line in told)
+        lines = run("--help").out.partition("Commands:")[2].splitlines()[1:]
+        assert len(lines) == 10 and all(line[-1] in ".?" for line in lines)
+        assert not any("..." in line for line in lines)
 
     def test_import_and_help_stay_quick_by_construction(self) -> None:
         code = """
@@ -1150,8 +1150,8 @@ assert "torch" in sys.modules and "torch._dynamo" not in sys.modules
             time.sleep(0.01)
         process.send_signal(signal.SIGINT)
         out, err = process.communicate(timeout=60)
-        told = Ran(process.returncode, out, without_waiting(err)).mistake(130)
-        assert told == f"stopped; --resume continues {place}"
+        message = Ran(process.returncode, out, without_waiting(err)).mistake(130)
+        assert message == f"stopped; --resume continues {place}"
         assert not (place / "found.json").exists()
         assert "has not finished" in run(f"distill {place} --teacher none").mistake()
         monkeypatch.setattr(time, "sleep", lambda seconds: None)
@@ -1165,14 +1165,14 @@ assert "torch" in sys.modules and "torch._dynamo" not in sys.modules
         train = f"{TRAIN} --student resnet20 --teacher none --epochs 2 --out {tmp_path}/x --quiet"
         search = f"{SEARCH} --trials 20 --json --out {tmp_path}/y"
         with full_disk(9000):
-            told = run(train).mistake(), run(search)
-        assert told[0].startswith(f"cannot write {tmp_path}/x/checkpoint.pt: ")
+            failures = run(train).mistake(), run(search)
+        assert failures[0].startswith(f"cannot write {tmp_path}/x/checkpoint.pt: ")
         assert not list((tmp_path / "x").iterdir())
-        assert told[1].status in (1, 2) and "arge" in told[1].mistake(told[1].status)
+        assert failures[1].status in (1, 2) and "arge" in failures[1].mistake(failures[1].status)
         resumed = run(f"{search} --resume").json
         assert resumed["scored"] + resumed["reused"] == 20 and resumed["failed"] == 0
-        told = run(f"{search.replace('--json', '')} --resume").out.splitlines()[0]
-        assert told.endswith(f") in {resumed['seconds']:.1f} s")
+        first = run(f"{search.replace('--json', '')} --resume").out.splitlines()[0]
+        assert first.endswith(f") in {resumed['seconds']:.1f} s")
 
     @pytest.mark.parametrize(("out", "written"), [(True, True), (True, False), (False, False)])
     def test_ctrl_c_says_how_to_go_on(
@@ -1184,9 +1184,9 @@ assert "torch" in sys.modules and "torch._dynamo" not in sys.modules
             raise KeyboardInterrupt
 
         monkeypatch.setattr("diswot.nas.api.search", stop)
-        told = run(f"{SEARCH} {f'--out {tmp_path}' if out else '--no-out'}").mistake(130)
+        message = run(f"{SEARCH} {f'--out {tmp_path}' if out else '--no-out'}").mistake(130)
         hint = f"--resume continues {tmp_path}" if written else "nothing is kept"
-        assert told == f"stopped; {hint}"
+        assert message == f"stopped; {hint}"
 
     def test_ctrl_c_where_nothing_can_be_resumed(self, run: Run, tmp_path: Path) -> None:
         (tmp_path / "own.py").write_text("def network(num_classes): raise KeyboardInterrupt")

@@ -89,8 +89,8 @@ def commands(page: Path) -> list[list[str]]:
     """The words of each call of `diswot` in a page, options left out in brackets included."""
     text = re.sub(r"\\\n\s*", " ", page.read_text())
     lines = re.findall(r"^ *(?:\$ |srun |.*-m )?(diswot [a-z].*)$", text, re.MULTILINE)
-    told = (re.sub(r"[\[\]]|#.*|\.\.\.", " ", line) for line in lines)
-    return [shlex.split(line)[1:] for line in told]
+    plain = (re.sub(r"[\[\]]|#.*|\.\.\.", " ", line) for line in lines)
+    return [shlex.split(line)[1:] for line in plain]
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

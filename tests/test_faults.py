@@ -84,9 +84,9 @@ def test_second_search_in_a_run_folder_is_refused(tmp_path: Path) -> None:
     refused: list[str] = []
 
     def intrude(progress: object) -> None:
-        with pytest.raises(UserError, match="a search is under way in") as told:
+        with pytest.raises(UserError, match="a search is under way in") as caught:
             run(trials=5, storage=tmp_path, resume=len(refused) % 2 == 0)
-        refused.append(str(told.value))
+        refused.append(str(caught.value))
 
     assert run(trials=5, storage=tmp_path, callbacks=[intrude]).trials == 5
     assert len(refused) == 6 and all(str(tmp_path) in text for text in refused)
@@ -191,12 +191,12 @@ mount -o remount,size=9m room
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("crew", ["", "--workers 2"])
-def test_disk_that_is_full_indeed(crew: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("workers", ["", "--workers 2"])
+def test_disk_that_is_full_indeed(workers: str, tmp_path: Path) -> None:
     """A file system of 40 KiB, of this test alone, which is made larger for the second search."""
     (tmp_path / "room").mkdir()
     line = "search --teacher resnet20 --classes 10 --batch-size 4 --image-size 8 --proxy params"
-    line += f" --sampler random --trials 40 --quiet --out room/run {crew}"
+    line += f" --sampler random --trials 40 --quiet --out room/run {workers}"
     inner = ["sh", "-c", ROOM, "sh", sys.executable, "-m", "diswot", *line.split()]
     try:
         ran = subprocess.run(
@@ -207,9 +207,9 @@ def test_disk_that_is_full_indeed(crew: str, tmp_path: Path) -> None:
     if "status" not in ran.stderr:
         pytest.skip(f"a small disk cannot be mounted: {ran.stderr}")
 
-    told, status, *rest = ran.stderr.splitlines()
+    message, status, *rest = ran.stderr.splitlines()
 
-    assert told.startswith("diswot: No space left on device") and status == "status 1"
+    assert message.startswith("diswot: No space left on device") and status == "status 1"
     assert ran.returncode == 0 and rest == []
     found = json.loads(ran.stdout)
     assert found["trials"] == 40 and found["failed"] == 0

@@ -1,4 +1,4 @@
-"""Whatever stands in a text, a table, a recipe, a checkpoint or a run folder: a mistake is told."""
+"""Damaged texts, tables, recipes, checkpoints and run folders: each is reported as a mistake."""
 
 from __future__ import annotations
 

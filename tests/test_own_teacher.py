@@ -92,8 +92,8 @@ def test_search_with_and_without_its_weights(place: Path, proxy: str) -> None:
     trained = run(place, "search", *options, "--teacher-weights", str(WEIGHTS))
     scores = [[row["score"] for row in ran.json["top"]] for ran in (fresh, trained)]
     assert fresh.json["scored"] == trained.json["scored"] == 35
-    told = "trained weights change nothing in default" in trained.err
-    assert (scores[0] == scores[1]) == told == (proxy == "default")
+    warned = "trained weights change nothing in default" in trained.err
+    assert (scores[0] == scores[1]) == warned == (proxy == "default")
 
 
 def test_the_papers_score_needs_equal_widths(place: Path) -> None:

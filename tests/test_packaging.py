@@ -10,6 +10,8 @@ from collections.abc import Iterator
 from importlib.resources import files
 from pathlib import Path
 
+import pytest
+
 import diswot
 
 ROOT = Path(diswot.__file__).parent
@@ -122,24 +124,51 @@ def test_imports_are_found() -> None:
     assert names(["a-b[c]>=1", "d ; python_version < '4'"]) == {"a-b", "d"}
 
 
-# Private names of Optuna, torch and Ray, which only these modules may use.
+# Private names of Optuna, torch, Ray and timm, which only these modules may use.
 COMPAT = {"storage/compat.py", "utils/compat.py"}
+LIBRARIES = r"(optuna|torch|ray|timm)"
 PRIVATE = re.compile(
-    r"(from|import) (optuna|torch|ray)[\w.]*\._|(from|import) (optuna|torch|ray)\b[^\n]* _[a-zA-Z]"
-    r"|\b(optuna|torch|ray)(\.\w+)*\._[a-zA-Z]|\._(storage|study_id|trial_id|suggest|contains)\b"
+    rf"(from|import) {LIBRARIES}[\w.]*\._|(from|import) {LIBRARIES}\b[^\n]* _[a-zA-Z]"
+    rf"|\b{LIBRARIES}(\.\w+)*\._[a-zA-Z]|\baten\._[a-zA-Z]"
+    r"|\._(storage|study_id|trial_id|suggest|contains)\b"
+    r"|\b_(version|modules|parameters|buffers|orig_mod|forward_(pre_)?hooks)\b"
+    r"|\b_(qualified_op_name|should_skip_dynamo)\b"
 )
 
 
 def test_private_names_of_libraries_stand_in_one_place() -> None:
     found = [
-        f"{name}: {line.strip()}"
+        f"{name}:{number}: {line.strip()}"
         for path in TREES
         if (name := path.relative_to(ROOT).as_posix()) not in COMPAT
-        for line in path.read_text().splitlines()
+        for number, line in enumerate(path.read_text().splitlines(), 1)
         if PRIVATE.search(line)
     ]
 
     assert not found, "\n".join(found)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "from timm.models._builder import build_model_with_cfg",
+        "from torch import nn, _assert",
+        "torch.ops.aten._cudnn_rnn",
+        "aten._cudnn_rnn: rnn,",
+        "study._storage",
+        "tensor._version != before",
+        'vars(module)["_buffers"]',
+        'module._modules.get("head")',
+        "def _should_skip_dynamo(cls) -> bool:",
+    ],
+)
+def test_private_names_are_found(line: str) -> None:
+    assert PRIVATE.search(line)
+
+
+@pytest.mark.parametrize("line", ["diswot.__version__", "self._buffer", "_modules_of(network)"])
+def test_names_of_our_own_are_allowed(line: str) -> None:
+    assert not PRIVATE.search(line)
 
 
 def test_types_are_shipped() -> None:

@@ -57,7 +57,7 @@ def trials(folder: Path) -> list[FrozenTrial]:
     return optuna.load_study(study_name="diswot", storage=storage).trials
 
 
-def told(trial: FrozenTrial) -> tuple[Any, ...]:
+def outcome(trial: FrozenTrial) -> tuple[Any, ...]:
     """What a search says of a trial."""
     return trial.number, trial.params, trial.state, trial.values
 
@@ -86,7 +86,7 @@ def test_old_search_is_resumed(run: Run, old: Path) -> None:
     found = resumed(run, old, "--trials 10")
 
     after = trials(old)
-    assert list(map(told, after[:9])) == list(map(told, before))
+    assert list(map(outcome, after[:9])) == list(map(outcome, before))
     within = [trial.params for trial in after if trial.state == TrialState.COMPLETE]
     assert (found["trials"], found["scored"]) == (10, 10)
     assert len(within) == 10 and all(within.count(params) == 1 for params in within)

@@ -369,7 +369,7 @@ class BuffersOnly(nn.Module):
 
 
 class Returning(LinearHead):
-    """Gives its logits in whatever wrapping it was told."""
+    """Gives its logits in the wrapping that it was given."""
 
     def __init__(self, wrap: Callable[[Tensor], object]) -> None:
         super().__init__()

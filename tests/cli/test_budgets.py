@@ -230,16 +230,16 @@ SCORE = "score --proxies params --teacher resnet20 --data digits --image-size 8 
 
 @pytest.mark.usefixtures("measured_here")
 def test_a_score_comes_with_what_the_student_costs(run: Run) -> None:
-    told = run(f"{SCORE} --student resnet20 --latency --json").json
+    printed = run(f"{SCORE} --student resnet20 --latency --json").json
 
     costs = Costs(create_teacher("resnet20", 10), (3, 8, 8))
-    assert told["costs"]["model_params"] == costs.params == told["scores"]["params"]
+    assert printed["costs"]["model_params"] == costs.params == printed["scores"]["params"]
     for name in ("macs", "memory"):
-        assert told["costs"][name] == getattr(costs.counts, name)
-    assert told["costs"]["uncounted"] == [] and 0 < told["costs"]["latency"] < 1
-    assert told["latency_setting"]["clock"] == "processor time of the thread"
+        assert printed["costs"][name] == getattr(costs.counts, name)
+    assert printed["costs"]["uncounted"] == [] and 0 < printed["costs"]["latency"] < 1
+    assert printed["latency_setting"]["clock"] == "processor time of the thread"
     unasked = run(f"{SCORE} --student resnet20 --json").json
-    assert unasked["costs"] == {**told["costs"], "latency": None}
+    assert unasked["costs"] == {**printed["costs"], "latency": None}
     assert unasked["latency_setting"] is None
 
 

@@ -92,10 +92,10 @@ def test_wrong_options_are_refused(commands: typer.Typer, line: str) -> None:
 
 
 def test_help_lists_the_first_options_first(commands: typer.Typer) -> None:
-    told = CliRunner().invoke(commands, ["draw", "--help"]).output
+    text = CliRunner().invoke(commands, ["draw", "--help"]).output
 
-    assert "Draw a rectangle." in told and "Pixels from left to right, at least one." in told
-    places = [told.index(f"--{name}") for name in ("colour", "height", "width", "fill")]
+    assert "Draw a rectangle." in text and "Pixels from left to right, at least one." in text
+    places = [text.index(f"--{name}") for name in ("colour", "height", "width", "fill")]
     assert places == sorted(places)
     other = CliRunner().invoke(commands, ["tall", "--help"]).output
     assert "from left to right" in other and "Pixels from top to bottom, many." in other

@@ -1,4 +1,4 @@
-"""What is named on the command line: teacher and data reconciled, told and recorded."""
+"""What is named on the command line: teacher and data reconciled, reported and recorded."""
 
 from __future__ import annotations
 

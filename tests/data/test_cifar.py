@@ -81,9 +81,9 @@ class TestCifar:
         monkeypatch.setattr(datasets, "CIFAR10", offline)
         with pytest.raises(UserError) as caught:
             create_dataset("cifar10", root=tmp_path)
-        told = f"cifar10 is not in {tmp_path} and cannot be downloaded: no route to host; if you"
+        reason = f"cifar10 is not in {tmp_path} and cannot be downloaded: no route to host; if you"
         with_what = "with --data-root, or a folder of its images with --data"
-        assert str(caught.value) == f"{told} have it, name its folder {with_what}"
+        assert str(caught.value) == f"{reason} have it, name its folder {with_what}"
 
     def test_root_is_a_file(self, tmp_path: Path) -> None:
         place = tmp_path / "file"

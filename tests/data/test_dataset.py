@@ -29,11 +29,11 @@ class TestWhole:
             asked.append(len(indices))
             return pixels[torch.as_tensor(indices)]
 
-        told: list[int] = []
-        images, labels = whole(Split(torch.arange(1234), read), on_read=told.append)
+        counts: list[int] = []
+        images, labels = whole(Split(torch.arange(1234), read), on_read=counts.append)
         assert torch.equal(images, pixels) and torch.equal(labels, torch.arange(1234))
         assert max(asked) <= 500 and sum(asked) == 1234
-        assert told == sorted(told) and told[-1] == 1234
+        assert counts == sorted(counts) and counts[-1] == 1234
 
     def test_refuses_floats(self) -> None:
         split = Split(torch.arange(3), lambda indices: torch.rand(len(indices), 3, 2, 2))
@@ -105,9 +105,9 @@ class TestBatch:
         of = {
             bytes(image[0].numpy()): int(label) for image, label in zip(pixels, labels, strict=True)
         }
-        images, told = digits.batch(50, seed=2)
+        images, drawn = digits.batch(50, seed=2)
         back = (images * digits.std[0] + digits.mean[0]).mul(255).round().to(torch.uint8)
-        assert [of[bytes(image[0].numpy())] for image in back.contiguous()] == told.tolist()
+        assert [of[bytes(image[0].numpy())] for image in back.contiguous()] == drawn.tolist()
 
     def test_larger_than_the_set(self) -> None:
         with pytest.raises(UserError, match="batch takes 1438; --batch-size 1437 takes all"):

@@ -409,7 +409,6 @@ def test_actors_that_cannot_start(one: Executor) -> None:
 # A node that is lost: in a process of its own, for a process has one cluster
 
 TWO_NODES = """
-import time
 from ray.cluster_utils import Cluster
 from tasks import made
 from diswot.executors.ray import RayCluster, ray_actors
@@ -422,15 +421,15 @@ with ray_actors([made], RayCluster(nodes.address), None) as executor:
     assert len(executor._slots) == 2
     while executor.room < 2:
         executor.wait(0.1)
-    for number in range(40):
+    for number in range(12):
         executor.submit(number, ("slow add", number, 1))
     found = {{}}
     while len(found) < 5:
         found.update((result.key, result.value) for result in executor.wait())
     {kill}
-    while len(found) < 40:
+    while len(found) < 12:
         found.update((result.key, result.value) for result in executor.wait())
-assert found == {{number: number + 1 for number in range(40)}}, found
+assert found == {{number: number + 1 for number in range(12)}}, found
 print("all done")
 nodes.shutdown()
 """
@@ -449,7 +448,6 @@ def lose(kill: str) -> str:
 
 
 @needs_ray
-@pytest.mark.slow
 def test_tasks_of_a_node_that_is_killed_are_done_on_another() -> None:
     assert lose("nodes.remove_node(next(iter(nodes.worker_nodes)), allow_graceful=False)") == (
         "all done\n"

@@ -209,13 +209,13 @@ def test_a_training_without_a_search(kind: str, run: Run, trained: Path, tmp_pat
     with torch.no_grad():
         torch.testing.assert_close(logits, model.eval()(batch), rtol=0, atol=1e-4)
     kept = json.loads((folder / "trained.json").read_text())
-    result, told = kept["result"], rows(folder / "export")
-    assert told["search"] == "none recorded: the network was named" and "teacher" not in told
-    assert told["distilled from"] == "none: trained alone" and told["data"] == "digits"
-    assert told["test accuracy, %"] == f"{result['test_accuracy']:.2f}"
+    result, facts = kept["result"], rows(folder / "export")
+    assert facts["search"] == "none recorded: the network was named" and "teacher" not in facts
+    assert facts["distilled from"] == "none: trained alone" and facts["data"] == "digits"
+    assert facts["test accuracy, %"] == f"{result['test_accuracy']:.2f}"
     card = (folder / "export" / "README.md").read_text()
     assert "- `network`: `resnet20`" in card and "Not trained" not in card
-    assert told["training"] == " ".join(kept["command"])
+    assert facts["training"] == " ".join(kept["command"])
     if kind == "safetensors":
         source = (folder / "export" / "student.py").read_text()
         assert "network that DisWOT trained; no search is recorded" in source
@@ -228,9 +228,9 @@ def test_a_training_of_a_found_student(run: Run, trained: Path, tmp_path: Path) 
     for name, teacher in (("distilled", "resnet20"), ("alone", "none: trained alone")):
         folder = Path(shutil.copytree(trained / name, tmp_path / name))
         assert run(f"export {folder} --format safetensors").status == 0
-        told = rows(folder / "export")
-        assert told["search"] == " ".join(kept) and told["distilled from"] == teacher
-        assert told["space"] == "s0"
+        facts = rows(folder / "export")
+        assert facts["search"] == " ".join(kept) and facts["distilled from"] == teacher
+        assert facts["space"] == "s0"
 
 
 @pytest.mark.usefixtures("imported_here")
@@ -263,8 +263,8 @@ def test_weights_of_another_student(run: Run, trained: Path, tmp_path: Path) -> 
     folder = Path(shutil.copytree(trained, tmp_path / "run"))
     edited(folder / "found.json", lambda found: found["best"]["params"].update(blocks1=5))
     for line, place in (("", "distilled"), (f"--trained {folder}/teacher", "teacher")):
-        told = run(f"export {folder} {line}").mistake()
-        assert told == (
+        message = run(f"export {folder} {line}").mistake()
+        assert message == (
             f"{folder}/{place} holds the training of another student than the one found in "
             f"{folder}; diswot export {folder}/{place} takes that one"
         )
@@ -278,8 +278,8 @@ def test_trainings_that_cannot_be_exported(run: Run, trained: Path, tmp_path: Pa
     edited(folder / "trained.json", lambda kept: kept["result"].pop("classes"))
     assert "does not tell enough to build the network" in run(f"export {folder}").mistake()
     (folder / "trained.json").unlink()
-    told = f"the training in {folder} has not finished; continue it with --resume"
-    assert run(f"export {folder}").mistake() == told
+    message = f"the training in {folder} has not finished; continue it with --resume"
+    assert run(f"export {folder}").mistake() == message
 
 
 @pytest.mark.usefixtures("imported_here")

@@ -58,7 +58,7 @@ def exported(training: Path) -> Path:
     out = StringIO()
     with redirect_stdout(out):
         call(f"export {training} --int8 --json", "--out", training / "out")
-    (training / "told.json").write_text(out.getvalue())
+    (training / "printed.json").write_text(out.getvalue())
     return training / "out"
 
 
@@ -94,8 +94,8 @@ def quantised_weights(path: Path) -> list[tuple[str, np.ndarray[Any, Any], np.nd
 
 
 def test_accuracies_are_those_that_onnx_runtime_has(training: Path, exported: Path) -> None:
-    told = json.loads((training / "told.json").read_text())
-    found, (images, labels) = told["int8"], digits(training)
+    printed = json.loads((training / "printed.json").read_text())
+    found, (images, labels) = printed["int8"], digits(training)
     for kind, name in (("float32", "student.onnx"), ("int8", "student_int8.onnx")):
         path = exported / name
         session = onnxruntime.InferenceSession(str(path), providers=CPU)
@@ -110,7 +110,7 @@ def test_accuracies_are_those_that_onnx_runtime_has(training: Path, exported: Pa
     assert 0 < low <= median <= high
     assert found["size_ratio"] < 0.5 and found["onnxruntime"] == onnxruntime.__version__
     names = ["student.onnx", "student_int8.onnx", "README.md"]
-    assert told["files"] == [str(exported / name) for name in names]
+    assert printed["files"] == [str(exported / name) for name in names]
     assert sorted(path.name for path in exported.iterdir()) == sorted(names)
 
 
@@ -210,8 +210,8 @@ def test_mistakes(run: Run, training: Path, tmp_path: Path, line: str, said: str
     ten = pictures(tmp_path / "ten", {f"class{i}": 5 for i in range(10)})
     places = {"empty": tmp_path, "ten": ten, "two": pictures(tmp_path / "two", {"a": 5, "b": 5})}
     out = tmp_path / "out"
-    told = run(f"export {training} --out {out} {line.format(**places)}").mistake()
-    assert told == said.format(**places) and not out.exists()
+    message = run(f"export {training} --out {out} {line.format(**places)}").mistake()
+    assert message == said.format(**places) and not out.exists()
 
 
 def test_images_that_are_gone(run: Run, training: Path, tmp_path: Path) -> None:
@@ -219,18 +219,20 @@ def test_images_that_are_gone(run: Run, training: Path, tmp_path: Path) -> None:
     kept = json.loads((folder / "trained.json").read_text())
     kept["result"]["data"] = str(tmp_path / "gone")
     (folder / "trained.json").write_text(json.dumps(kept))
-    told = run(f"export {folder} --int8").mistake()
-    assert told.startswith("--int8 needs the images of the run; name them with --data: no such")
+    message = run(f"export {folder} --int8").mistake()
+    assert message.startswith("--int8 needs the images of the run; name them with --data: no such")
     assert not (folder / "export").exists()
     images = pictures(tmp_path / "images", {str(i): 5 for i in range(10)})
-    told = run(f"export {folder} --int8 --json --data {images}").json["int8"]
-    assert (told["calibration_images"], told["test_images"]) == (40, 10)  # few, and all are taken
+    printed = run(f"export {folder} --int8 --json --data {images}").json["int8"]
+    counts = printed["calibration_images"], printed["test_images"]
+    assert counts == (40, 10)  # few, and all are taken
 
 
 def test_an_untrained_student(run: Run, tmp_path: Path) -> None:
-    told = run(f"export {searched(tmp_path / 'run')} --int8").mistake()
+    message = run(f"export {searched(tmp_path / 'run')} --int8").mistake()
     assert (
-        told.startswith("--int8 needs a trained student") and not (tmp_path / "run/export").exists()
+        message.startswith("--int8 needs a trained student")
+        and not (tmp_path / "run/export").exists()
     )
 
 
@@ -246,5 +248,5 @@ def test_without_the_packages(
         return real(name, *more)
 
     monkeypatch.setattr(importlib, "import_module", absent)
-    told = run(f"export {training} --int8").mistake()
-    assert told == f"--int8: needs {package}: pip install 'diswot[onnx]'"
+    message = run(f"export {training} --int8").mistake()
+    assert message == f"--int8: needs {package}: pip install 'diswot[onnx]'"

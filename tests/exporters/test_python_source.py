@@ -150,9 +150,9 @@ class Attending(nn.Module):
      (Attending, "MultiheadAttention, which cannot be written as source")],
 )  # fmt: skip
 def test_what_cannot_be_written_is_told(build: Callable[[], nn.Module], reason: str) -> None:
-    with pytest.raises(UserError, match=re.escape(reason)) as told:
+    with pytest.raises(UserError, match=re.escape(reason)) as caught:
         source(build().eval())
-    assert "use --format onnx or torch" in str(told.value)
+    assert "use --format onnx or torch" in str(caught.value)
 
 
 class Meeting(nn.Module):

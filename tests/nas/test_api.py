@@ -49,7 +49,7 @@ SEEDS = range(3)
 
 
 def run(space: Build = tiny, **options: Any) -> SearchResult:
-    """By the score that looks at one pass a student, unless told otherwise."""
+    """By the score that looks at one pass a student, unless another is named."""
     options = {"proxy": "diswot", **options}
     return search(teacher(), space, options.pop("batches", batch()), **options)
 
@@ -63,7 +63,7 @@ def ends(where: Path | str, kind: str) -> list[FrozenTrial]:
     return [trial for trial in trials(where) if kind in trial.user_attrs.get("end", {})]
 
 
-def told(where: Path | str) -> list[tuple[dict[str, Any], float | None]]:
+def outcomes(where: Path | str) -> list[tuple[dict[str, Any], float | None]]:
     return [(trial.params, trial.value) for trial in trials(where)]
 
 
@@ -95,7 +95,7 @@ def test_exhaustive_search_scores_every_network_of_s0_once(tmp_path: Path) -> No
             fixed.students(lambda params=params: build_network(space, params)), ["diswot"]
         )
         scores[digest(params)] = built["diswot"][0]
-    assert {digest(params): value for params, value in told(tmp_path)} == scores
+    assert {digest(params): value for params, value in outcomes(tmp_path)} == scores
     assert [student.score for student in found.top] == sorted(scores.values())[:-11:-1]
     assert scores[digest(found.best.params)] == found.best.score == max(scores.values())
 
@@ -173,13 +173,13 @@ def test_default_score_and_its_initialisation(
 
     def scores(init: str) -> list[float]:
         fixed = scorer(teacher(), [batch()], init=init, seed=3)
-        builds = [partial(build_network, tiny, params) for params, _ in told(tmp_path)]
+        builds = [partial(build_network, tiny, params) for params, _ in outcomes(tmp_path)]
         return [fixed.score(fixed.students(build), [proxy])[proxy][0] for build in builds]
 
     study = optuna.load_study(study_name="diswot", storage=open_storage(tmp_path))
     facts = study.user_attrs["config"]
     assert (facts["proxy"], facts["init"]) == (proxy, init)
-    found = [value for _, value in told(tmp_path)]
+    found = [value for _, value in outcomes(tmp_path)]
     assert len(found) == 9 and found == scores(init)
     assert found != scores("kaiming" if init == "gaussian" else "gaussian")
 
@@ -197,11 +197,11 @@ def test_candidates_inherit_from_the_teacher(proxy: str, init: str | None, tmp_p
     found = search(model, space, batch(), storage=tmp_path / "a", **options)
 
     assert found.best.params == blocks and found.best.score == 0
-    scores = {json.dumps(params): value for params, value in told(tmp_path / "a")}
+    scores = {json.dumps(params): value for params, value in outcomes(tmp_path / "a")}
     assert len({*scores.values()}) == 8 and max(scores.values()) == 0
     if init is None:
         search(model, space, batch(), storage=tmp_path / "b", workers=1, **options)
-        assert {json.dumps(params): value for params, value in told(tmp_path / "b")} == scores
+        assert {json.dumps(params): value for params, value in outcomes(tmp_path / "b")} == scores
     study = optuna.load_study(study_name="diswot", storage=open_storage(tmp_path / "a"))
     facts = study.user_attrs["config"]
     assert (facts["init"], facts["trained_teacher"]) == ("inherited", True)
@@ -326,7 +326,7 @@ def test_impossible_budget(
 
     start = f"no student fits the budget among 36 different ones: {nearest} "
     assert str(error.value).startswith(start)
-    end = "(127 params, 1.15K MACs): width=2, kernel=1, depth=1, act="
+    end = "(127 params, 1.15K MACs): width=2 kernel=1 depth=1 act="
     assert budget.max_memory or str(error.value)[len(start) :].startswith(end)
     assert not ends(tmp_path, "score")
 
@@ -511,8 +511,8 @@ def test_same_seed_same_trials(sampler: str, tmp_path: Path) -> None:
     for place, seed in zip(places, (4, 4, 5), strict=True):
         run(trials=25, sampler=sampler, seed=seed, storage=place)
 
-    assert told(places[0]) == told(places[1])
-    assert [p for p, _ in told(places[0])] != [p for p, _ in told(places[2])]
+    assert outcomes(places[0]) == outcomes(places[1])
+    assert [p for p, _ in outcomes(places[0])] != [p for p, _ in outcomes(places[2])]
 
 
 SCRIPT = """
@@ -537,9 +537,9 @@ def test_same_scores_in_another_process_and_order(tmp_path: Path) -> None:
     run(trials=20, seed=4, storage=tmp_path / "this")
     run(trials=36, seed=4, storage=tmp_path / "all")
 
-    assert told(tmp_path / "other") == told(tmp_path / "this")
-    scores = {digest(params): value for params, value in told(tmp_path / "all")}
-    assert {digest(params): value for params, value in told(tmp_path / "this")}.items() <= (
+    assert outcomes(tmp_path / "other") == outcomes(tmp_path / "this")
+    scores = {digest(params): value for params, value in outcomes(tmp_path / "all")}
+    assert {digest(params): value for params, value in outcomes(tmp_path / "this")}.items() <= (
         scores.items()
     )
 
@@ -579,7 +579,7 @@ def test_stopped_search_goes_on_as_if_it_had_not_stopped(sampler: str, tmp_path:
             letters, proxy="params", sampler=sampler, trials=count, storage=twice, resume=True
         )
 
-    assert told(once) == told(twice)
+    assert outcomes(once) == outcomes(twice)
     assert (last.top, last.trials, last.reused) == (whole.top, whole.trials, whole.reused)
 
 
@@ -606,7 +606,7 @@ def test_interrupted_search_proposes_what_an_uninterrupted_one_does(
             run(tiny, storage=twice, **options)
     last = run(tiny, storage=twice, **options)
 
-    assert told(once) == told(twice)
+    assert outcomes(once) == outcomes(twice)
     assert (last.best, last.rejected, last.reused) == (whole.best, whole.rejected, whole.reused)
 
 
@@ -784,12 +784,12 @@ def test_resume_with_other_facts_is_refused(
 ) -> None:
     options = {"trials": 3, "config": {"teacher": "resnet20"}, "storage": tmp_path}
     run(**options)
-    before = told(tmp_path)
+    before = outcomes(tmp_path)
 
     with pytest.raises(UserError, match=f"the search begun before has {difference}"):
         run(**options | change, resume=True)
 
-    assert told(tmp_path) == before
+    assert outcomes(tmp_path) == before
 
 
 def test_facts_may_be_tuples_and_paths(tmp_path: Path) -> None:

@@ -38,7 +38,7 @@ def trials(where: Path | str) -> list[FrozenTrial]:
     return optuna.load_study(study_name="diswot", storage=open_storage(where)).trials
 
 
-def told(where: Path | str) -> list[tuple[Any, ...]]:
+def outcomes(where: Path | str) -> list[tuple[Any, ...]]:
     """Of each trial all but its times, and which of twins was scored: that is chance."""
     return [(t.number, t.params, t.values, t.state) for t in trials(where)]
 
@@ -101,7 +101,7 @@ def test_workers_find_what_one_process_finds(
         for how, place in zip((alone, where), places, strict=True)
     ]
 
-    one, two = map(told, places)
+    one, two = map(outcomes, places)
     assert one == two
     assert [replace(s, trial=0) for s in founds[0].top] == [
         replace(s, trial=0) for s in founds[1].top

@@ -120,37 +120,38 @@ def ends(loop: Driver) -> list[dict[str, Any]]:
 def test_rejected_ones_do_not_count() -> None:
     """Even ones are outside the budget; of three trials within it 5 is the best."""
     hands = Hands(lambda a: scored(a) if a % 2 else rejected(a))
-    loop, told = begun(range(10), hands)
+    loop, progress = begun(range(10), hands)
 
-    loop.sample(3, told.append)
+    loop.sample(3, progress.append)
 
     assert hands.examined == [0, 1, 2, 3, 4, 5]
     assert loop.history.within == 3 and loop.history.best == 5
     assert loop.history.outcomes == {"scored": 3, "rejected": 3}
-    assert [p.done for p in told] == [0, 0, 1, 1, 2, 2, 3] and {p.total for p in told} == {3}
-    assert [p.best for p in told] == [None, None, 1, 1, 3, 3, 5]
+    assert [p.done for p in progress] == [0, 0, 1, 1, 2, 2, 3]
+    assert {p.total for p in progress} == {3}
+    assert [p.best for p in progress] == [None, None, 1, 1, 3, 3, 5]
     states = [trial.state for trial in loop.study.trials]
     assert states == [TrialState.PRUNED, TrialState.COMPLETE] * 3
 
 
-CREWS = pytest.mark.parametrize(
+EXECUTORS = pytest.mark.parametrize(
     ("size", "backwards"), [(1, False), (2, False), (3, True), (5, False), (5, True)]
 )
 
 
 def test_a_grid_that_is_exhausted_ends_it() -> None:
     """Its sampler stops the study, which Optuna allows within `Study.optimize` alone."""
-    loop, told = begun((), Hands(scored))
+    loop, progress = begun((), Hands(scored))
     loop.study.sampler = optuna.samplers.GridSampler({"a": [3, 7]}, seed=0)
 
-    loop.sample(9, told.append)
+    loop.sample(9, progress.append)
 
     assert sorted(loop.executor.examined) == [3, 7]  # type: ignore[attr-defined]
     assert loop.stopped == "the sampler has no other proposals"
     assert all(trial.state == TrialState.COMPLETE for trial in loop.study.trials)
 
 
-@CREWS
+@EXECUTORS
 @pytest.mark.parametrize(("within", "looked"), [((), 4), ((1,), 5), ((2, 5), 9), ((2, 5, 6, 7), 8)])
 def test_proposals_that_come_no_nearer_to_the_budget_end_it(
     within: tuple[int, ...],
@@ -162,9 +163,9 @@ def test_proposals_that_come_no_nearer_to_the_budget_end_it(
     """After three in a row that are no nearer, the first of all is; or after four within it."""
     monkeypatch.setattr(stopping, "STALLED", 3)
     hands = Hands(lambda a: scored(a) if a in within else rejected(a), size, backwards)
-    loop, told = begun(range(30), hands)
+    loop, progress = begun(range(30), hands)
 
-    loop.sample(4, told.append)
+    loop.sample(4, progress.append)
 
     assert loop.history.within == len(within) or (size > 1 and within != (2, 5, 6, 7))
     if size == 1:
@@ -182,13 +183,13 @@ def test_a_nearer_proposal_is_progress(monkeypatch: pytest.MonkeyPatch) -> None:
         return TrialResult(rejected=Excess("params", a, 0), margins={"params": margin})
 
     hands = Hands(result)
-    loop, told = begun(range(40), hands)
-    loop.sample(1, told.append)
+    loop, progress = begun(range(40), hands)
+    loop.sample(1, progress.append)
 
     assert hands.examined == list(range(24)) and loop.history.nearest[1] == 20
 
 
-@CREWS
+@EXECUTORS
 @pytest.mark.parametrize(("within", "looked"), [((), 3), ((2,), 6), ((4,), 3)])
 def test_nothing_but_failures_end_it(
     within: tuple[int, ...],
@@ -200,9 +201,9 @@ def test_nothing_but_failures_end_it(
     """Where one was scored, failures are trials like others."""
     monkeypatch.setattr(stopping, "MAX_FAILED", 3)
     hands = Hands(lambda a: scored(a) if a in within else broken(a), size, backwards)
-    loop, told = begun(range(20), hands)
+    loop, progress = begun(range(20), hands)
 
-    loop.sample(6, told.append)
+    loop.sample(6, progress.append)
 
     examined = hands.examined
     assert sorted(examined) == list(range(len(examined)))
@@ -216,9 +217,9 @@ def test_nothing_but_failures_end_it(
 @pytest.mark.parametrize("size", [1, 2, 4])
 def test_no_more_are_asked_for_than_one_alone_would(size: int) -> None:
     hands = Hands(scored, size)
-    loop, told = begun(range(9), hands)
+    loop, progress = begun(range(9), hands)
 
-    loop.sample(5, told.append)
+    loop.sample(5, progress.append)
 
     assert len(loop.study.trials) == 5 and sorted(hands.examined) == list(range(5))
 
@@ -228,9 +229,9 @@ def test_no_more_are_asked_for_than_one_alone_would(size: int) -> None:
 
 def test_equal_architectures_are_examined_once() -> None:
     hands = Hands(lambda a: scored(a) if a else broken(a))
-    loop, told = begun([3, 0, 3, 0, 4], hands)
+    loop, progress = begun([3, 0, 3, 0, 4], hands)
 
-    loop.sample(5, told.append)
+    loop.sample(5, progress.append)
 
     assert hands.examined == [3, 0, 4]
     assert ends(loop)[2:4] == [{"reused": 0, "score": 3.0}, broken(0).as_attribute()]
@@ -274,24 +275,24 @@ def test_of_a_trial_is_kept_who_it_was_and_its_number() -> None:
 
 @pytest.mark.parametrize("backwards", [False, True])
 def test_the_first_of_equal_open_trials_is_the_scored_one(backwards: bool) -> None:
-    """Whichever the crew takes up first: so it does not depend on the number of workers."""
+    """Whichever a worker takes up first: so it does not depend on the number of workers."""
     hands = Hands(scored, 3, backwards)
-    loop, told = begun([5, 5, 6, 5], hands)
+    loop, progress = begun([5, 5, 6, 5], hands)
 
-    loop.sample(4, told.append)
+    loop.sample(4, progress.append)
 
     assert Counter(hands.examined) == {5: 1, 6: 1}
     assert ends(loop)[0]["scores"] == {"toy": [5.0]}
     assert [ends(loop)[i] for i in (1, 3)] == [{"reused": 0, "score": 5.0}] * 2
-    assert told[-1].done == 4 and not loop._waiting and not loop._open
+    assert progress[-1].done == 4 and not loop._waiting and not loop._open
 
 
 @pytest.mark.parametrize("backwards", [False, True])
 def test_open_trials_that_wait_for_a_dead_one_fail_with_it(backwards: bool) -> None:
     hands = Hands(lambda a: None, 2, backwards)
-    loop, told = begun([5, 5], hands)
+    loop, progress = begun([5, 5], hands)
 
-    loop.sample(2, told.append)
+    loop.sample(2, progress.append)
 
     dead = {"failed": "killed: of a signal", "kind": "killed"}
     assert hands.examined == [5] and ends(loop) == [dead, dead]
@@ -304,17 +305,17 @@ def test_rejected_ones_that_wait_are_counted_with_the_first(
 ) -> None:
     monkeypatch.setattr(stopping, "STALLED", 4)
     hands = Hands(rejected, 2, backwards)
-    loop, told = begun([5, 5, 6, 6, 7, 7], hands)
+    loop, progress = begun([5, 5, 6, 6, 7, 7], hands)
 
-    loop.sample(1, told.append)
+    loop.sample(1, progress.append)
 
     assert sorted(hands.examined) == [5, 6, 7] and loop.history.outcomes == {"rejected": 5}
 
 
 def test_values_are_told_in_the_order_of_the_objectives() -> None:
-    loop, told = begun([3, 3], Hands(scored), ["score", "macs"])
+    loop, progress = begun([3, 3], Hands(scored), ["score", "macs"])
 
-    loop.sample(2, told.append)
+    loop.sample(2, progress.append)
 
     assert [trial.values for trial in loop.study.trials] == [[3.0, 30.0], [3.0, 30.0]]
 
@@ -325,15 +326,15 @@ def test_values_are_told_in_the_order_of_the_objectives() -> None:
 @pytest.mark.parametrize("size", [1, 3])
 def test_list_is_visited_once_but_for_what_is_known(size: int) -> None:
     hands = Hands(lambda a: broken(a) if a == 2 else scored(a), size)
-    loop, told = begun([1, 4], hands)
-    loop.sample(2, told.append)
+    loop, progress = begun([1, 4], hands)
+    loop.sample(2, progress.append)
 
-    loop.visit([{"a": a} for a in range(5)], told.append)
+    loop.visit([{"a": a} for a in range(5)], progress.append)
 
     assert sorted(hands.examined[2:]) == [0, 2, 3]
-    assert [(p.done, p.total) for p in told[3:]] == [(2, 5), (3, 5), (4, 5), (5, 5)]
-    loop.visit([{"a": a} for a in range(5)], told.append)
-    assert len(hands.examined) == 5 and told[-1].done == 5
+    assert [(p.done, p.total) for p in progress[3:]] == [(2, 5), (3, 5), (4, 5), (5, 5)]
+    loop.visit([{"a": a} for a in range(5)], progress.append)
+    assert len(hands.examined) == 5 and progress[-1].done == 5
 
 
 # What a killed process leaves
@@ -348,17 +349,17 @@ def opened(loop: Driver, result: TrialResult | None = None) -> None:
 
 
 def test_an_interrupted_trial_is_evaluated_first() -> None:
-    """Of one whose result was written, only Optuna is to be told; no number is lost."""
-    loop, told = begun([1, 2, 3, 4, 5], hands := Hands(scored))
+    """A trial whose result was written is only reported to Optuna; no number is lost."""
+    loop, progress = begun([1, 2, 3, 4, 5], hands := Hands(scored))
     for result in (scored(1), None, rejected(3)):
         opened(loop, result)
     loop.study.sampler = plan_sampler(deque({"a": a} for a in (9, 4, 5)))
 
     loop.resume()
     assert loop.history.outcomes == {"scored": 1, "rejected": 1} and loop.history.best == 1
-    loop.sample(3, told.append)
+    loop.sample(3, progress.append)
 
-    assert hands.examined == [2, 4] and [p.done for p in told] == [1, 2, 3]
+    assert hands.examined == [2, 4] and [p.done for p in progress] == [1, 2, 3]
     states = [trial.state for trial in loop.study.trials]
     complete = TrialState.COMPLETE
     assert states == [complete, complete, TrialState.PRUNED, complete]
@@ -383,10 +384,10 @@ def test_a_trial_that_is_interrupted_again_and_again_fails() -> None:
 def test_one_message_out_and_one_back() -> None:
     """Known architectures and networks with too many parameters are not submitted at all."""
     hands = Hands(scored)
-    loop, told = begun([3, 4, 3, 50, 5], hands)
+    loop, progress = begun([3, 4, 3, 50, 5], hands)
     loop.budget = Budget(max_params=40)
 
-    loop.sample(4, told.append)
+    loop.sample(4, progress.append)
 
     assert hands.examined == [3, 4, 5] and hands.messages == 6
     assert loop.history.outcomes == {"scored": 3, "reused": 1, "rejected": 1}
@@ -398,11 +399,11 @@ def test_latency_is_measured_before_an_evaluation() -> None:
     """`a` of 2 is outside; of 3 it fails; the others are evaluated with what was measured."""
     results: dict[int, Any] = {2: rejected(2), 3: broken(3)}
     hands = Hands(scored)
-    loop, told = begun([1, 2, 3, 4], hands)
+    loop, progress = begun([1, 2, 3, 4], hands)
     measure = Inline(lambda params: results.get(params["a"], params["a"] / 4))
     loop.executor = MeasuredFirst(measure, hands)
 
-    loop.sample(3, told.append)
+    loop.sample(3, progress.append)
 
     assert hands.examined == [1, 4]
     assert loop.history.outcomes == {"scored": 2, "rejected": 1, "failed": 1}
@@ -412,9 +413,9 @@ def test_a_space_that_fails_is_a_failed_candidate() -> None:
     def failing(trial: BaseTrial) -> nn.Module:
         raise ValueError(f"no {trial.suggest_int('a', 0, 99)}")
 
-    loop, told = begun([1, 2], hands := Hands(scored))
+    loop, progress = begun([1, 2], hands := Hands(scored))
     loop.propose = Proposer(failing)
-    loop.sample(2, told.append)
+    loop.sample(2, progress.append)
 
     assert not hands.examined and loop.history.reasons == {
         "ValueError: no 1": 1,

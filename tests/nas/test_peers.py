@@ -231,9 +231,9 @@ def test_three_processes_join_one_study(
 
     running = [process(url, asked, sampler=sampler) for _ in range(3)]
 
-    told = {p.communicate()[0].split("\n")[1] for p in running}
+    printed = {p.communicate()[0].split("\n")[1] for p in running}
     assert all(p.returncode == 0 for p in running)
-    assert len(told) == 1
+    assert len(printed) == 1
     hold(url, asked)
     if sampler == "random" and asked == 30:
         alone = database("alone")
@@ -259,10 +259,10 @@ def test_one_process_is_killed_and_the_other_takes_over(database: Callable[[str]
             continue
     one.send_signal(signal.SIGKILL)
 
-    told = two.communicate(timeout=240)[0].split("\n")[1]
+    printed = two.communicate(timeout=240)[0].split("\n")[1]
     one.communicate()
 
-    assert one.returncode == -signal.SIGKILL and told.split()[0] == "36"
+    assert one.returncode == -signal.SIGKILL and printed.split()[0] == "36"
     hold(url, 36)
 
 

@@ -195,7 +195,7 @@ def test_hooks_are_gone_when_one_cannot_be_set(monkeypatch: pytest.MonkeyPatch) 
 
 
 @pytest.mark.parametrize(
-    ("value", "told"),
+    ("value", "expected"),
     [
         (torch.zeros(2, 3), "a float32 tensor (2, 3)"),
         (torch.zeros(4, dtype=torch.long), "a int64 tensor (4,)"),
@@ -203,8 +203,8 @@ def test_hooks_are_gone_when_one_cannot_be_set(monkeypatch: pytest.MonkeyPatch) 
         (None, "a NoneType"),
     ],
 )
-def test_values_are_described(value: object, told: str) -> None:
-    assert describe(value) == told
+def test_values_are_described(value: object, expected: str) -> None:
+    assert describe(value) == expected
 
 
 def test_name_of_nothing_is_told_before_the_model_runs() -> None:

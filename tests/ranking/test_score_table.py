@@ -119,14 +119,14 @@ def test_of_a_single_repeat_there_is_no_standard_error() -> None:
 def test_what_is_kept_is_not_scored_again(tmp_path: Path) -> None:
     keep = tmp_path / "new" / "scores.jsonl"
     first = score_table(make_two, ROWS, PROXY_NAMES, keep=keep)
-    told: list[tuple[int, int]] = []
+    reported: list[tuple[int, int]] = []
 
     again = score_table(
-        make_killed, ROWS, PROXY_NAMES, keep=keep, on_row=lambda *row: told.append(row)
+        make_killed, ROWS, PROXY_NAMES, keep=keep, on_row=lambda *row: reported.append(row)
     )
 
     assert same(first, again)
-    assert told == [(5, 5)]
+    assert reported == [(5, 5)]
     assert len(keep.read_text().splitlines()) == 5
 
 

@@ -137,9 +137,9 @@ def test_whose_weights_are_shown(trained: Path, tmp_path: Path) -> None:
         folder = searched(tmp_path / proxy, options)
         page = report(folder).read_text()
         shown[proxy] = torch.tensor(figures(page)["scored-teacher"]["data"][0]["z"])
-        told = words(page)
-        assert ("as scored: student and teacher untrained" in told) == (proxy == "default")
-        assert ("student untrained, teacher trained" in told) == (proxy == "relation")
+        text = words(page)
+        assert ("as scored: student and teacher untrained" in text) == (proxy == "default")
+        assert ("student untrained, teacher trained" in text) == (proxy == "relation")
     images, labels = create_dataset("digits", img_size=8).batch(20, 0)
     order = labels.argsort(stable=True)
     teacher = create_teacher("resnet20", 10, 8)
@@ -171,8 +171,8 @@ def test_a_teacher_that_only_the_training_had(trained: Path, tmp_path: Path) -> 
 def test_a_front_says_so(tmp_path: Path) -> None:
     folder = searched(tmp_path / "run", "--objectives score,macs --trials 6 --proxy params")
     count = len(json.loads((folder / "found.json").read_text())["front"])
-    told = f"highest score of the {count} students on the front of score, macs."
-    assert told in words(report(folder, networks=False).read_text())
+    sentence = f"highest score of the {count} students on the front of score, macs."
+    assert sentence in words(report(folder, networks=False).read_text())
 
 
 def test_the_time_of_a_resumed_search(tmp_path: Path) -> None:

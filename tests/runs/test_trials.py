@@ -68,8 +68,8 @@ def test_the_study_of_a_search_has_its_student(
     url, folder = stored[1], Path(shutil.copytree(stored[0], tmp_path / "run"))
     assert run(f"report {folder} --no-networks --storage {url}").status == 0
     edited(folder / "found.json", lambda found: found["best"].update(trial=0, params={"a": 1}))
-    told = run(f"report {folder} --no-networks --storage {url}").mistake()
-    assert told.endswith("its trial 0 is not the student found there")
+    message = run(f"report {folder} --no-networks --storage {url}").mistake()
+    assert message.endswith("its trial 0 is not the student found there")
     (folder / "found.json").unlink()
     unfinished = run(f"report {folder} --no-networks --storage {url}")
     assert unfinished.status == 0, unfinished.err
@@ -78,8 +78,8 @@ def test_the_study_of_a_search_has_its_student(
 def test_a_study_of_no_search_is_refused(copy: Path, run: Cli, tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path}/trials.db"
     optuna.create_study(storage=url, study_name="mine")
-    told = run(f"report {copy} --storage {url} --study mine").mistake()
-    assert told.startswith(
+    message = run(f"report {copy} --storage {url} --study mine").mistake()
+    assert message.startswith(
         f"the study 'mine' is not of the search in {copy}: it has batch_size = None"
     )
 
@@ -87,8 +87,8 @@ def test_a_study_of_no_search_is_refused(copy: Path, run: Cli, tmp_path: Path) -
 @pytest.mark.parametrize("option", ["--storage sqlite:///none.db", "--study mine"])
 def test_a_training_has_no_study(option: str, run: Cli, tmp_path: Path) -> None:
     (tmp_path / "trained.json").write_text('{"result": {"losses": {}}}')
-    told = run(f"report {tmp_path} {option}").mistake()
-    assert told == f"{tmp_path} holds a training; --storage and --study go with a search"
+    message = run(f"report {tmp_path} {option}").mistake()
+    assert message == f"{tmp_path} holds a training; --storage and --study go with a search"
 
 
 def test_a_study_that_is_named_must_be_there(copy: Path, run: Cli) -> None:

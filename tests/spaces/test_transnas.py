@@ -25,7 +25,7 @@ def macro(text: str, classes: int = 75) -> nn.Module:
 
 
 def test_the_published_sizes() -> None:
-    """4,096 cells; 3,256 networks of modules, all of which can be told apart."""
+    """4,096 cells; 3,256 networks of modules, all of which differ."""
     assert SPACES["transnas_micro"].size == 4096
     assert SPACES["transnas_macro"].size == 3256
     digits = itertools.chain(*(itertools.product("1234", repeat=n) for n in (4, 5, 6)))

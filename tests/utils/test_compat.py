@@ -23,3 +23,36 @@ def test_product_of_bytes_is_exact() -> None:
 
 def test_leaves_of_nested_arguments() -> None:
     assert compat.tree_leaves([1, (2, {"a": [3]})]) == [1, 2, 3]
+
+
+def test_version_counts_changes_in_place() -> None:
+    tensor = torch.zeros(2)
+    before = compat.version_of(tensor)
+    tensor.add_(1)
+
+    assert compat.version_of(tensor) == before + 1
+
+
+def test_hooks_of_both_kinds_are_seen() -> None:
+    module = nn.Identity()
+    assert not compat.has_hooks(module)
+    for add in (module.register_forward_hook, module.register_forward_pre_hook):
+        handle = add(lambda *_: None)
+        assert compat.has_hooks(module)
+        handle.remove()
+
+
+def test_tables_of_a_module_are_its_own() -> None:
+    norm = nn.BatchNorm2d(2, affine=False)
+    compat.own_buffers(norm)["running_mean"] = None
+
+    assert norm.running_mean is None and not list(norm.parameters())
+    assert compat.own_parameters(norm) == {"weight": None, "bias": None}
+    assert {compat.CHILDREN, *compat.OWN_TENSORS} <= vars(norm).keys()
+
+
+@pytest.mark.slow  # loads the compiler
+def test_compiled_network_is_unwrapped() -> None:
+    inner = nn.Linear(2, 3)
+
+    assert compat.uncompiled(torch.compile(inner)) is inner and compat.uncompiled(inner) is None

@@ -14,7 +14,7 @@ from diswot.utils import environment
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "expected"),
     [
         ("postgresql://me:secret@host:5432/db", "postgresql://me:***@host:5432/db"),
         ("mysql+pymysql://me:a@b@host/db", "mysql+pymysql://me:***@host/db"),
@@ -29,16 +29,16 @@ from diswot.utils import environment
         ("mine.py:space", "mine.py:space"),
     ],
 )
-def test_passwords_of_addresses_are_masked(text: str, told: str) -> None:
-    assert environment.without_passwords(text) == told
+def test_passwords_of_addresses_are_masked(text: str, expected: str) -> None:
+    assert environment.without_passwords(text) == expected
 
 
 def test_command_is_that_of_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
     words = ["/some/where/diswot", "search", "--storage", "a://me:secret@host", "--trials", "3"]
     monkeypatch.setattr(sys, "argv", words)
 
-    told = ["diswot", "search", "--storage", "a://me:***@host", "--trials", "3"]
-    assert environment.command() == told
+    expected = ["diswot", "search", "--storage", "a://me:***@host", "--trials", "3"]
+    assert environment.command() == expected
 
 
 def test_versions_are_those_installed() -> None:
@@ -71,20 +71,20 @@ def test_processor_is_the_first_that_linux_names(cpuinfo: Path) -> None:
         "processor\t: 0\nmodel\t: 17\nmodel name\t: Engine: Mark I\n"
         "processor\t: 1\nmodel name\t: Another\n"
     )
-    told = {"machine": "made-of-brass", "processor": "Engine: Mark I", "threads": 3}
-    assert environment.hardware() == told
+    expected = {"machine": "made-of-brass", "processor": "Engine: Mark I", "threads": 3}
+    assert environment.hardware() == expected
 
 
 @pytest.mark.parametrize("lines", [None, "", "Hardware\t: some board\n"])
-@pytest.mark.parametrize(("known", "told"), [("arm", "arm"), ("", "unknown")])
+@pytest.mark.parametrize(("known", "expected"), [("arm", "arm"), ("", "unknown")])
 def test_processor_without_a_name_is_what_python_knows(
-    lines: str | None, known: str, told: str, cpuinfo: Path, monkeypatch: pytest.MonkeyPatch
+    lines: str | None, known: str, expected: str, cpuinfo: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if lines is not None:
         cpuinfo.write_text(lines)
     monkeypatch.setattr(environment.platform, "processor", lambda: known)
 
-    assert environment.hardware()["processor"] == told
+    assert environment.hardware()["processor"] == expected
 
 
 def test_card_is_named_where_there_is_one(cpuinfo: Path, monkeypatch: pytest.MonkeyPatch) -> None:

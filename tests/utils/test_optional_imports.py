@@ -1,4 +1,4 @@
-"""Libraries that are not there, and libraries that raise, told in one line."""
+"""Libraries that are not there, and libraries that raise, reported in one line."""
 
 from __future__ import annotations
 

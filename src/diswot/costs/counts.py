@@ -16,8 +16,10 @@ from torch.utils.flop_counter import flop_registry, sdpa_flop
 from diswot.costs.activation_memory import LiveActivations
 from diswot.errors import UserError
 from diswot.utils.compat import (
+    CPU_FLASH_ATTENTION,
+    CUDNN_RNN,
     HigherOrderOperator,
-    TorchDispatchMode,
+    OperatorMode,
     plain_kernel,
     uncompiled_attention,
 )
@@ -128,20 +130,14 @@ def _evaluating(model: nn.Module) -> Iterator[None]:
                 module.training = mode
 
 
-class _Tally(TorchDispatchMode):  # type: ignore[no-untyped-call]
+class _Tally(OperatorMode):  # type: ignore[no-untyped-call]
     """Dispatch mode that counts the multiply-adds and the memory of all operations."""
-
-    supports_higher_order_operators = True  # such as FlexAttention
 
     def __init__(self, model: nn.Module, images: torch.Tensor) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.flops = 0
         self.live = LiveActivations(model, images)
         self.uncounted: set[str] = set()
-
-    @classmethod
-    def _should_skip_dynamo(cls) -> bool:
-        return False  # otherwise the first operation loads PyTorch's compiler, which takes a second
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: Sequence[Any] = (), kwargs: Any = None
@@ -177,8 +173,8 @@ class _Tally(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
 def _name(func: Any) -> str:
     """Return `fft_fft2` for an operation of aten, `torchvision::deform_conv2d` for another."""
-    space, _, name = func.overloadpacket._qualified_op_name.partition("::")
-    return name if space == "aten" else f"{space}::{name}"
+    name: str = func.name()
+    return name.partition(".")[0].removeprefix("aten::")
 
 
 def _is_costly(func: Any) -> bool:
@@ -236,8 +232,8 @@ _FORMULAS: Mapping[Any, Any] = {
     aten.dot: _dot_flop,
     aten.vdot: _dot_flop,
     aten.addmv: _addmv_flop,
-    aten._scaled_dot_product_flash_attention_for_cpu: _sdpa_flop,
+    CPU_FLASH_ATTENTION: _sdpa_flop,
     aten.mkldnn_rnn_layer: _onednn_rnn_flop,  # one layer, one direction
-    aten._cudnn_rnn: _cudnn_rnn_flop,  # all layers, both directions
+    CUDNN_RNN: _cudnn_rnn_flop,  # all layers, both directions
     aten.miopen_rnn: _cudnn_rnn_flop,
 }

@@ -75,8 +75,8 @@ class ProcessBackend:
     ) -> list[tuple[_Process, Reply]]:
         """Wait on all pipes and for the end of all processes."""
         pipes = [worker.pipe for worker in workers]
-        ends = [worker.process.sentinel for worker in workers]
-        ready = set(wait([*pipes, *ends], seconds))
+        sentinels = [worker.process.sentinel for worker in workers]
+        ready = set(wait([*pipes, *sentinels], seconds))
         return [
             (worker, _reply(worker))
             for worker in workers

@@ -15,7 +15,7 @@ from torch import Tensor, fx, nn
 from torch.nn.utils.parametrize import is_parametrized
 
 from diswot.errors import UserError, first_line
-from diswot.utils.compat import TRACED_FUNCTIONS, traced_assert
+from diswot.utils.compat import TRACED_FUNCTIONS, has_hooks, traced_assert
 
 # Names in traced code, and their spelling in a module that imports torch alone.
 _SPELLING = {"inf": 'float("inf")', "nan": 'float("nan")', "device": "torch.device"}
@@ -132,7 +132,7 @@ def _special(module: nn.Module) -> str:
     """Say what makes a layer other than its kind; nothing if it is not known."""
     if is_parametrized(module):
         return " with a parametrization, such as weight norm"
-    if module._forward_pre_hooks or module._forward_hooks:
+    if has_hooks(module):
         return " with hooks, such as weight norm's"
     return ""
 

@@ -40,10 +40,10 @@ def fsp(teacher: Observation, student: Observation) -> Tensor:
     return average(mse_loss(b, a) for a, b in zip(flows_t, flows_s, strict=True))
 
 
-def _flow(ends: tuple[Tensor, Tensor]) -> Tensor:
-    first, second = ends
+def _flow(pair: tuple[Tensor, Tensor]) -> Tensor:
+    first, second = pair
     grid = tuple(map(min, first.shape[2:], second.shape[2:]))
-    first, second = (m if m.shape[2:] == grid else _max_pooled(m, *grid) for m in ends)
+    first, second = (m if m.shape[2:] == grid else _max_pooled(m, *grid) for m in pair)
     return first.flatten(2) @ second.flatten(2).mT / (grid[0] * grid[1])
 
 

@@ -19,6 +19,7 @@ from torch.utils.weak import WeakIdKeyDictionary
 from diswot.errors import UserError
 from diswot.observation import functional
 from diswot.observation.observe import Observation
+from diswot.utils.compat import version_of
 
 Pair = tuple[Tensor, Tensor]
 
@@ -66,12 +67,12 @@ def pair_strides(teacher: tuple[float, ...], student: tuple[float, ...]) -> list
         turns = teacher[:i].count(teacher[i]), student[:j].count(student[j])
         return abs(math.log2(teacher[i] / student[j])), abs(turns[0] - turns[1])
 
-    firsts, seconds = range(len(teacher)), range(len(student))
-    nearest = [(i, min(seconds, key=lambda j: gap(i, j))) for i in firsts]
+    levels_t, levels_s = range(len(teacher)), range(len(student))
+    nearest = [(i, min(levels_s, key=lambda j: gap(i, j))) for i in levels_t]
     pairs = [
         (i, j)
         for i, j in nearest
-        if gap(i, j)[0] <= _CLOSE and i == min(firsts, key=lambda other: gap(other, j))
+        if gap(i, j)[0] <= _CLOSE and i == min(levels_t, key=lambda other: gap(other, j))
     ]
     if not pairs:
         raise UserError(
@@ -162,7 +163,7 @@ def cached(function: Callable[..., R]) -> Callable[..., R]:
         if values.requires_grad or values.is_inference():
             return function(values, *settings)
         results = _CACHE.setdefault(values, {})
-        key = function, settings, values._version
+        key = function, settings, version_of(values)
         if key not in results:
             results[key] = function(values, *settings)
         return cast(R, results[key])

@@ -62,7 +62,7 @@ def _of_detector(model: nn.Module) -> Iterator[tuple[Any, ...]]:
         if kind.endswith(_CLASSIFIES) and hasattr(module, "cls_logits"):
             yield own.cls_logits, own.num_classes - 1, 1, own.num_anchors, 1
         elif kind.endswith("RegressionHead") and hasattr(module, "bbox_reg"):
-            yield from ((own._modules.get(name), 0) for name in ("bbox_reg", "bbox_ctrness"))
+            yield from ((getattr(module, name, None), 0) for name in ("bbox_reg", "bbox_ctrness"))
         elif hasattr(module, "cls_score") and hasattr(module, "bbox_pred"):
             classes = own.cls_score.out_features - 1
             yield own.cls_score, classes, 1

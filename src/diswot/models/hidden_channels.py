@@ -9,6 +9,7 @@ from typing import NamedTuple
 from torch import Tensor, fx, nn
 
 from diswot.models.weighted_layers import DEPTHWISE, GROUPED, QKV, SCALE, WeightedLayer
+from diswot.utils.compat import CHILDREN, OWN_TENSORS
 
 _PLAIN = (  # packages of modules without weights that keep the channels in their order
     "torch.nn.modules.activation",
@@ -20,7 +21,6 @@ _PLAIN = (  # packages of modules without weights that keep the channels in thei
 _FUNCTIONS = ("relu", "relu_", "relu6", "gelu", "silu", "hardswish", "hardtanh", "dropout")
 
 _COMPARED = (bool, int, float, str, type, FunctionType, BuiltinFunctionType)
-_SHAPED = ("_parameters", "_buffers")  # of which the shapes alone count
 
 Modules = Mapping[nn.Module, WeightedLayer]
 Graphs = MutableMapping[Hashable, fx.Graph | None]
@@ -105,9 +105,9 @@ def _plain(key: str, value: object) -> Hashable:
     Raises:
         TypeError: It cannot.
     """
-    if key == "_modules":
+    if key == CHILDREN:
         return None  # named_modules lists them
-    if key in _SHAPED and isinstance(value, dict):
+    if key in OWN_TENSORS and isinstance(value, dict):  # of which the shapes alone count
         shapes = ((name, part) for name, part in value.items() if isinstance(part, Tensor))
         return tuple((name, tuple(part.shape)) for name, part in shapes)
     if isinstance(value, list | tuple | set | frozenset | dict):

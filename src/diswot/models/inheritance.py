@@ -162,8 +162,8 @@ def inherit(
     given, own = parts.outline, outline(student)
     pairs = corresponding(given, own)
     hidden = _hidden(parts, student, own, pairs) if channels == "norm" else ()
-    ends = class_outputs(parts.model, given.layers), class_outputs(student, own.layers)
-    last = output_maps(*ends, pairs, teacher_classes, student_classes)
+    outputs = class_outputs(parts.model, given.layers), class_outputs(student, own.layers)
+    last = output_maps(*outputs, pairs, teacher_classes, student_classes)
     copier = WeightCopier(pairs, given.layers, ChannelMaps(pairs, channels == "norm", hidden), last)
     rows = tuple(_row(pair, copier.copy(*pair)) for pair in pairs)
     if not any(row.share for row in rows):

@@ -60,7 +60,7 @@ def _last_maps(detector: Any, images: Tensor) -> list[Tensor]:
         if hasattr(branch, "module_list"):  # of SSD: a last layer a level
             found += [layer(level) for layer, level in zip(branch.module_list, levels, strict=True)]
             continue
-        last = [branch._modules[name] for name in _LAST if name in branch._modules]
+        last = [getattr(branch, name) for name in _LAST if hasattr(branch, name)]
         features = map(branch.conv, levels)
         found += [layer(feature) for feature in features for layer in last]
     return found

@@ -55,10 +55,10 @@ def _prefixes(state: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> list
     if not names:
         return []
     last = max(names, key=len)
-    ends = [n.removesuffix(last) for n in state if n.endswith(last)]
-    found = [end for end in ends if end.endswith(".") or not end]
-    found = [end for end in found if all(end + name in state for name in names)]
-    shaped = [end for end in found if all(state[end + n].shape == wanted[n].shape for n in names)]
+    starts = [n.removesuffix(last) for n in state if n.endswith(last)]
+    prefixes = [start for start in starts if start.endswith(".") or not start]
+    found = [p for p in prefixes if all(p + name in state for name in names)]
+    shaped = [p for p in found if all(state[p + n].shape == wanted[n].shape for n in names)]
     return shaped or found
 
 

@@ -120,7 +120,7 @@ class ImagesAlone(nn.Module):
 
     def enter(self, images: Tensor) -> Tensor:
         """Return images as the backbone takes them: resized, normalised and padded."""
-        transform = unwrapped(self.detector)._modules.get("transform")
+        transform = _part(unwrapped(self.detector), "transform")
         if transform is None:
             return images
         with measuring(transform):  # in training it may draw a size
@@ -129,17 +129,22 @@ class ImagesAlone(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Return the output for images that `enter` returns."""
-        parts = unwrapped(self.detector)._modules
-        backbone, proposer = parts.get("backbone"), parts.get("rpn")
+        detector = unwrapped(self.detector)
+        backbone, proposer = _part(detector, "backbone"), _part(detector, "rpn")
         if backbone is None:
             return torch.stack([each["scores"].sum() for each in self.detector(list(images))])
         levels = backbone(images)
         maps = list(levels.values()) if isinstance(levels, Mapping) else [levels]
-        head = parts.get("head") if proposer is None else proposer._modules.get("head")
+        head = _part(detector if proposer is None else proposer, "head")
         given = maps if head is None else head(maps)
         given = [given["cls_logits"]] if isinstance(given, Mapping) else given
         given = given[0] if isinstance(given, tuple) else given
         return torch.cat([each.flatten(1) for each in given], 1)
+
+
+def _part(module: nn.Module, name: str) -> nn.Module | None:
+    found = getattr(module, name, None)
+    return found if isinstance(found, nn.Module) else None
 
 
 def _matching(model: nn.Module, found: list[Matches]) -> AbstractContextManager[None]:

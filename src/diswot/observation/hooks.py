@@ -22,6 +22,7 @@ from diswot.observation.detectors import Matches, run_matching
 from diswot.observation.feature_maps import StageMap, add_stage_map, as_map, block_depths
 from diswot.observation.modes import unwrapped
 from diswot.observation.rows import is_dense, logits_of
+from diswot.utils.compat import version_of
 
 _LAST_CONVOLUTIONS = 6  # whose outputs are kept, of a dense network with several heads
 _BACKBONE = "backbone"
@@ -58,7 +59,7 @@ class LinearHead:
     def gives(self, logits: Tensor) -> bool:
         """Whether the layer's unchanged output is the output of the model, N x K."""
         same = self.output.shape == logits.shape and self.output.data_ptr() == logits.data_ptr()
-        return same and self.version == self.output._version
+        return same and self.version == version_of(self.output)
 
 
 @dataclass
@@ -115,7 +116,7 @@ class Trace:
         features = as_map(output, self.image_size)
         if features is None or not self._encodes(name, features):
             return
-        found = StageMap(name, depth, features, output, output._version, after_pooling=False)
+        found = StageMap(name, depth, features, output, version_of(output), after_pooling=False)
         if add_stage_map(self.stage_maps, found, module, inputs) and self.copy:
             found.map = features.clone()
 
@@ -136,13 +137,13 @@ class Trace:
     def add_named(self, name: str, output: Tensor) -> None:
         """Record the output of a module that the user named."""
         kept = output.clone() if self.copy else output
-        self.named[name] = kept, kept._version
+        self.named[name] = kept, version_of(kept)
 
     def overwritten(self) -> bool:
         """Whether the model changed a recorded map in place."""
         kept = [(m.origin, m.version) for m in self.stage_maps if not m.after_pooling]
         kept += [*self.named.values(), *self.levels]
-        return not self.copy and any(output._version != version for output, version in kept)
+        return not self.copy and any(version_of(output) != version for output, version in kept)
 
     def stages(self, classifier: str) -> tuple[Tensor, ...]:
         """Return the maps that end the stages, without global pooling and what follows it.
@@ -264,7 +265,7 @@ def _watch_levels(trace: Trace, modules: Mapping[str, nn.Module]) -> list[Remova
         found = list(output.values()) if isinstance(output, Mapping) else []
         maps = [each for each in found if isinstance(each, Tensor) and each.ndim == 4]
         kept = [each.clone() if trace.copy else each for each in maps]
-        trace.levels = tuple((each, each._version) for each in kept)
+        trace.levels = tuple((each, version_of(each)) for each in kept)
 
     if not name:
         return []
@@ -289,7 +290,7 @@ def _hook(
         if not inputs or not isinstance(inputs[0], Tensor):
             return
         if isinstance(module, nn.Linear) and output.ndim == 2:
-            trace.heads[name] = LinearHead(module, inputs[0], output, output._version)
+            trace.heads[name] = LinearHead(module, inputs[0], output, version_of(output))
             return
         if isinstance(module, nn.Conv2d):
             trace.last_convolution = name, inputs[0]
@@ -303,13 +304,10 @@ def _hook(
 
 def _is_head(module: nn.Module, output: Tensor) -> bool:
     """Say whether a module has a weight with a row for each of its outputs."""
-    weight = module._parameters.get("weight")
-    return (
-        output.ndim == 2
-        and weight is not None
-        and weight.ndim == 2
-        and len(weight) == output.shape[1]
-    )
+    if output.ndim != 2:
+        return False
+    weight = dict(module.named_parameters(recurse=False)).get("weight")
+    return weight is not None and weight.ndim == 2 and len(weight) == output.shape[1]
 
 
 def _named_maps(layers: LayerNames, modules: Mapping[str, nn.Module]) -> set[str]:

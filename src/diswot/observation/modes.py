@@ -11,7 +11,13 @@ import torch
 from torch import Tensor, nn
 
 from diswot.errors import UserError
-from diswot.utils.compat import BatchNorm, BatchNormBase
+from diswot.utils.compat import (
+    BatchNorm,
+    BatchNormBase,
+    own_buffers,
+    own_parameters,
+    uncompiled,
+)
 
 _PARALLEL = (nn.DataParallel, nn.parallel.DistributedDataParallel)
 _BLOCK = 16  # channels that oneDNN computes together with AVX-512
@@ -35,7 +41,7 @@ def unwrapped(model: nn.Module) -> nn.Module:
     """Return the network inside one that is compiled or parallel over processes."""
     if isinstance(model, _PARALLEL):
         return unwrapped(model.module)
-    inner = model._modules.get("_orig_mod")
+    inner = uncompiled(model)
     return model if inner is None else unwrapped(inner)
 
 
@@ -140,9 +146,9 @@ def measuring(model: nn.Module) -> Iterator[None]:
     """
     modules = list(model.modules())
     norms = [m for m in modules if isinstance(m, BatchNormBase)]
-    before = [(norm.track_running_stats, dict(norm._buffers)) for norm in norms]
+    before = [(norm.track_running_stats, dict(own_buffers(norm))) for norm in norms]
     overridden = any(type(m).train is not nn.Module.train for m in modules)
-    own = (p for m in modules for p in m._parameters.values() if p is not None)
+    own = (p for m in modules for p in own_parameters(m).values() if p is not None)
     devices = {p.device.index for p in own if p.is_cuda}
     with torch.random.fork_rng(devices=sorted(devices)), restored_modes(modules):
         try:
@@ -152,14 +158,14 @@ def measuring(model: nn.Module) -> Iterator[None]:
             set_modes(modules, [isinstance(module, BatchNormBase) for module in modules])
             for norm, (_, buffers) in zip(norms, before, strict=True):
                 vars(norm)["track_running_stats"] = False
-                norm._buffers.update(dict.fromkeys(_STATISTICS & buffers.keys()))
+                own_buffers(norm).update(dict.fromkeys(_STATISTICS & buffers.keys()))
             yield
         finally:
             if overridden:
                 model.train()
             for norm, (tracked, buffers) in zip(norms, before, strict=True):
                 vars(norm)["track_running_stats"] = tracked
-                norm._buffers.update(buffers)
+                own_buffers(norm).update(buffers)
 
 
 def _seed(devices: Iterable[int]) -> None:

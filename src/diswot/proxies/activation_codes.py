@@ -15,7 +15,7 @@ from torch.utils.weak import WeakIdKeyDictionary
 
 from diswot.observation.functional import in_memory_order
 from diswot.proxies.recorders import Recorder
-from diswot.utils.compat import TorchDispatchMode, int8_matmul, uncompiled_attention
+from diswot.utils.compat import OperatorMode, int8_matmul, uncompiled_attention, version_of
 
 
 def _operations(*names: str) -> frozenset[object]:
@@ -70,9 +70,9 @@ class ActivationCodes(Recorder):
         if not self._of_images(inputs):
             return
         counted = self._counted.get(inputs)
-        if counted is None or counted[0] != inputs._version:
+        if counted is None or counted[0] != version_of(inputs):
             code = self._code(inputs.relu() if rectified is None else rectified)
-            counted = self._counted[inputs] = inputs._version, _both(code), code.shape[1]
+            counted = self._counted[inputs] = version_of(inputs), _both(code), code.shape[1]
         self.both += counted[1]
         self.units += counted[2]
 
@@ -103,18 +103,12 @@ def _both(code: Tensor) -> Tensor:
     return (code.float() @ code.float().T).int()
 
 
-class _Rectifiers(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch has no types
+class _Rectifiers(OperatorMode):  # type: ignore[no-untyped-call]  # torch has no types
     """Dispatch mode that passes each rectifier's input, and a ReLU's output, to a function."""
-
-    supports_higher_order_operators = True  # such as FlexAttention, which has no rectifiers
 
     def __init__(self, record: Callable[[Tensor, Tensor | None], None]) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.record = record
-
-    @classmethod
-    def _should_skip_dynamo(cls) -> bool:
-        return False  # otherwise the first operation loads PyTorch's compiler, which takes a second
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):  # type: ignore[no-untyped-def]
         operation = getattr(func, "overloadpacket", None)

@@ -11,7 +11,7 @@ Letters: B images, C channels, H x W positions. Which modules are blocks is defi
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from statistics import fmean
 
@@ -80,7 +80,7 @@ def _redrawn(model: nn.Module) -> Iterator[Callable[[int], None]]:
     parameters is not drawn.
     """
     generator = torch.Generator()
-    own: dict[nn.Module, dict[str, nn.Parameter | None]] = {}
+    own: dict[nn.Module, dict[str, nn.Parameter]] = {}
     drawn: set[nn.Module] = set()
 
     def begin(seed: int) -> None:
@@ -88,16 +88,15 @@ def _redrawn(model: nn.Module) -> Iterator[Callable[[int], None]]:
         drawn.clear()
 
     def draw(module: nn.Module, inputs: object = None) -> None:
-        if module in drawn or module._parameters.get("weight") is None:
+        held = dict(module.named_parameters(recurse=False))
+        if module in drawn or "weight" not in held:
             return
         drawn.add(module)
-        kept = own.setdefault(module, dict(module._parameters))
-        held = {name: p for name, p in kept.items() if p is not None}
-        fresh = {name: _frozen(torch.empty(p.shape, device="cpu")) for name, p in held.items()}
-        module._parameters.update(fresh)
+        kept = own.setdefault(module, held)
+        fresh = {name: _frozen(torch.empty(p.shape, device="cpu")) for name, p in kept.items()}
+        _set_parameters(module, fresh)
         INITS["kaiming"](module, generator)  # drawn on the CPU, the same for all devices
-        moved = {name: _frozen(fresh[name].to(p)) for name, p in held.items()}
-        module._parameters.update(moved)
+        _set_parameters(module, {name: _frozen(fresh[name].to(p)) for name, p in kept.items()})
 
     with ExitStack() as stack:
         try:
@@ -109,7 +108,12 @@ def _redrawn(model: nn.Module) -> Iterator[Callable[[int], None]]:
             yield begin
         finally:
             for module, kept in own.items():
-                module._parameters.update(kept)
+                _set_parameters(module, kept)
+
+
+def _set_parameters(module: nn.Module, parameters: Mapping[str, nn.Parameter]) -> None:
+    for name, parameter in parameters.items():
+        module.register_parameter(name, parameter)
 
 
 def _frozen(values: Tensor) -> nn.Parameter:

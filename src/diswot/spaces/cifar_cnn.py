@@ -17,12 +17,12 @@ from functools import partial
 
 from optuna.trial import BaseTrial
 from timm.layers.conv_bn_act import ConvNormAct
-from timm.models._efficientnet_blocks import InvertedResidual, SqueezeExcite
 from timm.models.byobnet import BottleneckBlock, LayerFn
 from torch import Tensor, nn
 from torch.nn.functional import hardswish, relu
 
 from diswot.models.cifar_resnet import BasicBlock
+from diswot.utils.compat import efficientnet_blocks
 
 BLOCKS = ("basic", "bottleneck", "inverted", "inverted_se")
 ACTIVATIONS = {"relu": (relu, nn.ReLU), "hardswish": (hardswish, nn.Hardswish)}
@@ -83,18 +83,18 @@ class CifarStage:
                 downsample="conv1x1",
                 layers=layers,
             )
-        gate = (
-            partial(SqueezeExcite, rd_channels=inputs // 4) if self.block == "inverted_se" else None
-        )
-        return InvertedResidual(
+        timm = efficientnet_blocks()
+        gate = partial(timm.SqueezeExcite, rd_channels=inputs // 4)
+        block: nn.Module = timm.InvertedResidual(
             inputs,
             self.width,
             self.kernel,
             stride,
             exp_ratio=self.expansion,
             act_layer=act,
-            se_layer=gate,  # type: ignore[arg-type] # as timm does
+            se_layer=gate if self.block == "inverted_se" else None,
         )
+        return block
 
 
 class CifarCnn(nn.Module):

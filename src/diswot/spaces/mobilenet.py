@@ -9,14 +9,13 @@ network is in the space; squeeze-and-excitation, kernels and expansions as choic
 
 from __future__ import annotations
 
-from functools import partial
-
 from optuna.trial import BaseTrial
-from timm.models._efficientnet_builder import decode_arch_def, round_channels
+from timm.layers.helpers import make_divisible
 from timm.models.efficientnet import EfficientNet
 from torch import nn
 
 from diswot.spaces.strides import strides
+from diswot.utils.compat import decoded_blocks
 
 WIDTHS = (0.35, 0.5, 0.75, 1.0, 1.25)
 DEPTHS = (1, 4)
@@ -44,10 +43,10 @@ def build(
         for place, (channels, stride) in enumerate(zip(CHANNELS, rest, strict=True), 1)
     ]
     model = EfficientNet(
-        decode_arch_def([["ds_r1_k3_s1_c16"], *stages]),  # type: ignore[no-untyped-call]
+        decoded_blocks([["ds_r1_k3_s1_c16"], *stages]),
         num_classes=num_classes,
         num_features=features,
-        round_chs_fn=partial(round_channels, multiplier=width),
+        round_chs_fn=lambda channels: make_divisible(width * channels),  # type: ignore[no-untyped-call]
         act_layer=nn.ReLU6,
     )
     model.conv_stem.stride = (first, first)

@@ -84,13 +84,16 @@ def _replica(model: nn.Module) -> nn.Module:
     `cut` replaces tensors and changes none, so the network stays as it is.
     """
     replicas = {module: copy.copy(module) for module in model.modules()}
+    named = dict(model.named_modules(remove_duplicate=False))
     for replica in replicas.values():
         own = {
             name: copy.copy(held) for name, held in vars(replica).items() if isinstance(held, dict)
         }
         vars(replica).update(own)
-        for name, child in replica._modules.items():
-            replica._modules[name] = None if child is None else replicas[child]
+    for path, module in named.items():
+        parent, _, name = path.rpartition(".")
+        if path:
+            replicas[named[parent]].register_module(name, replicas[module])
     return replicas[model]
 
 

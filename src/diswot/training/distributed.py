@@ -187,13 +187,14 @@ def _sync_batch_norm(student: nn.Module) -> Iterator[None]:
     Both hold the same weights and statistics, so that the layers that come back are trained.
     """
     modules = list(student.modules())
-    plain = [(module, dict(module._modules)) for module in modules]
+    plain = [(module, dict(module.named_children())) for module in modules]
     try:
         nn.SyncBatchNorm.convert_sync_batchnorm(student)  # type: ignore[no-untyped-call]
         yield
     finally:
         for module, children in plain:
-            module._modules.update(children)
+            for name, child in children.items():
+                module.register_module(name, child)
 
 
 def _normalised(processes: Processes, norm: BatchNorm, images: Tensor) -> Tensor:

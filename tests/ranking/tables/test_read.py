@@ -167,10 +167,9 @@ def test_models_that_the_space_has_not(tmp_path: Path) -> None:
     test = written(tmp_path, TIMM.replace("resnet18,in1k", "test_vit,in1k"))
     assert "'test_vit', which the pattern '*' does not match" in refused(test, "timm_zoo")
     assert len(read_table(test, "timm_zoo:*,test_*").rows) == 4
-    told = refused(written(tmp_path, TIMM), "timm_zoo:resnet*")
-    assert (
-        "row 4: model is 'vit_tiny_patch16_224', which the pattern 'resnet*' does not match" in told
-    )
+    refusal = refused(written(tmp_path, TIMM), "timm_zoo:resnet*")
+    mismatch = "row 4: model is 'vit_tiny_patch16_224', which the pattern 'resnet*' does not match"
+    assert mismatch in refusal
 
 
 def test_a_users_space(tmp_path: Path) -> None:
@@ -367,8 +366,8 @@ def test_nothing_that_a_pickle_names_is_called(tmp_path: Path) -> None:
 )
 def test_another_layout_is_one_clear_line(tmp_path: Path, value: Any, message: str) -> None:
     packed(tmp_path, value)
-    told = refused(tmp_path, "nasbench201")
-    assert message in told and len(told) < len(str(tmp_path)) + 300
+    refusal = refused(tmp_path, "nasbench201")
+    assert message in refusal and len(refusal) < len(str(tmp_path)) + 300
 
 
 @pytest.mark.parametrize("protocol", range(3, pickle.HIGHEST_PROTOCOL + 1))
