@@ -34,6 +34,7 @@ ELSEWHERE = {
     "cli/test_rank_study": ("cli/study_file",),
     "cli/test_inputs": ("cli/evaluate", "models/preprocessing"),
     "training/test_distill": ("training/loop", "training/trainable"),
+    "test_results": ("training/verified",),
     "training/test_doctor": (
         "training/data_checks",
         "training/finding",

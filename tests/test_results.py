@@ -16,7 +16,7 @@ from diswot.ranking.rank import rank
 from diswot.runs import compared
 from diswot.runs.records import RankStudyRecord, Run, SearchRecord, TrainingRecord, TrialRecord
 from diswot.training.distill import Distilled
-from diswot.training.verify import ShortTraining, Verified
+from diswot.training.verified import ShortTraining, Verified
 
 pytest.importorskip("pandas", reason="needs the extra pandas")
 

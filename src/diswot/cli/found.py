@@ -14,7 +14,7 @@ from diswot.utils.units import show_number, show_params
 if TYPE_CHECKING:
     from diswot.costs.latency import Setting
     from diswot.nas.result import SearchResult
-    from diswot.training.verify import Verified
+    from diswot.training.verified import Verified
 
 NO_LIMIT = (
     "no limit was given: most scores grow with the network, so the best may just be the largest "

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from diswot.nas.result import SearchResult, Student
     from diswot.spaces.registry import Params
     from diswot.training.recipe import Recipe
-    from diswot.training.verify import Verified
+    from diswot.training.verified import Verified
     from diswot.utils.progress import Advance
 
 EPOCHS = 9
