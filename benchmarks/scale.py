@@ -26,10 +26,10 @@ import diswot
 from diswot.cli import console
 from diswot.executors.inline import Inline
 from diswot.nas.driver import Driver
-from diswot.nas.evaluator import Task
 from diswot.nas.proposal import Proposer
 from diswot.nas.samplers import SAMPLERS
 from diswot.nas.trial_result import TrialResult
+from diswot.spaces.registry import Params
 from diswot.storage.run_files import JOURNAL
 from diswot.storage.study import open_study, opened
 
@@ -46,7 +46,7 @@ def space(trial: BaseTrial) -> nn.Module:
     return NETWORK
 
 
-def stub(task: Task) -> TrialResult:
+def stub(task: tuple[Params, float | None]) -> TrialResult:
     """Score a candidate by its choices."""
     params, _ = task
     score = sum(choice == "a" for choice in params.values()) / PLACES

@@ -7,7 +7,9 @@ import re
 import sys
 import tomllib
 from collections.abc import Iterator
+from importlib import import_module
 from importlib.resources import files
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -173,3 +175,26 @@ def test_names_of_our_own_are_allowed(line: str) -> None:
 
 def test_types_are_shipped() -> None:
     assert files("diswot").joinpath("py.typed").is_file()
+
+
+def lacks(module: str, name: str) -> bool:
+    """Whether a module has neither an attribute nor a module of a name."""
+    found = import_module(module)
+    package = hasattr(found, "__path__")
+    return not hasattr(found, name) and not (package and find_spec(f"{module}.{name}"))
+
+
+def test_benchmarks_and_examples_import_what_the_package_has() -> None:
+    assert lacks("diswot.errors", "nothing")
+    assert lacks("diswot.nas", "nothing")
+    assert not lacks("diswot.nas", "api")
+    root = ROOT.parent.parent
+    missing = [
+        f"{path.name}:{node.lineno}: {node.module}.{each.name}"
+        for path in sorted([*root.glob("benchmarks/*.py"), *root.glob("examples/*.py")])
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("diswot")
+        for each in node.names
+        if lacks(node.module, each.name)
+    ]
+    assert missing == []
