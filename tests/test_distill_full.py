@@ -22,6 +22,7 @@ def script(imported: Callable[[str], Any]) -> Any:
     return imported("distill_full")
 
 
+@pytest.mark.slow
 def test_from_the_teacher_to_the_rank_correlation(script: Any, tmp_path: Path) -> None:
     (tmp_path / "s0.csv").write_text(TABLE)
     line = "--data digits --image-size 8 --teacher resnet20 --epochs 1 --short-epochs 1"

@@ -442,6 +442,7 @@ def test_all_workers_killed_at_once(tmp_path: Path) -> None:
 # A clock that jumps
 
 
+@pytest.mark.slow
 def test_clock_that_jumps_ends_no_candidate(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

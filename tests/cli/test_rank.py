@@ -317,6 +317,7 @@ def test_each_row_with_its_own_initialisation_or_the_given_one(run: Run, tmp_pat
             assert len({given[init][name][i] for init in INITS}) == len(INITS)
 
 
+@pytest.mark.slow
 def test_workers_find_the_same(run: Run, table: Path) -> None:
     line = f"rank --table {table} {ALONE} --json --proxies diswot"
 
