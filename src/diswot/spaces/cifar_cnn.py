@@ -83,9 +83,9 @@ class CifarStage:
                 downsample="conv1x1",
                 layers=layers,
             )
-        timm = efficientnet_blocks()
-        gate = partial(timm.SqueezeExcite, rd_channels=inputs // 4)
-        block: nn.Module = timm.InvertedResidual(
+        blocks = efficientnet_blocks()
+        gate = partial(blocks.SqueezeExcite, rd_channels=inputs // 4)
+        block: nn.Module = blocks.InvertedResidual(
             inputs,
             self.width,
             self.kernel,
